@@ -1,0 +1,53 @@
+"""What can go wrong, by what the caller does about it.
+
+A job that failed is never an exception: it is an `Outcome`. These are for the
+cases in which the library could not do what it was asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+class SwarmRunnerError(Exception):
+    """Root of every exception that swarm_runner raises on purpose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing wrong with an input: `where` (key, line, job) and what to do."""
+
+    where: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.message}" if self.where else self.message
+
+
+class InvalidInputError(SwarmRunnerError):
+    """An invocation, a configuration or an argument is wrong. Never retry.
+
+    `faults` holds every fault that was found, not only the first.
+    """
+
+    def __init__(self, faults: Iterable[Fault] | str) -> None:
+        self.faults: tuple[Fault, ...] = (
+            (Fault("", faults),) if isinstance(faults, str) else tuple(faults)
+        )
+        super().__init__("\n".join(str(fault) for fault in self.faults))
+
+
+class OutOfReachError(SwarmRunnerError):
+    """The access point, the collector, the engine or the Swarm did not answer,
+    or did not let us in. Retry later, or mend the connection."""
+
+
+class UnknownSubmitError(SwarmRunnerError):
+    """A submit raised and the look-up by key failed too: the jobs may or may not
+    be in the queue. Call `Runner.recover` before sending them again."""
+
+
+class RefusedError(SwarmRunnerError):
+    """The request is well formed, but the state of the pool forbids it
+    (jobs are running, a task cannot be placed, a wait ran out)."""

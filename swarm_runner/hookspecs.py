@@ -1,0 +1,47 @@
+"""The contract between swarm_runner and its plugins (entry-point group `swarm_runner`).
+
+`None` means no opinion. Arguments are frozen models. The built-in policies are registered
+through the same door, before any third party's, so that a later plugin is asked first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pluggy
+
+from swarm_runner.model.invocation import Invocation
+from swarm_runner.model.job import Hold, Job, JobChange, Release, Remove
+from swarm_runner.model.pool import Destination, Pool, Route
+
+hookspec = pluggy.HookspecMarker("swarm_runner")
+hookimpl = pluggy.HookimplMarker("swarm_runner")
+
+
+@hookspec(firstresult=True)
+def swarm_runner_route(
+    invocation: Invocation, destination: Destination, pool: Pool
+) -> Route | None:
+    """Choose a capacity class. Fires once for each invocation, before anything is submitted.
+
+    Raise `InvalidInputError` to refuse the invocation.
+    """
+
+
+@hookspec
+def swarm_runner_amend_submit(invocation: Invocation, route: Route) -> Mapping[str, str] | None:
+    """Add or replace submit commands. Fires once for each invocation, after translation.
+
+    Values are submit-language text: quote what is not yours with `swarm_runner.model.submit`.
+    A control character in one is refused.
+    """
+
+
+@hookspec(firstresult=True)
+def swarm_runner_job_held(job: Job, hold: Hold) -> Release | Remove | None:
+    """Decide about a held job. Fires once for each hold. No opinion leaves it held."""
+
+
+@hookspec
+def swarm_runner_job_changed(change: JobChange) -> None:
+    """Be told of a change. Fires in the thread that calls `watch` or `wait`, in log order."""

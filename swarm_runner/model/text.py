@@ -1,0 +1,117 @@
+"""The kinds of text an invocation may hold, each refused at the door with its field's name."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic_core import PydanticCustomError
+
+# Docker's reference grammar (distribution/reference): [host[:port]/]path[:tag][@digest].
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*"
+_HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*|\[[0-9a-fA-F:]+\])(?::[0-9]+)?"
+_IMAGE = re.compile(
+    rf"(?:{_HOST}/)?{_COMPONENT}(?:/{_COMPONENT})*"
+    r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?"
+    r"(?:@[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[0-9a-fA-F]{32,})?"
+)
+_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}")
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
+# C0, DEL and C1 are Unicode category Cc; lone surrogates (Cs) have no UTF-8 form.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+class Frozen(BaseModel):
+    """Base of every model: immutable, and a stranger's key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _fault(code: str, message: str) -> PydanticCustomError:
+    # PydanticCustomError formats {braces}; text from a user may hold some.
+    return PydanticCustomError(code, "{message}", {"message": message})  # type: ignore[arg-type]
+
+
+def no_control(value: str) -> str:
+    """Refuse what would start a new statement in a submit description."""
+    found = _CONTROL.search(value)
+    if found:
+        name = unicodedata.name(found[0], f"U+{ord(found[0]):04X}")
+        raise _fault(
+            "control_character",
+            f"holds a control character ({name}) at position {found.start()}; HTCondor's submit "
+            "language cannot carry it. Put text of several lines in an input file",
+        )
+    return value
+
+
+def _image(value: str) -> str:
+    if not value:
+        raise _fault("image", "is empty; name a container image, for example debian:trixie")
+    if not _IMAGE.fullmatch(no_control(value)):
+        raise _fault(
+            "image",
+            f"{value!r} is no image reference; expected [registry[:port]/]name[:tag][@digest] "
+            "in lower case, for example biocontainers/fastqc:0.12.1",
+        )
+    return value
+
+
+def _key(value: str) -> str:
+    if not _KEY.fullmatch(no_control(value)):
+        raise _fault(
+            "key",
+            f"{value!r} is no key; use 1 to 200 letters, digits and . _ : / @ + - "
+            "and begin with a letter or a digit",
+        )
+    return value
+
+
+def _name(value: str) -> str:
+    if not _NAME.fullmatch(value):
+        raise _fault(
+            "name",
+            f"{value!r} is no name; use 1 to 40 lower-case letters, digits and hyphens "
+            "and begin with a letter",
+        )
+    return value
+
+
+def _path(value: str) -> str:
+    no_control(value)
+    if not value:
+        raise _fault("path", "is empty")
+    if value != value.strip():
+        raise _fault("path", f"{value!r} begins or ends with a space, which HTCondor would drop")
+    if "$$(" in value or "$$([" in value:
+        raise _fault("path", f"{value!r} holds '$$(', which HTCondor expands when it matches")
+    if '"' in value:
+        raise _fault("path", f"{value!r} holds a double quote, which HTCondor refuses in a path")
+    return value
+
+
+def _file(value: str) -> str:
+    """A name in transfer_input_files / transfer_output_files, which are comma-separated lists."""
+    _path(value)
+    if "," in value:
+        raise _fault("file", f"{value!r} holds a comma, which separates files in HTCondor's lists")
+    if "://" in value:
+        raise _fault("file", f"{value!r} is a URL; fetch it first, or put it on a pool volume")
+    return value
+
+
+def _absolute(value: str) -> str:
+    if not _path(value).startswith("/"):
+        raise _fault("path", f"{value!r} is no absolute path")
+    return value
+
+
+Text = Annotated[str, AfterValidator(no_control)]
+Image = Annotated[str, AfterValidator(_image)]
+Key = Annotated[str, AfterValidator(_key)]
+Name = Annotated[str, AfterValidator(_name)]
+PathText = Annotated[str, AfterValidator(_path)]
+FileName = Annotated[str, AfterValidator(_file)]
+AbsolutePath = Annotated[str, AfterValidator(_absolute)]

@@ -1,0 +1,31 @@
+"""Builds the pluggy manager: hook contract, built-in policies, installed plugins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pluggy
+
+from swarm_runner import hookspecs
+from swarm_runner.policy import holds, routing
+
+ENTRY_POINT_GROUP = "swarm_runner"
+
+
+def plugin_manager(
+    plugins: Iterable[object] = (), *, installed: bool = True
+) -> pluggy.PluginManager:
+    """A manager with the built-in policies, the `installed` distributions' and `plugins`.
+
+    Raises pluggy.PluginValidationError when a plugin's hook does not fit the contract.
+    """
+    manager = pluggy.PluginManager(ENTRY_POINT_GROUP)
+    manager.add_hookspecs(hookspecs)
+    for builtin in (routing, holds):
+        manager.register(builtin)
+    if installed:
+        manager.load_setuptools_entrypoints(ENTRY_POINT_GROUP)
+    for plugin in plugins:
+        manager.register(plugin)
+    manager.check_pending()
+    return manager

@@ -1,0 +1,1 @@
+"""The default hook implementations: models in, a decision out, no I/O and no clock."""

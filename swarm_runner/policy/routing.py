@@ -1,0 +1,76 @@
+"""The smallest class that fits; an explicit class wins if it fits."""
+
+from __future__ import annotations
+
+import difflib
+
+from swarm_runner.errors import Fault, InvalidInputError
+from swarm_runner.hookspecs import hookimpl
+from swarm_runner.model.invocation import Invocation, Resources
+from swarm_runner.model.pool import Destination, Pool, Route
+
+
+@hookimpl
+def swarm_runner_route(invocation: Invocation, destination: Destination, pool: Pool) -> Route:
+    resources = demand(invocation)
+    asked = invocation.capacity_class or destination.capacity_class
+    names = list(pool.classes)
+    if asked is not None and asked not in pool.classes:
+        close = difflib.get_close_matches(asked, names, 1)
+        hint = f" Did you mean {close[0]}?" if close else ""
+        raise _refusal(
+            invocation,
+            f"class {asked!r} does not exist in pool {pool.name}.{hint} It has {pool.sizes()}",
+        )
+    allowed = names[names.index(asked) :] if asked else names
+    fitting = [name for name in allowed if pool.classes[name].fits(resources)]
+    if asked and asked not in fitting:
+        raise _refusal(
+            invocation, f"{_words(resources)} does not fit class {asked} ({pool.classes[asked]})"
+        )
+    if not fitting:
+        raise _refusal(
+            invocation,
+            f"{_words(resources)} fits no class of pool {pool.name}. It has {pool.sizes()}",
+        )
+    first = fitting[0]
+    candidates = (first,)
+    if resources.max_memory_mb is not None:
+        largest = resources.model_copy(update={"memory_mb": resources.max_memory_mb})
+        roomy = [name for name in fitting if pool.classes[name].fits(largest)]
+        if not roomy:
+            raise _refusal(
+                invocation,
+                f"max_memory_mb {resources.max_memory_mb} fits no class of pool {pool.name}. "
+                f"It has {pool.sizes()}",
+            )
+        candidates = tuple(fitting[: fitting.index(roomy[0]) + 1])
+    reason = "asked for" if asked else f"the smallest class that fits {_words(resources)}"
+    return Route(
+        destination=destination.name, capacity_class=first, candidates=candidates, reason=reason
+    )
+
+
+def demand(invocation: Invocation) -> Resources:
+    """What an invocation needs of a slot; a virtual machine's own figures count."""
+    machine = invocation.vm
+    if machine is None:
+        return invocation.resources
+    return invocation.resources.model_copy(
+        update={
+            "memory_mb": max(machine.memory_mb, invocation.resources.memory_mb),
+            "cpus": max(machine.vcpus, invocation.resources.cpus),
+        }
+    )
+
+
+def _words(resources: Resources) -> str:
+    parts = [f"{resources.cpus} cpu", f"{resources.memory_mb} MB memory"]
+    parts.append(f"{resources.disk_mb} MB disk")
+    if resources.gpus:
+        parts.append(f"{resources.gpus} gpu")
+    return "a request of " + ", ".join(parts)
+
+
+def _refusal(invocation: Invocation, message: str) -> InvalidInputError:
+    return InvalidInputError([Fault(invocation.key, message)])

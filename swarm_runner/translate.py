@@ -1,0 +1,145 @@
+"""Invocation + Route -> SubmitDescription. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from swarm_runner.model.invocation import Invocation
+from swarm_runner.model.pool import Pool, Route
+from swarm_runner.model.submit import (
+    SubmitDescription,
+    classad_value,
+    environment,
+    files,
+    literal,
+    path,
+    string,
+    words,
+)
+
+Commands = list[tuple[str, str]]
+
+
+def translate(
+    invocation: Invocation,
+    route: Route,
+    pool: Pool,
+    *,
+    runner: str | None = None,
+    log: str | None = None,
+    lease_s: int | None = None,
+) -> SubmitDescription:
+    """The submit description of one invocation.
+
+    `runner` names the submitting runner in the job ad, `log` is the event log's path on the
+    access point, `lease_s` the job lease in seconds.
+    """
+    commands: Commands = (
+        _virtual_machine(invocation) if invocation.vm is not None else _container(invocation)
+    )
+    commands += _files(invocation)
+    if log is not None:
+        # The note carries the key into the event log, which alone then tells who is who.
+        commands += [("log", path(log)), ("submit_event_notes", literal(invocation.key))]
+    commands += _resources(invocation)
+    if lease_s is not None:
+        commands.append(("job_lease_duration", str(lease_s)))
+    commands += [
+        ("requirements", "TARGET.CapacityClass =?= MY.SwarmRunnerClass"),
+        ("My.SwarmRunnerClass", class_expression(route.candidates, pool)),
+        ("My.SwarmRunnerKey", string(invocation.key)),
+    ]
+    if runner is not None:
+        commands.append(("My.SwarmRunnerName", string(runner)))
+    if invocation.tool_id is not None:
+        commands.append(("My.SwarmRunnerTool", string(invocation.tool_id)))
+    for name, value in invocation.attributes.items():
+        commands.append((f"My.{name}", classad_value(value)))
+    return SubmitDescription(commands=tuple(commands), count=invocation.repeat)
+
+
+def class_expression(candidates: Sequence[str], pool: Pool) -> str:
+    """The class as an expression over the job's requests, so that it follows a memory retry.
+
+    The schedd raises RequestMemory by itself (retry_request_memory, HTCondor >= 25.2.1); the
+    expression then names the next class with no runner alive.
+    """
+    *smaller, expression = (string(name) for name in candidates)
+    for name, quoted in zip(reversed(candidates[:-1]), reversed(smaller), strict=True):
+        limit = pool.classes[name].memory_mb
+        expression = f"ifThenElse(RequestMemory <= {limit}, {quoted}, {expression})"
+    return expression
+
+
+def _container(invocation: Invocation) -> Commands:
+    program, *arguments = invocation.argv
+    commands: Commands = [
+        ("universe", "docker"),
+        ("docker_image", literal(invocation.image or "")),
+        ("executable", literal(program)),
+        ("transfer_executable", "false"),
+        ("arguments", words(arguments)),
+    ]
+    if invocation.environment:
+        commands.append(("environment", environment(invocation.environment)))
+    return commands
+
+
+def _virtual_machine(invocation: Invocation) -> Commands:
+    machine = invocation.vm
+    assert machine is not None
+    disks = ",".join(
+        f"{literal(disk.file)}:{disk.device}:{disk.permission}:{disk.format}"
+        for disk in machine.disks
+    )
+    return [
+        ("universe", "vm"),
+        ("executable", literal(invocation.tool_id or invocation.key)),
+        ("vm_type", machine.type),
+        ("vm_memory", str(machine.memory_mb)),
+        ("vm_vcpus", str(machine.vcpus)),
+        ("vm_disk", disks),
+        ("vm_checkpoint", str(machine.checkpoint).lower()),
+        ("vm_networking", str(machine.networking).lower()),
+    ]
+
+
+def _files(invocation: Invocation) -> Commands:
+    commands: Commands = []
+    if invocation.working_directory is not None:
+        commands.append(("initialdir", literal(invocation.working_directory)))
+    for name in ("input", "output", "error"):
+        stream = getattr(
+            invocation, {"input": "stdin", "output": "stdout", "error": "stderr"}[name]
+        )
+        if stream is not None:
+            commands.append((name, path(stream)))
+    if invocation.in_place:
+        return [*commands, ("should_transfer_files", "NO")]
+    inputs = list(invocation.inputs)
+    if invocation.vm is not None:
+        # vm_disk does not imply the transfer of its files.
+        inputs += [disk.file for disk in invocation.vm.disks if disk.file not in inputs]
+    commands += [("should_transfer_files", "YES"), ("when_to_transfer_output", "ON_EXIT")]
+    if inputs:
+        commands.append(("transfer_input_files", files(inputs)))
+    if invocation.vm is None:
+        # Empty means "nothing", absent would mean "everything new".
+        commands.append(("transfer_output_files", files(invocation.outputs)))
+        commands.append(("preserve_relative_paths", "true"))
+    return commands
+
+
+def _resources(invocation: Invocation) -> Commands:
+    asked = invocation.resources
+    commands: Commands = [("request_cpus", str(asked.cpus))]
+    if invocation.vm is None:
+        commands.append(("request_memory", f"{asked.memory_mb}M"))
+    commands.append(("request_disk", f"{asked.disk_mb}M"))
+    if asked.gpus:
+        commands.append(("request_gpus", str(asked.gpus)))
+    if asked.max_memory_mb is not None and asked.max_memory_mb > asked.memory_mb:
+        commands.append(("retry_request_memory", f"{asked.max_memory_mb}M"))
+    if asked.time_limit_s is not None:
+        commands.append(("allowed_execute_duration", str(asked.time_limit_s)))
+    return commands
