@@ -40,7 +40,11 @@ def translate(
     commands += _files(invocation)
     if log is not None:
         # The note carries the key into the event log, which alone then tells who is who.
-        commands += [("log", path(log)), ("submit_event_notes", literal(invocation.key))]
+        commands += [
+            ("log", path(log)),
+            ("submit_event_notes", literal(invocation.key)),
+            ("ulog_execute_attrs", "CapacityClass,SwarmNode,SwarmTaskId"),
+        ]
     commands += _resources(invocation)
     if lease_s is not None:
         commands.append(("job_lease_duration", str(lease_s)))

@@ -157,8 +157,9 @@ def _batch(shape: tuple[str, ...], columns: list[tuple[tuple[str, str], ...]]) -
         if all(value == first for _, value in column):
             common[name] = first
         else:
-            # A macro of our own: never the name of a submit command.
-            macro = f"item_{len(varying)}"
+            # A macro of our own: never the name of a submit command. With an underscore before
+            # the digits, HTCondor takes it for the count of the queue statement.
+            macro = f"item{len(varying)}"
             common[name] = f"$({macro})"
             varying[macro] = [value for _, value in column]
     if not varying:
