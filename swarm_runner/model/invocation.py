@@ -4,14 +4,30 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, PlainSerializer, model_validator
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    PlainSerializer,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
-from swarm_runner.model.quantity import FORMS, megabytes
+from swarm_runner.model.quantity import (
+    FORMS,
+    PATTERN,
+    Count,
+    Flag,
+    Megabytes,
+    MegabytesOrText,
+    WithUnit,
+)
 from swarm_runner.model.text import (
     AbsolutePath,
     FileName,
@@ -22,6 +38,7 @@ from swarm_runner.model.text import (
     PathText,
     Text,
     no_control,
+    refuse,
 )
 
 MINIMUM_MEMORY_MB = 16
@@ -67,24 +84,60 @@ def _attributes(value: dict[str, Any]) -> Mapping[str, Any]:
 
 _Plain = PlainSerializer(dict)
 Environment = Annotated[dict[str, Text], AfterValidator(_environment), _Plain]
-Attributes = Annotated[dict[str, bool | int | float | Text], AfterValidator(_attributes), _Plain]
+_Value = Flag | Count | FiniteFloat | Text
+Attributes = Annotated[dict[str, _Value], AfterValidator(_attributes), _Plain]
+
+
+def _least(value: int) -> int:
+    if value < MINIMUM_MEMORY_MB:
+        raise PydanticCustomError(
+            "quantity",
+            "is {amount} MB, below the least that runs a container ({least} MB); was a unit "
+            "forgotten? Write for example {forms}",
+            {"amount": value, "least": MINIMUM_MEMORY_MB, "forms": FORMS},
+        )
+    return value
+
+
+Memory = Annotated[Megabytes, AfterValidator(_least), Field(le=64 * 2**20)]
+MemoryOrText = Annotated[MegabytesOrText, AfterValidator(_least), Field(le=64 * 2**20)]
+WITH_UNIT = ("memory", "max_memory", "disk")
+
+
+def _texts_with_units(schema: dict[str, Any]) -> None:
+    properties = schema["properties"]
+    for short in WITH_UNIT:
+        properties[short] = {
+            "type": "string",
+            "pattern": PATTERN,
+            "description": f"a number with a unit, such as {FORMS}; instead of {short}_mb",
+        }
 
 
 class Resources(Frozen):
-    """What one job asks for. Memory and disk are in MB of 2**20 bytes, as HTCondor counts."""
+    """What one job asks for. Memory and disk are in MB of 2**20 bytes, as HTCondor counts.
 
-    cpus: int = Field(1, ge=1, le=4096)
-    memory_mb: int = Field(512, le=64 * 2**20, description="MB; or `memory` with a unit")
-    max_memory_mb: int | None = Field(
-        None,
-        le=64 * 2**20,
-        description="MB; after an out-of-memory kill the schedd asks for this much, once",
+    `memory`, `max_memory` and `disk` take texts with a unit ("1.5 GB") in place of the fields in
+    MB. What is left out comes from the destination; `model_fields_set` tells.
+    """
+
+    model_config = ConfigDict(json_schema_extra=_texts_with_units)
+
+    cpus: Count = Field(1, ge=1, le=4096)
+    memory_mb: Memory = Field(512, description="MB; or `memory` with a unit")
+    max_memory_mb: Memory | None = Field(
+        None, description="MB; after an out-of-memory kill the schedd asks for this much, once"
     )
-    disk_mb: int = Field(1024, ge=1, le=2**30, description="MB; or `disk` with a unit")
-    gpus: int = Field(0, ge=0, le=1024)
-    time_limit_s: int | None = Field(
+    disk_mb: Megabytes = Field(1024, ge=1, le=2**30, description="MB; or `disk` with a unit")
+    gpus: Count = Field(0, ge=0, le=1024)
+    time_limit_s: Count | None = Field(
         None, ge=1, le=10 * 365 * 86400, description="seconds of execution, then the job is ended"
     )
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """The keys that this model takes: its fields, and those with a unit."""
+        return [*cls.model_fields, *WITH_UNIT]
 
     @model_validator(mode="before")
     @classmethod
@@ -92,42 +145,26 @@ class Resources(Frozen):
         if not isinstance(data, Mapping):
             return data
         amounts = dict(data)
-        for short in ("memory", "max_memory", "disk"):
-            if short not in amounts:
-                continue
-            full = f"{short}_mb"
-            if full in amounts:
-                raise PydanticCustomError(
-                    "quantity", "give {short} or {full}, not both", {"short": short, "full": full}
-                )
-            try:
-                amounts[full] = megabytes(amounts.pop(short))
-            except PydanticCustomError as error:
-                raise PydanticCustomError(
-                    "quantity", "{short}: {why}", {"short": short, "why": error.message()}
-                ) from error
-        for full in ("memory_mb", "max_memory_mb", "disk_mb"):
-            if isinstance(amounts.get(full), str):
-                raise PydanticCustomError(
-                    "quantity",
-                    "{full} takes a whole number of MB; for a text with a unit use {short}, "
-                    "such as {forms}",
-                    {"full": full, "short": full.removesuffix("_mb"), "forms": FORMS},
-                )
+        for short in WITH_UNIT:
+            if short in amounts:
+                full = f"{short}_mb"
+                if full in amounts:
+                    raise PydanticCustomError(
+                        "quantity",
+                        "give {short} or {full}, not both",
+                        {"short": short, "full": full},
+                    )
+                amounts[full] = WithUnit(amounts.pop(short))
         return amounts
 
     @model_validator(mode="after")
     def _sane(self) -> Self:
-        for name, amount in (("memory", self.memory_mb), ("max_memory", self.max_memory_mb)):
-            if amount is not None and amount < MINIMUM_MEMORY_MB:
-                raise PydanticCustomError(
-                    "quantity",
-                    "{name} is {amount} MB, below the least that runs a container "
-                    "({least} MB); was a unit forgotten? Write {name}: {forms}",
-                    {"name": name, "amount": amount, "least": MINIMUM_MEMORY_MB, "forms": FORMS},
-                )
         if self.max_memory_mb is not None and self.max_memory_mb < self.memory_mb:
-            raise PydanticCustomError("quantity", "max_memory_mb is less than memory_mb", {})
+            raise PydanticCustomError(
+                "quantity",
+                "max_memory_mb ({most}) is less than memory_mb ({memory})",
+                {"most": self.max_memory_mb, "memory": self.memory_mb},
+            )
         return self
 
 
@@ -143,28 +180,27 @@ class Disk(Frozen):
 class VirtualMachine(Frozen):
     """A virtual machine instead of a container (HTCondor's vm universe)."""
 
-    type: Text = "kvm"
-    memory_mb: int = Field(ge=MINIMUM_MEMORY_MB, le=64 * 2**20)
+    type: Annotated[Text, Field(json_schema_extra={"enum": ["kvm", "xen"]})] = "kvm"
+    memory_mb: Count = Field(ge=MINIMUM_MEMORY_MB, le=64 * 2**20)
     disks: tuple[Disk, ...] = Field(min_length=1)
-    checkpoint: bool = False
-    vcpus: int = Field(1, ge=1, le=4096)
-    networking: bool = False
+    checkpoint: Flag = False
+    vcpus: Count = Field(1, ge=1, le=4096)
+    networking: Flag = False
 
-    @model_validator(mode="after")
-    def _type(self) -> Self:
-        if self.type not in ("kvm", "xen"):
-            dropped = (
-                "; HTCondor dropped VMware with version 10.1: convert the image with "
-                "qemu-img and use kvm"
-                if self.type == "vmware"
-                else ""
-            )
+    @field_validator("type")
+    @classmethod
+    def _supported(cls, value: str) -> str:
+        if value == "vmware":
             raise PydanticCustomError(
                 "vm_type",
-                "type {type} is not supported, use kvm or xen{dropped}",
-                {"type": repr(self.type), "dropped": dropped},
+                "'vmware' is not supported: HTCondor dropped it with version 10.1. Convert the "
+                "disk with qemu-img and use kvm",
             )
-        return self
+        if value not in ("kvm", "xen"):
+            raise PydanticCustomError(
+                "vm_type", "{value} is not supported, use kvm or xen", {"value": repr(value)}
+            )
+        return value
 
 
 class Invocation(Frozen):
@@ -182,7 +218,9 @@ class Invocation(Frozen):
         description="names this call for good: the same key is never run twice by one runner",
     )
     tool_id: Text | None = Field(None, description="what the engine calls the tool")
-    image: Image | None = None
+    image: Image | None = Field(
+        None, description="the container image; the destination's own when absent"
+    )
     command: tuple[Text, ...] | None = Field(None, description="argv; the first is the program")
     shell: Text | None = Field(None, description="a command line for /bin/sh -c")
     vm: VirtualMachine | None = None
@@ -191,7 +229,7 @@ class Invocation(Frozen):
     working_directory: AbsolutePath | None = Field(
         None, description="absolute; the caller's current directory when absent"
     )
-    in_place: bool = Field(False, description="run in working_directory, on a pool volume")
+    in_place: Flag = Field(False, description="run in working_directory, on a pool volume")
     inputs: tuple[FileName, ...] = ()
     outputs: tuple[FileName, ...] = ()
     stdin: PathText | None = None
@@ -201,52 +239,58 @@ class Invocation(Frozen):
         default_factory=dict, validate_default=True, description="extra ClassAd attributes"
     )
     capacity_class: Name | None = Field(None, description="routed by resources when absent")
-    repeat: int = Field(1, ge=1, le=100_000, description="how many jobs of this one invocation")
+    repeat: Count = Field(1, ge=1, le=100_000, description="how many jobs of this one invocation")
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        wrong = (
-            self._virtual_machine() if self.vm is not None else self._container()
-        ) or self._files()
-        if wrong:
-            raise PydanticCustomError("invocation", "{wrong}", {"wrong": wrong})
+        machine = self._machine_faults if self.vm is not None else self._container_faults
+        refuse(self, [((field,), wrong) for field, wrong in (*machine(), *self._file_faults())])
         return self
 
-    def _container(self) -> str | None:
-        if self.image is None:
-            return "image is missing: name the container image, or describe a vm"
+    def _container_faults(self) -> Iterator[tuple[str, str]]:
         if (self.command is None) == (self.shell is None):
-            return "give command (a list) or shell (a command line), one of the two"
+            yield "command", "give command (a list) or shell (a command line), one of the two"
+            return
+        field = "command" if self.shell is None else "shell"
         argv = self.argv
         if not argv or not argv[0].strip():
-            return "command is empty: its first item names the program"
-        if self.shell is not None and not self.shell.strip():
-            return "shell is empty: give a command line"
-        sizes = [len(argument.encode()) for argument in argv]
+            yield field, "is empty: its first item names the program"
+        elif self.shell is not None and not self.shell.strip():
+            yield field, "is empty: give a command line"
+        elif self.command is not None and argv[0] != argv[0].strip():
+            yield field, f"the program {argv[0]!r} begins or ends with a space"
+        sizes = [len(argument.encode()) for argument in argv] or [0]
         if max(sizes) > MAXIMUM_ARGUMENT_BYTES or sum(sizes) > MAXIMUM_ARGUMENTS_BYTES:
-            return (
-                f"arguments are too long ({sum(sizes)} bytes, the longest {max(sizes)}): Linux "
-                f"takes {MAXIMUM_ARGUMENT_BYTES} bytes in one; put the text in an input file"
+            yield (
+                field,
+                (
+                    f"is too long ({sum(sizes)} bytes, the longest argument {max(sizes)}): Linux "
+                    f"takes {MAXIMUM_ARGUMENT_BYTES} bytes in one argument and HTCondor's pools "
+                    f"{MAXIMUM_ARGUMENTS_BYTES} in all; put the text in an input file"
+                ),
             )
-        return None
 
-    def _virtual_machine(self) -> str | None:
-        if self.image is not None or self.command is not None or self.shell is not None:
-            return "a vm runs what is on its disks: leave out image, command and shell"
-        return None
+    def _machine_faults(self) -> Iterator[tuple[str, str]]:
+        for field in ("image", "command", "shell"):
+            if getattr(self, field) is not None:
+                yield field, "a vm runs what is on its disks: leave this out"
 
-    def _files(self) -> str | None:
+    def _file_faults(self) -> Iterator[tuple[str, str]]:
         for name in self.outputs:
             if name.startswith("/") or ".." in name.split("/"):
-                return (
-                    f"outputs: {name!r} is outside the job's directory; name outputs relative "
-                    "to it, or let the job write to a pool volume"
+                yield (
+                    "outputs",
+                    (
+                        f"{name!r} is outside the job's directory; name outputs relative to it, "
+                        "or let the job write to a pool volume"
+                    ),
                 )
-        if self.in_place and (self.inputs or self.outputs):
-            return "in_place jobs read and write where they are: leave out inputs and outputs"
-        if self.in_place and self.working_directory is None:
-            return "in_place needs working_directory, on one of the pool's volumes"
-        return None
+        if self.in_place:
+            for field in ("inputs", "outputs"):
+                if getattr(self, field):
+                    yield field, "in_place jobs read and write where they are: leave this out"
+            if self.working_directory is None:
+                yield "working_directory", "in_place needs it, on one of the pool's volumes"
 
     @property
     def argv(self) -> tuple[str, ...]:

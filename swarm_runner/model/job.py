@@ -31,6 +31,7 @@ class JobState(StrEnum):
 
     @property
     def ended(self) -> bool:
+        """Whether nothing more happens to the job."""
         return self in (JobState.COMPLETED, JobState.REMOVED)
 
 
@@ -62,6 +63,7 @@ class Outcome:
 
     @property
     def ok(self) -> bool:
+        """Whether the job did what was asked: it ended by itself with exit code 0."""
         return self.kind is OutcomeKind.EXITED and self.exit_code == 0
 
 

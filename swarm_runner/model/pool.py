@@ -2,34 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from swarm_runner.model.invocation import MINIMUM_MEMORY_MB, Resources
-from swarm_runner.model.text import AbsolutePath, Frozen, Image, Name
+from swarm_runner.model.quantity import Count, Flag
+from swarm_runner.model.text import AbsolutePath, Frozen, Image, Name, Text, refuse
 
 DEFAULT_CLASS = "normal"
+MINIMUM_LEASE_S = 60
+_LONGEST_SERVICE_NAME = 63  # Swarm: a service's name is a DNS label
+# What a container must have of its own image, or a node to itself.
+_SYSTEM = (
+    *("/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/run"),
+    *("/sbin", "/sys", "/usr", "/var/lib/condor", "/var/lib/docker", "/var/run"),
+)
+_OWN_IN_CONTAINER = ("/tmp", "/var/tmp")  # noqa: S108  the job's own, per job
 
 
 class CapacityClass(Frozen):
     """The shape of one executor, and how many there are to be."""
 
-    cpus: int = Field(1, ge=1, le=4096)
-    memory_mb: int = Field(ge=MINIMUM_MEMORY_MB, le=64 * 2**20, description="MB, for jobs")
-    disk_mb: int | None = Field(None, ge=1, description="MB; what a job may ask for at most")
-    gpus: int = Field(0, ge=0, le=1024)
-    replicas: int = Field(1, ge=0, le=100_000, description="executors that `pool up` starts")
-    max_replicas: int | None = Field(None, ge=1, le=100_000)
+    cpus: Count = Field(1, ge=1, le=4096)
+    memory_mb: Count = Field(ge=MINIMUM_MEMORY_MB, le=64 * 2**20, description="MB, for jobs")
+    disk_mb: Count | None = Field(None, ge=1, description="MB; what a job may ask for at most")
+    gpus: Count = Field(0, ge=0, le=1024)
+    replicas: Count = Field(1, ge=0, le=100_000, description="executors that `pool up` starts")
+    max_replicas: Count | None = Field(None, ge=1, le=100_000)
 
     @model_validator(mode="after")
     def _limits(self) -> Self:
         if self.max_replicas is not None and self.replicas > self.max_replicas:
-            raise PydanticCustomError("replicas", "replicas is above max_replicas", {})
+            above = f"is {self.replicas}, above max_replicas ({self.max_replicas})"
+            refuse(self, [(("replicas",), above)])
         return self
 
     def fits(self, resources: Resources) -> bool:
+        """Whether one executor of this class can hold a job that asks for `resources`."""
         return (
             resources.cpus <= self.cpus
             and resources.memory_mb <= self.memory_mb
@@ -46,6 +60,30 @@ class CapacityClass(Frozen):
         return ", ".join(parts)
 
 
+def _volume_path(value: str) -> str:
+    path = PurePosixPath(value)
+    if str(path) != value or ".." in path.parts:
+        raise PydanticCustomError(
+            "volume",
+            "{path} must be written without .., double or trailing slashes",
+            {"path": repr(value)},
+        )
+    if set(value) & set(":,$"):
+        raise PydanticCustomError(
+            "volume", "{path} holds one of : , $ which a mount cannot name", {"path": repr(value)}
+        )
+    if value in _OWN_IN_CONTAINER or any(
+        path.is_relative_to(system) or PurePosixPath(system).is_relative_to(path)
+        for system in _SYSTEM
+    ):
+        raise PydanticCustomError(
+            "volume",
+            "{path} is, holds or lies in a directory of the system; mount a directory of data",
+            {"path": repr(value)},
+        )
+    return value
+
+
 def _volume(value: Any) -> Any:
     if isinstance(value, str):
         path, _, mode = value.partition(":")
@@ -57,8 +95,8 @@ def _volume(value: Any) -> Any:
 class VolumeMount(Frozen):
     """A directory that every node has at the same path; jobs see it there too."""
 
-    path: AbsolutePath
-    read_only: bool = False
+    path: Annotated[AbsolutePath, AfterValidator(_volume_path)]
+    read_only: Flag = False
 
 
 Volume = Annotated[VolumeMount, BeforeValidator(_volume)]
@@ -68,8 +106,8 @@ class JobUser(Frozen):
     """The unprivileged account that jobs run as; what they write belongs to it."""
 
     name: Name = "swarm-runner"
-    uid: int = Field(1000, ge=1, le=2**31 - 1)
-    gid: int = Field(1000, ge=1, le=2**31 - 1)
+    uid: Count = Field(1000, ge=1, le=2**31 - 1)
+    gid: Count = Field(1000, ge=1, le=2**31 - 1)
 
 
 class Pool(Frozen):
@@ -85,8 +123,12 @@ class Pool(Frozen):
         description="from small to large",
     )
     image: Image | None = Field(None, description="the pool image; built when absent")
-    host: str = Field("127.0.0.1", description="the manager's address, as clients reach it")
-    port: int = Field(9618, ge=1, le=65535)
+    host: Text = Field(
+        "127.0.0.1",
+        pattern=r"^[A-Za-z0-9.:_-]+$",
+        description="the manager's address, as clients reach it",
+    )
+    port: Count = Field(9618, ge=1, le=65535)
     user: JobUser = JobUser()
     volumes: tuple[Volume, ...] = ()
     pull: Literal["missing", "always"] = Field(
@@ -94,27 +136,46 @@ class Pool(Frozen):
     )
 
     @model_validator(mode="after")
-    def _ordered(self) -> Self:
+    def _whole(self) -> Self:
+        refuse(self, [*self._class_faults(), *self._volume_faults()])
+        return self
+
+    def _class_faults(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
         shapes = list(self.classes.items())
-        for (small, one), (large, other) in zip(shapes, shapes[1:], strict=False):
+        for (small, one), (large, other) in pairwise(shapes):
             if one == other.model_copy(
                 update={"replicas": one.replicas, "max_replicas": one.max_replicas}
             ):
-                raise PydanticCustomError(
-                    "classes",
-                    "classes {small} and {large} have the same shape; keep one",
-                    {"small": small, "large": large},
+                yield ("classes", large), f"has the same shape as {small}; keep one of the two"
+            elif one.memory_mb > other.memory_mb:
+                yield (
+                    ("classes", large),
+                    (
+                        f"has less memory than {small}, which stands before it; "
+                        "classes go from small to large"
+                    ),
                 )
-            if one.memory_mb > other.memory_mb:
-                raise PydanticCustomError(
-                    "classes",
-                    "classes go from small to large, but {small} has more memory than {large}",
-                    {"small": small, "large": large},
+        for name, _ in shapes:
+            service = self.service(name)
+            if len(service) > _LONGEST_SERVICE_NAME:
+                yield (
+                    ("classes", name),
+                    (
+                        f"makes the service name {service}, of {len(service)} characters; Swarm takes "
+                        f"{_LONGEST_SERVICE_NAME}"
+                    ),
                 )
-        return self
+
+    def _volume_faults(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        paths = [PurePosixPath(volume.path) for volume in self.volumes]
+        for position, path in enumerate(paths):
+            for other in paths[:position]:
+                if path.is_relative_to(other) or other.is_relative_to(path):
+                    yield ("volumes", position), f"{path} and {other} lie in one another; name one"
 
     @property
     def address(self) -> str:
+        """The manager's `host:port`, as clients reach it."""
         return f"{self.host}:{self.port}"
 
     def sizes(self) -> str:
@@ -134,12 +195,13 @@ class Pool(Frozen):
 class Destination(Frozen):
     """A configured place to run: a pool, and what an invocation gets when it does not say."""
 
-    name: str = "swarm"
+    name: Text = "swarm"
     pool: Pool = Pool()
-    runner: str = "swarm"
+    runner: Text = "swarm"
     state_directory: AbsolutePath | None = None
     token_directory: AbsolutePath | None = None
-    resources: Resources | None = None
+    lease_s: Count | None = Field(None, ge=MINIMUM_LEASE_S)
+    resources: Resources | None = Field(None, description="what it sets, an invocation may omit")
     default_image: Image | None = None
     capacity_class: Name | None = None
 

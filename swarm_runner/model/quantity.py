@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from decimal import Decimal
+from typing import Annotated, Any
 
+from pydantic import BeforeValidator, Strict, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-_QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGT])(?:i?B)?\s*", re.IGNORECASE)
+# Spelt out in both cases: JSON Schema's patterns have no flags.
+PATTERN = r"^\s*([0-9]{1,12}(?:\.[0-9]{1,6})?)\s*([KkMmGgTt])(?:[iI]?[bB])?\s*$"
+_QUANTITY = re.compile(PATTERN)
 _MB = {"K": Decimal(1) / 1024, "M": Decimal(1), "G": Decimal(1024), "T": Decimal(1024 * 1024)}
 FORMS = '"512M", "2 GB" or "1.5GiB"'
 
@@ -18,9 +23,45 @@ def megabytes(value: object) -> int:
     A number without a unit is refused: "8" has meant 8 MB to HTCondor and 8 GB to its writer.
     Source: HTCondor manual, submit command request_memory.
     """
-    found = _QUANTITY.fullmatch(value) if isinstance(value, str) else None
+    found = _QUANTITY.match(value) if isinstance(value, str) else None
     if found is None:
         raise PydanticCustomError(
             "quantity", "needs a number with a unit, such as {forms}", {"forms": FORMS}
         )
     return int(-(-Decimal(found[1]) * _MB[found[2].upper()] // 1))
+
+
+@dataclass(frozen=True, slots=True)
+class WithUnit:
+    """The value of a key that takes a text with a unit (`memory`), on its way to its field."""
+
+    value: object
+
+
+def _amount(value: Any) -> Any:
+    if isinstance(value, WithUnit):
+        return megabytes(value.value)
+    if isinstance(value, str):
+        raise PydanticCustomError(
+            "quantity",
+            "takes a whole number of MB; for a text with a unit use the key without _mb, "
+            "such as {forms}",
+            {"forms": FORMS},
+        )
+    return value
+
+
+def _number_or_text(value: Any) -> Any:
+    return megabytes(value) if isinstance(value, str) else value
+
+
+# Whole numbers as such: neither true nor "2" nor 2.5 is one.
+Count = Annotated[int, Strict()]
+Flag = Annotated[bool, Strict()]
+Megabytes = Annotated[int, Strict(), BeforeValidator(_amount)]
+MegabytesOrText = Annotated[
+    int,
+    Strict(),
+    BeforeValidator(_number_or_text),
+    WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "string", "pattern": PATTERN}]}),
+]

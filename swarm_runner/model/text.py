@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 # Docker's reference grammar (distribution/reference): [host[:port]/]path[:tag][@digest].
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*"
-_HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*|\[[0-9a-fA-F:]+\])(?::[0-9]+)?"
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
+_HOST = rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-fA-F:]+\])(?::[0-9]+)?"
 _IMAGE = re.compile(
     rf"(?:{_HOST}/)?{_COMPONENT}(?:/{_COMPONENT})*"
     r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?"
@@ -28,10 +30,26 @@ class Frozen(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    @classmethod
+    def names(cls) -> list[str]:
+        """The keys that this model takes."""
+        return list(cls.model_fields)
+
 
 def _fault(code: str, message: str) -> PydanticCustomError:
     # PydanticCustomError formats {braces}; text from a user may hold some.
-    return PydanticCustomError(code, "{message}", {"message": message})  # type: ignore[arg-type]
+    return PydanticCustomError(code, "{message}", {"message": message})
+
+
+def refuse(model: BaseModel, faults: Iterable[tuple[tuple[str | int, ...], str]]) -> None:
+    """Raise what a model's validator found, each fault at its field (a path below the model)."""
+    lines = [
+        InitErrorDetails(type=_fault("refused", message), loc=place, input=None)
+        for place, message in faults
+    ]
+    if lines:
+        # Pydantic takes these in among the model's own faults.
+        raise ValidationError.from_exception_data(type(model).__name__, lines)
 
 
 def no_control(value: str) -> str:

@@ -1,0 +1,95 @@
+"""Runs a workflow engine's tool invocations on an HTCondor pool that lives on Docker Swarm.
+
+The public names, each imported when first used: a program that only describes invocations pays
+for no more than that.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from swarm_runner._version import __version__
+
+if TYPE_CHECKING:
+    from swarm_runner.errors import (
+        Fault,
+        InvalidInputError,
+        OutOfReachError,
+        RefusedError,
+        SwarmRunnerError,
+        UnknownSubmitError,
+    )
+    from swarm_runner.hookspecs import hookimpl
+    from swarm_runner.model.document import parse_invocations
+    from swarm_runner.model.invocation import Disk, Invocation, Resources, VirtualMachine
+    from swarm_runner.model.job import Job, JobChange, JobId, JobState, Outcome, OutcomeKind
+    from swarm_runner.model.job_conf import JobConf, parse_job_conf
+    from swarm_runner.model.pool import CapacityClass, Destination, Pool, Route
+    from swarm_runner.model.submit import SubmitDescription
+    from swarm_runner.runner import Runner
+    from swarm_runner.translate import translate
+
+__all__ = [
+    "CapacityClass",
+    "Destination",
+    "Disk",
+    "Fault",
+    "InvalidInputError",
+    "Invocation",
+    "Job",
+    "JobChange",
+    "JobConf",
+    "JobId",
+    "JobState",
+    "OutOfReachError",
+    "Outcome",
+    "OutcomeKind",
+    "Pool",
+    "RefusedError",
+    "Resources",
+    "Route",
+    "Runner",
+    "SubmitDescription",
+    "SwarmRunnerError",
+    "UnknownSubmitError",
+    "VirtualMachine",
+    "__version__",
+    "hookimpl",
+    "parse_invocations",
+    "parse_job_conf",
+    "translate",
+]
+
+_HOME = {
+    "errors": (
+        "Fault",
+        "InvalidInputError",
+        "OutOfReachError",
+        "RefusedError",
+        "SwarmRunnerError",
+        "UnknownSubmitError",
+    ),
+    "hookspecs": ("hookimpl",),
+    "model.document": ("parse_invocations",),
+    "model.invocation": ("Disk", "Invocation", "Resources", "VirtualMachine"),
+    "model.job": ("Job", "JobChange", "JobId", "JobState", "Outcome", "OutcomeKind"),
+    "model.job_conf": ("JobConf", "parse_job_conf"),
+    "model.pool": ("CapacityClass", "Destination", "Pool", "Route"),
+    "model.submit": ("SubmitDescription",),
+    "runner": ("Runner",),
+    "translate": ("translate",),
+}
+_MODULES = {name: module for module, names in _HOME.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,185 @@
+"""Data from a text, validated: every fault at once, each with its line and column."""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any, TypeVar, Union
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from swarm_runner.errors import Fault, InvalidInputError
+from swarm_runner.model.invocation import Invocation
+from swarm_runner.model.source import Document, Path
+from swarm_runner.model.text import Frozen
+
+Model = TypeVar("Model", bound=BaseModel)
+
+__all__ = ["Document", "parse", "parse_invocations", "suggestion", "validate"]
+
+
+def parse(text: str, source: str) -> Document:
+    """YAML or JSON as data with positions; `source` names the text in messages.
+
+    Raises InvalidInputError on wrong syntax, duplicate keys, unknown tags and alias bombs.
+    """
+    return Document(text, source)
+
+
+def validate(
+    model_type: type[Model],
+    document: Document,
+    at: Path = (),
+    passed_over: Callable[[str], bool] | None = None,
+) -> Model:
+    """The part of the document `at` a path, as a model; keys `passed_over` are not looked at.
+
+    Raises InvalidInputError with every fault, each with its line and column.
+    """
+    data = document.at(at)
+    if passed_over is not None and isinstance(data, dict):
+        data = {key: value for key, value in data.items() if not passed_over(str(key))}
+    try:
+        return model_type.model_validate(data)
+    except ValidationError as error:
+        raise InvalidInputError(_faults(error, model_type, document, at)) from error
+
+
+def parse_invocations(text: str, source: str) -> list[Invocation]:
+    """The invocations of a text that holds one, or a list of them.
+
+    Raises InvalidInputError with every fault of every invocation, a key that two share included.
+    """
+    document = parse(text, source)
+    if document.data is None:
+        raise InvalidInputError([Fault(source, "is empty; expected an invocation, or a list")])
+    several = isinstance(document.data, list)
+    places: list[Path] = [(n,) for n in range(len(document.data))] if several else [()]
+    if not places:
+        raise InvalidInputError([document.fault((), "is an empty list; expected invocations")])
+    invocations: list[Invocation] = []
+    faults: list[Fault] = []
+    first: dict[str, Path] = {}
+    for place in places:
+        try:
+            invocation = validate(Invocation, document, place)
+        except InvalidInputError as error:
+            faults += error.faults
+            continue
+        invocations.append(invocation)
+        if invocation.key in first:
+            other = document.fault((*first[invocation.key], "key"), "").where
+            message = f"{invocation.key!r} is also the key at {other}; each call needs its own"
+            faults.append(document.fault((*place, "key"), message))
+        first.setdefault(invocation.key, place)
+    if faults:
+        raise InvalidInputError(faults)
+    return invocations
+
+
+def suggestion(name: str, names: Iterable[str]) -> str:
+    """A question that ends a message, where `names` has something close; else nothing."""
+    close = difflib.get_close_matches(name, list(names), 1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _faults(
+    error: ValidationError, model_type: type[BaseModel], document: Document, at: Path
+) -> list[Fault]:
+    found: dict[tuple[Path, str], Fault] = {}
+    for detail in error.errors(include_url=False):
+        location: Path = detail["loc"]
+        # Pydantic also names union members and "[key]", which the document does not hold.
+        path = location
+        while path and detail["type"] != "missing" and not _holds(document, at + path):
+            path = path[:-1]
+        message = _message(detail, model_type, path)
+        found.setdefault((path, message), document.fault(at + path, message))
+    return list(found.values())
+
+
+def _holds(document: Document, path: Path) -> bool:
+    *parents, last = path
+    return document.has(path) or document.has((*parents, str(last).removesuffix("_mb")))
+
+
+def _message(detail: ErrorDetails, model_type: type[BaseModel], path: Path) -> str:
+    kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
+    if kind == "missing":
+        return "is missing"
+    if kind == "extra_forbidden":
+        names = _names(model_type, path[:-1])
+        known = "" if suggestion(str(path[-1]), names) else f"; known are {', '.join(names)}"
+        return f"is not known here{suggestion(str(path[-1]), names)}{known}"
+    if kind == "invalid_key":
+        return "has a key that is no text; put it in quotes"
+    if len(detail["loc"]) > len(path) and kind.endswith(("_type", "_parsing")):
+        return f"needs a text, a number, true or false, not {_kind(value)}"
+    if kind == "string_type":
+        hint = "" if isinstance(value, (dict, list)) or value is None else "; put it in quotes"
+        return f"needs a text, not {_kind(value)}{hint}"
+    if kind.startswith(("int_", "float_", "bool_")):
+        wanted = {"int": "a whole number", "float": "a number", "bool": "true or false"}
+        return f"needs {wanted[kind.partition('_')[0]]}, not {_kind(value)}"
+    if kind in ("dict_type", "model_type", "mapping_type", "model_attributes_type"):
+        return f"needs keys and values, not {_kind(value)}"
+    if kind in ("list_type", "tuple_type"):
+        return f"needs a list, not {_kind(value)}"
+    limits = {
+        "greater_than_equal": "must be at least {ge}, not {value}",
+        "less_than_equal": "must be at most {le}, not {value}",
+        "too_short": "needs at least {min_length} of them",
+        "literal_error": "must be {expected}, not {value}",
+        "finite_number": "must be a finite number",
+    }
+    if kind in limits:
+        return limits[kind].format(value=_kind(value), **context)
+    return detail["msg"]
+
+
+def _kind(value: object) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return f"{str(value).lower()} (YAML reads yes, no, on and off so)"
+    if isinstance(value, str):
+        return f"the text {value!r}" if len(value) < 60 else "a text"
+    if isinstance(value, (int, float)):
+        return f"the number {value}" if abs(value) < 10**20 else "so large a number"
+    if isinstance(value, dict):
+        return "keys and values"
+    if isinstance(value, list):
+        return "a list"
+    return f"the {type(value).__name__} {value}"
+
+
+def _names(model_type: type[BaseModel], path: Path) -> list[str]:
+    """The keys that the model at `path` below `model_type` takes."""
+    current: Any = model_type
+    for part in path:
+        model = _model(current)
+        if model is not None and part in model.model_fields:
+            current = model.model_fields[str(part)].annotation
+        elif typing.get_args(current):
+            current = typing.get_args(current)
+    model = _model(current)
+    if model is None:
+        return []
+    return model.names() if issubclass(model, Frozen) else list(model.model_fields)
+
+
+def _model(annotation: Any) -> type[BaseModel] | None:
+    """The model within Optional, Annotated, a tuple's items or a mapping's values."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    parts = annotation if isinstance(annotation, tuple) else typing.get_args(annotation)
+    wrapper = typing.get_origin(annotation)
+    if isinstance(annotation, tuple) or wrapper in (Union, types.UnionType, Annotated):
+        for part in parts:
+            model = _model(part)
+            if model is not None:
+                return model
+    return None

@@ -1,0 +1,59 @@
+"""The keys of job_conf.yml that Galaxy reads itself, and that swarm_runner passes over.
+
+Source: Galaxy's lib/galaxy/config/sample/job_conf.sample.yml and lib/galaxy/jobs/__init__.py.
+A list, not a wildcard: a key that is in neither Galaxy's list nor ours is a slip of the pen.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+# `dynamic` needs no entry under runners; `dynamic_tpv` is a shorthand for it.
+_VIRTUAL_RUNNERS = frozenset({"dynamic", "dynamic_tpv"})
+
+_RUNNER = frozenset({"id", "enabled", "recheck_missing_job_retries", "runner_param_specs"})
+
+_ENVIRONMENT = frozenset(
+    re.split(
+        r"\s+",
+        """
+    id enabled env resubmit shell tags metrics
+    docker_auto_rm docker_cmd docker_container_id_override docker_cpu docker_enabled docker_host
+    docker_host_port_cmd docker_memory docker_net docker_run_extra_arguments docker_set_user
+    docker_sudo docker_sudo_cmd docker_volumes docker_volumes_from
+    container container_override container_resolvers container_resolvers_config_file
+    container_monitor container_monitor_command container_monitor_get_ip_method
+    container_monitor_result require_container
+    allow_guests cleanup_job dependency_resolution embed_metadata_in_job
+    max_metadata_value_size metadata_strategy object_store_id outputs_to_working_directory
+    real_system_username retry_job_output_collection retry_metadata_internally tmp_dir
+    tool_evaluation_strategy use_metadata_binary
+    max_accepted_cores max_accepted_gpus max_accepted_mem
+    max_cores max_gpus max_mem min_cores min_gpus min_mem
+    min_accepted_cores min_accepted_gpus min_accepted_mem
+    """.strip(),
+    )
+)
+# docker_env_NAME sets NAME in a container; of Singularity's many keys, none concerns us.
+_ENVIRONMENT_PREFIXES = ("docker_env_", "singularity_")
+
+
+def is_runner_key(name: str) -> bool:
+    """Whether Galaxy reads this key of a runner."""
+    return name in _RUNNER
+
+
+def is_environment_key(name: str) -> bool:
+    """Whether Galaxy reads this key of an environment."""
+    return name in _ENVIRONMENT or name.startswith(_ENVIRONMENT_PREFIXES)
+
+
+def is_virtual_runner(name: object) -> bool:
+    """Whether a runner's name is one that Galaxy knows without an entry."""
+    return isinstance(name, str) and name in _VIRTUAL_RUNNERS
+
+
+def is_off(settings: dict[str, Any]) -> bool:
+    """Galaxy drops a runner or an environment that says `enabled: false`."""
+    return str(settings.get("enabled", True)).lower() not in ("true", "yes", "on", "1")

@@ -1,0 +1,266 @@
+"""A YAML or JSON text as data in which every key and item knows its line and column."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Iterable
+from functools import cached_property
+from typing import Any
+
+import yaml
+
+from swarm_runner.errors import Fault, InvalidInputError
+
+Path = tuple[str | int, ...]
+
+# A text in which aliases say the same thing again and again grows beyond any machine.
+MAXIMUM_ITEMS = 1_000_000
+_MERGE = "tag:yaml.org,2002:merge"
+_COLLECTIONS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
+
+
+class Document:
+    """The data of one text, and where each part of it stands.
+
+    `source` names the text in messages (a file's name); `data` is plain Python: dict, list, str,
+    int, float, bool, None, date.
+    """
+
+    def __init__(self, text: str, source: str) -> None:
+        self.source = source
+        self._text = text
+        self.data: Any = None
+        try:
+            pairs = _Pairs()
+            self.data = json.loads(text, object_pairs_hook=pairs, parse_constant=_refuse)
+        except (ValueError, RecursionError):
+            self.data = self._yaml()
+        else:
+            if pairs.duplicates:
+                # Tabs are white space in JSON, but none in YAML.
+                self._text = text.replace("\t", " ")
+                self.data = self._yaml()
+
+    def fault(self, path: Path, message: str) -> Fault:
+        """A fault at `path`, or at the closest thing above it that the text holds."""
+        mark, shown = self._mark(path)
+        place = f"{self.source}:{mark.line + 1}:{mark.column + 1}" if mark else self.source
+        name = _dotted(shown)
+        return Fault(f"{place}: {name}" if name else place, message)
+
+    def has(self, path: Path) -> bool:
+        """Whether the data goes so deep."""
+        value = self.data
+        for part in path:
+            try:
+                value = value[part]
+            except (KeyError, IndexError, TypeError):
+                return False
+        return True
+
+    def at(self, path: Path) -> Any:
+        """The data at `path`. Raises LookupError or TypeError when there is none."""
+        value = self.data
+        for part in path:
+            value = value[part]
+        return value
+
+    def _yaml(self) -> Any:
+        if self._root is None:
+            return None
+        faults: list[Fault] = []
+        try:
+            _check_size(self._root)
+            data = _Builder(self.source, faults).value(self._root)
+        except RecursionError:
+            raise self._refusal("is nested too deeply") from None
+        except yaml.MarkedYAMLError as error:
+            raise self._syntax(error) from None
+        except _TooLargeError as error:
+            raise self._refusal(str(error)) from None
+        if faults:
+            raise InvalidInputError(faults)
+        return data
+
+    @cached_property
+    def _root(self) -> yaml.Node | None:
+        try:
+            return yaml.compose(self._text, Loader=yaml.SafeLoader)
+        except yaml.MarkedYAMLError as error:
+            raise self._syntax(error) from None
+        except yaml.reader.ReaderError as error:
+            before = self._text[: error.position]
+            line, column = before.count("\n") + 1, error.position - before.rfind("\n")
+            raise InvalidInputError(
+                [
+                    Fault(
+                        f"{self.source}:{line}:{column}",
+                        f"holds the character U+{ord(error.character):04X}, which YAML refuses",
+                    )
+                ]
+            ) from None
+        except RecursionError:
+            raise self._refusal("is nested too deeply") from None
+
+    def _refusal(self, message: str) -> InvalidInputError:
+        return InvalidInputError([Fault(self.source, message)])
+
+    def _syntax(self, error: yaml.MarkedYAMLError) -> InvalidInputError:
+        mark = error.problem_mark or error.context_mark
+        place = f"{self.source}:{mark.line + 1}:{mark.column + 1}" if mark else self.source
+        about = " ".join(part for part in (error.context, error.problem) if part)
+        return InvalidInputError([Fault(place, f"is no YAML: {about}")])
+
+    def _mark(self, path: Path) -> tuple[yaml.Mark | None, Path]:
+        try:
+            node = self._root
+        except InvalidInputError:  # JSON that YAML does not take
+            return None, path
+        if node is None:
+            return None, path
+        mark = node.start_mark
+        shown: list[str | int] = []
+        for position, part in enumerate(path):
+            found = _child(node, part)
+            if found is None:
+                # The missing part belongs to the name, but has no place of its own.
+                return mark, (*shown, *path[position:])
+            name, mark, node = found
+            shown.append(name)
+        return mark, tuple(shown)
+
+
+def _child(
+    node: yaml.Node, part: str | int
+) -> tuple[str | int, yaml.Mark | None, yaml.Node] | None:
+    if isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+        if 0 <= part < len(node.value):
+            item = node.value[part]
+            return part, item.start_mark, item
+        return None
+    if isinstance(node, yaml.MappingNode):
+        # `memory` with a unit is another way to write `memory_mb`.
+        for name in (str(part), str(part).removesuffix("_mb")):
+            for key, value in reversed(node.value):  # a mapping's own keys follow merged ones
+                if isinstance(key, yaml.ScalarNode) and key.value == name:
+                    return name, key.start_mark, value
+    return None
+
+
+def _dotted(path: Iterable[str | int]) -> str:
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return text.removeprefix(".")
+
+
+class _Pairs:
+    """Builds JSON's objects and remembers whether a key came twice."""
+
+    def __init__(self) -> None:
+        self.duplicates = False
+
+    def __call__(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(pairs)
+        self.duplicates |= len(made) < len(pairs)
+        return made
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(constant)
+
+
+class _TooLargeError(Exception):
+    """Aliases make the text too large, or endless."""
+
+
+def _check_size(root: yaml.Node) -> None:
+    sizes: dict[int, int] = {}
+    open_nodes: set[int] = set()
+    aliased = False
+
+    def size(node: yaml.Node) -> int:
+        nonlocal aliased
+        if id(node) in sizes:
+            aliased = True
+            return sizes[id(node)]
+        if id(node) in open_nodes:
+            raise _TooLargeError(f"has an alias that holds itself{node.start_mark}")
+        if isinstance(node, yaml.ScalarNode):
+            return 1
+        open_nodes.add(id(node))
+        children = (
+            (child for pair in node.value for child in pair)
+            if isinstance(node, yaml.MappingNode)
+            else node.value
+        )
+        sizes[id(node)] = 1 + sum(size(child) for child in children)
+        open_nodes.discard(id(node))
+        return sizes[id(node)]
+
+    if size(root) > MAXIMUM_ITEMS and aliased:
+        raise _TooLargeError(f"repeats itself by aliases into more than {MAXIMUM_ITEMS} items")
+
+
+class _Builder:
+    """Nodes to plain data. Each node once: an alias shares what its anchor made."""
+
+    def __init__(self, source: str, faults: list[Fault]) -> None:
+        self._source = source
+        self._faults = faults
+        self._made: dict[int, Any] = {}
+        self._constructor = yaml.constructor.SafeConstructor()
+
+    def value(self, node: yaml.Node) -> Any:
+        if id(node) not in self._made:
+            self._made[id(node)] = self._make(node)
+        return self._made[id(node)]
+
+    def _make(self, node: yaml.Node) -> Any:
+        if isinstance(node, yaml.ScalarNode):
+            try:
+                made = self._constructor.construct_object(node)
+            except ValueError as error:
+                return self._fault(node.start_mark, f"{node.value!r} cannot be read: {error}")
+            if isinstance(made, str):
+                return _whole_characters(made)
+            if made is None or isinstance(made, (bool, int, float, datetime.date)):
+                return made
+            return self._fault(node.start_mark, f"the tag {node.tag} is not taken here")
+        if node.tag not in _COLLECTIONS:
+            return self._fault(node.start_mark, f"the tag {node.tag} is not taken here")
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node)
+        return [self.value(item) for item in node.value]
+
+    def _mapping(self, node: yaml.MappingNode) -> dict[Any, Any]:
+        first: dict[Any, yaml.Mark] = {}
+        for key, _ in node.value:
+            if key.tag == _MERGE:
+                continue
+            if not isinstance(key, yaml.ScalarNode):
+                self._fault(key.start_mark, "a key must be a text")
+                continue
+            name = self.value(key)
+            if name in first:
+                self._fault(
+                    key.start_mark,
+                    f"{key.value} is given twice; it first stands in line {first[name].line + 1}",
+                )
+            first.setdefault(name, key.start_mark)
+        self._constructor.flatten_mapping(node)
+        return {
+            self.value(key): self.value(value)
+            for key, value in node.value
+            if isinstance(key, yaml.ScalarNode)
+        }
+
+    def _fault(self, mark: yaml.Mark, message: str) -> None:
+        place = f"{self._source}:{mark.line + 1}:{mark.column + 1}"
+        self._faults.append(Fault(place, message))
+
+
+def _whole_characters(text: str) -> str:
+    """JSON writes a character beyond U+FFFF as two escapes, which YAML reads as two characters."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
