@@ -1,0 +1,46 @@
+# What a fresh Debian or Ubuntu machine needs is installed by the targets themselves: packages by
+# apt, Python's into .venv, a Docker engine if none answers. `make help` lists the targets.
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-down test unit lint format bench venv engine
+
+BIN := .venv/bin
+LAB := tests/lab
+# Commands that talk to the engine; for a user outside its group too.
+WITH_ENGINE := $(LAB)/with-engine
+CODE := swarm_runner tests demo
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+demo: engine ## bring up a pool and run the demonstration on it; leaves the pool up
+	$(WITH_ENGINE) $(BIN)/python -m demo
+
+demo-down: engine ## take down what the demonstration left
+	$(WITH_ENGINE) $(BIN)/python -m demo --down
+
+test: lint engine ## lint, then every test, on a real pool that comes and goes
+	$(WITH_ENGINE) $(BIN)/pytest tests/unit tests/contract tests/integration
+
+unit: venv ## the tests that need no engine
+	$(BIN)/pytest tests/unit
+
+lint: venv ## ruff, mypy, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(CODE)
+	$(BIN)/lint-imports
+
+format: venv ## rewrite the code as ruff would have it
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: engine ## the table of figures, measured on a real pool
+	$(WITH_ENGINE) $(BIN)/python -m tests.bench
+
+venv: ## the virtual environment .venv
+	@$(LAB)/venv
+
+engine: venv ## a Docker engine that answers, and the base image
+	@$(LAB)/engine-start
+	@$(WITH_ENGINE) $(BIN)/python -m tests.lab.base_image
