@@ -1,0 +1,96 @@
+"""(d) A job that outgrows its memory, and (e) two that fail, each in its own way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from typing_extensions import override
+
+from demo.part import Part, expect, unsuccessful
+from swarm_runner import Invocation, Job, OutcomeKind, Resources
+
+# More than normal's container gets, be it with as much swap again.
+HOG = 'my @all; push @all, "x" x (1 << 20) for 1 .. 1200; print scalar @all'
+
+
+class Outgrown(Part):
+    """Killed for its memory on normal; the schedd asks for more, and it ends well on big."""
+
+    letter = "d"
+    title = "more memory than it asked for"
+
+    def __init__(self, run: str, directory: Path) -> None:
+        super().__init__(run)
+        self._directory = directory
+        self._directory.mkdir(parents=True)
+
+    @override
+    def first(self) -> list[Invocation]:
+        return [
+            Invocation(
+                key=self.key("hog"),
+                tool_id="perl",
+                image="debian:trixie",
+                command=("/usr/bin/perl", "-e", HOG),
+                resources=Resources(memory_mb=300, max_memory_mb=1500),
+                working_directory=str(self._directory),
+                stdout="count",
+                stderr="errors",
+            )
+        ]
+
+    @override
+    def faults(self, jobs: Sequence[Job]) -> list[str]:
+        faults = unsuccessful(jobs)
+        for job in jobs:
+            on_big = job.capacity_class == "big"
+            faults += expect(f"it ended on {job.capacity_class}, not on big", unless=on_big)
+            faults += expect(f"it started {job.starts} times, not twice", unless=job.starts == 2)
+        count = self._directory / "count"
+        counted = count.exists() and count.read_text() == "1200"
+        return faults + expect("its output is wrong", unless=counted)
+
+
+class Failing(Part):
+    """Jobs whose failure is the answer."""
+
+    letter = "e"
+    title = "a failure, and no such image"
+
+    def __init__(self, run: str, directory: Path, no_such_image: str) -> None:
+        super().__init__(run)
+        self._directory = directory
+        self._directory.mkdir(parents=True)
+        self._no_such_image = no_such_image
+
+    @override
+    def first(self) -> list[Invocation]:
+        place = str(self._directory)
+        return [
+            Invocation(  # noqa: S604 (the shell is the container's)
+                key=self.key("exit-3"),
+                tool_id="sh",
+                image="debian:trixie",
+                shell="exit 3",
+                working_directory=place,
+            ),
+            Invocation(
+                key=self.key("no-image"),
+                tool_id="true",
+                image=self._no_such_image,
+                command=("true",),
+                working_directory=place,
+            ),
+        ]
+
+    @override
+    def faults(self, jobs: Sequence[Job]) -> list[str]:
+        ends = {job.key: job.outcome for job in jobs}
+        failed, pulled = ends.get(self.key("exit-3")), ends.get(self.key("no-image"))
+        exited = failed is not None and (failed.kind, failed.exit_code) == (OutcomeKind.EXITED, 3)
+        missing = pulled is not None and pulled.kind is OutcomeKind.IMAGE_NOT_FOUND
+        return [
+            *expect(f"`exit 3` ended as {failed}", unless=exited),
+            *expect(f"the image that is not there ended as {pulled}", unless=missing),
+        ]

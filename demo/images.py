@@ -1,0 +1,115 @@
+"""The demonstration's images, its registry, its data, and a run without swarm_runner."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import tarfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import docker
+from docker.errors import NotFound
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
+
+SOURCE = Path(__file__).with_name("images")
+REPOSITORY = "swarm-runner-demo"
+REGISTRY = "swarm-runner-demo-registry"
+TOOLS = ("bowtie2", "samtools", "bcftools", "data", "registry")
+BUILD_LIMIT_S = 900
+
+
+class Images:
+    """What the demonstration asks of the engine itself."""
+
+    def __init__(self) -> None:
+        """Raises docker.errors.DockerException when no engine answers."""
+        self._engine = docker.from_env(timeout=BUILD_LIMIT_S)
+
+    def build(self, progress: Callable[[str], None]) -> None:
+        """Build the images; what is built already is taken from the engine's cache."""
+        for tool in TOOLS:
+            progress(f"building {REPOSITORY}/{tool}:1 from Debian's packages")
+            self._engine.images.build(
+                path=str(SOURCE / tool), tag=f"{REPOSITORY}/{tool}:1", rm=True
+            )
+
+    def make_volume(self, directory: Path) -> None:
+        """A directory on the node, writable for everyone as /tmp is.
+
+        The engine makes it: that needs no more rights than talking to the engine.
+        """
+        self._run("debian:trixie", ["chmod", "1777", "/volume"], {directory: "/volume"})
+
+    def clear_volume(self, directory: Path) -> None:
+        """Remove what is in the directory, whoever wrote it."""
+        command = ["find", "/volume", "-mindepth", "1", "-delete"]
+        self._run("debian:trixie", command, {directory: "/volume"})
+
+    def data(self, directory: Path) -> None:
+        """Unpack the genome and the reads into a directory."""
+        archive = self._run(f"{REPOSITORY}/data:1", ["tar", "-C", "/data", "-c", "."], {})
+        with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+            files.extractall(directory, filter="data")
+
+    def run(self, image: str, command: Sequence[str], directory: Path) -> None:
+        """Run a command in an image, in a directory of the node; raises ContainerError."""
+        self._run(image, command, {directory: str(directory)}, working_dir=str(directory))
+
+    def registry(self) -> str:
+        """The address of a registry that runs on this node, with nothing in it."""
+        try:
+            container = self._engine.containers.get(REGISTRY)
+        except NotFound:
+            container = self._engine.containers.run(
+                f"{REPOSITORY}/registry:1",
+                name=REGISTRY,
+                detach=True,
+                auto_remove=True,
+                ports={"5000/tcp": ("127.0.0.1", 0)},
+            )
+        container.reload()
+        published = container.ports["5000/tcp"] or []
+        port = int(published[0]["HostPort"])
+        _await_answer(port)
+        return f"localhost:{port}"
+
+    def stop_registry(self) -> None:
+        """Stop it, and with it goes its container."""
+        try:
+            self._engine.containers.get(REGISTRY).stop(timeout=2)
+        except NotFound:
+            return
+
+    def _run(
+        self,
+        image: str,
+        command: Sequence[str],
+        volumes: dict[Path, str],
+        working_dir: str | None = None,
+    ) -> bytes:
+        output: bytes = self._engine.containers.run(
+            image,
+            list(command),
+            name=f"{REPOSITORY}-step",
+            remove=True,
+            working_dir=working_dir,
+            volumes={str(path): {"bind": there} for path, there in volumes.items()},
+        )
+        return output
+
+
+@retry(
+    retry=retry_if_exception_type((OSError, http.client.HTTPException)),
+    stop=stop_after_delay(60),
+    wait=wait_fixed(0.2),
+    reraise=True,
+)
+def _await_answer(port: int) -> None:
+    """The engine opens the port before the registry in the container listens."""
+    connection = http.client.HTTPConnection("localhost", port, timeout=5)
+    try:
+        connection.request("GET", "/v2/")
+        connection.getresponse().read()
+    finally:
+        connection.close()

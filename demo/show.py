@@ -1,0 +1,135 @@
+"""The demonstration on the screen: what happens, while it happens, and what came of it."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from demo.part import Part
+from swarm_runner import Job, JobChange, JobState
+from swarm_runner.model.job import JobId
+
+LATEST = 8
+COLUMNS = (JobState.IDLE, JobState.RUNNING, JobState.HELD, "done")
+STYLES = {"started": "cyan", "held": "yellow", "evicted": "yellow", "ended": "green"}
+
+
+class Progress:
+    """A table of the parts, redrawn as jobs change; a line for each change without a terminal."""
+
+    def __init__(self, console: Console, parts: Sequence[Part]) -> None:
+        self._console = console
+        self._parts = parts
+        self._jobs: dict[JobId, Job] = {}
+        self._latest: deque[Text] = deque(maxlen=LATEST)
+        self._live = Live(console=console, get_renderable=self._picture, refresh_per_second=4)
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._console.is_terminal:
+            self._live.stop()
+
+    def submitted(self, jobs: Iterable[Job]) -> None:
+        """Count new jobs in."""
+        self._jobs |= {job.id: job for job in jobs}
+
+    def changed(self, change: JobChange) -> None:
+        """Tell of one change."""
+        self._jobs[change.job.id] = change.job
+        line = _line(change)
+        self._latest.append(line)
+        if not self._console.is_terminal:
+            self._console.print(line, soft_wrap=True)
+
+    def _picture(self) -> Group:
+        table = Table("", "part", *COLUMNS, box=None, header_style="dim")
+        for part in self._parts:
+            mine = [job for job in self._jobs.values() if part.owns(job)]
+            count = Counter("done" if job.state.ended else job.state for job in mine)
+            cells = [str(count[column] or "·") for column in COLUMNS]
+            table.add_row(part.letter, part.title, *cells)
+        return Group(table, Text(), *self._latest)
+
+
+def _line(change: JobChange) -> Text:
+    job = change.job
+    words = [change.event.value]
+    if change.event.value == "started":
+        words.append(f"on {job.capacity_class}, executor {_executor(job)}")
+    if change.event.value == "ended" and job.outcome is not None:
+        words.append(_ending(job))
+    elif change.reason:
+        words.append(change.reason)
+    line = Text(f"  {_name(job):<16} ", style="bold", overflow="ellipsis", no_wrap=True)
+    return line.append(": ".join(words), style=f"not bold {STYLES.get(words[0], 'dim')}")
+
+
+def results(parts: Sequence[Part], jobs: Sequence[Job]) -> Table:
+    """What ran where, for how long, and how it ended."""
+    table = Table("job", "tool", "class", "node", "executor", "started", "seconds", "ending")
+    table.title = "What ran"
+    for part in parts:
+        for job in sorted((job for job in jobs if part.owns(job)), key=lambda job: job.id):
+            table.add_row(
+                f"{_name(job)} ({job.id})",
+                job.tool_id or "",
+                job.capacity_class or "",
+                job.node or "",
+                _executor(job),
+                f"{job.starts}x",
+                _seconds(job),
+                Text(_ending(job), style="green" if job.outcome and job.outcome.ok else "yellow"),
+            )
+        table.add_section()
+    return table
+
+
+def verdicts(parts: Sequence[Part], jobs: Sequence[Job]) -> tuple[Table, bool]:
+    """Whether each part ended as it should, and whether all did."""
+    table = Table("", "part", "as it should?")
+    good = True
+    for part in parts:
+        faults = part.faults([job for job in jobs if part.owns(job)])
+        good = good and not faults
+        verdict = Text("\n".join(faults), style="red") if faults else Text("yes", style="green")
+        table.add_row(part.letter, part.title, verdict)
+    return table, good
+
+
+def _name(job: Job) -> str:
+    return job.key.split("/", 1)[1]
+
+
+def _executor(job: Job) -> str:
+    return (job.executor or "")[:24]
+
+
+def _seconds(job: Job) -> str:
+    if job.started_at is None or job.ended_at is None:
+        return ""
+    return f"{job.ended_at - job.started_at:.0f}"
+
+
+def _ending(job: Job) -> str:
+    outcome = job.outcome
+    if outcome is None:
+        return job.state.value
+    if outcome.exit_code is not None:
+        return f"exit code {outcome.exit_code}"
+    return outcome.kind.value.replace("_", " ")

@@ -1,0 +1,54 @@
+"""(a) The ten jobs of the 2019 slides: /bin/cat /etc/hosts, ten times."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from typing_extensions import override
+
+from demo.part import Part, expect, unsuccessful
+from swarm_runner import Invocation, Job, Resources
+
+JOBS = 10
+
+
+class Slides(Part):
+    """One invocation, repeated; each job's output comes back under its own number."""
+
+    letter = "a"
+    title = "the slides' ten jobs"
+
+    def __init__(self, run: str, directory: Path) -> None:
+        super().__init__(run)
+        self._directory = directory
+        self._directory.mkdir(parents=True)
+
+    @override
+    def first(self) -> list[Invocation]:
+        return [
+            Invocation(
+                key=self.key("hosts"),
+                tool_id="cat",
+                image="debian:trixie",
+                command=("/bin/cat", "/etc/hosts"),
+                resources=Resources(memory_mb=100),
+                working_directory=str(self._directory),
+                stdout="out.$(Process)",
+                stderr="err.$(Process)",
+                repeat=JOBS,
+            )
+        ]
+
+    @override
+    def faults(self, jobs: Sequence[Job]) -> list[str]:
+        faults = unsuccessful(jobs)
+        faults += expect(f"{len(jobs)} jobs instead of {JOBS}", unless=len(jobs) == JOBS)
+        seen = set()
+        for number in range(JOBS):
+            output = self._directory / f"out.{number}"
+            # The last line is the container's own name and address, no two of which are alike.
+            lines = output.read_text().splitlines() if output.exists() else []
+            seen.add(tuple(lines[:-1]))
+        alike = len(seen) == 1 and any("localhost" in line for line in next(iter(seen)))
+        return faults + expect("the ten outputs are not alike", unless=alike)

@@ -1,0 +1,133 @@
+"""(b) Real tools on real data: lambda phage reads, aligned, sorted, and their variants called.
+
+The files lie on a pool volume, where every step finds what the one before it left. The reference
+is what the same images give when the engine runs them one after another on the undivided reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import islice
+from pathlib import Path
+
+from typing_extensions import override
+
+from demo.part import Part, expect, unsuccessful
+from swarm_runner import Invocation, Job, Resources
+
+CHUNKS = 8
+LINES_A_READ = 4
+BOWTIE2, SAMTOOLS, BCFTOOLS = (
+    f"swarm-runner-demo/{tool}:1" for tool in ("bowtie2", "samtools", "bcftools")
+)
+INDEX = ("bowtie2-build", "-q", "lambda_virus.fa", "lambda")
+CALL = "bcftools mpileup -f lambda_virus.fa {0}.bam | bcftools call -mv -Ov -o {0}.vcf"
+
+DirectRun = Callable[[str, Sequence[str], Path], None]
+
+
+def align(first: str, second: str, aligned: str) -> tuple[str, ...]:
+    """The aligner's command line for a pair of read files."""
+    return ("bowtie2", "-x", "lambda", "-1", first, "-2", second, "-S", aligned)
+
+
+class Variants(Part):
+    """One index, eight alignments, one merge on big, one call."""
+
+    letter = "b"
+    title = "variants of the lambda phage"
+
+    def __init__(self, run: str, directory: Path, directly: DirectRun) -> None:
+        """`directory` holds the genome and the reads; `directly` runs a command in an image."""
+        super().__init__(run)
+        self._directory = directory
+        self._directly = directly
+        self._aligned = 0
+        for mate in (1, 2):
+            self._divide(mate)
+
+    @override
+    def first(self) -> list[Invocation]:
+        return [self._step("index", BOWTIE2, INDEX)]
+
+    @override
+    def then(self, ended: Job) -> list[Invocation]:
+        if ended.outcome is None or not ended.outcome.ok:
+            return []
+        step = ended.key.removeprefix(self.key(""))
+        if step == "index":
+            return [self._alignment(chunk) for chunk in range(CHUNKS)]
+        if step.startswith("align"):
+            self._aligned += 1
+            return [self._merge()] if self._aligned == CHUNKS else []
+        if step == "merge":
+            return [self._step("call", BCFTOOLS, ("/bin/sh", "-ec", CALL.format("merged")))]
+        return []
+
+    @override
+    def faults(self, jobs: Sequence[Job]) -> list[str]:
+        faults = unsuccessful(jobs)
+        steps = 1 + CHUNKS + 2
+        faults += expect(f"{len(jobs)} of {steps} steps ran", unless=len(jobs) == steps)
+        merges = [job for job in jobs if job.key == self.key("merge")]
+        on_big = all(job.capacity_class == "big" for job in merges)
+        faults += expect("the merge did not run on big", unless=on_big)
+        if faults:
+            return faults
+        ours = self.records("merged")
+        faults += expect("no variants were called", unless=bool(ours))
+        same = ours == self._reference()
+        return faults + expect("the VCF's records differ from the reference", unless=same)
+
+    def records(self, name: str) -> list[bytes]:
+        """The lines of a VCF that are not its header, which holds dates and command lines."""
+        lines = (self._directory / f"{name}.vcf").read_bytes().splitlines()
+        return [line for line in lines if not line.startswith(b"#")]
+
+    def _reference(self) -> list[bytes]:
+        for image, command in (
+            (BOWTIE2, INDEX),
+            (BOWTIE2, align("reads_1.fq", "reads_2.fq", "direct.sam")),
+            (SAMTOOLS, ("samtools", "sort", "-o", "direct.bam", "direct.sam")),
+            (BCFTOOLS, ("/bin/sh", "-ec", CALL.format("direct"))),
+        ):
+            self._directly(image, command, self._directory)
+        return self.records("direct")
+
+    def _divide(self, mate: int) -> None:
+        """Whole reads in their order, so that the merged alignments keep it."""
+        with (self._directory / f"reads_{mate}.fq").open("rb") as reads:
+            lines = reads.readlines()
+        share = -(-len(lines) // LINES_A_READ // CHUNKS) * LINES_A_READ
+        rest = iter(lines)
+        for chunk in range(CHUNKS):
+            (self._directory / f"chunk{chunk}_{mate}.fq").write_bytes(b"".join(islice(rest, share)))
+
+    def _alignment(self, chunk: int) -> Invocation:
+        first, second = (f"chunk{chunk}_{mate}.fq" for mate in (1, 2))
+        return self._step(f"align-{chunk}", BOWTIE2, align(first, second, f"chunk{chunk}.sam"))
+
+    def _merge(self) -> Invocation:
+        chunks = " ".join(f"chunk{chunk}" for chunk in range(CHUNKS))
+        script = (
+            f"for chunk in {chunks}; do samtools sort -o $chunk.bam $chunk.sam; done; "
+            "samtools merge -f merged.bam chunk?.bam"
+        )
+        command = ("/bin/sh", "-ec", script)
+        return self._step("merge", SAMTOOLS, command, capacity_class="big")
+
+    def _step(
+        self, name: str, image: str, command: Sequence[str], capacity_class: str | None = None
+    ) -> Invocation:
+        return Invocation(
+            key=self.key(name),
+            tool_id=image.split("/")[1].split(":")[0],
+            image=image,
+            command=tuple(command),
+            resources=Resources(memory_mb=1500 if capacity_class == "big" else 512),
+            working_directory=str(self._directory),
+            in_place=True,
+            stdout=f"{name}.out",
+            stderr=f"{name}.err",
+            capacity_class=capacity_class,
+        )
