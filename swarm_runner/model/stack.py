@@ -1,0 +1,171 @@
+"""What a pool is on a Swarm: its services, secrets, network and volumes, as wishes.
+
+Pure: `swarm/` carries the wishes out, the provisioner compares them with what is there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+from swarm_runner.model.pool import CapacityClass, Pool
+from swarm_runner.model.text import Frozen
+
+ENGINE_SOCKET = "/var/run/docker.sock"
+SCRATCH = "/var/lib/swarm-runner/scratch"
+SPOOL = "/var/lib/swarm-runner/spool"
+RETIREMENT_S = 86_400
+POOL_LABEL = "swarm-runner.pool"
+STACK_LABEL = "com.docker.stack.namespace"
+WISH_LABEL = "swarm-runner.wish"
+CLASS_LABEL = "swarm-runner.class"
+NODE_LABEL = "swarm-runner.manager-node"
+
+
+class MountWish(Frozen):
+    """A mount of a service: a named volume or a directory of the node."""
+
+    source: str
+    target: str
+    volume: bool = False
+    read_only: bool = False
+
+
+class SecretWish(Frozen):
+    """A Swarm secret and the file, mode 0400 of root, in which its service finds it."""
+
+    name: str
+    target: str
+
+
+class ServiceWish(Frozen):
+    """One Swarm service as it is to be. `replicas` is a start, not part of what is compared."""
+
+    name: str
+    image: str
+    environment: dict[str, str]
+    labels: dict[str, str]
+    mounts: tuple[MountWish, ...]
+    secret: SecretWish
+    network: str
+    replicas: int
+    hostname: str | None = None
+    port: int | None = None
+    node_id: str | None = None
+    memory_mb: int | None = None
+    stop_grace_s: int = 60
+
+    def digest(self) -> str:
+        """Changes when an update of the running service is due."""
+        rest = self.model_copy(update={"replicas": 0}).model_dump_json()
+        return hashlib.sha256(rest.encode()).hexdigest()[:16]
+
+
+class Stack(Frozen):
+    """All that `pool up` makes, and `pool down` removes."""
+
+    pool: Pool
+    image: str
+    node_id: str
+
+    @property
+    def network(self) -> str:
+        return f"{self.pool.name}_htcondor"
+
+    @property
+    def manager_name(self) -> str:
+        """The manager's name on the overlay. HTCondor does not look up names with underscores."""
+        return f"{self.pool.name}-manager"
+
+    @property
+    def signing_key(self) -> str:
+        return f"{self.pool.name}_htcondor-signing-key"
+
+    @property
+    def executor_token(self) -> str:
+        return f"{self.pool.name}_htcondor-executor-token"
+
+    @property
+    def spool_volume(self) -> str:
+        return f"{self.pool.name}_htcondor-spool"
+
+    @property
+    def scratch_volume(self) -> str:
+        return f"{self.pool.name}_htcondor-scratch"
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return {POOL_LABEL: self.pool.name, STACK_LABEL: self.pool.name}
+
+    def manager(self) -> ServiceWish:
+        """Central manager and access point, on the node that holds its spool."""
+        spool = MountWish(source=self.spool_volume, target=SPOOL, volume=True)
+        return ServiceWish(
+            name=self.pool.service(),
+            image=self.image,
+            environment=self._environment("manager", {"HOST": self.pool.host}),
+            labels=self.labels | {NODE_LABEL: self.node_id},
+            mounts=(spool, *self._volumes()),
+            secret=SecretWish(name=self.signing_key, target="/etc/condor/passwords.d/POOL"),
+            network=self.network,
+            replicas=1,
+            hostname=self.manager_name,
+            port=self.pool.port,
+            node_id=self.node_id,
+        )
+
+    def executors(self) -> dict[str, ServiceWish]:
+        """The service of each capacity class."""
+        return {name: self._executor(name, shape) for name, shape in self.pool.classes.items()}
+
+    def _executor(self, name: str, shape: CapacityClass) -> ServiceWish:
+        disk = "" if shape.disk_mb is None else f"&& TARGET.RequestDisk <= {shape.disk_mb * 1024}"
+        settings = {
+            "CLASS": name,
+            "CPUS": str(shape.cpus),
+            "MEMORY_MB": str(shape.memory_mb),
+            "START": disk,
+            "RETIREMENT_S": str(RETIREMENT_S),
+            "TRUST_LOCAL_IMAGES": str(self.pool.pull == "missing"),
+            "VOLUMES": "\n".join(
+                f"{volume.path}:{volume.path}{':ro' if volume.read_only else ''}"
+                for volume in self.pool.volumes
+            ),
+            # Swarm fills these in for each task.
+            "TASK": "{{.Task.ID}}",
+            "NODE": "{{.Node.Hostname}}",
+        }
+        engine = MountWish(source=ENGINE_SOCKET, target=ENGINE_SOCKET)
+        scratch = MountWish(source=self.scratch_volume, target=SCRATCH, volume=True)
+        return ServiceWish(
+            name=self.pool.service(name),
+            image=self.image,
+            environment=self._environment("executor", settings),
+            labels=self.labels | {CLASS_LABEL: name},
+            mounts=(engine, scratch, *self._volumes()),
+            secret=SecretWish(name=self.executor_token, target="/etc/condor/tokens.d/executor"),
+            network=self.network,
+            replicas=shape.replicas,
+            memory_mb=shape.memory_mb,
+            # Longer than the daemons' own patience, so that Swarm never cuts a job off.
+            stop_grace_s=RETIREMENT_S + 300,
+        )
+
+    def _environment(self, role: str, settings: Mapping[str, str]) -> dict[str, str]:
+        user = self.pool.user
+        common = {
+            "ROLE": role,
+            "POOL": self.pool.name,
+            "MANAGER": self.manager_name,
+            "PORT": str(self.pool.port),
+            "USER_NAME": user.name,
+            "USER_UID": str(user.uid),
+            "USER_GID": str(user.gid),
+        }
+        return {f"SWARM_RUNNER_{name}": value for name, value in (common | settings).items()}
+
+    def _volumes(self) -> tuple[MountWish, ...]:
+        return tuple(
+            MountWish(source=volume.path, target=volume.path, read_only=volume.read_only)
+            for volume in self.pool.volumes
+        )

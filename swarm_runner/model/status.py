@@ -1,0 +1,119 @@
+"""What is there: Swarm's tasks and HTCondor's slots, and the table that joins them."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from swarm_runner.model.text import Frozen
+
+
+class EngineState(Frozen):
+    """The engine that DOCKER_HOST names, and its part in a Swarm."""
+
+    name: str
+    version: str
+    swarm: bool
+    manager: bool
+    node_id: str = ""
+    address: str = ""
+    nodes: int = 0
+
+
+class ServiceState(Frozen):
+    """One service of a pool, as Swarm has it."""
+
+    name: str
+    image: str
+    replicas: int
+    labels: dict[str, str]
+
+
+class TaskState(Frozen):
+    """One Swarm task: an executor (or the manager) coming, being or going.
+
+    `state` and `desired` are Swarm's words; `error` is Swarm's reason, if it gives one.
+    """
+
+    id: str
+    service: str
+    node: str = ""
+    container: str = ""
+    state: str
+    desired: str
+    error: str = ""
+    created_at: str = ""
+
+    @property
+    def going(self) -> bool:
+        """Whether Swarm wants it to end."""
+        return self.desired in ("shutdown", "remove", "complete")
+
+    @property
+    def gone(self) -> bool:
+        """Whether it has ended."""
+        return self.state in ("complete", "shutdown", "failed", "rejected", "orphaned", "remove")
+
+
+class Slot(Frozen):
+    """One slot as its startd advertises it; memory in MB. `job` is the `cluster.proc` it runs."""
+
+    name: str
+    task: str = Field(description="the Swarm task of its executor")
+    capacity_class: str = ""
+    state: str
+    activity: str
+    cpus: float
+    memory_mb: int
+    total_memory_mb: int
+    total_cpus: float = 0
+    partitionable: bool = False
+    job: str | None = None
+    docker: bool = False
+    broken: str = ""
+
+
+class ExecutorStatus(Frozen):
+    """One line of `pool status`: a task, its slots, and what is wrong with it."""
+
+    service: str
+    capacity_class: str
+    node: str
+    task: str
+    container: str
+    task_state: str
+    going: bool = False
+    state: str
+    activity: str
+    memory_mb: int | None = None
+    cpus: float | None = None
+    jobs: tuple[str, ...] = ()
+    trouble: str = ""
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can take a job."""
+        known = self.task_state == "running" and self.memory_mb is not None
+        return known and not self.trouble and not self.going and self.state != "Retiring"
+
+
+class PoolStatus(Frozen):
+    """A pool at one moment. `trouble` is what is wrong with the pool as a whole."""
+
+    pool: str
+    manager: TaskState | None
+    replicas: dict[str, int]
+    executors: tuple[ExecutorStatus, ...]
+    trouble: tuple[str, ...] = ()
+
+    @property
+    def jobs(self) -> tuple[str, ...]:
+        """The jobs that run, as `cluster.proc`."""
+        return tuple(job for executor in self.executors for job in executor.jobs)
+
+    def ready(self, capacity_class: str) -> int:
+        """How many executors of a class can take jobs."""
+        return sum(e.ready for e in self.executors if e.capacity_class == capacity_class)
+
+    def leaving(self, capacity_class: str) -> int:
+        """How many executors of a class are on their way out."""
+        return sum(e.going for e in self.executors if e.capacity_class == capacity_class)

@@ -1,0 +1,219 @@
+"""A Docker Swarm through one engine's API (docker-py)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from swarm_runner.errors import OutOfReachError, RefusedError
+from swarm_runner.model.stack import POOL_LABEL, WISH_LABEL, ServiceWish
+from swarm_runner.model.status import EngineState, ServiceState, TaskState
+
+if TYPE_CHECKING:
+    import docker
+
+INITIALISED_LABEL = "swarm-runner.initialised"
+CALL_LIMIT_S = 60
+
+
+@contextlib.contextmanager
+def engine_errors(doing: str) -> Iterator[None]:
+    """Turn docker-py's and the transport's exceptions into ours."""
+    import docker.errors
+    import requests
+
+    try:
+        yield
+    except docker.errors.APIError as error:
+        what = f"{doing}: {error.explanation or error}"
+        if error.status_code == 503 or (error.status_code or 0) >= 500 and "swarm" in what.lower():
+            raise OutOfReachError(what) from error
+        raise RefusedError(what) from error
+    except (docker.errors.DockerException, requests.RequestException, OSError) as error:
+        raise OutOfReachError(
+            f"{doing}: the Docker engine does not answer ({error}). Is it running, and does "
+            "DOCKER_HOST (or the docker context) name it?"
+        ) from error
+
+
+def _label_filter(pool: str) -> dict[str, str]:
+    return {"label": f"{POOL_LABEL}={pool}"}
+
+
+class DockerSwarm:
+    """The Swarm of the engine that DOCKER_HOST, a docker context or `client` names."""
+
+    def __init__(self, client: docker.DockerClient | None = None) -> None:
+        self._given = client
+
+    @cached_property
+    def _client(self) -> docker.DockerClient:
+        from swarm_runner.swarm.connection import connect
+
+        return self._given or connect(CALL_LIMIT_S)
+
+    @property
+    def _api(self) -> Any:
+        return self._client.api
+
+    def engine(self) -> EngineState:
+        """See `port.Swarm`."""
+        with engine_errors("asking the engine about its Swarm"):
+            info = self._client.info()
+        swarm = info["Swarm"]
+        return EngineState(
+            name=info["Name"],
+            version=info["ServerVersion"],
+            swarm=swarm["LocalNodeState"] == "active",
+            manager=bool(swarm.get("ControlAvailable")),
+            node_id=swarm.get("NodeID", ""),
+            address=swarm.get("NodeAddr", ""),
+            nodes=swarm.get("Nodes") or 0,
+        )
+
+    def initialise(self, address: str) -> None:
+        """See `port.Swarm`."""
+        with engine_errors("making a Swarm"):
+            self._client.swarm.init(
+                advertise_addr=address, listen_addr=address, labels={INITIALISED_LABEL: "true"}
+            )
+
+    def leave(self) -> None:
+        """See `port.Swarm`."""
+        with engine_errors("leaving the Swarm"):
+            self._client.swarm.leave(force=True)
+
+    def initialised_here(self) -> bool:
+        """See `port.Swarm`."""
+        with engine_errors("asking about the Swarm"):
+            spec = self._api.inspect_swarm()["Spec"]
+            alone = len(self._api.nodes()) == 1 and not self._api.services()
+        return alone and (spec.get("Labels") or {}).get(INITIALISED_LABEL) == "true"
+
+    def pool_image(self, wanted: str | None, progress: Callable[[str], None]) -> str:
+        """See `port.Swarm`."""
+        from swarm_runner.swarm.images import PoolImage
+
+        return PoolImage(self._client).take(wanted, progress)
+
+    def services(self, pool: str) -> dict[str, ServiceState]:
+        """See `port.Swarm`."""
+        with engine_errors("listing services"):
+            found = self._api.services(filters=_label_filter(pool))
+        states = {}
+        for service in found:
+            spec = service["Spec"]
+            states[spec["Name"]] = ServiceState(
+                name=spec["Name"],
+                image=spec["TaskTemplate"]["ContainerSpec"]["Image"],
+                replicas=spec["Mode"]["Replicated"]["Replicas"],
+                labels=spec["Labels"],
+            )
+        return states
+
+    def tasks(self, pool: str) -> list[TaskState]:
+        """See `port.Swarm`."""
+        with engine_errors("listing tasks"):
+            services = self._api.services(filters=_label_filter(pool))
+            names = {service["ID"]: service["Spec"]["Name"] for service in services}
+            found = self._api.tasks(filters={"label": f"{POOL_LABEL}={pool}"})
+            nodes = {node["ID"]: node["Description"]["Hostname"] for node in self._api.nodes()}
+        states = [_task(task, names, nodes) for task in found]
+        return [state for state in states if not state.gone]
+
+    def create_service(self, wish: ServiceWish) -> None:
+        """See `port.Swarm`."""
+        from swarm_runner.swarm.services import service_arguments
+
+        with engine_errors(f"creating service {wish.name}"):
+            self._api.create_service(**service_arguments(wish, self._secret_ids()))
+
+    def update_service(self, wish: ServiceWish) -> None:
+        """See `port.Swarm`."""
+        from swarm_runner.swarm.services import service_arguments
+
+        with engine_errors(f"updating service {wish.name}"):
+            present = self._api.inspect_service(wish.name)
+            replicas = present["Spec"]["Mode"]["Replicated"]["Replicas"]
+            kept = wish.model_copy(update={"replicas": replicas})
+            arguments = service_arguments(kept, self._secret_ids())
+            arguments["labels"][WISH_LABEL] = wish.digest()
+            self._api.update_service(present["ID"], present["Version"]["Index"], **arguments)
+
+    def scale_service(self, name: str, replicas: int) -> None:
+        """See `port.Swarm`."""
+        with engine_errors(f"scaling service {name}"):
+            self._client.services.get(name).scale(replicas)
+
+    def remove_services(self, names: Sequence[str]) -> None:
+        """See `port.Swarm`."""
+        with engine_errors("removing services"):
+            present = {service["Spec"]["Name"] for service in self._api.services()}
+            for name in names:
+                if name in present:
+                    self._api.remove_service(name)
+
+    def networks(self, pool: str) -> set[str]:
+        """See `port.Swarm`."""
+        with engine_errors("listing networks"):
+            return {found["Name"] for found in self._api.networks(filters=_label_filter(pool))}
+
+    def create_network(self, name: str, labels: Mapping[str, str]) -> None:
+        """See `port.Swarm`."""
+        with engine_errors(f"creating network {name}"):
+            self._api.create_network(name, driver="overlay", labels=dict(labels), scope="swarm")
+
+    def secrets(self, pool: str) -> set[str]:
+        """See `port.Swarm`."""
+        with engine_errors("listing secrets"):
+            found = self._api.secrets(filters=_label_filter(pool))
+        return {secret["Spec"]["Name"] for secret in found}
+
+    def create_secret(self, name: str, data: bytes, labels: Mapping[str, str]) -> None:
+        """See `port.Swarm`."""
+        with engine_errors(f"creating secret {name}"):
+            self._api.create_secret(name, data, labels=dict(labels))
+
+    def remove_rest(self, pool: str, volumes: Sequence[str]) -> None:
+        """See `port.Swarm`."""
+        import docker.errors
+
+        with engine_errors("removing what is left of the pool"):
+            for secret in self._api.secrets(filters=_label_filter(pool)):
+                self._api.remove_secret(secret["ID"])
+            for network in self._api.networks(filters=_label_filter(pool)):
+                self._api.remove_network(network["Id"])
+            for volume in volumes:
+                with contextlib.suppress(docker.errors.NotFound):
+                    self._api.remove_volume(volume)
+
+    def run_in(self, service: str, command: Sequence[str]) -> bytes | None:
+        """See `port.Swarm`."""
+        label = {"label": f"com.docker.swarm.service.name={service}"}
+        with engine_errors(f"running {command[0]} in {service}"):
+            for container in self._client.containers.list(filters=label):
+                code, (output, complaint) = container.exec_run(list(command), demux=True)
+                if code:
+                    said = (complaint or b"").decode(errors="replace").strip()
+                    raise RefusedError(f"{command[0]} in {service} ended with {code}: {said}")
+                return output or b""
+        return None
+
+    def _secret_ids(self) -> dict[str, str]:
+        return {secret["Spec"]["Name"]: secret["ID"] for secret in self._api.secrets()}
+
+
+def _task(task: Mapping[str, Any], names: Mapping[str, str], nodes: Mapping[str, str]) -> TaskState:
+    status = task["Status"]
+    return TaskState(
+        id=task["ID"],
+        service=names.get(task["ServiceID"], ""),
+        node=nodes.get(task.get("NodeID", ""), ""),
+        container=(status.get("ContainerStatus") or {}).get("ContainerID", ""),
+        state=status["State"],
+        desired=task["DesiredState"],
+        error=status.get("Err", ""),
+        created_at=task["CreatedAt"],
+    )

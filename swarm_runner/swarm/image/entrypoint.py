@@ -1,0 +1,171 @@
+"""PID 1's child in the pool image: prepares a role, runs condor_master, tidies up after it."""
+
+import grp
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+CONFIG = Path("/etc/condor/config.d")
+SHARE = Path("/usr/local/share/swarm-runner")
+SCRATCH = Path("/var/lib/swarm-runner/scratch")
+SPOOL = Path("/var/lib/swarm-runner/spool")
+ENGINE = Path("/var/run/docker.sock")
+OWNER_LABEL = "swarm-runner.executor"  # set by docker-wrapper on each job's container
+
+
+def main() -> int:
+    """Run one role until condor_master ends; SIGTERM makes it finish its jobs first."""
+    role = os.environ["SWARM_RUNNER_ROLE"]
+    make_user()
+    for name in ("common.conf", f"{role}.conf"):
+        shutil.copy(SHARE / name, CONFIG / name)
+    address = overlay_address()
+    (CONFIG / "address.conf").write_text(
+        f"NETWORK_INTERFACE = {address}\nPRIVATE_NETWORK_INTERFACE = {address}\n"
+    )
+    if role == "executor":
+        return Executor().run()
+    owned_by_condor(SPOOL)
+    return condor_master()
+
+
+def overlay_address() -> str:
+    """Our address on the pool's overlay: the one from which the manager's name is reached."""
+    if os.environ["SWARM_RUNNER_ROLE"] == "manager":
+        host = socket.gethostname()
+    else:
+        host = os.environ["SWARM_RUNNER_MANAGER"]
+    for _ in range(60):
+        try:
+            target = socket.getaddrinfo(host, 9, socket.AF_INET, socket.SOCK_DGRAM)[0][4]
+            break
+        except socket.gaierror:
+            # The manager's name appears when its task runs.
+            signal.sigtimedwait([signal.SIGTERM], 1)
+    else:
+        sys.exit(f"swarm-runner: the manager's name {host} does not resolve")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(target)
+        return str(probe.getsockname()[0])
+
+
+def make_user() -> None:
+    """The account that jobs run as: the same name and ids on the access point and executors."""
+    name, uid, gid = (os.environ[f"SWARM_RUNNER_USER_{what}"] for what in ("NAME", "UID", "GID"))
+    try:
+        group = grp.getgrgid(int(gid)).gr_name
+    except KeyError:
+        subprocess.run(["groupadd", "--gid", gid, name], check=True)
+        group = name
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        command = ["useradd", "--non-unique", "--uid", uid, "--gid", group, "--no-create-home"]
+        subprocess.run(
+            [*command, "--home-dir", "/", "--shell", "/usr/sbin/nologin", name], check=True
+        )
+
+
+def owned_by_condor(path: Path) -> None:
+    path.mkdir(parents=True, exist_ok=True)
+    path.chmod(0o755)
+    shutil.chown(path, "condor", "condor")
+
+
+def condor_master() -> int:
+    """Run condor_master in the foreground, hand it our signals, return its exit code."""
+    # A process of its own, so that what follows it can tidy up.
+    master = subprocess.Popen(["condor_master", "-f"])
+    for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
+        signal.signal(number, lambda got, _frame: master.send_signal(got))
+    code = master.wait()
+    return 0 if code >= 0 else 128 - code
+
+
+class Executor:
+    """A startd whose jobs are containers beside its own, on the node's engine."""
+
+    def __init__(self) -> None:
+        import docker  # the manager has no engine
+
+        self.engine = docker.from_env()
+        self.id = socket.gethostname()
+        self.home = SCRATCH / self.id
+
+    def run(self) -> int:
+        self._join_engine_group()
+        self._clear_leftovers()
+        owned_by_condor(self.home)
+        execute = self._same_path_as_on_the_node() / self.id
+        Path("/run/swarm-runner-executor").write_text(self.id)
+        Path("/run/swarm-runner-pool").write_text(os.environ["SWARM_RUNNER_POOL"])
+        volumes = [path for path in os.environ["SWARM_RUNNER_VOLUMES"].split("\n") if path]
+        lines = [f"EXECUTE = {execute}"]
+        names = []
+        for number, volume in enumerate(volumes):
+            names.append(f"V{number}")
+            lines.append(f"DOCKER_VOLUME_DIR_V{number} = {volume}")
+        if names:
+            lines.append(f"DOCKER_MOUNT_VOLUMES = {', '.join(names)}")
+        (CONFIG / "executor-volumes.conf").write_text("\n".join([*lines, ""]))
+        try:
+            return condor_master()
+        finally:
+            self._remove_containers(self.id)
+            shutil.rmtree(self.home, ignore_errors=True)
+
+    def _join_engine_group(self) -> None:
+        gid = ENGINE.stat().st_gid
+        try:
+            group = grp.getgrgid(gid).gr_name
+        except KeyError:
+            group = "engine"
+            subprocess.run(["groupadd", "--gid", str(gid), group], check=True)
+        subprocess.run(["usermod", "--append", "--groups", group, "condor"], check=True)
+
+    def _same_path_as_on_the_node(self) -> Path:
+        """A job's scratch directory is mounted by the node's engine, so the path that HTCondor
+        names must be the node's. Swarm made the volume; the engine knows where it lies."""
+        for mount in self.engine.containers.get(self.id).attrs["Mounts"]:
+            if mount["Destination"] == str(SCRATCH):
+                there = Path(mount["Source"])
+                break
+        else:
+            sys.exit(f"swarm-runner: nothing is mounted at {SCRATCH}")
+        there.parent.mkdir(parents=True, exist_ok=True)
+        if not there.exists():
+            there.symlink_to(SCRATCH)
+        return there
+
+    def _clear_leftovers(self) -> None:
+        """Scratch directories and job containers of executors that are gone from this node."""
+        SCRATCH.mkdir(parents=True, exist_ok=True)
+        SCRATCH.chmod(0o755)
+        alive = {container.id[:12] for container in self.engine.containers.list(ignore_removed=True)}
+        marks = [f"swarm-runner.pool={os.environ['SWARM_RUNNER_POOL']}", OWNER_LABEL]
+        jobs = self.engine.containers.list(all=True, filters={"label": marks}, ignore_removed=True)
+        owners = {job.labels[OWNER_LABEL] for job in jobs}
+        for gone in owners - alive:
+            self._remove_containers(gone)
+        for directory in SCRATCH.iterdir():
+            if directory.name not in alive:
+                shutil.rmtree(directory, ignore_errors=True)
+
+    def _remove_containers(self, executor: str) -> None:
+        import docker
+
+        label = f"{OWNER_LABEL}={executor}"
+        for container in self.engine.containers.list(all=True, filters={"label": label}, ignore_removed=True):
+            try:
+                container.remove(force=True, v=True)
+            except docker.errors.APIError:
+                continue  # the starter was quicker
+
+
+if __name__ == "__main__":
+    sys.exit(main())

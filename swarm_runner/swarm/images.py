@@ -1,0 +1,79 @@
+"""The pool image: taken from the engine or a registry, else built from this package's source."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from importlib import resources
+from typing import TYPE_CHECKING
+
+from swarm_runner.errors import RefusedError
+from swarm_runner.swarm.engine import engine_errors
+
+if TYPE_CHECKING:
+    import docker
+
+REPOSITORY = "swarm-runner-pool"
+SOURCE = resources.files("swarm_runner.swarm") / "image"
+BUILD_LIMIT_S = 1800
+
+
+def source_tag() -> str:
+    """Our image's name; the tag changes with the source."""
+    digest = hashlib.sha256()
+    for file in sorted(SOURCE.iterdir(), key=lambda entry: entry.name):
+        if file.is_file() and not file.name.startswith("__"):
+            digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    return f"{REPOSITORY}:{digest.hexdigest()[:12]}"
+
+
+class PoolImage:
+    """Finds or builds the image on one engine."""
+
+    def __init__(self, client: docker.DockerClient) -> None:
+        self._client = client
+
+    def take(self, wanted: str | None, progress: Callable[[str], None]) -> str:
+        """The reference of an image that the engine has now.
+
+        Raises RefusedError when it can be neither pulled nor built.
+        """
+        reference = wanted or source_tag()
+        if self._present(reference):
+            return reference
+        if wanted is not None:
+            progress(f"pulling {wanted}")
+            with engine_errors(f"pulling {wanted}"):
+                self._client.images.pull(wanted)
+            return wanted
+        progress(f"building {reference} from Debian's packages (about a minute)")
+        self._build(reference, progress)
+        return reference
+
+    def _present(self, reference: str) -> bool:
+        import docker.errors
+
+        with engine_errors("looking for the pool image"):
+            try:
+                self._client.images.get(reference)
+            except docker.errors.ImageNotFound:
+                return False
+        return True
+
+    def _build(self, reference: str, progress: Callable[[str], None]) -> None:
+        import docker.errors
+
+        with resources.as_file(SOURCE) as source, engine_errors("building the pool image"):
+            # Not images.build: this one tells the steps while they happen.
+            stream = self._client.api.build(
+                path=str(source), tag=reference, rm=True, decode=True, timeout=BUILD_LIMIT_S
+            )
+            for line in stream:
+                if "error" in line:
+                    raise RefusedError(
+                        f"building the pool image failed: {line['error'].strip()}. It needs "
+                        "debian:trixie (from a registry, or imported) and Debian's packages"
+                    )
+                step = line.get("stream", "").strip()
+                if step.startswith("Step "):
+                    progress(step)

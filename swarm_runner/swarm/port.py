@@ -1,0 +1,73 @@
+"""What the provisioner asks of a Swarm. `DockerSwarm` and `testing.FakeSwarm` both answer it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from swarm_runner.model.stack import ServiceWish
+from swarm_runner.model.status import EngineState, ServiceState, TaskState
+
+
+class Swarm(Protocol):
+    """Every method raises OutOfReachError when the engine or the Swarm does not answer."""
+
+    def engine(self) -> EngineState:
+        """The engine and its part in a Swarm."""
+
+    def initialise(self, address: str) -> None:
+        """Make the engine the only manager of a new Swarm that listens at `address`."""
+
+    def leave(self) -> None:
+        """Dissolve the Swarm whose only node is this engine."""
+
+    def initialised_here(self) -> bool:
+        """Whether `initialise` made this Swarm and nothing but this engine is in it."""
+
+    def pool_image(self, wanted: str | None, progress: Callable[[str], None]) -> str:
+        """The image to run: `wanted`, pulled if the engine lacks it, or our own, built if need be.
+
+        Raises RefusedError when it can be neither found nor built.
+        """
+
+    def services(self, pool: str) -> dict[str, ServiceState]:
+        """The pool's services by name."""
+
+    def tasks(self, pool: str) -> list[TaskState]:
+        """The pool's tasks, those that ended left out."""
+
+    def create_service(self, wish: ServiceWish) -> None:
+        """Create it."""
+
+    def update_service(self, wish: ServiceWish) -> None:
+        """Change everything but the replica count."""
+
+    def scale_service(self, name: str, replicas: int) -> None:
+        """Change the replica count, and nothing else."""
+
+    def remove_services(self, names: Sequence[str]) -> None:
+        """Remove them; absent ones are no error. Tasks end in their own time."""
+
+    def networks(self, pool: str) -> set[str]:
+        """The pool's networks by name."""
+
+    def create_network(self, name: str, labels: Mapping[str, str]) -> None:
+        """An overlay."""
+
+    def secrets(self, pool: str) -> set[str]:
+        """The pool's secrets by name."""
+
+    def create_secret(self, name: str, data: bytes, labels: Mapping[str, str]) -> None:
+        """A secret; its data cannot be read back."""
+
+    def remove_rest(self, pool: str, volumes: Sequence[str]) -> None:
+        """Remove the pool's secrets and networks, and the named volumes, that still exist.
+
+        Raises RefusedError while something still uses one of them.
+        """
+
+    def run_in(self, service: str, command: Sequence[str]) -> bytes | None:
+        """Standard output of a command in the service's container on this engine.
+
+        None when no container of it runs here. Raises RefusedError when the command fails.
+        """
