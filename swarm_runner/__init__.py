@@ -6,7 +6,9 @@ for no more than that.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from swarm_runner._version import __version__
@@ -93,3 +95,15 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+class _Package(ModuleType):
+    """`translate` is a function here, also after the module of that name was imported."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "translate" and isinstance(value, ModuleType):
+            value = value.translate
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -34,10 +34,11 @@ from swarm_runner.model.text import (
     Frozen,
     Image,
     Key,
+    Label,
     Name,
-    PathText,
+    StreamPath,
     Text,
-    no_control,
+    program,
     refuse,
 )
 
@@ -67,7 +68,7 @@ def _environment(value: dict[str, str]) -> Mapping[str, str]:
 
 
 def _attributes(value: dict[str, Any]) -> Mapping[str, Any]:
-    for name, item in value.items():
+    for name in value:
         if not _ATTRIBUTE.fullmatch(name) or _RESERVED_ATTRIBUTES.match(name):
             raise PydanticCustomError(
                 "attribute",
@@ -75,16 +76,28 @@ def _attributes(value: dict[str, Any]) -> Mapping[str, Any]:
                 "swarm_runner or HTCondor sets itself",
                 {"name": repr(name)},
             )
-        if isinstance(item, str) and "$$(" in no_control(item):
-            raise PydanticCustomError(
-                "attribute", "{name} holds '$$(', which HTCondor expands", {"name": repr(name)}
-            )
     return _frozen_mapping(value)
 
 
+def _command(value: tuple[str, ...]) -> tuple[str, ...]:
+    if not value or not value[0].strip():
+        raise PydanticCustomError("command", "is empty: its first item names the program")
+    program(value[0])
+    return value
+
+
+def _disk_file(value: str) -> str:
+    if ":" in value:
+        raise PydanticCustomError(
+            "file", "{name} holds a colon, which separates a disk's fields", {"name": repr(value)}
+        )
+    return value
+
+
 _Plain = PlainSerializer(dict)
+Command = Annotated[tuple[Text, ...], AfterValidator(_command)]
 Environment = Annotated[dict[str, Text], AfterValidator(_environment), _Plain]
-_Value = Flag | Count | FiniteFloat | Text
+_Value = Flag | Annotated[Count, Field(ge=-(2**63) + 1, lt=2**63)] | FiniteFloat | Label
 Attributes = Annotated[dict[str, _Value], AfterValidator(_attributes), _Plain]
 
 
@@ -171,8 +184,8 @@ class Resources(Frozen):
 class Disk(Frozen):
     """One disk of a virtual machine (HTCondor manual, submit command vm_disk)."""
 
-    file: FileName
-    device: Annotated[str, Field(pattern=r"^[a-z]{2,3}[a-z]$")] = "vda"
+    file: Annotated[FileName, AfterValidator(_disk_file)]
+    device: Annotated[str, Field(pattern=r"^[a-z]{3,4}$")] = "vda"
     permission: Literal["r", "w"] = "r"
     format: Literal["raw", "qcow2"] = "raw"
 
@@ -217,11 +230,11 @@ class Invocation(Frozen):
         default_factory=lambda: uuid.uuid4().hex,
         description="names this call for good: the same key is never run twice by one runner",
     )
-    tool_id: Text | None = Field(None, description="what the engine calls the tool")
+    tool_id: Label | None = Field(None, description="what the engine calls the tool")
     image: Image | None = Field(
         None, description="the container image; the destination's own when absent"
     )
-    command: tuple[Text, ...] | None = Field(None, description="argv; the first is the program")
+    command: Command | None = Field(None, description="argv; the first is the program")
     shell: Text | None = Field(None, description="a command line for /bin/sh -c")
     vm: VirtualMachine | None = None
     resources: Resources = Resources()
@@ -232,9 +245,9 @@ class Invocation(Frozen):
     in_place: Flag = Field(False, description="run in working_directory, on a pool volume")
     inputs: tuple[FileName, ...] = ()
     outputs: tuple[FileName, ...] = ()
-    stdin: PathText | None = None
-    stdout: PathText | None = Field(None, description="may hold $(Process) when repeat > 1")
-    stderr: PathText | None = Field(None, description="may hold $(Process) when repeat > 1")
+    stdin: StreamPath | None = None
+    stdout: StreamPath | None = Field(None, description="may hold $(Process) when repeat > 1")
+    stderr: StreamPath | None = Field(None, description="may hold $(Process) when repeat > 1")
     attributes: Attributes = Field(
         default_factory=dict, validate_default=True, description="extra ClassAd attributes"
     )
@@ -252,14 +265,9 @@ class Invocation(Frozen):
             yield "command", "give command (a list) or shell (a command line), one of the two"
             return
         field = "command" if self.shell is None else "shell"
-        argv = self.argv
-        if not argv or not argv[0].strip():
-            yield field, "is empty: its first item names the program"
-        elif self.shell is not None and not self.shell.strip():
+        if self.shell is not None and not self.shell.strip():
             yield field, "is empty: give a command line"
-        elif self.command is not None and argv[0] != argv[0].strip():
-            yield field, f"the program {argv[0]!r} begins or ends with a space"
-        sizes = [len(argument.encode()) for argument in argv] or [0]
+        sizes = [len(argument.encode()) for argument in self.argv]
         if max(sizes) > MAXIMUM_ARGUMENT_BYTES or sum(sizes) > MAXIMUM_ARGUMENTS_BYTES:
             yield (
                 field,

@@ -1,30 +1,41 @@
 """Submit descriptions, and the one place where a value becomes submit-language text.
 
-Rules, all from the HTCondor manual (condor_submit; "Arguments and environment, new syntax"):
+Rules, from the HTCondor manual (condor_submit; "Arguments and environment, new syntax") and from
+HTCondor 25.14's source (config.cpp, next_config_macro; qmgmt.cpp, GetExpandedJobAd):
 
 - arguments and environment go in one pair of double quotes, in which a double quote is doubled;
-  single quotes group, and a single quote inside them is doubled;
-- `$(X)` is a macro; `$(DOLLAR)` stands for a dollar sign, in itemdata too;
-- `$$(X)` is replaced when the job matches. No escape survives both stages in every version, so
-  the two dollars of an argument never stand beside each other: `$'$(X)'` parses to `$$(X)`.
+  single quotes group, and a single quote inside them is doubled. HTCondor reads them and writes
+  its own quoting into the job ad: nothing of ours is left there;
+- a macro is a dollar, a word or nothing, and an opening parenthesis. Among quotes, a dollar that
+  would begin one is set apart: `'a'$'(X)'` is the word `a$(X)`;
+- elsewhere `$(DOLLAR)` stands for a dollar. HTCondor reads again what it has put in its place, so
+  that a text can carry one of them (`model.text.one_dollar`);
+- `$$(X)` is replaced when the job matches, in any attribute; `$$(DOLLARDOLLAR)` then gives two
+  dollars. It too is for arguments and environment alone;
+- an attribute is an old ClassAd expression: in its strings only a double quote is escaped.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Self
 
 from pydantic import Field, field_validator
 
-from swarm_runner.model.text import Frozen, no_control
+from swarm_runner.model.text import MACRO_START, PROCESS, Frozen, no_control
 
-PROCESS = "$(Process)"
+_MATCH_TIME = re.compile(r"\$\$+(?=\()")
+# HTCondor skips lines of item data that begin with #, and ends at one that begins with ).
+# Run on a pool: see the note on two dollars above before changing how words() writes them.
+_DOLLARS = re.compile(r"\$\$?")
+_SAFE_START = re.compile(r"[A-Za-z0-9/\"]")
 
 
 def literal(value: str) -> str:
     """`value` as the submit language reads it back: no macro in it is expanded."""
-    return no_control(value).replace("$", "$(DOLLAR)")
+    return MACRO_START.sub("$(DOLLAR)", no_control(value))
 
 
 def path(value: str) -> str:
@@ -38,8 +49,8 @@ def files(names: Iterable[str]) -> str:
 
 
 def string(value: str) -> str:
-    """`value` as a ClassAd string literal."""
-    return literal('"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"')
+    """`value` as a ClassAd string literal, that ends its expression or has no backslash."""
+    return literal('"' + value.replace('"', '\\"') + '"')
 
 
 def classad_value(value: bool | int | float | str) -> str:
@@ -50,22 +61,28 @@ def classad_value(value: bool | int | float | str) -> str:
 def words(values: Iterable[str]) -> str:
     """`values` in HTCondor's new syntax, within one pair of double quotes."""
     raw = " ".join(_word(value) for value in values)
-    return literal('"' + raw.replace('"', '""') + '"')
+    return '"' + no_control(raw).replace('"', '""') + '"'
 
 
 def _word(value: str) -> str:
-    """One single-quoted word in which no two dollars touch."""
-    doubled = value.replace("'", "''")
-    if "$$" not in doubled:
-        return f"'{doubled}'"
-    pieces, quoted = ["'"], True
-    for position, character in enumerate(doubled):
-        dollar = character == "$" and doubled[position - 1 : position] == "$"
-        if dollar or (not quoted and character != "$"):
-            pieces.append("'")
-            quoted = not quoted
-        pieces.append(character)
-    return "".join(pieces) + ("'" if quoted else "")
+    """One single-quoted word in which no dollar touches another, or what would make it a macro."""
+    if "$" in value:
+        value = _MATCH_TIME.sub(_pairs, value)
+    inside = value.replace("'", "''")
+    if "$" in value:
+        inside = MACRO_START.sub(_apart, inside)
+    return f"'{inside}'"
+
+
+def _pairs(dollars: re.Match[str]) -> str:
+    pairs, single = divmod(len(dollars[0]), 2)
+    return "$$(DOLLARDOLLAR)" * pairs + "$" * single
+
+
+def _apart(dollars: re.Match[str]) -> str:
+    # Every second dollar leaves the quotes, the last one among them.
+    pairs, single = divmod(len(dollars[0]), 2)
+    return "'$'" * single + "$'$'" * pairs
 
 
 def environment(variables: Mapping[str, str]) -> str:
@@ -138,18 +155,27 @@ def batches(descriptions: Sequence[SubmitDescription]) -> list[tuple[SubmitBatch
     whole: list[tuple[SubmitBatch, list[int]]] = []
     for position, description in enumerate(descriptions):
         if description.count > 1:
-            batch = SubmitBatch(common=dict(description.commands), rows=(), count=description.count)
-            whole.append((batch, [position]))
+            whole.append((_alone(description), [position]))
         else:
             shape = tuple(name for name, _ in description.commands)
             shapes.setdefault(shape, []).append(position)
     for shape, members in shapes.items():
         columns = list(zip(*(descriptions[n].commands for n in members), strict=True))
-        whole.append((_batch(shape, columns), members))
+        batch = _batch(shape, columns)
+        if batch is not None:
+            whole.append((batch, members))
+        else:
+            whole += [(_alone(descriptions[n]), [n]) for n in members]
     return whole
 
 
-def _batch(shape: tuple[str, ...], columns: list[tuple[tuple[str, str], ...]]) -> SubmitBatch:
+def _alone(description: SubmitDescription) -> SubmitBatch:
+    return SubmitBatch(common=dict(description.commands), rows=(), count=description.count)
+
+
+def _batch(
+    shape: tuple[str, ...], columns: list[tuple[tuple[str, str], ...]]
+) -> SubmitBatch | None:
     common: dict[str, str] = {}
     varying: dict[str, list[str]] = {}
     for name, column in zip(shape, columns, strict=True):
@@ -164,7 +190,14 @@ def _batch(shape: tuple[str, ...], columns: list[tuple[tuple[str, str], ...]]) -
             varying[macro] = [value for _, value in column]
     if not varying:
         return SubmitBatch(common=common, rows=(), count=len(columns[0]))
+    for macro, values in varying.items():
+        if all(_SAFE_START.match(value) for value in values):
+            order = [macro, *(other for other in varying if other != macro)]
+            break
+    else:
+        return None  # only without a key, which every translated invocation has
     rows = tuple(
-        dict(zip(varying, values, strict=True)) for values in zip(*varying.values(), strict=True)
+        dict(zip(order, values, strict=True))
+        for values in zip(*(varying[macro] for macro in order), strict=True)
     )
     return SubmitBatch(common=common, rows=rows)

@@ -21,6 +21,9 @@ _IMAGE = re.compile(
 )
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}")
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
+# What HTCondor takes for the beginning of a macro.
+MACRO_START = re.compile(r"\$+(?=[A-Za-z0-9_]*\()")
+PROCESS = "$(Process)"
 # C0, DEL and C1 are Unicode category Cc; lone surrogates (Cs) have no UTF-8 form.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -97,16 +100,48 @@ def _name(value: str) -> str:
     return value
 
 
+def one_dollar(value: str) -> str:
+    """Refuse dollars that the submit language would expand, beyond the one it can carry."""
+    runs = list(MACRO_START.finditer(no_control(value)))
+    if not runs:
+        return value
+    first = runs[0]
+    if len(runs) > 1 or len(first[0]) > 1 or value[first.end() :].upper().startswith("(DOLLAR"):
+        raise _fault(
+            "dollar",
+            f"{value!r} holds '$(' in a way that HTCondor's submit language cannot carry here, "
+            "as it can in arguments and environment",
+        )
+    return value
+
+
+def program(value: str) -> str:
+    """Refuse a program's name that HTCondor would read as another."""
+    if value != value.strip() or value.endswith("\\"):
+        raise _fault(
+            "program",
+            f"{value!r} begins or ends with a space, or ends with a backslash, which HTCondor "
+            "would drop",
+        )
+    return one_dollar(value)
+
+
 def _path(value: str) -> str:
-    no_control(value)
-    if not value:
+    if not no_control(value):
         raise _fault("path", "is empty")
     if value != value.strip():
         raise _fault("path", f"{value!r} begins or ends with a space, which HTCondor would drop")
-    if "$$(" in value or "$$([" in value:
-        raise _fault("path", f"{value!r} holds '$$(', which HTCondor expands when it matches")
+    if value.endswith("\\"):
+        raise _fault("path", f"{value!r} ends with a backslash, which would continue the line")
     if '"' in value:
         raise _fault("path", f"{value!r} holds a double quote, which HTCondor refuses in a path")
+    return one_dollar(value)
+
+
+def _stream(value: str) -> str:
+    if "$$(" in value:
+        raise _fault("path", f"{value!r} holds '$$(', which HTCondor expands when it matches")
+    _path(value.replace(PROCESS, "0"))
     return value
 
 
@@ -126,10 +161,11 @@ def _absolute(value: str) -> str:
     return value
 
 
+Label = Annotated[str, AfterValidator(one_dollar)]
 Text = Annotated[str, AfterValidator(no_control)]
 Image = Annotated[str, AfterValidator(_image)]
 Key = Annotated[str, AfterValidator(_key)]
 Name = Annotated[str, AfterValidator(_name)]
-PathText = Annotated[str, AfterValidator(_path)]
+StreamPath = Annotated[str, AfterValidator(_stream)]
 FileName = Annotated[str, AfterValidator(_file)]
 AbsolutePath = Annotated[str, AfterValidator(_absolute)]
