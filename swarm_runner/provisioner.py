@@ -252,16 +252,9 @@ class Provisioner:
 
         def look() -> PoolStatus | None:
             status = self.status()
-            missing = [
-                f"{name} {status.ready(name)} of {wanted}"
-                for name, wanted in status.replicas.items()
-                if status.ready(name) != wanted or status.leaving(name)
-            ]
-            troubles = [*status.trouble]
-            troubles += [f"{e.task[:12]}: {e.trouble}" for e in status.executors if e.trouble]
-            if not missing and not status.trouble:
+            if status.settled:
                 return status
-            message = "waiting for executors: " + "; ".join([*missing, *troubles])
+            message = "waiting for " + "; ".join(status.unsettled())
             if last != [message]:
                 last[:] = [message]
                 self._progress(message)

@@ -31,11 +31,13 @@ class ServiceState(Frozen):
 class TaskState(Frozen):
     """One Swarm task: an executor (or the manager) coming, being or going.
 
-    `state` and `desired` are Swarm's words; `error` is Swarm's reason, if it gives one.
+    `state` and `desired` are Swarm's words, `error` is Swarm's reason, if it gives one, and
+    `slot` the number in its service that it shares with its predecessors.
     """
 
     id: str
     service: str
+    slot: int = 0
     node: str = ""
     container: str = ""
     state: str
@@ -51,7 +53,12 @@ class TaskState(Frozen):
     @property
     def gone(self) -> bool:
         """Whether it has ended."""
-        return self.state in ("complete", "shutdown", "failed", "rejected", "orphaned", "remove")
+        return self.failed or self.state in ("complete", "shutdown", "orphaned", "remove")
+
+    @property
+    def failed(self) -> bool:
+        """Whether it could not start, or ended by an error."""
+        return self.state in ("failed", "rejected")
 
 
 class Slot(Frozen):
@@ -117,3 +124,22 @@ class PoolStatus(Frozen):
     def leaving(self, capacity_class: str) -> int:
         """How many executors of a class are on their way out."""
         return sum(e.going for e in self.executors if e.capacity_class == capacity_class)
+
+    @property
+    def settled(self) -> bool:
+        """Whether every executor that should be there works, and every other is gone."""
+        return not self.unsettled()
+
+    def unsettled(self) -> list[str]:
+        """What is still to come or to go, in words."""
+        said = list(self.trouble)
+        for name, wanted in self.replicas.items():
+            ready, leaving = self.ready(name), self.leaving(name)
+            if ready != wanted:
+                said.append(f"{name}: {ready} of {wanted} executors ready")
+            if leaving:
+                jobs = [job for e in self.executors if e.going for job in e.jobs]
+                busy = f", until jobs {', '.join(jobs)} end" if jobs else ""
+                said.append(f"{name}: {leaving} leaving{busy}")
+        said += sorted({e.trouble for e in self.executors if e.trouble})
+        return said

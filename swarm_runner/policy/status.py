@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from swarm_runner.model.pool import Pool
 from swarm_runner.model.stack import CLASS_LABEL
 from swarm_runner.model.status import ExecutorStatus, PoolStatus, ServiceState, Slot, TaskState
 
-_WORK = {"Retiring": 0, "Busy": 1, "Vacating": 2, "Killing": 3}
+# Ours beside HTCondor's own states: a task without a slot yet, and one on its way out.
+STARTING = "Starting"
+RETIRING = "Retiring"
 
 
 def join(
     pool: Pool,
     services: Mapping[str, ServiceState],
-    tasks: Iterable[TaskState],
+    tasks: Sequence[TaskState],
     slots: Iterable[Slot] | None,
     trouble: str = "",
 ) -> PoolStatus:
@@ -29,13 +31,17 @@ def join(
         if CLASS_LABEL in service.labels
     }
     executors, manager = [], None
+    failures = _failures(tasks)
     for task in tasks:
+        if task.gone:
+            continue
         if task.service == manager_service:
             manager = task
         elif task.service in classes:
-            name = classes[task.service]
-            found = by_task.get(task.id, [])
-            executors.append(_executor(task, name, found, known=slots is not None))
+            line = _executor(task, classes[task.service], by_task.get(task.id, []))
+            if not line.trouble and line.state == STARTING:
+                line = line.model_copy(update={"trouble": failures.get(_place(task), "")})
+            executors.append(line)
     troubles = [trouble] if trouble else []
     troubles += _missing(pool, services, manager)
     replicas = {classes[name]: services[name].replicas for name in services if name in classes}
@@ -63,9 +69,18 @@ def _missing(
     return said
 
 
-def _executor(task: TaskState, name: str, slots: list[Slot], known: bool) -> ExecutorStatus:
+def _place(task: TaskState) -> tuple[str, int]:
+    return task.service, task.slot
+
+
+def _failures(tasks: Iterable[TaskState]) -> dict[tuple[str, int], str]:
+    """Why the latest task in each place failed; a task that then starts again may do so too."""
+    failed = sorted((task for task in tasks if task.failed), key=lambda task: task.created_at)
+    return {_place(task): f"the task before it failed: {task.error}" for task in failed}
+
+
+def _executor(task: TaskState, name: str, slots: list[Slot]) -> ExecutorStatus:
     whole = next((slot for slot in slots if slot.partitionable), None) or next(iter(slots), None)
-    jobs = tuple(slot.job for slot in slots if slot.job is not None)
     state, activity = _state(task, slots, whole)
     return ExecutorStatus(
         service=task.service,
@@ -79,33 +94,25 @@ def _executor(task: TaskState, name: str, slots: list[Slot], known: bool) -> Exe
         activity=activity,
         memory_mb=whole.total_memory_mb if whole else None,
         cpus=whole.total_cpus if whole else None,
-        jobs=jobs,
-        trouble=_trouble(task, whole, known),
+        jobs=tuple(slot.job for slot in slots if slot.job is not None),
+        trouble=_trouble(task, whole),
     )
 
 
 def _state(task: TaskState, slots: list[Slot], whole: Slot | None) -> tuple[str, str]:
-    if whole is None:
-        return "", ""
     working = [slot for slot in slots if slot.job is not None]
-    if task.going or any(slot.activity == "Retiring" for slot in slots):
-        return "Retiring", whole.activity if not working else working[0].activity
+    if task.going or any(slot.activity == RETIRING for slot in slots):
+        return RETIRING, working[0].activity if working else ""
+    if whole is None:
+        return STARTING, ""
     if working:
-        return working[0].state, max((slot.activity for slot in working), key=_rank)
+        return working[0].state, working[0].activity
     return whole.state, whole.activity
 
 
-def _rank(activity: str) -> int:
-    return _WORK.get(activity, -1)
-
-
-def _trouble(task: TaskState, whole: Slot | None, known: bool) -> str:
-    if task.state != "running":
-        return task.error or ("" if task.going else f"its task is {task.state}")
-    if task.going or not known:
+def _trouble(task: TaskState, whole: Slot | None) -> str:
+    if task.error or task.going or whole is None:
         return task.error
-    if whole is None:
-        return "no slot advertised yet"
     if whole.broken:
         return f"broken slot: {whole.broken}"
     if not whole.docker:

@@ -120,8 +120,7 @@ class DockerSwarm:
             names = {service["ID"]: service["Spec"]["Name"] for service in services}
             found = self._api.tasks(filters={"label": f"{POOL_LABEL}={pool}"})
             nodes = {node["ID"]: node["Description"]["Hostname"] for node in self._api.nodes()}
-        states = [_task(task, names, nodes) for task in found]
-        return [state for state in states if not state.gone]
+        return [_task(task, names, nodes) for task in found]
 
     def create_service(self, wish: ServiceWish) -> None:
         """See `port.Swarm`."""
@@ -210,6 +209,7 @@ def _task(task: Mapping[str, Any], names: Mapping[str, str], nodes: Mapping[str,
     return TaskState(
         id=task["ID"],
         service=names.get(task["ServiceID"], ""),
+        slot=task.get("Slot", 0),
         node=nodes.get(task.get("NodeID", ""), ""),
         container=(status.get("ContainerStatus") or {}).get("ContainerID", ""),
         state=status["State"],

@@ -34,7 +34,7 @@ class Swarm(Protocol):
         """The pool's services by name."""
 
     def tasks(self, pool: str) -> list[TaskState]:
-        """The pool's tasks, those that ended left out."""
+        """The pool's tasks; of those that ended, as many as Swarm remembers."""
 
     def create_service(self, wish: ServiceWish) -> None:
         """Create it."""
