@@ -37,10 +37,10 @@ apt_install() {
     [ -n "$missing" ] || return 0
     command -v apt-get >/dev/null || die "install these by hand, there is no apt-get here:$missing"
     say "installing$missing"
-    as_root apt-get -q -q update >&2
+    as_root apt-get -q -q update >/dev/null
     # shellcheck disable=SC2086 # a list of names
     as_root env DEBIAN_FRONTEND=noninteractive \
-        apt-get -q -q -y -o DPkg::Lock::Timeout=300 install $missing >&2
+        apt-get -q -q -y -o DPkg::Lock::Timeout=300 install $missing >/dev/null
 }
 
 # Whether process $1 runs the program $2. (A zombie has a name, but no command line.)
