@@ -1,0 +1,59 @@
+"""Selections and ads between Python and ClassAds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from swarm_runner.condor.bindings import classad
+from swarm_runner.condor.port import Ad, Selection
+from swarm_runner.model.job import JobId
+
+
+def constraint(selection: Selection) -> str:
+    """The ClassAd expression that is true for the selected jobs."""
+    parts = []
+    if selection.runner is not None:
+        parts.append(f"SwarmRunnerName =?= {_quoted(selection.runner)}")
+    if selection.keys is not None:
+        parts.append(_member("SwarmRunnerKey", map(_quoted, selection.keys)))
+    if selection.ids is not None:
+        parts.append(_identified(selection.ids))
+    if selection.since is not None:
+        parts.append(f"EnteredCurrentStatus >= {int(selection.since)}")
+    return " && ".join(f"({part})" for part in parts) or "true"
+
+
+def _quoted(value: str) -> str:
+    return str(classad().quote(value))
+
+
+def _member(attribute: str, values: Iterable[str]) -> str:
+    # member() and == take "a" and "A" for the same; these two do not.
+    return f"identicalMember({attribute}, {{{', '.join(values)}}}) =?= true"
+
+
+def _identified(ids: Sequence[JobId]) -> str:
+    clusters: dict[int, list[int]] = {}
+    for cluster, proc in ids:
+        clusters.setdefault(cluster, []).append(proc)
+    return (
+        " || ".join(
+            f"(ClusterId == {cluster} && {_member('ProcId', map(str, procs))})"
+            for cluster, procs in clusters.items()
+        )
+        or "false"
+    )
+
+
+def plain(ad: Any, attributes: Sequence[str]) -> Ad:
+    """An ad's attributes as Python values; what is undefined or an error is left out."""
+    bindings = classad()
+    values: dict[str, Any] = {}
+    for name in attributes:
+        value = ad.get(name)
+        if isinstance(value, bindings.ExprTree):
+            value = ad.eval(name)
+        if value is not None and not isinstance(value, bindings.Value):
+            values[name] = value
+    return values

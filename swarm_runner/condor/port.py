@@ -1,0 +1,141 @@
+"""What the runner asks of an access point.
+
+`AccessPoint` answers it with HTCondor's bindings, `swarm_runner.testing.FakeAccessPoint` from
+memory; tests/contract holds both to the same answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from swarm_runner.errors import SwarmRunnerError
+from swarm_runner.model.job import JobId
+from swarm_runner.model.status import Slot
+from swarm_runner.model.submit import SubmitBatch
+
+# A job ad as plain Python values under HTCondor's attribute names; undefined ones are absent.
+Ad = Mapping[str, Any]
+
+# What tracking reads of an ad (HTCondor manual, "Job ClassAd attributes").
+TRACKED = (
+    "ClusterId",
+    "ProcId",
+    "JobStatus",
+    "SwarmRunnerKey",
+    "SwarmRunnerTool",
+    "SwarmRunnerHost",
+    "RequestMemory",
+    "QDate",
+    "EnteredCurrentStatus",
+    "NumJobStarts",
+    "JobCurrentStartExecutingDate",
+    "CompletionDate",
+    "ExitCode",
+    "ExitBySignal",
+    "ExitSignal",
+    "HoldReason",
+    "HoldReasonCode",
+    "HoldReasonSubCode",
+    "NumHolds",
+    "VacateReason",
+    "RemoveReason",
+    "MachineAttrCapacityClass0",
+    "MachineAttrSwarmTaskId0",
+    "MachineAttrSwarmNode0",
+    "SUBMIT_Iwd",
+    "StageInFinish",
+    "StageOutFinish",
+    "UserLog",
+)
+# What explaining a job needs beside that.
+EXPLAINED = (
+    *TRACKED,
+    "SwarmRunnerClass",
+    "RequestCpus",
+    "RequestDisk",
+    "RequestGPUs",
+    "NumJobMatches",
+    "LastRejMatchReason",
+    "LastRejMatchTime",
+    "LastMatchTime",
+)
+
+
+class SubmitInDoubtError(SwarmRunnerError):
+    """A submit raised, and the jobs may be in the queue all the same. The runner looks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a submit made: `size` jobs, numbered from `first_proc`. `spooling` is the sender's."""
+
+    cluster: int
+    first_proc: int
+    size: int
+    spooling: Any = None
+
+    @property
+    def ids(self) -> list[JobId]:
+        """The jobs, in the batch's order."""
+        return [JobId(self.cluster, self.first_proc + n) for n in range(self.size)]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which jobs: all that meet every condition that is given.
+
+    `runner` is SwarmRunnerName, `since` (seconds since the epoch) drops what ended before.
+    """
+
+    runner: str | None = None
+    keys: Sequence[str] | None = None
+    ids: Sequence[JobId] | None = None
+    since: float | None = None
+
+
+class AccessPointPort(Protocol):
+    """A schedd and its collector. One call is one message; each raises OutOfReachError.
+
+    Acting on a job that is gone is no error: the answer counts the jobs that changed.
+    """
+
+    def submit(self, batch: SubmitBatch, *, spool: bool = False) -> Receipt:
+        """Queue a batch, whole or not at all. With `spool` its jobs wait for their files.
+
+        Raises InvalidInputError when HTCondor refuses the description, OutOfReachError when
+        nothing was sent, SubmitInDoubtError when it may have been queued all the same.
+        """
+
+    def spool(self, receipt: Receipt) -> None:
+        """Bring the input files of a batch that was submitted with `spool`."""
+
+    def retrieve(self, ids: Sequence[JobId]) -> None:
+        """Bring the output files of spooled jobs back to where they were submitted from."""
+
+    def jobs(self, selection: Selection, attributes: Sequence[str] = TRACKED) -> list[Ad]:
+        """Jobs in the queue."""
+
+    def history(
+        self,
+        selection: Selection,
+        attributes: Sequence[str] = TRACKED,
+        limit: int | None = None,
+    ) -> list[Ad]:
+        """Jobs that have left the queue, the latest first."""
+
+    def remove(self, ids: Iterable[JobId], reason: str) -> int:
+        """Take jobs out of the queue."""
+
+    def remove_unspooled(self, ids: Iterable[JobId], reason: str) -> int:
+        """Take out those jobs that still wait for their input files, and no others."""
+
+    def release(self, ids: Iterable[JobId], reason: str) -> int:
+        """Let held jobs run."""
+
+    def hold(self, ids: Iterable[JobId], reason: str) -> int:
+        """Keep jobs from running."""
+
+    def slots(self) -> list[Slot]:
+        """Every slot that the collector knows."""

@@ -1,0 +1,41 @@
+"""A startd's ad as a slot."""
+
+from __future__ import annotations
+
+from swarm_runner.condor.port import Ad
+from swarm_runner.model.status import Slot
+
+SLOT_ATTRIBUTES = (
+    "Name",
+    "SwarmTaskId",
+    "CapacityClass",
+    "State",
+    "Activity",
+    "Cpus",
+    "Memory",
+    "TotalSlotMemory",
+    "TotalSlotCpus",
+    "PartitionableSlot",
+    "JobId",
+    "HasDocker",
+    "SlotBrokenReason",
+)
+
+
+def slot(ad: Ad) -> Slot:
+    """The slot that an ad describes."""
+    return Slot(
+        name=ad.get("Name", ""),
+        task=ad.get("SwarmTaskId", ""),
+        capacity_class=ad.get("CapacityClass", ""),
+        state=ad.get("State", ""),
+        activity=ad.get("Activity", ""),
+        cpus=ad.get("Cpus", 0),
+        memory_mb=int(ad.get("Memory", 0)),
+        total_memory_mb=int(ad.get("TotalSlotMemory", 0)),
+        total_cpus=ad.get("TotalSlotCpus", 0),
+        partitionable=ad.get("PartitionableSlot", False),
+        job=ad.get("JobId"),
+        docker=ad.get("HasDocker", False),
+        broken=ad.get("SlotBrokenReason", ""),
+    )
