@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     )
     from swarm_runner.hookspecs import hookimpl
     from swarm_runner.model.document import parse_invocations
-    from swarm_runner.model.invocation import Disk, Invocation, Resources, VirtualMachine
+    from swarm_runner.model.invocation import Disk, Invocation, VirtualMachine
     from swarm_runner.model.job import Job, JobChange, JobId, JobState, Outcome, OutcomeKind
     from swarm_runner.model.job_conf import JobConf, parse_job_conf
     from swarm_runner.model.pool import CapacityClass, Destination, Pool, Route
+    from swarm_runner.model.resources import Resources
     from swarm_runner.model.submit import SubmitDescription
     from swarm_runner.runner import Runner
     from swarm_runner.translate import translate
@@ -74,10 +75,11 @@ _HOME = {
     ),
     "hookspecs": ("hookimpl",),
     "model.document": ("parse_invocations",),
-    "model.invocation": ("Disk", "Invocation", "Resources", "VirtualMachine"),
+    "model.invocation": ("Disk", "Invocation", "VirtualMachine"),
     "model.job": ("Job", "JobChange", "JobId", "JobState", "Outcome", "OutcomeKind"),
     "model.job_conf": ("JobConf", "parse_job_conf"),
     "model.pool": ("CapacityClass", "Destination", "Pool", "Route"),
+    "model.resources": ("Resources",),
     "model.submit": ("SubmitDescription",),
     "runner": ("Runner",),
     "translate": ("translate",),

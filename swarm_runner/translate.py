@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from swarm_runner.model.invocation import Invocation
-from swarm_runner.model.pool import Pool, Route
+from swarm_runner.errors import Fault, InvalidInputError
+from swarm_runner.model.invocation import Invocation, VirtualMachine
+from swarm_runner.model.pool import Destination, Pool, Route
+from swarm_runner.model.resources import Resources
 from swarm_runner.model.submit import (
     SubmitDescription,
     classad_value,
@@ -32,10 +34,13 @@ def translate(
     """The submit description of one invocation.
 
     `runner` names the submitting runner in the job ad, `log` is the event log's path on the
-    access point, `lease_s` the job lease in seconds.
+    access point, `lease_s` the job lease in seconds. Raises InvalidInputError when the invocation
+    names no image; `with_defaults` gives it the destination's.
     """
     commands: Commands = (
-        _virtual_machine(invocation) if invocation.vm is not None else _container(invocation)
+        _virtual_machine(invocation, invocation.vm)
+        if invocation.vm is not None
+        else _container(invocation)
     )
     commands += _files(invocation)
     if log is not None:
@@ -62,6 +67,32 @@ def translate(
     return SubmitDescription(commands=tuple(commands), count=invocation.repeat)
 
 
+def with_defaults(invocation: Invocation, destination: Destination) -> Invocation:
+    """The invocation with the destination's values for what it does not set itself."""
+    changes: dict[str, object] = {}
+    if destination.resources is not None:
+        changes["resources"] = _merged(invocation.resources, destination.resources)
+    if invocation.image is None and invocation.vm is None and destination.default_image:
+        changes["image"] = destination.default_image
+    if invocation.capacity_class is None and destination.capacity_class is not None:
+        changes["capacity_class"] = destination.capacity_class
+    return invocation.model_copy(update=changes) if changes else invocation
+
+
+def _merged(own: Resources, default: Resources) -> Resources:
+    ours = {name: getattr(own, name) for name in own.model_fields_set}
+    theirs = {name: getattr(default, name) for name in default.model_fields_set}
+    amounts = theirs | ours
+    most, memory = amounts.get("max_memory_mb"), amounts.get("memory_mb", own.memory_mb)
+    if most is not None and most < memory:
+        # A default gives way to what the invocation says.
+        if "max_memory_mb" in ours:
+            amounts["memory_mb"] = most
+        else:
+            del amounts["max_memory_mb"]
+    return Resources(**amounts)
+
+
 def class_expression(candidates: Sequence[str], pool: Pool) -> str:
     """The class as an expression over the job's requests, so that it follows a memory retry.
 
@@ -76,10 +107,13 @@ def class_expression(candidates: Sequence[str], pool: Pool) -> str:
 
 
 def _container(invocation: Invocation) -> Commands:
+    if invocation.image is None:
+        message = "image is missing, and the destination names none: name the container image"
+        raise InvalidInputError([Fault(invocation.key, message)])
     program, *arguments = invocation.argv
     commands: Commands = [
         ("universe", "docker"),
-        ("docker_image", literal(invocation.image or "")),
+        ("docker_image", literal(invocation.image)),
         ("executable", literal(program)),
         ("transfer_executable", "false"),
         ("arguments", words(arguments)),
@@ -89,9 +123,7 @@ def _container(invocation: Invocation) -> Commands:
     return commands
 
 
-def _virtual_machine(invocation: Invocation) -> Commands:
-    machine = invocation.vm
-    assert machine is not None
+def _virtual_machine(invocation: Invocation, machine: VirtualMachine) -> Commands:
     disks = ",".join(
         f"{literal(disk.file)}:{disk.device}:{disk.permission}:{disk.format}"
         for disk in machine.disks

@@ -116,8 +116,6 @@ def _message(detail: ErrorDetails, model_type: type[BaseModel], path: Path) -> s
         return f"is not known here{suggestion(str(path[-1]), names)}{known}"
     if kind == "invalid_key":
         return "has a key that is no text; put it in quotes"
-    if len(detail["loc"]) > len(path) and kind.endswith(("_type", "_parsing")):
-        return f"needs a text, a number, true or false, not {_kind(value)}"
     if kind == "string_type":
         hint = "" if isinstance(value, (dict, list)) or value is None else "; put it in quotes"
         return f"needs a text, not {_kind(value)}{hint}"

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import re
 import uuid
-from collections.abc import Iterator, Mapping
-from types import MappingProxyType
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, NoReturn, Self
 
 from pydantic import (
     AfterValidator,
-    ConfigDict,
     Field,
-    FiniteFloat,
-    PlainSerializer,
+    PlainValidator,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
-from swarm_runner.model.quantity import (
-    FORMS,
-    PATTERN,
-    Count,
-    Flag,
-    Megabytes,
-    MegabytesOrText,
-    WithUnit,
-)
+from swarm_runner.model.quantity import Count, Flag
+from swarm_runner.model.resources import MINIMUM_MEMORY_MB, Resources
 from swarm_runner.model.text import (
     AbsolutePath,
     FileName,
@@ -38,11 +30,11 @@ from swarm_runner.model.text import (
     Name,
     StreamPath,
     Text,
+    one_dollar,
     program,
     refuse,
 )
 
-MINIMUM_MEMORY_MB = 16
 # Linux refuses a single argument above 128 KiB (MAX_ARG_STRLEN), and all above 2 MiB by default.
 MAXIMUM_ARGUMENT_BYTES = 131_071
 MAXIMUM_ARGUMENTS_BYTES = 1_500_000
@@ -52,8 +44,17 @@ _ATTRIBUTE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RESERVED_ATTRIBUTES = re.compile(r"SwarmRunner|Requirements$|Owner$|(Cluster|Proc)Id$", re.I)
 
 
-def _frozen_mapping(value: dict[str, Any]) -> Mapping[str, Any]:
-    return MappingProxyType(dict(value))
+class FrozenDict(dict[str, Any]):
+    """A dict that stays as it was made; it can be copied and pickled."""
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise TypeError("an invocation is frozen; make another with model_copy")
+
+    __setitem__ = __delitem__ = __ior__ = _refuse  # type: ignore[assignment]
+    clear = pop = popitem = setdefault = update = _refuse  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple[type, tuple[dict[str, Any]]]:
+        return FrozenDict, (dict(self),)
 
 
 def _environment(value: dict[str, str]) -> Mapping[str, str]:
@@ -64,10 +65,23 @@ def _environment(value: dict[str, str]) -> Mapping[str, str]:
                 "{name} is no environment variable's name; use letters, digits and _",
                 {"name": repr(name)},
             )
-    return _frozen_mapping(value)
+    return FrozenDict(value)
 
 
-def _attributes(value: dict[str, Any]) -> Mapping[str, Any]:
+def _attribute_value(value: Any) -> bool | int | float | str:
+    if isinstance(value, str):
+        return one_dollar(value)
+    if isinstance(value, bool):
+        return value
+    # ClassAd numbers have 64 bits.
+    if (isinstance(value, int) and abs(value) < 2**63) or (
+        isinstance(value, float) and math.isfinite(value)
+    ):
+        return value
+    raise PydanticCustomError("attribute", "needs a text, a number of 64 bits, true or false")
+
+
+def _attributes(value: dict[str, Any]) -> FrozenDict:
     for name in value:
         if not _ATTRIBUTE.fullmatch(name) or _RESERVED_ATTRIBUTES.match(name):
             raise PydanticCustomError(
@@ -76,7 +90,7 @@ def _attributes(value: dict[str, Any]) -> Mapping[str, Any]:
                 "swarm_runner or HTCondor sets itself",
                 {"name": repr(name)},
             )
-    return _frozen_mapping(value)
+    return FrozenDict(value)
 
 
 def _command(value: tuple[str, ...]) -> tuple[str, ...]:
@@ -94,91 +108,14 @@ def _disk_file(value: str) -> str:
     return value
 
 
-_Plain = PlainSerializer(dict)
 Command = Annotated[tuple[Text, ...], AfterValidator(_command)]
-Environment = Annotated[dict[str, Text], AfterValidator(_environment), _Plain]
-_Value = Flag | Annotated[Count, Field(ge=-(2**63) + 1, lt=2**63)] | FiniteFloat | Label
-Attributes = Annotated[dict[str, _Value], AfterValidator(_attributes), _Plain]
-
-
-def _least(value: int) -> int:
-    if value < MINIMUM_MEMORY_MB:
-        raise PydanticCustomError(
-            "quantity",
-            "is {amount} MB, below the least that runs a container ({least} MB); was a unit "
-            "forgotten? Write for example {forms}",
-            {"amount": value, "least": MINIMUM_MEMORY_MB, "forms": FORMS},
-        )
-    return value
-
-
-Memory = Annotated[Megabytes, AfterValidator(_least), Field(le=64 * 2**20)]
-MemoryOrText = Annotated[MegabytesOrText, AfterValidator(_least), Field(le=64 * 2**20)]
-WITH_UNIT = ("memory", "max_memory", "disk")
-
-
-def _texts_with_units(schema: dict[str, Any]) -> None:
-    properties = schema["properties"]
-    for short in WITH_UNIT:
-        properties[short] = {
-            "type": "string",
-            "pattern": PATTERN,
-            "description": f"a number with a unit, such as {FORMS}; instead of {short}_mb",
-        }
-
-
-class Resources(Frozen):
-    """What one job asks for. Memory and disk are in MB of 2**20 bytes, as HTCondor counts.
-
-    `memory`, `max_memory` and `disk` take texts with a unit ("1.5 GB") in place of the fields in
-    MB. What is left out comes from the destination; `model_fields_set` tells.
-    """
-
-    model_config = ConfigDict(json_schema_extra=_texts_with_units)
-
-    cpus: Count = Field(1, ge=1, le=4096)
-    memory_mb: Memory = Field(512, description="MB; or `memory` with a unit")
-    max_memory_mb: Memory | None = Field(
-        None, description="MB; after an out-of-memory kill the schedd asks for this much, once"
-    )
-    disk_mb: Megabytes = Field(1024, ge=1, le=2**30, description="MB; or `disk` with a unit")
-    gpus: Count = Field(0, ge=0, le=1024)
-    time_limit_s: Count | None = Field(
-        None, ge=1, le=10 * 365 * 86400, description="seconds of execution, then the job is ended"
-    )
-
-    @classmethod
-    def names(cls) -> list[str]:
-        """The keys that this model takes: its fields, and those with a unit."""
-        return [*cls.model_fields, *WITH_UNIT]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _units(cls, data: Any) -> Any:
-        if not isinstance(data, Mapping):
-            return data
-        amounts = dict(data)
-        for short in WITH_UNIT:
-            if short in amounts:
-                full = f"{short}_mb"
-                if full in amounts:
-                    raise PydanticCustomError(
-                        "quantity",
-                        "give {short} or {full}, not both",
-                        {"short": short, "full": full},
-                    )
-                amounts[full] = WithUnit(amounts.pop(short))
-        return amounts
-
-    @model_validator(mode="after")
-    def _sane(self) -> Self:
-        if self.max_memory_mb is not None and self.max_memory_mb < self.memory_mb:
-            raise PydanticCustomError(
-                "quantity",
-                "max_memory_mb ({most}) is less than memory_mb ({memory})",
-                {"most": self.max_memory_mb, "memory": self.memory_mb},
-            )
-        return self
+Environment = Annotated[dict[str, Text], AfterValidator(_environment)]
+_Value = Annotated[
+    bool | int | float | str,
+    PlainValidator(_attribute_value),
+    WithJsonSchema({"type": ["string", "number", "boolean"]}),
+]
+Attributes = Annotated[dict[str, _Value], AfterValidator(_attributes)]
 
 
 class Disk(Frozen):

@@ -20,9 +20,9 @@ from swarm_runner.model.galaxy_keys import (
     is_runner_key,
     is_virtual_runner,
 )
-from swarm_runner.model.invocation import MemoryOrText, Resources
 from swarm_runner.model.pool import MINIMUM_LEASE_S, Destination, Pool
 from swarm_runner.model.quantity import Count, MegabytesOrText
+from swarm_runner.model.resources import MemoryOrText, Resources
 from swarm_runner.model.source import Path
 from swarm_runner.model.text import AbsolutePath, Frozen, Image, Name, Text
 

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from swarm_runner.model.invocation import MINIMUM_MEMORY_MB, Resources
 from swarm_runner.model.quantity import Count, Flag
+from swarm_runner.model.resources import MINIMUM_MEMORY_MB, Resources
 from swarm_runner.model.text import AbsolutePath, Frozen, Image, Name, Text, refuse
 
 DEFAULT_CLASS = "normal"
@@ -161,8 +161,8 @@ class Pool(Frozen):
                 yield (
                     ("classes", name),
                     (
-                        f"makes the service name {service}, of {len(service)} characters; Swarm takes "
-                        f"{_LONGEST_SERVICE_NAME}"
+                        f"makes the service name {service}, of {len(service)} characters; "
+                        f"Swarm takes {_LONGEST_SERVICE_NAME}"
                     ),
                 )
 

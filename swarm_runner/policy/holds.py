@@ -14,12 +14,16 @@ RELEASE_LIMIT = 6
 FIRST_PAUSE_S = 10.0
 LONGEST_PAUSE_S = 600.0
 
+# Docker 20 to 28 and registries, in the words that follow "Cannot pull image NAME".
 _NO_SUCH_IMAGE = re.compile(
     r"manifest( for \S+)? (unknown|not found)|not found: manifest|no such image|"
-    r"repository does not exist|name unknown|pull access denied|requested access .* is denied|"
-    r"invalid reference format|no match for platform|unauthorized",
+    r"failed to resolve reference .*: not found|repository does not exist|name unknown|"
+    r"pull access denied|requested access .* is denied|unauthorized|no basic auth credentials|"
+    r"invalid reference format|no match for platform|no matching manifest",
     re.IGNORECASE,
 )
+_WRONG_MACHINE = re.compile(r"Image Architecture \S+ not compatible", re.IGNORECASE)
+_PULL = re.compile(r"cannot pull image", re.IGNORECASE)
 _NO_SUCH_FILE = 2  # errno ENOENT, the subcode of a missing input or output
 
 _USER, _SPOOLING, _OUTPUT, _INPUT, _RESOURCE, _IMAGE, _DURATION = 1, 16, 12, 13, 34, 35, {46, 47}
@@ -28,19 +32,25 @@ _MEMORY, _DISK = 102, 104
 
 @hookimpl
 def swarm_runner_job_held(job: Job, hold: Hold) -> Release | Remove | None:
+    """End the job for good reasons, try again after passing ones, leave a user's hold alone."""
     if hold.code in (_USER, _SPOOLING):
         return None  # somebody's wish, or files on their way
-    if hold.code == _IMAGE and not _NO_SUCH_IMAGE.search(hold.reason):
-        if hold.holds > RELEASE_LIMIT:
-            return Remove(
-                Outcome(
-                    OutcomeKind.IMAGE_UNAVAILABLE,
-                    f"The image could not be pulled in {hold.holds} tries. {hold.reason}",
-                )
-            )
-        pause_s = min(FIRST_PAUSE_S * 2 ** (hold.holds - 1), LONGEST_PAUSE_S)
-        return Release(pause_s, f"the image could not be pulled now; next try in {pause_s:.0f} s")
+    if hold.code == _IMAGE and not (
+        _NO_SUCH_IMAGE.search(hold.reason) or _WRONG_MACHINE.search(hold.reason)
+    ):
+        return _again(hold)
     return Remove(_outcome(job, hold))
+
+
+def _again(hold: Hold) -> Release | Remove:
+    """Another try after a pause that doubles; an end when the tries are used up."""
+    pulling = _PULL.search(hold.reason) is not None
+    what = "The image could not be pulled" if pulling else "The container could not be started"
+    if hold.holds > RELEASE_LIMIT:
+        kind = OutcomeKind.IMAGE_UNAVAILABLE if pulling else OutcomeKind.NOT_RUN
+        return Remove(Outcome(kind, f"{what} in {hold.holds} tries. {hold.reason}"))
+    pause_s = min(FIRST_PAUSE_S * 2 ** (hold.holds - 1), LONGEST_PAUSE_S)
+    return Release(pause_s, f"{what} now; next try in {pause_s:.0f} s")
 
 
 def _outcome(job: Job, hold: Hold) -> Outcome:
@@ -53,11 +63,12 @@ def _kind(job: Job, hold: Hold) -> tuple[OutcomeKind, str]:
         asked = f" than the {job.memory_mb} MB it asked for" if job.memory_mb else ""
         return (
             OutcomeKind.OUT_OF_MEMORY,
-            f"The job used more memory{asked} and was ended; raise memory_mb, or let "
-            "max_memory_mb raise it.",
+            f"The job used more memory{asked} and was ended; raise memory_mb or max_memory_mb.",
         )
     if hold.code == _RESOURCE and hold.subcode == _DISK:
         return OutcomeKind.OUT_OF_DISK, "The job used more disk than it asked for; raise disk_mb."
+    if hold.code == _IMAGE and _WRONG_MACHINE.search(hold.reason):
+        return OutcomeKind.NOT_RUN, "The image is for another kind of machine."
     if hold.code == _IMAGE:
         return OutcomeKind.IMAGE_NOT_FOUND, "The image does not exist, or may not be read."
     if hold.code in _DURATION:

@@ -6,12 +6,14 @@ import difflib
 
 from swarm_runner.errors import Fault, InvalidInputError
 from swarm_runner.hookspecs import hookimpl
-from swarm_runner.model.invocation import Invocation, Resources
+from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.pool import Destination, Pool, Route
+from swarm_runner.model.resources import Resources
 
 
 @hookimpl
 def swarm_runner_route(invocation: Invocation, destination: Destination, pool: Pool) -> Route:
+    """Choose the smallest class that fits, or the one asked for; refuse what fits none."""
     resources = demand(invocation)
     asked = invocation.capacity_class or destination.capacity_class
     names = list(pool.classes)
@@ -34,7 +36,7 @@ def swarm_runner_route(invocation: Invocation, destination: Destination, pool: P
             f"{_words(resources)} fits no class of pool {pool.name}. It has {pool.sizes()}",
         )
     first = fitting[0]
-    candidates = (first,)
+    candidates: tuple[str, ...] = (first,)
     if resources.max_memory_mb is not None:
         largest = resources.model_copy(update={"memory_mb": resources.max_memory_mb})
         roomy = [name for name in fitting if pool.classes[name].fits(largest)]
@@ -52,15 +54,12 @@ def swarm_runner_route(invocation: Invocation, destination: Destination, pool: P
 
 
 def demand(invocation: Invocation) -> Resources:
-    """What an invocation needs of a slot; a virtual machine's own figures count."""
-    machine = invocation.vm
+    """What an invocation needs of a slot; of a virtual machine, its own figures count."""
+    machine, asked = invocation.vm, invocation.resources
     if machine is None:
-        return invocation.resources
-    return invocation.resources.model_copy(
-        update={
-            "memory_mb": max(machine.memory_mb, invocation.resources.memory_mb),
-            "cpus": max(machine.vcpus, invocation.resources.cpus),
-        }
+        return asked
+    return asked.model_copy(
+        update={"memory_mb": machine.memory_mb, "cpus": max(machine.vcpus, asked.cpus)}
     )
 
 

@@ -1,0 +1,101 @@
+"""What a job asks of an executor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from swarm_runner.model.quantity import (
+    FORMS,
+    PATTERN,
+    Count,
+    Megabytes,
+    MegabytesOrText,
+    WithUnit,
+)
+from swarm_runner.model.text import Frozen
+
+MINIMUM_MEMORY_MB = 16
+
+
+def _least(value: int) -> int:
+    if value < MINIMUM_MEMORY_MB:
+        raise PydanticCustomError(
+            "quantity",
+            "is {amount} MB, below the least that runs a container ({least} MB); was a unit "
+            "forgotten? Write for example {forms}",
+            {"amount": value, "least": MINIMUM_MEMORY_MB, "forms": FORMS},
+        )
+    return value
+
+
+Memory = Annotated[Megabytes, AfterValidator(_least), Field(le=64 * 2**20)]
+MemoryOrText = Annotated[MegabytesOrText, AfterValidator(_least), Field(le=64 * 2**20)]
+WITH_UNIT = ("memory", "max_memory", "disk")
+
+
+def _texts_with_units(schema: dict[str, Any]) -> None:
+    properties = schema["properties"]
+    for short in WITH_UNIT:
+        properties[short] = {
+            "type": "string",
+            "pattern": PATTERN,
+            "description": f"a number with a unit, such as {FORMS}; instead of {short}_mb",
+        }
+
+
+class Resources(Frozen):
+    """What one job asks for. Memory and disk are in MB of 2**20 bytes, as HTCondor counts.
+
+    `memory`, `max_memory` and `disk` take texts with a unit ("1.5 GB") in place of the fields in
+    MB. What is left out comes from the destination; `model_fields_set` tells.
+    """
+
+    model_config = ConfigDict(json_schema_extra=_texts_with_units)
+
+    cpus: Count = Field(1, ge=1, le=4096)
+    memory_mb: Memory = Field(512, description="MB; or `memory` with a unit")
+    max_memory_mb: Memory | None = Field(
+        None, description="MB; after an out-of-memory kill the schedd asks for this much, once"
+    )
+    disk_mb: Megabytes = Field(1024, ge=1, le=2**30, description="MB; or `disk` with a unit")
+    gpus: Count = Field(0, ge=0, le=1024)
+    time_limit_s: Count | None = Field(
+        None, ge=1, le=10 * 365 * 86400, description="seconds of execution, then the job is ended"
+    )
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """The keys that this model takes: its fields, and those with a unit."""
+        return [*cls.model_fields, *WITH_UNIT]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _units(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        amounts = dict(data)
+        for short in WITH_UNIT:
+            if short in amounts:
+                full = f"{short}_mb"
+                if full in amounts:
+                    raise PydanticCustomError(
+                        "quantity",
+                        "give {short} or {full}, not both",
+                        {"short": short, "full": full},
+                    )
+                amounts[full] = WithUnit(amounts.pop(short))
+        return amounts
+
+    @model_validator(mode="after")
+    def _sane(self) -> Self:
+        if self.max_memory_mb is not None and self.max_memory_mb < self.memory_mb:
+            raise PydanticCustomError(
+                "quantity",
+                "max_memory_mb ({most}) is less than memory_mb ({memory})",
+                {"most": self.max_memory_mb, "memory": self.memory_mb},
+            )
+        return self
