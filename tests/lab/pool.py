@@ -1,0 +1,75 @@
+"""A real pool for the tests: there when a session first asks, gone when the session ends."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from swarm_runner.condor.access_point import AccessPoint
+from swarm_runner.condor.token import token_file
+from swarm_runner.model.job_conf import parse_job_conf
+from swarm_runner.model.pool import Destination
+from swarm_runner.provisioner import Provisioner
+from swarm_runner.swarm.engine import DockerSwarm
+
+STATE = Path(__file__).parents[2] / ".state" / "lab"
+# Beside a pool of the demonstration, or somebody's own.
+NAME = "swarm-runner-test"
+PORT = 9719
+
+
+@dataclass(frozen=True, slots=True)
+class LabPool:
+    """The pool and what reaches it. `volume` is a directory that jobs see at the same path."""
+
+    job_conf: Path
+    destination: Destination
+    volume: Path
+    provisioner: Provisioner
+
+
+@contextlib.contextmanager
+def lab_pool(name: str = NAME, port: int = PORT) -> Iterator[LabPool]:
+    """Bring a pool up, whatever an earlier session left of it, and take it down at the end."""
+    state = STATE / name
+    volume = state / "volume"
+    volume.mkdir(parents=True, exist_ok=True)
+    volume.chmod(0o1777)  # jobs run as a user of their own
+    job_conf = state / "job_conf.yml"
+    job_conf.write_text(_job_conf(name, port, state, volume))
+    destination = parse_job_conf(job_conf.read_text(), str(job_conf)).destination()
+    pool = destination.pool
+    provisioner = Provisioner(
+        pool,
+        DockerSwarm(),
+        AccessPoint.connect(pool, destination.token_directory),
+        token_file(pool.name, destination.token_directory),
+    )
+    try:
+        provisioner.up(initialise=True)
+        yield LabPool(job_conf, destination, volume, provisioner)
+    finally:
+        provisioner.down(force=True)
+
+
+def _job_conf(name: str, port: int, state: Path, volume: Path) -> str:
+    pool = {
+        "name": name,
+        "port": port,
+        "volumes": [str(volume)],
+        "classes": {
+            "normal": {"cpus": 1, "memory_mb": 1024, "replicas": 2, "max_replicas": 20},
+            "big": {"cpus": 1, "memory_mb": 2048, "replicas": 1, "max_replicas": 4},
+        },
+    }
+    runner = {
+        "pool": pool,
+        "state_directory": str(state / "state"),
+        "token_directory": str(state / "tokens.d"),
+    }
+    execution = {"default": "swarm", "environments": {"swarm": {"runner": "swarm"}}}
+    return yaml.safe_dump({"runners": {"swarm": runner}, "execution": execution})
