@@ -12,7 +12,7 @@ from typing import Any
 # `dynamic` needs no entry under runners; `dynamic_tpv` is a shorthand for it.
 _VIRTUAL_RUNNERS = frozenset({"dynamic", "dynamic_tpv"})
 
-_RUNNER = frozenset({"id", "enabled", "recheck_missing_job_retries", "runner_param_specs"})
+RUNNER_KEYS = frozenset({"id", "enabled", "recheck_missing_job_retries", "runner_param_specs"})
 
 _ENVIRONMENT = frozenset(
     re.split(
@@ -41,7 +41,7 @@ _ENVIRONMENT_PREFIXES = ("docker_env_", "singularity_")
 
 def is_runner_key(name: str) -> bool:
     """Whether Galaxy reads this key of a runner."""
-    return name in _RUNNER
+    return name in RUNNER_KEYS
 
 
 def is_environment_key(name: str) -> bool:

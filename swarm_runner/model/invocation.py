@@ -50,14 +50,14 @@ class FrozenDict(dict[str, Any]):
     def _refuse(self, *_: object, **__: object) -> NoReturn:
         raise TypeError("an invocation is frozen; make another with model_copy")
 
-    __setitem__ = __delitem__ = __ior__ = _refuse  # type: ignore[assignment]
-    clear = pop = popitem = setdefault = update = _refuse  # type: ignore[assignment]
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
 
     def __reduce__(self) -> tuple[type, tuple[dict[str, Any]]]:
         return FrozenDict, (dict(self),)
 
 
-def _environment(value: dict[str, str]) -> Mapping[str, str]:
+def _environment(value: dict[str, str]) -> FrozenDict:
     for name in value:
         if not _VARIABLE.fullmatch(name):
             raise PydanticCustomError(

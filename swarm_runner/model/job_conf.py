@@ -21,8 +21,8 @@ from swarm_runner.model.galaxy_keys import (
     is_virtual_runner,
 )
 from swarm_runner.model.pool import MINIMUM_LEASE_S, Destination, Pool
-from swarm_runner.model.quantity import Count, MegabytesOrText
-from swarm_runner.model.resources import MemoryOrText, Resources
+from swarm_runner.model.quantity import Count
+from swarm_runner.model.resources import DiskOrText, MemoryOrText, Resources
 from swarm_runner.model.source import Path
 from swarm_runner.model.text import AbsolutePath, Frozen, Image, Name, Text
 
@@ -67,9 +67,7 @@ class EnvironmentSection(Frozen):
     max_memory: MemoryOrText | None = Field(
         None, description="MB, or a text with a unit; asked for after an out-of-memory kill"
     )
-    request_disk: MegabytesOrText | None = Field(
-        None, ge=1, le=2**30, description="MB, or a text with a unit"
-    )
+    request_disk: DiskOrText | None = Field(None, description="MB, or a text with a unit")
     request_gpus: Count | None = Field(None, ge=0, le=1024)
     time_limit_s: Count | None = Field(
         None, ge=1, le=10 * 365 * 86400, description="seconds of execution"

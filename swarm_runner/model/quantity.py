@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Strict, WithJsonSchema
+from pydantic import Strict
 from pydantic_core import PydanticCustomError
 
 # Spelt out in both cases: JSON Schema's patterns have no flags.
@@ -38,7 +38,8 @@ class WithUnit:
     value: object
 
 
-def _amount(value: Any) -> Any:
+def megabytes_or_count(value: Any) -> Any:
+    """For a field in MB whose key also has a form with a unit (`WithUnit`)."""
     if isinstance(value, WithUnit):
         return megabytes(value.value)
     if isinstance(value, str):
@@ -51,17 +52,11 @@ def _amount(value: Any) -> Any:
     return value
 
 
-def _number_or_text(value: Any) -> Any:
+def megabytes_or_text(value: Any) -> Any:
+    """For a field that takes MB as a number, and a text with a unit."""
     return megabytes(value) if isinstance(value, str) else value
 
 
 # Whole numbers as such: neither true nor "2" nor 2.5 is one.
 Count = Annotated[int, Strict()]
 Flag = Annotated[bool, Strict()]
-Megabytes = Annotated[int, Strict(), BeforeValidator(_amount)]
-MegabytesOrText = Annotated[
-    int,
-    Strict(),
-    BeforeValidator(_number_or_text),
-    WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "string", "pattern": PATTERN}]}),
-]

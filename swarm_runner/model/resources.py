@@ -5,16 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from swarm_runner.model.quantity import (
     FORMS,
     PATTERN,
     Count,
-    Megabytes,
-    MegabytesOrText,
     WithUnit,
+    megabytes_or_count,
+    megabytes_or_text,
 )
 from swarm_runner.model.text import Frozen
 
@@ -32,8 +39,29 @@ def _least(value: int) -> int:
     return value
 
 
-Memory = Annotated[Megabytes, AfterValidator(_least), Field(le=64 * 2**20)]
-MemoryOrText = Annotated[MegabytesOrText, AfterValidator(_least), Field(le=64 * 2**20)]
+def _number_or_text(least: int, most: int) -> WithJsonSchema:
+    number = {"type": "integer", "minimum": least, "maximum": most}
+    return WithJsonSchema({"anyOf": [number, {"type": "string", "pattern": PATTERN}]})
+
+
+MAXIMUM_MEMORY_MB = 64 * 2**20
+MAXIMUM_DISK_MB = 2**30
+_MEMORY = Annotated[
+    Count,
+    Field(le=MAXIMUM_MEMORY_MB, json_schema_extra={"minimum": MINIMUM_MEMORY_MB}),
+    AfterValidator(_least),
+]
+_DISK = Annotated[Count, Field(ge=1, le=MAXIMUM_DISK_MB)]
+Memory = Annotated[_MEMORY, BeforeValidator(megabytes_or_count)]
+Disk = Annotated[_DISK, BeforeValidator(megabytes_or_count)]
+MemoryOrText = Annotated[
+    _MEMORY,
+    BeforeValidator(megabytes_or_text),
+    _number_or_text(MINIMUM_MEMORY_MB, MAXIMUM_MEMORY_MB),
+]
+DiskOrText = Annotated[
+    _DISK, BeforeValidator(megabytes_or_text), _number_or_text(1, MAXIMUM_DISK_MB)
+]
 WITH_UNIT = ("memory", "max_memory", "disk")
 
 
@@ -61,7 +89,7 @@ class Resources(Frozen):
     max_memory_mb: Memory | None = Field(
         None, description="MB; after an out-of-memory kill the schedd asks for this much, once"
     )
-    disk_mb: Megabytes = Field(1024, ge=1, le=2**30, description="MB; or `disk` with a unit")
+    disk_mb: Disk = Field(1024, description="MB; or `disk` with a unit")
     gpus: Count = Field(0, ge=0, le=1024)
     time_limit_s: Count | None = Field(
         None, ge=1, le=10 * 365 * 86400, description="seconds of execution, then the job is ended"
