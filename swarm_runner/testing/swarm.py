@@ -1,0 +1,241 @@
+"""A Swarm in memory, and a look at the HTCondor pool that would live on it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+
+from swarm_runner.errors import OutOfReachError, RefusedError
+from swarm_runner.model.stack import CLASS_LABEL, POOL_LABEL, WISH_LABEL, ServiceWish
+from swarm_runner.model.status import EngineState, ServiceState, Slot, TaskState
+
+NODE = "swarm-1"
+
+
+class FakeSwarm:
+    """Satisfies `swarm.port.Swarm`: one manager node, tasks that need one look to start or end.
+
+    `in_swarm` and `manager` set its part in a Swarm, `reachable` whether it answers at all,
+    `busy` holds the ids of tasks that finish a job first: they leave only when taken out of it.
+    `failing` maps a service to the error with which its tasks fail to start.
+    """
+
+    def __init__(self, *, in_swarm: bool = True, manager: bool = True) -> None:
+        self.in_swarm = in_swarm
+        self.manager = manager
+        self.reachable = True
+        self.busy: set[str] = set()
+        self.failing: dict[str, str] = {}
+        self.tokens_made: list[tuple[str, ...]] = []
+        self._made_here = False
+        self._services: dict[str, tuple[ServiceWish, ServiceState]] = {}
+        self._tasks: list[TaskState] = []
+        self._networks: dict[str, str] = {}
+        self._secrets: dict[str, str] = {}
+        self._numbers = itertools.count(1)
+
+    def engine(self) -> EngineState:
+        """See `Swarm.engine`."""
+        if not self.reachable:
+            raise OutOfReachError("the Docker engine does not answer (a fake one)")
+        active = self.in_swarm
+        return EngineState(
+            name=NODE,
+            version="28.0.0",
+            swarm=active,
+            manager=active and self.manager,
+            node_id="node-1" if active else "",
+            address="127.0.0.1" if active else "",
+            nodes=int(active),
+        )
+
+    def initialise(self, address: str) -> None:
+        """See `Swarm.initialise`."""
+        if self.in_swarm:
+            raise RefusedError(f"making a Swarm at {address}: this node is part of one already")
+        self.in_swarm = self._made_here = True
+
+    def leave(self) -> None:
+        """See `Swarm.leave`."""
+        self.in_swarm = self._made_here = False
+
+    def initialised_here(self) -> bool:
+        """See `Swarm.initialised_here`."""
+        self._answer()
+        return self._made_here and not self._services
+
+    def pool_image(self, wanted: str | None, progress: Callable[[str], None]) -> str:
+        """See `Swarm.pool_image`."""
+        progress("taking the image")
+        return wanted or "swarm-runner-pool:fake"
+
+    def services(self, pool: str) -> dict[str, ServiceState]:
+        """See `Swarm.services`."""
+        self._answer()
+        return {
+            name: state
+            for name, (wish, state) in self._services.items()
+            if wish.labels[POOL_LABEL] == pool
+        }
+
+    def tasks(self, pool: str) -> list[TaskState]:
+        """See `Swarm.tasks`. Each call lets a little time pass."""
+        services = self.services(pool)
+        for name in services:
+            self._reconcile(name)
+        seen = [task for task in self._tasks if task.service in services]
+        self._tasks = [self._step(task) for task in self._tasks]
+        self._tasks = [task for task in self._tasks if not task.gone or task.failed]
+        return seen
+
+    def create_service(self, wish: ServiceWish) -> None:
+        """See `Swarm.create_service`."""
+        self._answer()
+        if wish.name in self._services:
+            raise RefusedError(f"creating service {wish.name}: the name is taken")
+        if wish.secret.name not in self._secrets:
+            raise RefusedError(f"creating service {wish.name}: no secret {wish.secret.name}")
+        self._services[wish.name] = (wish, _state(wish, wish.replicas))
+
+    def update_service(self, wish: ServiceWish) -> None:
+        """See `Swarm.update_service`."""
+        self._answer()
+        replicas = self._services[wish.name][1].replicas
+        self._services[wish.name] = (wish, _state(wish, replicas))
+        self._tasks = [_leaving(t) if t.service == wish.name else t for t in self._tasks]
+
+    def scale_service(self, name: str, replicas: int) -> None:
+        """See `Swarm.scale_service`."""
+        self._answer()
+        if name not in self._services:
+            raise RefusedError(f"scaling service {name}: no such service")
+        wish, _ = self._services[name]
+        self._services[name] = (wish, _state(wish, replicas))
+
+    def remove_services(self, names: Sequence[str]) -> None:
+        """See `Swarm.remove_services`."""
+        self._answer()
+        for name in names:
+            self._services.pop(name, None)
+        self._tasks = [task for task in self._tasks if task.service in self._services]
+
+    def networks(self, pool: str) -> set[str]:
+        """See `Swarm.networks`."""
+        return {name for name, owner in self._networks.items() if owner == pool}
+
+    def create_network(self, name: str, labels: Mapping[str, str]) -> None:
+        """See `Swarm.create_network`."""
+        self._networks[name] = labels[POOL_LABEL]
+
+    def secrets(self, pool: str) -> set[str]:
+        """See `Swarm.secrets`."""
+        return {name for name, owner in self._secrets.items() if owner == pool}
+
+    def create_secret(self, name: str, data: bytes, labels: Mapping[str, str]) -> None:
+        """See `Swarm.create_secret`."""
+        if not data:
+            raise RefusedError(f"creating secret {name}: it is empty")
+        self._secrets[name] = labels[POOL_LABEL]
+
+    def remove_rest(self, pool: str, volumes: Sequence[str]) -> None:
+        """See `Swarm.remove_rest`."""
+        if self.services(pool):
+            raise RefusedError(f"removing {', '.join(volumes)}: they are in use")
+        for kept in (self._networks, self._secrets):
+            for name in [name for name, owner in kept.items() if owner == pool]:
+                del kept[name]
+
+    def run_in(self, service: str, command: Sequence[str]) -> bytes | None:
+        """See `Swarm.run_in`. Every command prints a token."""
+        self._answer()
+        if service not in self._services:
+            return None
+        self.tokens_made.append(tuple(command))
+        return b"a.fake.token\n"
+
+    def slots(self) -> list[Slot]:
+        """What the executors that run would advertise (a PoolView, with no jobs)."""
+        self._answer()
+        return [
+            self._slot(task)
+            for task in self._tasks
+            if task.state == "running" and self._class(task.service) is not None
+        ]
+
+    def unfinished(self) -> int:
+        """How many jobs run: one for each busy task."""
+        self._answer()
+        return len(self.busy)
+
+    def remove_all(self) -> None:
+        """End every job."""
+        self.busy.clear()
+
+    def _answer(self) -> None:
+        self.engine()
+        if not self.in_swarm:
+            raise OutOfReachError("this node is not a swarm manager")
+
+    def _class(self, service: str) -> str | None:
+        found = self._services.get(service)
+        return found[0].labels.get(CLASS_LABEL) if found else None
+
+    def _reconcile(self, name: str) -> None:
+        wanted = self._services[name][1].replicas
+        mine = [t for t in self._tasks if t.service == name and not t.going and not t.gone]
+        for task in mine[wanted:]:
+            self._tasks[self._tasks.index(task)] = _leaving(task)
+        for slot in range(len(mine) + 1, wanted + 1):
+            number = next(self._numbers)
+            self._tasks.append(
+                TaskState(
+                    id=f"task{number:08}",
+                    service=name,
+                    slot=slot,
+                    node=NODE,
+                    container=f"{number:012x}",
+                    state="starting",
+                    desired="running",
+                    created_at=f"2026-01-01T00:00:{number:02}Z",
+                )
+            )
+
+    def _step(self, task: TaskState) -> TaskState:
+        if task.going and task.id not in self.busy:
+            return task.model_copy(update={"state": "shutdown"})
+        if task.state == "starting":
+            error = self.failing.get(task.service)
+            if error is not None:
+                return task.model_copy(
+                    update={"state": "failed", "desired": "shutdown", "error": error}
+                )
+            return task.model_copy(update={"state": "running"})
+        return task
+
+    def _slot(self, task: TaskState) -> Slot:
+        wish = self._services[task.service][0]
+        memory_mb = int(wish.environment["SWARM_RUNNER_MEMORY_MB"])
+        busy = task.id in self.busy
+        return Slot(
+            name=f"slot1@{task.container}",
+            task=task.id,
+            capacity_class=wish.labels[CLASS_LABEL],
+            state="Claimed" if busy else "Unclaimed",
+            activity="Busy" if busy else "Idle",
+            cpus=float(wish.environment["SWARM_RUNNER_CPUS"]),
+            memory_mb=memory_mb,
+            total_memory_mb=memory_mb,
+            total_cpus=float(wish.environment["SWARM_RUNNER_CPUS"]),
+            partitionable=True,
+            job="1.0" if busy else None,
+            docker=True,
+        )
+
+
+def _state(wish: ServiceWish, replicas: int) -> ServiceState:
+    labels = dict(wish.labels) | {WISH_LABEL: wish.digest()}
+    return ServiceState(name=wish.name, image=wish.image, replicas=replicas, labels=labels)
+
+
+def _leaving(task: TaskState) -> TaskState:
+    return task.model_copy(update={"desired": "shutdown"})

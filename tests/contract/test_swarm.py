@@ -1,0 +1,145 @@
+"""One suite over the fake Swarm and a real one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from tenacity import (
+    Retrying,
+    retry_if_exception_type,
+    retry_if_result,
+    stop_after_delay,
+    wait_fixed,
+)
+
+from swarm_runner.errors import RefusedError
+from swarm_runner.model.pool import CapacityClass, Pool
+from swarm_runner.model.stack import WISH_LABEL, Stack
+from swarm_runner.model.status import TaskState
+from swarm_runner.swarm.engine import DockerSwarm
+from swarm_runner.swarm.port import Swarm
+from swarm_runner.testing.swarm import FakeSwarm
+
+POOL = Pool(
+    name="swarm-runner-contract",
+    port=9729,
+    classes={"normal": CapacityClass(memory_mb=64, replicas=1)},
+)
+
+
+def eventually(look: Callable[[], bool], limit_s: float = 60) -> None:
+    waiting = Retrying(
+        stop=stop_after_delay(limit_s),
+        wait=wait_fixed(0.2),
+        retry=retry_if_result(lambda got: not got),
+    )
+    waiting(look)
+
+
+def remove(swarm: Swarm, stack: Stack) -> None:
+    swarm.remove_services(list(swarm.services(POOL.name)))
+    waiting = Retrying(
+        stop=stop_after_delay(90), wait=wait_fixed(0.5), retry=retry_if_exception_type(RefusedError)
+    )
+    waiting(swarm.remove_rest, POOL.name, [stack.spool_volume, stack.scratch_volume])
+
+
+@pytest.fixture(params=["fake", "real"])
+def swarm(request: pytest.FixtureRequest) -> Iterator[Swarm]:
+    if request.param == "fake":
+        yield FakeSwarm()
+        return
+    real = DockerSwarm()
+    initialised = not real.engine().swarm
+    if initialised:
+        real.initialise("127.0.0.1")
+    yield real
+    if initialised and real.initialised_here():
+        real.leave()
+
+
+@pytest.fixture
+def stack(swarm: Swarm) -> Iterator[Stack]:
+    """The contract's pool, with its network and secrets made."""
+    image = swarm.pool_image(None, lambda _message: None)
+    stack = Stack(pool=POOL, image=image, node_id=swarm.engine().node_id)
+    remove(swarm, stack)
+    swarm.create_network(stack.network, stack.labels)
+    for secret in (stack.signing_key, stack.executor_token):
+        swarm.create_secret(secret, b"a secret", stack.labels)
+    yield stack
+    remove(swarm, stack)
+
+
+def running(swarm: Swarm, service: str) -> list[TaskState]:
+    tasks = swarm.tasks(POOL.name)
+    return [t for t in tasks if t.service == service and t.state == "running" and not t.going]
+
+
+def test_the_engine_is_a_manager(swarm: Swarm) -> None:
+    engine = swarm.engine()
+    assert engine.swarm
+    assert engine.manager
+    assert engine.node_id
+    assert engine.nodes >= 1
+
+
+def test_nothing_is_there_before_it_is_made(swarm: Swarm) -> None:
+    assert swarm.services("swarm-runner-nowhere") == {}
+    assert swarm.tasks("swarm-runner-nowhere") == []
+    assert swarm.networks("swarm-runner-nowhere") == set()
+    assert swarm.secrets("swarm-runner-nowhere") == set()
+    assert swarm.run_in("swarm-runner-nowhere_htcondor", ["true"]) is None
+    swarm.remove_services(["swarm-runner-nowhere_htcondor"])
+    swarm.remove_rest("swarm-runner-nowhere", ["swarm-runner-nowhere"])
+
+
+def test_network_and_secrets_are_the_pools(swarm: Swarm, stack: Stack) -> None:
+    assert swarm.networks(POOL.name) == {stack.network}
+    assert swarm.secrets(POOL.name) == {stack.signing_key, stack.executor_token}
+
+
+def test_a_service_is_made_scaled_updated_and_removed(swarm: Swarm, stack: Stack) -> None:
+    wish = stack.manager()
+    swarm.create_service(wish)
+    state = swarm.services(POOL.name)[wish.name]
+    assert (state.replicas, state.image) == (1, stack.image)
+    assert state.labels[WISH_LABEL] == wish.digest()
+    assert state.labels["com.docker.stack.namespace"] == POOL.name
+    eventually(lambda: len(running(swarm, wish.name)) == 1)
+    first = running(swarm, wish.name)[0]
+    assert (first.slot, bool(first.node), bool(first.container)) == (1, True, True)
+    token = swarm.run_in(wish.name, ["condor_token_create", "-identity", f"a@{POOL.name}"])
+    assert token is not None
+    assert token.count(b".") == 2
+
+    swarm.scale_service(wish.name, 0)
+    eventually(lambda: not running(swarm, wish.name))
+    changed = stack.manager().model_copy(update={"stop_grace_s": 30})
+    swarm.update_service(changed)
+    state = swarm.services(POOL.name)[wish.name]
+    assert state.replicas == 0  # an update keeps the count
+    assert state.labels[WISH_LABEL] == changed.digest() != wish.digest()
+
+    swarm.remove_services([wish.name])
+    assert swarm.services(POOL.name) == {}
+
+
+def test_what_is_in_use_is_not_removed(swarm: Swarm, stack: Stack) -> None:
+    swarm.create_service(stack.manager())
+    eventually(lambda: len(running(swarm, POOL.service())) == 1)
+    with pytest.raises(RefusedError):
+        swarm.remove_rest(POOL.name, [stack.spool_volume])
+
+
+def test_a_name_is_given_once(swarm: Swarm, stack: Stack) -> None:
+    wish = stack.manager()
+    swarm.create_service(wish)
+    with pytest.raises(RefusedError):
+        swarm.create_service(wish)
+
+
+def test_scaling_what_is_not_there_is_refused(swarm: Swarm) -> None:
+    with pytest.raises(RefusedError):
+        swarm.scale_service("swarm-runner-nowhere_htcondor", 2)

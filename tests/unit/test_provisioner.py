@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from swarm_runner.errors import InvalidInputError, OutOfReachError, RefusedError
+from swarm_runner.model.pool import CapacityClass, Pool
+from swarm_runner.provisioner import Provisioner
+from swarm_runner.testing.swarm import FakeSwarm
+
+POOL = Pool(name="galaxy")
+
+
+class Bench:
+    """A provisioner on a fake Swarm, and what it said."""
+
+    def __init__(self, directory: Path, swarm: FakeSwarm | None = None, pool: Pool = POOL) -> None:
+        self.swarm = swarm or FakeSwarm()
+        self.token = directory / "tokens.d" / pool.name
+        self.said: list[str] = []
+        self.provisioner = self.of(pool)
+
+    def of(self, pool: Pool) -> Provisioner:
+        return Provisioner(pool, self.swarm, self.swarm, self.token, self.said.append, look_s=0.001)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def test_up_makes_the_slides_pool(bench: Bench) -> None:
+    status = bench.provisioner.up()
+    assert [(e.service, e.memory_mb) for e in status.executors] == [
+        ("galaxy_htcondor-executor", 1024),
+        ("galaxy_htcondor-executor", 1024),
+        ("galaxy_htcondor-executor-big", 2048),
+    ]
+    assert set(bench.swarm.services("galaxy")) == {
+        "galaxy_htcondor",
+        "galaxy_htcondor-executor",
+        "galaxy_htcondor-executor-big",
+    }
+    assert status.settled
+
+
+def test_up_gives_each_party_the_rights_it_needs(bench: Bench) -> None:
+    bench.provisioner.up()
+    client, executor = bench.swarm.tokens_made
+    assert client[2] == "swarm-runner@galaxy"
+    assert client[3:] == ("-authz", "READ", "-authz", "WRITE")
+    assert executor[2] == "executor@galaxy"
+    assert [word for word in executor[3:] if word != "-authz"] == [
+        "ADVERTISE_STARTD",
+        "ADVERTISE_MASTER",
+        "READ",
+    ]
+    assert stat.S_IMODE(bench.token.stat().st_mode) == 0o600
+    assert stat.S_IMODE(bench.token.parent.stat().st_mode) == 0o700
+
+
+def test_a_second_up_changes_nothing(bench: Bench) -> None:
+    before = bench.provisioner.up()
+    bench.said.clear()
+    after = bench.provisioner.up()
+    assert after == before
+    assert bench.said == ["taking the image"]
+
+
+def test_up_keeps_a_scaling_and_changes_what_differs(bench: Bench) -> None:
+    bench.provisioner.up()
+    bench.provisioner.scale({"normal": 4})
+    classes = dict(POOL.classes) | {"big": CapacityClass(memory_mb=4096)}
+    status = bench.of(POOL.model_copy(update={"classes": classes})).up()
+    assert status.replicas == {"normal": 4, "big": 1}
+    assert [e.memory_mb for e in status.executors if e.capacity_class == "big"] == [4096]
+    assert "updating service galaxy_htcondor-executor-big" in bench.said
+    assert "updating service galaxy_htcondor-executor" not in bench.said
+
+
+def test_up_removes_a_class_that_is_gone(bench: Bench) -> None:
+    bench.provisioner.up()
+    small = POOL.model_copy(update={"classes": {"normal": POOL.classes["normal"]}})
+    bench.of(small).up()
+    assert "galaxy_htcondor-executor-big" not in bench.swarm.services("galaxy")
+
+
+def test_up_heals_what_was_removed_by_hand(bench: Bench) -> None:
+    bench.provisioner.up()
+    bench.swarm.remove_services(["galaxy_htcondor-executor"])
+    broken = bench.provisioner.status()
+    assert "service galaxy_htcondor-executor is missing" in broken.trouble
+    assert bench.provisioner.up().settled
+
+
+def test_up_needs_leave_to_make_a_swarm(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, FakeSwarm(in_swarm=False))
+    with pytest.raises(OutOfReachError, match="--init"):
+        bench.provisioner.up()
+    assert not bench.swarm.in_swarm
+    assert bench.provisioner.up(initialise=True).settled
+
+
+def test_a_worker_is_no_place_to_command(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, FakeSwarm(manager=False))
+    for command in (bench.provisioner.up, bench.provisioner.status):
+        with pytest.raises(OutOfReachError, match="Swarm worker"):
+            command()
+
+
+def test_executors_that_fail_to_start_say_why(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.swarm.failing["galaxy_htcondor-executor-big"] = "task: non-zero exit (1)"
+    with pytest.raises(RefusedError, match=r"big: 0 of 1 .*non-zero exit \(1\)"):
+        bench.provisioner.up(limit_s=0.2)
+
+
+def test_scale_waits_until_the_executors_are_there_or_gone(bench: Bench) -> None:
+    bench.provisioner.up()
+    up = bench.provisioner.scale({"normal": 5, "big": 2})
+    assert (up.ready("normal"), up.ready("big")) == (5, 2)
+    down = bench.provisioner.scale({"normal": 0})
+    assert not [e for e in down.executors if e.capacity_class == "normal"]
+
+
+def test_scale_refuses_all_that_is_wrong_at_once(bench: Bench) -> None:
+    bench.provisioner.up()
+    with pytest.raises(InvalidInputError) as caught:
+        bench.provisioner.scale({"huge": 1, "normal": -1, "big": 99})
+    assert [fault.where for fault in caught.value.faults] == ["huge", "normal", "big"]
+    assert bench.provisioner.status().replicas == {"normal": 2, "big": 1}
+
+
+def test_a_busy_executor_is_waited_for_and_named(bench: Bench) -> None:
+    status = bench.provisioner.up()
+    busy = status.executors[1].task
+    bench.swarm.busy.add(busy)
+    with pytest.raises(RefusedError, match=r"1 leaving, until jobs 1\.0 end"):
+        bench.provisioner.scale({"normal": 1}, limit_s=0.2)
+    line = next(e for e in bench.provisioner.status().executors if e.task == busy)
+    assert (line.state, line.jobs) == ("Retiring", ("1.0",))
+    bench.swarm.busy.clear()
+    assert bench.provisioner.scale({"normal": 1}).settled
+
+
+def test_down_removes_what_up_made(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, FakeSwarm(in_swarm=False))
+    bench.provisioner.up(initialise=True)
+    bench.provisioner.down()
+    assert not bench.swarm.in_swarm
+    assert not bench.token.exists()
+    assert not bench.swarm.networks("galaxy") | bench.swarm.secrets("galaxy")
+    bench.provisioner.down()  # again is no error
+
+
+def test_down_leaves_a_swarm_that_it_did_not_make(bench: Bench) -> None:
+    bench.provisioner.up()
+    bench.provisioner.down()
+    assert bench.swarm.in_swarm
+    assert not bench.swarm.services("galaxy")
+
+
+def test_down_refuses_while_jobs_run(bench: Bench) -> None:
+    bench.swarm.busy.add(bench.provisioner.up().executors[0].task)
+    with pytest.raises(RefusedError, match="--drain"):
+        bench.provisioner.down()
+    assert len(bench.swarm.services("galaxy")) == 3
+    bench.provisioner.down(force=True)
+    assert not bench.swarm.services("galaxy")
+
+
+def test_status_without_a_pool_says_what_makes_one(bench: Bench) -> None:
+    with pytest.raises(RefusedError, match="pool up"):
+        bench.provisioner.status()
+
+
+def test_an_engine_that_does_not_answer(bench: Bench) -> None:
+    bench.swarm.reachable = False
+    for command in (bench.provisioner.up, bench.provisioner.status, bench.provisioner.down):
+        with pytest.raises(OutOfReachError):
+            command()
