@@ -144,7 +144,21 @@ class DockerSwarm:
     def scale_service(self, name: str, replicas: int) -> None:
         """See `port.Swarm`."""
         with engine_errors(f"scaling service {name}"):
-            self._client.services.get(name).scale(replicas)
+            present = self._api.inspect_service(name)
+            spec = present["Spec"]
+            # Not Service.scale: it sends the spec back with defaults filled in, which Swarm
+            # takes for a change, and replaces every task.
+            self._api.update_service(
+                present["ID"],
+                present["Version"]["Index"],
+                task_template=spec["TaskTemplate"],
+                name=spec["Name"],
+                labels=spec["Labels"],
+                mode={"Replicated": {"Replicas": replicas}},
+                update_config=spec.get("UpdateConfig"),
+                rollback_config=spec.get("RollbackConfig"),
+                endpoint_spec=spec.get("EndpointSpec"),
+            )
 
     def remove_services(self, names: Sequence[str]) -> None:
         """See `port.Swarm`."""

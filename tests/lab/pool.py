@@ -72,4 +72,6 @@ def _job_conf(name: str, port: int, state: Path, volume: Path) -> str:
         "token_directory": str(state / "tokens.d"),
     }
     execution = {"default": "swarm", "environments": {"swarm": {"runner": "swarm"}}}
-    return yaml.safe_dump({"runners": {"swarm": runner}, "execution": execution})
+    return yaml.safe_dump(
+        {"runners": {"swarm": runner}, "execution": execution}, sort_keys=False
+    )

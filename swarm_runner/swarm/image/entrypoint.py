@@ -146,7 +146,9 @@ class Executor:
         """Scratch directories and job containers of executors that are gone from this node."""
         SCRATCH.mkdir(parents=True, exist_ok=True)
         SCRATCH.chmod(0o755)
-        alive = {container.id[:12] for container in self.engine.containers.list(ignore_removed=True)}
+        alive = {
+            container.id[:12] for container in self.engine.containers.list(ignore_removed=True)
+        }
         marks = [f"swarm-runner.pool={os.environ['SWARM_RUNNER_POOL']}", OWNER_LABEL]
         jobs = self.engine.containers.list(all=True, filters={"label": marks}, ignore_removed=True)
         owners = {job.labels[OWNER_LABEL] for job in jobs}
@@ -160,7 +162,9 @@ class Executor:
         import docker
 
         label = f"{OWNER_LABEL}={executor}"
-        for container in self.engine.containers.list(all=True, filters={"label": label}, ignore_removed=True):
+        for container in self.engine.containers.list(
+            all=True, filters={"label": label}, ignore_removed=True
+        ):
             try:
                 container.remove(force=True, v=True)
             except docker.errors.APIError:

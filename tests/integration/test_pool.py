@@ -1,0 +1,179 @@
+"""The pool on a real Swarm: what the slides show, and what they do not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker
+import pytest
+from docker.models.containers import Container
+
+from swarm_runner.condor.access_point import AccessPoint
+from swarm_runner.errors import OutOfReachError, RefusedError
+from swarm_runner.model.invocation import Invocation
+from swarm_runner.model.pool import Pool
+from swarm_runner.model.status import PoolStatus
+from swarm_runner.model.submit import batches
+from swarm_runner.policy.routing import swarm_runner_route
+from swarm_runner.provisioner import Provisioner
+from swarm_runner.swarm.engine import DockerSwarm
+from swarm_runner.translate import translate
+from tests.lab.pool import LabPool
+
+CONDOR_MARK = "org.htcondorproject"
+OWNER_MARK = "swarm-runner.executor"
+
+
+@pytest.fixture
+def engine() -> Iterator[docker.DockerClient]:
+    client = docker.from_env()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def as_found(lab: LabPool) -> Iterator[LabPool]:
+    yield lab
+    lab.provisioner.scale({"normal": 2, "big": 1}, limit_s=120)
+
+
+def memories(status: PoolStatus) -> list[int | None]:
+    return [executor.memory_mb for executor in status.executors]
+
+
+def container(engine: docker.DockerClient, service: str) -> Container:
+    mark = {"label": f"com.docker.swarm.service.name={service}"}
+    found: Container = engine.containers.list(filters=mark)[0]
+    return found
+
+
+def test_scaling_as_on_the_slides(as_found: LabPool) -> None:
+    before = as_found.provisioner.status()
+    assert memories(before) == [1024, 1024, 2048]
+    assert {e.state for e in before.executors} == {"Unclaimed"}
+    after = as_found.provisioner.scale({"normal": 5}, limit_s=120)
+    assert memories(after) == [1024] * 5 + [2048]
+    kept = {e.task for e in before.executors}
+    assert kept <= {e.task for e in after.executors}
+
+
+def test_a_second_up_changes_nothing(lab: LabPool) -> None:
+    before = lab.provisioner.status()
+    after = lab.provisioner.up()
+    assert [e.task for e in after.executors] == [e.task for e in before.executors]
+    assert after.manager == before.manager
+
+
+def test_up_heals_a_service_removed_by_hand(as_found: LabPool) -> None:
+    big = as_found.destination.pool.service("big")
+    DockerSwarm().remove_services([big])
+    assert f"service {big} is missing" in as_found.provisioner.status().trouble
+    assert memories(as_found.provisioner.up()) == [1024, 1024, 2048]
+
+
+def test_a_scale_down_waits_for_the_job(as_found: LabPool) -> None:
+    pool = as_found.destination.pool
+    made = Path(as_found.volume) / "survivor"
+    made.unlink(missing_ok=True)
+    invocation = Invocation(
+        image="debian:trixie",
+        shell="sleep 12; echo done",
+        stdout="survivor",
+        working_directory=str(as_found.volume),
+        resources={"memory_mb": 100},
+    )
+    point = AccessPoint.connect(pool, as_found.destination.token_directory)
+    route = swarm_runner_route(invocation, as_found.destination, pool)
+    [(batch, _)] = batches([translate(invocation, route, pool, runner="lab")])
+    [job] = point.submit(batch).ids
+    running_on(as_found, str(job))
+    with pytest.raises(RefusedError, match="--drain"):
+        as_found.provisioner.down()
+    as_found.provisioner.scale({"normal": 0}, limit_s=120)
+    assert made.read_text() == "done\n"
+    assert made.stat().st_uid == pool.user.uid
+
+
+def running_on(lab: LabPool, job: str) -> None:
+    from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
+
+    waiting = Retrying(
+        stop=stop_after_delay(60), wait=wait_fixed(0.5), retry=retry_if_result(lambda got: not got)
+    )
+    waiting(lambda: job in lab.provisioner.status().jobs)
+
+
+def test_an_executor_prunes_its_own_containers_alone(
+    as_found: LabPool, engine: docker.DockerClient
+) -> None:
+    pool = as_found.destination.pool
+    neighbour = container(engine, pool.service("big")).short_id
+    marks = {CONDOR_MARK: "True", "swarm-runner.pool": pool.name}
+    ended = engine.containers.create(
+        "debian:trixie", "true", labels=marks | {OWNER_MARK: neighbour}
+    )
+    orphan = engine.containers.create("debian:trixie", "true", labels=marks | {OWNER_MARK: "gone"})
+    ended.start()
+    ended.wait()
+    try:
+        as_found.provisioner.scale({"normal": 3}, limit_s=120)
+        left = {found.id for found in engine.containers.list(all=True)}
+        assert ended.id in left  # between exit and inspection, a neighbour's start is harmless
+        assert orphan.id not in left
+    finally:
+        ended.remove(force=True)
+
+
+def test_the_signing_key_reaches_the_manager_alone(
+    lab: LabPool, engine: docker.DockerClient
+) -> None:
+    pool = lab.destination.pool
+    executor = container(engine, pool.service("big"))
+    assert executor.exec_run(["test", "-e", "/etc/condor/passwords.d/POOL"]).exit_code == 1
+    assert executor.exec_run(["stat", "-c", "%a %U", "/etc/condor/tokens.d/executor"]).output == (
+        b"400 root\n"
+    )
+    manager = container(engine, pool.service())
+    assert manager.exec_run(["test", "-s", "/etc/condor/passwords.d/POOL"]).exit_code == 0
+
+
+def test_an_executors_token_submits_nothing(
+    lab: LabPool, engine: docker.DockerClient, tmp_path: Path
+) -> None:
+    pool = lab.destination.pool
+    executor = container(engine, pool.service("big"))
+    token = tmp_path / pool.name
+    token.write_bytes(executor.exec_run(["cat", "/etc/condor/tokens.d/executor"]).output)
+    token.chmod(0o600)
+    invocation = Invocation(image="debian:trixie", command=["true"], working_directory="/tmp")
+    route = swarm_runner_route(invocation, lab.destination, pool)
+    [(batch, _)] = batches([translate(invocation, route, pool)])
+    # A process of its own: this one's session with the access point has the client's rights.
+    script = (
+        "import sys; from swarm_runner.condor.access_point import AccessPoint; "
+        "from swarm_runner.model.submit import SubmitBatch; "
+        "point = AccessPoint(*sys.argv[1:4]); print(len(point.slots())); "
+        "point.submit(SubmitBatch.model_validate_json(sys.argv[4]))"
+    )
+    arguments = [pool.address, pool.name, str(tmp_path), batch.model_dump_json()]
+    tried = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False
+    )
+    assert tried.stdout.strip() == "3"  # it may read
+    assert tried.returncode == 1
+    assert "OutOfReachError" in tried.stderr or "RefusedError" in tried.stderr
+
+
+def test_an_engine_that_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch, lab: LabPool, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
+    pool = Pool(name="nowhere")
+    point = AccessPoint.connect(lab.destination.pool, lab.destination.token_directory)
+    nowhere = Provisioner(pool, DockerSwarm(), point, tmp_path / "token")
+    with pytest.raises(OutOfReachError, match="DOCKER_HOST"):
+        nowhere.up()
+    assert not (tmp_path / "token").exists()
