@@ -1,0 +1,58 @@
+"""The command's tree, and its way out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from swarm_runner._version import __version__
+from swarm_runner.cli import pool, texts
+from swarm_runner.cli.exits import ExitCode, complain, exit_code
+from swarm_runner.errors import SwarmRunnerError
+
+NAME = "swarm-runner"
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"{NAME} {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def swarm_runner(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Runs tool invocations on an HTCondor pool that lives on Docker Swarm.
+
+    Exit codes: 0 fine; 1 the work failed; 2 bad input; 3 pool or Swarm out of reach.
+    """
+
+
+app.command()(texts.validate)
+app.command()(texts.translate)
+app.add_typer(pool.app, name="pool")
+app.command()(texts.schema)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with `arguments`, or the process's own; the exit code comes back."""
+    try:
+        app(args=None if arguments is None else list(arguments), prog_name=NAME)
+    except SwarmRunnerError as error:
+        complain(error)
+        return exit_code(error)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else ExitCode.FINE
+    return ExitCode.FINE

@@ -1,0 +1,143 @@
+"""`swarm-runner pool`: bring up, look at, scale and take down."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from swarm_runner.cli import connect
+from swarm_runner.cli.conf import destination
+from swarm_runner.cli.console import progress, show, show_json, side
+from swarm_runner.cli.exits import interruptible
+from swarm_runner.cli.options import AsJson, DestinationName, JobConfPath
+from swarm_runner.cli.pool_table import pool_table
+from swarm_runner.errors import Fault, InvalidInputError
+from swarm_runner.model.document import suggestion
+from swarm_runner.model.pool import Pool
+from swarm_runner.model.status import PoolStatus
+
+UP_TIMEOUT_S = 300.0
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.callback()
+def pool() -> None:
+    """The HTCondor pool: Swarm services of a manager and of executors."""
+
+
+@app.command()
+def up(
+    init: Annotated[
+        bool,
+        typer.Option("--init", help="Make a single-node Swarm if the engine is in none."),
+    ] = False,
+    timeout: Annotated[
+        float,
+        typer.Option("--timeout", min=1, metavar="SECONDS", help="How long to wait for slots."),
+    ] = UP_TIMEOUT_S,
+    job_conf: JobConfPath = None,
+    destination_name: DestinationName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make the pool, or change what differs from the configuration; wait for every slot."""
+    place = destination(job_conf, destination_name)
+    word = (
+        "What was made stays: `swarm-runner pool up` goes on from there, "
+        "`swarm-runner pool down` removes it."
+    )
+    with interruptible(lambda: word), progress(f"bringing up pool {place.pool.name}") as step:
+        status = connect.provisioner(place, step).up(initialise=init, limit_s=timeout)
+    _show(place.pool, status, as_json)
+
+
+@app.command()
+def status(
+    job_conf: JobConfPath = None,
+    destination_name: DestinationName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show services, tasks and slots in one table, and what is wrong with any."""
+    place = destination(job_conf, destination_name)
+    with progress(f"looking at pool {place.pool.name}") as step:
+        found = connect.provisioner(place, step).status()
+    _show(place.pool, found, as_json)
+
+
+@app.command()
+def scale(
+    counts: Annotated[list[str], typer.Argument(metavar="CLASS=N")],
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            "--timeout",
+            min=1,
+            metavar="SECONDS",
+            help="End the wait, not the scaling, after that long; else never.",
+        ),
+    ] = None,
+    job_conf: JobConfPath = None,
+    destination_name: DestinationName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Set how many executors a class has; wait until they are there, or gone.
+
+    No job is lost: an executor that leaves finishes its jobs first.
+    """
+    place = destination(job_conf, destination_name)
+    wanted = _replicas(counts, place.pool)
+    word = "Swarm goes on scaling, and no job is lost: see `swarm-runner pool status`."
+    with interruptible(lambda: word), progress(f"scaling pool {place.pool.name}") as step:
+        status = connect.provisioner(place, step).scale(wanted, limit_s=timeout)
+    _show(place.pool, status, as_json)
+
+
+@app.command()
+def down(
+    drain: Annotated[bool, typer.Option("--drain", help="Wait until all jobs have ended.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Remove jobs that have not ended.")
+    ] = False,
+    job_conf: JobConfPath = None,
+    destination_name: DestinationName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Remove exactly what `pool up` made. Refuses while jobs are queued or running."""
+    if drain and force:
+        raise InvalidInputError("--drain waits for the jobs, --force removes them: choose one")
+    place = destination(job_conf, destination_name)
+    word = "`swarm-runner pool status` shows what is left, `swarm-runner pool down` removes it."
+    with interruptible(lambda: word), progress(f"taking down pool {place.pool.name}") as step:
+        connect.provisioner(place, step).down(drain=drain, force=force)
+    if as_json:
+        show_json({"pool": place.pool.name, "removed": True})
+    else:
+        side().print(f"Pool {place.pool.name} is gone.", soft_wrap=True)
+
+
+def _replicas(counts: list[str], pool: Pool) -> dict[str, int]:
+    """CLASS=N arguments as numbers. Raises InvalidInputError with every one that is wrong."""
+    wanted: dict[str, int] = {}
+    faults: list[Fault] = []
+    for argument in counts:
+        name, equals, number = argument.partition("=")
+        if not (equals and number.isascii() and number.isdigit()):
+            faults.append(Fault(argument, "write CLASS=N, for example normal=5"))
+        elif name not in pool.classes:
+            hint = suggestion(name, pool.classes)
+            faults.append(Fault(argument, f"no such class{hint}; the pool has {pool.sizes()}"))
+        elif name in wanted:
+            faults.append(Fault(argument, f"{name} is already to have {wanted[name]}"))
+        else:
+            wanted[name] = int(number)
+    if faults:
+        raise InvalidInputError(faults)
+    return wanted
+
+
+def _show(pool: Pool, status: PoolStatus, as_json: bool) -> None:
+    if as_json:
+        show_json(status)
+    else:
+        show(*pool_table(pool, status))

@@ -1,0 +1,49 @@
+"""Route, translate and amend: what would be submitted, without a pool."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from swarm_runner.errors import Fault, InvalidInputError
+from swarm_runner.model.invocation import Invocation
+from swarm_runner.model.pool import Destination, Route
+from swarm_runner.model.submit import SubmitDescription
+from swarm_runner.plugin_manager import plugin_manager
+from swarm_runner.translate import translate, with_defaults
+
+
+class Translation(NamedTuple):
+    """An invocation, where it would go, and what HTCondor would be told."""
+
+    invocation: Invocation
+    route: Route
+    description: SubmitDescription
+
+
+def translations(invocations: Iterable[Invocation], destination: Destination) -> list[Translation]:
+    """Each invocation as a submit description, amended by the installed plugins.
+
+    Raises InvalidInputError with the faults of every invocation that fits no class.
+    """
+    hook = plugin_manager().hook
+    made: list[Translation] = []
+    faults: list[Fault] = []
+    for given in invocations:
+        try:
+            invocation = with_defaults(given, destination)
+            route = hook.swarm_runner_route(
+                invocation=invocation, destination=destination, pool=destination.pool
+            )
+            description = translate(invocation, route, destination.pool)
+            # The plugin that is asked first has the last word.
+            amendments = hook.swarm_runner_amend_submit(invocation=invocation, route=route)
+            for changes in reversed(amendments):
+                description = description.amended(changes)
+        except InvalidInputError as error:
+            faults += error.faults
+        else:
+            made.append(Translation(invocation, route, description))
+    if faults:
+        raise InvalidInputError(faults)
+    return made

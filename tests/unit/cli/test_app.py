@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+import typer.main
+
+from swarm_runner import __version__
+from swarm_runner.cli.app import app
+from swarm_runner.cli.exits import ExitCode, exit_code
+from swarm_runner.errors import (
+    InvalidInputError,
+    OutOfReachError,
+    RefusedError,
+    SwarmRunnerError,
+    UnknownSubmitError,
+)
+from tests.unit.cli.conftest import Cli
+
+REFERENCE = Path(__file__).parents[3] / "docs" / "reference" / "command-line.md"
+
+
+def commands() -> Iterator[tuple[str, list[str]]]:
+    """Every command's words, and its options."""
+    pending = [("", typer.main.get_command(app))]
+    while pending:
+        name, command = pending.pop()
+        below = getattr(command, "commands", None)
+        if below is None:
+            yield name, [option for parameter in command.params for option in parameter.opts]
+        else:
+            pending += [(f"{name} {word}".strip(), child) for word, child in below.items()]
+
+
+def test_every_command_is_in_the_reference() -> None:
+    text = REFERENCE.read_text()
+    for name, options in commands():
+        head = f"### swarm-runner {name}"
+        assert any(line.split(" `")[0].startswith(head) for line in text.splitlines()), name
+        section = text.split(head)[1].split("\n### ")[0]
+        assert f"$ swarm-runner {name}" in section, name
+        for option in options:
+            shared = option in ("--job-conf", "--destination", "--json", "--help")
+            assert shared or not option.startswith("--") or f"`{option}" in section, (name, option)
+
+
+def test_every_command_takes_the_common_options() -> None:
+    for name, options in commands():
+        assert {"--job-conf", "--destination", "--json"} <= set(options), name
+
+
+def test_version(cli: Cli) -> None:
+    assert cli("--version").out == f"swarm-runner {__version__}\n"
+
+
+@pytest.mark.parametrize("words", [["--nonsense"], ["nonsense"], ["pool", "nonsense"], []])
+def test_wrong_usage_is_bad_input(cli: Cli, words: list[str]) -> None:
+    done = cli(*words)
+    assert done.code == 2
+    assert "swarm-runner" in done.out + done.err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (InvalidInputError("x"), ExitCode.INVALID),
+        (RefusedError("x"), ExitCode.FAILED),
+        (OutOfReachError("x"), ExitCode.OUT_OF_REACH),
+        (UnknownSubmitError("x"), ExitCode.OUT_OF_REACH),
+        (SwarmRunnerError("x"), ExitCode.FAILED),
+    ],
+)
+def test_each_error_has_its_code(error: SwarmRunnerError, code: ExitCode) -> None:
+    assert exit_code(error) == code

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import pytest
+
+from swarm_runner.cli import connect
+from swarm_runner.testing.swarm import FakeSwarm
+from tests.unit.cli.conftest import Cli
+
+pytestmark = pytest.mark.usefixtures("job_conf", "swarm")
+
+
+def test_up_tells_its_steps_and_ends_with_the_table(cli: Cli) -> None:
+    done = cli("pool", "up")
+    assert done.code == 0
+    assert "making service galaxy_htcondor-executor-big" in done.err.splitlines()
+    assert "galaxy_htcondor-executor  class normal, 2 of 2 ready" in done.out.splitlines()
+    assert "1024 MB" in done.out
+    assert max(map(len, done.out.splitlines())) <= 80
+
+
+def test_up_needs_leave_to_make_a_swarm(cli: Cli, swarm: FakeSwarm) -> None:
+    swarm.in_swarm = False
+    refused = cli("pool", "up")
+    assert refused.code == 3
+    assert "--init" in refused.err
+    assert cli("pool", "up", "--init").code == 0
+
+
+def test_status_as_json_is_the_model(cli: Cli) -> None:
+    cli("pool", "up")
+    done = cli("pool", "status", "--json")
+    assert done.err == ""
+    assert done.data["replicas"] == {"normal": 2, "big": 1}
+    assert [line["memory_mb"] for line in done.data["executors"]] == [1024, 1024, 2048]
+
+
+def test_status_tells_what_is_wrong_and_with_which(cli: Cli, swarm: FakeSwarm) -> None:
+    cli("pool", "up")
+    swarm.failing["galaxy_htcondor-executor"] = "no suitable node"
+    assert cli("pool", "scale", "normal=3", "--timeout", "1").code == 1
+    lines = cli("pool", "status").out.splitlines()
+    assert "galaxy_htcondor-executor  class normal, 2 of 3 ready" in lines
+    trouble = lines[lines.index("what is wrong") + 1]
+    assert trouble.startswith("  task task0")
+    assert "no suitable node" in trouble
+
+
+def test_status_without_a_pool_is_refused(cli: Cli) -> None:
+    done = cli("pool", "status")
+    assert done.code == 1
+    assert done.err.startswith("error: there is no pool galaxy")
+
+
+def test_an_engine_out_of_reach_has_its_code(cli: Cli, swarm: FakeSwarm) -> None:
+    swarm.reachable = False
+    for words in (["up"], ["status"], ["scale", "normal=1"], ["down"]):
+        done = cli("pool", *words)
+        assert (done.code, done.out) == (3, "")
+        assert done.err.startswith("error: the Docker engine does not answer")
+
+
+def test_scale_waits_and_shows_the_slots(cli: Cli) -> None:
+    cli("pool", "up")
+    done = cli("pool", "scale", "normal=5", "big=2", "--json")
+    assert done.code == 0
+    assert done.data["replicas"] == {"normal": 5, "big": 2}
+    assert len(done.data["executors"]) == 7
+
+
+def test_scale_tells_every_wrong_argument_and_scales_nothing(cli: Cli) -> None:
+    cli("pool", "up")
+    done = cli("pool", "scale", "big=2", "norml=5", "normal", "big=-1", "big=3", "normal=²")
+    assert done.code == 2
+    lines = done.err.splitlines()
+    assert [line.split(": ")[1] for line in lines] == [
+        *("norml=5", "normal", "big=-1", "big=3", "normal=²"),
+    ]
+    assert "did you mean normal?" in lines[0]
+    assert cli("pool", "status", "--json").data["replicas"]["big"] == 1
+    assert cli("pool", "scale", "normal=21").code == 2
+    assert cli("pool", "scale").code == 2
+
+
+def test_a_wait_that_runs_out_is_refused_with_what_it_waited_for(
+    cli: Cli, swarm: FakeSwarm
+) -> None:
+    cli("pool", "up")
+    status = cli("pool", "status", "--json").data
+    swarm.busy.add(status["executors"][0]["task"])
+    done = cli("pool", "scale", "normal=0", "--timeout", "1")
+    assert done.code == 1
+    assert "normal: 1 leaving, until jobs 1.0 end" in done.err.splitlines()[-1]
+    table = cli("pool", "status").out
+    assert "class normal, 0 of 0 ready, 1 leaving" in table
+    assert "Retiring" in table
+
+
+def test_down_refuses_while_jobs_run(cli: Cli, swarm: FakeSwarm) -> None:
+    cli("pool", "up")
+    swarm.busy.add("task00000001")
+    refused = cli("pool", "down")
+    assert refused.code == 1
+    assert "--drain" in refused.err
+    assert "--force" in refused.err
+    assert cli("pool", "down", "--drain", "--force").code == 2
+    assert cli("pool", "down", "--force").code == 0
+    assert swarm.services("galaxy") == {}
+
+
+def test_down_as_json(cli: Cli) -> None:
+    cli("pool", "up")
+    assert cli("pool", "down", "--json").data == {"pool": "galaxy", "removed": True}
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["up"], "pool down` removes it"),
+        (["scale", "normal=5"], "no job is lost"),
+        (["down"], "what is left"),
+    ],
+)
+def test_an_interrupt_says_what_goes_on(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, words: list[str], told: str
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(connect, "provisioner", interrupted)
+    done = cli("pool", *words)
+    assert (done.code, done.out) == (130, "")
+    assert told in done.err
