@@ -12,6 +12,7 @@ from pathlib import Path
 from tenacity import (
     RetryError,
     Retrying,
+    retry_base,
     retry_if_exception_type,
     retry_if_result,
     stop_after_delay,
@@ -51,8 +52,11 @@ def _silent(_message: str) -> None:
 
 
 class Provisioner:
-    """One pool on one Swarm. `view` looks at the pool through HTCondor, `token` is the client's
-    token file, `progress` is told each step in words."""
+    """One pool on one Swarm.
+
+    `view` looks at the pool through HTCondor, `token` is the client's token file, `progress` is
+    told each step in words.
+    """
 
     def __init__(
         self,
@@ -115,16 +119,16 @@ class Provisioner:
         self._manager_engine(initialise=False)
         services = self._swarm.services(self.pool.name)
         if not services:
-            raise RefusedError(f"there is no pool {self.pool.name}; `swarm-runner pool up` makes it")
+            raise RefusedError(
+                f"there is no pool {self.pool.name}; `swarm-runner pool up` makes it"
+            )
         tasks = self._swarm.tasks(self.pool.name)
         try:
             return join(self.pool, services, tasks, self._view.slots())
         except OutOfReachError as error:
             return join(self.pool, services, tasks, None, trouble=str(error))
 
-    def scale(
-        self, replicas: Mapping[str, int], *, limit_s: float | None = None
-    ) -> PoolStatus:
+    def scale(self, replicas: Mapping[str, int], *, limit_s: float | None = None) -> PoolStatus:
         """Set how many executors each class has and wait until they are there, or gone.
 
         No running job is ended: an executor that leaves finishes its jobs first, which may take
@@ -226,14 +230,16 @@ class Provisioner:
         for right in rights:
             command += ["-authz", right]
         service = self.pool.service()
-        for attempt in self._retrying(UP_LIMIT_S, retry_if_exception_type(RefusedError)):
-            with attempt:
-                token = self._swarm.run_in(service, command)
-                if token is None:
-                    raise RefusedError(
-                        f"service {service} does not run on this engine: {self._task_errors()}"
-                    )
-        return token
+
+        def make() -> bytes:
+            token = self._swarm.run_in(service, command)
+            if token is None:
+                raise RefusedError(
+                    f"service {service} does not run on this engine: {self._task_errors()}"
+                )
+            return token
+
+        return self._retrying(UP_LIMIT_S, retry_if_exception_type(RefusedError))(make)
 
     def _task_errors(self) -> str:
         service = self.pool.service()
@@ -250,22 +256,20 @@ class Provisioner:
     def _await_replicas(self, limit_s: float | None) -> PoolStatus:
         last: list[str] = []
 
-        def look() -> PoolStatus | None:
+        def look() -> PoolStatus:
             status = self.status()
-            if status.settled:
-                return status
-            message = "waiting for " + "; ".join(status.unsettled())
-            if last != [message]:
-                last[:] = [message]
-                self._progress(message)
-            return None
+            if not status.settled:
+                message = "waiting for " + "; ".join(status.unsettled())
+                if last != [message]:
+                    last[:] = [message]
+                    self._progress(message)
+            return status
 
+        unsettled = retry_if_result(lambda status: not status.settled)
         try:
-            found = self._retrying(limit_s, retry_if_result(lambda got: got is None))(look)
+            return self._retrying(limit_s, unsettled)(look)
         except RetryError as error:
             raise RefusedError(f"after {limit_s:.0f} s still {last[0]}") from error
-        assert found is not None
-        return found
 
     def _settle_jobs(self, *, drain: bool, force: bool) -> None:
         try:
@@ -296,7 +300,6 @@ class Provisioner:
 
         self._retrying(None, retry_if_result(bool))(look)
 
-    def _retrying(self, limit_s: float | None, retry: object) -> Retrying:
+    def _retrying(self, limit_s: float | None, retry: retry_base) -> Retrying:
         stop = stop_never if limit_s is None else stop_after_delay(limit_s)
         return Retrying(stop=stop, wait=wait_fixed(self._look_s), retry=retry, reraise=True)
-

@@ -6,7 +6,6 @@ Pure: `swarm/` carries the wishes out, the provisioner compares them with what i
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 
 from swarm_runner.model.pool import CapacityClass, Pool
 from swarm_runner.model.text import Frozen
@@ -70,6 +69,7 @@ class Stack(Frozen):
 
     @property
     def network(self) -> str:
+        """The overlay."""
         return f"{self.pool.name}_htcondor"
 
     @property
@@ -79,22 +79,27 @@ class Stack(Frozen):
 
     @property
     def signing_key(self) -> str:
+        """The secret with which the manager signs tokens; it alone has it."""
         return f"{self.pool.name}_htcondor-signing-key"
 
     @property
     def executor_token(self) -> str:
+        """The secret that lets an executor advertise itself, and no more."""
         return f"{self.pool.name}_htcondor-executor-token"
 
     @property
     def spool_volume(self) -> str:
+        """The queue and its history, on the manager's node."""
         return f"{self.pool.name}_htcondor-spool"
 
     @property
     def scratch_volume(self) -> str:
+        """The jobs' scratch directories, one such volume on each node."""
         return f"{self.pool.name}_htcondor-scratch"
 
     @property
     def labels(self) -> dict[str, str]:
+        """On everything that is the pool's; `docker stack ls` shows it as a stack."""
         return {POOL_LABEL: self.pool.name, STACK_LABEL: self.pool.name}
 
     def manager(self) -> ServiceWish:
@@ -151,7 +156,7 @@ class Stack(Frozen):
             stop_grace_s=RETIREMENT_S + 300,
         )
 
-    def _environment(self, role: str, settings: Mapping[str, str]) -> dict[str, str]:
+    def _environment(self, role: str, settings: dict[str, str]) -> dict[str, str]:
         user = self.pool.user
         common = {
             "ROLE": role,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 INITIALISED_LABEL = "swarm-runner.initialised"
 CALL_LIMIT_S = 60
+_UNAVAILABLE = 503  # "this node is not a swarm manager", and a Swarm without its quorum
 
 
 @contextlib.contextmanager
@@ -28,7 +29,7 @@ def engine_errors(doing: str) -> Iterator[None]:
         yield
     except docker.errors.APIError as error:
         what = f"{doing}: {error.explanation or error}"
-        if error.status_code == 503 or (error.status_code or 0) >= 500 and "swarm" in what.lower():
+        if error.status_code == _UNAVAILABLE:
             raise OutOfReachError(what) from error
         raise RefusedError(what) from error
     except (docker.errors.DockerException, requests.RequestException, OSError) as error:
@@ -204,14 +205,17 @@ class DockerSwarm:
 
     def run_in(self, service: str, command: Sequence[str]) -> bytes | None:
         """See `port.Swarm`."""
-        label = {"label": f"com.docker.swarm.service.name={service}"}
+        label: dict[str, str | list[str] | bool] = {
+            "label": f"com.docker.swarm.service.name={service}"
+        }
         with engine_errors(f"running {command[0]} in {service}"):
             for container in self._client.containers.list(filters=label):
-                code, (output, complaint) = container.exec_run(list(command), demux=True)
+                code, streams = container.exec_run(list(command), demux=True)
+                output, complaint = (bytes(stream or b"") for stream in streams)
                 if code:
-                    said = (complaint or b"").decode(errors="replace").strip()
+                    said = complaint.decode(errors="replace").strip()
                     raise RefusedError(f"{command[0]} in {service} ended with {code}: {said}")
-                return output or b""
+                return output
         return None
 
     def _secret_ids(self) -> dict[str, str]:

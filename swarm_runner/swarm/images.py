@@ -22,7 +22,7 @@ def source_tag() -> str:
     """Our image's name; the tag changes with the source."""
     digest = hashlib.sha256()
     for file in sorted(SOURCE.iterdir(), key=lambda entry: entry.name):
-        if file.is_file() and not file.name.startswith("__"):
+        if file.is_file():
             digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
     return f"{REPOSITORY}:{digest.hexdigest()[:12]}"
 
@@ -61,8 +61,6 @@ class PoolImage:
         return True
 
     def _build(self, reference: str, progress: Callable[[str], None]) -> None:
-        import docker.errors
-
         with resources.as_file(SOURCE) as source, engine_errors("building the pool image"):
             # Not images.build: this one tells the steps while they happen.
             stream = self._client.api.build(

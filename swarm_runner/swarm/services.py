@@ -57,7 +57,16 @@ def service_arguments(wish: ServiceWish, secret_ids: Mapping[str, str]) -> dict[
             )
         ],
     )
-    ports = {wish.port: (wish.port, "tcp", "host")} if wish.port is not None else None
+    ports = []
+    if wish.port is not None:
+        ports = [
+            {
+                "PublishedPort": wish.port,
+                "TargetPort": wish.port,
+                "Protocol": "tcp",
+                "PublishMode": "host",
+            }
+        ]
     return {
         "task_template": template,
         "name": wish.name,
@@ -68,7 +77,7 @@ def service_arguments(wish: ServiceWish, secret_ids: Mapping[str, str]) -> dict[
         ),
         # Without IP_VS in the kernel there are no virtual addresses, and HTCondor's daemons
         # want to be reached one by one anyway.
-        "endpoint_spec": types.EndpointSpec(mode="dnsrr", ports=ports),
+        "endpoint_spec": {"Mode": "dnsrr", "Ports": ports},
     }
 
 

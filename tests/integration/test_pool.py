@@ -45,7 +45,7 @@ def memories(status: PoolStatus) -> list[int | None]:
 
 
 def container(engine: docker.DockerClient, service: str) -> Container:
-    mark = {"label": f"com.docker.swarm.service.name={service}"}
+    mark: dict[str, str | list[str] | bool] = {"label": f"com.docker.swarm.service.name={service}"}
     found: Container = engine.containers.list(filters=mark)[0]
     return found
 
@@ -146,9 +146,13 @@ def test_an_executors_token_submits_nothing(
     pool = lab.destination.pool
     executor = container(engine, pool.service("big"))
     token = tmp_path / pool.name
-    token.write_bytes(executor.exec_run(["cat", "/etc/condor/tokens.d/executor"]).output)
+    shown = executor.exec_run(["cat", "/etc/condor/tokens.d/executor"]).output
+    assert isinstance(shown, bytes)
+    token.write_bytes(shown)
     token.chmod(0o600)
-    invocation = Invocation(image="debian:trixie", command=["true"], working_directory="/tmp")
+    invocation = Invocation(
+        image="debian:trixie", command=["true"], working_directory=str(tmp_path)
+    )
     route = swarm_runner_route(invocation, lab.destination, pool)
     [(batch, _)] = batches([translate(invocation, route, pool)])
     # A process of its own: this one's session with the access point has the client's rights.

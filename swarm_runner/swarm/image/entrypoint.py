@@ -60,18 +60,27 @@ def make_user() -> None:
     try:
         group = grp.getgrgid(int(gid)).gr_name
     except KeyError:
-        subprocess.run(["groupadd", "--gid", gid, name], check=True)
+        subprocess.run(["/usr/sbin/groupadd", "--gid", gid, name], check=True)
         group = name
     try:
         pwd.getpwnam(name)
     except KeyError:
-        command = ["useradd", "--non-unique", "--uid", uid, "--gid", group, "--no-create-home"]
+        command = [
+            "/usr/sbin/useradd",
+            "--non-unique",
+            "--uid",
+            uid,
+            "--gid",
+            group,
+            "--no-create-home",
+        ]
         subprocess.run(
             [*command, "--home-dir", "/", "--shell", "/usr/sbin/nologin", name], check=True
         )
 
 
 def owned_by_condor(path: Path) -> None:
+    """Make a directory as HTCondor wants its own: a slot on another's is advertised as broken."""
     path.mkdir(parents=True, exist_ok=True)
     path.chmod(0o755)
     shutil.chown(path, "condor", "condor")
@@ -80,7 +89,7 @@ def owned_by_condor(path: Path) -> None:
 def condor_master() -> int:
     """Run condor_master in the foreground, hand it our signals, return its exit code."""
     # A process of its own, so that what follows it can tidy up.
-    master = subprocess.Popen(["condor_master", "-f"])
+    master = subprocess.Popen(["/usr/sbin/condor_master", "-f"])
     for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
         signal.signal(number, lambda got, _frame: master.send_signal(got))
     code = master.wait()
@@ -98,6 +107,7 @@ class Executor:
         self.home = SCRATCH / self.id
 
     def run(self) -> int:
+        """Prepare, serve until condor_master ends, leave nothing behind."""
         self._join_engine_group()
         self._clear_leftovers()
         owned_by_condor(self.home)
@@ -125,12 +135,15 @@ class Executor:
             group = grp.getgrgid(gid).gr_name
         except KeyError:
             group = "engine"
-            subprocess.run(["groupadd", "--gid", str(gid), group], check=True)
-        subprocess.run(["usermod", "--append", "--groups", group, "condor"], check=True)
+            subprocess.run(["/usr/sbin/groupadd", "--gid", str(gid), group], check=True)
+        subprocess.run(["/usr/sbin/usermod", "--append", "--groups", group, "condor"], check=True)
 
     def _same_path_as_on_the_node(self) -> Path:
-        """A job's scratch directory is mounted by the node's engine, so the path that HTCondor
-        names must be the node's. Swarm made the volume; the engine knows where it lies."""
+        """Give the scratch volume the path that it has on the node.
+
+        A job's scratch directory is mounted by the node's engine, so the path that HTCondor
+        names must be the node's. Swarm made the volume; the engine knows where it lies.
+        """
         for mount in self.engine.containers.get(self.id).attrs["Mounts"]:
             if mount["Destination"] == str(SCRATCH):
                 there = Path(mount["Source"])
@@ -147,7 +160,7 @@ class Executor:
         SCRATCH.mkdir(parents=True, exist_ok=True)
         SCRATCH.chmod(0o755)
         alive = {
-            container.id[:12] for container in self.engine.containers.list(ignore_removed=True)
+            container.short_id for container in self.engine.containers.list(ignore_removed=True)
         }
         marks = [f"swarm-runner.pool={os.environ['SWARM_RUNNER_POOL']}", OWNER_LABEL]
         jobs = self.engine.containers.list(all=True, filters={"label": marks}, ignore_removed=True)
