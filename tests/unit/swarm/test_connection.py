@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import json
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from swarm_runner.errors import OutOfReachError
+from swarm_runner.swarm.engine import DockerSwarm
+
+VARIABLES = ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH")
+
+
+@pytest.fixture
+def docker_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    (tmp_path / "config.json").write_text("{}")
+    return tmp_path
+
+
+def context(directory: Path, name: str, host: str) -> None:
+    place = directory / "contexts" / "meta" / sha256(name.encode()).hexdigest()
+    place.mkdir(parents=True)
+    endpoints = {"docker": {"Host": host, "SkipTLSVerify": False}}
+    meta = {"Name": name, "Metadata": {}, "Endpoints": endpoints}
+    (place / "meta.json").write_text(json.dumps(meta))
+
+
+def test_docker_host_names_the_engine(docker_config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    context(docker_config, "other", "tcp://127.0.0.1:9")
+    monkeypatch.setenv("DOCKER_CONTEXT", "other")
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
+    with pytest.raises(OutOfReachError, match=r"127\.0\.0\.1.*port=1\b"):
+        DockerSwarm().engine()
+
+
+def test_a_context_names_the_engine(docker_config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    context(docker_config, "lab", "tcp://127.0.0.1:9")
+    monkeypatch.setenv("DOCKER_CONTEXT", "lab")
+    with pytest.raises(OutOfReachError, match=r"127\.0\.0\.1.*port=9\b"):
+        DockerSwarm().engine()
+
+
+def test_the_current_context_names_the_engine(docker_config: Path) -> None:
+    context(docker_config, "lab", "tcp://127.0.0.1:9")
+    (docker_config / "config.json").write_text(json.dumps({"currentContext": "lab"}))
+    with pytest.raises(OutOfReachError, match=r"127\.0\.0\.1.*port=9\b"):
+        DockerSwarm().engine()
+
+
+def test_a_context_that_does_not_exist(
+    docker_config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert docker_config.is_dir()
+    monkeypatch.setenv("DOCKER_CONTEXT", "nowhere")
+    with pytest.raises(OutOfReachError, match="nowhere"):
+        DockerSwarm().engine()
+
+
+def test_certificates_that_are_not_there(
+    docker_config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
+    monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")
+    monkeypatch.setenv("DOCKER_CERT_PATH", str(docker_config / "nowhere"))
+    with pytest.raises(OutOfReachError, match="TLS"):
+        DockerSwarm().engine()
