@@ -1,0 +1,132 @@
+"""Why a job is where it is, in words: a pure decision over its ad, the slots and the classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from swarm_runner.model.job import Job
+from swarm_runner.model.pool import Pool
+from swarm_runner.model.status import Slot
+
+# JobStatus and hold reason codes (HTCondor manual).
+_IDLE, _REMOVED, _HELD = 1, 3, 5
+_BY_USER, _SPOOLING = 1, 16
+_KB_PER_MB = 1024
+# After so long with a free slot something is wrong: matching takes seconds.
+_PATIENCE_S = 90
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A sentence that answers, and what it is based on."""
+
+    summary: str
+    details: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return "\n".join([self.summary, *(f"- {detail}" for detail in self.details)])
+
+
+def explain(
+    job: Job, ad: Mapping[str, Any] | None, slots: Sequence[Slot], pool: Pool, now: float
+) -> Explanation:
+    """Explain a job. `ad` is its ad in the queue, if it is there; `now` as seconds since 1970."""
+    if job.outcome is not None:
+        return Explanation(job.outcome.message)
+    if ad is None:
+        return Explanation(
+            "The job has left the queue; how it ended will be known at the next look."
+        )
+    status = ad.get("JobStatus")
+    if status == _HELD:
+        return _held(ad)
+    if status == _REMOVED:
+        return Explanation(
+            f"The job was removed and is being stopped: {ad.get('RemoveReason', 'no reason given')}"
+        )
+    if status == _IDLE:
+        return _idle(ad, slots, pool, now)
+    return Explanation(f"The job runs{_place(job)}.")
+
+
+def _place(job: Job) -> str:
+    parts = [
+        f" on class {job.capacity_class}" if job.capacity_class else "",
+        f" on node {job.node}" if job.node else "",
+    ]
+    return "".join(parts)
+
+
+def _held(ad: Mapping[str, Any]) -> Explanation:
+    code, reason = ad.get("HoldReasonCode"), ad.get("HoldReason", "no reason given")
+    if code == _SPOOLING:
+        return Explanation("The job waits for its input files, which are on their way.")
+    if code == _BY_USER:
+        return Explanation(f"Someone holds the job: {reason}. It runs when it is released.")
+    subcode = ad.get("HoldReasonSubCode", 0)
+    return Explanation(
+        f"HTCondor holds the job: {reason}", (f"hold reason code {code}, subcode {subcode}",)
+    )
+
+
+def _idle(ad: Mapping[str, Any], slots: Sequence[Slot], pool: Pool, now: float) -> Explanation:
+    name = ad.get("SwarmRunnerClass", "")
+    cpus, memory_mb = ad.get("RequestCpus", 1), ad.get("RequestMemory", 0)
+    asked = f"it asks for {cpus} cpu, {memory_mb} MB memory"
+    disk_mb = ad.get("RequestDisk", 0) // _KB_PER_MB
+    details = [f"{asked}, {disk_mb} MB disk, in class {name}"]
+    large = [
+        one
+        for one, shape in pool.classes.items()
+        if shape.memory_mb >= memory_mb and shape.cpus >= cpus
+    ]
+    details.append(f"classes that are large enough: {', '.join(large) or 'none'}")
+    ours = [slot for slot in slots if slot.capacity_class == name]
+    wholes = [slot for slot in ours if slot.partitionable]
+    well = [slot for slot in wholes if slot.docker and not slot.broken]
+    details += [
+        f"{slot.name} cannot take jobs: {slot.broken or 'it has no Docker engine'}"
+        for slot in wholes
+        if slot not in well
+    ]
+    rejected = ad.get("LastRejMatchReason")
+    if rejected:
+        details.append(f"HTCondor says: {rejected}")
+    waited_s = now - ad.get("EnteredCurrentStatus", now)
+    summary = _summary(name, well, ours, cpus, memory_mb, waited_s)
+    return Explanation(summary, tuple(details))
+
+
+def _summary(
+    name: str, well: list[Slot], ours: list[Slot], cpus: int, memory_mb: int, waited_s: float
+) -> str:
+    """What it waits for, the worst first."""
+    if not well:
+        return (
+            f"The job waits for an executor of class {name}: there is none that can take jobs. "
+            f"Start one with `swarm-runner pool scale {name}=1`."
+        )
+    taking = [slot for slot in well if slot.activity != "Retiring" and slot.state != "Drained"]
+    if not taking:
+        return f"The job waits: all executors of class {name} are on their way out."
+    roomy = [s for s in taking if s.total_memory_mb >= memory_mb and s.total_cpus >= cpus]
+    if not roomy:
+        most = max(slot.total_memory_mb for slot in taking)
+        return (
+            f"The job fits no executor of class {name}: the largest has {most} MB memory. The "
+            "executors are older than the configuration: run `swarm-runner pool up`."
+        )
+    if not any(slot.memory_mb >= memory_mb and slot.cpus >= cpus for slot in roomy):
+        jobs = ", ".join(sorted(slot.job for slot in ours if slot.job)) or "others"
+        return (
+            f"The job waits for its turn: all {len(roomy)} executors of class {name} are busy "
+            f"(with {jobs}). More of them: `swarm-runner pool scale {name}={len(roomy) + 1}`."
+        )
+    if waited_s > _PATIENCE_S:
+        return (
+            f"An executor of class {name} is free, but HTCondor has not given it to the job for "
+            f"{waited_s:.0f} s."
+        )
+    return f"The job is about to start: an executor of class {name} is free."

@@ -1,0 +1,159 @@
+"""The runner's one thread of thought: open, send, look. Everything here holds the lock."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+
+from swarm_runner.condor.access_point import AccessPoint
+from swarm_runner.condor.port import AccessPointPort
+from swarm_runner.errors import UnknownSubmitError
+from swarm_runner.model.invocation import Invocation
+from swarm_runner.model.job import Job, JobChange, JobId, JobState
+from swarm_runner.model.pool import Destination
+from swarm_runner.plugin_manager import plugin_manager
+from swarm_runner.runner.accounts import Accounts
+from swarm_runner.runner.ads import job_id, observe
+from swarm_runner.runner.follower import Follower
+from swarm_runner.runner.judge import Judge
+from swarm_runner.runner.preparation import Preparation, Prepared
+from swarm_runner.runner.sending import Sender
+from swarm_runner.runner.state import State
+
+
+class Core:
+    """What `Runner` is made of; see there for the arguments."""
+
+    def __init__(
+        self,
+        destination: Destination,
+        name: str,
+        access_point: AccessPointPort | None,
+        plugins: Iterable[object],
+        clock: Callable[[], float],
+        patience_s: float,
+    ) -> None:
+        self.lock = threading.RLock()
+        self.access_point = access_point or AccessPoint.connect(
+            destination.pool, destination.token_directory
+        )
+        self.accounts = Accounts()
+        # Changes that nobody has taken yet.
+        self.outbox: deque[JobChange] = deque()
+        self.opened = False
+        self._hook = plugin_manager(plugins).hook
+        self._listened = bool(self._hook.swarm_runner_job_changed.get_hookimpls())
+        self._clock = clock
+        self._state = State.of(destination, name)
+        self.follower = Follower(
+            self.access_point,
+            self.accounts,
+            name,
+            self._state.event_log,
+            destination.pool.user,
+            clock,
+        )
+        self._judge = Judge(self.access_point, self.accounts, self._hook, clock)
+        self._sender = Sender(self.access_point, name, patience_s)
+        self._preparation = Preparation(destination, self._hook, name)
+        # Changes that were found, but whose look was broken off.
+        self._found: list[JobChange] = []
+        self._doubtful: set[str] = set()
+        self._looked_up_at: float | None = None
+
+    def open(self) -> None:
+        """Learn what there is of this runner, once."""
+        with self.lock:
+            if self.opened:
+                return
+            with self._state.alone():
+                ads = self.follower.open()
+                for orphan in self._sender.drop_unspooled(ads):
+                    self.accounts.forget(orphan)
+            self.opened = True
+
+    def submit(self, invocations: Sequence[Invocation]) -> list[Job]:
+        """See Runner.submit."""
+        with self.lock:
+            self.open()
+            prepared = self._preparation.prepare(invocations, self.follower.event_log)
+            with self._state.alone():
+                self._catch_up(invocations)
+                self._send([p for p in prepared if not self.accounts.find(p.invocation.key)])
+            return [job for one in invocations for job in self.accounts.find(one.key)]
+
+    def look(self) -> None:
+        """Fill the outbox with what has changed, and act on holds."""
+        with self.lock:
+            self.open()
+            self.follower.look(self._found)
+            if not self._judge.idle:
+                self._judge.act(self._found)
+            found, self._found = self._found, []
+            for change in found:
+                # Jobs that were withdrawn have never been.
+                if change.job.id in self.accounts.jobs:
+                    self.outbox.append(change)
+                    if self._listened:
+                        self._hook.swarm_runner_job_changed(change=change)
+
+    def take(self) -> list[JobChange]:
+        """Empty the outbox."""
+        with self.lock:
+            changes = list(self.outbox)
+            self.outbox.clear()
+            return changes
+
+    def _catch_up(self, invocations: Sequence[Invocation]) -> None:
+        """Learn of the keys that other programs of this name have sent, or we, in doubt."""
+        self.follower.look(self._found)
+        unknown = [
+            one.key
+            for one in invocations
+            if not self.accounts.find(one.key)
+            and (
+                one.key in self._doubtful
+                # A key that was just made up is nobody else's.
+                or ("key" in one.model_fields_set and not self.follower.complete)
+            )
+        ]
+        if not unknown:
+            return
+        now = self._clock()
+        since = None if self._doubtful.intersection(unknown) else self._looked_up_at
+        queued, gone = self._sender.look_up(unknown, since)
+        orphans = self._sender.drop_unspooled(queued)
+        for ads, left in ((queued, False), (gone, True)):
+            for ad in ads:
+                self._found += observe(self.accounts, ad, left=left)
+        for orphan in orphans:
+            self.accounts.forget(orphan)
+        self.follower.sent(map(job_id, queued), logged=False)
+        self._doubtful.difference_update(unknown)
+        self._looked_up_at = now
+
+    def _send(self, prepared: Sequence[Prepared]) -> None:
+        try:
+            sent = self._sender.send(prepared)
+        except UnknownSubmitError:
+            self._doubtful.update(one.invocation.key for one in prepared)
+            raise
+        now = self._clock()
+        ids: dict[bool, list[JobId]] = {False: [], True: []}
+        for which, one in sent:
+            invocation = one.invocation
+            job = Job(
+                which,
+                invocation.key,
+                JobState.IDLE,
+                tool_id=invocation.tool_id,
+                memory_mb=invocation.resources.memory_mb,
+                submitted_at=now,
+            )
+            # The access point's clock is the one that counts, and this is ours.
+            self._found.append(self.accounts.add(job, 0.0))
+            ids[one.spool].append(which)
+        self.follower.sent(ids[True], logged=False)
+        if ids[False]:
+            self.follower.sent(ids[False], logged=self.follower.event_log is not None)

@@ -1,0 +1,264 @@
+"""Learns what became of the jobs: from the event log, and from the access point where that fails.
+
+A job is *polled* when the log will not tell of it: there is no log, the job's files are spooled,
+or events were lost. One queue query, and one history query for those that left the queue, cover
+all of them.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from swarm_runner.condor.event_log import EventLog
+from swarm_runner.condor.port import AccessPointPort, Ad, Selection
+from swarm_runner.errors import OutOfReachError
+from swarm_runner.model.job import JobChange, JobId, JobState, Outcome, OutcomeKind
+from swarm_runner.model.pool import JobUser
+from swarm_runner.runner import outcomes
+from swarm_runner.runner.accounts import Accounts
+from swarm_runner.runner.ads import COMPLETED, job_id, observe
+from swarm_runner.runner.events import EventReader
+from swarm_runner.runner.state import make_log
+
+log = logging.getLogger(__name__)
+# Above this the ids are no longer named one by one.
+NAMED_JOBS = 200
+# A job that is neither queued nor in the history is looked for again before it counts as lost.
+LOST_AFTER_S = 10.0
+# So long may the log be silent after the first submit before we stop believing that it is ours.
+PROOF_S = 15.0
+# So long may it be silent while jobs are active before the access point is asked.
+SILENCE_S = 900.0
+FETCHES = 3
+
+
+class Follower:
+    """Keeps `accounts` up to date for the runner of that name."""
+
+    def __init__(
+        self,
+        access_point: AccessPointPort,
+        accounts: Accounts,
+        runner: str,
+        event_log: Path | None,
+        user: JobUser,
+        clock: Callable[[], float],
+    ) -> None:
+        self._access_point = access_point
+        self._accounts = accounts
+        self._runner = runner
+        self._log = EventLog(event_log) if event_log else None
+        self._reader = EventReader(accounts)
+        self._user = user
+        self._clock = clock
+        self._polled: set[JobId] = set()
+        self._puzzles: set[JobId] = set()
+        self._missing: dict[JobId, float] = {}
+        self._fetches: dict[JobId, int] = {}
+        self._unproven_since: float | None = None
+        self._heard_at = clock()
+        # Whether every key that this runner ever sent is known.
+        self.complete = False
+
+    @property
+    def event_log(self) -> Path | None:
+        """The log that new jobs are to be followed by."""
+        return self._log.path if self._log else None
+
+    @property
+    def polling(self) -> bool:
+        """Whether a look asks the access point."""
+        return bool(self._polled)
+
+    def close(self) -> None:
+        """Close the log."""
+        if self._log is not None:
+            self._log.close()
+
+    def open(self) -> list[Ad]:
+        """Read the log from its beginning and look at the queue once; what is queued."""
+        changes: list[JobChange] = []
+        self._read(changes)
+        fresh = self._log is not None and not self._accounts.jobs
+        ads = self._ask(list(self._accounts.active), changes, everything=True)
+        if self._log is not None:
+            self.complete = not (fresh and (ads or self._has_history()))
+        return ads
+
+    def recall(self) -> None:
+        """Take up all that the history has of this runner, unless the log has told it."""
+        if not self.complete:
+            for ad in self._access_point.history(Selection(runner=self._runner)):
+                observe(self._accounts, ad, left=True)
+
+    def sent(self, ids: Iterable[JobId], *, logged: bool) -> None:
+        """Follow jobs that were just submitted."""
+        if not logged:
+            self._polled.update(ids)
+        elif self._unproven_since is None and self._log is not None:
+            self._unproven_since = self._clock()
+
+    def look(self, changes: list[JobChange]) -> None:
+        """Append what has changed since the last look.
+
+        Raises OutOfReachError; what was learnt before that is in `changes`.
+        """
+        if self._log is not None:
+            self._read(changes)
+            self._doubt()
+        puzzles = self._accounts.strangers - self._puzzles
+        if self._polled or puzzles:
+            self._puzzles |= puzzles
+            self._polled &= self._accounts.active
+            self._ask([*self._polled, *puzzles], changes, everything=self._log is None)
+
+    def _read(self, changes: list[JobChange]) -> None:
+        if self._log is None:
+            return
+        apply, read = self._reader.apply, False
+        for event in self._log.new_events():
+            read = True
+            change = apply(event)
+            if change is not None:
+                changes.append(change)
+        if read:
+            self._heard_at = self._clock()
+            self._unproven_since = None
+
+    def _doubt(self) -> None:
+        """Fall back on asking when the log cannot be believed."""
+        if self._log is None:
+            return
+        now = self._clock()
+        if self._log.damaged:
+            log.warning("%s was damaged or replaced: asking the access point", self._log.path)
+            self._log.damaged = self.complete = False
+            try:
+                make_log(self._log.path, self._user)
+            except OSError as error:
+                log.warning("There will be no event log: %s", error)
+                self._drop_log()
+            # A running job's shadow may go on writing into the file that is gone.
+            self._polled.update(self._accounts.active)
+        elif self._unproven_since is not None and now - self._unproven_since > PROOF_S:
+            log.warning(
+                "The access point does not write %s: is its volume the same there? "
+                "Following jobs by asking the access point.",
+                self._log.path,
+            )
+            self._drop_log()
+            self.complete = False
+            self._polled.update(self._accounts.active)
+        elif self._accounts.active and now - self._heard_at > SILENCE_S:
+            self._heard_at = now
+            self._polled.update(self._accounts.active)
+
+    def _drop_log(self) -> None:
+        self.close()
+        self._log = None
+
+    def _ask(self, ids: list[JobId], changes: list[JobChange], *, everything: bool) -> list[Ad]:
+        """Compare with the queue, and with the history for those of `ids` that left it."""
+        named = None if everything or len(ids) > NAMED_JOBS else ids
+        ads = self._access_point.jobs(Selection(runner=self._runner, ids=named))
+        finished = []
+        for ad in ads:
+            which = job_id(ad)
+            changes += observe(self._accounts, ad, left=False)
+            if which in self._accounts.active:
+                if not self._is_logged(ad):
+                    self._polled.add(which)
+                if ad.get("JobStatus") == COMPLETED:
+                    finished.append(ad)
+        self._fetch(finished, changes)
+        queued = {job_id(ad) for ad in ads}
+        active = self._accounts.active
+        self._vanished([job for job in ids if job in active and job not in queued], changes)
+        self._polled &= self._accounts.active
+        return ads
+
+    def _is_logged(self, ad: Ad) -> bool:
+        trusted = job_id(ad) not in self._polled
+        return self._log is not None and trusted and ad.get("UserLog") == str(self._log.path)
+
+    def _vanished(self, ids: list[JobId], changes: list[JobChange]) -> None:
+        if not ids:
+            self._missing.clear()
+            return
+        if len(ids) > NAMED_JOBS:
+            ads = self._access_point.history(Selection(runner=self._runner))
+        else:
+            ads = self._access_point.history(Selection(ids=ids), limit=len(ids))
+        for ad in ads:
+            if job_id(ad) in self._accounts.active:
+                changes += observe(self._accounts, ad, left=True)
+        now = self._clock()
+        missing = {}
+        for job in ids:
+            if job not in self._accounts.active:
+                continue
+            since = self._missing.get(job, now)
+            if now - since >= LOST_AFTER_S:
+                account = self._accounts.jobs[job]
+                changes.append(self._accounts.end(account, JobState.REMOVED, outcomes.lost(), now))
+            else:
+                missing[job] = since
+                self._polled.add(job)
+        self._missing = missing
+
+    def _fetch(self, ads: list[Ad], changes: list[JobChange]) -> None:
+        """Bring the outputs of spooled jobs back, then close their accounts.
+
+        The access point takes them out of the queue by itself once they are fetched.
+        """
+        ours = socket.gethostname()
+        unfetched = [
+            ad
+            for ad in ads
+            if ad.get("SwarmRunnerHost", ours) == ours
+            and ad.get("StageOutFinish", 0) < ad.get("EnteredCurrentStatus", 0)
+        ]
+        failed = self._retrieve([job_id(ad) for ad in unfetched])
+        for ad in ads:
+            job = self._accounts.jobs[job_id(ad)]
+            outcome = outcomes.from_ad(ad)
+            if job.id in failed:
+                tries = self._fetches[job.id] = self._fetches.get(job.id, 0) + 1
+                if tries < FETCHES:
+                    continue
+                outcome = _unfetched(outcome, failed[job.id])
+            self._fetches.pop(job.id, None)
+            ended_at = float(ad.get("CompletionDate", self._clock()))
+            changes.append(self._accounts.end(job, JobState.COMPLETED, outcome, ended_at))
+
+    def _retrieve(self, ids: list[JobId]) -> dict[JobId, str]:
+        """Fetch all in one go, or else one by one; those that failed, and why."""
+        failed: dict[JobId, str] = {}
+        if not ids:
+            return failed
+        try:
+            self._access_point.retrieve(ids)
+        except OutOfReachError:
+            for job in ids:
+                try:
+                    self._access_point.retrieve([job])
+                except OutOfReachError as error:
+                    failed[job] = str(error)
+        return failed
+
+    def _has_history(self) -> bool:
+        chosen = Selection(runner=self._runner)
+        return bool(self._access_point.history(chosen, ("ClusterId",), limit=1))
+
+
+def _unfetched(outcome: Outcome, why: str) -> Outcome:
+    return Outcome(
+        OutcomeKind.OUTPUT_MISSING,
+        f"{outcome.message} Its outputs could not be brought back ({why}); the access point keeps "
+        "them for ten days.",
+        exit_code=outcome.exit_code,
+        signal=outcome.signal,
+    )

@@ -1,0 +1,165 @@
+"""From invocations to submit descriptions that may be sent: each looked at before any is sent."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from swarm_runner.errors import Fault, InvalidInputError
+from swarm_runner.model.invocation import Invocation
+from swarm_runner.model.pool import Destination
+from swarm_runner.model.submit import SubmitDescription, string
+from swarm_runner.runner.state import writable_volumes
+from swarm_runner.translate import translate, with_defaults
+
+# Where a job that has no files begins; the access point has it too.
+NOWHERE = "/"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An invocation, ready to be sent. `spool` says that its files go over the network."""
+
+    invocation: Invocation
+    description: SubmitDescription
+    spool: bool
+
+
+class Preparation:
+    """Routes, translates and checks invocations for one destination.
+
+    `hook` is the plugin manager's, `runner` the runner's name.
+    """
+
+    def __init__(self, destination: Destination, hook: Any, runner: str) -> None:
+        self._destination = destination
+        self._hook = hook
+        self._runner = runner
+        self._writable = [str(path) for path in writable_volumes(destination.pool)]
+        self._volumes = [volume.path for volume in destination.pool.volumes]
+        # Asking nobody costs time too.
+        self._amended = bool(hook.swarm_runner_amend_submit.get_hookimpls())
+
+    def prepare(self, invocations: Iterable[Invocation], log: Path | None) -> list[Prepared]:
+        """All of them, in order.
+
+        Raises InvalidInputError with every fault of every invocation.
+        """
+        faults: list[Fault] = []
+        ready: list[Prepared] = []
+        seen: set[str] = set()
+        here = os.getcwd()  # noqa: PTH109 (a text is what is wanted)
+        for invocation in invocations:
+            if invocation.key in seen:
+                faults.append(Fault(f"{invocation.key}: key", "is twice in this batch"))
+            seen.add(invocation.key)
+            try:
+                ready.append(self._one(invocation, here, str(log) if log else None))
+            except InvalidInputError as error:
+                faults += error.faults
+        if faults:
+            raise InvalidInputError(faults)
+        return ready
+
+    def _one(self, invocation: Invocation, here: str, log: str | None) -> Prepared:
+        pool = self._destination.pool
+        whole = with_defaults(invocation, self._destination)
+        directory = os.path.normpath(whole.working_directory or here)
+        files = _files(whole)
+        wrong = list(self._faults(whole, directory))
+        if wrong:
+            raise InvalidInputError(wrong)
+        spool = bool(files) and not whole.in_place and not self._shared(whole, directory)
+        if not (files or whole.in_place or _below(directory, self._writable)):
+            directory = NOWHERE
+        if whole.working_directory != directory:
+            whole = whole.model_copy(update={"working_directory": directory})
+        route = self._hook.swarm_runner_route(
+            invocation=whole, destination=self._destination, pool=pool
+        )
+        if route is None:
+            raise InvalidInputError([Fault(whole.key, "no plugin routes it anywhere")])
+        description = translate(
+            whole,
+            route,
+            pool,
+            runner=self._runner,
+            # HTCondor keeps a spooled job's log with its files, where nobody reads it.
+            log=None if spool else log,
+            lease_s=self._destination.lease_s,
+        )
+        if spool:
+            # Whoever fetches the outputs must be where they belong.
+            description = description.amended({"My.SwarmRunnerHost": string(socket.gethostname())})
+        if self._amended:
+            answers = self._hook.swarm_runner_amend_submit(invocation=whole, route=route)
+            # The first to answer was registered last, and has the last word.
+            for changes in reversed(answers):
+                description = description.amended(changes)
+        return Prepared(whole, description, spool)
+
+    def _shared(self, invocation: Invocation, directory: str) -> bool:
+        """Whether the access point sees all the invocation's files where they are."""
+        written = [directory, *filter(None, (invocation.stdout, invocation.stderr))]
+        read = [name for _, name in _inputs(invocation)]
+        return all(
+            _below(os.path.join(directory, name), self._writable)  # noqa: PTH118
+            for name in written
+        ) and all(
+            _below(os.path.join(directory, name), self._volumes)  # noqa: PTH118
+            for name in read
+        )
+
+    def _faults(self, invocation: Invocation, directory: str) -> Iterator[Fault]:
+        key = invocation.key
+        where = f"{key}: working_directory"
+        if invocation.in_place and not _below(directory, self._volumes):
+            volumes = ", ".join(self._volumes) or "none"
+            yield Fault(
+                where,
+                f"{directory} is on none of the pool's volumes ({volumes}), as in_place asks",
+            )
+        elif not os.path.isdir(directory):  # noqa: PTH112 (once for each job)
+            yield Fault(where, f"{directory} is no directory here")
+        else:
+            for field, name in _inputs(invocation):
+                file = os.path.join(directory, name)  # noqa: PTH118
+                if not os.path.exists(file):  # noqa: PTH110
+                    yield Fault(f"{key}: {field}", f"{file} does not exist")
+                elif not os.access(file, os.R_OK):
+                    yield Fault(f"{key}: {field}", f"{file} may not be read by you")
+
+
+def _files(invocation: Invocation) -> bool:
+    """Whether anything is brought to the job or back from it."""
+    return bool(
+        invocation.inputs
+        or invocation.outputs
+        or invocation.stdin
+        or invocation.stdout
+        or invocation.stderr
+        or invocation.vm
+    )
+
+
+def _inputs(invocation: Invocation) -> Iterator[tuple[str, str]]:
+    """The files that must be there before the job: the field that names each, and its name."""
+    for name in invocation.inputs:
+        yield "inputs", name
+    if invocation.stdin:
+        yield "stdin", invocation.stdin
+    if invocation.vm:
+        for disk in invocation.vm.disks:
+            yield "vm.disks", disk.file
+
+
+def _below(path: str, directories: Sequence[str]) -> bool:
+    whole = os.path.normpath(path)
+    return any(
+        whole == directory or whole.startswith(directory.rstrip("/") + "/")
+        for directory in directories
+    )

@@ -1,0 +1,206 @@
+"""The runner: what an engine embeds."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from swarm_runner.condor.port import EXPLAINED, AccessPointPort, Selection
+from swarm_runner.errors import Fault, InvalidInputError, OutOfReachError
+from swarm_runner.model.invocation import Invocation
+from swarm_runner.model.job import Job, JobChange, JobId, OutcomeKind
+from swarm_runner.model.pool import Destination
+from swarm_runner.policy.explain import Explanation, explain
+from swarm_runner.runner.core import Core
+from swarm_runner.runner.outcomes import tagged
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+# Between two looks, in seconds: at a file, at the access point.
+LOG_LOOK_S, POLL_LOOK_S = 0.2, 1.0
+PATIENCE_S = 60.0
+
+
+class Runner:
+    """Runs invocations at a destination, follows the jobs and says how each ended.
+
+    `name` makes the runner the same one after a restart: it finds its jobs by it, and sends no
+    key twice. One name belongs to one program on one machine at a time. `plugins` are registered
+    after the installed ones. `patience_s` is for how long the access point may be out of reach
+    while the runner waits or reconciles.
+
+    Nothing is sent before the first call. All methods may be called from several threads, and
+    raise OutOfReachError when the access point does not answer or does not let us in.
+    """
+
+    def __init__(
+        self,
+        destination: Destination,
+        *,
+        name: str = "default",
+        access_point: AccessPointPort | None = None,
+        plugins: Iterable[object] = (),
+        clock: Callable[[], float] = time.time,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        if not _NAME.fullmatch(name):
+            raise InvalidInputError(
+                [Fault("name", f"{name!r} is no runner's name; use letters, digits and . _ -")]
+            )
+        self.destination = destination
+        self.name = name
+        self._core = Core(destination, name, access_point, plugins, clock, patience_s)
+        self._clock = clock
+        self._patience_s = patience_s
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the event log. Jobs go on; a runner of the same name finds them again."""
+        with self._core.lock:
+            self._core.follower.close()
+
+    @property
+    def event_log(self) -> Path | None:
+        """The event log that new jobs are followed by; None when the access point is asked."""
+        return self._core.follower.event_log
+
+    def submit(self, invocations: Iterable[Invocation]) -> list[Job]:
+        """Queue invocations; their jobs, in order. One with `repeat` gives as many jobs.
+
+        All are looked at before any is sent. Those of one shape are one transaction. A key that
+        this runner has sent before gives the jobs that it gave then. Returns when the access
+        point has every job on its disk; when something cannot be sent, what this call has sent
+        before it is withdrawn.
+
+        Raises InvalidInputError, with every fault of every invocation; UnknownSubmitError when
+        nobody can tell what is queued: submit the same invocations again.
+        """
+        return self._core.submit(list(invocations))
+
+    def poll(self) -> list[JobChange]:
+        """Look once, and act on holds: what has changed since the last look, in order."""
+        self._core.look()
+        return self._core.take()
+
+    def watch(self, timeout_s: float | None = None) -> Iterator[JobChange]:
+        """Changes as they come, until no job is active or the time is up.
+
+        Jobs may be submitted meanwhile. An access point that is out of reach is waited for.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        outbox = self._core.outbox
+        while True:
+            self._look_patiently()
+            changed = bool(outbox)
+            while outbox:
+                yield outbox.popleft()
+            if not (changed or self._core.accounts.active):
+                return
+            if deadline is not None and time.monotonic() >= deadline:
+                return
+            if not changed:
+                self._rest(deadline)
+
+    def wait(
+        self, jobs: Iterable[Job | JobId] | None = None, timeout_s: float | None = None
+    ) -> list[Job]:
+        """Wait until these jobs, or all, have ended: the jobs as they are then, in order.
+
+        When the time is up some have not ended: look at their `state`. The changes that happen
+        meanwhile reach the hooks, and not a later `watch`.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        self._look_patiently()
+        ids = list(self._core.accounts.active) if jobs is None else [_id(job) for job in jobs]
+        while True:
+            self._core.take()
+            pending = [which for which in ids if not self._known(which).state.ended]
+            if not pending or (deadline is not None and time.monotonic() >= deadline):
+                return [self._known(which) for which in ids]
+            self._rest(deadline)
+            self._look_patiently()
+
+    def remove(self, jobs: Iterable[Job | JobId], reason: str = "on request") -> int:
+        """Take jobs out of the queue and stop them; how many there were to remove.
+
+        A job counts as ended when HTCondor says so. Removing one that has ended does nothing.
+        """
+        with self._core.lock:
+            self._core.open()
+            known = self._core.accounts.jobs
+            ids = [_id(job) for job in jobs]
+            ids = [which for which in ids if which not in known or not known[which].state.ended]
+            return self._core.access_point.remove(ids, tagged(OutcomeKind.REMOVED, reason))
+
+    def recover(self) -> list[Job]:
+        """Find the jobs of all earlier runs of this name, ended ones too.
+
+        What has changed before is no news: `watch` and `poll` tell what happens from now on.
+        """
+        with self._core.lock:
+            self._core.open()
+            self._core.follower.recall()
+            return self.jobs()
+
+    def jobs(self) -> list[Job]:
+        """The jobs that the runner knows of, as it saw them last."""
+        with self._core.lock:
+            self._core.open()
+            return list(self._core.accounts.jobs.values())
+
+    def explain(self, job: Job | JobId) -> Explanation:
+        """Why a job is idle or held, in words; of one that has ended, how."""
+        which, core, pool = _id(job), self._core, self.destination.pool
+        with core.lock:
+            core.look()
+            account = self._known(which)
+            if account.state.ended:
+                return explain(account, None, (), pool, self._clock())
+            ads = core.access_point.jobs(Selection(ids=[which]), EXPLAINED)
+            slots = core.access_point.slots()
+            return explain(account, ads[0] if ads else None, slots, pool, self._clock())
+
+    def _known(self, which: JobId) -> Job:
+        """Raises InvalidInputError for a job of nobody's or another runner's."""
+        job = self._core.accounts.jobs.get(which)
+        if job is None:
+            raise InvalidInputError(
+                [Fault(str(which), f"runner {self.name} knows no such job; it may be another's")]
+            )
+        return job
+
+    def _look_patiently(self) -> None:
+        """Look, and forgive an access point that is away for a while."""
+        until = time.monotonic() + self._patience_s
+        while True:
+            try:
+                self._core.look()
+            except OutOfReachError:
+                if not self._core.opened or time.monotonic() >= until:
+                    raise
+                self._rest(None)
+            else:
+                return
+
+    def _rest(self, deadline: float | None) -> None:
+        pause_s = POLL_LOOK_S if self._core.follower.polling else LOG_LOOK_S
+        if deadline is not None:
+            pause_s = max(0.0, min(pause_s, deadline - time.monotonic()))
+        time.sleep(pause_s)
+
+
+def _id(job: Job | JobId) -> JobId:
+    return job.id if isinstance(job, Job) else JobId(*job)

@@ -1,0 +1,112 @@
+"""Where a runner keeps its event log and its lock, and whether the access point can write there."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import platformdirs
+
+from swarm_runner.errors import Fault, InvalidInputError
+from swarm_runner.model.pool import Destination, JobUser, Pool
+
+log = logging.getLogger(__name__)
+LOG_NAME = "events.log"
+LOCK_NAME = "lock"
+DIRECTORY = ".swarm-runner"
+OWNERS, EVERYBODYS = 0o644, 0o666
+
+
+class State:
+    """A runner's own directory. `event_log` is None where the access point cannot write one."""
+
+    def __init__(self, directory: Path, event_log: Path | None) -> None:
+        self.directory = directory
+        self.event_log = event_log
+
+    @classmethod
+    def of(cls, destination: Destination, name: str) -> State:
+        """The directory of the runner of that name, made if it is not there.
+
+        It holds an event log when it lies on a writable volume of the pool: the access point
+        then sees it under the same path. Raises InvalidInputError when a directory that was
+        asked for cannot be made, or its log not be written by the access point.
+        """
+        asked, pool = destination.state_directory, destination.pool
+        if asked is not None:
+            directory = Path(os.path.normpath(asked), name)
+            try:
+                return cls(directory, _prepared(directory, pool))
+            except OSError as error:
+                raise InvalidInputError(
+                    [Fault("state_directory", f"{error}. {_advice(pool.user)}")]
+                ) from error
+        shared = next((volume for volume in writable_volumes(pool)), None)
+        if shared is not None:
+            directory = shared / DIRECTORY / name
+            try:
+                return cls(directory, _prepared(directory, pool))
+            except OSError as error:
+                log.warning(
+                    "No event log: %s. Jobs are followed by asking the access point. %s",
+                    error,
+                    _advice(pool.user),
+                )
+        directory = platformdirs.user_state_path("swarm-runner") / pool.name / name
+        directory.mkdir(parents=True, exist_ok=True)
+        return cls(directory, None)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the lock that keeps two programs of one runner's name from sending one key twice."""
+        file = os.open(self.directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWNERS)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(file)
+
+
+def writable_volumes(pool: Pool) -> list[Path]:
+    """The pool's volumes that jobs may write to and that are mounted here too."""
+    return [
+        Path(volume.path)
+        for volume in pool.volumes
+        if not volume.read_only and Path(volume.path).is_dir()
+    ]
+
+
+def _prepared(directory: Path, pool: Pool) -> Path | None:
+    """Make the directory; its event log, ready for the access point, if that can see it."""
+    directory.mkdir(parents=True, exist_ok=True)
+    if not any(directory.is_relative_to(volume) for volume in writable_volumes(pool)):
+        return None
+    file = directory / LOG_NAME
+    make_log(file, pool.user)
+    return file
+
+
+def make_log(file: Path, user: JobUser) -> None:
+    """Make an event log that the access point, which writes as the jobs' user, can append to.
+
+    Raises OSError when that may not be.
+    """
+    if not file.exists():
+        os.close(os.open(file, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, OWNERS))
+    if file.stat().st_uid == user.uid:
+        return
+    if os.geteuid() == 0:
+        os.chown(file, user.uid, user.gid)
+    elif file.stat().st_mode & EVERYBODYS != EVERYBODYS:
+        file.chmod(EVERYBODYS)
+
+
+def _advice(user: JobUser) -> str:
+    return (
+        f"Its event log is written by the jobs' user {user.name} (uid {user.uid}) and read by "
+        "this program: let the directory be writable by you, or run as that user"
+    )
