@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import typer
+from pluggy import PluginValidationError
 
 from swarm_runner._version import __version__
-from swarm_runner.cli import pool, texts
+from swarm_runner.cli import jobs, pool, texts
 from swarm_runner.cli.exits import ExitCode, complain, exit_code
 from swarm_runner.errors import SwarmRunnerError
 
@@ -42,6 +43,8 @@ def swarm_runner(
 
 app.command()(texts.validate)
 app.command()(texts.translate)
+for command in (jobs.submit, jobs.jobs, jobs.remove, jobs.explain):
+    app.command()(command)
 app.add_typer(pool.app, name="pool")
 app.command()(texts.schema)
 
@@ -53,6 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SwarmRunnerError as error:
         complain(error)
         return exit_code(error)
+    except (OSError, PluginValidationError) as error:
+        complain(SwarmRunnerError(str(error)))
+        return ExitCode.FAILED
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else ExitCode.FINE
     return ExitCode.FINE

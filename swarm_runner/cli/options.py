@@ -31,7 +31,7 @@ RunnerName = Annotated[
     str,
     typer.Option("--runner", metavar="NAME", help="The runner whose jobs are meant."),
 ]
-Jobs = Annotated[
+JobNames = Annotated[
     list[str] | None,
-    typer.Argument(metavar="JOB", help="cluster.proc, cluster, or an invocation's key."),
+    typer.Argument(metavar="JOB", help="cluster.proc, or an invocation's key."),
 ]

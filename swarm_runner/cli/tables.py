@@ -95,6 +95,19 @@ def jobs_table(jobs: Sequence[Job], now: float | None = None) -> Table:
     return table
 
 
+def submitted_table(jobs: Sequence[Job]) -> Table:
+    """A line for each invocation, and which jobs it became."""
+    groups: dict[str, list[Job]] = {}
+    for job in jobs:
+        groups.setdefault(job.key, []).append(job)
+    table = plain_table("job", "key", "tool", "state")
+    for key, made in groups.items():
+        first, last = made[0], made[-1]
+        ids = str(first.id) if first is last else f"{first.id} to {last.id}"
+        table.add_row(firm(ids), elastic(key), elastic(first.tool_id or ""), firm(tally(made)))
+    return table
+
+
 def failures(jobs: Iterable[Job]) -> list[Text | Padding]:
     """The sentence of each way in which jobs failed, and which jobs those are."""
     groups: dict[str, list[Job]] = {}

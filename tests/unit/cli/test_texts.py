@@ -54,7 +54,7 @@ def test_validate_tells_every_fault_on_a_line_of_its_own(cli: Cli, tmp_path: Pat
     assert len(lines) == 3
     assert lines[0].startswith("error: wrong.yml:4:7: runners.swarm.pool.nam: ")
     assert "did you mean name?" in lines[0]
-    assert lines[1].startswith("error: wrong.yml:5:13: runners.swarm.pool.port: ")
+    assert lines[1].startswith("error: wrong.yml:5:7: runners.swarm.pool.port: ")
     assert "did you mean swarm?" in lines[2]
 
 
