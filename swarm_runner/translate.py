@@ -18,6 +18,7 @@ from swarm_runner.model.submit import (
     string,
     words,
 )
+from swarm_runner.model.text import PROCESS
 
 Commands = list[tuple[str, str]]
 
@@ -144,12 +145,12 @@ def _files(invocation: Invocation) -> Commands:
     commands: Commands = []
     if invocation.working_directory is not None:
         commands.append(("initialdir", literal(invocation.working_directory)))
-    for name in ("input", "output", "error"):
-        stream = getattr(
-            invocation, {"input": "stdin", "output": "stdout", "error": "stderr"}[name]
-        )
+    streams = (invocation.stdin, invocation.stdout, invocation.stderr)
+    for name, stream in zip(("input", "output", "error"), streams, strict=True):
         if stream is not None:
-            commands.append((name, path(stream)))
+            # Its number among the invocation's own jobs: alone, it shares a cluster with others'.
+            own = stream if invocation.repeat > 1 else stream.replace(PROCESS, "0")
+            commands.append((name, path(own)))
     if invocation.in_place:
         return [*commands, ("should_transfer_files", "NO")]
     inputs = list(invocation.inputs)

@@ -183,8 +183,12 @@ class Invocation(Frozen):
     inputs: tuple[FileName, ...] = ()
     outputs: tuple[FileName, ...] = ()
     stdin: StreamPath | None = None
-    stdout: StreamPath | None = Field(None, description="may hold $(Process) when repeat > 1")
-    stderr: StreamPath | None = Field(None, description="may hold $(Process) when repeat > 1")
+    stdout: StreamPath | None = Field(
+        None, description="may hold $(Process), the number among `repeat` jobs"
+    )
+    stderr: StreamPath | None = Field(
+        None, description="may hold $(Process), the number among `repeat` jobs"
+    )
     attributes: Attributes = Field(
         default_factory=dict, validate_default=True, description="extra ClassAd attributes"
     )

@@ -44,8 +44,8 @@ def path(value: str) -> str:
 
 
 def files(names: Iterable[str]) -> str:
-    """A comma-separated list of files."""
-    return ",".join(literal(name) for name in names)
+    """A comma-separated list of files. Only between quotes can it be empty, and mean nothing."""
+    return '"' + ",".join(literal(name) for name in names) + '"'
 
 
 def string(value: str) -> str:

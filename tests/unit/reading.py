@@ -1,0 +1,101 @@
+"""Submit descriptions as HTCondor's own parser reads them: the bindings' Submit and Schedd."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+from unittest import mock
+
+import classad2
+import htcondor2
+import htcondor2._schedd
+
+from swarm_runner.model.submit import SubmitBatch, SubmitDescription
+
+_MATCH_TIME = re.compile(r"\$\$\(([^)]*)\)")
+
+
+class Reading:
+    """One job as HTCondor reads it: each command's value after the submit stage."""
+
+    def __init__(self, submit: htcondor2.Submit, row: Mapping[str, str] | None = None) -> None:
+        for name, value in (row or {}).items():
+            submit[name] = value
+        self._values = {name: submit.expand(name) for name in submit if name not in (row or {})}
+
+    def __getitem__(self, name: str) -> str:
+        return self._values[name]
+
+    def get(self, name: str) -> str | None:
+        return self._values.get(name)
+
+    def words(self, name: str) -> list[str]:
+        """Arguments or environment, as the job's process gets them."""
+        quoted = self._values.get(name)
+        if quoted is None:
+            return []
+        assert quoted[0] == quoted[-1] == '"'
+        raw = quoted[1:-1].replace('""', '"')
+        found = classad2.ExprTree(f"argsToList({classad2.quote(raw)}, 2)").eval()
+        assert isinstance(found, list), raw
+        return [at_match(word) for word in found]
+
+    def attribute(self, name: str) -> Any:
+        text = f"Value = {self._values[name]}\n"
+        return classad2.parseOne(text, classad2.ParserType.Old)["Value"]
+
+    def files(self, name: str) -> list[str]:
+        listed = self._values.get(name)
+        if listed is None:
+            return []
+        assert listed[0] == listed[-1] == '"'
+        return [item.strip() for item in listed[1:-1].split(",")] if len(listed) > 2 else []
+
+
+def at_match(text: str) -> str:
+    """What the schedd leaves of `$$(...)` when the job matches; only dollars may be asked for."""
+
+    def value(found: re.Match[str]) -> str:
+        assert found[1] == "DOLLARDOLLAR", f"{found[0]} would be expanded at match"
+        return "$$"
+
+    return _MATCH_TIME.sub(value, text)
+
+
+def read(description: SubmitDescription) -> Reading:
+    """A description's text."""
+    submit = htcondor2.Submit(description.text())
+    assert submit.getQArgs() == (str(description.count) if description.count > 1 else "")
+    return Reading(submit)
+
+
+def read_text(batch: SubmitBatch) -> list[Reading]:
+    """A batch's text."""
+    submit = htcondor2.Submit(batch.text())
+    if not batch.rows:
+        assert submit.getQArgs() == str(batch.count)
+        return [Reading(submit)] * batch.count
+    return [Reading(submit, row) for row in submit.itemdata()]
+
+
+class _Recorder(htcondor2.Submit):
+    made: list[htcondor2.Submit]
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.made.append(self)
+
+
+def read_submitted(batch: SubmitBatch) -> list[Reading]:
+    """What `Schedd.submit` would hand to the schedd for a batch's common part and rows."""
+    _Recorder.made = []
+    description = _Recorder(batch.common)
+    rows: Iterator[dict[str, str]] = iter([dict(row) for row in batch.rows])
+    with (
+        mock.patch.object(htcondor2._schedd, "Submit", _Recorder),
+        mock.patch.object(htcondor2._schedd, "_schedd_submit"),
+    ):
+        htcondor2.Schedd.submit(mock.Mock(_addr=""), description, itemdata=rows)
+    sent = _Recorder.made[-1]
+    return [Reading(sent, row) for row in sent.itemdata()]
