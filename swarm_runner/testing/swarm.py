@@ -17,13 +17,14 @@ class FakeSwarm:
 
     `in_swarm` and `manager` set its part in a Swarm, `reachable` whether it answers at all,
     `busy` holds the ids of tasks that finish a job first: they leave only when taken out of it.
-    `failing` maps a service to the error with which its tasks fail to start.
+    `failing` maps a service to the error with which its tasks fail to start, and `let_in` tells
+    whether the pool takes the client's token.
     """
 
     def __init__(self, *, in_swarm: bool = True, manager: bool = True) -> None:
         self.in_swarm = in_swarm
         self.manager = manager
-        self.reachable = True
+        self.reachable = self.let_in = True
         self.busy: set[str] = set()
         self.failing: dict[str, str] = {}
         self.tokens_made: list[tuple[str, ...]] = []
@@ -153,9 +154,13 @@ class FakeSwarm:
         self.tokens_made.append(tuple(command))
         return b"a.fake.token\n"
 
+    def lose_secret(self, name: str) -> None:
+        """Remove a secret, as by hand."""
+        del self._secrets[name]
+
     def slots(self) -> list[Slot]:
         """What the executors that run would advertise (a PoolView, with no jobs)."""
-        self._answer()
+        self._open()
         return [
             self._slot(task)
             for task in self._tasks
@@ -164,7 +169,7 @@ class FakeSwarm:
 
     def unfinished(self) -> int:
         """How many jobs run: one for each busy task."""
-        self._answer()
+        self._open()
         return len(self.busy)
 
     def remove_all(self) -> None:
@@ -175,6 +180,12 @@ class FakeSwarm:
         self.engine()
         if not self.in_swarm:
             raise OutOfReachError("this node is not a swarm manager")
+
+    def _open(self) -> None:
+        self._answer()
+        signed = any("WRITE" in command for command in self.tokens_made)
+        if not (self.let_in and signed):
+            raise OutOfReachError("the pool does not take the token (a fake one)")
 
     def _class(self, service: str) -> str | None:
         found = self._services.get(service)
@@ -201,6 +212,8 @@ class FakeSwarm:
             )
 
     def _step(self, task: TaskState) -> TaskState:
+        if task.failed:
+            return task
         if task.going and task.id not in self.busy:
             return task.model_copy(update={"state": "shutdown"})
         if task.state == "starting":

@@ -48,7 +48,7 @@ def test_up_makes_the_slides_pool(bench: Bench) -> None:
 
 def test_up_gives_each_party_the_rights_it_needs(bench: Bench) -> None:
     bench.provisioner.up()
-    client, executor = bench.swarm.tokens_made
+    executor, client = bench.swarm.tokens_made
     assert client[2] == "swarm-runner@galaxy"
     assert client[3:] == ("-authz", "READ", "-authz", "WRITE")
     assert executor[2] == "executor@galaxy"
@@ -113,8 +113,24 @@ def test_a_worker_is_no_place_to_command(tmp_path: Path) -> None:
 def test_executors_that_fail_to_start_say_why(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     bench.swarm.failing["galaxy_htcondor-executor-big"] = "task: non-zero exit (1)"
-    with pytest.raises(RefusedError, match=r"big: 0 of 1 .*non-zero exit \(1\)"):
-        bench.provisioner.up(limit_s=0.2)
+    with pytest.raises(RefusedError, match=r"executor-big fail again .*non-zero exit \(1\)"):
+        bench.provisioner.up()
+
+
+def test_a_token_that_does_not_open_the_pool_is_replaced(bench: Bench) -> None:
+    bench.provisioner.up()
+    bench.token.write_text("another pool's")
+    bench.swarm.let_in = False
+    with pytest.raises(RefusedError, match="token"):
+        bench.provisioner.up(limit_s=0.05)
+    assert bench.token.read_bytes() == b"a.fake.token\n"
+
+
+def test_a_lost_signing_key_is_told(bench: Bench) -> None:
+    bench.provisioner.up()
+    bench.swarm.lose_secret("galaxy_htcondor-signing-key")
+    with pytest.raises(RefusedError, match="signing-key was removed"):
+        bench.provisioner.up()
 
 
 def test_scale_waits_until_the_executors_are_there_or_gone(bench: Bench) -> None:

@@ -1,50 +1,23 @@
-"""Bring up, scale, look at and take down a pool: observe, decide, act.
-
-Keeps nothing of its own: Swarm's service specs and HTCondor's ads are the state.
-"""
+"""One pool on one Swarm, from nothing to nothing."""
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tenacity import (
-    RetryError,
-    Retrying,
-    retry_base,
-    retry_if_exception_type,
-    retry_if_result,
-    stop_after_delay,
-    stop_never,
-    wait_fixed,
-)
-
 from swarm_runner.condor.view import PoolView
-from swarm_runner.errors import (
-    Fault,
-    InvalidInputError,
-    OutOfReachError,
-    RefusedError,
-)
+from swarm_runner.errors import Fault, InvalidInputError, OutOfReachError, RefusedError
 from swarm_runner.model.pool import Pool
-from swarm_runner.model.stack import (
-    CLASS_LABEL,
-    NODE_LABEL,
-    WISH_LABEL,
-    ServiceWish,
-    Stack,
-)
+from swarm_runner.model.stack import CLASS_LABEL, NODE_LABEL, WISH_LABEL, ServiceWish, Stack
 from swarm_runner.model.status import EngineState, PoolStatus
 from swarm_runner.policy.status import join
+from swarm_runner.provisioner.tokens import Tokens
+from swarm_runner.provisioner.waiting import LOOK_S, Failures, Waiting
 from swarm_runner.swarm.port import Swarm
 
 Progress = Callable[[str], None]
-LOOK_S = 1.0
 UP_LIMIT_S = 300.0
 GONE_LIMIT_S = 180.0
-SECRET_FILE = 0o600
-SECRET_DIRECTORY = 0o700
 
 
 def _silent(_message: str) -> None:
@@ -72,7 +45,7 @@ class Provisioner:
         self._view = view
         self._token = token
         self._progress = progress
-        self._look_s = look_s
+        self._waiting = Waiting(progress, look_s)
 
     def up(self, *, initialise: bool = False, limit_s: float = UP_LIMIT_S) -> PoolStatus:
         """Make the pool, or change what differs from the configuration; wait for every slot.
@@ -90,13 +63,11 @@ class Provisioner:
         if stack.network not in self._swarm.networks(self.pool.name):
             self._progress(f"making network {stack.network}")
             self._swarm.create_network(stack.network, stack.labels)
-        fresh_key = stack.signing_key not in self._swarm.secrets(self.pool.name)
-        if fresh_key:
-            self._progress("making the pool's signing key")
-            key = secrets.token_urlsafe(48).encode()
-            self._swarm.create_secret(stack.signing_key, key, stack.labels)
+        failures = Failures(self._swarm.tasks(self.pool.name))
+        tokens = Tokens(stack, self._swarm)
+        tokens.make_signing_key()
         self._apply(stack.manager())
-        self._tokens(stack, fresh_key)
+        self._give_tokens(tokens, failures)
         wishes = stack.executors()
         for wish in wishes.values():
             self._apply(wish)
@@ -108,7 +79,7 @@ class Provisioner:
         if dropped:
             self._progress(f"removing {', '.join(sorted(dropped))}: the class is gone")
             self._swarm.remove_services(sorted(dropped))
-        return self._await_replicas(limit_s)
+        return self._await_replicas(limit_s, failures)
 
     def status(self) -> PoolStatus:
         """What Swarm and HTCondor say, joined.
@@ -148,10 +119,11 @@ class Provisioner:
         if faults:
             raise InvalidInputError(faults)
         self.status()
+        failures = Failures(self._swarm.tasks(self.pool.name))
         for name, count in replicas.items():
             self._progress(f"scaling {self.pool.service(name)} to {count}")
             self._swarm.scale_service(self.pool.service(name), count)
-        return self._await_replicas(limit_s)
+        return self._await_replicas(limit_s, failures)
 
     def down(self, *, drain: bool = False, force: bool = False) -> None:
         """Remove exactly what `up` made.
@@ -179,9 +151,9 @@ class Provisioner:
         self._progress("waiting for the containers to end")
         volumes = [stack.spool_volume, stack.scratch_volume]
         # Swarm lets go of networks and volumes a moment after the last task.
-        for attempt in self._retrying(GONE_LIMIT_S, retry_if_exception_type(RefusedError)):
-            with attempt:
-                self._swarm.remove_rest(self.pool.name, volumes)
+        self._waiting.until_allowed(
+            lambda: self._swarm.remove_rest(self.pool.name, volumes), GONE_LIMIT_S
+        )
         self._token.unlink(missing_ok=True)
         if self._swarm.initialised_here():
             self._progress("dissolving the Swarm that `pool up --init` made")
@@ -214,62 +186,32 @@ class Provisioner:
             self._progress(f"updating service {wish.name}")
             self._swarm.update_service(wish)
 
-    def _tokens(self, stack: Stack, fresh_key: bool) -> None:
-        user = f"{self.pool.user.name}@{self.pool.name}"
-        if fresh_key or not self._token.exists():
-            self._progress(f"making a client token for {user}")
-            self._write_token(self._make_token(user, ("READ", "WRITE")))
-        if stack.executor_token not in self._swarm.secrets(self.pool.name):
-            self._progress("making the executors' token")
-            rights = ("ADVERTISE_STARTD", "ADVERTISE_MASTER", "READ")
-            token = self._make_token(f"executor@{self.pool.name}", rights)
-            self._swarm.create_secret(stack.executor_token, token, stack.labels)
+    def _give_tokens(self, tokens: Tokens, failures: Failures) -> None:
+        def give() -> None:
+            failures.check(self._swarm.tasks(self.pool.name))
+            tokens.make_executor_token()
+            if not self._let_in():
+                tokens.write_client_token(self._token)
 
-    def _make_token(self, identity: str, rights: tuple[str, ...]) -> bytes:
-        command = ["condor_token_create", "-identity", identity]
-        for right in rights:
-            command += ["-authz", right]
-        service = self.pool.service()
+        self._waiting.until_allowed(give, UP_LIMIT_S)
 
-        def make() -> bytes:
-            token = self._swarm.run_in(service, command)
-            if token is None:
-                raise RefusedError(
-                    f"service {service} does not run on this engine: {self._task_errors()}"
-                )
-            return token
+    def _let_in(self) -> bool:
+        """Whether the client's token opens the pool: it may be another pool's, or expired."""
+        try:
+            self._view.unfinished()
+        except OutOfReachError:
+            return False
+        return True
 
-        return self._retrying(UP_LIMIT_S, retry_if_exception_type(RefusedError))(make)
-
-    def _task_errors(self) -> str:
-        service = self.pool.service()
-        tasks = [task for task in self._swarm.tasks(self.pool.name) if task.service == service]
-        said = "; ".join(f"{task.state} on {task.node} {task.error}" for task in tasks)
-        return said or "Swarm has no task for it"
-
-    def _write_token(self, token: bytes) -> None:
-        self._token.parent.mkdir(mode=SECRET_DIRECTORY, parents=True, exist_ok=True)
-        self._token.touch(mode=SECRET_FILE)
-        self._token.chmod(SECRET_FILE)
-        self._token.write_bytes(token)
-
-    def _await_replicas(self, limit_s: float | None) -> PoolStatus:
-        last: list[str] = []
-
+    def _await_replicas(self, limit_s: float | None, failures: Failures) -> PoolStatus:
         def look() -> PoolStatus:
+            failures.check(self._swarm.tasks(self.pool.name))
             status = self.status()
             if not status.settled:
-                message = "waiting for " + "; ".join(status.unsettled())
-                if last != [message]:
-                    last[:] = [message]
-                    self._progress(message)
+                self._waiting.say("waiting for " + "; ".join(status.unsettled()))
             return status
 
-        unsettled = retry_if_result(lambda status: not status.settled)
-        try:
-            return self._retrying(limit_s, unsettled)(look)
-        except RetryError as error:
-            raise RefusedError(f"after {limit_s:.0f} s still {last[0]}") from error
+        return self._waiting.until(look, lambda status: status.settled, limit_s)
 
     def _settle_jobs(self, *, drain: bool, force: bool) -> None:
         try:
@@ -293,13 +235,9 @@ class Provisioner:
 
     def _await_jobs(self) -> None:
         def look() -> int:
-            waiting = self._view.unfinished()
-            if waiting:
-                self._progress(f"waiting for {waiting} jobs to end")
-            return waiting
+            left = self._view.unfinished()
+            if left:
+                self._waiting.say(f"waiting for {left} jobs to end")
+            return left
 
-        self._retrying(None, retry_if_result(bool))(look)
-
-    def _retrying(self, limit_s: float | None, retry: retry_base) -> Retrying:
-        stop = stop_never if limit_s is None else stop_after_delay(limit_s)
-        return Retrying(stop=stop, wait=wait_fixed(self._look_s), retry=retry, reraise=True)
+        self._waiting.until(look, lambda left: left == 0, None)

@@ -1,0 +1,70 @@
+"""Who holds what: the manager the signing key, executors and clients a token each."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+from swarm_runner.errors import RefusedError
+from swarm_runner.model.stack import Stack
+from swarm_runner.swarm.port import Swarm
+
+_FILE = 0o600
+_DIRECTORY = 0o700
+CLIENT_RIGHTS = ("READ", "WRITE")
+EXECUTOR_RIGHTS = ("ADVERTISE_STARTD", "ADVERTISE_MASTER", "READ")
+
+
+class Tokens:
+    """Makes a pool's secrets. HTCondor's own condor_token_create signs, on the manager."""
+
+    def __init__(self, stack: Stack, swarm: Swarm) -> None:
+        self._stack = stack
+        self._swarm = swarm
+
+    def make_signing_key(self) -> None:
+        """Make the key, unless there is one. Nobody can read it back.
+
+        Raises RefusedError when only the key is gone: the executors' token is then worthless.
+        """
+        present = self._swarm.secrets(self._stack.pool.name)
+        if self._stack.signing_key in present:
+            return
+        if self._stack.executor_token in present:
+            raise RefusedError(
+                f"secret {self._stack.signing_key} was removed, and nothing signed with it is "
+                "valid any more; `pool down --force` and `pool up` make the pool anew"
+            )
+        key = secrets.token_urlsafe(48).encode()
+        self._swarm.create_secret(self._stack.signing_key, key, self._stack.labels)
+
+    def make_executor_token(self) -> None:
+        """Make the secret that lets executors advertise themselves, unless there is one."""
+        pool = self._stack.pool.name
+        if self._stack.executor_token not in self._swarm.secrets(pool):
+            token = self._sign(f"executor@{pool}", EXECUTOR_RIGHTS)
+            self._swarm.create_secret(self._stack.executor_token, token, self._stack.labels)
+
+    def write_client_token(self, file: Path) -> None:
+        """Write a token that lets its holder submit as the pool's job user (mode 0600)."""
+        token = self._sign(f"{self._stack.pool.user.name}@{self._stack.pool.name}", CLIENT_RIGHTS)
+        file.parent.mkdir(mode=_DIRECTORY, parents=True, exist_ok=True)
+        file.touch(mode=_FILE)
+        file.chmod(_FILE)
+        file.write_bytes(token)
+
+    def _sign(self, identity: str, rights: Sequence[str]) -> bytes:
+        command = ["condor_token_create", "-identity", identity]
+        for right in rights:
+            command += ["-authz", right]
+        service = self._stack.pool.service()
+        token = self._swarm.run_in(service, command)
+        if token is None:
+            raise RefusedError(f"{service} does not run on this engine: {self._errors(service)}")
+        return token
+
+    def _errors(self, service: str) -> str:
+        tasks = self._swarm.tasks(self._stack.pool.name)
+        said = [f"{t.state} {t.error}".strip() for t in tasks if t.service == service]
+        return "; ".join(said) or "Swarm has no task for it yet"
