@@ -54,7 +54,7 @@ def submit(
     show(submitted_table(jobs))
     of = _of(runner)
     side().print(
-        f"{count(len(jobs), 'job')} in pool {place.pool.name}. `swarm-runner jobs{of}` shows them; "
+        f"{count(len(jobs), 'job')} at pool {place.pool.name}. `swarm-runner jobs{of}` shows them; "
         f"`swarm-runner jobs{of} --wait` waits for them and brings their outputs.",
         soft_wrap=True,
     )
@@ -168,21 +168,21 @@ def _follow(session: Runner, jobs: list[Job], runner: str) -> list[Job]:
     """The jobs when all have ended."""
     from swarm_runner.cli.follow import Follow
 
-    with Follow(jobs) as follow:
+    follow = Follow(jobs)
 
-        def word() -> str:
-            return _going_on(follow.open, runner)
+    def word() -> str:
+        return _going_on(follow.open, runner)
 
-        with interruptible(word):
-            try:
-                for change in session.watch() if follow.open else ():
-                    follow.change(change)
-                    if not follow.open:
-                        break
-            except SwarmRunnerError:
-                side().print(word(), soft_wrap=True)
-                raise
-        return follow.jobs
+    try:
+        with interruptible(word), follow:
+            for change in session.watch() if follow.open else ():
+                follow.change(change)
+                if not follow.open:
+                    break
+    except SwarmRunnerError:
+        side().print(word(), soft_wrap=True)
+        raise
+    return follow.jobs
 
 
 def _end(jobs: list[Job], as_json: bool) -> None:

@@ -104,7 +104,8 @@ def submitted_table(jobs: Sequence[Job]) -> Table:
     for key, made in groups.items():
         first, last = made[0], made[-1]
         ids = str(first.id) if first is last else f"{first.id} to {last.id}"
-        table.add_row(firm(ids), elastic(key), elastic(first.tool_id or ""), firm(tally(made)))
+        state = firm(*_words(first)) if first is last else firm(tally(made))
+        table.add_row(firm(ids), elastic(key), elastic(first.tool_id or ""), state)
     return table
 
 
