@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from typing import Any
 
@@ -21,6 +22,9 @@ PHRASES = (
     *("#comment", ")", "(", "-x", "--", "a,b", "a;b|c", "*", "~", "%20", "C.UTF-8", "é", "☃", "𝄞"),
 )
 
+IMAGES = (
+    *("debian", "debian:trixie", "biocontainers/fastqc:0.12.1", "localhost:5000/a/b_c.d:V-1.0"),
+)
 CONTROL_CHARACTERS = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0))]
 
 texts: st.SearchStrategy[str] = st.one_of(
@@ -43,52 +47,79 @@ def _path(text: str) -> str:
     return clean.rstrip("\\").strip() or "x"
 
 
-labels = texts.map(_carried)
-paths = texts.map(_path)
-outputs = paths.map(lambda text: text.replace("..", "_").lstrip("/").strip() or "x")
-programs = labels.map(lambda text: text.strip().rstrip("\\").strip() or "/bin/true")
-names = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,12}", fullmatch=True)
-attribute_names = names.map(lambda name: f"Test{name}")
-attribute_values = st.one_of(
-    labels, st.booleans(), st.integers(-(2**63) + 1, 2**63 - 1), st.floats(-1e300, 1e300)
-)
-images = st.sampled_from(
-    ["debian", "debian:trixie", "biocontainers/fastqc:0.12.1", "localhost:5000/a/b_c.d:V-1.0"]
-)
+def _program(text: str) -> str:
+    return _carried(text).strip().rstrip("\\").strip() or "/bin/true"
 
 
-def _optional(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    return st.one_of(st.none(), strategy)
+def _directory(text: str) -> str:
+    return "/work/" + _path(text).replace("\\", "_")
 
 
-_FIELDS: dict[str, st.SearchStrategy[Any]] = {
-    "image": images,
-    "tool_id": _optional(labels),
-    "environment": st.dictionaries(names, texts, max_size=2),
-    "working_directory": _optional(paths.map(lambda path: f"/{path}")),
-    "inputs": st.lists(paths, max_size=2),
-    "outputs": st.lists(outputs, max_size=2),
-    "stdin": _optional(paths),
-    "stdout": _optional(paths),
-    "stderr": _optional(paths),
-    "attributes": st.dictionaries(attribute_names, attribute_values, max_size=2),
-    "resources": st.builds(dict, memory_mb=st.integers(16, 1024)),
-}
-_calls = st.one_of(
-    st.builds(dict, shell=texts.filter(str.strip)),
-    st.builds(
-        lambda program, arguments: {"command": [program, *arguments]},
-        programs,
-        st.lists(texts, max_size=4),
-    ),
-)
+def _output(text: str) -> str:
+    return _path(text).replace("..", "_").lstrip("/").strip() or "x"
 
-# One invocation of a container, with a key made for it.
-invocations: st.SearchStrategy[Invocation] = st.builds(
-    lambda call, fields: Invocation(**call, **fields), _calls, st.fixed_dictionaries(_FIELDS)
-)
+
+_PATHS = {"stdin": _path, "stdout": _path, "stderr": _path, "tool_id": _carried}
+_NUMBERS = (True, False, 0, 1 - 2**63, 2**63 - 1, 0.1, -1e300, 5e-324, 1e22)
+
+
+class _Maker:
+    """Invocations of one shape out of a few texts, alone and joined, as a seed has it.
+
+    Drawing each field by itself would cost ten times what the checks cost.
+    """
+
+    def __init__(self, found: list[str], seed: int) -> None:
+        self._texts = found
+        self._random = random.Random(seed)  # noqa: S311  no secret
+        # Invocations with the same commands make one batch.
+        self._present = {name for name in (*_PATHS, "working_directory") if self._often()}
+        self._variables, self._attributes, self._inputs = (
+            self._random.randrange(3) for _ in range(3)
+        )
+
+    def _often(self) -> bool:
+        return self._random.random() < 0.5
+
+    def text(self) -> str:
+        return "".join(self._random.choices(self._texts, k=self._random.choice((1, 1, 2))))
+
+    def invocation(self, position: int) -> Invocation:
+        choose = self._random
+        fields: dict[str, Any] = {}
+        if choose.random() < 0.25:
+            fields["shell"] = self.text().strip() or "true"
+        else:
+            arguments = [self.text() for _ in range(choose.randrange(5))]
+            fields["command"] = [_program(self.text()), *arguments]
+        for name, maker in _PATHS.items():
+            if name in self._present:
+                fields[name] = maker(self.text())
+        if "working_directory" in self._present:
+            fields["working_directory"] = _directory(self.text())
+        return Invocation(
+            key=f"k{position}-{choose.randrange(10**9)}",
+            image=choose.choice(IMAGES),
+            environment={f"V_{number}": self.text() for number in range(self._variables)},
+            inputs=[_path(self.text()) for _ in range(self._inputs)],
+            outputs=[_output(self.text()) for _ in range(choose.randrange(3))],
+            attributes={
+                f"Test{number}": _carried(self.text()) if self._often() else choose.choice(_NUMBERS)
+                for number in range(self._attributes)
+            },
+            resources={"memory_mb": choose.randrange(16, 1025)},
+            **fields,
+        )
 
 
 def batches(size: int = 20) -> st.SearchStrategy[list[Invocation]]:
-    """So many invocations, each with a key of its own."""
-    return st.lists(invocations, min_size=size, max_size=size)
+    """So many invocations of containers, each with a key of its own."""
+    return st.builds(
+        make, st.lists(texts, min_size=8, max_size=24), st.integers(0, 2**32), st.just(size)
+    )
+
+
+def make(found: list[str], seed: int, size: int) -> list[Invocation]:
+    """So many invocations out of these texts, the same ones for the same seed."""
+    maker = _Maker(found, seed)
+    return [maker.invocation(position) for position in range(size)]

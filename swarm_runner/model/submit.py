@@ -26,6 +26,11 @@ from pydantic import Field, field_validator
 
 from swarm_runner.model.text import MACRO_START, PROCESS, Frozen, no_control
 
+_COMMAND = re.compile(r"\+?[A-Za-z_][A-Za-z0-9_.]*")
+# Words of the language itself, which begin a statement wherever a line begins with them.
+_STATEMENTS = frozenset(
+    {"queue", "include", "use", "if", "elif", "else", "endif", "error", "warning"}
+)
 _MATCH_TIME = re.compile(r"\$\$+(?=\()")
 # HTCondor skips lines of item data that begin with #, and ends at one that begins with ).
 # Run on a pool: see the note on two dollars above before changing how words() writes them.
@@ -103,7 +108,7 @@ class SubmitDescription(Frozen):
     @classmethod
     def _one_line_each(cls, commands: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
         for name, value in commands:
-            if not name.replace("_", "").replace(".", "").replace("+", "").isalnum():
+            if not _COMMAND.fullmatch(name) or name.lower() in _STATEMENTS:
                 raise ValueError(f"{name!r} is no submit command")
             no_control(value)
         return commands

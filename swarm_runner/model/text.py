@@ -158,6 +158,8 @@ def _file(value: str) -> str:
 def _absolute(value: str) -> str:
     if not _path(value).startswith("/"):
         raise _fault("path", f"{value!r} is no absolute path")
+    if "\\" in value:
+        raise _fault("path", f"{value!r} holds a backslash, which HTCondor takes for a slash here")
     return value
 
 

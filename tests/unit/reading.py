@@ -36,10 +36,7 @@ class Reading:
         if quoted is None:
             return []
         assert quoted[0] == quoted[-1] == '"'
-        raw = quoted[1:-1].replace('""', '"')
-        found = classad2.ExprTree(f"argsToList({classad2.quote(raw)}, 2)").eval()
-        assert isinstance(found, list), raw
-        return [at_match(word) for word in found]
+        return raw_words(quoted[1:-1].replace('""', '"'))
 
     def attribute(self, name: str) -> Any:
         text = f"Value = {self._values[name]}\n"
@@ -51,6 +48,13 @@ class Reading:
             return []
         assert listed[0] == listed[-1] == '"'
         return [item.strip() for item in listed[1:-1].split(",")] if len(listed) > 2 else []
+
+
+def raw_words(raw: str) -> list[str]:
+    """The words of an ad's Arguments or Environment, as HTCondor divides them."""
+    found = classad2.ExprTree(f"argsToList({classad2.quote(raw)}, 2)").eval()
+    assert isinstance(found, list), raw
+    return [at_match(word) for word in found]
 
 
 def at_match(text: str) -> str:

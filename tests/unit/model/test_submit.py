@@ -1,35 +1,17 @@
 from __future__ import annotations
 
-import time
-
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from swarm_runner.errors import InvalidInputError
 from swarm_runner.model.invocation import Invocation
-from swarm_runner.model.pool import Destination
-from swarm_runner.model.submit import SubmitDescription, batches, words
+from swarm_runner.model.submit import SubmitDescription, batches, environment, words
 from swarm_runner.model.text import PROCESS
-from swarm_runner.policy.routing import swarm_runner_route
-from swarm_runner.translate import translate
 from tests import strategies
+from tests.dry_run import describe
 from tests.unit.reading import Reading, read, read_submitted, read_text
 
-DESTINATION = Destination()
 BATCH = 20
-# A batch of twenty is too large to be shrunk in reasonable time.
-QUICK = settings(
-    deadline=None,
-    database=None,
-    phases=[Phase.explicit, Phase.generate],
-    suppress_health_check=list(HealthCheck),
-)
-
-
-def described(invocation: Invocation) -> SubmitDescription:
-    pool = DESTINATION.pool
-    route = swarm_runner_route(invocation, DESTINATION, pool)
-    return translate(invocation, route, pool, runner="unit", log="/var/log/unit.log")
+seen = 0
 
 
 def assert_same(reading: Reading, invocation: Invocation) -> None:
@@ -55,26 +37,108 @@ def assert_same(reading: Reading, invocation: Invocation) -> None:
         assert reading.attribute(f"My.{name}") == value
 
 
-SEEN = 0
-
-
-@settings(QUICK, max_examples=1000)
+# A batch of twenty is too large to be shrunk in reasonable time.
+@settings(
+    max_examples=1050,
+    deadline=None,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
 @given(strategies.batches(BATCH))
 def check_round_trip(invocations: list[Invocation]) -> None:
-    global SEEN  # noqa: PLW0603  counts over all examples
-    SEEN += len(invocations)
-    descriptions = [described(invocation) for invocation in invocations]
+    global seen  # noqa: PLW0603  counts over all examples
+    seen += len(invocations)
+    descriptions = [describe(invocation) for invocation in invocations]
     for description, invocation in zip(descriptions, invocations, strict=True):
         assert_same(read(description), invocation)
-    for batch, members in batches(descriptions):
-        for readings in (read_text(batch), read_submitted(batch) if batch.rows else None):
-            if readings is None:
-                continue
-            assert len(readings) == len(members)
+    gathered = batches(descriptions)
+    assert sorted(position for _, members in gathered for position in members) == list(
+        range(len(invocations))
+    )
+    for batch, members in gathered:
+        assert batch.size == len(members)
+        for readings in (read_text(batch), read_submitted(batch)):
             for reading, position in zip(readings, members, strict=True):
                 assert_same(reading, invocations[position])
 
 
 def test_htcondor_reads_back_what_was_written() -> None:
     check_round_trip()
-    assert SEEN >= 20_000
+    assert seen >= 20_000
+
+
+@pytest.mark.parametrize("text", strategies.PHRASES)
+def test_every_awkward_phrase_is_one_argument_and_one_value(text: str) -> None:
+    invocation = Invocation(
+        image="debian",
+        command=["echo", text, f"{text}{text}", f"a{text}b"],
+        environment={"A": text, "B": f"b{text}"},
+    )
+    assert_same(read(describe(invocation)), invocation)
+
+
+def test_a_long_argument_is_read_whole() -> None:
+    invocation = Invocation(image="debian", command=["echo", "'$(X)\"é " * 12_500])
+    assert len(invocation.argv[1]) == 100_000
+    assert_same(read(describe(invocation)), invocation)
+
+
+def test_two_dollars_before_a_parenthesis_survive_the_match() -> None:
+    text = words(["$$(Machine)", "$$$(X)", "$$ (x)", "a$b"])
+    assert text == "\"'$'$'(DOLLARDOLLAR)(Machine)' '$'$'(DOLLARDOLLAR)'$'(X)' '$$ (x)' 'a$b'\""
+
+
+def test_words_are_quoted_in_the_new_syntax() -> None:
+    assert words([]) == '""'
+    assert words(["", "it's", 'say "x"']) == "\"'' 'it''s' 'say \"\"x\"\"'\""
+    assert environment({"A": "1 2", "B": ""}) == "\"'A=1 2' 'B='\""
+
+
+def description(**commands: str) -> SubmitDescription:
+    return SubmitDescription(commands=tuple(commands.items()))
+
+
+def test_alike_descriptions_are_one_batch_without_rows() -> None:
+    [(batch, members)] = batches([description(universe="docker")] * 3)
+    assert (batch.rows, batch.count, batch.size, members) == ((), 3, 3, [0, 1, 2])
+    assert batch.text() == "universe = docker\nqueue 3\n"
+
+
+def test_descriptions_of_different_shape_are_different_batches() -> None:
+    gathered = batches([description(a="1"), description(a="1", b="2"), description(a="3")])
+    assert [(batch.size, members) for batch, members in gathered] == [(2, [0, 2]), (1, [1])]
+
+
+def test_a_repeated_description_is_a_batch_of_its_own() -> None:
+    repeated = SubmitDescription(commands=(("a", "1"),), count=10)
+    gathered = batches([description(a="1"), repeated, description(a="2")])
+    assert [(batch.size, members) for batch, members in gathered] == [(10, [1]), (2, [0, 2])]
+
+
+def test_a_row_begins_with_a_value_that_is_no_comment_and_no_end() -> None:
+    values = ["#1", ")2", "", "x"]
+    [(batch, _)] = batches([description(a=value, key=f"k{value}") for value in values])
+    assert [row.split("\x1f")[0] for row in batch.text().splitlines()[3:-1]] == [
+        f"k{value}" for value in values
+    ]
+
+
+def test_without_a_safe_column_each_is_submitted_alone() -> None:
+    gathered = batches([description(a="#1"), description(a=")2")])
+    assert [(batch.rows, members) for batch, members in gathered] == [((), [0]), ((), [1])]
+
+
+def test_amended_commands_replace_and_extend() -> None:
+    amended = description(a="1", b="2").amended({"b": "3", "c": "4"})
+    assert amended.commands == (("a", "1"), ("b", "3"), ("c", "4"))
+    assert amended["b"] == "3"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"a": "1\nqueue 5"}, {"a\nqueue": "1"}, {"include x": "y"}, {"Queue": "5"}, {"é": "x"}],
+)
+def test_an_amendment_cannot_add_a_line(changes: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match=r"control character|no submit command"):
+        description(a="1").amended(changes)
