@@ -28,13 +28,12 @@ from swarm_runner.model.text import MACRO_START, PROCESS, Frozen, no_control
 
 _COMMAND = re.compile(r"\+?[A-Za-z_][A-Za-z0-9_.]*")
 # Words of the language itself, which begin a statement wherever a line begins with them.
-_STATEMENTS = frozenset(
-    {"queue", "include", "use", "if", "elif", "else", "endif", "error", "warning"}
-)
+_STATEMENTS = frozenset({"queue", "include", "use", "if", "elif", "else", "endif"})
 _MATCH_TIME = re.compile(r"\$\$+(?=\()")
 # HTCondor skips lines of item data that begin with #, and ends at one that begins with ).
 # Run on a pool: see the note on two dollars above before changing how words() writes them.
 _DOLLARS = re.compile(r"\$\$?")
+_ENVIRONMENT_WORD = re.compile(r"(?:[^\s']|'(?:[^']|'')*')+")
 _SAFE_START = re.compile(r"[A-Za-z0-9/\"]")
 
 
@@ -156,15 +155,15 @@ class SubmitBatch(Frozen):
 
 def batches(descriptions: Sequence[SubmitDescription]) -> list[tuple[SubmitBatch, list[int]]]:
     """Gather descriptions of one shape. Each batch comes with its members' positions, in order."""
-    shapes: dict[tuple[str, ...], list[int]] = {}
+    shapes: dict[tuple[tuple[str, ...], frozenset[str]], list[int]] = {}
     whole: list[tuple[SubmitBatch, list[int]]] = []
     for position, description in enumerate(descriptions):
         if description.count > 1:
             whole.append((_alone(description), [position]))
         else:
             shape = tuple(name for name, _ in description.commands)
-            shapes.setdefault(shape, []).append(position)
-    for shape, members in shapes.items():
+            shapes.setdefault((shape, _variables(description)), []).append(position)
+    for (shape, _), members in shapes.items():
         columns = list(zip(*(descriptions[n].commands for n in members), strict=True))
         batch = _batch(shape, columns)
         if batch is not None:
@@ -172,6 +171,19 @@ def batches(descriptions: Sequence[SubmitDescription]) -> list[tuple[SubmitBatch
         else:
             whole += [(_alone(descriptions[n]), [n]) for n in members]
     return whole
+
+
+def _variables(description: SubmitDescription) -> frozenset[str]:
+    """The names that its environment sets.
+
+    HTCondor begins each job's environment with that of the first job of its transaction
+    (submit_utils.cpp, SetEnvironment): only a job that sets the same names has none of another's.
+    """
+    text = dict(description.commands).get("environment", '""')
+    if not text.startswith('"'):
+        return frozenset([text])  # an amendment in the old syntax: alone with its like
+    found = _ENVIRONMENT_WORD.findall(text[1:-1].replace('""', '"'))
+    return frozenset(word.replace("'", "").partition("=")[0] for word in found)
 
 
 def _alone(description: SubmitDescription) -> SubmitBatch:

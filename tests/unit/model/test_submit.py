@@ -110,6 +110,19 @@ def test_descriptions_of_different_shape_are_different_batches() -> None:
     assert [(batch.size, members) for batch, members in gathered] == [(2, [0, 2]), (1, [1])]
 
 
+def test_one_jobs_variables_never_reach_another() -> None:
+    """HTCondor would give each job what the first of its batch sets beside."""
+    three = [
+        description(executable="/a", environment=environment(variables))
+        for variables in (
+            {"A": "1 'B=2' \"C=3\"", "SECRET": "$(X) it's"},
+            {"A": "1 SECRET=no"},
+            {"SECRET": "other", "A": "2"},
+        )
+    ]
+    assert [members for _, members in batches(three)] == [[0, 2], [1]]
+
+
 def test_a_repeated_description_is_a_batch_of_its_own() -> None:
     repeated = SubmitDescription(commands=(("a", "1"),), count=10)
     gathered = batches([description(a="1"), repeated, description(a="2")])
