@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import classad2
-
+from swarm_runner.condor.bindings import classad
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.pool import Destination
 from swarm_runner.model.submit import SubmitDescription, batches
@@ -58,7 +57,7 @@ def differences(case: Case, ads: str) -> list[str]:
     """How the job ads that `condor_submit` wrote differ from what was described; none if equal."""
     first: dict[str, Any] = {}
     read: list[dict[str, Any]] = []
-    for ad in classad2.parseAds(ads, classad2.ParserType.Old):
+    for ad in classad().parseAds(ads, classad().ParserType.Old):
         first = first or dict(ad.items())
         read.append(first | dict(ad.items()))
     if len(read) != len(case.invocations):

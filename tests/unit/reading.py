@@ -7,25 +7,23 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from unittest import mock
 
-import classad2
-import htcondor2
-import htcondor2._schedd
-
+from swarm_runner.condor.bindings import classad, htcondor
 from swarm_runner.model.submit import SubmitBatch, SubmitDescription
 
+classad2, htcondor2 = classad(), htcondor()
 _MATCH_TIME = re.compile(r"\$\$\(([^)]*)\)")
 
 
 class Reading:
     """One job as HTCondor reads it: each command's value after the submit stage."""
 
-    def __init__(self, submit: htcondor2.Submit, row: Mapping[str, str] | None = None) -> None:
+    def __init__(self, submit: Any, row: Mapping[str, str] | None = None) -> None:
         for name, value in (row or {}).items():
             submit[name] = value
         self._values = {name: submit.expand(name) for name in submit if name not in (row or {})}
 
     def __getitem__(self, name: str) -> str:
-        return self._values[name]
+        return str(self._values[name])
 
     def get(self, name: str) -> str | None:
         return self._values.get(name)
@@ -83,23 +81,27 @@ def read_text(batch: SubmitBatch) -> list[Reading]:
     return [Reading(submit, row) for row in submit.itemdata()]
 
 
-class _Recorder(htcondor2.Submit):
-    made: list[htcondor2.Submit]
-
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
-        self.made.append(self)
-
-
 def read_submitted(batch: SubmitBatch) -> list[Reading]:
     """What `Schedd.submit` would hand to the schedd for a batch's common part and rows."""
-    _Recorder.made = []
-    description = _Recorder(batch.common)
+    made: list[Any] = []
+
+    def remember(self: Any, *arguments: Any, **named: Any) -> None:
+        htcondor2.Submit.__init__(self, *arguments, **named)
+        made.append(self)
+
+    recorder = type("Recorder", (htcondor2.Submit,), {"__init__": remember})
     rows: Iterator[dict[str, str]] = iter([dict(row) for row in batch.rows])
     with (
-        mock.patch.object(htcondor2._schedd, "Submit", _Recorder),
+        mock.patch.object(htcondor2._schedd, "Submit", recorder),
         mock.patch.object(htcondor2._schedd, "_schedd_submit"),
     ):
-        htcondor2.Schedd.submit(mock.Mock(_addr=""), description, itemdata=rows)
-    sent = _Recorder.made[-1]
+        htcondor2.Schedd.submit(
+            mock.Mock(_addr=""),
+            recorder(batch.common),
+            count=0 if batch.rows else batch.count,
+            itemdata=rows if batch.rows else None,
+        )
+    sent = made[-1]
+    if not batch.rows:
+        return [Reading(sent)] * batch.count
     return [Reading(sent, row) for row in sent.itemdata()]
