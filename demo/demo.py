@@ -30,6 +30,7 @@ JOB_CONF = Path(__file__).with_name("job_conf.yml")
 STATE = Path(__file__).parent.parent / ".state" / "demo"
 START = {"normal": 2, "big": 1}
 LARGE = {"normal": 5, "big": 1}
+LIMIT_S = 1800.0
 
 
 class Demonstration:
@@ -104,11 +105,13 @@ class Demonstration:
                     jobs.update((job.id, job) for job in new)
                     progress.submitted(new)
 
+            # What a run that was broken off has left would be in the way.
+            runner.remove([job for job in runner.jobs() if not job.state.ended])
             submit([invocation for part in parts for invocation in part.first()])
-            for change in runner.watch():
+            for change in runner.watch(LIMIT_S):
                 job = change.job
                 if job.id not in jobs:
-                    continue  # of a run that was broken off
+                    continue  # an earlier run's
                 jobs[job.id] = job
                 progress.changed(change)
                 if change.event is JobEvent.ENDED:
