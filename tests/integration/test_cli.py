@@ -1,0 +1,299 @@
+"""The installed command, as a user runs it, on a real pool."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+PROGRAM = Path(sys.executable).with_name("swarm-runner")
+IMAGE = "debian:trixie"
+SMALL = {"memory": "100M"}
+LIMIT_S = 300
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command did."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def data(self) -> Any:
+        """Standard output as JSON."""
+        return json.loads(self.out)
+
+
+@dataclass(frozen=True)
+class Shell:
+    """A user's shell in a directory of his own; his runner's name is his alone too."""
+
+    directory: Path
+    job_conf: Path
+    runner: str
+
+    def run(self, *words: str, **environment: str) -> Result:
+        """Run a command to its end."""
+        done = subprocess.run(
+            [PROGRAM, *words],
+            cwd=self.directory,
+            env=self._environment(environment),
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+            check=False,
+        )
+        assert "Traceback" not in done.stderr
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    def mine(self, command: str, *words: str) -> Result:
+        """Run a command about jobs, for this shell's runner."""
+        return self.run(command, *words, "--runner", self.runner)
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """Start a command and let it run."""
+        return subprocess.Popen(
+            [PROGRAM, *words, "--runner", self.runner],
+            cwd=self.directory,
+            env=self._environment({}),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def write(self, name: str, content: object) -> str:
+        """A YAML file."""
+        (self.directory / name).write_text(yaml.safe_dump(content, sort_keys=False))
+        return name
+
+    def _environment(self, more: dict[str, str]) -> dict[str, str]:
+        return os.environ | {"SWARM_RUNNER_JOB_CONF": str(self.job_conf)} | more
+
+
+@pytest.fixture
+def shell(tmp_path: Path, request: pytest.FixtureRequest) -> Shell:
+    """On the pool that the environment names, or else on the lab's."""
+    named = os.environ.get("SWARM_RUNNER_TEST_JOB_CONF")
+    job_conf = Path(named) if named else request.getfixturevalue("lab").job_conf
+    return Shell(tmp_path, job_conf, f"cli-{uuid.uuid4().hex[:12]}")
+
+
+def test_submit_and_wait_brings_the_outputs_and_tells_how_all_ended(shell: Shell) -> None:
+    shell.write(
+        "hosts.yml",
+        {
+            "key": "hosts",
+            "tool_id": "cat",
+            "image": IMAGE,
+            "command": ["/bin/cat", "/etc/hosts"],
+            "resources": SMALL,
+            "stdout": "out.$(Process)",
+            "repeat": 3,
+        },
+    )
+    done = shell.mine("submit", "hosts.yml", "--wait")
+    assert done.code == 0, done.err
+    header, *rows = done.out.splitlines()
+    assert header.split() == ["job", "key", "tool", "state", "class", "node", "executor", "time"]
+    assert len(rows) == 3
+    assert all(" hosts " in row and " exit code 0 " in row and " normal " in row for row in rows)
+    for number in range(3):
+        assert "localhost" in (shell.directory / f"out.{number}").read_text()
+    assert "3 ended well" in done.err
+
+    again = shell.mine("submit", "hosts.yml", "--wait", "--json")
+    assert again.code == 0
+    assert [row.split()[0] for row in rows] == ["{}.{}".format(*job["id"]) for job in again.data]
+
+
+def test_a_failing_job_has_code_1_and_its_sentence(shell: Shell) -> None:
+    shell.write(
+        "mixed.yml",
+        [
+            {"key": "good", "image": IMAGE, "shell": "exit 0", "resources": SMALL},
+            {"key": "bad", "image": IMAGE, "shell": "exit 3", "resources": SMALL},
+        ],
+    )
+    done = shell.mine("submit", "mixed.yml", "--wait", "--json")
+    assert done.code == 1
+    assert {job["key"]: job["outcome"]["exit_code"] for job in done.data} == {"good": 0, "bad": 3}
+    table = shell.mine("jobs").out
+    assert "(bad):\n  The command ended with exit code 3.\n" in table
+    bad = next(job for job in done.data if job["key"] == "bad")
+    explained = shell.mine("explain", "bad", "--json").data
+    assert [one["job"]["id"] for one in explained] == [bad["id"]]
+    assert explained[0]["summary"] == "The command ended with exit code 3."
+
+
+def test_waiting_jobs_are_listed_explained_taken_up_and_removed(shell: Shell) -> None:
+    # More than any class has executors, so that some wait.
+    shell.write(
+        "sleep.yml",
+        [
+            {"key": "sleep", "image": IMAGE, "command": ["/bin/sleep", "600"], "repeat": 4}
+            | {"resources": {"memory": "2000M"}},
+            {"key": "quick", "image": IMAGE, "shell": "echo done > made", "outputs": ["made"]}
+            | {"resources": SMALL},
+        ],
+    )
+    submitted = shell.mine("submit", "sleep.yml")
+    assert submitted.code == 0, submitted.err
+    assert "4 idle" in submitted.out
+    try:
+        _wait_until(lambda: "running" in _states(shell).values())
+        states = _states(shell)
+        waiting = next(number for number, state in states.items() if state == "idle")
+        told = shell.mine("explain", waiting)
+        assert told.code == 0
+        assert "in class big" in told.out
+        assert shell.mine("remove", "sleep", "nonsense").code == 2
+        assert "4 removed" not in shell.mine("remove", "sleep").err
+        _wait_until(lambda: list(_states(shell).values()).count("removed") == 4)
+        left = shell.mine("jobs", "--wait", "--json")
+        assert left.code == 0
+        assert (shell.directory / "made").read_text() == "done\n"
+    finally:
+        shell.mine("remove", "--all")
+
+
+def test_ctrl_c_leaves_the_jobs_and_says_how_to_go_on(shell: Shell) -> None:
+    shell.write(
+        "long.yml",
+        {"key": "long", "image": IMAGE, "command": ["/bin/sleep", "600"], "resources": SMALL},
+    )
+    waiting = shell.start("submit", "long.yml", "--wait")
+    try:
+        _wait_until(lambda: bool(_states(shell)))
+        # Its own wait begins a moment after the access point has the job.
+        time.sleep(2)
+        waiting.send_signal(signal.SIGINT)
+        out, err = waiting.communicate(timeout=LIMIT_S)
+        assert (waiting.returncode, out) == (130, "")
+        assert "HTCondor goes on without us" in err
+        assert f"`swarm-runner remove --runner {shell.runner} long`" in err
+        assert "Traceback" not in err
+        assert set(_states(shell).values()) <= {"idle", "running"}
+    finally:
+        waiting.kill()
+        waiting.wait()
+        removed = shell.mine("remove", "long", "--json")
+    assert removed.data["removed"] == 1
+    # It may run, and take a moment to be stopped.
+    _wait_until(lambda: set(_states(shell).values()) == {"removed"})
+    assert "somebody ran `swarm-runner remove`" in shell.mine("explain", "long").out
+
+
+def test_pool_status_joins_services_and_slots(shell: Shell) -> None:
+    status = shell.run("pool", "status", "--json")
+    assert status.code == 0, status.err
+    assert status.data["manager"]["state"] == "running"
+    sizes = {line["capacity_class"]: line["memory_mb"] for line in status.data["executors"]}
+    assert sizes == {"normal": 1024, "big": 2048}
+    table = shell.run("pool", "status").out
+    for line in status.data["executors"]:
+        assert line["task"][:12] in table
+        assert f"{line['service']}  class {line['capacity_class']}, " in table
+
+
+def test_pool_down_refuses_nonsense_before_it_touches_anything(shell: Shell) -> None:
+    assert shell.run("pool", "down", "--drain", "--force").code == 2
+    assert shell.run("pool", "scale", "normal=999", "nrmal=1").code == 2
+    assert shell.run("pool", "status").code == 0
+
+
+def test_one_bad_invocation_among_many_keeps_all_from_being_sent(shell: Shell) -> None:
+    batch: list[dict[str, Any]] = [
+        {"key": f"n{number}", "image": IMAGE, "command": ["true"]} for number in range(100)
+    ]
+    batch[41]["command"] = ["a\x1fb"]
+    done = shell.mine("submit", shell.write("batch.yml", batch), "--wait")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("error: batch.yml:")
+    assert len(done.err.splitlines()) == 1
+    batch[41] |= {"command": ["true"], "inputs": ["absent"]}
+    done = shell.mine("submit", shell.write("batch.yml", batch), "--wait")
+    assert done.code == 2
+    assert "error: n41: inputs: " in done.err
+    assert shell.mine("jobs", "--json").data == []
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "is empty"),
+        ("image: [", "is no YAML"),
+        ("{image: debian, command: [x], resources: {memory: '100'}}", "512M"),
+        ("{image: debian, command: [x], resources: {memory: 9 TB}}", "normal: 1 cpu, 1024 MB"),
+        ("{image: -x, command: []}", "command"),
+    ],
+)
+def test_bad_files_have_code_2(shell: Shell, content: str, said: str) -> None:
+    (shell.directory / "bad.yml").write_text(content)
+    done = shell.mine("submit", "bad.yml")
+    assert (done.code, done.out) == (2, "")
+    assert said in done.err
+    assert all(line.startswith("error: ") for line in done.err.splitlines())
+
+
+def test_a_bad_configuration_has_code_2(shell: Shell) -> None:
+    shell.write("wrong.yml", {"runners": {"swarm": {"pool": {"nme": "x"}}}, "execution": {}})
+    shell.write("ok.yml", {"image": IMAGE, "command": ["true"]})
+    for words in (
+        ["validate", "wrong.yml"],
+        ["submit", "ok.yml", "--job-conf", "wrong.yml"],
+        ["pool", "status", "--job-conf", "absent.yml"],
+        ["jobs", "--destination", "nowhere"],
+        ["submit", "absent.yml"],
+        ["submit"],
+        ["nonsense"],
+    ):
+        assert shell.run(*words).code == 2, words
+
+
+def test_an_engine_or_a_pool_out_of_reach_has_code_3(shell: Shell) -> None:
+    done = shell.run("pool", "status", DOCKER_HOST="tcp://127.0.0.1:1")
+    assert (done.code, done.out) == (3, "")
+    assert "DOCKER_HOST" in done.err
+    conf = yaml.safe_load(shell.job_conf.read_text())
+    conf["runners"]["swarm"]["pool"]["port"] = 1
+    shell.write("away.yml", conf)
+    shell.write("ok.yml", {"image": IMAGE, "command": ["true"]})
+    for words in (["submit", "ok.yml"], ["jobs"], ["explain", "1.0"], ["remove", "--all"]):
+        done = shell.mine(words[0], *words[1:], "--job-conf", "away.yml")
+        assert (done.code, done.out) == (3, ""), words
+        assert "127.0.0.1:1" in done.err
+
+
+def test_a_wrong_token_has_code_3(shell: Shell) -> None:
+    conf = yaml.safe_load(shell.job_conf.read_text())
+    conf["runners"]["swarm"]["token_directory"] = str(shell.directory / "tokens.d")
+    shell.write("stranger.yml", conf)
+    done = shell.mine("jobs", "--job-conf", "stranger.yml")
+    assert done.code == 3
+    assert "there is no token" in done.err
+
+
+def _states(shell: Shell) -> dict[str, str]:
+    """The state of each of this shell's jobs."""
+    jobs = shell.mine("jobs", "--json").data
+    return {"{}.{}".format(*job["id"]): job["state"] for job in jobs}
+
+
+def _wait_until(come: Callable[[], bool]) -> None:
+    until = time.monotonic() + LIMIT_S
+    while not come():
+        assert time.monotonic() < until, "it did not come"
+        time.sleep(1)
