@@ -21,6 +21,7 @@ from swarm_runner.model.submit import SubmitBatch, batches
 from swarm_runner.runner import outcomes
 from swarm_runner.runner.ads import job_id, unspooled, void
 from swarm_runner.runner.preparation import Prepared
+from swarm_runner.runner.staging import staged
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -52,13 +53,13 @@ class Sender:
         sent: list[Sent] = []
         try:
             for spool in (False, True):
-                group = [item for item in prepared if item.spool is spool]
-                for batch, members in batches([item.description for item in group]):
-                    items = [group[n] for n in members]
-                    ids = self._batch(batch, [item.invocation.key for item in items], spool)
-                    if len(items) == 1:
-                        items *= len(ids)
-                    sent += map(Sent, ids, items)
+                with staged([item for item in prepared if item.spool is spool]) as group:
+                    for batch, members in batches([item.description for item in group]):
+                        items = [group[n] for n in members]
+                        ids = self._batch(batch, [item.invocation.key for item in items], spool)
+                        if len(items) == 1:
+                            items *= len(ids)
+                        sent += map(Sent, ids, items)
         except SwarmRunnerError:
             self._withdraw([job.id for job in sent])
             raise
