@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -51,6 +53,10 @@ app.command()(texts.schema)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with `arguments`, or the process's own; the exit code comes back."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # A terminal that lacks a character gets a ? in its place.
+            stream.reconfigure(errors="replace")
     try:
         app(args=None if arguments is None else list(arguments), prog_name=NAME)
     except SwarmRunnerError as error:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,14 @@ from typing import Any
 import pytest
 
 from swarm_runner.cli import connect, main
+from swarm_runner.condor.port import TRACKED, Ad, Selection
+from swarm_runner.model.job import JobId
 from swarm_runner.model.pool import Destination
+from swarm_runner.model.status import Slot
 from swarm_runner.provisioner import Provisioner
+from swarm_runner.runner import Runner
+from swarm_runner.runner import runner as loop
+from swarm_runner.testing.access_point import IDLE, RUNNING, FakeAccessPoint
 from swarm_runner.testing.swarm import FakeSwarm
 
 JOB_CONF = """\
@@ -50,6 +56,7 @@ Cli = Callable[..., Result]
 def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty directory, and no settings of the machine's."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     for name in ("SWARM_RUNNER_JOB_CONF", "COLUMNS", "FORCE_COLOR", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
 
@@ -74,6 +81,69 @@ def job_conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     file.write_text(JOB_CONF)
     monkeypatch.setenv("SWARM_RUNNER_JOB_CONF", str(file))
     return file
+
+
+class Hive(FakeAccessPoint):
+    """An access point whose jobs run by themselves: a step with every look at the queue.
+
+    `endings` maps keys to what happens to their jobs, instead of exit code 0. While `asleep` they
+    do nothing.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(executors=[EXECUTOR])
+        self.asleep = False
+        self.endings: dict[str, Callable[[JobId], None]] = {}
+
+    def jobs(self, selection: Selection, attributes: Sequence[str] = TRACKED) -> list[Ad]:
+        """See AccessPointPort.jobs."""
+        if not self.asleep:
+            self.step()
+        return super().jobs(selection, attributes)
+
+    def step(self) -> None:
+        """Idle jobs start, running ones end."""
+        for which, ad in list(self.queue.items()):
+            if ad["JobStatus"] == IDLE:
+                self.start(which)
+            elif ad["JobStatus"] == RUNNING:
+                self.endings.get(ad["SwarmRunnerKey"], self._end_well)(which)
+
+    def _end_well(self, which: JobId) -> None:
+        names = str(self.queue[which].get("TransferOutput", ""))
+        self.finish(which, outputs={name: b"made" for name in names.split(",") if name})
+
+
+EXECUTOR = Slot(
+    name="slot1@node-1",
+    task="task-1",
+    capacity_class="normal",
+    state="Unclaimed",
+    activity="Idle",
+    cpus=1,
+    memory_mb=1024,
+    total_memory_mb=1024,
+    total_cpus=1,
+    partitionable=True,
+    docker=True,
+)
+
+
+@pytest.fixture
+def hive(monkeypatch: pytest.MonkeyPatch) -> Hive:
+    """An access point in memory, which the commands about jobs find in place of a real one."""
+    fake = Hive()
+
+    def access_point(_destination: Destination) -> Hive:
+        return fake
+
+    def runner(destination: Destination, name: str) -> Runner:
+        return Runner(destination, name=name, access_point=fake)
+
+    monkeypatch.setattr(connect, "access_point", access_point)
+    monkeypatch.setattr(connect, "runner", runner)
+    monkeypatch.setattr(loop, "POLL_LOOK_S", 0.001)
+    return fake
 
 
 @pytest.fixture

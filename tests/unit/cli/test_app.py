@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import typer
 import typer.main
+from pluggy import PluginValidationError
 
 from swarm_runner import __version__
+from swarm_runner.cli import connect
 from swarm_runner.cli.app import app
 from swarm_runner.cli.exits import ExitCode, exit_code
 from swarm_runner.errors import (
@@ -74,3 +78,27 @@ def test_wrong_usage_is_bad_input(cli: Cli, words: list[str]) -> None:
 )
 def test_each_error_has_its_code(error: SwarmRunnerError, code: ExitCode) -> None:
     assert exit_code(error) == code
+
+
+def test_a_character_that_the_terminal_lacks_is_no_crash(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(written, "latin-1", write_through=True))
+    assert cli("validate", "☃.yml").code == 2
+    assert written.getvalue().startswith(b"error: ?.yml: cannot be read")
+
+
+@pytest.mark.parametrize(
+    "error", [PermissionError(13, "Permission denied", "/state"), PluginValidationError(None, "x")]
+)
+def test_what_the_surroundings_refuse_is_said_without_a_traceback(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def refused(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(connect, "access_point", refused)
+    done = cli("jobs")
+    assert done.code == 1
+    assert done.err == f"error: {error}\n"
