@@ -30,7 +30,7 @@ def prepared(work: Path, *inputs: str, spool: bool = True) -> Prepared:
 
 def sent(item: Prepared) -> dict[str, str]:
     """What HTCondor would find: name in the job's directory -> content."""
-    stage = Path(item.description["transfer_input_files"].removesuffix("/."))
+    stage = Path(item.description["transfer_input_files"].strip('"'))
     return {
         str(file.relative_to(stage)): file.read_text()
         for file in stage.rglob("*")
@@ -45,7 +45,7 @@ def test_names_keep_their_spaces_and_directories(work: Path) -> None:
             name: name for name in ("reads one.fq", "sub dir/two.fq", "plain.fq")
         }
         assert " " not in gathered.description["transfer_input_files"]
-        stage = Path(gathered.description["transfer_input_files"])
+        stage = Path(gathered.description["transfer_input_files"].strip('"'))
     assert not stage.exists()
 
 
