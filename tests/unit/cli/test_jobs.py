@@ -44,9 +44,9 @@ def test_submit_tells_which_jobs_an_invocation_became(cli: Cli, batch: str, hive
 def test_submit_and_wait_ends_with_code_1_when_a_job_did_not_end_well(cli: Cli, batch: str) -> None:
     done = cli("submit", batch, "plain.yml", "--wait")
     assert done.code == 1
-    rows = [line.split() for line in done.out.splitlines()]
-    assert ["1.0", "good", "cat", "exit", "code", "0", "normal", "node-1", "task-1", "0s"] in rows
-    assert any(row[1] == "bad" and "big" in row for row in rows)
+    rows = [line.split()[:-1] for line in done.out.splitlines()]
+    assert ["1.0", "good", "cat", "exit", "code", "0", "normal", "node-1", "task-1"] in rows
+    assert any("bad" in row and "big" in row for row in rows)
     assert done.out.endswith("(bad):\n  The command ended with exit code 3.\n")
     assert done.err.splitlines()[-1].endswith("3 ended well, 1 failed")
     assert Path("made").read_bytes() == b"made"
@@ -89,8 +89,8 @@ def test_jobs_lists_and_changes_nothing(cli: Cli, batch: str, hive: Hive) -> Non
     before = dict(hive.calls)
     done = cli("jobs")
     assert done.code == 0
-    assert [line.split()[1:] for line in done.out.splitlines()][1] == [
-        *("good", "cat", "running", "normal", "node-1", "task-1", "0s"),
+    assert done.out.splitlines()[1].split()[1:-1] == [
+        *("good", "cat", "running", "normal", "node-1", "task-1"),
     ]
     assert "runner default in pool galaxy: 4 running" in done.err
     assert set(hive.calls) - set(before) == set()
