@@ -117,7 +117,7 @@ def _name(job: Job) -> str:
 
 
 def _executor(job: Job) -> str:
-    return (job.executor or "")[:24]
+    return (job.executor or "")[:12]
 
 
 def _seconds(job: Job) -> str:
