@@ -25,7 +25,8 @@ PHRASES = (
 IMAGES = (
     *("debian", "debian:trixie", "biocontainers/fastqc:0.12.1", "localhost:5000/a/b_c.d:V-1.0"),
 )
-CONTROL_CHARACTERS = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0))]
+# Unicode category Cc, and two of Cs.
+CONTROL_CHARACTERS = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0), 0xD800, 0xDFFF)]
 
 texts: st.SearchStrategy[str] = st.one_of(
     st.sampled_from(PHRASES),

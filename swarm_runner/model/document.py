@@ -18,6 +18,7 @@ from swarm_runner.model.text import Frozen
 
 Model = TypeVar("Model", bound=BaseModel)
 
+MOST_NAMES = 12  # to be listed in one message
 __all__ = ["Document", "parse", "parse_invocations", "suggestion", "validate"]
 
 
@@ -76,7 +77,7 @@ def parse_invocations(text: str, source: str) -> list[Invocation]:
             faults.append(document.fault((*place, "key"), message))
         first.setdefault(invocation.key, place)
     if faults:
-        raise InvalidInputError(faults)
+        raise InvalidInputError(document.in_order(faults))
     return invocations
 
 
@@ -98,7 +99,7 @@ def _faults(
             path = path[:-1]
         message = _message(detail, model_type, path)
         found.setdefault((path, message), document.fault(at + path, message))
-    return list(found.values())
+    return document.in_order(found.values())
 
 
 def _holds(document: Document, path: Path) -> bool:
@@ -112,8 +113,10 @@ def _message(detail: ErrorDetails, model_type: type[BaseModel], path: Path) -> s
         return "is missing"
     if kind == "extra_forbidden":
         names = _names(model_type, path[:-1])
-        known = "" if suggestion(str(path[-1]), names) else f"; known are {', '.join(names)}"
-        return f"is not known here{suggestion(str(path[-1]), names)}{known}"
+        hint = suggestion(str(path[-1]), names)
+        if not hint and len(names) <= MOST_NAMES:
+            hint = f"; known are {', '.join(names)}"
+        return f"is not known here{hint}"
     if kind == "invalid_key":
         return "has a key that is no text; put it in quotes"
     if kind == "string_type":

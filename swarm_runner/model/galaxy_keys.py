@@ -14,7 +14,7 @@ _VIRTUAL_RUNNERS = frozenset({"dynamic", "dynamic_tpv"})
 
 RUNNER_KEYS = frozenset({"id", "enabled", "recheck_missing_job_retries", "runner_param_specs"})
 
-_ENVIRONMENT = frozenset(
+ENVIRONMENT_KEYS = frozenset(
     re.split(
         r"\s+",
         """
@@ -46,7 +46,7 @@ def is_runner_key(name: str) -> bool:
 
 def is_environment_key(name: str) -> bool:
     """Whether Galaxy reads this key of an environment."""
-    return name in _ENVIRONMENT or name.startswith(_ENVIRONMENT_PREFIXES)
+    return name in ENVIRONMENT_KEYS or name.startswith(_ENVIRONMENT_PREFIXES)
 
 
 def is_virtual_runner(name: object) -> bool:

@@ -15,6 +15,8 @@ from pydantic import Field
 from swarm_runner.errors import Fault, InvalidInputError
 from swarm_runner.model.document import Document, parse, suggestion, validate
 from swarm_runner.model.galaxy_keys import (
+    ENVIRONMENT_KEYS,
+    RUNNER_KEYS,
     is_environment_key,
     is_off,
     is_runner_key,
@@ -57,6 +59,11 @@ class RunnerSection(Frozen):
         description="seconds after which a job on a lost node runs again (job_lease_duration)",
     )
 
+    @classmethod
+    def names(cls) -> list[str]:
+        """The keys that a runner takes, Galaxy's own among them."""
+        return [*cls.model_fields, *sorted(RUNNER_KEYS)]
+
 
 class EnvironmentSection(Frozen):
     """`execution.environments.<id>`: a runner, and what its invocations get by default."""
@@ -76,6 +83,11 @@ class EnvironmentSection(Frozen):
     docker_default_container_id: Image | None = Field(
         None, description="the image of an invocation that names none"
     )
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """The keys that an environment takes, Galaxy's own among them."""
+        return [*cls.model_fields, *sorted(ENVIRONMENT_KEYS)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +157,7 @@ class _Reader:
                 "names no environment of swarm_runner: one whose runner has a pool",
             )
         if self.faults:
-            raise InvalidInputError(self.faults)
+            raise InvalidInputError(self.document.in_order(self.faults))
         if default is None and len(destinations) == 1:
             default = next(iter(destinations))
         return JobConf(self.document.source, destinations, default)
@@ -188,8 +200,7 @@ class _Reader:
                 for position, item in enumerate(self.document.at(at))
             ]
         else:
-            if not self._section(("execution",)):
-                return
+            self._section(("execution",))
             entries = [(name, (*at, name), item) for name, item in self._section(at).items()]
         for name, place, settings in entries:
             if not isinstance(name, str):

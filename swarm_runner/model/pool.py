@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import PurePosixPath
@@ -62,10 +63,10 @@ class CapacityClass(Frozen):
 
 def _volume_path(value: str) -> str:
     path = PurePosixPath(value)
-    if str(path) != value or ".." in path.parts:
+    if posixpath.normpath(value) != value or value.startswith("//"):
         raise PydanticCustomError(
             "volume",
-            "{path} must be written without .., double or trailing slashes",
+            "{path} must be written without . or .., double or trailing slashes",
             {"path": repr(value)},
         )
     if set(value) & set(":,$"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from decimal import Decimal
@@ -28,7 +29,7 @@ def megabytes(value: object) -> int:
         raise PydanticCustomError(
             "quantity", "needs a number with a unit, such as {forms}", {"forms": FORMS}
         )
-    return int(-(-Decimal(found[1]) * _MB[found[2].upper()] // 1))
+    return math.ceil(Decimal(found[1]) * _MB[found[2].upper()])
 
 
 @dataclass(frozen=True, slots=True)

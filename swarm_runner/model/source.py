@@ -37,9 +37,9 @@ class Document:
         except (ValueError, RecursionError):
             self.data = self._yaml()
         else:
+            # For places in it: tabs are white space in JSON, but none in YAML.
+            self._text = text.replace("\t", " ")
             if pairs.duplicates:
-                # Tabs are white space in JSON, but none in YAML.
-                self._text = text.replace("\t", " ")
                 self.data = self._yaml()
 
     def fault(self, path: Path, message: str) -> Fault:
@@ -48,6 +48,15 @@ class Document:
         place = f"{self.source}:{mark.line + 1}:{mark.column + 1}" if mark else self.source
         name = _dotted(shown)
         return Fault(f"{place}: {name}" if name else place, message)
+
+    def in_order(self, faults: Iterable[Fault]) -> list[Fault]:
+        """Faults of this text in the order of their places."""
+
+        def place(fault: Fault) -> tuple[int, ...]:
+            after = fault.where.removeprefix(f"{self.source}:").split(":")
+            return tuple(int(part) for part in after[:2] if part.isdecimal())
+
+        return sorted(faults, key=place)
 
     def has(self, path: Path) -> bool:
         """Whether the data goes so deep."""
@@ -96,7 +105,7 @@ class Document:
                 [
                     Fault(
                         f"{self.source}:{line}:{column}",
-                        f"holds the character U+{ord(error.character):04X}, which YAML refuses",
+                        f"holds the character U+{error.character:04X}, which YAML refuses",
                     )
                 ]
             ) from None

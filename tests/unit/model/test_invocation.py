@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from swarm_runner.model.invocation import MAXIMUM_ARGUMENT_BYTES, Invocation
+from swarm_runner.model.resources import Resources
+from tests.strategies import CONTROL_CHARACTERS
+
+
+def made(**fields: Any) -> Invocation:
+    return Invocation(**({"image": "debian", "command": ["true"]} | fields))
+
+
+def refusal(**fields: Any) -> dict[str, str]:
+    """What is said of which field."""
+    with pytest.raises(ValidationError) as caught:
+        made(**fields)
+    errors = caught.value.errors()
+    return {".".join(str(part) for part in error["loc"]): error["msg"] for error in errors}
+
+
+def test_a_key_is_made_when_absent_and_differs() -> None:
+    assert made().key != made().key
+    assert made(key="fastqc-17").key == "fastqc-17"
+
+
+@pytest.mark.parametrize("key", ["", " a", "a b", "-a", "a\n", "$(X)", "x" * 201, "a'b", "é"])
+def test_a_key_is_plain_text(key: str) -> None:
+    assert "no key" in refusal(key=key)["key"] or "control" in refusal(key=key)["key"]
+
+
+def test_a_shell_line_runs_in_bin_sh() -> None:
+    assert made(command=None, shell="echo 'a' > b").argv == ("/bin/sh", "-c", "echo 'a' > b")
+
+
+@pytest.mark.parametrize(
+    ("fields", "where", "says"),
+    [
+        ({"command": []}, "command", "is empty"),
+        ({"command": [""]}, "command", "is empty"),
+        ({"command": ["  ", "x"]}, "command", "is empty"),
+        ({"command": None}, "command", "give command (a list) or shell"),
+        ({"shell": "true"}, "command", "one of the two"),
+        ({"command": None, "shell": " "}, "shell", "is empty"),
+        ({"command": ["a "]}, "command", "begins or ends with a space"),
+        ({"command": ["a\\"]}, "command", "backslash"),
+        ({"command": ["$(A)$(B)"]}, "command", "cannot carry"),
+        ({"image": ""}, "image", "is empty; name a container image"),
+        ({"image": "a b"}, "image", "no image reference"),
+        ({"image": "-debian"}, "image", "no image reference"),
+        ({"image": "--privileged"}, "image", "no image reference"),
+        ({"image": "Debian"}, "image", "no image reference"),
+        ({"image": " debian"}, "image", "no image reference"),
+        ({"image": "debian\n"}, "image", "control character"),
+        ({"image": "$(X)"}, "image", "no image reference"),
+        ({"image": "docker://debian"}, "image", "no image reference"),
+        ({"inputs": ["a,b"]}, "inputs.0", "comma"),
+        ({"inputs": ["http://x/y"]}, "inputs.0", "URL"),
+        ({"inputs": [""]}, "inputs.0", "is empty"),
+        ({"inputs": ["a", 'b"c']}, "inputs.1", "double quote"),
+        ({"inputs": ["a "]}, "inputs.0", "space"),
+        ({"inputs": ["a\\"]}, "inputs.0", "backslash"),
+        ({"outputs": ["/etc/passwd"]}, "outputs", "outside the job's directory"),
+        ({"outputs": ["../x"]}, "outputs", "outside the job's directory"),
+        ({"stdout": "$$(Machine)"}, "stdout", "when it matches"),
+        ({"stdout": "$(DOLLAR)"}, "stdout", "cannot carry"),
+        ({"working_directory": "here"}, "working_directory", "no absolute path"),
+        ({"working_directory": "/a\\b"}, "working_directory", "backslash"),
+        ({"in_place": True}, "working_directory", "in_place needs it"),
+        (
+            {"in_place": True, "working_directory": "/d", "inputs": ["x"]},
+            "inputs",
+            "leave this out",
+        ),
+        ({"in_place": "yes"}, "in_place", "boolean"),
+        ({"environment": {"A B": "x"}}, "environment", "no environment variable's name"),
+        ({"environment": {"": "x"}}, "environment", "no environment variable's name"),
+        ({"environment": {"A": 1}}, "environment.A", "string"),
+        ({"attributes": {"a b": 1}}, "attributes", "no ClassAd attribute name"),
+        ({"attributes": {"Requirements": "true"}}, "attributes", "cannot be set"),
+        ({"attributes": {"swarmrunnerkey": "x"}}, "attributes", "cannot be set"),
+        ({"attributes": {"A": "$$(Machine)"}}, "attributes.A", "cannot carry"),
+        ({"attributes": {"A": float("nan")}}, "attributes.A", "64 bits"),
+        ({"attributes": {"A": 2**63}}, "attributes.A", "64 bits"),
+        ({"attributes": {"A": None}}, "attributes.A", "needs a text"),
+        ({"attributes": {"A": [1]}}, "attributes.A", "needs a text"),
+        ({"repeat": 0}, "repeat", "greater than or equal to 1"),
+        ({"repeat": 10**9}, "repeat", "less than or equal to"),
+        ({"capacity_class": "Big!"}, "capacity_class", "no name"),
+        ({"unknown": 1}, "unknown", "Extra inputs"),
+    ],
+)
+def test_what_cannot_run_is_refused_by_name(fields: dict[str, Any], where: str, says: str) -> None:
+    assert says in refusal(**fields)[where]
+
+
+def test_all_that_is_wrong_is_said_at_once() -> None:
+    said = refusal(image="a b", command=["x\n"], repeat=-1, resources={"cpus": 0, "memory": "8"})
+    assert sorted(said) == ["command.0", "image", "repeat", "resources.cpus", "resources.memory_mb"]
+    said = refusal(in_place=True, inputs=["a"], outputs=["/b"], command=None)
+    assert sorted(said) == ["command", "inputs", "outputs", "working_directory"]
+
+
+FIELDS_OF_TEXT: dict[str, Callable[[str], dict[str, Any]]] = {
+    "key": lambda text: {"key": f"a{text}"},
+    "tool_id": lambda text: {"tool_id": f"a{text}"},
+    "image": lambda text: {"image": f"a{text}"},
+    "command.0": lambda text: {"command": [f"a{text}"]},
+    "command.1": lambda text: {"command": ["a", text]},
+    "shell": lambda text: {"command": None, "shell": f"a{text}"},
+    "environment.A": lambda text: {"environment": {"A": text}},
+    "environment": lambda text: {"environment": {f"A{text}": "x"}},
+    "working_directory": lambda text: {"working_directory": f"/a{text}b"},
+    "inputs.0": lambda text: {"inputs": [f"a{text}b"]},
+    "outputs.0": lambda text: {"outputs": [f"a{text}b"]},
+    "stdin": lambda text: {"stdin": f"a{text}b"},
+    "stdout": lambda text: {"stdout": f"a{text}b"},
+    "stderr": lambda text: {"stderr": f"a{text}b"},
+    "attributes.A": lambda text: {"attributes": {"A": text}},
+    "attributes": lambda text: {"attributes": {f"A{text}": "x"}},
+    "capacity_class": lambda text: {"capacity_class": f"a{text}"},
+}
+
+
+@pytest.mark.parametrize("field", FIELDS_OF_TEXT)
+@pytest.mark.parametrize("character", CONTROL_CHARACTERS)
+def test_no_field_takes_a_control_character(field: str, character: str) -> None:
+    assert set(refusal(**FIELDS_OF_TEXT[field](character))) == {field}
+
+
+def test_a_control_character_is_named_with_its_place() -> None:
+    said = refusal(command=["a", "b\x1fc"])["command.1"]
+    assert said.startswith("holds a control character (U+001F) at position 1")
+
+
+@pytest.mark.parametrize("character", ["\u00a0", "\u2028", "\u200b", "\ufeff", "é", "𝄞", "'", "$"])
+def test_other_characters_are_taken_in_every_argument_and_variable(character: str) -> None:
+    invocation = made(command=["a", character], environment={"A": character})
+    assert invocation.argv[1] == invocation.environment["A"] == character
+
+
+def test_one_argument_of_100_kilobytes_is_taken() -> None:
+    assert len(made(command=["a", "x" * 100_000]).argv[1]) == 100_000
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["x" * (MAXIMUM_ARGUMENT_BYTES + 1)], ["é" * 70_000], ["x" * 100_000] * 16],
+    ids=["one byte too many", "bytes, not characters", "all together"],
+)
+def test_more_than_linux_takes_is_refused(arguments: list[str]) -> None:
+    assert "put the text in an input file" in refusal(command=["a", *arguments])["command"]
+
+
+def test_a_shell_line_is_one_argument() -> None:
+    line = "x" * (MAXIMUM_ARGUMENT_BYTES + 1)
+    assert "too long" in refusal(command=None, shell=line)["shell"]
+
+
+def machine(**fields: Any) -> dict[str, Any]:
+    disks = [{"file": "disk.img", "device": "vda", "permission": "w"}]
+    vm = {"type": "kvm", "memory_mb": 64, "disks": disks} | fields
+    return {"image": None, "command": None, "vm": vm}
+
+
+def test_a_virtual_machine_has_no_command() -> None:
+    vm = made(**machine()).vm
+    assert vm is not None
+    assert vm.disks[0].file == "disk.img"
+    said = refusal(**machine() | {"image": "debian", "command": ["x"]})
+    assert sorted(said) == ["command", "image"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "where", "says"),
+    [
+        ({"type": "vmware"}, "vm.type", "HTCondor dropped it with version 10.1"),
+        ({"type": "virtualbox"}, "vm.type", "use kvm or xen"),
+        ({"disks": []}, "vm.disks", "at least 1"),
+        ({"disks": [{"file": "a:b"}]}, "vm.disks.0.file", "colon"),
+        ({"disks": [{"file": "a", "device": "sda:w"}]}, "vm.disks.0.device", "pattern"),
+        ({"memory_mb": 1}, "vm.memory_mb", "greater than or equal to 16"),
+    ],
+)
+def test_a_wrong_virtual_machine_is_refused(fields: dict[str, Any], where: str, says: str) -> None:
+    assert says in refusal(**machine(**fields))[where]
+
+
+def test_it_is_frozen_through_and_through() -> None:
+    invocation = made(environment={"A": "1"}, attributes={"B": 2})
+    with pytest.raises(ValidationError, match="frozen"):
+        invocation.repeat = 2  # type: ignore[misc]
+    for mapping in (invocation.environment, invocation.attributes):
+        with pytest.raises(TypeError, match="frozen"):
+            mapping["A"] = "2"
+        with pytest.raises(TypeError, match="frozen"):
+            mapping.update(A="2")
+
+
+def test_it_is_copied_pickled_and_written_as_json() -> None:
+    invocation = made(
+        environment={"A": "é☃"}, attributes={"B": 2.5, "C": True}, resources={"memory": "1GB"}
+    )
+    assert copy.deepcopy(invocation) == pickle.loads(pickle.dumps(invocation)) == invocation  # noqa: S301
+    text = invocation.model_dump_json(exclude_unset=True)
+    again = Invocation.model_validate_json(text)
+    assert again == invocation.model_copy(update={"key": again.key})
+    assert again.resources.model_fields_set == {"memory_mb"}
+
+
+def test_resources_default_to_a_small_job() -> None:
+    assert made().resources == Resources(cpus=1, memory_mb=512, disk_mb=1024, gpus=0)

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from swarm_runner.model.pool import CapacityClass, Pool
+from swarm_runner.model.resources import Resources
+
+
+def refusal(**fields: Any) -> dict[str, str]:
+    with pytest.raises(ValidationError) as caught:
+        Pool(**fields)
+    errors = caught.value.errors()
+    return {".".join(str(part) for part in error["loc"]): error["msg"] for error in errors}
+
+
+def test_the_default_pool_is_the_slides_pool() -> None:
+    pool = Pool()
+    assert list(pool.classes) == ["normal", "big"]
+    assert [shape.memory_mb for shape in pool.classes.values()] == [1024, 2048]
+    assert [shape.replicas for shape in pool.classes.values()] == [2, 1]
+    assert pool.address == "127.0.0.1:9618"
+    assert pool.sizes() == "normal: 1 cpu, 1024 MB memory; big: 1 cpu, 2048 MB memory"
+
+
+def test_services_are_named_as_on_the_slides() -> None:
+    pool = Pool(name="galaxy")
+    assert pool.service() == "galaxy_htcondor"
+    assert pool.service("normal") == "galaxy_htcondor-executor"
+    assert pool.service("big") == "galaxy_htcondor-executor-big"
+
+
+@pytest.mark.parametrize(
+    ("resources", "fits"),
+    [
+        ({"cpus": 4, "memory_mb": 4096, "disk_mb": 100, "gpus": 1}, True),
+        ({"cpus": 5}, False),
+        ({"memory_mb": 4097}, False),
+        ({"disk_mb": 101}, False),
+        ({"gpus": 2}, False),
+    ],
+)
+def test_a_request_fits_when_each_amount_does(resources: dict[str, int], fits: bool) -> None:
+    shape = CapacityClass(cpus=4, memory_mb=4096, disk_mb=100, gpus=1)
+    assert shape.fits(Resources(**({"disk_mb": 1} | resources))) is fits
+
+
+def test_a_class_says_its_size() -> None:
+    shape = CapacityClass(cpus=4, memory_mb=4096, disk_mb=100, gpus=1)
+    assert str(shape) == "4 cpu, 4096 MB memory, 100 MB disk, 1 gpu"
+
+
+@pytest.mark.parametrize(
+    ("fields", "where", "says"),
+    [
+        ({"classes": {}}, "classes", "at least 1"),
+        ({"classes": {"a": {}}}, "classes.a.memory_mb", "required"),
+        ({"classes": {"a": {"memory_mb": 8}}}, "classes.a.memory_mb", "16"),
+        ({"classes": {"A b": {"memory_mb": 99}}}, "classes.A b.[key]", "no name"),
+        (
+            {"classes": {"a": {"memory_mb": 99}, "b": {"memory_mb": 99, "replicas": 2}}},
+            "classes.b",
+            "same shape as a",
+        ),
+        (
+            {"classes": {"a": {"memory_mb": 99}, "b": {"memory_mb": 98}}},
+            "classes.b",
+            "less memory than a",
+        ),
+        (
+            {"classes": {"a": {"memory_mb": 99, "replicas": 3, "max_replicas": 2}}},
+            "classes.a.replicas",
+            "above max_replicas (2)",
+        ),
+        (
+            {"name": "x" * 40, "classes": {"y" * 20: {"memory_mb": 99}}},
+            f"classes.{'y' * 20}",
+            "Swarm takes 63",
+        ),
+        ({"name": "My Pool"}, "name", "no name"),
+        ({"host": "a b"}, "host", "pattern"),
+        ({"port": 0}, "port", "greater"),
+        ({"user": {"uid": 0}}, "user.uid", "greater"),
+        ({"user": {"gid": 0}}, "user.gid", "greater"),
+        ({"pull": "never"}, "pull", "'missing' or 'always'"),
+        ({"volumes": ["data"]}, "volumes.0.path", "no absolute path"),
+        ({"volumes": ["/a:rx"]}, "volumes.0", "VolumeMount"),
+        ({"volumes": ["/a/../etc"]}, "volumes.0.path", "without . or .."),
+        ({"volumes": ["/a/"]}, "volumes.0.path", "slashes"),
+        ({"volumes": ["//a"]}, "volumes.0.path", "slashes"),
+        ({"volumes": [{"path": "/a,b"}]}, "volumes.0.path", "mount cannot name"),
+        ({"volumes": ["/a", "/a/b"]}, "volumes.1", "lie in one another"),
+        ({"volumes": ["/a/b", "/c", "/a"]}, "volumes.2", "lie in one another"),
+        ({"volumes": ["/a", "/a:ro"]}, "volumes.1", "lie in one another"),
+    ],
+)
+def test_a_wrong_pool_is_refused_by_place(fields: dict[str, Any], where: str, says: str) -> None:
+    assert says in refusal(**fields)[where]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/", "/proc", "/sys/fs", "/dev", "/etc", "/usr", "/usr/local/x", "/bin", "/lib"),
+        *("/lib64", "/run", "/var", "/var/run/x", "/var/lib", "/var/lib/docker"),
+        *("/tmp", "/var/tmp"),  # noqa: S108  as refused
+    ],
+)
+def test_a_system_directory_is_no_volume(path: str) -> None:
+    assert "directory of the system" in refusal(volumes=[path])["volumes.0.path"]
+
+
+def test_volumes_of_data_are_taken() -> None:
+    pool = Pool(volumes=["/data", "/data2:ro", {"path": "/srv/x", "read_only": True}, "/home/x"])
+    assert [(volume.path, volume.read_only) for volume in pool.volumes] == [
+        ("/data", False),
+        ("/data2", True),
+        ("/srv/x", True),
+        ("/home/x", False),
+    ]
