@@ -76,9 +76,9 @@ def jobs(
     destination_name: DestinationName = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the runner's jobs: those in the queue, and the latest that ended.
+    """List the runner's jobs.
 
-    Looking changes nothing. With --wait the exit code is 1 when a job did not end well.
+    These are the jobs in the queue, and the latest that ended. Looking changes nothing. With --wait the exit code is 1 when a job did not end well.
     """
     from swarm_runner.cli import joblist
 
@@ -149,7 +149,10 @@ def explain(
     destination_name: DestinationName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say in words why a job is idle or held, or how it ended."""
+    """Say why a job is idle or held.
+
+    Of one that has ended, it says how.
+    """
     from swarm_runner.cli import joblist
 
     place = conf.destination(job_conf, destination_name)

@@ -24,7 +24,7 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 @app.callback()
 def pool() -> None:
-    """The HTCondor pool: Swarm services of a manager and of executors."""
+    """Bring up, show, scale or take down the pool."""
 
 
 @app.command()

@@ -21,7 +21,10 @@ def validate(
     destination_name: DestinationName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check a job_conf: every fault with its line and column, or the destinations it makes."""
+    """Check a job_conf.
+
+    Shows every fault with its line and column, or the destinations that it makes.
+    """
     file = file or job_conf
     if file is None:
         raise InvalidInputError("name the job_conf file to validate")
@@ -74,7 +77,7 @@ def schema(
     destination_name: DestinationName = None,  # noqa: ARG001
     as_json: AsJson = False,
 ) -> None:
-    """Print the JSON Schema of NAME, list the names, or write the schemas to files."""
+    """Print, list or write the JSON Schemas."""
     from swarm_runner.model.schema import schemas
 
     known = schemas()
