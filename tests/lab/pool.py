@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,9 @@ def lab_pool(name: str = NAME, port: int = PORT) -> Iterator[LabPool]:
     volume = state / "volume"
     volume.mkdir(parents=True, exist_ok=True)
     volume.chmod(0o1777)  # jobs run as a user of their own
+    # The contents alone: a pool that was left over has the directory mounted.
+    for entry in volume.iterdir():
+        shutil.rmtree(entry, ignore_errors=True)
     job_conf = state / "job_conf.yml"
     job_conf.write_text(_job_conf(name, port, state, volume))
     destination = parse_job_conf(job_conf.read_text(), str(job_conf)).destination()
@@ -66,12 +70,6 @@ def _job_conf(name: str, port: int, state: Path, volume: Path) -> str:
             "big": {"cpus": 1, "memory_mb": 2048, "replicas": 1, "max_replicas": 4},
         },
     }
-    runner = {
-        "pool": pool,
-        "state_directory": str(state / "state"),
-        "token_directory": str(state / "tokens.d"),
-    }
+    runner = {"pool": pool, "token_directory": str(state / "tokens.d")}
     execution = {"default": "swarm", "environments": {"swarm": {"runner": "swarm"}}}
-    return yaml.safe_dump(
-        {"runners": {"swarm": runner}, "execution": execution}, sort_keys=False
-    )
+    return yaml.safe_dump({"runners": {"swarm": runner}, "execution": execution}, sort_keys=False)
