@@ -78,7 +78,8 @@ def jobs(
 ) -> None:
     """List the runner's jobs.
 
-    These are the jobs in the queue, and the latest that ended. Looking changes nothing. With --wait the exit code is 1 when a job did not end well.
+    These are the jobs in the queue, and the latest that ended. Looking changes nothing. With
+    --wait the exit code is 1 when a job did not end well.
     """
     from swarm_runner.cli import joblist
 

@@ -41,7 +41,10 @@ def up(
     destination_name: DestinationName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make the pool, or change what differs from the configuration; wait for every slot."""
+    """Make the pool, or change what differs.
+
+    It compares with the configuration, and waits until every slot is advertised.
+    """
     place = destination(job_conf, destination_name)
     word = (
         "What was made stays: `swarm-runner pool up` goes on from there, "
@@ -58,7 +61,10 @@ def status(
     destination_name: DestinationName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show services, tasks and slots in one table, and what is wrong with any."""
+    """Show services, tasks and slots.
+
+    One table joins what Swarm and HTCondor say; below it is what is wrong with any.
+    """
     place = destination(job_conf, destination_name)
     with progress(f"looking at pool {place.pool.name}") as step:
         found = connect.provisioner(place, step).status()
@@ -81,9 +87,9 @@ def scale(
     destination_name: DestinationName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Set how many executors a class has; wait until they are there, or gone.
+    """Set how many executors a class has.
 
-    No job is lost: an executor that leaves finishes its jobs first.
+    Waits until they are there, or gone. No job is lost: an executor that leaves finishes its jobs first.
     """
     place = destination(job_conf, destination_name)
     wanted = _replicas(counts, place.pool)
