@@ -89,7 +89,8 @@ def scale(
 ) -> None:
     """Set how many executors a class has.
 
-    Waits until they are there, or gone. No job is lost: an executor that leaves finishes its jobs first.
+    Waits until they are there, or gone. No job is lost: an executor that leaves
+    finishes its jobs first.
     """
     place = destination(job_conf, destination_name)
     wanted = _replicas(counts, place.pool)
