@@ -39,15 +39,22 @@ class InvalidInputError(SwarmRunnerError):
 
 
 class OutOfReachError(SwarmRunnerError):
-    """The access point, the collector, the engine or the Swarm did not answer,
-    or did not let us in. Retry later, or mend the connection."""
+    """The access point, the collector, the engine or the Swarm is out of reach.
+
+    It did not answer, or did not let us in. Retry later, or mend the connection.
+    """
 
 
 class UnknownSubmitError(SwarmRunnerError):
-    """A submit raised and the look-up by key failed too: the jobs may or may not
-    be in the queue. Call `Runner.recover` before sending them again."""
+    """A submit raised, and the look-up by key failed too.
+
+    The jobs may or may not be in the queue. Submit the same invocations again: what is queued
+    is found by its key.
+    """
 
 
 class RefusedError(SwarmRunnerError):
-    """The request is well formed, but the state of the pool forbids it
-    (jobs are running, a task cannot be placed, a wait ran out)."""
+    """The request is well formed, but the state of the pool forbids it.
+
+    Jobs are running, a task cannot be placed, or a wait ran out.
+    """
