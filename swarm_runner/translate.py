@@ -129,7 +129,7 @@ def _virtual_machine(invocation: Invocation, machine: VirtualMachine) -> Command
         f"{literal(disk.file)}:{disk.device}:{disk.permission}:{disk.format}"
         for disk in machine.disks
     )
-    return [
+    commands: Commands = [
         ("universe", "vm"),
         ("executable", literal(invocation.tool_id or invocation.key)),
         ("vm_type", machine.type),
@@ -139,6 +139,9 @@ def _virtual_machine(invocation: Invocation, machine: VirtualMachine) -> Command
         ("vm_checkpoint", str(machine.checkpoint).lower()),
         ("vm_networking", str(machine.networking).lower()),
     ]
+    if machine.type == "xen":
+        commands.append(("xen_kernel", "included"))  # the disk's own
+    return commands
 
 
 def _files(invocation: Invocation) -> Commands:
@@ -153,29 +156,29 @@ def _files(invocation: Invocation) -> Commands:
             commands.append((name, path(own)))
     if invocation.in_place:
         return [*commands, ("should_transfer_files", "NO")]
-    inputs = list(invocation.inputs)
     if invocation.vm is not None:
-        # vm_disk does not imply the transfer of its files.
-        inputs += [disk.file for disk in invocation.vm.disks if disk.file not in inputs]
+        # HTCondor transfers for a vm as it sees fit, but vm_disk does not imply its files.
+        disks = [] if invocation.vm.checkpoint else [disk.file for disk in invocation.vm.disks]
+        inputs = list(dict.fromkeys([*invocation.inputs, *disks]))
+        return [*commands, ("transfer_input_files", files(inputs))] if inputs else commands
     commands += [("should_transfer_files", "YES"), ("when_to_transfer_output", "ON_EXIT")]
-    if inputs:
-        commands.append(("transfer_input_files", files(inputs)))
-    if invocation.vm is None:
-        # Empty means "nothing", absent would mean "everything new".
-        commands.append(("transfer_output_files", files(invocation.outputs)))
-        commands.append(("preserve_relative_paths", "true"))
+    if invocation.inputs:
+        commands.append(("transfer_input_files", files(invocation.inputs)))
+    # Empty means "nothing", absent would mean "everything new".
+    commands.append(("transfer_output_files", files(invocation.outputs)))
+    commands.append(("preserve_relative_paths", "true"))
     return commands
 
 
 def _resources(invocation: Invocation) -> Commands:
-    asked = invocation.resources
-    commands: Commands = [("request_cpus", str(asked.cpus))]
-    if invocation.vm is None:
-        commands.append(("request_memory", f"{asked.memory_mb}M"))
+    asked, machine = invocation.resources, invocation.vm
+    cpus = asked.cpus if machine is None else max(asked.cpus, machine.vcpus)
+    memory_mb = asked.memory_mb if machine is None else machine.memory_mb
+    commands: Commands = [("request_cpus", str(cpus)), ("request_memory", f"{memory_mb}M")]
     commands.append(("request_disk", f"{asked.disk_mb}M"))
     if asked.gpus:
         commands.append(("request_gpus", str(asked.gpus)))
-    if asked.max_memory_mb is not None and asked.max_memory_mb > asked.memory_mb:
+    if machine is None and asked.max_memory_mb is not None and asked.max_memory_mb > memory_mb:
         commands.append(("retry_request_memory", f"{asked.max_memory_mb}M"))
     if asked.time_limit_s is not None:
         commands.append(("allowed_execute_duration", str(asked.time_limit_s)))

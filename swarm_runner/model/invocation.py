@@ -152,6 +152,13 @@ class VirtualMachine(Frozen):
             )
         return value
 
+    @model_validator(mode="after")
+    def _shared(self) -> Self:
+        here = "a checkpoint leaves a disk where it is: give its absolute path, on a pool volume"
+        relative = [n for n, disk in enumerate(self.disks) if not disk.file.startswith("/")]
+        refuse(self, [(("disks", n, "file"), here) for n in relative if self.checkpoint])
+        return self
+
 
 class Invocation(Frozen):
     """One tool call: a command in an image (or a virtual machine), its resources and files.

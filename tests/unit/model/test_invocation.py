@@ -183,6 +183,7 @@ def test_a_virtual_machine_has_no_command() -> None:
         ({"type": "vmware"}, "vm.type", "HTCondor dropped it with version 10.1"),
         ({"type": "virtualbox"}, "vm.type", "use kvm or xen"),
         ({"disks": []}, "vm.disks", "at least 1"),
+        ({"checkpoint": True}, "vm.disks.0.file", "absolute path, on a pool volume"),
         ({"disks": [{"file": "a:b"}]}, "vm.disks.0.file", "colon"),
         ({"disks": [{"file": "a", "device": "sda:w"}]}, "vm.disks.0.device", "pattern"),
         ({"memory_mb": 1}, "vm.memory_mb", "greater than or equal to 16"),
