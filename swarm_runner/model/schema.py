@@ -22,7 +22,9 @@ def schemas() -> dict[str, dict[str, Any]]:
     """
     invocations: TypeAdapter[Any] = TypeAdapter(Invocation | list[Invocation])
     return {
-        "invocation.schema.json": _HEAD | invocations.json_schema(),
+        "invocation.schema.json": _HEAD
+        | {"title": "An invocation, or a list of them"}
+        | invocations.json_schema(),
         "job_conf.schema.json": _job_conf(),
         "job.schema.json": _HEAD | TypeAdapter(Job).json_schema(mode="serialization"),
         "outcome.schema.json": _HEAD | TypeAdapter(Outcome).json_schema(mode="serialization"),

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from swarm_runner.errors import InvalidInputError
+from swarm_runner.model.invocation import Invocation
+from swarm_runner.model.pool import CapacityClass, Destination, Pool, Route
+from swarm_runner.policy.routing import swarm_runner_route
+
+POOL = Pool(
+    name="galaxy",
+    classes={
+        "normal": CapacityClass(cpus=1, memory_mb=1024),
+        "wide": CapacityClass(cpus=16, memory_mb=1024),
+        "big": CapacityClass(cpus=2, memory_mb=4096, disk_mb=10_000),
+        "gpu": CapacityClass(cpus=4, memory_mb=8192, gpus=1),
+    },
+)
+SIZES = (
+    "normal: 1 cpu, 1024 MB memory; wide: 16 cpu, 1024 MB memory; "
+    "big: 2 cpu, 4096 MB memory, 10000 MB disk; gpu: 4 cpu, 8192 MB memory, 1 gpu"
+)
+
+
+def made(resources: dict[str, int] | None = None, **fields: Any) -> Invocation:
+    call = {"key": "k7", "image": "debian", "command": ["true"], "resources": resources or {}}
+    return Invocation(**(call | fields))
+
+
+def route(invocation: Invocation, **fields: Any) -> Route:
+    return swarm_runner_route(invocation, Destination(pool=POOL, **fields), POOL)
+
+
+def refusal(invocation: Invocation, **fields: Any) -> str:
+    with pytest.raises(InvalidInputError) as caught:
+        route(invocation, **fields)
+    assert [fault.where for fault in caught.value.faults] == ["k7"]
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("resources", "capacity_class"),
+    [
+        ({}, "normal"),
+        ({"memory_mb": 1024}, "normal"),
+        ({"memory_mb": 1025}, "big"),
+        ({"cpus": 2}, "wide"),
+        ({"cpus": 2, "memory_mb": 1025}, "big"),
+        ({"cpus": 16}, "wide"),
+        ({"disk_mb": 20_000, "memory_mb": 2000}, "gpu"),
+        ({"gpus": 1}, "gpu"),
+        ({"memory_mb": 8192}, "gpu"),
+    ],
+)
+def test_the_smallest_class_that_fits(resources: dict[str, int], capacity_class: str) -> None:
+    chosen = route(made(resources))
+    assert chosen.capacity_class == capacity_class
+    assert chosen.candidates == (capacity_class,)
+    assert chosen.reason.startswith("the smallest class that fits a request of ")
+
+
+def test_the_reason_is_in_words() -> None:
+    chosen = route(made({"cpus": 2, "memory_mb": 900, "disk_mb": 5, "gpus": 1}))
+    assert chosen.reason == (
+        "the smallest class that fits a request of 2 cpu, 900 MB memory, 5 MB disk, 1 gpu"
+    )
+
+
+def test_an_explicit_class_wins_if_it_fits() -> None:
+    chosen = route(made(capacity_class="big"))
+    assert (chosen.capacity_class, chosen.reason) == ("big", "asked for")
+    assert route(made(), capacity_class="gpu").capacity_class == "gpu"
+    assert route(made(capacity_class="big"), capacity_class="gpu").capacity_class == "big"
+
+
+def test_an_explicit_class_that_does_not_fit_is_refused_with_its_size() -> None:
+    said = refusal(made({"memory_mb": 2000}, capacity_class="normal"))
+    assert "2000 MB memory, 1024 MB disk does not fit class normal (1 cpu, 1024 MB memory)" in said
+
+
+def test_an_unknown_class_is_refused_with_those_that_are() -> None:
+    said = refusal(made(capacity_class="bigg"))
+    assert (
+        said == f"k7: class 'bigg' does not exist in pool galaxy. Did you mean big? It has {SIZES}"
+    )
+
+
+@pytest.mark.parametrize(
+    "resources",
+    [{"cpus": 17}, {"memory_mb": 8193}, {"gpus": 2}, {"cpus": 16, "memory_mb": 1025}],
+)
+def test_what_fits_no_class_is_refused_with_their_sizes(resources: dict[str, int]) -> None:
+    said = refusal(made(resources))
+    assert said.endswith(f"fits no class of pool galaxy. It has {SIZES}")
+
+
+def test_a_job_that_may_grow_has_the_classes_it_grows_into() -> None:
+    chosen = route(made({"memory_mb": 900, "max_memory_mb": 3000}))
+    assert chosen.capacity_class == "normal"
+    assert chosen.candidates == ("normal", "wide", "big")
+    grown = route(made({"cpus": 2, "memory_mb": 900, "max_memory_mb": 8000}))
+    assert grown.candidates == ("wide", "big", "gpu")
+    assert route(made({"memory_mb": 900, "max_memory_mb": 1000})).candidates == ("normal",)
+
+
+def test_an_explicit_class_grows_from_there() -> None:
+    chosen = route(made({"memory_mb": 900, "max_memory_mb": 8000}, capacity_class="big"))
+    assert chosen.candidates == ("big", "gpu")
+
+
+def test_growth_that_fits_no_class_is_refused_at_once() -> None:
+    said = refusal(made({"memory_mb": 900, "max_memory_mb": 9000}))
+    assert "max_memory_mb 9000 fits no class of pool galaxy" in said
+
+
+def test_a_virtual_machine_is_routed_by_its_own_figures() -> None:
+    machine = {"memory_mb": 2000, "vcpus": 2, "disks": [{"file": "a"}]}
+    assert route(made(image=None, command=None, vm=machine)).capacity_class == "big"
+    small = machine | {"memory_mb": 64, "vcpus": 1}
+    assert route(made(image=None, command=None, vm=small)).capacity_class == "normal"
