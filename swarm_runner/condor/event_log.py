@@ -9,6 +9,7 @@ applying an event twice must do no harm.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,12 @@ from swarm_runner.condor.bindings import htcondor
 END = b"...\n"
 # Enough to tell one log's first event from another's.
 HEAD_BYTES = 160
+CHUNK_BYTES = 65536
+# Seconds. With 0 the reader waits one now and then, when a second has just begun: its clock is
+# a little behind Python's.
+NOT_WAITING = -1
+
+_EVENT = re.compile(rb"[0-9]{3} \(")
 
 Event = Mapping[str, Any]
 
@@ -38,6 +45,16 @@ class EventLog:
         self._size = 0
         self._torn = 0
         self._head = b""
+
+    @property
+    def readable(self) -> bool:
+        """Whether it begins like an event log. One that does not is never read again."""
+        return not self._head or _EVENT.match(self._head) is not None
+
+    def set_aside(self) -> None:
+        """Move an unreadable log out of the way of a new one. Raises OSError."""
+        self._lost()
+        self.path.replace(self.path.with_suffix(".damaged"))
 
     def close(self) -> None:
         """Close the file. A later look opens it again from the beginning."""
@@ -71,7 +88,7 @@ class EventLog:
             self._open(status.st_ino)
         if self._file is not None and self._whole(self._file, status.st_size):
             self._size = status.st_size
-            yield from self._read(status.st_size)
+            yield from self._read(self._file, status.st_size)
 
     def _open(self, inode: int) -> None:
         self._file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
@@ -82,6 +99,7 @@ class EventLog:
     def _lost(self) -> None:
         self.damaged = True
         self._inode = self._size = 0
+        self._head = b""
         self.close()
 
     def _same_head(self, file: int) -> bool:
@@ -99,21 +117,36 @@ class EventLog:
         self._torn = size
         return False
 
-    def _read(self, size: int) -> Iterator[Event]:
-        offset = -1
+    def _read(self, file: int, size: int) -> Iterator[Event]:
+        stopped_at = -1
         while True:
             try:
-                yield from self._reader.events(0)
+                yield from self._reader.events(NOT_WAITING)
             except htcondor().HTCondorException:
                 self.damaged = True
-            before, offset = offset, self._offset()
-            if offset >= size:
+            # How far the reader has come is what it pickles.
+            state, offset = self._reader.__getstate__()
+            if offset >= size or size == self._torn:
                 return
             # It stopped early: something there is no event.
-            self.damaged = self.damaged or size != self._torn
-            if offset == before:
-                return
+            self.damaged = True
+            if offset == stopped_at:
+                offset = _next_event(file, offset)
+                if offset >= size:
+                    return
+                self._reader.close()
+                self._reader.__setstate__((state, offset))
+            stopped_at = offset
 
-    def _offset(self) -> int:
-        # How far the reader has come is what it pickles.
-        return int(self._reader.__getstate__()[1])
+
+def _next_event(file: int, offset: int) -> int:
+    """Where the event after this one begins; the file's end if that is not known yet."""
+    size = os.fstat(file).st_size
+    while offset < size:
+        chunk = os.pread(file, CHUNK_BYTES, offset)
+        found = chunk.find(END)
+        if found >= 0:
+            return offset + found + len(END)
+        # The line may be cut in two.
+        offset += max(1, len(chunk) - len(END) + 1)
+    return size

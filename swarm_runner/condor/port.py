@@ -31,6 +31,7 @@ TRACKED = (
     "EnteredCurrentStatus",
     "NumJobStarts",
     "JobCurrentStartExecutingDate",
+    "TransferringInput",
     "CompletionDate",
     "ExitCode",
     "ExitBySignal",

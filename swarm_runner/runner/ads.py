@@ -8,8 +8,9 @@ from swarm_runner.runner import outcomes
 from swarm_runner.runner.accounts import Accounts, Place
 from swarm_runner.runner.events import SKEW_S, SPOOLING
 
-# JobStatus (HTCondor manual); 2 running, 6 transferring output and 7 suspended are one to us.
+# JobStatus (HTCondor manual); running, transferring output and suspended are one to us.
 IDLE, REMOVED, COMPLETED, HELD = 1, 3, 4, 5
+RUNNING = (2, 6, 7)
 
 
 def job_id(ad: Ad) -> JobId:
@@ -47,21 +48,36 @@ def observe(accounts: Accounts, ad: Ad, *, left: bool) -> list[JobChange]:
         changes = [accounts.add(job, queued_at)]
     else:
         changes = []
-    starts = ad.get("NumJobStarts", 0)
     job = accounts.jobs[which]
-    if job.state.ended or (starts < job.starts and not left):
+    if job.state.ended:
         return changes
     job = accounts.describe(job, ad.get("SwarmRunnerTool"), ad.get("RequestMemory"))
-    if starts > job.starts:
+    began = _began(accounts, job, ad, at, left)
+    if began:
         if job.state is JobState.HELD:
             changes.append(accounts.release(job, ""))
             job = accounts.jobs[which]
-        began = float(ad.get("JobCurrentStartExecutingDate", at))
-        changes.append(accounts.start(job, began, starts, _place(ad)))
+        started_at = float(ad.get("JobCurrentStartExecutingDate", at))
+        changes.append(accounts.start(job, started_at, began, _place(ad)))
     change = _left(accounts, ad, at) if left else _settle(accounts, ad, at)
     if which in accounts.active:
         accounts.note(which, at)
     return [*changes, change] if change else changes
+
+
+def _began(accounts: Accounts, job: Job, ad: Ad, at: float, left: bool) -> int:
+    """How often the job has begun to run, if that is news; else 0.
+
+    The queue learns of NumJobStarts when the job leaves its slot; while it runs there is only
+    its status, which is a little early: an image may still have to be pulled. The log may know
+    already that it runs no more.
+    """
+    counted: int = ad.get("NumJobStarts", 0)
+    if counted > job.starts:
+        return counted
+    runs = not left and ad.get("JobStatus") in RUNNING and not ad.get("TransferringInput", False)
+    news = job.state is not JobState.RUNNING and at >= accounts.known_until(job.id)
+    return job.starts + 1 if runs and news else 0
 
 
 def _left(accounts: Accounts, ad: Ad, at: float) -> JobChange | None:

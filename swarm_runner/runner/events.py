@@ -54,7 +54,8 @@ class EventReader:
 
     def _started(self, which: JobId, at: float, event: Any) -> JobChange | None:
         job = self._accounts.current(which, at)
-        if job is None or _same_start(job, at):
+        if job is None or job.state is JobState.RUNNING:
+            # An ad was faster, or the log is read again.
             return None
         slot = event.get("ExecuteProps", {})
         # The schedd may have raised the request since; the slot is made to its measure.
@@ -95,15 +96,6 @@ class EventReader:
         if job is None or job.state is not JobState.HELD:
             return None
         return self._accounts.release(job, event.get("Reason", ""))
-
-
-def _same_start(job: Job, at: float) -> bool:
-    """Whether this start is known already, from an ad whose clock was read a moment apart."""
-    return (
-        job.state is JobState.RUNNING
-        and job.started_at is not None
-        and abs(job.started_at - at) <= SKEW_S
-    )
 
 
 def seconds(text: str) -> float:

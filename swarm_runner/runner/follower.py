@@ -135,8 +135,10 @@ class Follower:
         now = self._clock()
         if self._log.damaged:
             log.warning("%s was damaged or replaced: asking the access point", self._log.path)
-            self._log.damaged = self.complete = False
             try:
+                if not self._log.readable:
+                    self._log.set_aside()
+                self._log.damaged = self.complete = False
                 make_log(self._log.path, self._user)
             except OSError as error:
                 log.warning("There will be no event log: %s", error)

@@ -14,6 +14,7 @@ from swarm_runner.runner.accounts import Accounts
 from swarm_runner.runner.outcomes import tagged
 
 log = logging.getLogger(__name__)
+ANOTHER_TRY = "another try"
 
 
 class Judge:
@@ -30,7 +31,7 @@ class Judge:
         self._accounts = accounts
         self._hook = hook
         self._clock = clock
-        self._due: list[tuple[float, JobId, str]] = []
+        self._due: list[tuple[float, JobId]] = []
         self._doomed: dict[JobId, Outcome] = {}
 
     @property
@@ -52,8 +53,8 @@ class Judge:
             del self._accounts.undecided[which]
             answer = self._hook.swarm_runner_job_held(job=self._accounts.jobs[which], hold=hold)
             if isinstance(answer, Release):
-                due = self._clock() + answer.after_s
-                heapq.heappush(self._due, (due, which, answer.reason))
+                log.info("Job %s: %s", which, answer.reason)
+                heapq.heappush(self._due, (self._clock() + answer.after_s, which))
             elif isinstance(answer, Remove):
                 self._doomed[which] = answer.outcome
 
@@ -63,21 +64,20 @@ class Judge:
         return [which for which in ids if which in jobs and jobs[which].state is JobState.HELD]
 
     def _release(self, changes: list[JobChange]) -> None:
-        now, due = self._clock(), {}
+        now, due = self._clock(), []
         while self._due and self._due[0][0] <= now:
-            _, which, reason = heapq.heappop(self._due)
-            due[which] = reason
+            due.append(heapq.heappop(self._due)[1])
         ids = self._held(due)
         if not ids:
             return
         try:
-            self._access_point.release(ids, "[swarm-runner] another try")
+            self._access_point.release(ids, f"[swarm-runner] {ANOTHER_TRY}")
         except OutOfReachError:
             for which in ids:
-                heapq.heappush(self._due, (now, which, due[which]))
+                heapq.heappush(self._due, (now, which))
             raise
         jobs = self._accounts.jobs
-        changes += [self._accounts.release(jobs[which], due[which]) for which in ids]
+        changes += [self._accounts.release(jobs[which], ANOTHER_TRY) for which in ids]
 
     def _remove(self, changes: list[JobChange]) -> None:
         alike: dict[Outcome, list[JobId]] = {}

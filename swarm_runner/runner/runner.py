@@ -117,21 +117,21 @@ class Runner:
     def wait(
         self, jobs: Iterable[Job | JobId] | None = None, timeout_s: float | None = None
     ) -> list[Job]:
-        """Wait until these jobs, or all, have ended: the jobs as they are then, in order.
+        """Wait until these jobs, or all active ones, have ended: as they are then, in order.
 
         When the time is up some have not ended: look at their `state`. The changes that happen
         meanwhile reach the hooks, and not a later `watch`.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        self._look_patiently()
+        self._core.open()
         ids = list(self._core.accounts.active) if jobs is None else [_id(job) for job in jobs]
         while True:
+            self._look_patiently()
             self._core.take()
             pending = [which for which in ids if not self._known(which).state.ended]
             if not pending or (deadline is not None and time.monotonic() >= deadline):
                 return [self._known(which) for which in ids]
             self._rest(deadline)
-            self._look_patiently()
 
     def remove(self, jobs: Iterable[Job | JobId], reason: str = "on request") -> int:
         """Take jobs out of the queue and stop them; how many there were to remove.

@@ -1,0 +1,264 @@
+"""A schedd in memory: it queues, logs, spools and remembers; what jobs do, the test says."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from swarm_runner.condor.port import TRACKED, Ad, Receipt, Selection, SubmitInDoubtError
+from swarm_runner.errors import OutOfReachError
+from swarm_runner.model.job import JobId
+from swarm_runner.model.status import Slot
+from swarm_runner.model.submit import SubmitBatch
+from swarm_runner.testing.event_log import EventLogWriter
+from swarm_runner.testing.job_ads import chosen, names, part, put, waits
+from swarm_runner.testing.submit_language import ads, evaluated
+
+IDLE, RUNNING, REMOVED, COMPLETED, HELD = 1, 2, 3, 4, 5
+_USER, _SPOOLING, _OUTPUT, _RESOURCES = 1, 16, 12, 34
+_MEMORY, _NO_SUCH_FILE = 102, 2
+_USER_NAME = "swarm-runner"
+
+
+class FakeAccessPoint:
+    """Satisfies `condor.port.AccessPointPort` without HTCondor's daemons.
+
+    Jobs do nothing by themselves: `start`, `finish`, `evict`, `trouble` and `outgrow` say what
+    happens to one. It writes a real event log for the jobs that ask for one.
+
+    `queue` and `past` hold whole job ads, `calls` counts the messages by method. While
+    `reachable` is false every method raises OutOfReachError. Each entry of `doubts` makes one
+    submit raise SubmitInDoubtError: after it was committed (True), or instead (False).
+    """
+
+    def __init__(
+        self, clock: Callable[[], float] = time.time, executors: Iterable[Slot] = ()
+    ) -> None:
+        self.queue: dict[JobId, dict[str, Any]] = {}
+        self.past: list[dict[str, Any]] = []
+        self.calls: Counter[str] = Counter()
+        self.reachable = True
+        self.doubts: list[bool] = []
+        self.executors = list(executors)
+        self._clock = clock
+        self._cluster = 0
+        # What the access point keeps of spooled jobs: their inputs, then their outputs.
+        self.sandboxes: dict[JobId, dict[str, bytes]] = {}
+
+    # The port.
+
+    def submit(self, batch: SubmitBatch, *, spool: bool = False) -> Receipt:
+        """See AccessPointPort.submit."""
+        self._called("submit")
+        doubt = self.doubts.pop(0) if self.doubts else None
+        if doubt is False:
+            raise SubmitInDoubtError("the connection broke (a fake one)")
+        self._cluster += 1
+        made = ads(batch, self._cluster)
+        for ad in made:
+            self._queue(ad, spool)
+        if doubt:
+            raise SubmitInDoubtError("the connection broke (a fake one)")
+        return Receipt(self._cluster, 0, len(made), spool or None)
+
+    def spool(self, receipt: Receipt) -> None:
+        """See AccessPointPort.spool."""
+        self._called("spool")
+        for job in receipt.ids:
+            ad = self.queue[job]
+            directory = Path(ad["SUBMIT_Iwd"])
+            wanted = names(ad.get("TransferInput")) + names(ad.get("In"))
+            self.sandboxes[job] = {name: (directory / name).read_bytes() for name in wanted}
+            ad["StageInFinish"] = self._now
+            self._set(ad, IDLE)
+
+    def retrieve(self, ids: Sequence[JobId]) -> None:
+        """See AccessPointPort.retrieve."""
+        self._called("retrieve")
+        for job in ids:
+            ad = self.queue[job]
+            put(Path(ad["SUBMIT_Iwd"]), self.sandboxes.pop(job))
+            ad["StageOutFinish"] = self._now + 1
+            self._leave(job)
+
+    def jobs(self, selection: Selection, attributes: Sequence[str] = TRACKED) -> list[Ad]:
+        """See AccessPointPort.jobs."""
+        self._called("jobs")
+        return [part(ad, attributes) for ad in self.queue.values() if chosen(ad, selection)]
+
+    def history(
+        self,
+        selection: Selection,
+        attributes: Sequence[str] = TRACKED,
+        limit: int | None = None,
+    ) -> list[Ad]:
+        """See AccessPointPort.history."""
+        self._called("history")
+        found = [part(ad, attributes) for ad in reversed(self.past) if chosen(ad, selection)]
+        return found[:limit]
+
+    def remove(self, ids: Iterable[JobId], reason: str) -> int:
+        """See AccessPointPort.remove."""
+        self._called("remove")
+        return sum(self._remove(job, reason) for job in list(ids) if job in self.queue)
+
+    def remove_unspooled(self, ids: Iterable[JobId], reason: str) -> int:
+        """See AccessPointPort.remove_unspooled."""
+        self._called("remove_unspooled")
+        waiting = [job for job in ids if job in self.queue and waits(self.queue[job])]
+        return sum(self._remove(job, reason) for job in waiting)
+
+    def release(self, ids: Iterable[JobId], reason: str) -> int:
+        """See AccessPointPort.release."""
+        self._called("release")
+        held = [job for job in ids if job in self.queue and self._status(job) == HELD]
+        for job in held:
+            ad = self.queue[job]
+            for name in ("HoldReason", "HoldReasonCode", "HoldReasonSubCode"):
+                del ad[name]
+            self._set(ad, IDLE)
+            self._log(ad).released(job, self._clock(), f"{reason} (by user {_USER_NAME})")
+        return len(held)
+
+    def hold(self, ids: Iterable[JobId], reason: str) -> int:
+        """See AccessPointPort.hold."""
+        self._called("hold")
+        free = [job for job in ids if job in self.queue and self._status(job) in (IDLE, RUNNING)]
+        for job in free:
+            self._hold(job, f"{reason} (by user {_USER_NAME})", _USER, 0)
+        return len(free)
+
+    def slots(self) -> list[Slot]:
+        """See AccessPointPort.slots."""
+        self._called("slots")
+        return list(self.executors)
+
+    # What happens to jobs.
+
+    def start(self, job: JobId, executor: str = "task-1", node: str = "node-1") -> None:
+        """A slot of the job's class takes it, and its command begins to run."""
+        ad = self.queue[job]
+        ad["NumJobStarts"] = ad.get("NumJobStarts", 0) + 1
+        ad["JobCurrentStartExecutingDate"] = self._now
+        ad["MachineAttrCapacityClass0"] = capacity_class = evaluated(ad, "SwarmRunnerClass")
+        ad["MachineAttrSwarmTaskId0"], ad["MachineAttrSwarmNode0"] = executor, node
+        self._set(ad, RUNNING)
+        self._log(ad).started(
+            job,
+            self._clock(),
+            capacity_class=capacity_class,
+            executor=executor,
+            node=node,
+            memory_mb=ad["RequestMemory"],
+        )
+
+    def finish(
+        self,
+        job: JobId,
+        exit_code: int = 0,
+        *,
+        signal: int | None = None,
+        outputs: Mapping[str, bytes] | None = None,
+    ) -> None:
+        """The command ends. `outputs` are what it wrote, by name; standard output is `stdout`.
+
+        An output that the invocation names and the command did not write puts the job on hold.
+        """
+        ad, written = self.queue[job], dict(outputs or {})
+        if ad.get("Out"):
+            written[ad["Out"]] = written.pop("stdout", b"")
+        missing = [name for name in names(ad.get("TransferOutput")) if name not in written]
+        if missing:
+            reason = f"reading from file {missing[0]}: (errno 2) No such file or directory"
+            self.trouble(job, _OUTPUT, _NO_SUCH_FILE, f"Transfer output files failure: {reason}")
+            return
+        ad["ExitBySignal"] = signal is not None
+        ad |= {"ExitCode": exit_code} if signal is None else {"ExitSignal": signal}
+        ad["CompletionDate"] = self._now
+        self._set(ad, COMPLETED)
+        self._log(ad).terminated(
+            job,
+            self._clock(),
+            exit_code=exit_code,
+            signal=signal,
+            memory_mb=ad["RequestMemory"],
+        )
+        if job in self.sandboxes:
+            self.sandboxes[job] = written
+        else:
+            put(Path(ad["Iwd"]), written)
+            self._leave(job)
+
+    def evict(self, job: JobId, reason: str = "the executor went away") -> None:
+        """The job loses its slot and waits for another."""
+        ad = self.queue[job]
+        ad["VacateReason"] = reason
+        self._set(ad, IDLE)
+        self._log(ad).evicted(job, self._clock(), reason)
+
+    def trouble(self, job: JobId, code: int, subcode: int, reason: str) -> None:
+        """HTCondor itself puts the job on hold; the numbers are its hold reason codes."""
+        if self._status(job) == RUNNING:
+            self._log(self.queue[job]).evicted(job, self._clock(), reason, code, subcode)
+        self._hold(job, reason, code, subcode)
+
+    def outgrow(self, job: JobId) -> None:
+        """The job uses more memory than it has: the schedd asks for more, or holds it."""
+        ad = self.queue[job]
+        reason = f"Docker job has gone over memory limit of {ad['RequestMemory']} Mb"
+        more = ad.pop("RetryRequestMemory", 0)
+        if more > ad["RequestMemory"]:
+            self.evict(job, reason)
+            ad["RequestMemory"] = more
+        else:
+            self.trouble(job, _RESOURCES, _MEMORY, reason)
+
+    @property
+    def _now(self) -> int:
+        return int(self._clock())
+
+    def _called(self, method: str) -> None:
+        self.calls[method] += 1
+        if not self.reachable:
+            raise OutOfReachError("the access point does not answer (a fake one)")
+
+    def _status(self, job: JobId) -> int:
+        return int(self.queue[job]["JobStatus"])
+
+    def _log(self, ad: Mapping[str, Any]) -> EventLogWriter:
+        return EventLogWriter(Path(ad.get("UserLog", "/nowhere/log")))
+
+    def _set(self, ad: dict[str, Any], status: int) -> None:
+        ad["JobStatus"], ad["EnteredCurrentStatus"] = status, self._now
+
+    def _queue(self, ad: dict[str, Any], spool: bool) -> None:
+        job = JobId(ad["ClusterId"], ad["ProcId"])
+        ad["QDate"] = self._now
+        self.queue[job] = ad
+        self._set(ad, IDLE)
+        if spool:
+            ad["SUBMIT_Iwd"] = ad["Iwd"]
+            self._set(ad, HELD)
+            ad |= {"HoldReasonCode": _SPOOLING, "HoldReason": "Spooling input data files"}
+        self._log(ad).submitted(job, self._clock(), ad.get("SubmitEventNotes"))
+
+    def _hold(self, job: JobId, reason: str, code: int, subcode: int) -> None:
+        ad = self.queue[job]
+        self._set(ad, HELD)
+        ad |= {"HoldReason": reason, "HoldReasonCode": code, "HoldReasonSubCode": subcode}
+        ad["NumHolds"] = ad.get("NumHolds", 0) + 1
+        self._log(ad).held(job, self._clock(), reason, code, subcode)
+
+    def _remove(self, job: JobId, reason: str) -> bool:
+        ad = self.queue[job]
+        ad["RemoveReason"] = f"{reason} (by user {_USER_NAME})"
+        self._set(ad, REMOVED)
+        self._log(ad).aborted(job, self._clock(), ad["RemoveReason"])
+        self._leave(job)
+        return True
+
+    def _leave(self, job: JobId) -> None:
+        self.past.append(self.queue.pop(job))

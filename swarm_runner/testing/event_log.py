@@ -1,0 +1,120 @@
+"""Writes an event log as HTCondor 25 does, which its own reader takes."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from swarm_runner.model.job import JobId
+
+_TERMINATED = """\
+\t\tUsr 0 00:00:00, Sys 0 00:00:00  -  Run Remote Usage
+\t\tUsr 0 00:00:00, Sys 0 00:00:00  -  Run Local Usage
+\t\tUsr 0 00:00:00, Sys 0 00:00:00  -  Total Remote Usage
+\t\tUsr 0 00:00:00, Sys 0 00:00:00  -  Total Local Usage
+\t0  -  Run Bytes Sent By Job
+\t0  -  Run Bytes Received By Job
+\t0  -  Total Bytes Sent By Job
+\t0  -  Total Bytes Received By Job
+\tPartitionable Resources :    Usage  Request Allocated
+\t   Cpus                 :        0        1         1
+\t   Disk (KB)            :       16    20480     20480
+\t   Memory (MB)          :        0 {memory:8d}  {memory:8d}
+"""
+_EVICTED = """\
+\t(0) CPU times
+\t\tUsr 0 00:00:00, Sys 0 00:00:00  -  Run Remote Usage
+\t\tUsr 0 00:00:00, Sys 0 00:00:00  -  Run Local Usage
+\t0  -  Run Bytes Sent By Job
+\t0  -  Run Bytes Received By Job
+\tReason: {reason}
+"""
+
+
+class EventLogWriter:
+    """Appends events to one log. Times are seconds since the epoch; the log holds whole ones.
+
+    A log whose directory is not there is not written, and nobody is told, as with HTCondor.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def submitted(self, job: JobId, at: float, key: str | None) -> None:
+        """Event 000; the key is the event's note."""
+        note = f"    {key}\n" if key is not None else ""
+        self._write(0, job, at, f"Job submitted from host: <127.0.0.1:9618>\n{note}")
+
+    def started(
+        self,
+        job: JobId,
+        at: float,
+        *,
+        capacity_class: str = "normal",
+        executor: str = "task-1",
+        node: str = "node-1",
+        memory_mb: int = 128,
+    ) -> None:
+        """Event 001, with what the slot says of itself."""
+        self._write(
+            1,
+            job,
+            at,
+            "Job executing on host: <127.0.0.1:9618>\n\tSlotName: slot1_1@executor\n"
+            f'\tCapacityClass = "{capacity_class}"\n\tCpus = 1\n\tMemory = {memory_mb}\n'
+            f'\tSwarmNode = "{node}"\n\tSwarmTaskId = "{executor}"\n',
+        )
+
+    def image_size(self, job: JobId, at: float) -> None:
+        """Event 006, which tells nothing of the job's fate."""
+        body = "Image size of job updated: 100\n\t1  -  MemoryUsage of job (MB)\n"
+        self._write(6, job, at, body)
+
+    def evicted(self, job: JobId, at: float, reason: str, code: int = 0, subcode: int = 0) -> None:
+        """Event 004."""
+        body = f"Job was evicted. Code {code} Subcode {subcode}\n{_EVICTED.format(reason=reason)}"
+        self._write(4, job, at, body)
+
+    def terminated(
+        self,
+        job: JobId,
+        at: float,
+        *,
+        exit_code: int = 0,
+        signal: int | None = None,
+        memory_mb: int = 100,
+    ) -> None:
+        """Event 005: by itself, or by a signal."""
+        if signal is None:
+            how = f"\t(1) Normal termination (return value {exit_code})\n"
+        else:
+            how = f"\t(0) Abnormal termination (signal {signal})\n\t(0) No core file\n"
+        body = f"Job terminated.\n{how}{_TERMINATED.format(memory=memory_mb)}"
+        self._write(5, job, at, body)
+
+    def shadow_failed(self, job: JobId, at: float, message: str) -> None:
+        """Event 007."""
+        body = (
+            f"Shadow exception!\n\t{message}\n\t0  -  Run Bytes Sent By Job\n"
+            "\t0  -  Run Bytes Received By Job\n"
+        )
+        self._write(7, job, at, body)
+
+    def aborted(self, job: JobId, at: float, reason: str) -> None:
+        """Event 009."""
+        self._write(9, job, at, f"Job was aborted.\n\t{reason}\n")
+
+    def held(self, job: JobId, at: float, reason: str, code: int, subcode: int) -> None:
+        """Event 012."""
+        self._write(12, job, at, f"Job was held.\n\t{reason}\n\tCode {code} Subcode {subcode}\n")
+
+    def released(self, job: JobId, at: float, reason: str) -> None:
+        """Event 013."""
+        self._write(13, job, at, f"Job was released.\n\t{reason}\n")
+
+    def _write(self, number: int, job: JobId, at: float, body: str) -> None:
+        time = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        head = f"{number:03d} ({job.cluster:03d}.{job.proc:03d}.000) {time} "
+        if self.path.parent.is_dir():
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(f"{head}{body}...\n")

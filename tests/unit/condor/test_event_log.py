@@ -1,0 +1,177 @@
+"""The reader beside what the file says. Troubles of whole runners: unit/runner/test_log_trouble."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import time
+from pathlib import Path
+
+import pytest
+
+from swarm_runner.condor.event_log import EventLog
+from swarm_runner.model.job import JobId
+from swarm_runner.testing import EventLogWriter
+
+AT = 1_800_000_000.0
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> EventLog:
+    return EventLog(tmp_path / "log")
+
+
+@pytest.fixture
+def writer(log: EventLog) -> EventLogWriter:
+    return EventLogWriter(log.path)
+
+
+def _clusters(log: EventLog) -> list[int]:
+    return [event["Cluster"] for event in log.new_events()]
+
+
+def test_every_kind_of_event_is_read_as_it_was_written(
+    log: EventLog, writer: EventLogWriter
+) -> None:
+    job = JobId(7, 3)
+    writer.submitted(job, AT, "a/key:1")
+    writer.started(job, AT + 1, capacity_class="big", executor="t", node="n", memory_mb=2048)
+    writer.image_size(job, AT + 2)
+    writer.evicted(job, AT + 3, "went away", 34, 102)
+    writer.shadow_failed(job, AT + 4, "broken")
+    writer.held(job, AT + 5, "too much", 34, 102)
+    writer.released(job, AT + 6, "again")
+    writer.terminated(job, AT + 7, exit_code=3, memory_mb=1800)
+    writer.terminated(job, AT + 8, signal=9)
+    writer.aborted(job, AT + 9, "no more")
+    events = list(log.new_events())
+    assert [event["EventTypeNumber"] for event in events] == [0, 1, 6, 4, 7, 12, 13, 5, 5, 9]
+    assert {(event["Cluster"], event["Proc"]) for event in events} == {job}
+    assert events[0]["LogNotes"] == "a/key:1"
+    place = events[1]["ExecuteProps"]
+    assert (place["CapacityClass"], place["SwarmTaskId"], place["SwarmNode"]) == ("big", "t", "n")
+    assert place["Memory"] == 2048
+    assert (events[3]["Reason"], events[3]["ReasonCode"]) == ("went away", 34)
+    assert events[4]["Message"] == "broken"
+    held = events[5]
+    assert (held["HoldReason"], held["HoldReasonCode"], held["HoldReasonSubCode"]) == (
+        "too much",
+        34,
+        102,
+    )
+    assert events[6]["Reason"] == "again"
+    assert (events[7]["ReturnValue"], events[7]["RequestMemory"]) == (3, 1800)
+    assert events[8]["TerminatedBySignal"] == 9
+    assert events[9]["Reason"] == "no more"
+    assert not log.damaged
+
+
+def test_each_event_once(log: EventLog, writer: EventLogWriter) -> None:
+    assert _clusters(log) == []
+    for cluster in (1, 2):
+        writer.submitted(JobId(cluster, 0), AT, "k")
+    assert _clusters(log) == [1, 2]
+    assert _clusters(log) == []
+    writer.submitted(JobId(3, 0), AT, "k")
+    assert _clusters(log) == [3]
+    assert not log.damaged
+
+
+def test_half_an_event_costs_no_waiting(log: EventLog, writer: EventLogWriter) -> None:
+    writer.submitted(JobId(1, 0), AT, "k")
+    whole = log.path.read_bytes()
+    log.path.write_bytes(whole + whole[:30])
+    began = time.monotonic()
+    assert _clusters(log) == []
+    assert time.monotonic() - began < 0.5
+    log.path.write_bytes(whole + whole)
+    assert _clusters(log) == [1, 1]
+    assert not log.damaged
+
+
+def test_half_an_event_for_good(log: EventLog, writer: EventLogWriter) -> None:
+    writer.submitted(JobId(1, 0), AT, "k")
+    whole = log.path.read_bytes()
+    log.path.write_bytes(whole + whole[:30])
+    _clusters(log)
+    os.utime(log.path)
+    # It has not grown: what comes before it is read.
+    assert _clusters(log) == [1]
+    log.path.write_bytes(whole + whole[:30] + b"\n...\n" + whole)
+    assert 1 in _clusters(log)
+    assert log.damaged
+
+
+GARBAGE = [b"no event\n...\n", b"\x00\x01\n...\n", b"000 (bad\n...\n", b"...\n...\n"]
+
+
+@pytest.mark.parametrize("garbage", GARBAGE)
+def test_garbage_is_noticed_and_left_behind(
+    log: EventLog, writer: EventLogWriter, garbage: bytes
+) -> None:
+    writer.submitted(JobId(1, 0), AT, "k")
+    assert _clusters(log) == [1]
+    with log.path.open("ab") as file:
+        file.write(garbage)
+    _clusters(log)
+    assert log.damaged
+    log.damaged = False
+    writer.submitted(JobId(2, 0), AT, "k")
+    writer.submitted(JobId(3, 0), AT, "k")
+    assert _clusters(log)[-1] == 3
+    writer.submitted(JobId(4, 0), AT, "k")
+    assert _clusters(log) == [4]
+    assert not log.damaged
+
+
+def test_a_file_that_is_no_log(log: EventLog) -> None:
+    log.path.write_bytes(b"something else\n...\n")
+    assert _clusters(log) == []
+    assert log.damaged
+    assert not log.readable
+    log.set_aside()
+    assert not log.path.exists()
+    assert log.path.with_suffix(".damaged").exists()
+    assert log.readable
+
+
+def test_a_shorter_file_is_read_from_its_beginning(log: EventLog, writer: EventLogWriter) -> None:
+    for cluster in (1, 2):
+        writer.submitted(JobId(cluster, 0), AT, "k")
+    _clusters(log)
+    os.truncate(log.path, 0)
+    writer.submitted(JobId(3, 0), AT, "k")
+    assert _clusters(log) == [3]
+    assert log.damaged
+
+
+def test_written_anew_to_a_greater_length(log: EventLog, writer: EventLogWriter) -> None:
+    writer.submitted(JobId(1, 0), AT, "k")
+    _clusters(log)
+    os.truncate(log.path, 0)
+    for cluster in (3, 4, 5):
+        writer.submitted(JobId(cluster, 0), AT + 60, "k")
+    assert _clusters(log) == [3, 4, 5]
+    assert log.damaged
+
+
+def test_gone_and_back(log: EventLog, writer: EventLogWriter) -> None:
+    writer.submitted(JobId(1, 0), AT, "k")
+    _clusters(log)
+    log.path.unlink()
+    assert _clusters(log) == []
+    assert log.damaged
+    log.damaged = False
+    assert _clusters(log) == []
+    assert not log.damaged
+    writer.submitted(JobId(2, 0), AT, "k")
+    assert _clusters(log) == [2]
+
+
+def test_the_bindings_still_tell_how_far_they_came(log: EventLog, writer: EventLogWriter) -> None:
+    """The reader's pickled state holds the offset that `EventLog` goes by."""
+    writer.submitted(JobId(1, 0), AT, "k")
+    _clusters(log)
+    state, offset = log._reader.__getstate__()
+    assert offset == log.path.stat().st_size
+    assert str(log.path) in str(pickle.dumps(state))

@@ -1,0 +1,133 @@
+"""Holds: the policy's answer is carried out, and whoever looks later finds the same outcome."""
+
+from __future__ import annotations
+
+import pytest
+
+from swarm_runner.hookspecs import hookimpl
+from swarm_runner.model.job import Hold, Job, JobChange, JobEvent, JobState, OutcomeKind, Release
+from tests.unit.runner.conftest import World, events
+
+NO_REGISTRY = "Cannot pull image a: Error response from daemon: dial tcp: no such host"
+NO_IMAGE = "Cannot pull image a: Error response from daemon: manifest unknown"
+PERMANENT = [
+    (34, 102, "Docker job has gone over memory limit of 128 Mb", OutcomeKind.OUT_OF_MEMORY),
+    (34, 104, "Job has gone over its disk request", OutcomeKind.OUT_OF_DISK),
+    (35, 0, NO_IMAGE, OutcomeKind.IMAGE_NOT_FOUND),
+    (13, 2, "reading from file in: (errno 2)", OutcomeKind.INPUT_MISSING),
+    (12, 2, "reading from file out: (errno 2)", OutcomeKind.OUTPUT_MISSING),
+    (47, 0, "The job exceeded allowed execute duration", OutcomeKind.TIME_LIMIT),
+    (14, 0, "Cannot access initial working directory", OutcomeKind.NOT_RUN),
+]
+
+
+@pytest.mark.parametrize(("code", "subcode", "reason", "kind"), PERMANENT)
+def test_a_permanent_hold_ends_the_job(
+    world: World, code: int, subcode: int, reason: str, kind: OutcomeKind
+) -> None:
+    with world.runner() as runner:
+        (job,) = runner.submit([world.invocation("one")])
+        world.later(world.access_point.start, job.id)
+        runner.poll()
+        world.later(world.access_point.trouble, job.id, code, subcode, reason)
+        changes = runner.poll()
+        assert events(changes)[-2:] == [JobEvent.HELD, JobEvent.ENDED]
+        ended = changes[-1].job
+        assert ended.outcome is not None
+        assert (ended.state, ended.outcome.kind) == (JobState.REMOVED, kind)
+        assert reason in ended.outcome.message
+        assert world.access_point.queue == {}
+        assert runner.poll() == []
+    with world.runner() as again:
+        (recovered,) = again.recover()
+        assert recovered.outcome == ended.outcome
+        assert again.poll() == []
+
+
+def test_a_passing_hold_is_released_with_growing_pauses_and_a_limit(world: World) -> None:
+    pauses = []
+    with world.runner() as runner:
+        (job,) = runner.submit([world.invocation()])
+        runner.poll()
+        while True:
+            world.later(world.access_point.trouble, job.id, 35, 0, NO_REGISTRY)
+            changes = runner.poll()
+            assert changes[0].event is JobEvent.HELD
+            if changes[-1].event is JobEvent.ENDED:
+                break
+            waited = 0
+            while not (changes := runner.poll()):
+                world.clock.forward(5)
+                waited += 5
+            assert events(changes) == [JobEvent.RELEASED]
+            pauses.append(waited)
+    assert pauses == sorted(set(pauses))
+    assert len(pauses) == 6
+    outcome = changes[-1].job.outcome
+    assert outcome is not None
+    assert outcome.kind is OutcomeKind.IMAGE_UNAVAILABLE
+
+
+def test_a_release_waits_for_an_access_point_that_is_away(world: World) -> None:
+    with world.runner() as runner:
+        (job,) = runner.submit([world.invocation()])
+        world.later(world.access_point.trouble, job.id, 35, 0, NO_REGISTRY)
+        runner.poll()
+        world.clock.forward(60)
+        release = world.access_point.release
+        world.access_point.release = _away  # type: ignore[method-assign]
+        assert runner.poll() == []
+        world.access_point.release = release  # type: ignore[method-assign]
+        assert events(runner.poll()) == [JobEvent.RELEASED]
+        assert world.access_point.queue[job.id]["JobStatus"] == 1
+
+
+def _away(ids: object, reason: str) -> int:
+    from swarm_runner.errors import OutOfReachError
+
+    raise OutOfReachError(f"{ids} {reason}")
+
+
+def test_a_plugin_is_asked_before_the_built_in_policy(world: World) -> None:
+    asked: list[Hold] = []
+
+    class Patient:
+        @hookimpl
+        def swarm_runner_job_held(self, job: Job, hold: Hold) -> Release | None:
+            asked.append(hold)
+            return Release(0, "try on") if job.holds < 2 else None
+
+    with world.runner(plugins=[Patient()]) as runner:
+        (job,) = runner.submit([world.invocation()])
+        world.later(world.access_point.trouble, job.id, 13, 2, "no input")
+        assert events(runner.poll())[-2:] == [JobEvent.HELD, JobEvent.RELEASED]
+        world.later(world.access_point.trouble, job.id, 13, 2, "no input")
+        assert events(runner.poll()) == [JobEvent.HELD, JobEvent.ENDED]
+    assert [hold.holds for hold in asked] == [1, 2]
+
+
+def test_a_plugin_is_told_of_every_change_in_order(world: World) -> None:
+    told: list[JobChange] = []
+
+    class Listener:
+        @hookimpl
+        def swarm_runner_job_changed(self, change: JobChange) -> None:
+            told.append(change)
+
+    with world.runner(plugins=[Listener()]) as runner:
+        (job,) = runner.submit([world.invocation()])
+        world.later(world.access_point.start, job.id)
+        world.later(world.access_point.finish, job.id)
+        assert list(runner.watch()) == told
+    assert events(told) == [JobEvent.SUBMITTED, JobEvent.STARTED, JobEvent.ENDED]
+
+
+def test_a_hold_that_nobody_watched_is_judged_after_the_restart(world: World) -> None:
+    with world.runner() as runner:
+        (job,) = runner.submit([world.invocation()])
+    world.later(world.access_point.trouble, job.id, 34, 102, "memory")
+    with world.runner() as again:
+        assert again.recover()[0].state is JobState.HELD
+        (ended,) = again.wait()
+    assert ended.outcome is not None
+    assert ended.outcome.kind is OutcomeKind.OUT_OF_MEMORY

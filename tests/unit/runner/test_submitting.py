@@ -1,0 +1,351 @@
+"""What is sent, what is refused, and what a key does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from swarm_runner.errors import InvalidInputError, OutOfReachError, UnknownSubmitError
+from swarm_runner.hookspecs import hookimpl
+from swarm_runner.model.invocation import Invocation
+from swarm_runner.model.job import JobId, JobState
+from swarm_runner.model.pool import Destination, Pool, Route
+from tests.unit.runner.conftest import World
+
+
+def test_jobs_come_back_in_the_order_of_their_invocations(world: World) -> None:
+    batch = [
+        world.invocation("a"),
+        world.invocation("b", repeat=3),
+        world.invocation("c", environment={"X": "1"}),
+        world.invocation("d"),
+    ]
+    with world.runner() as runner:
+        jobs = runner.submit(batch)
+    assert [job.key for job in jobs] == ["a", "b", "b", "b", "c", "d"]
+    assert len({job.id for job in jobs}) == 6
+    assert world.access_point.calls["submit"] == 3
+    ads = world.access_point.queue
+    assert [ads[job.id]["SwarmRunnerKey"] for job in jobs] == [job.key for job in jobs]
+    assert {ad["SwarmRunnerName"] for ad in ads.values()} == {"tests"}
+
+
+def test_nothing_makes_nothing(world: World) -> None:
+    with world.runner() as runner:
+        assert runner.submit([]) == []
+        assert list(runner.watch()) == []
+        assert runner.wait() == []
+    assert world.access_point.calls["submit"] == 0
+
+
+def test_a_thousand_of_one_shape_are_one_message(world: World) -> None:
+    batch = [
+        world.invocation(f"k{n}", command=["echo", str(n)], resources={"memory_mb": 100 + n % 7})
+        for n in range(1000)
+    ]
+    with world.runner() as runner:
+        assert [job.key for job in runner.submit(batch)] == [one.key for one in batch]
+    assert world.access_point.calls["submit"] == 1
+
+
+def test_one_bad_invocation_of_a_hundred_and_nothing_is_sent(world: World) -> None:
+    batch = [world.invocation(f"k{n}") for n in range(100)]
+    batch[7] = world.invocation("k7", inputs=["nowhere.txt"])
+    batch[40] = world.invocation("k40", resources={"memory_mb": 100_000})
+    batch[41] = world.invocation("k41", capacity_class="huge")
+    batch[99] = world.invocation("k98")
+    with world.runner() as runner:
+        with pytest.raises(InvalidInputError) as caught:
+            runner.submit(batch)
+        assert runner.jobs() == []
+    faults = {fault.where: fault.message for fault in caught.value.faults}
+    assert faults["k7: inputs"] == f"{world.volume}/nowhere.txt does not exist"
+    assert "normal: 1 cpu, 1024 MB memory" in faults["k40"]
+    assert "huge" in faults["k41"]
+    assert faults["k98: key"] == "is twice in this batch"
+    assert len(faults) == 4
+    assert world.access_point.calls["submit"] == 0
+    assert world.access_point.queue == {}
+
+
+def test_an_image_that_nobody_names(world: World) -> None:
+    with world.runner() as runner, pytest.raises(InvalidInputError, match="image is missing"):
+        runner.submit([world.invocation("a", image=None)])
+
+
+def test_the_destinations_defaults(world: World) -> None:
+    from swarm_runner.model.resources import Resources
+
+    changes = {"default_image": "alpine:3", "resources": Resources(memory_mb=700)}
+    world.destination = world.destination.model_copy(update=changes)
+    with world.runner() as runner:
+        (job,) = runner.submit([world.invocation("a", image=None)])
+    ad = world.access_point.queue[job.id]
+    assert (ad["DockerImage"], ad["RequestMemory"]) == ("alpine:3", 700)
+
+
+def test_the_same_key_adopts_the_first_job(world: World) -> None:
+    one, many = world.invocation("one"), world.invocation("many", repeat=2)
+    with world.runner() as runner:
+        first = runner.submit([one, many])
+        assert [job.id for job in runner.submit([one, many])] == [job.id for job in first]
+    with world.runner() as again:
+        assert [job.id for job in again.submit([many, one])] == [
+            first[1].id,
+            first[2].id,
+            first[0].id,
+        ]
+    assert len(world.access_point.queue) == 3
+
+
+def test_a_key_that_has_ended_is_adopted_with_its_outcome(world: World) -> None:
+    one = world.invocation("one")
+    with world.runner() as runner:
+        (job,) = runner.submit([one])
+    world.later(world.access_point.start, job.id)
+    world.later(world.access_point.finish, job.id, 3)
+    with world.runner() as again:
+        (adopted,) = again.submit([one])
+    assert (adopted.id, adopted.state) == (job.id, JobState.COMPLETED)
+    assert adopted.outcome is not None
+    assert adopted.outcome.exit_code == 3
+    assert world.access_point.calls["submit"] == 1
+
+
+def test_two_programs_of_one_name_send_a_key_once(world: World) -> None:
+    one = world.invocation("one")
+    with world.runner() as first, world.runner() as second:
+        first.jobs()
+        second.jobs()
+        (mine,) = first.submit([one])
+        (its,) = second.submit([one])
+        assert mine.id == its.id
+    assert len(world.access_point.queue) == 1
+
+
+def test_runners_of_two_names_do_not_see_each_other(world: World) -> None:
+    with world.runner("left") as left, world.runner("right") as right:
+        (one,) = left.submit([world.invocation("same")])
+        (other,) = right.submit([world.invocation("same")])
+        assert one.id != other.id
+        assert [job.id for job in left.recover()] == [one.id]
+        with pytest.raises(InvalidInputError, match="knows no such job"):
+            left.wait([other])
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_a_submit_in_doubt_is_looked_up_and_never_sent_twice(world: World, committed: bool) -> None:
+    batch = [world.invocation(command=["echo", str(n)]) for n in range(20)]
+    world.access_point.doubts = [committed]
+    with world.runner() as runner:
+        jobs = runner.submit(batch)
+        assert [job.key for job in jobs] == [one.key for one in batch]
+        assert sorted(job.id for job in jobs) == sorted(world.access_point.queue)
+        assert len(runner.poll()) == 20
+    assert world.access_point.calls["submit"] == (1 if committed else 2)
+
+
+def test_an_access_point_that_never_takes_a_submit(world: World) -> None:
+    world.access_point.doubts = [False] * 9
+    with world.runner() as runner, pytest.raises(OutOfReachError, match="took no submit"):
+        runner.submit([world.invocation()])
+    assert world.access_point.queue == {}
+
+
+@pytest.mark.parametrize("made_up", [True, False])
+def test_what_nobody_can_tell_is_said_and_mended_by_submitting_again(
+    logged: World, made_up: bool
+) -> None:
+    batch = [logged.invocation(None if made_up else f"k{n}") for n in range(3)]
+    with logged.runner() as runner:
+        runner.jobs()
+        jobs = logged.access_point.jobs
+        logged.access_point.doubts = [True]
+        logged.access_point.jobs = _unreachable  # type: ignore[method-assign,assignment]
+        with pytest.raises(UnknownSubmitError, match="Submit the same invocations again"):
+            runner.submit(batch)
+        logged.access_point.jobs = jobs  # type: ignore[method-assign]
+        again = runner.submit(batch)
+        assert [job.key for job in again] == [one.key for one in batch]
+        assert sorted(job.id for job in runner.jobs()) == sorted(logged.access_point.queue)
+    assert len(logged.access_point.queue) == 3
+
+
+def test_in_doubt_made_up_keys_are_looked_up_too(polled: World) -> None:
+    batch = [polled.invocation() for _ in range(3)]
+    with polled.runner() as runner:
+        runner.jobs()
+        jobs = polled.access_point.jobs
+        polled.access_point.doubts = [True]
+        polled.access_point.jobs = _unreachable  # type: ignore[method-assign,assignment]
+        with pytest.raises(UnknownSubmitError):
+            runner.submit(batch)
+        polled.access_point.jobs = jobs  # type: ignore[method-assign]
+        assert len(runner.submit(batch)) == 3
+    assert len(polled.access_point.queue) == 3
+
+
+def _unreachable(*arguments: object, **more: object) -> None:
+    raise OutOfReachError(f"nobody there for {arguments} {more}")
+
+
+def test_a_batch_that_cannot_be_sent_whole_is_withdrawn(world: World) -> None:
+    world.access_point.doubts = []
+    submit, sent = world.access_point.submit, 0
+
+    def second_fails(batch: object, *, spool: bool = False) -> object:
+        nonlocal sent
+        sent += 1
+        if sent == 2:
+            raise OutOfReachError("gone")
+        return submit(batch, spool=spool)  # type: ignore[arg-type]
+
+    world.access_point.submit = second_fails  # type: ignore[method-assign,assignment]
+    batch = [world.invocation("a"), world.invocation("b", environment={"X": "1"})]
+    with world.runner() as runner:
+        with pytest.raises(OutOfReachError, match="gone"):
+            runner.submit(batch)
+        assert world.access_point.queue == {}
+        assert runner.poll() == []
+        assert runner.jobs() == []
+        world.clock.forward(5)
+        # Withdrawn is as good as never sent.
+        assert [job.state for job in runner.submit(batch)] == [JobState.IDLE, JobState.IDLE]
+    with world.runner() as again:
+        assert [job.key for job in again.recover()] == ["a", "b"]
+
+
+def test_a_plugin_routes_and_amends(world: World) -> None:
+    class Plugin:
+        @hookimpl
+        def swarm_runner_route(
+            self, invocation: Invocation, destination: Destination, pool: Pool
+        ) -> Route | None:
+            if invocation.tool_id != "assembler":
+                return None
+            assert pool == destination.pool
+            return Route(
+                destination=destination.name,
+                capacity_class="big",
+                candidates=("big",),
+                reason="assemblers are greedy",
+            )
+
+        @hookimpl
+        def swarm_runner_amend_submit(
+            self, invocation: Invocation, route: Route
+        ) -> Mapping[str, str]:
+            return {"My.Group": f'"{invocation.tool_id} on {route.capacity_class}"'}
+
+    with world.runner(plugins=[Plugin()]) as runner:
+        one, two = runner.submit(
+            [world.invocation(tool_id="assembler"), world.invocation(tool_id="cat")]
+        )
+    ads = world.access_point.queue
+    assert ads[one.id]["SwarmRunnerClass"] == "big"
+    assert ads[one.id]["Group"] == "assembler on big"
+    assert ads[two.id]["Group"] == "cat on normal"
+
+
+def test_a_later_plugins_amendment_has_the_last_word(world: World) -> None:
+    class Says:
+        def __init__(self, word: str) -> None:
+            self.word = word
+
+        @hookimpl
+        def swarm_runner_amend_submit(self) -> Mapping[str, str]:
+            return {"My.Word": f'"{self.word}"'}
+
+    with world.runner(plugins=[Says("first"), Says("last")]) as runner:
+        (job,) = runner.submit([world.invocation()])
+    assert world.access_point.queue[job.id]["Word"] == "last"
+
+
+def test_an_access_point_that_is_away_from_the_start(world: World) -> None:
+    world.access_point.reachable = False
+    with world.runner() as runner, pytest.raises(OutOfReachError):
+        runner.submit([world.invocation()])
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "../x", "a b", "-x", "a" * 101])
+def test_names_that_a_runner_cannot_have(world: World, name: str) -> None:
+    with pytest.raises(InvalidInputError, match="no runner's name"):
+        world.runner(name)
+
+
+def test_in_place_off_the_volumes_is_refused(world: World) -> None:
+    with world.runner() as runner, pytest.raises(InvalidInputError, match="none of the pool's"):
+        runner.submit([world.invocation(working_directory=str(world.home), in_place=True)])
+
+
+def test_a_directory_that_is_not_there(world: World) -> None:
+    gone = str(world.volume / "gone")
+    with world.runner() as runner, pytest.raises(InvalidInputError, match="is no directory here"):
+        runner.submit([world.invocation(working_directory=gone)])
+
+
+def test_without_files_a_job_needs_no_directory_of_ours(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(world.home)
+    with world.runner() as runner:
+        (job,) = runner.submit([world.invocation(working_directory=None)])
+    assert world.access_point.queue[job.id]["Iwd"] == "/"
+
+
+def test_the_callers_directory_is_where_files_are(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    below = world.volume / "below"
+    below.mkdir()
+    monkeypatch.chdir(below)
+    with world.runner() as runner:
+        (job,) = runner.submit([world.invocation(working_directory=None, stdout="out")])
+        world.access_point.start(job.id)
+        world.access_point.finish(job.id, outputs={"stdout": b"hello"})
+    assert (below / "out").read_bytes() == b"hello"
+
+
+def test_a_volume_that_is_not_mounted_here_is_no_place_for_files(world: World) -> None:
+    pool = world.destination.pool.model_copy(
+        update={"volumes": Pool.model_validate({"volumes": ["/not/mounted"]}).volumes}
+    )
+    world.destination = world.destination.model_copy(update={"pool": pool})
+    with world.runner() as runner:
+        assert runner.event_log is None
+        (job,) = runner.submit([world.invocation(stdout="out")])
+    assert "SUBMIT_Iwd" in world.access_point.queue[job.id]
+
+
+def test_recovered_jobs_are_the_same_in_both_ways(logged: World) -> None:
+    polling = logged.destination.model_copy(update={"state_directory": str(logged.home)})
+    with logged.runner() as runner:
+        runner.submit([logged.invocation(f"k{n}", repeat=1 + n % 2) for n in range(6)])
+    access_point = logged.access_point
+    ids = sorted(access_point.queue)
+    logged.clock.forward(5)
+    for job in ids[:5]:
+        access_point.start(job)
+    logged.later(access_point.finish, ids[0], 0)
+    logged.later(access_point.finish, ids[1], 2)
+    logged.later(access_point.finish, ids[2], signal=11)
+    logged.later(access_point.remove, [ids[3]], "nobody wants it")
+    logged.later(access_point.hold, [ids[6]], "wait")
+    with logged.runner() as by_log:
+        told = by_log.recover()
+    logged.destination = polling
+    with logged.runner() as by_asking:
+        asked = by_asking.recover()
+    assert sorted(asked, key=lambda job: job.id) == sorted(told, key=lambda job: job.id)
+    assert len(asked) == len(ids)
+
+
+def test_paths_of_a_volume_are_told_from_their_neighbours(world: World) -> None:
+    neighbour = Path(f"{world.volume}-2")
+    neighbour.mkdir()
+    with world.runner() as runner:
+        (job,) = runner.submit([world.invocation(working_directory=str(neighbour), stdout="o")])
+    assert "SUBMIT_Iwd" in world.access_point.queue[job.id]
+    assert isinstance(job.id, JobId)
