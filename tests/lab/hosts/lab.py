@@ -1,0 +1,174 @@
+"""The whole lab, from nothing to nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import docker
+
+from tests.lab.hosts import certificates, images, network, registry, swarm
+from tests.lab.hosts.commands import run
+from tests.lab.hosts.engine import Engine
+from tests.lab.hosts.layout import ROOT, SHARED, Node, nodes
+
+_EVERYBODY = 0o1777  # jobs run as users of their own
+
+
+def _silent(_message: str) -> None:
+    return
+
+
+@dataclass(frozen=True, slots=True)
+class HostState:
+    """One line of `status`. What only the Swarm's leader knows is empty when it does not answer."""
+
+    node: Node
+    connected: bool
+    processes: int
+    answers: bool
+    swarm: str = ""
+    role: str = ""
+    availability: str = ""
+
+
+class Lab:
+    """Three hosts. `tls` opens the first one's API to clients with a certificate."""
+
+    def __init__(
+        self,
+        *,
+        managers: int = 1,
+        tls: bool = False,
+        progress: Callable[[str], None] = _silent,
+    ) -> None:
+        if not 1 <= managers <= len(nodes()):
+            raise ValueError(f"{managers} managers cannot be; there are {len(nodes())} hosts")
+        self._managers = managers
+        self._tls = tls
+        self._progress = progress
+
+    def engine(self, node: Node) -> Engine:
+        """The engine of a host."""
+        return Engine(node, tls=self._tls and node == nodes()[0])
+
+    def up(self) -> None:
+        """Make the lab, or what is missing of it, whatever an earlier one has left.
+
+        Raises RuntimeError, docker.errors.DockerException or tenacity.RetryError.
+        """
+        SHARED.mkdir(parents=True, exist_ok=True)
+        SHARED.chmod(_EVERYBODY)
+        if self._tls:
+            certificates.make()
+        network.make_bridge()
+        for node in nodes():
+            network.plug_in(node)
+        if registry.start():
+            self._progress("started the registry")
+        for node in nodes():
+            if self.engine(node).start():
+                self._progress(f"started the engine of {node.name}")
+        with contextlib.ExitStack() as stack:
+            clients = [
+                (node, stack.enter_context(contextlib.closing(self.engine(node).client())))
+                for node in nodes()
+            ]
+            self._progress("joining the hosts to one Swarm")
+            swarm.form(clients, self._managers)
+            machine = stack.enter_context(contextlib.closing(docker.from_env(timeout=600)))
+            images.publish(machine, clients[0][1], self._progress)
+
+    def down(self) -> None:
+        """Remove all of it, whatever state it is in."""
+        for node in nodes():
+            killed = self.engine(node).kill()
+            if killed:
+                self._progress(f"killed {killed} processes of {node.name}")
+            network.unplug(node)
+        registry.stop()
+        network.remove_bridge()
+        _unmount_below(ROOT)
+        if ROOT.exists():
+            shutil.rmtree(ROOT)
+            self._progress(f"removed {ROOT}")
+
+    def kill(self, node: Node) -> int:
+        """SIGKILL the host's engine and all of its containers; how many processes those were."""
+        return self.engine(node).kill()
+
+    def start(self, node: Node) -> None:
+        """Start the engine of a host that was killed; it finds its place in the Swarm by itself."""
+        network.plug_in(node)
+        # As it was, whatever this lab was made with.
+        Engine(node, tls=_has_tls(node)).start()
+
+    def part(self, node: Node) -> None:
+        """Cut the host off from the others and the machine; its socket still answers."""
+        network.part(node)
+
+    def heal(self, node: Node) -> None:
+        """Undo `part`."""
+        network.join(node)
+
+    def status(self) -> list[HostState]:
+        """Each host, as the machine sees it and as the Swarm's leader does."""
+        known = self._known()
+        states = []
+        for node in nodes():
+            engine = self.engine(node)
+            state, role, availability = known.get(node.name, ("", "", ""))
+            states.append(
+                HostState(
+                    node=node,
+                    connected=network.connected(node),
+                    processes=engine.processes(),
+                    answers=engine.answers(),
+                    swarm=state,
+                    role=role,
+                    availability=availability,
+                )
+            )
+        return states
+
+    def _known(self) -> dict[str, tuple[str, str, str]]:
+        """What some manager that answers says of each node."""
+        for node in nodes():
+            engine = self.engine(node)
+            if not engine.answers():
+                continue
+            with contextlib.closing(engine.client(limit_s=10)) as client:
+                try:
+                    found = client.nodes.list()
+                except docker.errors.APIError:  # a worker, or a manager without its quorum
+                    continue
+                return {
+                    one.attrs["Description"]["Hostname"]: (
+                        one.attrs["Status"]["State"],
+                        one.attrs["Spec"]["Role"],
+                        one.attrs["Spec"]["Availability"],
+                    )
+                    for one in found
+                }
+        return {}
+
+
+def _has_tls(node: Node) -> bool:
+    config = node.directory / "daemon.json"
+    return config.exists() and "tlsverify" in config.read_text()
+
+
+def _unmount_below(directory: Path) -> None:
+    """The engines' mounts go with their namespaces; nothing is removed through one that stays."""
+    for mount in sorted(_mounts(), reverse=True):
+        if mount.startswith(f"{directory}{os.sep}"):
+            run("umount", "--lazy", mount)
+
+
+def _mounts() -> list[str]:
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return [line.split()[4].encode().decode("unicode_escape") for line in lines]

@@ -1,0 +1,91 @@
+"""A bridge, and a cable from it to each host."""
+
+from __future__ import annotations
+
+import os.path
+from pathlib import Path
+
+from tests.lab.hosts.commands import run, succeeds
+from tests.lab.hosts.layout import BRIDGE, MACHINE, PREFIX, SUBNET, Node
+
+NAMESPACES = Path("/run/netns")
+INTERFACES = Path("/sys/class/net")
+INSIDE = "eth0"
+_MARK = ("-m", "comment", "--comment", PREFIX)
+# Docker drops what the machine forwards; images are built with packages from outside.
+_RULES = (
+    ("filter", "FORWARD", "-i", BRIDGE, *_MARK, "-j", "ACCEPT"),
+    ("filter", "FORWARD", "-o", BRIDGE, *_MARK, "-j", "ACCEPT"),
+    ("nat", "POSTROUTING", "-s", SUBNET, "!", "-o", BRIDGE, *_MARK, "-j", "MASQUERADE"),
+)
+# A bridge's port (bridge(8)): a disabled one drops all, and the host's end sees no change.
+_DISABLED, _FORWARDING = "0", "3"
+
+
+def make_bridge() -> None:
+    """The bridge, the machine's address on it, and leave to pass."""
+    if not _exists(BRIDGE):
+        run("ip", "link", "add", BRIDGE, "type", "bridge")
+    run("ip", "address", "replace", f"{MACHINE}/24", "dev", BRIDGE)
+    run("ip", "link", "set", BRIDGE, "up")
+    Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+    for table, chain, *rule in _RULES:
+        if not succeeds("iptables", "-w", "-t", table, "-C", chain, *rule):
+            run("iptables", "-w", "-t", table, "-I", chain, *rule)
+
+
+def remove_bridge() -> None:
+    """Without a trace."""
+    for table, chain, *rule in _RULES:
+        while succeeds("iptables", "-w", "-t", table, "-C", chain, *rule):
+            run("iptables", "-w", "-t", table, "-D", chain, *rule)
+    if _exists(BRIDGE):
+        run("ip", "link", "delete", BRIDGE)
+
+
+def plug_in(node: Node) -> None:
+    """The host's namespace and its cable; a host that was cut off is so no more."""
+    place = NAMESPACES / node.namespace
+    # A name without a namespace is what a restart of the machine may leave.
+    if place.exists() and not os.path.ismount(place):  # Path.is_mount is for directories
+        place.unlink()
+    if not place.exists():
+        run("ip", "netns", "add", node.namespace)
+    if not _exists(node.link):
+        peer = ("peer", "name", INSIDE, "netns", node.namespace)
+        run("ip", "link", "add", node.link, "type", "veth", *peer)
+    run("ip", "link", "set", node.link, "master", BRIDGE, "up")
+    inside = ("ip", "-n", node.namespace)
+    run(*inside, "link", "set", "lo", "up")
+    run(*inside, "address", "replace", f"{node.address}/24", "dev", INSIDE)
+    run(*inside, "link", "set", INSIDE, "up")
+    run(*inside, "route", "replace", "default", "via", MACHINE)
+    join(node)
+
+
+def unplug(node: Node) -> None:
+    """Remove the host's namespace and its cable."""
+    if _exists(node.link):
+        run("ip", "link", "delete", node.link)
+    if (NAMESPACES / node.namespace).exists():
+        run("ip", "netns", "delete", node.namespace)
+
+
+def part(node: Node) -> None:
+    """Cut the host off: nothing passes, and neither side is told."""
+    run("bridge", "link", "set", "dev", node.link, "state", _DISABLED)
+
+
+def join(node: Node) -> None:
+    """Undo `part`."""
+    run("bridge", "link", "set", "dev", node.link, "state", _FORWARDING)
+
+
+def connected(node: Node) -> bool:
+    """Whether the host's cable is there and passes traffic."""
+    state = INTERFACES / node.link / "brport" / "state"
+    return state.exists() and state.read_text().strip() == _FORWARDING
+
+
+def _exists(interface: str) -> bool:
+    return (INTERFACES / interface).exists()
