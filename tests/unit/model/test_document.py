@@ -1,14 +1,21 @@
 from __future__ import annotations
 
 import json
+import re
 import time
+from pathlib import Path
 
 import pytest
 from pydantic import Field
 
 from swarm_runner.errors import InvalidInputError
 from swarm_runner.model.document import parse, parse_invocations, validate
+from swarm_runner.model.invocation import Disk, Invocation, VirtualMachine
+from swarm_runner.model.job_conf import EnvironmentSection, RunnerSection
+from swarm_runner.model.pool import CapacityClass, Destination, JobUser, Pool
+from swarm_runner.model.resources import Resources
 from swarm_runner.model.text import Frozen, Text
+from swarm_runner.policy.routing import swarm_runner_route
 
 
 class Leaf(Frozen):
@@ -214,3 +221,25 @@ def test_a_large_json_file_is_read_quickly() -> None:
     began = time.monotonic()
     assert len(parse_invocations(text, "i.json")) == 20_000
     assert time.monotonic() - began < 10
+
+
+def test_the_references_examples_are_read() -> None:
+    reference = Path(__file__).parents[3] / "docs" / "reference" / "invocation.md"
+    examples = re.findall(r"^```yaml\n(.*?)^```", reference.read_text(), re.DOTALL | re.MULTILINE)
+    assert len(examples) >= 3
+    destination = Destination()
+    for example in examples:
+        for invocation in parse_invocations(example, reference.name):
+            swarm_runner_route(invocation, destination, destination.pool)
+
+
+@pytest.mark.parametrize("name", ["invocation.md", "job_conf.md"])
+def test_the_reference_names_every_key(name: str) -> None:
+    text = (Path(__file__).parents[3] / "docs" / "reference" / name).read_text()
+    models: dict[str, tuple[type[Frozen], ...]] = {
+        "invocation.md": (Invocation, Resources, VirtualMachine, Disk),
+        "job_conf.md": (RunnerSection, Pool, CapacityClass, JobUser, EnvironmentSection),
+    }
+    for model in models[name]:
+        for key in model.model_fields:
+            assert re.search(rf"[`{{ ]{key}[`,}}]", text), f"{model.__name__}.{key}"
