@@ -15,33 +15,39 @@ _MATCH_TIME = re.compile(r"\$\$\(([^)]*)\)")
 
 
 class Reading:
-    """One job as HTCondor reads it: each command's value after the submit stage."""
+    """One job as HTCondor reads it: each command's value after the submit stage.
+
+    Of a batch, it is to be asked before the next one is taken: they share HTCondor's state.
+    """
 
     def __init__(self, submit: Any, row: Mapping[str, str] | None = None) -> None:
+        self._submit = submit
         for name, value in (row or {}).items():
             submit[name] = value
-        self._values = {name: submit.expand(name) for name in submit if name not in (row or {})}
 
     def __getitem__(self, name: str) -> str:
-        return str(self._values[name])
+        return str(self._submit.expand(name))
 
     def get(self, name: str) -> str | None:
-        return self._values.get(name)
+        try:
+            return self[name]
+        except KeyError:
+            return None
 
     def words(self, name: str) -> list[str]:
         """Arguments or environment, as the job's process gets them."""
-        quoted = self._values.get(name)
+        quoted = self.get(name)
         if quoted is None:
             return []
         assert quoted[0] == quoted[-1] == '"'
         return raw_words(quoted[1:-1].replace('""', '"'))
 
     def attribute(self, name: str) -> Any:
-        text = f"Value = {self._values[name]}\n"
+        text = f"Value = {self[name]}\n"
         return classad2.parseOne(text, classad2.ParserType.Old)["Value"]
 
     def files(self, name: str) -> list[str]:
-        listed = self._values.get(name)
+        listed = self.get(name)
         if listed is None:
             return []
         assert listed[0] == listed[-1] == '"'
@@ -72,16 +78,23 @@ def read(description: SubmitDescription) -> Reading:
     return Reading(submit)
 
 
-def read_text(batch: SubmitBatch) -> list[Reading]:
+def read_text(batch: SubmitBatch) -> Iterator[Reading]:
     """A batch's text."""
     submit = htcondor2.Submit(batch.text())
     if not batch.rows:
         assert submit.getQArgs() == str(batch.count)
-        return [Reading(submit)] * batch.count
-    return [Reading(submit, row) for row in submit.itemdata()]
+    return _jobs(submit, batch)
 
 
-def read_submitted(batch: SubmitBatch) -> list[Reading]:
+def _jobs(submit: Any, batch: SubmitBatch) -> Iterator[Reading]:
+    if not batch.rows:
+        return iter([Reading(submit)] * batch.count)
+    rows = list(submit.itemdata())
+    assert len(rows) == len(batch.rows)
+    return (Reading(submit, row) for row in rows)
+
+
+def read_submitted(batch: SubmitBatch) -> Iterator[Reading]:
     """What `Schedd.submit` would hand to the schedd for a batch's common part and rows."""
     made: list[Any] = []
 
@@ -101,7 +114,4 @@ def read_submitted(batch: SubmitBatch) -> list[Reading]:
             count=0 if batch.rows else batch.count,
             itemdata=rows if batch.rows else None,
         )
-    sent = made[-1]
-    if not batch.rows:
-        return [Reading(sent)] * batch.count
-    return [Reading(sent, row) for row in sent.itemdata()]
+    return _jobs(made[-1], batch)

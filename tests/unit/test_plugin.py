@@ -73,7 +73,8 @@ def test_an_installed_distribution_changes_routes_and_amends_descriptions(instal
 
 def test_without_it_the_built_in_policies_decide() -> None:
     plugins, *jobs = run(None)
-    assert plugins == "swarm_runner.policy.holds,swarm_runner.policy.routing"
+    assert "sorting" not in plugins.split(",")
+    assert {"swarm_runner.policy.holds", "swarm_runner.policy.routing"} <= set(plugins.split(","))
     assert jobs == ["normal None None"] * 3
 
 
