@@ -35,6 +35,12 @@ class CapacityClass(Frozen):
     gpus: Count = Field(0, ge=0, le=1024)
     replicas: Count = Field(1, ge=0, le=100_000, description="executors that `pool up` starts")
     max_replicas: Count | None = Field(None, ge=1, le=100_000)
+    retirement_s: Count = Field(
+        86_400,
+        ge=0,
+        le=30 * 86_400,
+        description="seconds that a leaving executor's jobs have; longer ones run again elsewhere",
+    )
 
     @model_validator(mode="after")
     def _limits(self) -> Self:

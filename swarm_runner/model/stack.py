@@ -13,7 +13,7 @@ from swarm_runner.model.text import Frozen
 ENGINE_SOCKET = "/var/run/docker.sock"
 SCRATCH = "/var/lib/swarm-runner/scratch"
 SPOOL = "/var/lib/swarm-runner/spool"
-RETIREMENT_S = 86_400
+GRACE_S = 300  # for file transfer and good-byes after the last job
 POOL_LABEL = "swarm-runner.pool"
 STACK_LABEL = "com.docker.stack.namespace"
 WISH_LABEL = "swarm-runner.wish"
@@ -130,7 +130,7 @@ class Stack(Frozen):
             "CPUS": str(shape.cpus),
             "MEMORY_MB": str(shape.memory_mb),
             "START": disk,
-            "RETIREMENT_S": str(RETIREMENT_S),
+            "RETIREMENT_S": str(shape.retirement_s),
             "TRUST_LOCAL_IMAGES": str(self.pool.pull == "missing"),
             "VOLUMES": "\n".join(
                 f"{volume.path}:{volume.path}{':ro' if volume.read_only else ''}"
@@ -153,7 +153,7 @@ class Stack(Frozen):
             replicas=shape.replicas,
             memory_mb=shape.memory_mb,
             # Longer than the daemons' own patience, so that Swarm never cuts a job off.
-            stop_grace_s=RETIREMENT_S + 300,
+            stop_grace_s=shape.retirement_s + GRACE_S,
         )
 
     def _environment(self, role: str, settings: dict[str, str]) -> dict[str, str]:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from swarm_runner.model.pool import CapacityClass, Pool
-from swarm_runner.model.stack import RETIREMENT_S, STACK_LABEL, Stack
+from swarm_runner.model.stack import STACK_LABEL, Stack
 
 POOL = Pool(name="galaxy", volumes=["/data", "/refs:ro"], pull="always")
 STACK = Stack(pool=POOL, image="pool:1", node_id="node-1")
@@ -17,7 +17,9 @@ def test_services_are_named_as_on_the_slides() -> None:
 
 
 def test_swarm_waits_longer_than_the_daemons() -> None:
-    assert all(wish.stop_grace_s > RETIREMENT_S for wish in STACK.executors().values())
+    for name, wish in STACK.executors().items():
+        retirement_s = int(wish.environment["SWARM_RUNNER_RETIREMENT_S"])
+        assert wish.stop_grace_s > retirement_s == POOL.classes[name].retirement_s
 
 
 def test_secrets_reach_the_one_who_needs_them() -> None:
