@@ -20,9 +20,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Self
 
 from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from swarm_runner.model.text import MACRO_START, PROCESS, Frozen, no_control
 
@@ -94,6 +96,13 @@ def environment(variables: Mapping[str, str]) -> str:
     return words(f"{name}={value}" for name, value in variables.items())
 
 
+@lru_cache(maxsize=1024)
+def _submit_command(name: str) -> None:
+    """Refuse what is no command's name. There are few, and each is looked at once."""
+    if not _COMMAND.fullmatch(name) or name.lower() in _STATEMENTS:
+        raise ValueError(f"{name!r} is no submit command")
+
+
 class SubmitDescription(Frozen):
     """The HTCondor commands of one invocation, in order, each value already submit-language text.
 
@@ -106,10 +115,13 @@ class SubmitDescription(Frozen):
     @field_validator("commands")
     @classmethod
     def _one_line_each(cls, commands: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
-        for name, value in commands:
-            if not _COMMAND.fullmatch(name) or name.lower() in _STATEMENTS:
-                raise ValueError(f"{name!r} is no submit command")
-            no_control(value)
+        for name, _ in commands:
+            _submit_command(name)
+        try:
+            no_control("".join([value for _, value in commands]))
+        except PydanticCustomError:
+            for _, value in commands:
+                no_control(value)  # whose message says where in its value
         return commands
 
     def __getitem__(self, name: str) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import KeysView
-from dataclasses import replace
 from typing import NamedTuple
 
 from swarm_runner.model.job import Hold, Job, JobChange, JobEvent, JobId, JobState, Outcome
 from swarm_runner.runner import outcomes
+from swarm_runner.runner.copying import changed
 
 
 class Place(NamedTuple):
@@ -95,7 +95,7 @@ class Accounts:
         """Note what only the ad tells."""
         if (job.tool_id, job.memory_mb) == (tool_id, memory_mb):
             return job
-        self.jobs[job.id] = described = replace(job, tool_id=tool_id, memory_mb=memory_mb)
+        self.jobs[job.id] = described = changed(job, tool_id=tool_id, memory_mb=memory_mb)
         return described
 
     def start(
@@ -103,7 +103,7 @@ class Accounts:
     ) -> JobChange:
         """The command began to run, for the `starts`th time."""
         self.undecided.pop(job.id, None)
-        started = replace(
+        started = changed(
             job,
             state=JobState.RUNNING,
             started_at=at,
@@ -118,18 +118,18 @@ class Accounts:
 
     def evict(self, job: Job, reason: str) -> JobChange:
         """It stopped running and waits for another slot."""
-        return self._set(replace(job, state=JobState.IDLE), JobEvent.EVICTED, reason)
+        return self._set(changed(job, state=JobState.IDLE), JobEvent.EVICTED, reason)
 
     def hold(self, job: Job, hold: Hold) -> JobChange:
         """HTCondor, or someone, holds it."""
         self.undecided[job.id] = hold
-        held = replace(job, state=JobState.HELD, holds=hold.holds)
+        held = changed(job, state=JobState.HELD, holds=hold.holds)
         return self._set(held, JobEvent.HELD, hold.reason)
 
     def release(self, job: Job, reason: str) -> JobChange:
         """It may run again."""
         self.undecided.pop(job.id, None)
-        return self._set(replace(job, state=JobState.IDLE), JobEvent.RELEASED, reason)
+        return self._set(changed(job, state=JobState.IDLE), JobEvent.RELEASED, reason)
 
     def take_out(self, job: Job, reason: str, at: float) -> JobChange | None:
         """It was removed from the queue. A job that was withdrawn leaves no trace."""
@@ -149,7 +149,7 @@ class Accounts:
         """Close the account."""
         self._known.pop(job.id, None)
         self.undecided.pop(job.id, None)
-        ended = replace(
+        ended = changed(
             job,
             state=state,
             outcome=outcome,

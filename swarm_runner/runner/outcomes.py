@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import signal
+from functools import lru_cache
 from typing import Any
 
 from swarm_runner.condor.port import Ad
@@ -36,6 +37,8 @@ def untagged(reason: str) -> tuple[str | None, str]:
     return found[1], _BY.sub("", found[2])
 
 
+# There are few exit codes and many jobs: one outcome for each code.
+@lru_cache(maxsize=256)
 def exited(code: int) -> Outcome:
     """The command ran and ended by itself."""
     message = f"The command ended with exit code {code}."
@@ -77,8 +80,9 @@ def lost() -> Outcome:
 
 def from_event(event: Any) -> Outcome:
     """The outcome that a terminated event tells."""
-    number = event.get("TerminatedBySignal")
-    return exited(event.get("ReturnValue", -1)) if number is None else signalled(number)
+    if event["TerminatedNormally"]:
+        return exited(event["ReturnValue"])
+    return signalled(event["TerminatedBySignal"])
 
 
 def from_ad(ad: Ad) -> Outcome:

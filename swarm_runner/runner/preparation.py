@@ -39,6 +39,8 @@ class Preparation:
         self._destination = destination
         self._hook = hook
         self._runner = runner
+        # Directories that were looked at in this batch, and whether they are there.
+        self._looked_at: dict[str, bool] = {}
         self._writable = [str(path) for path in writable_volumes(destination.pool)]
         self._volumes = [volume.path for volume in destination.pool.volumes]
         # Asking nobody costs time too.
@@ -53,6 +55,7 @@ class Preparation:
         ready: list[Prepared] = []
         seen: set[str] = set()
         here = os.getcwd()  # noqa: PTH109 (a text is what is wanted)
+        self._looked_at.clear()
         for invocation in invocations:
             if invocation.key in seen:
                 faults.append(Fault(f"{invocation.key}: key", "is twice in this batch"))
@@ -123,7 +126,7 @@ class Preparation:
                 where,
                 f"{directory} is on none of the pool's volumes ({volumes}), as in_place asks",
             )
-        elif not os.path.isdir(directory):  # noqa: PTH112 (once for each job)
+        elif not self._is_directory(directory):
             yield Fault(where, f"{directory} is no directory here")
         else:
             for field, name in _inputs(invocation):
@@ -132,6 +135,11 @@ class Preparation:
                     yield Fault(f"{key}: {field}", f"{file} does not exist")
                 elif not os.access(file, os.R_OK):
                     yield Fault(f"{key}: {field}", f"{file} may not be read by you")
+
+    def _is_directory(self, path: str) -> bool:
+        if path not in self._looked_at:
+            self._looked_at[path] = Path(path).is_dir()
+        return self._looked_at[path]
 
 
 def _files(invocation: Invocation) -> bool:

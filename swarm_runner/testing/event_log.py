@@ -65,6 +65,11 @@ class EventLogWriter:
             f'\tSwarmNode = "{node}"\n\tSwarmTaskId = "{executor}"\n',
         )
 
+    def transferring(self, job: JobId, at: float, what: str = "input") -> None:
+        """Events 040, begin and end; they tell nothing of the job's fate."""
+        self._write(40, job, at, f"Started transferring {what} files\n")
+        self._write(40, job, at, f"Finished transferring {what} files\n")
+
     def image_size(self, job: JobId, at: float) -> None:
         """Event 006, which tells nothing of the job's fate."""
         body = "Image size of job updated: 100\n\t1  -  MemoryUsage of job (MB)\n"

@@ -1,0 +1,173 @@
+"""(i) A thousand different invocations, beside three other ways to bring them to the schedd."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import docker
+
+from swarm_runner.condor.access_point import AccessPoint
+from swarm_runner.condor.bindings import htcondor
+from swarm_runner.condor.port import Selection
+from swarm_runner.model.invocation import Invocation
+from swarm_runner.model.job import Job, JobId
+from swarm_runner.model.pool import CapacityClass, Destination
+from swarm_runner.model.resources import Resources
+from swarm_runner.model.submit import SubmitDescription, batches
+from swarm_runner.policy.routing import swarm_runner_route
+from swarm_runner.runner import Runner
+from swarm_runner.translate import translate
+from tests.bench.figure import Figure, best, seconds
+
+JOBS = 1000
+# A process for each job takes long; a tenth of them tells as much.
+PROCESSES = 100
+ROUNDS = 6
+NAME = "bench"
+# After the last job has left the queue, the schedd has still to write its history.
+QUIET_S = 2
+DIRECTORY = "/var/tmp/swarm-runner-bench"  # noqa: S108 (in the manager's container)
+
+
+def figures(destination: Destination, volume: Path) -> list[Figure]:
+    """The three ratios. The jobs are for a class that has no executor, and are then removed."""
+    bench = _Bench(destination, volume)
+    ways = [bench.runner, bench.raw, bench.one_by_one, bench.processes]
+    ours, raw, single, process = (1 / time for time in best(ROUNDS, ways))
+    measured = f"Runner.submit: {ours:,.0f} jobs/s"
+    what = f"{JOBS:,} invocations that differ in image, arguments, memory and key"
+    return [
+        Figure(
+            "i", what, measured, f"{name}: {rate:,.0f} jobs/s", ours / rate, "x", "at least", target
+        )
+        for name, rate, target in (
+            ("Schedd.submit(itemdata)", raw, 0.85),
+            ("Schedd.submit for each job", single, 4),
+            ("condor_submit for each job", process, 50),
+        )
+    ]
+
+
+class _Bench:
+    """Each way answers with the seconds that one job takes."""
+
+    def __init__(self, destination: Destination, volume: Path) -> None:
+        nowhere = {"bench": CapacityClass(memory_mb=4096, replicas=0)}
+        pool = destination.pool.model_copy(update={"classes": nowhere})
+        self._destination = destination.model_copy(
+            update={"pool": pool, "state_directory": str(volume / NAME)}
+        )
+        self._access_point = AccessPoint.connect(pool, destination.token_directory)
+        mark: dict[str, str | list[str] | bool] = {
+            "label": f"com.docker.swarm.service.name={pool.service()}"
+        }
+        (self._manager,) = docker.from_env().containers.list(filters=mark)
+        self._run(["mkdir", "-p", DIRECTORY])
+
+    def _invocations(self, count: int = JOBS) -> list[Invocation]:
+        return [
+            Invocation(
+                image=f"debian:{number}",
+                command=("echo", str(number), "it's $HOME"),
+                resources=Resources(memory_mb=100 + number),
+                working_directory="/",
+            )
+            for number in range(count)
+        ]
+
+    def _descriptions(self, count: int = JOBS) -> list[SubmitDescription]:
+        pool, log = self._destination.pool, str(self._log)
+        return [
+            translate(
+                one,
+                swarm_runner_route(one, self._destination, pool),
+                pool,
+                runner=NAME,
+                log=log,
+            )
+            for one in self._invocations(count)
+        ]
+
+    def runner(self) -> float:
+        """The library, from invocations to jobs."""
+        invocations = self._invocations()
+        with Runner(self._destination, name=NAME) as runner:
+            runner.jobs()
+            jobs: list[Job] = []
+            took = seconds(lambda: jobs.extend(runner.submit(invocations)))
+            if len({job.id for job in jobs}) != JOBS:
+                raise RuntimeError(f"{len(jobs)} jobs instead of {JOBS}")
+        self._remove()
+        return took / JOBS
+
+    def raw(self) -> float:
+        """The bindings, with the batch ready made."""
+        ((batch, _),) = batches(self._descriptions())
+
+        def submit(schedd: Any) -> None:
+            description = htcondor().Submit(batch.common)
+            schedd.submit(description, itemdata=iter(batch.rows))
+
+        took = seconds(lambda: self._tell(submit))
+        self._remove()
+        return took / JOBS
+
+    def one_by_one(self) -> float:
+        """The bindings, a transaction for each job."""
+        descriptions = [dict(one.commands) for one in self._descriptions()]
+
+        def submit(schedd: Any) -> None:
+            for description in descriptions:
+                schedd.submit(htcondor().Submit(description))
+
+        took = seconds(lambda: self._tell(submit))
+        self._remove()
+        return took / JOBS
+
+    def processes(self) -> float:
+        """`condor_submit` beside the schedd, a process for each job."""
+        files = io.BytesIO()
+        with tarfile.open(fileobj=files, mode="w") as archive:
+            for number, description in enumerate(self._descriptions(PROCESSES)):
+                text = description.text().encode()
+                entry = tarfile.TarInfo(f"{number}.sub")
+                entry.size = len(text)
+                archive.addfile(entry, io.BytesIO(text))
+        self._manager.put_archive(DIRECTORY, files.getvalue())
+        loop = f"cd {DIRECTORY}; for n in *.sub; do condor_submit -terse $n >&2; done"
+        timed = f"s=$(date +%s%N); {loop}; e=$(date +%s%N); echo $((e - s))"
+        took = int(self._run(["sh", "-ec", timed], user=self._destination.pool.user.name)) / 1e9
+        self._remove(PROCESSES)
+        return took / PROCESSES
+
+    @property
+    def _log(self) -> Path:
+        return Path(str(self._destination.state_directory), NAME, "events.log")
+
+    def _tell(self, order: Callable[[Any], None]) -> None:
+        self._access_point._connection.tell(order)
+
+    def _queued(self) -> list[JobId]:
+        ads = self._access_point.jobs(Selection(runner=NAME), ("ClusterId", "ProcId"))
+        return [JobId(ad["ClusterId"], ad["ProcId"]) for ad in ads]
+
+    def _remove(self, expected: int = JOBS) -> None:
+        """Leave the queue as it was found, and quiet."""
+        queued = self._queued()
+        if len(queued) != expected:
+            raise RuntimeError(f"{len(queued)} jobs are queued instead of {expected}")
+        self._access_point.remove(queued, "measured")
+        while self._queued():
+            time.sleep(1)
+        time.sleep(QUIET_S)
+
+    def _run(self, command: list[str], user: str = "root") -> str:
+        code, (said, complained) = self._manager.exec_run(command, user=user, demux=True)
+        if code != 0:
+            raise RuntimeError(f"{command}: {complained!r}")
+        return bytes(said or b"").decode()

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import dataclasses
+import pickle
+from typing import Any
+
+import pytest
+
+from swarm_runner.model.job import Job, JobId, JobState, Outcome, OutcomeKind
+from swarm_runner.runner.copying import changed
+
+JOB = Job(
+    JobId(1, 2),
+    "key",
+    JobState.IDLE,
+    "tool",
+    "normal",
+    "task",
+    "node",
+    100,
+    1.0,
+    2.0,
+    3.0,
+    4,
+    5,
+    Outcome(OutcomeKind.EXITED, "done", 0),
+)
+
+
+def test_it_is_what_replace_makes() -> None:
+    for field in dataclasses.fields(Job):
+        other: dict[str, Any] = {field.name: "other"}
+        ours = changed(JOB, **other)
+        assert ours == dataclasses.replace(JOB, **other)
+        assert type(ours) is Job
+    assert changed(JOB) == JOB
+    assert pickle.loads(pickle.dumps(changed(JOB))) == JOB  # noqa: S301 (our own)
+
+
+def test_it_is_frozen() -> None:
+    copy = changed(JOB, state=JobState.RUNNING)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        copy.state = JobState.IDLE  # type: ignore[misc]
+
+
+def test_no_field_that_a_job_has_not() -> None:
+    with pytest.raises(AttributeError):
+        changed(JOB, colour="red")
