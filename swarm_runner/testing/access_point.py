@@ -114,7 +114,11 @@ class FakeAccessPoint:
     def release(self, ids: Iterable[JobId], reason: str) -> int:
         """See AccessPointPort.release."""
         self._called("release")
-        held = [job for job in ids if job in self.queue and self._status(job) == HELD]
+        held = [
+            job
+            for job in ids
+            if job in self.queue and self._status(job) == HELD and not waits(self.queue[job])
+        ]
         for job in held:
             ad = self.queue[job]
             for name in ("HoldReason", "HoldReasonCode", "HoldReasonSubCode"):

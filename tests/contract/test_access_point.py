@@ -1,0 +1,290 @@
+"""One suite for the access point in memory and the real one: the same questions and answers."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from swarm_runner.condor.access_point import AccessPoint
+from swarm_runner.condor.port import AccessPointPort, Ad, Receipt, Selection
+from swarm_runner.errors import InvalidInputError
+from swarm_runner.model.invocation import Invocation
+from swarm_runner.model.job import JobId
+from swarm_runner.model.pool import Destination, Pool
+from swarm_runner.model.submit import SubmitBatch, batches
+from swarm_runner.policy.routing import swarm_runner_route
+from swarm_runner.runner import outcomes
+from swarm_runner.testing import FakeAccessPoint
+from swarm_runner.translate import translate
+from tests.lab.pool import LabPool
+
+IDLE, RUNNING, REMOVED, COMPLETED, HELD = 1, 2, 3, 4, 5
+LIMIT_S = 120
+LOOK_S = 0.3
+
+
+class Bench:
+    """An access point under test, and a hand that makes its jobs end.
+
+    `home` is a directory that the access point does not see, `volume` one that it does.
+    """
+
+    def __init__(
+        self,
+        access_point: AccessPointPort,
+        destination: Destination,
+        home: Path,
+        volume: Path,
+    ) -> None:
+        self.access_point = access_point
+        self.destination = destination
+        self.home = home
+        self.volume = volume
+        self.runner = f"contract-{uuid.uuid4().hex[:8]}"
+
+    def batch(self, *invocations: Invocation, log: Path | None = None) -> SubmitBatch:
+        pool = self.destination.pool
+        descriptions = [
+            translate(
+                one,
+                swarm_runner_route(one, self.destination, pool),
+                pool,
+                runner=self.runner,
+                log=str(log) if log else None,
+            )
+            for one in invocations
+        ]
+        ((batch, _),) = batches(descriptions)
+        return batch
+
+    def invocation(self, key: str, shell: str = "true", **more: object) -> Invocation:
+        fields = {
+            "key": key,
+            "image": "debian:trixie",
+            "shell": shell,
+            "working_directory": str(self.volume),
+            "resources": {"memory_mb": 100, "disk_mb": 50},
+        }
+        return Invocation.model_validate(fields | more)
+
+    def submit(self, *invocations: Invocation, **more: bool) -> Receipt:
+        return self.access_point.submit(self.batch(*invocations), **more)
+
+    def ad(self, job: JobId) -> Ad | None:
+        """The job's ad, from the queue or the history."""
+        chosen = Selection(ids=[job])
+        found = self.access_point.jobs(chosen) or self.access_point.history(chosen, limit=1)
+        return found[0] if found else None
+
+    def until(self, job: JobId, holds: Callable[[Ad], bool]) -> Ad:
+        deadline = time.monotonic() + LIMIT_S
+        while time.monotonic() < deadline:
+            ad = self.ad(job)
+            if ad is not None and holds(ad):
+                return ad
+            time.sleep(LOOK_S)
+        raise AssertionError(f"job {job} is not there yet: {self.ad(job)}")
+
+    def left(self, job: JobId) -> Ad:
+        """The ad of a job that has left the queue."""
+        deadline = time.monotonic() + LIMIT_S
+        while self.access_point.jobs(Selection(ids=[job])) and time.monotonic() < deadline:
+            time.sleep(LOOK_S)
+        (ad,) = self.access_point.history(Selection(ids=[job]), limit=1)
+        return ad
+
+    def run(
+        self, job: JobId, exit_code: int = 0, outputs: Mapping[str, bytes] | None = None
+    ) -> None:
+        """Let the job run as its command says; only a job in memory has to be told."""
+        if isinstance(self.access_point, FakeAccessPoint):
+            self.access_point.start(job)
+            self.access_point.finish(job, exit_code, outputs=outputs)
+
+
+@pytest.fixture(params=["fake", "real"])
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
+    home = tmp_path / "home"
+    home.mkdir()
+    if request.param == "fake":
+        volume = tmp_path / "volume"
+        volume.mkdir()
+        pool = Pool.model_validate({"volumes": [str(volume)]})
+        yield Bench(FakeAccessPoint(), Destination(pool=pool), home, volume)
+        return
+    lab: LabPool = request.getfixturevalue("lab")
+    volume = lab.volume / f"contract-{uuid.uuid4().hex[:8]}"
+    volume.mkdir()
+    volume.chmod(0o777)
+    access_point = AccessPoint.connect(lab.destination.pool, lab.destination.token_directory)
+    bench = Bench(access_point, lab.destination, home, volume)
+    yield bench
+    queued = access_point.jobs(Selection(runner=bench.runner))
+    access_point.remove([JobId(ad["ClusterId"], ad["ProcId"]) for ad in queued], "test is over")
+
+
+def test_a_batch_is_queued_whole_and_in_order(bench: Bench) -> None:
+    keys = [f"k{n}" for n in range(5)]
+    receipt = bench.submit(*(bench.invocation(key) for key in keys))
+    assert (receipt.first_proc, receipt.size) == (0, 5)
+    ads = bench.access_point.jobs(Selection(runner=bench.runner))
+    found = {JobId(ad["ClusterId"], ad["ProcId"]): ad["SwarmRunnerKey"] for ad in ads}
+    assert [found.get(job) for job in receipt.ids] == keys
+
+
+def test_an_idle_jobs_ad(bench: Bench) -> None:
+    before = int(time.time()) - 5
+    (job,) = bench.submit(bench.invocation("one", tool_id="cat", capacity_class="big")).ids
+    ad = bench.ad(job)
+    assert ad is not None
+    assert (ad["SwarmRunnerKey"], ad["SwarmRunnerTool"]) == ("one", "cat")
+    assert ad["RequestMemory"] == 100
+    assert before <= ad["QDate"] <= ad["EnteredCurrentStatus"] <= time.time() + 5
+    assert "HoldReason" not in ad
+    assert set(ad) >= {"ClusterId", "ProcId", "JobStatus"}
+
+
+def test_who_is_selected(bench: Bench) -> None:
+    receipt = bench.submit(*(bench.invocation(f"k{n}") for n in range(4)))
+    first, second, *_ = receipt.ids
+
+    def selected(**conditions: object) -> set[str]:
+        chosen = Selection(runner=bench.runner, **conditions)  # type: ignore[arg-type]
+        ads = bench.access_point.jobs(chosen, ("SwarmRunnerKey", "ClusterId"))
+        assert all(set(ad) == {"SwarmRunnerKey", "ClusterId"} for ad in ads)
+        return {ad["SwarmRunnerKey"] for ad in ads}
+
+    assert selected() == {"k0", "k1", "k2", "k3"}
+    assert selected(keys=["k1", "K2", 'k3" || true || "']) == {"k1"}
+    assert selected(ids=[first, second, JobId(99_999_999, 0)]) == {"k0", "k1"}
+    assert selected(ids=[first], keys=["k1"]) == set()
+    assert selected(keys=[]) == set()
+    assert bench.access_point.jobs(Selection(runner='x" || true || "')) == []
+
+
+def test_a_job_runs_and_leaves_for_the_history(bench: Bench) -> None:
+    (job,) = bench.submit(bench.invocation("one", "exit 3")).ids
+    bench.run(job, 3)
+    ad = bench.left(job)
+    assert (ad["JobStatus"], ad["ExitCode"], ad["ExitBySignal"]) == (COMPLETED, 3, False)
+    assert ad["NumJobStarts"] == 1
+    assert ad["JobCurrentStartExecutingDate"] <= ad["CompletionDate"]
+    assert ad["MachineAttrCapacityClass0"] == "normal"
+    assert ad["MachineAttrSwarmTaskId0"]
+    assert ad["MachineAttrSwarmNode0"]
+    assert outcomes.from_ad(ad).exit_code == 3
+
+
+def test_the_history_begins_with_the_latest_and_ends_at_a_time(bench: Bench) -> None:
+    receipt = bench.submit(*(bench.invocation(f"k{n}") for n in range(2)))
+    for job in receipt.ids:
+        bench.access_point.remove([job], "not wanted")
+        bench.left(job)
+    chosen = Selection(runner=bench.runner)
+    ads = bench.access_point.history(chosen, ("SwarmRunnerKey",))
+    assert [ad["SwarmRunnerKey"] for ad in ads] == ["k1", "k0"]
+    (latest,) = bench.access_point.history(chosen, ("SwarmRunnerKey",), limit=1)
+    assert latest["SwarmRunnerKey"] == "k1"
+    hour = 3600.0
+    recent = Selection(runner=bench.runner, since=time.time() - hour)
+    assert len(bench.access_point.history(recent)) == 2
+    future = Selection(runner=bench.runner, since=time.time() + hour)
+    assert bench.access_point.history(future) == []
+
+
+def test_hold_and_release(bench: Bench) -> None:
+    (job,) = bench.submit(bench.invocation("one", capacity_class="big")).ids
+    assert bench.access_point.hold([job, JobId(99_999_999, 0)], "let me look") == 1
+    ad = bench.until(job, lambda ad: ad["JobStatus"] == HELD)
+    assert ad["HoldReasonCode"] == 1
+    assert ad["HoldReason"].startswith("let me look")
+    assert bench.access_point.hold([job], "again") == 0
+    assert bench.access_point.release([job], "go on") == 1
+    ad = bench.until(job, lambda ad: ad["JobStatus"] != HELD)
+    assert "HoldReasonCode" not in ad
+    assert bench.access_point.release([job], "go on") == 0
+
+
+def test_a_removals_reason_is_read_back(bench: Bench) -> None:
+    (job,) = bench.submit(bench.invocation("one", "sleep 600")).ids
+    reason = outcomes.tagged("out_of_memory", 'it used "more" than $(was) it\'s, é')
+    assert bench.access_point.remove([job, JobId(99_999_999, 0)], reason) == 1
+    ad = bench.left(job)
+    assert ad["JobStatus"] == REMOVED
+    outcome = outcomes.removed(ad["RemoveReason"])
+    assert outcome.kind == "out_of_memory"
+    assert outcome.message == 'it used "more" than $(was) it\'s, é'
+    assert bench.access_point.remove([job], "twice") == 0
+    assert bench.access_point.remove([], "nobody") == 0
+
+
+def test_files_that_travel(bench: Bench) -> None:
+    (bench.home / "sub").mkdir()
+    (bench.home / "sub" / "in").write_bytes(b"input\n")
+    (job,) = (
+        receipt := bench.submit(
+            bench.invocation(
+                "one",
+                "mkdir made; tr a-z A-Z < sub/in > made/out; echo said",
+                working_directory=str(bench.home),
+                inputs=["sub/in"],
+                outputs=["made/out"],
+                stdout="logs/said",
+            ),
+            spool=True,
+        )
+    ).ids
+    ad = bench.ad(job)
+    assert ad is not None
+    assert (ad["JobStatus"], ad["HoldReasonCode"]) == (HELD, 16)
+    assert ad["SUBMIT_Iwd"] == str(bench.home)
+    assert "StageInFinish" not in ad
+    assert bench.access_point.release([job], "too early") == 0
+    bench.access_point.spool(receipt)
+    bench.until(job, lambda ad: "StageInFinish" in ad)
+    bench.run(job, outputs={"made/out": b"INPUT\n", "stdout": b"said\n"})
+    ad = bench.until(job, lambda ad: ad["JobStatus"] == COMPLETED)
+    assert bench.access_point.jobs(Selection(ids=[job]))
+    assert ad.get("StageOutFinish", 0) < ad["EnteredCurrentStatus"]
+    bench.access_point.retrieve([job])
+    assert (bench.home / "made" / "out").read_bytes() == b"INPUT\n"
+    assert (bench.home / "logs" / "said").read_bytes() == b"said\n"
+    ad = bench.until(job, lambda ad: "StageOutFinish" in ad)
+    assert ad["StageOutFinish"] >= ad["EnteredCurrentStatus"]
+
+
+def test_only_jobs_whose_files_never_came_are_taken_back(bench: Bench) -> None:
+    waiting = bench.submit(bench.invocation("one", stdout="o"), spool=True).ids[0]
+    other = bench.submit(bench.invocation("two", "sleep 600")).ids[0]
+    assert bench.access_point.remove_unspooled([waiting, other], "nobody sends them") == 1
+    assert bench.left(waiting)["JobStatus"] == REMOVED
+    assert bench.access_point.jobs(Selection(ids=[other]))
+    assert bench.access_point.remove_unspooled([], "nobody") == 0
+
+
+def test_a_log_where_the_access_point_cannot_write(bench: Bench) -> None:
+    batch = bench.batch(bench.invocation("one"), log=Path("/nowhere/at/all/log"))
+    (job,) = bench.access_point.submit(batch).ids
+    bench.run(job)
+    assert bench.left(job)["ExitCode"] == 0
+
+
+def test_slots(bench: Bench) -> None:
+    if isinstance(bench.access_point, FakeAccessPoint):
+        assert bench.access_point.slots() == []
+        return
+    slots = bench.access_point.slots()
+    wholes = {slot.name: slot for slot in slots if slot.partitionable}
+    assert {slot.capacity_class for slot in wholes.values()} == {"normal", "big"}
+    assert all(slot.docker and slot.task and not slot.broken for slot in wholes.values())
+
+
+def test_what_htcondor_itself_refuses(lab: LabPool) -> None:
+    access_point = AccessPoint.connect(lab.destination.pool, lab.destination.token_directory)
+    common = {"universe": "vanilla", "executable": "/bin/true", "My.Wrong": "1 +"}
+    with pytest.raises(InvalidInputError, match="HTCondor refuses it"):
+        access_point.submit(SubmitBatch(common=common, rows=()))
