@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pluggy
 
 from swarm_runner import hookspecs
-from swarm_runner.policy import holds, routing
+from swarm_runner.policy import holds, routing, sizing
 
 ENTRY_POINT_GROUP = "swarm_runner"
 
@@ -21,7 +21,7 @@ def plugin_manager(
     """
     manager = pluggy.PluginManager(ENTRY_POINT_GROUP)
     manager.add_hookspecs(hookspecs)
-    for builtin in (routing, holds):
+    for builtin in (routing, holds, sizing):
         manager.register(builtin)
     if installed:
         manager.load_setuptools_entrypoints(ENTRY_POINT_GROUP)

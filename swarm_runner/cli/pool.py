@@ -12,6 +12,7 @@ from swarm_runner.cli.console import progress, show, show_json, side
 from swarm_runner.cli.exits import interruptible
 from swarm_runner.cli.options import AsJson, DestinationName, JobConfPath
 from swarm_runner.cli.pool_table import pool_table
+from swarm_runner.cli.simulate import simulate
 from swarm_runner.errors import Fault, InvalidInputError
 from swarm_runner.model.document import suggestion
 from swarm_runner.model.pool import Pool
@@ -25,6 +26,9 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 @app.callback()
 def pool() -> None:
     """Bring up, show, scale or take down the pool."""
+
+
+app.command()(simulate)
 
 
 @app.command()

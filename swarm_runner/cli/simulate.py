@@ -1,0 +1,188 @@
+"""`swarm-runner pool simulate`: the sizing policy on a fake clock and a fake pool."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from swarm_runner.cli.conf import STANDARD_INPUT, destination, read
+from swarm_runner.cli.console import output, progress, show, show_json
+from swarm_runner.cli.options import AsJson, DestinationName, JobConfPath
+from swarm_runner.cli.tables import count, duration, plain_table
+from swarm_runner.errors import InvalidInputError
+from swarm_runner.model.demand import SHRINK_PAUSE_S, START_UP_S, SizedClass
+from swarm_runner.model.document import suggestion
+from swarm_runner.model.pool import Pool
+from swarm_runner.plugin_manager import plugin_manager
+from swarm_runner.simulation import generators, picture
+from swarm_runner.simulation.pool import Placement
+from swarm_runner.simulation.report import SimulationReport
+from swarm_runner.simulation.run import INTERVAL_S, ORACLE, Setting
+from swarm_runner.simulation.run import simulate as run
+from swarm_runner.simulation.trace import Trace
+from swarm_runner.simulation.trace_file import read_trace
+
+_TENTHS_BELOW_S = 60
+
+
+def simulate(
+    trace: Annotated[
+        str,
+        typer.Argument(metavar="TRACE", help=f"A file, or one of {', '.join(generators.NAMES)}."),
+    ],
+    least: Annotated[
+        int | None,
+        typer.Option("--min", min=0, metavar="N", help="The least executors of each class."),
+    ] = None,
+    most: Annotated[
+        int | None,
+        typer.Option("--max", min=1, metavar="N", help="The most executors of each class."),
+    ] = None,
+    pause: Annotated[
+        float,
+        typer.Option("--pause", min=0, metavar="SECONDS", help="The pause before shrinking."),
+    ] = SHRINK_PAUSE_S,
+    start_up: Annotated[
+        float,
+        typer.Option("--start-up", min=0, metavar="SECONDS", help="How long a start takes."),
+    ] = START_UP_S,
+    interval: Annotated[
+        float,
+        typer.Option("--interval", min=0.1, metavar="SECONDS", help="Between two decisions."),
+    ] = INTERVAL_S,
+    placeable: Annotated[
+        int | None,
+        typer.Option(
+            "--placeable",
+            min=0,
+            metavar="N",
+            help="The executors of each class that the nodes have room for; else as its maximum.",
+        ),
+    ] = None,
+    placement: Annotated[
+        Placement, typer.Option("--placement", help="Which of equal executors gets a job.")
+    ] = Placement.ANY,
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", min=1, metavar="N", help="How many jobs a named trace has."),
+    ] = None,
+    load: Annotated[
+        float | None,
+        typer.Option("--load", min=0.001, metavar="PART", help="The load of a named trace."),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Another day of a named trace.")] = 1,
+    alone: Annotated[
+        bool, typer.Option("--alone", help="Run the policy only, nothing to compare it with.")
+    ] = False,
+    picture_file: Annotated[
+        Path | None,
+        typer.Option("--picture", metavar="FILE", help="Draw it, as SVG or PNG."),
+    ] = None,
+    job_conf: JobConfPath = None,
+    destination_name: DestinationName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Judge the sizing policy on a trace of arrivals, with the classes of the configuration.
+
+    It touches no pool. A plugin's policy is simulated in place of the built-in one.
+    """
+    if picture_file is not None:
+        picture.check(picture_file)
+    classes = _classes(destination(job_conf, destination_name).pool, least, most, pause)
+    setting = Setting(start_up, interval, placeable, placement)
+    size = plugin_manager().hook.swarm_runner_size_class
+    with progress(f"simulating {trace}") as step:
+        arrivals = _trace(trace, classes, seed, load, jobs)
+        report = run(
+            arrivals,
+            classes,
+            lambda each, status: size(capacity_class=each, status=status),
+            setting,
+            compare=not alone,
+            progress=step,
+        )
+        if picture_file is not None:
+            picture.draw(report, picture_file)
+    if as_json:
+        show_json(report)
+        return
+    show(table(report))
+    refused = f"; {count(report.refused, 'job')} fit no class and did not run"
+    output().print(
+        f"{count(report.jobs, 'job')}, an executor starts in {report.start_up_s:g} s"
+        f"{refused if report.refused else ''}",
+        soft_wrap=True,
+    )
+
+
+def _classes(
+    pool: Pool, least: int | None, most: int | None, pause_s: float
+) -> dict[str, SizedClass]:
+    found = {}
+    for name, shape in pool.classes.items():
+        limit = shape.max_replicas if most is None else most
+        floor = shape.replicas if least is None else least
+        if limit is not None and floor > limit:
+            raise InvalidInputError(f"class {name} is to have at least {floor} and at most {limit}")
+        found[name] = SizedClass.of(
+            name,
+            shape.model_copy(update={"max_replicas": limit}),
+            min_replicas=floor,
+            shrink_pause_s=pause_s,
+        )
+    return found
+
+
+def _trace(
+    name: str, classes: dict[str, SizedClass], seed: int, load: float | None, jobs: int | None
+) -> Trace:
+    if name in generators.NAMES:
+        return generators.generate(name, classes, seed=seed, load=load, jobs=jobs)
+    if load is not None or jobs is not None:
+        raise InvalidInputError(
+            f"--load and --jobs are for the named traces: {', '.join(generators.NAMES)}"
+        )
+    if name != STANDARD_INPUT and not Path(name).exists():
+        hint = suggestion(name, generators.NAMES)
+        names = ", ".join(generators.NAMES)
+        raise InvalidInputError(f"{name} is no file, and no named trace{hint} They are {names}")
+    return read_trace(*read(name))
+
+
+def table(report: SimulationReport) -> Table:
+    """A line for each controller; ratios are to the oracle, where it is there."""
+    oracle = next((each for each in report.controllers if each.controller == ORACLE), None)
+    columns = ("wait mean", "p50", "p95", "max", "executor-h", "scalings", "evictions", "most")
+    shown = plain_table("controller", *columns)
+    for column in shown.columns[1:]:
+        column.justify = "right"
+        column.no_wrap = True
+    for each in report.controllers:
+        figures = each.total
+        hours = f"{figures.executor_hours:.1f}"
+        mean = _time(figures.waits.mean_s)
+        if oracle is not None:
+            mean += _ratio(figures.waits.mean_s, oracle.total.waits.mean_s)
+            hours += _ratio(figures.executor_hours, oracle.total.executor_hours)
+        shown.add_row(
+            each.controller,
+            mean,
+            *map(_time, (figures.waits.p50_s, figures.waits.p95_s, figures.waits.max_s)),
+            hours,
+            str(figures.scale_operations),
+            str(figures.evictions),
+            str(figures.peak_executors),
+        )
+    return shown
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.1f}s" if seconds < _TENTHS_BELOW_S else duration(seconds)
+
+
+def _ratio(value: float, base: float) -> str:
+    """What is compared with next to nothing has no ratio worth telling."""
+    return f" x{value / base:.2f}" if base >= 1 else ""

@@ -1,0 +1,146 @@
+"""What a sizing decision sees of one capacity class, and the decision: figures, no single jobs."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from swarm_runner.model.pool import CapacityClass
+from swarm_runner.model.text import Frozen, refuse
+
+START_UP_S = 10.0
+SHRINK_PAUSE_S = 30.0
+
+
+class Shape(Frozen):
+    """An amount of an executor: what jobs of one kind ask for, or what is free. MB as HTCondor's.
+
+    A request that does not say what it asks of disk asks for none.
+    """
+
+    cpus: int = Field(1, ge=0)
+    memory_mb: int = Field(ge=0)
+    disk_mb: int = Field(0, ge=0)
+    gpus: int = Field(0, ge=0)
+
+
+class Requests(Shape):
+    """Idle jobs of one shape. `runtime_s` is how long jobs of this shape last, if that is known."""
+
+    count: int = Field(ge=0)
+    oldest_wait_s: float = Field(0, ge=0)
+    runtime_s: float | None = Field(None, ge=0)
+
+
+class Room(Shape):
+    """What is free in each of `count` executors that run jobs and may take more."""
+
+    count: int = Field(1, ge=0)
+
+
+class Executors(Frozen):
+    """The executors of a class by what they do. Those that retire are in no other number.
+
+    `busy` run jobs, `idle` could and do not, `starting` are to come, `unplaceable` wait for a node
+    with room, `retiring` finish their jobs and go.
+    """
+
+    busy: int = Field(0, ge=0)
+    idle: int = Field(0, ge=0)
+    starting: int = Field(0, ge=0)
+    unplaceable: int = Field(0, ge=0)
+    retiring: int = Field(0, ge=0)
+
+
+class Needed(Frozen):
+    """How many executors an earlier decision found to be needed, and when."""
+
+    time_s: float
+    executors: int = Field(ge=0)
+
+
+class SizedClass(Frozen):
+    """A capacity class to be sized: its name, the shape of one executor, and the limits.
+
+    `disk_mb` None means that disk is not counted, `max_replicas` None that Swarm's nodes are the
+    only limit. `shrink_pause_s` is how long an executor must have been dispensable before it goes.
+    """
+
+    name: str
+    cpus: int = Field(1, ge=1)
+    memory_mb: int = Field(ge=1)
+    disk_mb: int | None = Field(None, ge=1)
+    gpus: int = Field(0, ge=0)
+    min_replicas: int = Field(0, ge=0)
+    max_replicas: int | None = Field(None, ge=0)
+    shrink_pause_s: float = Field(SHRINK_PAUSE_S, ge=0)
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        shape: CapacityClass,
+        *,
+        min_replicas: int | None = None,
+        shrink_pause_s: float = SHRINK_PAUSE_S,
+    ) -> Self:
+        """The class of a pool's configuration; its least number is `replicas` if none is given."""
+        return cls(
+            name=name,
+            cpus=shape.cpus,
+            memory_mb=shape.memory_mb,
+            disk_mb=shape.disk_mb,
+            gpus=shape.gpus,
+            min_replicas=shape.replicas if min_replicas is None else min_replicas,
+            max_replicas=shape.max_replicas,
+            shrink_pause_s=shrink_pause_s,
+        )
+
+    @model_validator(mode="after")
+    def _limits(self) -> Self:
+        if self.max_replicas is not None and self.min_replicas > self.max_replicas:
+            above = f"is {self.min_replicas}, above max_replicas ({self.max_replicas})"
+            refuse(self, [(("min_replicas",), above)])
+        return self
+
+    def limited(self, number: int) -> int:
+        """The number, within the class's limits."""
+        most = number if self.max_replicas is None else min(number, self.max_replicas)
+        return max(self.min_replicas, most)
+
+
+class ClassStatus(Frozen):
+    """One look at one class. What could not be seen is named in `missing`, and decides nothing.
+
+    `replicas` is what Swarm was last told. `runtime_s` is the mean of jobs that ended of late, or
+    how long those that run have run where that is more; `arrivals_per_s` is how many came of
+    late, `running_jobs` how many run, `start_up_s` how long an executor takes from being asked
+    for to its first job. `history` is what decisions before this one returned as `needed`, at
+    least as far back as the class's pause.
+    """
+
+    time_s: float
+    replicas: int = Field(ge=0)
+    executors: Executors = Executors()
+    rooms: tuple[Room, ...] = ()
+    requests: tuple[Requests, ...] = ()
+    running_jobs: int = Field(0, ge=0)
+    runtime_s: float | None = Field(None, ge=0)
+    arrivals_per_s: float | None = Field(None, ge=0)
+    start_up_s: float = Field(START_UP_S, ge=0)
+    history: tuple[Needed, ...] = ()
+    missing: tuple[str, ...] = ()
+
+
+class Decision(Frozen):
+    """How many executors a class is to have, and why, for a person.
+
+    `needed` is what this moment alone asks for; the caller keeps it as history. `frozen` means
+    that nothing was decided, for lack of information.
+    """
+
+    wanted: int = Field(ge=0)
+    needed: int = Field(ge=0)
+    reason: str
+    frozen: bool = False

@@ -1,0 +1,285 @@
+"""The executors and the queue of one class, on a fake clock.
+
+Executors start after a while, run what fits, and when told to go finish their jobs first: nothing
+is ever evicted. As Swarm does, a scale-down takes tasks that do not run yet, then those with the
+highest number, whether they are busy or not. As HTCondor does, a job goes to the executor that it
+fills best, and jobs of a shape start in the order of their arrival.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import random
+from array import array
+from collections import deque
+from collections.abc import Iterable
+from enum import Enum
+
+from swarm_runner.model.demand import SizedClass
+from swarm_runner.simulation.rooms import EMPTY, NO_ROOM, Rooms
+from swarm_runner.simulation.trace import ClassTrace
+
+RECENT_JOBS = 200
+_UP = -1
+
+
+class Placement(Enum):
+    """Which of the executors that a job fills equally well is taken.
+
+    ANY: in no chosen order, as HTCondor's negotiator does by default. LOWEST: the one with the
+    lowest number in its Swarm service, so that the highest, which Swarm removes first, are the
+    ones without jobs. LATEST: the one that was busy last.
+    """
+
+    ANY = "any"
+    LOWEST = "lowest"
+    LATEST = "latest"
+
+
+class ClassPool:
+    """One class's executors and jobs, moved forward by `advance`.
+
+    `placeable` is how many executors Swarm has nodes for. With `at_once` executors there are as
+    many as jobs need, up to that number, without any start-up.
+    """
+
+    def __init__(
+        self,
+        shape: SizedClass,
+        jobs: ClassTrace,
+        start_up_s: float,
+        *,
+        placeable: int | None = None,
+        placement: Placement = Placement.ANY,
+        at_once: int = 0,
+        begin_s: float = 0.0,
+    ) -> None:
+        self.shape, self.jobs, self.start_up_s = shape, jobs, start_up_s
+        self.now = begin_s
+        self.replicas = 0
+        self.arrived = self.starts = self.ended = self.running = 0
+        self.scale_operations = 0
+        self.last_end_s = begin_s
+        self.started_s = array("d", [-1.0]) * len(jobs)
+        self.recent: deque[float] = deque(maxlen=RECENT_JOBS)
+        self.rooms = Rooms(shape, jobs)
+        self.queues: dict[int, deque[int]] = {}  # kind -> jobs that wait
+        self.coming: dict[int, float] = {}  # executor -> when it is up
+        self.pending: list[int] = []  # executors without a node
+        self.retiring: set[int] = set()
+        # By executor: what foresight would have paid for.
+        self.foreseen_s: list[float] = []
+        self._idle_since: list[float] = []
+        self._placeable, self._placement, self._at_once = placeable, placement, at_once
+        self._random = random.Random(len(jobs))  # noqa: S311  no secret: an arbitrary order
+        self._active: set[int] = set()
+        # By executor: its number in the service, its place among equals, the jobs it runs.
+        self._number: list[int] = []
+        self._key: list[float] = []
+        self._load: list[int] = []
+        self._vacant: list[int] = []  # numbers that are free again
+        self._numbers = 0
+        self._heads: list[tuple[int, int]] = []  # (first job that waits, its kind)
+        self._events: list[tuple[float, int, int]] = []  # (time, executor, job or _UP)
+        self._executor_s = 0.0
+        self._counted_to_s = begin_s
+        self._start_sum_s = 0.0
+
+    @property
+    def alive(self) -> int:
+        """Executors that take room on nodes: those that start, serve or retire."""
+        return len(self._active) + len(self.coming) + len(self.retiring)
+
+    @property
+    def active(self) -> int:
+        """Executors that take jobs."""
+        return len(self._active)
+
+    @property
+    def idle(self) -> int:
+        """Executors without a job."""
+        return self.rooms.count[EMPTY]
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that have arrived and not started."""
+        return self.arrived - self.running - self.ended
+
+    @property
+    def finished(self) -> bool:
+        """Whether every job has ended."""
+        return self.ended == len(self.jobs)
+
+    def mean_age_s(self) -> float:
+        """How long the jobs that run have been running, on average."""
+        return self.now - self._start_sum_s / self.running if self.running else 0.0
+
+    def executor_s(self) -> float:
+        """Executor-seconds until now, start-up and retirement included."""
+        self._account()
+        return self._executor_s
+
+    def advance(self, until_s: float) -> None:
+        """Let arrivals, starts and ends happen, up to and including that time."""
+        times_s, events, count = self.jobs.time_s, self._events, len(self.jobs)
+        while True:
+            arrival_s = times_s[self.arrived] if self.arrived < count else until_s + 1
+            if events and events[0][0] <= arrival_s:
+                if events[0][0] > until_s:
+                    break
+                self.now, executor, job = heapq.heappop(events)
+                if job == _UP:
+                    self._up(executor)
+                else:
+                    self._end(executor, job)
+            elif arrival_s <= until_s:
+                self.now = arrival_s
+                self._arrive()
+            else:
+                break
+        self.now = until_s
+
+    def scale(self, replicas: int) -> None:
+        """Tell Swarm how many executors there are to be."""
+        if replicas == self.replicas:
+            return
+        self.scale_operations += 1
+        self._account()
+        change, self.replicas = replicas - self.replicas, replicas
+        if change > 0:
+            self.pending += [self._new() for _ in range(change)]
+        else:
+            self._remove(-change)
+        self.place()
+
+    def place(self) -> None:
+        """Start the tasks that wait for a node, as far as there is room."""
+        while self.pending and (self._placeable is None or self.alive < self._placeable):
+            self._account()
+            executor = self.pending.pop(0)
+            self.coming[executor] = self.now + self.start_up_s
+            heapq.heappush(self._events, (self.coming[executor], executor, _UP))
+
+    def _account(self) -> None:
+        self._executor_s += self.alive * (self.now - self._counted_to_s)
+        self._counted_to_s = self.now
+
+    def _new(self) -> int:
+        executor = len(self._key)
+        if self._vacant:
+            number = heapq.heappop(self._vacant)
+        else:
+            number = self._numbers
+            self._numbers += 1
+        lowest = self._placement is Placement.LOWEST
+        self._number.append(number)
+        if executor < self.shape.min_replicas and self._at_once:
+            self._key.append(-math.inf)  # those that are paid for anyway come first
+        else:
+            self._key.append(float(number) if lowest else self._random.random())
+        self._load.append(0)
+        self._idle_since.append(-1.0)
+        self.foreseen_s.append(0.0)
+        self.rooms.room_of.append(NO_ROOM)
+        return executor
+
+    def _remove(self, number: int) -> None:
+        """As Swarm does: tasks that do not run first, then the highest numbers."""
+
+        def by_number(executors: Iterable[int], most: int) -> list[int]:
+            return heapq.nlargest(most, executors, key=self._number.__getitem__)
+
+        victims = by_number(self.pending, number)
+        victims += by_number(self.coming, number - len(victims))
+        victims += by_number(self._active, number - len(victims))
+        gone = set(victims)
+        self.pending = [executor for executor in self.pending if executor not in gone]
+        for executor in victims:
+            heapq.heappush(self._vacant, self._number[executor])
+            self.coming.pop(executor, None)
+            if executor in self._active:
+                self._active.remove(executor)
+                if self._load[executor]:
+                    self.retiring.add(executor)
+                self.rooms.out(executor)
+
+    def _up(self, executor: int) -> None:
+        if self.coming.get(executor) == self.now:  # else it was called off
+            del self.coming[executor]
+            self._serve(executor, EMPTY)
+
+    def _serve(self, executor: int, room: int) -> None:
+        """Take jobs that wait, the first that came first, as long as one fits."""
+        self._active.add(executor)
+        passed: list[tuple[int, int]] = []
+        while self._heads and self.rooms.free[room][0]:
+            head = heapq.heappop(self._heads)
+            kind = head[1]
+            left = self.rooms.less(room, kind)
+            if left == NO_ROOM:
+                passed.append(head)
+                continue
+            queue = self.queues[kind]
+            self._start(executor, queue.popleft())
+            room = left
+            if queue:
+                heapq.heappush(self._heads, (queue[0], kind))
+            else:
+                del self.queues[kind]
+        for head in passed:
+            heapq.heappush(self._heads, head)
+        self.rooms.put(executor, room, self._key[executor])
+
+    def _arrive(self) -> None:
+        job = self.arrived
+        self.arrived += 1
+        kind = self.jobs.shape[job]
+        if kind in self.queues:
+            self.queues[kind].append(job)
+            return
+        executor = self.rooms.best(kind)
+        if executor == NO_ROOM and len(self._active) < self._at_once:
+            executor = self._new()
+            self._active.add(executor)
+            self.rooms.put(executor, EMPTY, self._key[executor])
+        if executor == NO_ROOM:
+            self.queues[kind] = deque([job])
+            heapq.heappush(self._heads, (job, kind))
+            return
+        left = self.rooms.less(self.rooms.out(executor), kind)
+        self._start(executor, job)
+        self.rooms.put(executor, left, self._key[executor])
+
+    def _start(self, executor: int, job: int) -> None:
+        if not self._load[executor]:
+            idle_s = self.now - self._idle_since[executor]
+            first = self._idle_since[executor] < 0
+            self.foreseen_s[executor] += self.start_up_s if first else min(idle_s, self.start_up_s)
+            self._idle_since[executor] = self.now
+        self._load[executor] += 1
+        self.running += 1
+        self.starts += 1
+        self._start_sum_s += self.now
+        self.started_s[job] = self.now
+        heapq.heappush(self._events, (self.now + self.jobs.duration_s[job], executor, job))
+
+    def _end(self, executor: int, job: int) -> None:
+        self.running -= 1
+        self.ended += 1
+        self.last_end_s = self.now
+        self._start_sum_s -= self.started_s[job]
+        self.recent.append(self.jobs.duration_s[job])
+        self._load[executor] -= 1
+        if not self._load[executor]:
+            self.foreseen_s[executor] += self.now - self._idle_since[executor]
+            self._idle_since[executor] = self.now
+            if self._placement is Placement.LATEST and self._key[executor] > -math.inf:
+                self._key[executor] = -self.now
+        kind = self.jobs.shape[job]
+        if executor not in self.retiring:
+            self._serve(executor, self.rooms.more(self.rooms.out(executor), kind))
+        elif not self._load[executor]:
+            self._account()
+            self.retiring.remove(executor)
+            self.place()

@@ -1,0 +1,88 @@
+"""What came of a simulation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Self
+
+from pydantic import Field
+
+from swarm_runner.model.text import Frozen
+
+
+class Waits(Frozen):
+    """How long jobs waited from their arrival until they ran, in seconds."""
+
+    mean_s: float
+    p50_s: float
+    p95_s: float
+    max_s: float
+
+    @classmethod
+    def of(cls, waits: Iterable[float]) -> Self:
+        """The figures of these waits; zeros if there are none."""
+        ordered = sorted(waits) or [0.0]
+        last = len(ordered) - 1
+        return cls(
+            mean_s=sum(ordered) / len(ordered),
+            p50_s=ordered[round(last * 0.5)],
+            p95_s=ordered[round(last * 0.95)],
+            max_s=ordered[-1],
+        )
+
+
+class Figures(Frozen):
+    """One class, or all of them, under one controller.
+
+    Executor-hours count from the moment that a node is taken until it is free again. A job that
+    never ran (`unfinished`) waited until the end of the simulation.
+    """
+
+    jobs: int
+    waits: Waits
+    executor_hours: float
+    peak_executors: int
+    scale_operations: int
+    evictions: int
+    unfinished: int
+
+
+class Moment(Frozen):
+    """How a class stood at one time."""
+
+    time_s: float
+    waiting: int
+    running: int
+    executors: int
+
+
+class ControllerReport(Frozen):
+    """What one controller made of a trace."""
+
+    controller: str
+    total: Figures
+    classes: dict[str, Figures]
+    timeline: dict[str, tuple[Moment, ...]] = Field(exclude=True, repr=False)
+
+
+class SimulationReport(Frozen):
+    """A trace under every controller. `refused` jobs fit no class and are not in the figures."""
+
+    trace: str
+    jobs: int
+    refused: int
+    start_up_s: float
+    controllers: tuple[ControllerReport, ...]
+
+
+def total(parts: Sequence[Figures], waits: Iterable[float]) -> Figures:
+    """The sum of classes; `waits` are those of all jobs."""
+    return Figures(
+        jobs=sum(part.jobs for part in parts),
+        waits=Waits.of(waits),
+        executor_hours=sum(part.executor_hours for part in parts),
+        peak_executors=sum(part.peak_executors for part in parts),
+        scale_operations=sum(part.scale_operations for part in parts),
+        evictions=sum(part.evictions for part in parts),
+        unfinished=sum(part.unfinished for part in parts),
+    )

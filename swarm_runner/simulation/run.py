@@ -1,0 +1,200 @@
+"""Runs a trace under our policy, and under those that it is compared with."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from array import array
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from swarm_runner.model.demand import START_UP_S, SizedClass
+from swarm_runner.simulation.controllers import (
+    Controller,
+    Fixed,
+    Linear,
+    Policy,
+    QueueRatio,
+    SizeClass,
+)
+from swarm_runner.simulation.pool import ClassPool, Placement
+from swarm_runner.simulation.report import (
+    ControllerReport,
+    Figures,
+    Moment,
+    SimulationReport,
+    Waits,
+    total,
+)
+from swarm_runner.simulation.trace import ClassTrace, Trace, by_class
+
+INTERVAL_S = 5.0
+POLICY, ORACLE = "swarm_runner", "oracle"
+# Points in a timeline, and how long after the last arrival a simulation goes on at most.
+_MOMENTS = 720
+_LONGEST_S = 30 * 86_400.0
+
+Make = Callable[[ClassPool], Controller]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a pool on the fake clock is like.
+
+    `placeable` is how many executors of a class the nodes hold, those that retire included; as
+    many as its `max_replicas` if None.
+    """
+
+    start_up_s: float = START_UP_S
+    interval_s: float = INTERVAL_S
+    placeable: int | None = None
+    placement: Placement = Placement.ANY
+
+
+@dataclass(slots=True)
+class _Outcome:
+    figures: Figures
+    waits: array[float]
+    timeline: tuple[Moment, ...]
+
+
+def simulate(
+    trace: Trace,
+    classes: Mapping[str, SizedClass],
+    size: SizeClass,
+    setting: Setting | None = None,
+    *,
+    compare: bool = True,
+    progress: Callable[[str], None] = lambda _: None,
+) -> SimulationReport:
+    """The trace under the policy `size`; with `compare`, under the others too."""
+    chosen = setting or Setting()
+    jobs, refused = by_class(trace, classes)
+
+    def under(name: str, run: Callable[[SizedClass, ClassTrace], _Outcome]) -> ControllerReport:
+        progress(f"{trace.name}: {len(trace) - refused} jobs under {name}")
+        return _report(name, {each: run(classes[each], jobs[each]) for each in classes})
+
+    def controlled(make: Make) -> Callable[[SizedClass, ClassTrace], _Outcome]:
+        return lambda shape, mine: _controlled(shape, mine, chosen, make)
+
+    ours = under(POLICY, controlled(lambda pool: Policy(size, pool, chosen.interval_s)))
+    reports = [ours]
+    if compare:
+        sizes = {name: _same_cost(ours.classes[name], jobs[name]) for name in classes}
+        most = {
+            name: ours.classes[name].peak_executors
+            if each.max_replicas is None
+            else each.max_replicas
+            for name, each in classes.items()
+        }
+        reports += [
+            under(ORACLE, lambda shape, mine: _foreseen(shape, mine, chosen)),
+            under("ceil(idle/slots)", controlled(lambda _: QueueRatio(chosen.interval_s))),
+            under("COBalD linear", controlled(lambda _: Linear())),
+            under("fixed, same cost", controlled(lambda pool: Fixed(sizes[pool.shape.name]))),
+            under("fixed, max", controlled(lambda pool: Fixed(most[pool.shape.name]))),
+        ]
+    return SimulationReport(
+        trace=trace.name,
+        jobs=len(trace),
+        refused=refused,
+        start_up_s=chosen.start_up_s,
+        controllers=tuple(reports),
+    )
+
+
+def _controlled(shape: SizedClass, jobs: ClassTrace, setting: Setting, make: Make) -> _Outcome:
+    placeable = shape.max_replicas if setting.placeable is None else setting.placeable
+    # The least executors there are to be have been there before.
+    pool = ClassPool(
+        shape,
+        jobs,
+        setting.start_up_s,
+        placeable=placeable,
+        placement=setting.placement,
+        begin_s=-setting.start_up_s,
+    )
+    pool.scale(shape.min_replicas)
+    pool.advance(0.0)
+    pool.scale_operations = 0
+    controller = make(pool)
+    step_s = max(jobs.length_s / _MOMENTS, 1.0)
+    timeline: list[Moment] = []
+    look_s = sample_s = 0.0
+    while pool.now < jobs.length_s or not pool.finished:
+        if pool.now >= look_s:
+            pool.scale(controller.wanted(pool))
+            look_s += controller.interval_s
+        if pool.now >= sample_s:
+            timeline.append(_moment(pool, pool.alive))
+            sample_s += step_s
+        if pool.now > jobs.length_s + _LONGEST_S:
+            break
+        pool.advance(min(look_s, sample_s))
+    return _outcome(pool, pool.executor_s(), tuple(timeline))
+
+
+def _foreseen(shape: SizedClass, jobs: ClassTrace, setting: Setting) -> _Outcome:
+    """Perfect foresight: every executor is up the moment that a job needs it, never later.
+
+    A job waits only where all that there may be are taken. An executor costs its start-up, its
+    work, and its idle time between two jobs or another start-up, whichever is less.
+    """
+    pool = ClassPool(
+        shape,
+        jobs,
+        setting.start_up_s,
+        placement=Placement.LATEST,
+        at_once=len(jobs) if shape.max_replicas is None else shape.max_replicas,
+    )
+    step_s = max(jobs.length_s / _MOMENTS, 1.0)
+    timeline = []
+    while not pool.finished:
+        timeline.append(_moment(pool, max(pool.active - pool.idle, shape.min_replicas)))
+        pool.advance(pool.now + step_s)
+    end_s = max(pool.last_end_s, jobs.length_s)
+    always = [end_s] * shape.min_replicas
+    return _outcome(pool, sum([*always, *pool.foreseen_s[shape.min_replicas :]]), tuple(timeline))
+
+
+def _moment(pool: ClassPool, executors: int) -> Moment:
+    return Moment(time_s=pool.now, waiting=pool.waiting, running=pool.running, executors=executors)
+
+
+def _outcome(pool: ClassPool, executor_s: float, timeline: tuple[Moment, ...]) -> _Outcome:
+    times_s = pool.jobs.time_s
+    waits = array(
+        "d",
+        (
+            (pool.now if started_s < 0 else started_s) - time_s
+            for time_s, started_s in zip(times_s, pool.started_s, strict=True)
+        ),
+    )
+    figures = Figures(
+        jobs=len(waits),
+        waits=Waits.of(waits),
+        executor_hours=executor_s / 3600,
+        peak_executors=max((moment.executors for moment in timeline), default=0),
+        scale_operations=pool.scale_operations,
+        evictions=pool.starts - pool.ended - pool.running,
+        unfinished=len(waits) - pool.ended,
+    )
+    return _Outcome(figures, waits, timeline)
+
+
+def _report(name: str, outcomes: Mapping[str, _Outcome]) -> ControllerReport:
+    return ControllerReport(
+        controller=name,
+        total=total(
+            [outcome.figures for outcome in outcomes.values()],
+            itertools.chain.from_iterable(outcome.waits for outcome in outcomes.values()),
+        ),
+        classes={each: outcome.figures for each, outcome in outcomes.items()},
+        timeline={each: outcome.timeline for each, outcome in outcomes.items()},
+    )
+
+
+def _same_cost(ours: Figures, jobs: ClassTrace) -> int:
+    """The number that, all the time, costs at least what our policy cost."""
+    return max(1, math.ceil(ours.executor_hours * 3600 / jobs.length_s)) if len(jobs) else 0
