@@ -1,0 +1,94 @@
+"""A runner on the lab's pool, in both ways of following jobs."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+
+from swarm_runner.condor.access_point import AccessPoint
+from swarm_runner.condor.port import Selection
+from swarm_runner.model.invocation import Invocation
+from swarm_runner.model.job import JobId
+from swarm_runner.model.pool import Destination
+from swarm_runner.runner import Runner
+from tests.lab.pool import LabPool
+from tests.lab.stub_registry import StubRegistry
+
+LIMIT_S = 300
+SMALL = {"memory_mb": 100, "disk_mb": 50}
+
+
+@dataclass
+class Bed:
+    """A directory on the pool's volume, a runner's name of its own, and short ways to both."""
+
+    destination: Destination
+    directory: Path
+    access_point: AccessPoint
+    name: str = field(default_factory=lambda: f"test-{uuid.uuid4().hex[:8]}")
+
+    def runner(self, **more: Any) -> Runner:
+        return Runner(self.destination, **{"name": self.name} | more)
+
+    def invocation(self, key: str, shell: str | None = None, **more: Any) -> Invocation:
+        fields: dict[str, Any] = {
+            "key": key,
+            "image": "debian:trixie",
+            "resources": SMALL,
+            "working_directory": str(self.directory),
+        }
+        if shell is not None:
+            fields["shell"] = shell
+        return Invocation.model_validate(fields | more)
+
+    def queued(self) -> list[JobId]:
+        ads = self.access_point.jobs(Selection(runner=self.name), ("ClusterId", "ProcId"))
+        return [JobId(ad["ClusterId"], ad["ProcId"]) for ad in ads]
+
+    def clear(self) -> None:
+        self.access_point.remove(self.queued(), "the test is over")
+
+
+Beds = Callable[[str], Bed]
+
+
+@pytest.fixture(scope="module")
+def make_bed(lab: LabPool) -> Iterator[Beds]:
+    """Makes a bed whose runner follows by the "log", or by asking: "poll"."""
+    beds: list[Bed] = []
+
+    def make(way: str) -> Bed:
+        directory = lab.volume / f"bed-{uuid.uuid4().hex[:8]}"
+        directory.mkdir()
+        directory.chmod(0o777)  # jobs write here as a user of their own
+        state = directory / "state" if way == "log" else lab.job_conf.parent / "polled"
+        destination = lab.destination.model_copy(update={"state_directory": str(state)})
+        access_point = AccessPoint.connect(destination.pool, destination.token_directory)
+        beds.append(Bed(destination, directory, access_point))
+        return beds[-1]
+
+    yield make
+    for bed in beds:
+        bed.clear()
+
+
+@pytest.fixture(params=["log", "poll"])
+def bed(request: pytest.FixtureRequest, make_bed: Beds) -> Bed:
+    return make_bed(request.param)
+
+
+@pytest.fixture(scope="module")
+def registry() -> Iterator[StubRegistry]:
+    with StubRegistry().running() as stub:
+        yield stub
+        engine = docker.from_env()
+        for image in engine.images.list(stub.repository):
+            for tag in image.tags:
+                engine.images.remove(tag)
+        engine.close()

@@ -1,0 +1,205 @@
+"""How jobs end on a real pool, told by the event log and by asking."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from swarm_runner.model.job import Job, JobChange, JobEvent, JobState, OutcomeKind
+from tests.integration.conftest import LIMIT_S, SMALL, Bed, Beds
+from tests.lab.stub_registry import PROGRAM, StubRegistry
+
+GREEDY = "x=$(head -c 300000000 /dev/zero | tr '\\0' a); sleep 5"
+
+
+@dataclass
+class Ended:
+    """What came of one batch of many kinds, and what the runner told meanwhile."""
+
+    bed: Bed
+    jobs: dict[str, list[Job]]
+    changes: list[JobChange]
+
+    def one(self, key: str) -> Job:
+        (job,) = self.jobs[key]
+        return job
+
+    def kind(self, key: str) -> OutcomeKind:
+        outcome = self.one(key).outcome
+        assert outcome is not None
+        return outcome.kind
+
+    def message(self, key: str) -> str:
+        outcome = self.one(key).outcome
+        assert outcome is not None
+        return outcome.message
+
+    def events(self, key: str) -> list[JobEvent]:
+        return [change.event for change in self.changes if change.job.key == key]
+
+
+@pytest.fixture(scope="module", params=["log", "poll"])
+def ended(request: pytest.FixtureRequest, make_bed: Beds, registry: StubRegistry) -> Ended:
+    bed = make_bed(request.param)
+    vanishing = bed.directory / "vanishing"
+    vanishing.write_text("soon gone")
+    batch = [
+        bed.invocation("oom", GREEDY),
+        bed.invocation("grow", GREEDY, resources=SMALL | {"max_memory_mb": 1800}),
+        bed.invocation("limit", "sleep 600", resources=SMALL | {"time_limit_s": 3}),
+        bed.invocation(
+            "no-image", image=f"{registry.address}/nothing/there:1", command=["/bin/true"]
+        ),
+        bed.invocation("tiny", image=f"{registry.repository}:1", command=[PROGRAM]),
+        bed.invocation("no-input", "true", inputs=["vanishing"], capacity_class="big"),
+        bed.invocation("no-output", "true", outputs=["never/made"]),
+        bed.invocation("removed", "sleep 600", capacity_class="big"),
+        bed.invocation("exit-3", "exit 3"),
+        bed.invocation("signal", "kill -9 $$"),
+        bed.invocation("no-program", command=["/no/such/program"]),
+        bed.invocation(
+            "slides", command=["/bin/cat", "/etc/hosts"], stdout="out.$(Process)", repeat=10
+        ),
+        bed.invocation("in-place", "id -u > who; pwd > where", in_place=True),
+        bed.invocation("nowhere", "true", working_directory=None),
+        bed.invocation("hold", "true", attributes={"Note": "held before it can start"}),
+    ]
+    changes = []
+    with bed.runner() as runner:
+        submitted = runner.submit(batch)
+        vanishing.unlink()
+        ids = {job.key: job.id for job in submitted}
+        bed.access_point.hold([ids["hold"]], "wait a little")
+        for change in runner.watch(LIMIT_S):
+            changes.append(change)
+            if change.job.key == "removed" and change.event is JobEvent.STARTED:
+                assert runner.remove([change.job], "it's too slow") == 1
+            elif change.job.key == "hold" and change.event is JobEvent.HELD:
+                bed.access_point.release([change.job.id], "now")
+        jobs: dict[str, list[Job]] = {}
+        for job in runner.jobs():
+            jobs.setdefault(job.key, []).append(job)
+        assert all(job.state.ended for job in runner.jobs())
+    return Ended(bed, jobs, changes)
+
+
+def test_the_slides_ten_jobs(ended: Ended) -> None:
+    jobs = ended.jobs["slides"]
+    assert len(jobs) == 10
+    assert all(job.outcome is not None and job.outcome.ok for job in jobs)
+    for number in range(10):
+        output = ended.bed.directory / f"out.{number}"
+        assert "localhost" in output.read_text()
+        user = ended.bed.destination.pool.user
+        assert (output.stat().st_uid, output.stat().st_gid) == (user.uid, user.gid)
+
+
+def test_exit_codes_and_signals(ended: Ended) -> None:
+    codes = {}
+    for key in ("exit-3", "no-program", "in-place", "nowhere", "hold", "tiny"):
+        outcome = ended.one(key).outcome
+        assert outcome is not None
+        codes[key] = outcome.exit_code
+    assert codes == {
+        "exit-3": 3,
+        "no-program": 127,
+        "in-place": 0,
+        "nowhere": 0,
+        "hold": 0,
+        "tiny": 0,
+    }
+    signalled = ended.one("signal").outcome
+    assert signalled is not None
+    assert (signalled.kind, signalled.signal) == (OutcomeKind.SIGNALLED, 9)
+
+
+KINDS = {
+    "oom": (OutcomeKind.OUT_OF_MEMORY, "100 MB"),
+    "limit": (OutcomeKind.TIME_LIMIT, "longer than its time limit"),
+    "no-image": (OutcomeKind.IMAGE_NOT_FOUND, "manifest unknown"),
+    "no-input": (OutcomeKind.INPUT_MISSING, "vanishing"),
+    "no-output": (OutcomeKind.OUTPUT_MISSING, "never/made"),
+    "removed": (OutcomeKind.REMOVED, "it's too slow"),
+}
+
+
+@pytest.mark.parametrize("key", KINDS)
+def test_failures_each_with_its_sentence(ended: Ended, key: str) -> None:
+    kind, word = KINDS[key]
+    assert ended.kind(key) is kind
+    assert word in ended.message(key)
+    assert ended.one(key).state is JobState.REMOVED
+
+
+def test_more_memory_on_the_bigger_class(ended: Ended) -> None:
+    job = ended.one("grow")
+    assert job.outcome is not None
+    assert job.outcome.ok
+    assert (job.capacity_class, job.memory_mb, job.starts) == ("big", 1800, 2)
+    assert JobEvent.EVICTED in ended.events("grow")
+    assert JobEvent.HELD not in ended.events("grow")
+
+
+def test_in_place_on_a_volume(ended: Ended) -> None:
+    directory, user = ended.bed.directory, ended.bed.destination.pool.user
+    assert (directory / "who").read_text() == f"{user.uid}\n"
+    assert (directory / "where").read_text() == f"{directory}\n"
+    assert (directory / "who").stat().st_uid == user.uid
+
+
+def test_a_hold_of_ones_own(ended: Ended) -> None:
+    events = ended.events("hold")
+    assert events[:3] == [JobEvent.SUBMITTED, JobEvent.HELD, JobEvent.RELEASED]
+    assert events[-2:] == [JobEvent.STARTED, JobEvent.ENDED]
+
+
+def test_each_job_begins_and_ends_once(ended: Ended) -> None:
+    for event in (JobEvent.SUBMITTED, JobEvent.ENDED):
+        told = [change.job.id for change in ended.changes if change.event is event]
+        assert sorted(told) == sorted(job.id for jobs in ended.jobs.values() for job in jobs)
+
+
+def test_where_and_when(ended: Ended) -> None:
+    for job in ended.jobs["slides"]:
+        assert (job.capacity_class, job.starts, job.memory_mb) == ("normal", 1, 100)
+        assert job.executor
+        assert job.node
+        assert job.submitted_at is not None
+        assert job.started_at is not None
+        assert job.ended_at is not None
+        assert job.submitted_at - 2 <= job.started_at <= job.ended_at
+
+
+def test_a_later_runner_finds_the_same(ended: Ended) -> None:
+    with ended.bed.runner() as again:
+        recovered = {job.id: job for job in again.recover()}
+        assert again.poll() == []
+        before = {job.id: job for jobs in ended.jobs.values() for job in jobs}
+        assert set(recovered) == set(before)
+        for which, job in before.items():
+            other = recovered[which]
+            assert (other.key, other.state, other.outcome) == (job.key, job.state, job.outcome)
+        invocation = ended.bed.invocation("exit-3", "exit 3")
+        assert [job.id for job in again.submit([invocation])] == [ended.one("exit-3").id]
+        assert again.explain(ended.one("oom")).summary == ended.message("oom")
+    assert ended.bed.queued() == []
+
+
+def test_a_registry_that_is_out_of_order_for_a_while(bed: Bed, registry: StubRegistry) -> None:
+    # An image that the node has is not pulled again.
+    image = f"{registry.repository}:{bed.name}"
+    registry.broken = True
+    events = []
+    with bed.runner() as runner:
+        (job,) = runner.submit([bed.invocation("patient", image=image, command=[PROGRAM])])
+        for change in runner.watch(LIMIT_S):
+            events.append(change.event)
+            if change.event is JobEvent.HELD:
+                assert "503" in change.reason
+                registry.broken = False
+        (job,) = runner.wait([job])
+    assert job.outcome is not None
+    assert job.outcome.ok
+    assert events[-3:] == [JobEvent.RELEASED, JobEvent.STARTED, JobEvent.ENDED]
+    assert job.holds == 1

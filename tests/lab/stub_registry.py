@@ -1,0 +1,132 @@
+"""A registry of one tiny image, which can be out of order: for what HTCondor makes of pulls."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import io
+import json
+import tarfile
+import threading
+from collections.abc import Iterator
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+CONFIG = "application/vnd.docker.container.image.v1+json"
+LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+NAME = "tiny"
+PROGRAM = "/end-well"
+# An x86-64 Linux program that ends with exit code 0: ELF header, one program header, exit(0).
+_ELF = bytes.fromhex(
+    "7f454c4602010100000000000000000002003e00010000007800400000000000"
+    "4000000000000000000000000000000000000000400038000100000000000000"
+    "0100000005000000000000000000000000004000000000000000400000000000"
+    "840000000000000084000000000000000010000000000000"
+    "b83c00000031ff0f05"
+)
+
+
+class StubRegistry:
+    """The image is there under every tag; while `broken` is set every answer is 503."""
+
+    def __init__(self) -> None:
+        self.broken = False
+        self.blobs: dict[str, bytes] = {}
+        self.manifest = self._image()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+
+    @property
+    def address(self) -> str:
+        """host:port; the engine takes plain HTTP from this machine's own address."""
+        return f"127.0.0.1:{self._server.server_port}"
+
+    @property
+    def repository(self) -> str:
+        """The tiny image, without a tag."""
+        return f"{self.address}/{NAME}"
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[StubRegistry]:
+        """Answer while the block runs."""
+        thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            self._server.shutdown()
+            self._server.server_close()
+            thread.join()
+
+    def _image(self) -> bytes:
+        files = io.BytesIO()
+        with tarfile.open(fileobj=files, mode="w") as archive:
+            entry = tarfile.TarInfo(PROGRAM.lstrip("/"))
+            entry.size, entry.mode = len(_ELF), 0o755
+            archive.addfile(entry, io.BytesIO(_ELF))
+        plain = files.getvalue()
+        config = {
+            "architecture": "amd64",
+            "os": "linux",
+            "config": {},
+            "rootfs": {"type": "layers", "diff_ids": [_digest(plain)]},
+            "history": [{}],
+        }
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "config": self._blob(CONFIG, json.dumps(config).encode()),
+            "layers": [self._blob(LAYER, gzip.compress(plain, mtime=0))],
+        }
+        return json.dumps(manifest).encode()
+
+    def _blob(self, media_type: str, content: bytes) -> dict[str, Any]:
+        digest = _digest(content)
+        self.blobs[digest] = content
+        return {"mediaType": media_type, "size": len(content), "digest": digest}
+
+    def answer(self, path: str) -> tuple[HTTPStatus, str, bytes]:
+        """The status, the content's type and the content for a request (Docker Registry API)."""
+        if self.broken:
+            return HTTPStatus.SERVICE_UNAVAILABLE, "text/plain", b"out of order\n"
+        kind, _, name = path.rpartition("/")
+        if path == "/v2/":
+            return HTTPStatus.OK, "application/json", b"{}"
+        digest = _digest(self.manifest)
+        if kind == f"/v2/{NAME}/manifests" and (":" not in name or name == digest):
+            return HTTPStatus.OK, MANIFEST, self.manifest
+        if kind == f"/v2/{NAME}/blobs" and name in self.blobs:
+            return HTTPStatus.OK, "application/octet-stream", self.blobs[name]
+        error = {"code": "MANIFEST_UNKNOWN", "message": "manifest unknown"}
+        content = json.dumps({"errors": [error]}).encode()
+        return HTTPStatus.NOT_FOUND, "application/json", content
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        registry = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                status, kind, content = registry.answer(self.path)
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(content)))
+                if kind == MANIFEST:
+                    self.send_header("Docker-Content-Digest", _digest(content))
+                self.end_headers()
+                if self.command == "GET":
+                    self.wfile.write(content)
+
+            do_HEAD = do_GET  # noqa: N815
+
+            def log_message(self, *arguments: object) -> None:
+                """Say nothing."""
+
+        return Handler
+
+
+def _digest(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
