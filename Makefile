@@ -3,6 +3,7 @@
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-down test unit lint format bench venv engine
+.PHONY: lab lab-down test-lab
 
 BIN := .venv/bin
 LAB := tests/lab
@@ -34,6 +35,16 @@ lint: venv ## ruff, mypy, import-linter
 format: venv ## rewrite the code as ruff would have it
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+lab: export DOCKER_HOST :=
+lab: engine ## three Swarm hosts on this machine; UP="--managers 3 --tls" for more of them to manage, and TLS
+	@$(BIN)/python -m tests.lab.hosts up $(UP)
+
+lab-down: venv ## remove them
+	@$(BIN)/python -m tests.lab.hosts down
+
+test-lab: lab ## the tests that break hosts, on those three
+	$(BIN)/pytest tests/lab_hosts
 
 bench: engine ## the table of figures, measured on a real pool
 	$(WITH_ENGINE) $(BIN)/python -m tests.bench

@@ -1,0 +1,172 @@
+"""The lab, a pool on it, and jobs that leave a trace of every start."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
+
+from swarm_runner import Runner
+from swarm_runner.condor.access_point import AccessPoint
+from swarm_runner.condor.token import token_file
+from swarm_runner.model.invocation import Invocation
+from swarm_runner.model.job import Job
+from swarm_runner.model.pool import Destination, Pool
+from swarm_runner.model.status import ExecutorStatus
+from swarm_runner.provisioner import Provisioner
+from swarm_runner.swarm.engine import DockerSwarm
+from tests.lab.hosts.images import pool_image
+from tests.lab.hosts.layout import SHARED, nodes
+
+NAME = "swarm-runner-lab"
+STATE = Path(__file__).parents[2] / ".state" / "lab" / NAME
+EXECUTORS = 6
+LIMIT_S = 300
+
+
+def hosts(*words: str) -> None:
+    """A command of the lab; it becomes root by itself."""
+    subprocess.run([sys.executable, "-m", "tests.lab.hosts", *words], check=True)
+
+
+@dataclass(frozen=True)
+class HostsPool:
+    """A pool over the lab's hosts."""
+
+    destination: Destination
+    provisioner: Provisioner
+    engine: docker.DockerClient
+
+    def availability(self, host: str, availability: str) -> None:
+        """What `docker node update --availability` does."""
+        [node] = (n for n in self.engine.nodes.list() if n.attrs["Description"]["Hostname"] == host)
+        node.update({**node.attrs["Spec"], "Availability": availability})
+
+    def places(self) -> list[str]:
+        """The host of each executor that is not on its way out."""
+        return [e.node for e in self.provisioner.status().executors if not e.going]
+
+    def await_going(self, count: int) -> list[ExecutorStatus]:
+        """Those on their way out, when there are so many."""
+        waiting = Retrying(
+            retry=retry_if_result(lambda going: len(going) != count),
+            wait=wait_fixed(0.3),
+            stop=stop_after_delay(15),
+        )
+        going: list[ExecutorStatus] = waiting(
+            lambda: [e for e in self.provisioner.status().executors if e.going]
+        )
+        return going
+
+    @contextlib.contextmanager
+    def work(self, lease_s: int | None = None) -> Iterator[Work]:
+        """A runner of one test's own."""
+        destination = self.destination.model_copy(update={"lease_s": lease_s})
+        name = f"lab-{uuid.uuid4().hex[:12]}"
+        directory = SHARED / name
+        directory.mkdir()
+        directory.chmod(0o1777)  # jobs run as a user of their own
+        with Runner(destination, name=name) as runner:
+            yield Work(runner, directory)
+
+
+@dataclass(frozen=True)
+class Work:
+    """Jobs in a directory that all hosts share."""
+
+    runner: Runner
+    directory: Path
+    durations_s: list[int] = field(default_factory=list)
+
+    def submit(self, durations_s: list[int]) -> None:
+        """One job for each."""
+        for number, duration_s in enumerate(durations_s, len(self.durations_s)):
+            self.durations_s.append(duration_s)
+            invocation = Invocation(
+                key=f"{self.directory.name}-{number}",
+                image="debian:trixie",
+                shell=f"hostname >>started-{number}; sleep {duration_s}; echo >>ended-{number}",
+                resources={"memory_mb": 64},
+                working_directory=str(self.directory),
+                in_place=True,
+            )
+            self.runner.submit([invocation])
+
+    def starts(self) -> list[int]:
+        """How often each job's command has begun, by its own account."""
+        return [self._lines("started", number) for number in range(len(self.durations_s))]
+
+    def ends(self) -> list[int]:
+        """How often each job's command has come to its end."""
+        return [self._lines("ended", number) for number in range(len(self.durations_s))]
+
+    def await_running(self, count: int) -> None:
+        """Until so many have begun."""
+        Retrying(
+            retry=retry_if_result(lambda begun: begun < count),
+            wait=wait_fixed(0.5),
+            stop=stop_after_delay(LIMIT_S),
+        )(lambda: sum(map(bool, self.starts())))
+        self.runner.poll()
+
+    def finish(self) -> list[Job]:
+        """All jobs, when they have ended; each has ended well."""
+        self.runner.wait(timeout_s=LIMIT_S)
+        jobs = self.runner.jobs()
+        assert [job.outcome.ok if job.outcome else job.state for job in jobs] == [True] * len(jobs)
+        return jobs
+
+    def _lines(self, what: str, number: int) -> int:
+        file = self.directory / f"{what}-{number}"
+        return len(file.read_text().splitlines()) if file.exists() else 0
+
+
+@pytest.fixture(scope="session")
+def made() -> Iterator[HostsPool]:
+    """The lab stays as it was found, or made; the pool goes."""
+    hosts("up")
+    leader = nodes()[0]
+    pool = Pool.model_validate(_pool(leader.address))
+    destination = Destination(
+        pool=pool, state_directory=str(STATE / "state"), token_directory=str(STATE / "tokens.d")
+    )
+    with contextlib.closing(docker.DockerClient(leader.docker_host, timeout=60)) as engine:
+        provisioner = Provisioner(
+            pool,
+            DockerSwarm(engine),
+            AccessPoint.connect(pool, destination.token_directory),
+            token_file(pool.name, destination.token_directory),
+        )
+        try:
+            provisioner.up()
+            yield HostsPool(destination, provisioner, engine)
+        finally:
+            provisioner.down(force=True)
+
+
+@pytest.fixture
+def pool(made: HostsPool) -> HostsPool:
+    """Every host in its place, and two executors on each."""
+    hosts("up")
+    made.provisioner.scale({"normal": 0}, limit_s=LIMIT_S)
+    made.provisioner.scale({"normal": EXECUTORS}, limit_s=LIMIT_S)
+    return made
+
+
+def _pool(address: str) -> dict[str, Any]:
+    return {
+        "name": NAME,
+        "image": pool_image(),
+        "host": address,
+        "volumes": [str(SHARED)],
+        "classes": {"normal": {"memory_mb": 256, "replicas": EXECUTORS, "max_replicas": 12}},
+    }
