@@ -20,7 +20,7 @@ from swarm_runner.plugin_manager import plugin_manager
 from swarm_runner.simulation import generators, picture
 from swarm_runner.simulation.pool import Placement
 from swarm_runner.simulation.report import SimulationReport
-from swarm_runner.simulation.run import INTERVAL_S, ORACLE, Setting
+from swarm_runner.simulation.run import COMPARATORS, INTERVAL_S, ORACLE, Setting
 from swarm_runner.simulation.run import simulate as run
 from swarm_runner.simulation.trace import Trace
 from swarm_runner.simulation.trace_file import read_trace
@@ -101,7 +101,7 @@ def simulate(
             classes,
             lambda each, status: size(capacity_class=each, status=status),
             setting,
-            compare=not alone,
+            against=() if alone else COMPARATORS,
             progress=step,
         )
         if picture_file is not None:

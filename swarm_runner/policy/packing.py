@@ -78,7 +78,7 @@ class Tier:
         self._untouched[room] = self._untouched.get(room, 0) + count
 
     def take(self, request: Requests, amounts: Amounts, count: int) -> int:
-        """Put in up to `count` jobs, into executors that have some already first; how many fit."""
+        """Put in `count` jobs, first where others were put; how many found no place."""
         left = self._fill(self._touched, amounts, count)
         if left:
             before = sum(self._untouched.values())
@@ -90,10 +90,14 @@ class Tier:
         return left
 
     def _fill(self, rooms: dict[Amounts, int], amounts: Amounts, left: int) -> int:
-        for room, number in list(rooms.items()):
-            each = times(amounts, room)
-            if not each:
-                continue
+        cpus, memory_mb, disk_mb, gpus = amounts
+        fitting = [
+            room
+            for room in rooms
+            if room[0] >= cpus and room[1] >= memory_mb and room[2] >= disk_mb and room[3] >= gpus
+        ]
+        for room in fitting:
+            number, each = rooms[room], times(amounts, room)
             full = min(number, left // each)
             rest = min(left - full * each, each - 1) if number > full else 0
             for jobs, executors in ((each, full), (rest, 1)):

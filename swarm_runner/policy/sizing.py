@@ -88,14 +88,14 @@ def _needed(shape: SizedClass, status: ClassStatus) -> tuple[int, list[str]]:
     idle = Tier({whole(shape): there.idle})
     starting = Tier({whole(shape): there.starting + there.unplaceable})
     new = pack(matching, (busy, idle, starting), shape)
-    grow = _growth(shape, status, starting, new)
+    grow, why = _growth(shape, status, starting, new)
     said = [f"{waiting} waiting, {status.running_jobs} running on {there.busy}"]
     if never:
         said.append(f"{never} waiting fit no executor of this class and do not count")
     if grow:
         said.append(f"{grow} more for {new.jobs} of them")
     if grow < new.touched:
-        said.append(f"{new.touched} would start them all, for less work than that costs")
+        said.append(f"not {new.touched}: {why}")
     needed = there.busy + idle.touched + starting.touched + grow
     spare = _spare(status, needed)
     if spare:
@@ -103,14 +103,18 @@ def _needed(shape: SizedClass, status: ClassStatus) -> tuple[int, list[str]]:
     return needed + spare, said
 
 
-def _growth(shape: SizedClass, status: ClassStatus, starting: Tier, new: Tier) -> int:
-    """How many of the new executors that the packing asks for are worth their start."""
+def _growth(shape: SizedClass, status: ClassStatus, starting: Tier, new: Tier) -> tuple[int, str]:
+    """How many of the new executors that the packing asks for are worth it; why not all."""
     if not new.touched or status.runtime_s is None or status.start_up_s <= 0:
-        return new.touched
-    part = 1 - _soon(status, new) / new.jobs
+        return new.touched, ""
+    soon = _soon(status, new)
+    part = 1 - soon / new.jobs
+    left = math.ceil(new.touched * part)
     work_s = _work_s(shape, status, starting) + _work_s(shape, status, new) * part
-    worth = math.ceil(work_s / (WORTH * status.start_up_s)) - starting.touched
-    return min(math.ceil(new.touched * part), max(worth, 0))
+    worth = max(math.ceil(work_s / (WORTH * status.start_up_s)), 1) - starting.touched
+    if worth < left:
+        return max(worth, 0), f"they would start for {work_s:.0f} s of work in all"
+    return left, f"places for {soon:.0f} are free before a new executor is up"
 
 
 def _spare(status: ClassStatus, needed: int) -> int:

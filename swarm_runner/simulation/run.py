@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from swarm_runner.model.demand import START_UP_S, SizedClass
@@ -29,7 +29,9 @@ from swarm_runner.simulation.report import (
 from swarm_runner.simulation.trace import ClassTrace, Trace, by_class
 
 INTERVAL_S = 5.0
-POLICY, ORACLE = "swarm_runner", "oracle"
+POLICY, ORACLE, QUEUE_RATIO, LINEAR = "swarm_runner", "oracle", "ceil(idle/slots)", "COBalD linear"
+FIXED_SAME, FIXED_MOST = "fixed, same cost", "fixed, max"
+COMPARATORS = (ORACLE, QUEUE_RATIO, LINEAR, FIXED_SAME, FIXED_MOST)
 # Points in a timeline, and how long after the last arrival a simulation goes on at most.
 _MOMENTS = 720
 _LONGEST_S = 30 * 86_400.0
@@ -64,10 +66,10 @@ def simulate(
     size: SizeClass,
     setting: Setting | None = None,
     *,
-    compare: bool = True,
+    against: Collection[str] = COMPARATORS,
     progress: Callable[[str], None] = lambda _: None,
 ) -> SimulationReport:
-    """The trace under the policy `size`; with `compare`, under the others too."""
+    """The trace under the policy `size`, and under those that it is compared with."""
     chosen = setting or Setting()
     jobs, refused = by_class(trace, classes)
 
@@ -79,28 +81,24 @@ def simulate(
         return lambda shape, mine: _controlled(shape, mine, chosen, make)
 
     ours = under(POLICY, controlled(lambda pool: Policy(size, pool, chosen.interval_s)))
-    reports = [ours]
-    if compare:
-        sizes = {name: _same_cost(ours.classes[name], jobs[name]) for name in classes}
-        most = {
-            name: ours.classes[name].peak_executors
-            if each.max_replicas is None
-            else each.max_replicas
-            for name, each in classes.items()
-        }
-        reports += [
-            under(ORACLE, lambda shape, mine: _foreseen(shape, mine, chosen)),
-            under("ceil(idle/slots)", controlled(lambda _: QueueRatio(chosen.interval_s))),
-            under("COBalD linear", controlled(lambda _: Linear())),
-            under("fixed, same cost", controlled(lambda pool: Fixed(sizes[pool.shape.name]))),
-            under("fixed, max", controlled(lambda pool: Fixed(most[pool.shape.name]))),
-        ]
+    same = {name: _same_cost(ours.classes[name], jobs[name]) for name in classes}
+    most = {
+        name: ours.classes[name].peak_executors if each.max_replicas is None else each.max_replicas
+        for name, each in classes.items()
+    }
+    others: dict[str, Callable[[SizedClass, ClassTrace], _Outcome]] = {
+        ORACLE: lambda shape, mine: _foreseen(shape, mine, chosen),
+        QUEUE_RATIO: controlled(lambda _: QueueRatio(chosen.interval_s)),
+        LINEAR: controlled(lambda _: Linear()),
+        FIXED_SAME: controlled(lambda pool: Fixed(same[pool.shape.name])),
+        FIXED_MOST: controlled(lambda pool: Fixed(most[pool.shape.name])),
+    }
     return SimulationReport(
         trace=trace.name,
         jobs=len(trace),
         refused=refused,
         start_up_s=chosen.start_up_s,
-        controllers=tuple(reports),
+        controllers=(ours, *(under(name, others[name]) for name in others if name in against)),
     )
 
 
@@ -128,7 +126,7 @@ def _controlled(shape: SizedClass, jobs: ClassTrace, setting: Setting, make: Mak
             look_s += controller.interval_s
         if pool.now >= sample_s:
             timeline.append(_moment(pool, pool.alive))
-            sample_s += step_s
+            sample_s += max(step_s, pool.now / _MOMENTS)
         if pool.now > jobs.length_s + _LONGEST_S:
             break
         pool.advance(min(look_s, sample_s))

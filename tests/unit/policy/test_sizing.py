@@ -1,0 +1,242 @@
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from swarm_runner import hookimpl
+from swarm_runner.model.demand import (
+    ClassStatus,
+    Decision,
+    Executors,
+    Needed,
+    Requests,
+    Room,
+    SizedClass,
+)
+from swarm_runner.model.pool import CapacityClass
+from swarm_runner.plugin_manager import plugin_manager
+from swarm_runner.policy.sizing import decided, swarm_runner_size_class
+
+NORMAL = SizedClass(name="normal", cpus=4, memory_mb=4096, max_replicas=20)
+
+
+def idle(count: int, cpus: int = 1, memory_mb: int = 512, **more: Any) -> Requests:
+    return Requests(cpus=cpus, memory_mb=memory_mb, count=count, **more)
+
+
+def decide(shape: SizedClass = NORMAL, **seen: Any) -> Decision:
+    seen = {"time_s": 1000.0, "replicas": 0} | seen
+    decision: Decision = swarm_runner_size_class(shape, ClassStatus(**seen))
+    return decision
+
+
+def test_nothing_to_do_is_zero() -> None:
+    assert decide().wanted == 0
+
+
+def test_requests_are_packed_and_not_counted() -> None:
+    decision = decide(requests=(idle(9),))
+    assert decision.wanted == 3
+    assert decision.reason == "9 waiting, 0 running on 0; 3 more for 9 of them"
+
+
+def test_memory_decides_where_it_is_scarcer_than_cpus() -> None:
+    assert decide(requests=(idle(8, memory_mb=2048),)).wanted == 4
+
+
+def test_memory_is_given_in_steps() -> None:
+    tight = SizedClass(name="tight", cpus=8, memory_mb=1024)
+    # 129 MB become 256: four fit, not seven.
+    assert decide(tight, requests=(idle(8, memory_mb=129),)).wanted == 2
+
+
+def test_what_runs_is_kept_and_free_parts_are_used_first() -> None:
+    rooms = (Room(cpus=2, memory_mb=2048, count=2),)
+    seen: dict[str, Any] = {
+        "replicas": 3,
+        "executors": Executors(busy=3),
+        "running_jobs": 8,
+        "rooms": rooms,
+    }
+    assert decide(requests=(idle(4),), **seen).wanted == 3
+    assert decide(requests=(idle(5),), **seen).wanted == 4
+
+
+def test_idle_and_starting_executors_are_used_before_new_ones() -> None:
+    executors = Executors(idle=1, starting=1)
+    assert decide(requests=(idle(8),), replicas=2, executors=executors).wanted == 2
+    assert decide(requests=(idle(12),), replicas=2, executors=executors).wanted == 3
+
+
+def test_retiring_executors_are_no_capacity() -> None:
+    assert decide(requests=(idle(4),), executors=Executors(retiring=5)).wanted == 1
+
+
+def test_what_never_fits_does_not_count_and_is_told() -> None:
+    decision = decide(requests=(idle(50, cpus=5), idle(7, memory_mb=9000), idle(1)))
+    assert decision.wanted == 1
+    assert "57 waiting fit no executor of this class" in decision.reason
+
+
+def test_gpus_and_disk_count() -> None:
+    shape = SizedClass(name="gpu", cpus=16, memory_mb=65536, disk_mb=1000, gpus=2)
+    assert decide(shape, requests=(idle(6, gpus=1),)).wanted == 3
+    assert decide(shape, requests=(idle(6, disk_mb=500),)).wanted == 3
+    assert decide(NORMAL, requests=(idle(1, gpus=1),)).wanted == 0
+
+
+def test_limits_hold_and_are_told() -> None:
+    decision = decide(requests=(idle(1000),))
+    assert decision.wanted == 20
+    assert decision.needed == 250
+    assert "250 would be needed, max_replicas is 20" in decision.reason
+    least = NORMAL.model_copy(update={"min_replicas": 2})
+    assert decide(least).wanted == 2
+    assert "min_replicas is 2" in decide(least).reason
+
+
+def test_limits_that_contradict_each_other_are_refused() -> None:
+    with pytest.raises(ValidationError, match="above max_replicas"):
+        SizedClass(name="odd", memory_mb=512, min_replicas=3, max_replicas=2)
+
+
+def test_shrinking_waits_for_the_pause() -> None:
+    def history(age_s: float) -> tuple[Needed, ...]:
+        return (Needed(time_s=1000 - age_s, executors=5), Needed(time_s=999, executors=1))
+
+    seen: dict[str, Any] = {"replicas": 8, "executors": Executors(idle=8)}
+    kept = decide(history=history(29), **seen)
+    assert kept.wanted == 5
+    assert "keeps 5, needed within the last 30 s" in kept.reason
+    assert decide(history=history(31), **seen).wanted == 1
+    # The past is a reason not to shrink, never one to grow.
+    assert decide(history=history(1), replicas=2, executors=Executors(idle=2)).wanted == 2
+
+
+def test_growth_does_not_wait() -> None:
+    history = (Needed(time_s=999, executors=0),)
+    assert decide(requests=(idle(8),), history=history).wanted == 2
+
+
+def test_no_growth_beyond_what_swarm_can_place() -> None:
+    stuck = Executors(busy=2, unplaceable=1)
+    seen: dict[str, Any] = {"replicas": 3, "executors": stuck, "running_jobs": 8}
+    decision = decide(requests=(idle(40),), **seen)
+    assert decision.wanted == 3
+    assert "no growth to 12: Swarm finds no node for 1" in decision.reason
+    assert decide(**seen).wanted == 2  # what waits for a node in vain may go
+
+
+def test_missing_information_changes_nothing() -> None:
+    decision = decide(
+        replicas=7, missing=("the queue (schedd away)", "slots"), requests=(idle(100),)
+    )
+    assert (decision.wanted, decision.frozen) == (7, True)
+    assert decision.reason == "keeps 7: not known is the queue (schedd away), slots"
+
+
+def test_no_executor_for_less_work_than_its_start() -> None:
+    # 40 jobs of 1 s on 10 new executors would be 10 s of work: as much as one start.
+    decision = decide(requests=(idle(40),), runtime_s=1.0)
+    assert decision.wanted == 1
+    assert "not 10: they would start for 10 s of work in all" in decision.reason
+    assert decide(requests=(idle(40),), runtime_s=60.0).wanted == 10
+    assert decide(requests=(idle(40, runtime_s=60.0),), runtime_s=1.0).wanted == 10
+
+
+def test_the_next_look_does_not_start_what_the_last_one_did_not() -> None:
+    seen: dict[str, Any] = {"requests": (idle(40, oldest_wait_s=5),), "runtime_s": 1.0}
+    assert decide(replicas=1, executors=Executors(starting=1), **seen).wanted == 1
+
+
+def test_one_short_job_is_started_all_the_same() -> None:
+    assert decide(requests=(idle(1),), runtime_s=0.0).wanted == 1
+
+
+def busy_with_short_jobs(**more: Any) -> dict[str, Any]:
+    executors = Executors(busy=5)
+    return {"replicas": 5, "executors": executors, "running_jobs": 20, "runtime_s": 20.0} | more
+
+
+def test_no_executor_for_what_starts_sooner_where_others_end() -> None:
+    # One of 20 jobs ends each second; ten have ended before a new executor is up.
+    decision = decide(requests=(idle(10),), **busy_with_short_jobs())
+    assert decision.wanted == 5
+    assert "places for 10 are free before a new executor is up" in decision.reason
+    assert decide(requests=(idle(18),), **busy_with_short_jobs()).wanted == 8
+
+
+def test_places_that_new_arrivals_take_do_not_count() -> None:
+    assert decide(requests=(idle(10),), **busy_with_short_jobs(arrivals_per_s=0.8)).wanted == 9
+
+
+def test_a_promise_of_free_places_that_failed_does_not_count() -> None:
+    waited = idle(10, oldest_wait_s=31)
+    assert decide(requests=(waited,), **busy_with_short_jobs()).wanted == 8
+
+
+def test_some_stand_ready_while_jobs_keep_coming() -> None:
+    seen: dict[str, Any] = {
+        "replicas": 16,
+        "executors": Executors(busy=16),
+        "running_jobs": 64,
+        "runtime_s": 100.0,
+    }
+    assert decide(**seen).wanted == 16
+    assert decide(**seen, arrivals_per_s=0.64).wanted == 17
+
+
+def test_same_in_same_out() -> None:
+    seen = busy_with_short_jobs(requests=(idle(18), idle(3, cpus=2)))
+    assert decide(**seen) == decide(**seen)
+
+
+def test_a_hundred_thousand_jobs_cost_as_much_as_their_shapes() -> None:
+    shape = SizedClass(name="large", cpus=16, memory_mb=65536, max_replicas=10_000)
+
+    def seconds(count: int) -> float:
+        requests = tuple(
+            idle(count, cpus=1 + n % 8, memory_mb=256 + 128 * n, runtime_s=100) for n in range(200)
+        )
+        begin = time.process_time()
+        decide(shape, requests=requests, runtime_s=100.0)
+        return time.process_time() - begin
+
+    one, many = (min(seconds(count) for _ in range(3)) for count in (1, 500))
+    assert many < 20 * one
+
+
+def test_the_class_of_a_configuration() -> None:
+    shape = CapacityClass(cpus=2, memory_mb=2048, replicas=3, max_replicas=9)
+    sized = SizedClass.of("big", shape)
+    assert (sized.min_replicas, sized.max_replicas, sized.cpus) == (3, 9, 2)
+    assert SizedClass.of("big", shape, min_replicas=0).min_replicas == 0
+
+
+class Plugin:
+    """Somebody's policy."""
+
+    def __init__(self, answer: int | None) -> None:
+        self.answer = answer
+
+    @hookimpl
+    def swarm_runner_size_class(self, capacity_class: SizedClass) -> int | None:
+        assert capacity_class.name == "normal"
+        return self.answer
+
+
+@pytest.mark.parametrize(("answer", "wanted"), [(5, 5), (500, 20), (None, 1)])
+def test_a_plugin_is_asked_first_and_the_limits_hold(answer: int | None, wanted: int) -> None:
+    status = ClassStatus(time_s=0, replicas=0, requests=(idle(4),))
+    hook = plugin_manager([Plugin(answer)], installed=False).hook
+    found = hook.swarm_runner_size_class(capacity_class=NORMAL, status=status)
+    assert decided(found, NORMAL, status).wanted == wanted
+
+
+def test_without_any_opinion_nothing_changes() -> None:
+    status = ClassStatus(time_s=0, replicas=4)
+    decision = decided(None, NORMAL, status)
+    assert (decision.wanted, decision.frozen) == (4, True)

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swarm_runner.model.demand import Requests, Shape, SizedClass
+from swarm_runner.policy.packing import Amounts, Tier, granted, pack, times, whole
+
+SHAPE = SizedClass(name="normal", cpus=8, memory_mb=8192, disk_mb=10_000, gpus=2)
+
+requests = st.builds(
+    Requests,
+    cpus=st.integers(1, 8),
+    memory_mb=st.integers(1, 8192),
+    disk_mb=st.integers(0, 10_000),
+    gpus=st.integers(0, 2),
+    count=st.integers(1, 40),
+)
+
+
+def with_amounts(found: list[Requests]) -> list[tuple[Requests, Amounts]]:
+    pairs = [(request, granted(request, SHAPE)) for request in found]
+    return [(request, amounts) for request, amounts in pairs if amounts is not None]
+
+
+def one_by_one(pairs: list[tuple[Requests, Amounts]]) -> int:
+    """Executors that a plain first fit needs, in the order given."""
+    bins: list[Amounts] = []
+    for request, amounts in pairs:
+        for _ in range(request.count):
+            place = next((n for n, free in enumerate(bins) if times(amounts, free)), None)
+            if place is None:
+                place = len(bins)
+                bins.append(whole(SHAPE))
+            a, b, c, d = (have - take for have, take in zip(bins[place], amounts, strict=True))
+            bins[place] = (a, b, c, d)
+    return len(bins)
+
+
+@given(st.lists(requests, max_size=8))
+def test_every_job_has_a_place_and_no_executor_more_than_it_has(found: list[Requests]) -> None:
+    pairs = with_amounts(found)
+    new = pack(pairs, [], SHAPE)
+    assert new.jobs == sum(request.count for request, _ in pairs)
+    least = [
+        math.ceil(sum(request.count * amounts[n] for request, amounts in pairs) / total)
+        for n, total in enumerate(whole(SHAPE))
+    ]
+    assert max(least) <= new.touched <= new.jobs
+    # Groups at once are packed about as well as jobs one by one.
+    assert new.touched <= one_by_one(pairs) * 1.3 + 2
+
+
+@given(st.lists(requests, max_size=8), st.integers(0, 30))
+def test_room_that_is_there_saves_new_executors(found: list[Requests], idle: int) -> None:
+    pairs = with_amounts(found)
+    there = Tier({whole(SHAPE): idle})
+    new = pack(pairs, [there], SHAPE)
+    assert there.jobs + new.jobs == sum(request.count for request, _ in pairs)
+    assert there.touched <= idle
+    assert not new.jobs or there.touched == idle
+    # First fit, largest first, is not monotonous, but nearly so.
+    assert there.touched + new.touched <= pack(pairs, [], SHAPE).touched * 1.3 + 2
+
+
+@given(st.integers(1, 8192))
+def test_what_is_granted_is_a_step_above_or_all_that_fits(memory_mb: int) -> None:
+    amounts = granted(Shape(cpus=1, memory_mb=memory_mb), SHAPE)
+    assert amounts is not None
+    assert memory_mb <= amounts[1] < memory_mb + 128
+    assert amounts[1] % 128 == 0
+
+
+def test_an_odd_executor_gives_what_was_asked_where_no_step_fits() -> None:
+    odd = SizedClass(name="odd", cpus=1, memory_mb=1000)
+    assert granted(Shape(memory_mb=900), odd) == (1, 1000 - 100, 0, 0)
+    assert granted(Shape(memory_mb=1001), odd) is None
+
+
+def test_a_better_fit_of_many_shapes_is_found() -> None:
+    halves = [Requests(cpus=cpus, memory_mb=128, count=10) for cpus in (3, 5)]
+    assert pack(with_amounts(halves), [], SHAPE).touched == 10
+
+
+def test_more_jobs_never_need_fewer_executors() -> None:
+    counts = [1, 5, 8, 9, 100, 1000]
+    needed = [
+        pack(with_amounts([Requests(cpus=3, memory_mb=500, count=count)]), [], SHAPE).touched
+        for count in counts
+    ]
+    assert needed == [math.ceil(count / 2) for count in counts]
+    assert all(before <= after for before, after in pairwise(needed))

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swarm_runner.model.demand import Shape, SizedClass
+from swarm_runner.simulation.pool import ClassPool, Placement
+from swarm_runner.simulation.trace import ClassTrace
+
+ONE = SizedClass(name="normal", cpus=1, memory_mb=1024, max_replicas=10)
+FOUR = SizedClass(name="wide", cpus=4, memory_mb=4096, max_replicas=10)
+JOB = Shape(cpus=1, memory_mb=512)
+
+
+def trace(*jobs: tuple[float, float], shapes: Sequence[Shape] = (JOB,)) -> ClassTrace:
+    """Jobs as (arrival, duration), with the shapes in turn."""
+    return ClassTrace(
+        array("d", [job[0] for job in jobs]),
+        array("d", [job[1] for job in jobs]),
+        array("l", [number % len(shapes) for number in range(len(jobs))]),
+        list(shapes),
+        100.0,
+    )
+
+
+def test_a_job_waits_for_the_start_of_an_executor() -> None:
+    pool = ClassPool(ONE, trace((1, 5)), 10.0)
+    pool.advance(2)
+    assert (pool.waiting, pool.running) == (1, 0)
+    pool.scale(1)
+    pool.advance(11.9)
+    assert (pool.waiting, len(pool.coming)) == (1, 1)
+    pool.advance(12)
+    assert (pool.waiting, pool.running, pool.idle) == (0, 1, 0)
+    pool.advance(20)
+    assert pool.finished
+    assert pool.started_s[0] == 12
+    assert pool.executor_s() == 18  # from the scaling on, start-up included
+
+
+def test_a_busy_executor_that_is_told_to_go_finishes_first() -> None:
+    pool = ClassPool(ONE, trace((0, 50), (0, 50)), 0.0)
+    pool.scale(1)
+    pool.advance(10)
+    pool.scale(0)
+    assert (pool.running, len(pool.retiring), pool.active) == (1, 1, 0)
+    pool.advance(60)
+    assert (pool.ended, pool.waiting, pool.alive) == (1, 1, 0)
+    assert pool.starts - pool.ended - pool.running == 0
+    assert pool.executor_s() == 50
+
+
+def test_swarm_removes_what_does_not_run_then_the_highest_number() -> None:
+    pool = ClassPool(ONE, trace((0, 50)), 10.0, placement=Placement.LOWEST)
+    pool.scale(2)
+    pool.advance(20)
+    pool.scale(3)
+    pool.scale(2)
+    assert (len(pool.coming), pool.active) == (0, 2)
+    pool.scale(1)
+    assert (pool.idle, pool.running, len(pool.retiring)) == (0, 1, 0)  # the idle one went
+
+
+def test_what_has_no_node_waits_and_retiring_ones_keep_their_place() -> None:
+    pool = ClassPool(ONE, trace((0, 30), (0, 30)), 5.0, placeable=1)
+    pool.scale(2)
+    assert (len(pool.coming), len(pool.pending)) == (1, 1)
+    pool.advance(10)
+    pool.scale(0)
+    pool.scale(1)
+    assert (len(pool.retiring), len(pool.pending)) == (1, 1)
+    pool.advance(41)
+    assert pool.started_s[1] == 5 + 30 + 5
+
+
+def test_jobs_share_an_executor_and_a_large_one_does_not_stop_small_ones() -> None:
+    shapes = (Shape(cpus=3, memory_mb=1024), Shape(cpus=4, memory_mb=1024), JOB)
+    pool = ClassPool(FOUR, trace((0, 10), (1, 10), (2, 10), shapes=shapes), 0.0)
+    pool.scale(1)
+    pool.advance(5)
+    assert (pool.running, pool.waiting) == (2, 1)
+    pool.advance(30)
+    assert list(pool.started_s) == [0, 12, 2]
+
+
+def test_equal_jobs_start_in_the_order_of_their_arrival() -> None:
+    pool = ClassPool(ONE, trace((0, 10), (1, 10), (2, 10)), 0.0)
+    pool.scale(1)
+    pool.advance(100)
+    assert list(pool.started_s) == [0, 10, 20]
+
+
+def test_foresight_pays_for_a_start_up_or_for_idling_whichever_is_less() -> None:
+    pool = ClassPool(
+        ONE, trace((0, 10), (14, 10), (60, 10)), 10.0, placement=Placement.LATEST, at_once=5
+    )
+    pool.advance(100)
+    assert list(pool.started_s) == [0, 14, 60]
+    assert pool.foreseen_s == [10 + 10 + 4 + 10 + 10 + 10]
+
+
+jobs = st.lists(st.tuples(st.floats(0, 100), st.floats(0, 50)), min_size=1, max_size=30).map(sorted)
+
+
+@given(jobs, st.lists(st.integers(0, 10), min_size=1, max_size=12), st.sampled_from(Placement))
+def test_every_job_runs_once_and_whole_however_the_pool_is_scaled(
+    arrivals: list[tuple[float, float]], sizes: list[int], placement: Placement
+) -> None:
+    shapes = (JOB, Shape(cpus=2, memory_mb=3000), Shape(cpus=4, memory_mb=100))
+    pool = ClassPool(FOUR, trace(*arrivals, shapes=shapes), 3.0, placeable=6, placement=placement)
+    for step, size in enumerate([*sizes, 10]):
+        pool.scale(size)
+        pool.advance(step * 10.0)
+        assert pool.alive <= 6
+        assert pool.active + len(pool.coming) + len(pool.pending) == size
+    pool.advance(10_000)
+    assert pool.finished
+    assert pool.starts == pool.ended == len(arrivals)
+    assert all(
+        started_s >= time_s for (time_s, _), started_s in zip(arrivals, pool.started_s, strict=True)
+    )
+    work_s = sum(
+        duration_s * cpus / 4
+        for (_, duration_s), cpus in zip(arrivals, [1, 2, 4] * len(arrivals), strict=False)
+    )
+    assert pool.executor_s() >= work_s * 0.999
