@@ -65,7 +65,7 @@ def translate(
         commands.append(("My.SwarmRunnerTool", string(invocation.tool_id)))
     for name, value in invocation.attributes.items():
         commands.append((f"My.{name}", classad_value(value)))
-    return SubmitDescription(commands=tuple(commands), count=invocation.repeat)
+    return SubmitDescription.of(commands, invocation.repeat)
 
 
 def with_defaults(invocation: Invocation, destination: Destination) -> Invocation:

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from swarm_runner.errors import Fault, InvalidInputError
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.pool import Destination
 from swarm_runner.model.submit import SubmitDescription, string
+from swarm_runner.model.text import AbsolutePath
 from swarm_runner.runner.state import writable_volumes
 from swarm_runner.translate import translate, with_defaults
 
 # Where a job that has no files begins; the access point has it too.
 NOWHERE = "/"
+_ABSOLUTE: TypeAdapter[str] = TypeAdapter(AbsolutePath)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,8 @@ class Preparation:
         spool = bool(files) and not whole.in_place and not self._shared(whole, directory)
         if not (files or whole.in_place or _below(directory, self._writable)):
             directory = NOWHERE
+        elif whole.working_directory is None:
+            _check_here(here, whole.key)
         if whole.working_directory != directory:
             whole = whole.model_copy(update={"working_directory": directory})
         route = self._hook.swarm_runner_route(
@@ -102,7 +108,7 @@ class Preparation:
             answers = self._hook.swarm_runner_amend_submit(invocation=whole, route=route)
             # The first to answer was registered last, and has the last word.
             for changes in reversed(answers):
-                description = description.amended(changes)
+                description = _amended(description, changes, whole.key)
         return Prepared(whole, description, spool)
 
     def _shared(self, invocation: Invocation, directory: str) -> bool:
@@ -140,6 +146,26 @@ class Preparation:
         if path not in self._looked_at:
             self._looked_at[path] = Path(path).is_dir()
         return self._looked_at[path]
+
+
+def _check_here(directory: str, key: str) -> None:
+    """The current directory has passed no model yet."""
+    try:
+        _ABSOLUTE.validate_python(directory)
+    except ValidationError as error:
+        said = error.errors()[0]["msg"]
+        where = f"{key}: working_directory"
+        raise InvalidInputError([Fault(where, f"the current directory {said}")]) from error
+
+
+def _amended(
+    description: SubmitDescription, changes: Mapping[str, str], key: str
+) -> SubmitDescription:
+    try:
+        return description.amended(changes)
+    except ValidationError as error:
+        said = error.errors()[0]["msg"]
+        raise InvalidInputError([Fault(key, f"a plugin amends it with what {said}")]) from error
 
 
 def _files(invocation: Invocation) -> bool:

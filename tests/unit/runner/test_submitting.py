@@ -349,3 +349,28 @@ def test_paths_of_a_volume_are_told_from_their_neighbours(world: World) -> None:
         (job,) = runner.submit([world.invocation(working_directory=str(neighbour), stdout="o")])
     assert "SUBMIT_Iwd" in world.access_point.queue[job.id]
     assert isinstance(job.id, JobId)
+
+
+def test_a_plugins_line_break_is_refused(world: World) -> None:
+    class Breaks:
+        @hookimpl
+        def swarm_runner_amend_submit(self) -> Mapping[str, str]:
+            return {"output": "a\nqueue 500"}
+
+    refused = pytest.raises(InvalidInputError, match=r"plugin amends .*control character")
+    with world.runner(plugins=[Breaks()]) as runner, refused:
+        runner.submit([world.invocation("k")])
+    assert world.access_point.calls["submit"] == 0
+
+
+def test_a_current_directory_that_htcondor_cannot_name(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = tmp_path / "a\nb"
+    odd.mkdir()
+    monkeypatch.chdir(odd)
+    refused = pytest.raises(InvalidInputError, match=r"current directory .*control character")
+    with world.runner() as runner:
+        with refused:
+            runner.submit([world.invocation("k", working_directory=None, stdout="out")])
+        assert runner.submit([world.invocation("no-files", working_directory=None)])
