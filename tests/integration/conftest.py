@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,6 +56,22 @@ class Bed:
 
     def clear(self) -> None:
         self.access_point.remove(self.queued(), "the test is over")
+
+
+def start(bed: Bed, invocations: Sequence[Invocation]) -> subprocess.Popen[str]:
+    """A program of its own that submits these as the bed's runner, and says which jobs they are."""
+    destination = bed.directory / "destination.json"
+    destination.write_text(bed.destination.model_dump_json())
+    file = bed.directory / "invocations.json"
+    file.write_text(json.dumps([one.model_dump(mode="json") for one in invocations]))
+    command = [sys.executable, "-m", "tests.integration.submitter"]
+    return subprocess.Popen(
+        [*command, str(destination), bed.name, str(file)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
 
 
 Beds = Callable[[str], Bed]

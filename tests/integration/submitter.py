@@ -1,0 +1,28 @@
+"""A program of its own that submits, for tests that kill one or run two at once.
+
+`python -m tests.integration.submitter DESTINATION.json NAME INVOCATIONS.json`
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from swarm_runner.model.document import parse_invocations
+from swarm_runner.model.pool import Destination
+from swarm_runner.runner import Runner
+
+
+def main() -> None:
+    """Submit, and say which jobs they are."""
+    destination, name, invocations = sys.argv[1:]
+    with Runner(
+        Destination.model_validate_json(Path(destination).read_text()), name=name
+    ) as runner:
+        text = Path(invocations).read_text()
+        jobs = runner.submit(parse_invocations(text, invocations))
+    sys.stdout.write("".join(f"{job.id}\n" for job in jobs))
+
+
+if __name__ == "__main__":
+    main()

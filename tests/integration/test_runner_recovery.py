@@ -1,0 +1,116 @@
+"""Killed runners, killed access points, two runners of one name: each job once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import docker
+import pytest
+from docker.models.containers import Container
+
+from swarm_runner.model.invocation import Invocation
+from swarm_runner.model.job import JobState
+from tests.integration.conftest import Bed, Beds, start
+
+JOBS = 500
+SHAPES = 25
+LIMIT_S = 1200
+
+
+def _once_each(bed: Bed, count: int) -> list[Invocation]:
+    """Invocations that each leave one line for every time that they run; of several shapes."""
+    return [
+        bed.invocation(
+            f"once-{number}",
+            f"echo run >> runs/{number}",
+            in_place=True,
+            environment={f"SHAPE_{number % SHAPES}": str(number)},
+            resources={"memory_mb": 64, "disk_mb": 10},
+        )
+        for number in range(count)
+    ]
+
+
+def _wide(bed: Bed) -> Bed:
+    runs = bed.directory / "runs"
+    runs.mkdir()
+    runs.chmod(0o777)
+    return bed
+
+
+def test_killed_in_the_middle_of_a_batch(make_bed: Beds) -> None:
+    bed = _wide(make_bed("log"))
+    invocations = _once_each(bed, JOBS)
+    program = start(bed, invocations)
+    with program:
+        while not bed.queued() and program.poll() is None:
+            time.sleep(0.001)
+        program.kill()
+    sent = len(bed.queued())
+    assert program.returncode == -9, program.stderr
+    assert 0 < sent < JOBS
+    with bed.runner() as runner:
+        jobs = runner.submit(invocations)
+        assert [job.key for job in jobs] == [one.key for one in invocations]
+        ended = runner.wait(jobs, LIMIT_S)
+    assert [job.outcome and job.outcome.exit_code for job in ended] == [0] * JOBS
+    assert {job.starts for job in ended} == {1}
+    runs = {file.name: file.read_text() for file in (bed.directory / "runs").iterdir()}
+    assert runs == {str(number): "run\n" for number in range(JOBS)}
+
+
+@pytest.mark.parametrize("way", ["log", "poll"])
+def test_killed_again_and_again(make_bed: Beds, way: str) -> None:
+    bed = _wide(make_bed(way))
+    invocations = _once_each(bed, 60)
+    for delay_s in (0.6, 0.7, 0.8, 0.9, 1.0):
+        program = start(bed, invocations)
+        with program:
+            time.sleep(delay_s)
+            program.kill()
+    with bed.runner() as runner:
+        jobs = runner.submit(invocations)
+        assert sorted(bed.queued()) <= sorted(job.id for job in jobs)
+        assert len({job.id for job in jobs}) == 60
+        runner.wait(jobs, LIMIT_S)
+    runs = {file.name: file.read_text() for file in (bed.directory / "runs").iterdir()}
+    assert runs == {str(number): "run\n" for number in range(60)}
+
+
+def test_two_programs_at_once_send_each_key_once(bed: Bed) -> None:
+    invocations = [bed.invocation(f"k{n}", "true", capacity_class="big") for n in range(20)]
+    programs = [start(bed, invocations) for _ in range(2)]
+    said = [program.communicate(timeout=60)[0].split() for program in programs]
+    assert said[0] == said[1]
+    assert len(set(said[0])) == 20
+    assert len(bed.queued()) <= 20
+
+
+@pytest.fixture
+def manager(bed: Bed) -> Iterator[Container]:
+    engine = docker.from_env()
+    mark = f"com.docker.swarm.service.name={bed.destination.pool.service()}"
+    filters: dict[str, str | list[str] | bool] = {"label": mark}
+    yield engine.containers.list(filters=filters)[0]
+    engine.close()
+
+
+def test_the_schedd_is_killed_while_jobs_run(bed: Bed, manager: Container) -> None:
+    invocations = [bed.invocation(f"k{n}", f"sleep {5 + n}; exit {n}") for n in range(4)]
+
+    def kill() -> None:
+        time.sleep(4)
+        manager.exec_run(["pkill", "-KILL", "-x", "condor_schedd"])
+
+    killer = threading.Thread(target=kill)
+    with bed.runner() as runner:
+        jobs = runner.submit(invocations)
+        killer.start()
+        ended = runner.wait(jobs, LIMIT_S)
+        killer.join()
+        # The access point is found again, under another address.
+        (late,) = runner.wait(runner.submit([bed.invocation("late", "true")]), LIMIT_S)
+    assert [job.outcome and job.outcome.exit_code for job in ended] == [0, 1, 2, 3]
+    assert late.state is JobState.COMPLETED
