@@ -146,7 +146,7 @@ def _trace(
             f"--load and --jobs are for the named traces: {', '.join(generators.NAMES)}"
         )
     if name != STANDARD_INPUT and not Path(name).exists():
-        hint = suggestion(name, generators.NAMES)
+        hint = suggestion(name, generators.NAMES) or "."
         names = ", ".join(generators.NAMES)
         raise InvalidInputError(f"{name} is no file, and no named trace{hint} They are {names}")
     return read_trace(*read(name))

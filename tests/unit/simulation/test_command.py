@@ -55,6 +55,7 @@ def test_a_named_trace(capsys: pytest.CaptureFixture[str]) -> None:
     ("words", "said"),
     [
         (("burst",), "burst is no file, and no named trace; did you mean bursts?"),
+        (("day.tsv",), "day.tsv is no file, and no named trace. They are steady, daily,"),
         (("day.csv", "--load", "0.5"), "--load and --jobs are for the named traces"),
         (("day.csv", "--min", "9", "--max", "3"), "at least 9 and at most 3"),
         (("day.csv", "--picture", "day.gif"), "ends in .svg or .png"),
