@@ -57,7 +57,7 @@ def _directory(text: str) -> str:
 
 
 def _output(text: str) -> str:
-    return _path(text).replace("..", "_").lstrip("/").strip() or "x"
+    return re.sub(r"^[\s/]+", "", _path(text).replace("..", "_")) or "x"
 
 
 _PATHS = {"stdin": _path, "stdout": _path, "stderr": _path, "tool_id": _carried}
