@@ -43,13 +43,17 @@ def _carried(text: str) -> str:
     return text
 
 
+# What neither a path nor a program may end with.
+_UNFINISHED = re.compile(r"[\s\\]+$")
+
+
 def _path(text: str) -> str:
     clean = _carried(re.sub(r'[",]|://', "_", text)).strip()
-    return clean.rstrip("\\").strip() or "x"
+    return _UNFINISHED.sub("", clean) or "x"
 
 
 def _program(text: str) -> str:
-    return _carried(text).strip().rstrip("\\").strip() or "/bin/true"
+    return _UNFINISHED.sub("", _carried(text).strip()) or "/bin/true"
 
 
 def _directory(text: str) -> str:
