@@ -47,6 +47,11 @@ class AccessPoint:
 
     def submit(self, batch: SubmitBatch, *, spool: bool = False) -> Receipt:
         """See AccessPointPort.submit."""
+        # UnansweredError says that nothing was sent: a schedd that began anew, for one, knows
+        # our session no longer.
+        return self._connection.patiently(lambda: self._submit(batch, spool))
+
+    def _submit(self, batch: SubmitBatch, spool: bool) -> Receipt:
         bindings = htcondor()
         try:
             description = bindings.Submit(batch.common)

@@ -36,11 +36,11 @@ class Connection:
 
     def ask(self, question: Callable[[Any], Result]) -> Result:
         """Put a question to the schedd that may be put again: a few times, with pauses."""
-        return self._patiently(lambda: self._once(question))
+        return self.patiently(lambda: self._once(question))
 
     def ask_collector(self, question: Callable[[Any], Result]) -> Result:
         """Put a question to the collector, likewise."""
-        return self._patiently(lambda: self._collector(question))
+        return self.patiently(lambda: self._collector(question))
 
     def tell(self, order: Callable[[Any], Result]) -> Result:
         """Give the schedd an order, once.
@@ -58,6 +58,15 @@ class Connection:
             finally:
                 for warning in caught:
                     log.warning("HTCondor: %s", warning.message)
+
+    def patiently(self, attempt: Callable[[], Result]) -> Result:
+        """Try again, a few times and with pauses, while it raises UnansweredError."""
+        return Retrying(
+            retry=retry_if_exception_type(UnansweredError),
+            stop=stop_after_attempt(ATTEMPTS),
+            wait=wait_exponential(multiplier=0.3, max=2),
+            reraise=True,
+        )(attempt)
 
     def trouble(self, said: object) -> OutOfReachError:
         """Why the pool does not answer or does not let us in, as an error to raise.
@@ -104,14 +113,6 @@ class Connection:
             f"({said}). It is another pool's, or the pool was made anew since: "
             "`swarm-runner pool up` writes a new one."
         )
-
-    def _patiently(self, attempt: Callable[[], Result]) -> Result:
-        return Retrying(
-            retry=retry_if_exception_type(UnansweredError),
-            stop=stop_after_attempt(ATTEMPTS),
-            wait=wait_exponential(multiplier=0.3, max=2),
-            reraise=True,
-        )(attempt)
 
     def _once(self, question: Callable[[Any], Result]) -> Result:
         try:

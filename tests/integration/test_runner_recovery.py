@@ -13,10 +13,16 @@ from docker.models.containers import Container
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.job import JobState
 from tests.integration.conftest import Bed, Beds, start
+from tests.lab.pool import LabPool
 
 JOBS = 500
 SHAPES = 25
 LIMIT_S = 1200
+KILL_SCHEDD = """
+for process in /proc/[0-9]*; do
+  [ "$(cat $process/comm)" != condor_schedd ] || { kill -KILL ${process#/proc/} && echo killed; }
+done
+"""
 
 
 def _once_each(bed: Bed, count: int) -> list[Invocation]:
@@ -40,6 +46,14 @@ def _wide(bed: Bed) -> Bed:
     return bed
 
 
+@pytest.fixture
+def many_executors(lab: LabPool) -> Iterator[None]:
+    lab.provisioner.scale({"normal": 6})
+    yield
+    lab.provisioner.scale({"normal": 2})
+
+
+@pytest.mark.usefixtures("many_executors")
 def test_killed_in_the_middle_of_a_batch(make_bed: Beds) -> None:
     bed = _wide(make_bed("log"))
     invocations = _once_each(bed, JOBS)
@@ -100,9 +114,11 @@ def manager(bed: Bed) -> Iterator[Container]:
 def test_the_schedd_is_killed_while_jobs_run(bed: Bed, manager: Container) -> None:
     invocations = [bed.invocation(f"k{n}", f"sleep {5 + n}; exit {n}") for n in range(4)]
 
+    killed: list[object] = []
+
     def kill() -> None:
         time.sleep(4)
-        manager.exec_run(["pkill", "-KILL", "-x", "condor_schedd"])
+        killed.append(manager.exec_run(["sh", "-c", KILL_SCHEDD]).output)
 
     killer = threading.Thread(target=kill)
     with bed.runner() as runner:
@@ -110,6 +126,7 @@ def test_the_schedd_is_killed_while_jobs_run(bed: Bed, manager: Container) -> No
         killer.start()
         ended = runner.wait(jobs, LIMIT_S)
         killer.join()
+        assert killed == [b"killed\n"]
         # The access point is found again, under another address.
         (late,) = runner.wait(runner.submit([bed.invocation("late", "true")]), LIMIT_S)
     assert [job.outcome and job.outcome.exit_code for job in ended] == [0, 1, 2, 3]
