@@ -94,12 +94,18 @@ class Work:
             invocation = Invocation(
                 key=f"{self.directory.name}-{number}",
                 image="debian:trixie",
-                shell=f"hostname >>started-{number}; sleep {duration_s}; echo >>ended-{number}",
+                shell=f"echo `date +%s` `hostname` >>started-{number}; sleep {duration_s}; "
+                f"echo `date +%s` `hostname` >>ended-{number}",
                 resources={"memory_mb": 64},
                 working_directory=str(self.directory),
                 in_place=True,
             )
             self.runner.submit([invocation])
+
+    def account(self) -> str:
+        """When and in which container each job began and ended, for a message."""
+        files = sorted([*self.directory.glob("started-*"), *self.directory.glob("ended-*")])
+        return "\n".join(f"{file.name}: {file.read_text().splitlines()}" for file in files)
 
     def starts(self) -> list[int]:
         """How often each job's command has begun, by its own account."""
