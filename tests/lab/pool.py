@@ -53,6 +53,8 @@ def lab_pool(name: str = NAME, port: int = PORT) -> Iterator[LabPool]:
         AccessPoint.connect(pool, destination.token_directory),
         token_file(pool.name, destination.token_directory),
     )
+    # What a broken-off session left: its jobs, and executors by another number.
+    provisioner.down(force=True)
     try:
         provisioner.up(initialise=True)
         yield LabPool(job_conf, destination, volume, provisioner)
