@@ -63,7 +63,7 @@ class State:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Hold the lock that keeps two programs of one runner's name from sending one key twice."""
-        file = os.open(self.directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWNERS)
+        file = _lock_file(self.directory)
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
@@ -83,11 +83,17 @@ def writable_volumes(pool: Pool) -> list[Path]:
 def _prepared(directory: Path, pool: Pool) -> Path | None:
     """Make the directory; its event log, ready for the access point, if that can see it."""
     directory.mkdir(parents=True, exist_ok=True)
+    # Another user's runner of that name would shut us out later, in the middle of a submit.
+    os.close(_lock_file(directory))
     if not any(directory.is_relative_to(volume) for volume in writable_volumes(pool)):
         return None
     file = directory / LOG_NAME
     make_log(file, pool.user)
     return file
+
+
+def _lock_file(directory: Path) -> int:
+    return os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWNERS)
 
 
 def make_log(file: Path, user: JobUser) -> None:

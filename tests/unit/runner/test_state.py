@@ -70,6 +70,15 @@ def test_a_place_that_cannot_be_made_is_said_with_what_to_do(
         State.of(destination, "mine")
 
 
+def test_a_lock_that_is_not_ours_is_noticed_at_once(
+    logged: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(logged.home))
+    (logged.volume / ".swarm-runner" / "mine" / "lock").mkdir(parents=True)
+    state = State.of(logged.destination, "mine")
+    assert (state.event_log, state.directory.is_relative_to(logged.home)) == (None, True)
+
+
 def test_alone(logged: World) -> None:
     first, second = (State.of(logged.destination, "mine") for _ in range(2))
     order = []
