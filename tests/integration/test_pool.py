@@ -53,7 +53,8 @@ def container(engine: docker.DockerClient, service: str) -> Container:
 def test_scaling_as_on_the_slides(as_found: LabPool) -> None:
     before = as_found.provisioner.status()
     assert memories(before) == [1024, 1024, 2048]
-    assert {e.state for e in before.executors} == {"Unclaimed"}
+    # A schedd keeps a slot for a moment after its last job.
+    assert {e.state for e in before.executors} <= {"Unclaimed", "Claimed"}
     after = as_found.provisioner.scale({"normal": 5}, limit_s=120)
     assert memories(after) == [1024] * 5 + [2048]
     kept = {e.task for e in before.executors}
