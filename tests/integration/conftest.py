@@ -36,6 +36,12 @@ class Bed:
     access_point: AccessPoint
     name: str = field(default_factory=lambda: f"test-{uuid.uuid4().hex[:8]}")
 
+    @property
+    def logged(self) -> bool:
+        """Whether its runner reads an event log."""
+        with self.runner() as runner:
+            return runner.event_log is not None
+
     def runner(self, **more: Any) -> Runner:
         return Runner(self.destination, **{"name": self.name} | more)
 
