@@ -52,13 +52,26 @@ class Cgroup:
 
         Raises RetryError when something does not die.
         """
-        at_first = len(self.pids())
+        at_first = len(self._stop())
         patience = stop_after_delay(KILL_LIMIT_S)
         Retrying(retry=retry_if_result(bool), wait=wait_fixed(0.05), stop=patience)(self._strike)
         Retrying(retry=retry_if_exception_type(OSError), wait=wait_fixed(0.2), stop=patience)(
             self._remove
         )
         return at_first
+
+    def _stop(self) -> set[int]:
+        """SIGSTOP everything in it, for a host dies at once.
+
+        Killed one after another, a shell would see its command die and go on to the next.
+        """
+        stopped: set[int] = set()
+        while running := self.pids() - stopped:
+            for pid in running:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGSTOP)
+            stopped |= running
+        return stopped
 
     def _strike(self) -> set[int]:
         pids = self.pids()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import docker
+import requests
 
 from tests.lab.hosts import certificates, images, network, registry, swarm
 from tests.lab.hosts.commands import run
@@ -79,7 +80,7 @@ class Lab:
                 for node in nodes()
             ]
             self._progress("joining the hosts to one Swarm")
-            swarm.form(clients, self._managers)
+            swarm.form(clients, self._managers, self._progress)
             machine = stack.enter_context(contextlib.closing(docker.from_env(timeout=600)))
             images.publish(machine, clients[0][1], self._progress)
 
@@ -144,7 +145,8 @@ class Lab:
             with contextlib.closing(engine.client(limit_s=10)) as client:
                 try:
                     found = client.nodes.list()
-                except docker.errors.APIError:  # a worker, or a manager without its quorum
+                # A worker, or a manager without its quorum.
+                except (docker.errors.APIError, requests.RequestException):
                     continue
                 return {
                     one.attrs["Description"]["Hostname"]: (

@@ -1,53 +1,76 @@
-"""One Swarm of the lab's hosts."""
+"""One Swarm of the lab's hosts.
+
+By the client's plain calls: its `swarm` object looks the Swarm up first, and so fails without one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import docker
-from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
+from docker.errors import APIError
+from tenacity import (
+    RetryError,
+    Retrying,
+    retry_if_result,
+    stop_after_delay,
+    wait_fixed,
+)
 
 from tests.lab.hosts.layout import SWARM_PORT, Node
 
-READY_LIMIT_S = 60
+READY_LIMIT_S = 30
+# Managers that were killed need a minute to find each other and elect a leader.
+ELECTION_LIMIT_S = 120
+# An engine's own part in its Swarm. Pending: it waits for a leader, as after every start.
+ACTIVE, PENDING = "active", "pending"
+Hosts = Sequence[tuple[Node, docker.DockerClient]]
 
 
-def form(clients: Sequence[tuple[Node, docker.DockerClient]], managers: int) -> None:
+def form(clients: Hosts, managers: int, progress: Callable[[str], None]) -> None:
     """Join the hosts to the first one's Swarm, made if need be; the first `managers` manage it.
 
-    Raises RetryError when one does not get ready.
+    A Swarm that cannot be mended, as one without its quorum, is dissolved and made anew.
+    Raises APIError or RetryError when that does not help either.
     """
+    try:
+        _await(
+            lambda: all(_membership(client)["LocalNodeState"] != PENDING for _, client in clients),
+            ELECTION_LIMIT_S,
+        )
+        _mend(clients, managers)
+    except (APIError, RetryError) as error:
+        progress(f"making the Swarm anew, for it cannot be mended ({error})")
+        for _, client in clients:
+            client.api.leave_swarm(force=True)
+        _mend(clients, managers)
+
+
+def _mend(clients: Hosts, managers: int) -> None:
     first, leader = clients[0]
-    if _membership(leader)["LocalNodeState"] != "active":
-        leader.swarm.leave(force=True)
-        where = f"{first.address}:{SWARM_PORT}"
-        leader.swarm.init(advertise_addr=where, listen_addr=where)
+    meeting = f"{first.address}:{SWARM_PORT}"
+    if _membership(leader)["LocalNodeState"] != ACTIVE:
+        leader.api.leave_swarm(force=True)
+        leader.api.init_swarm(advertise_addr=meeting, listen_addr=meeting)
     for node, client in clients[1:]:
-        _join(leader, node, client, f"{first.address}:{SWARM_PORT}")
+        _join(leader, node, client, meeting)
     _forget_strangers(leader, {_membership(client)["NodeID"] for _, client in clients})
     for number, (_, client) in enumerate(clients, 1):
-        _give_role(
-            leader, _membership(client)["NodeID"], "manager" if number <= managers else "worker"
-        )
-    Retrying(
-        retry=retry_if_result(lambda ready: ready != len(clients)),
-        wait=wait_fixed(0.3),
-        stop=stop_after_delay(READY_LIMIT_S),
-    )(_ready, leader)
+        role = "manager" if number <= managers else "worker"
+        _give_role(leader, _membership(client)["NodeID"], role)
+    _await(lambda: _ready(leader) == len(clients))
 
 
 def _join(leader: docker.DockerClient, node: Node, client: docker.DockerClient, to: str) -> None:
     member = _membership(client)
     known = {found.id for found in leader.nodes.list()}
-    if member["LocalNodeState"] == "active" and member["NodeID"] in known:
+    if member["LocalNodeState"] == ACTIVE and member["NodeID"] in known:
         return
-    if member["LocalNodeState"] != "inactive":
-        client.swarm.leave(force=True)
-    leader.swarm.reload()
-    client.swarm.join(
+    client.api.leave_swarm(force=True)
+    client.api.join_swarm(
         remote_addrs=[to],
-        join_token=leader.swarm.attrs["JoinTokens"]["Worker"],
+        join_token=leader.api.inspect_swarm()["JoinTokens"]["Worker"],
         advertise_addr=node.address,
         listen_addr=f"{node.address}:{SWARM_PORT}",
     )
@@ -61,14 +84,29 @@ def _forget_strangers(leader: docker.DockerClient, ours: set[str]) -> None:
 
 
 def _give_role(leader: docker.DockerClient, node_id: str, role: str) -> None:
+    """One host after another: each change moves the quorum."""
     node = leader.nodes.get(node_id)
     spec = node.attrs["Spec"]
     if (spec["Role"], spec["Availability"]) != (role, "active"):
         node.update({**spec, "Role": role, "Availability": "active"})
+    _await(lambda: _votes(leader, node_id) == (role == "manager"))
+
+
+def _votes(leader: docker.DockerClient, node_id: str) -> bool:
+    manager = leader.nodes.get(node_id).attrs.get("ManagerStatus", {})
+    return bool(manager.get("Reachability") == "reachable")
 
 
 def _ready(leader: docker.DockerClient) -> int:
     return sum(node.attrs["Status"]["State"] == "ready" for node in leader.nodes.list())
+
+
+def _await(come: Callable[[], bool], limit_s: float = READY_LIMIT_S) -> None:
+    Retrying(
+        retry=retry_if_result(lambda there: not there),
+        wait=wait_fixed(0.3),
+        stop=stop_after_delay(limit_s),
+    )(come)
 
 
 def _membership(client: docker.DockerClient) -> dict[str, Any]:
