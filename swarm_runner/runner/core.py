@@ -6,6 +6,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
+
 from swarm_runner.condor.access_point import AccessPoint
 from swarm_runner.condor.port import AccessPointPort
 from swarm_runner.errors import UnknownSubmitError
@@ -20,6 +22,8 @@ from swarm_runner.runner.judge import Judge
 from swarm_runner.runner.preparation import Preparation, Prepared
 from swarm_runner.runner.sending import Sender
 from swarm_runner.runner.state import State
+
+HALF_SEEN_S = 5.0
 
 
 class Core:
@@ -122,7 +126,26 @@ class Core:
             return
         now = self._clock()
         since = None if self._doubtful.intersection(unknown) else self._looked_up_at
-        queued, gone = self._sender.look_up(unknown, since)
+        wanted = {one.key: one.repeat for one in invocations}
+
+        def look() -> bool:
+            """Whether every key has all of its jobs, or none."""
+            self._take_up(unknown, since)
+            found = {key: len(self.accounts.find(key)) for key in unknown}
+            return all(found[key] in (0, wanted[key]) for key in unknown)
+
+        # A job on its way from the queue to the history may be seen in neither.
+        Retrying(
+            retry=retry_if_result(lambda whole: not whole),
+            stop=stop_after_delay(HALF_SEEN_S),
+            wait=wait_fixed(HALF_SEEN_S / 10),
+            retry_error_callback=lambda state: state.outcome and state.outcome.result(),
+        )(look)
+        self._doubtful.difference_update(unknown)
+        self._looked_up_at = now
+
+    def _take_up(self, keys: Sequence[str], since: float | None) -> None:
+        queued, gone = self._sender.look_up(keys, since)
         orphans = self._sender.drop_unspooled(queued)
         for ads, left in ((queued, False), (gone, True)):
             for ad in ads:
@@ -130,8 +153,6 @@ class Core:
         for orphan in orphans:
             self.accounts.forget(orphan)
         self.follower.sent(map(job_id, queued), logged=False)
-        self._doubtful.difference_update(unknown)
-        self._looked_up_at = now
 
     def _send(self, prepared: Sequence[Prepared]) -> None:
         try:
