@@ -113,8 +113,8 @@ class JobConf:
             raise InvalidInputError([Fault(self.source, message)])
         if name not in self.destinations:
             message = (
-                f"there is no environment {name!r} of ours{suggestion(name, self.destinations)} "
-                f"It has {', '.join(self.destinations)}"
+                f"there is no environment {name!r} of ours; it has "
+                f"{', '.join(self.destinations)}{suggestion(name, self.destinations)}"
             )
             raise InvalidInputError([Fault(self.source, message)])
         return self.destinations[name]

@@ -48,8 +48,14 @@ class EventReader:
 
     def _submitted(self, which: JobId, at: float, event: Any) -> JobChange | None:
         key = event.get("LogNotes")
-        if key is None or which in self._accounts.jobs:
+        if key is None:
             return None
+        known = self._accounts.jobs.get(which)
+        if known is not None:
+            if known.key == key or at <= (known.submitted_at or at):
+                return None
+            # A pool that was made anew counts from 1 again, and its log stayed.
+            self._accounts.forget(which)
         return self._accounts.add(Job(which, key, JobState.IDLE, submitted_at=at), at)
 
     def _started(self, which: JobId, at: float, event: Any) -> JobChange | None:

@@ -190,7 +190,8 @@ def test_without_a_default_the_environment_must_be_named() -> None:
 
 
 def test_an_unknown_destination_is_refused_with_what_is_close() -> None:
-    with pytest.raises(InvalidInputError, match=r"'twoo' of ours; did you mean two\?.*one, two"):
+    expected = r"'twoo' of ours; it has one, two; did you mean two\?"
+    with pytest.raises(InvalidInputError, match=expected):
         read(TWO).destination("twoo")
 
 

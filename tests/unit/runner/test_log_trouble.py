@@ -11,7 +11,7 @@ import pytest
 
 from swarm_runner.model.job import JobEvent, JobId, JobState
 from swarm_runner.runner.follower import PROOF_S, SILENCE_S
-from swarm_runner.testing import EventLogWriter
+from swarm_runner.testing import EventLogWriter, FakeAccessPoint
 from tests.unit.runner.conftest import World, events, told
 
 SUBMITTED, STARTED, ENDED = JobEvent.SUBMITTED, JobEvent.STARTED, JobEvent.ENDED
@@ -77,7 +77,7 @@ def test_what_happened_meanwhile_is_found_and_what_follows_is_told(
         runner.poll()
         logged.later(logged.access_point.start, late.id)
         before = logged.access_point.calls.total()
-        assert events(runner.poll()) == [STARTED]
+        assert events(list(runner.poll())) == [STARTED]
         assert logged.access_point.calls.total() == before
 
 
@@ -114,7 +114,7 @@ def test_half_an_event_waits_for_its_other_half(logged: World) -> None:
         assert runner.poll() == []
         with runner.event_log.open("ab") as file:
             file.write(text[50:])
-        assert events(runner.poll()) == [STARTED]
+        assert events(list(runner.poll())) == [STARTED]
     assert logged.access_point.calls["jobs"] == 1
 
 
@@ -128,16 +128,16 @@ def test_an_access_point_that_writes_no_log(
         (job,) = runner.submit([logged.invocation()])
         log.unlink()
         mine.rename(log)
-        assert events(runner.poll()) == [SUBMITTED]
+        assert events(list(runner.poll())) == [SUBMITTED]
         logged.clock.forward(PROOF_S + 1)
         logged.access_point.start(job.id)
         os.truncate(log, 0)
         with caplog.at_level(logging.WARNING):
-            assert events(runner.poll()) == [STARTED]
+            assert events(list(runner.poll())) == [STARTED]
         assert "is its volume the same there" in caplog.text
         assert runner.event_log is None
         logged.later(logged.access_point.finish, job.id)
-        assert events(runner.poll()) == [ENDED]
+        assert events(list(runner.poll())) == [ENDED]
 
 
 def test_a_long_silence_is_not_believed(logged: World) -> None:
@@ -207,3 +207,19 @@ def test_the_shadows_failure_is_an_eviction(logged: World) -> None:
         EventLogWriter(runner.event_log).image_size(job.id, logged.clock())
         (change,) = runner.poll()
         assert (change.event, change.reason) == (JobEvent.EVICTED, "no starter")
+
+
+def test_a_pool_made_anew_counts_from_one_again_and_its_log_stays(logged: World) -> None:
+    with logged.runner() as runner:
+        (old,) = runner.submit([logged.invocation("old")])
+        logged.later(logged.access_point.start, old.id)
+        logged.later(logged.access_point.finish, old.id)
+        assert events(list(runner.poll()))[-1] == ENDED
+    logged.access_point = FakeAccessPoint(logged.clock)
+    with logged.runner() as runner:
+        (new,) = runner.submit([logged.invocation("new")])
+        assert new.id == old.id
+        logged.later(logged.access_point.start, new.id)
+    with logged.runner() as runner:
+        (found,) = runner.recover()
+        assert (found.key, found.state) == ("new", JobState.RUNNING)
