@@ -52,6 +52,8 @@ def _groups(pool: Pool, status: PoolStatus) -> Iterator[tuple[Text, list[Row], l
         told = f"class {name}, {status.ready(name)} of {wanted} ready"
         if leaving := status.leaving(name):
             told += f", {leaving} leaving"
+        if lost := status.lost(name):
+            told += f", {lost} lost"
         styles = ["red" if line.trouble else "" for line in executors]
         yield _head(pool.service(name), told), [_row(line) for line in executors], styles
 

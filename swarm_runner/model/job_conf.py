@@ -22,7 +22,7 @@ from swarm_runner.model.galaxy_keys import (
     is_runner_key,
     is_virtual_runner,
 )
-from swarm_runner.model.pool import MINIMUM_LEASE_S, Destination, Pool
+from swarm_runner.model.pool import DEFAULT_LEASE_S, MINIMUM_LEASE_S, Destination, Pool
 from swarm_runner.model.quantity import Count
 from swarm_runner.model.resources import DiskOrText, MemoryOrText, Resources
 from swarm_runner.model.source import Path
@@ -52,8 +52,8 @@ class RunnerSection(Frozen):
     token_directory: AbsolutePath | None = Field(
         None, description="where the client's token lies, mode 0600"
     )
-    lease_s: Count | None = Field(
-        None,
+    lease_s: Count = Field(
+        DEFAULT_LEASE_S,
         ge=MINIMUM_LEASE_S,
         le=86400,
         description="seconds after which a job on a lost node runs again (job_lease_duration)",

@@ -17,6 +17,9 @@ from swarm_runner.model.text import AbsolutePath, Frozen, Image, Name, Text, ref
 
 DEFAULT_CLASS = "normal"
 MINIMUM_LEASE_S = 60
+# A restart of the manager takes two minutes at most, and half a minute of a lease may have passed
+# unrenewed when it begins (STARTER_UPDATE_INTERVAL): twice as much, so that no job pays for it.
+DEFAULT_LEASE_S = 300
 _LONGEST_SERVICE_NAME = 63  # Swarm: a service's name is a DNS label
 # What a container must have of its own image, or a node to itself.
 _SYSTEM = (
@@ -207,7 +210,7 @@ class Destination(Frozen):
     runner: Text = "swarm"
     state_directory: AbsolutePath | None = None
     token_directory: AbsolutePath | None = None
-    lease_s: Count | None = Field(None, ge=MINIMUM_LEASE_S)
+    lease_s: Count = Field(DEFAULT_LEASE_S, ge=MINIMUM_LEASE_S)
     resources: Resources | None = Field(None, description="what it sets, an invocation may omit")
     default_image: Image | None = None
     capacity_class: Name | None = None

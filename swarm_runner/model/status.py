@@ -32,7 +32,8 @@ class TaskState(Frozen):
     """One Swarm task: an executor (or the manager) coming, being or going.
 
     `state` and `desired` are Swarm's words, `error` is Swarm's reason, if it gives one, and
-    `slot` the number in its service that it shares with its predecessors.
+    `slot` the number in its service that it shares with its predecessors. Of the tasks of a node
+    that is down Swarm goes on saying what it heard last.
     """
 
     id: str
@@ -44,6 +45,12 @@ class TaskState(Frozen):
     desired: str
     error: str = ""
     created_at: str = ""
+    node_down: bool = Field(False, description="whether Swarm hears nothing of its node")
+
+    @property
+    def lost(self) -> bool:
+        """Whether nobody knows what became of it."""
+        return self.node_down and not self.gone
 
     @property
     def going(self) -> bool:
@@ -89,6 +96,7 @@ class ExecutorStatus(Frozen):
     container: str
     task_state: str
     going: bool = False
+    lost: bool = Field(False, description="its node is down; what runs there runs again elsewhere")
     state: str
     activity: str
     memory_mb: int | None = None
@@ -100,7 +108,8 @@ class ExecutorStatus(Frozen):
     def ready(self) -> bool:
         """Whether it can take a job."""
         known = self.task_state == "running" and self.memory_mb is not None
-        return known and not self.trouble and not self.going and self.state != "Retiring"
+        here = not (self.going or self.lost or self.state == "Retiring")
+        return known and here and not self.trouble
 
 
 class PoolStatus(Frozen):
@@ -119,11 +128,15 @@ class PoolStatus(Frozen):
 
     def ready(self, capacity_class: str) -> int:
         """How many executors of a class can take jobs."""
-        return sum(e.ready for e in self.executors if e.capacity_class == capacity_class)
+        return sum(e.ready for e in self._of(capacity_class))
 
     def leaving(self, capacity_class: str) -> int:
         """How many executors of a class are on their way out."""
-        return sum(e.going for e in self.executors if e.capacity_class == capacity_class)
+        return sum(e.going for e in self._of(capacity_class) if not e.lost)
+
+    def lost(self, capacity_class: str) -> int:
+        """How many executors of a class are on nodes that are down; others take their place."""
+        return sum(e.lost for e in self._of(capacity_class))
 
     @property
     def settled(self) -> bool:
@@ -138,8 +151,12 @@ class PoolStatus(Frozen):
             if ready != wanted:
                 said.append(f"{name}: {ready} of {wanted} executors ready")
             if leaving:
-                jobs = [job for e in self.executors if e.going for job in e.jobs]
+                jobs = [job for e in self.executors if e.going and not e.lost for job in e.jobs]
                 busy = f", until jobs {', '.join(jobs)} end" if jobs else ""
                 said.append(f"{name}: {leaving} leaving{busy}")
-        said += sorted({e.trouble for e in self.executors if e.trouble})
+        # A node that is down may stay so; nobody waits for it.
+        said += sorted({e.trouble for e in self.executors if e.trouble and not e.lost})
         return said
+
+    def _of(self, capacity_class: str) -> list[ExecutorStatus]:
+        return [e for e in self.executors if e.capacity_class == capacity_class]

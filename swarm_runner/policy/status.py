@@ -8,9 +8,11 @@ from swarm_runner.model.pool import Pool
 from swarm_runner.model.stack import CLASS_LABEL
 from swarm_runner.model.status import ExecutorStatus, PoolStatus, ServiceState, Slot, TaskState
 
-# Ours beside HTCondor's own states: a task without a slot yet, and one on its way out.
+# Ours beside HTCondor's own states: a task without a slot yet, one on its way out, and one of
+# which only last words are known.
 STARTING = "Starting"
 RETIRING = "Retiring"
+LOST = "Lost"
 
 
 def join(
@@ -31,18 +33,20 @@ def join(
         if CLASS_LABEL in service.labels
     }
     executors, manager = [], None
+    troubles = [trouble] if trouble else []
     failures = _failures(tasks)
     for task in tasks:
         if task.gone:
             continue
-        if task.service == manager_service:
+        if task.service == manager_service and task.lost:
+            troubles.append(f"the manager's node {task.node} is down, and the queue lies there")
+        elif task.service == manager_service:
             manager = task
         elif task.service in classes:
             line = _executor(task, classes[task.service], by_task.get(task.id, []))
             if not line.trouble and line.state == STARTING:
                 line = line.model_copy(update={"trouble": failures.get(_place(task), "")})
             executors.append(line)
-    troubles = [trouble] if trouble else []
     troubles += _missing(pool, services, manager)
     replicas = {classes[name]: services[name].replicas for name in services if name in classes}
     order = {name: number for number, name in enumerate(pool.classes)}
@@ -90,6 +94,7 @@ def _executor(task: TaskState, name: str, slots: list[Slot]) -> ExecutorStatus:
         container=task.container[:12],
         task_state=task.state,
         going=task.going,
+        lost=task.lost,
         state=state,
         activity=activity,
         memory_mb=whole.total_memory_mb if whole else None,
@@ -101,6 +106,8 @@ def _executor(task: TaskState, name: str, slots: list[Slot]) -> ExecutorStatus:
 
 def _state(task: TaskState, slots: list[Slot], whole: Slot | None) -> tuple[str, str]:
     working = [slot for slot in slots if slot.job is not None]
+    if task.lost:
+        return LOST, ""
     if task.going or any(slot.activity == RETIRING for slot in slots):
         return RETIRING, working[0].activity if working else ""
     if whole is None:
@@ -111,6 +118,8 @@ def _state(task: TaskState, slots: list[Slot], whole: Slot | None) -> tuple[str,
 
 
 def _trouble(task: TaskState, whole: Slot | None) -> str:
+    if task.lost:
+        return f"its node {task.node} is down; its jobs run again when their lease has ended"
     if task.error or task.going or whole is None:
         return task.error
     if whole.broken:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 INITIALISED_LABEL = "swarm-runner.initialised"
 CALL_LIMIT_S = 60
+_DOWN = "down"  # a node of which the Swarm's leader hears nothing
 _UNAVAILABLE = 503  # "this node is not a swarm manager", and a Swarm without its quorum
 
 
@@ -120,8 +121,8 @@ class DockerSwarm:
             services = self._api.services(filters=_label_filter(pool))
             names = {service["ID"]: service["Spec"]["Name"] for service in services}
             found = self._api.tasks(filters={"label": f"{POOL_LABEL}={pool}"})
-            nodes = {node["ID"]: node["Description"]["Hostname"] for node in self._api.nodes()}
-        return [_task(task, names, nodes) for task in found]
+            nodes = {node["ID"]: node for node in self._api.nodes()}
+        return [_task(task, names, nodes.get(task.get("NodeID", ""))) for task in found]
 
     def create_service(self, wish: ServiceWish) -> None:
         """See `port.Swarm`."""
@@ -222,16 +223,19 @@ class DockerSwarm:
         return {secret["Spec"]["Name"]: secret["ID"] for secret in self._api.secrets()}
 
 
-def _task(task: Mapping[str, Any], names: Mapping[str, str], nodes: Mapping[str, str]) -> TaskState:
+def _task(
+    task: Mapping[str, Any], names: Mapping[str, str], node: Mapping[str, Any] | None
+) -> TaskState:
     status = task["Status"]
     return TaskState(
         id=task["ID"],
         service=names.get(task["ServiceID"], ""),
         slot=task.get("Slot", 0),
-        node=nodes.get(task.get("NodeID", ""), ""),
+        node=node["Description"]["Hostname"] if node else "",
         container=(status.get("ContainerStatus") or {}).get("ContainerID", ""),
         state=status["State"],
         desired=task["DesiredState"],
         error=status.get("Err", ""),
         created_at=task["CreatedAt"],
+        node_down=node is not None and node["Status"]["State"] == _DOWN,
     )

@@ -154,6 +154,13 @@ class FakeSwarm:
         self.tokens_made.append(tuple(command))
         return b"a.fake.token\n"
 
+    def lose_node_of(self, task: str) -> None:
+        """Its node goes down: Swarm replaces the task, and HTCondor keeps its last words."""
+        self._tasks = [
+            _leaving(one).model_copy(update={"node_down": True}) if one.id == task else one
+            for one in self._tasks
+        ]
+
     def lose_secret(self, name: str) -> None:
         """Remove a secret, as by hand."""
         del self._secrets[name]
@@ -212,7 +219,7 @@ class FakeSwarm:
             )
 
     def _step(self, task: TaskState) -> TaskState:
-        if task.failed:
+        if task.failed or task.lost:
             return task
         if task.going and task.id not in self.busy:
             return task.model_copy(update={"state": "shutdown"})

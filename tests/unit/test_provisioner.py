@@ -161,6 +161,27 @@ def test_a_busy_executor_is_waited_for_and_named(bench: Bench) -> None:
     assert bench.provisioner.scale({"normal": 1}).settled
 
 
+def test_an_executor_of_a_node_that_is_down_is_no_capacity(bench: Bench) -> None:
+    lost = bench.provisioner.up().executors[0].task
+    bench.swarm.busy.add(lost)
+    bench.swarm.lose_node_of(lost)
+    status = bench.provisioner.scale({"normal": 2})  # it waits for the replacement alone
+    assert (status.ready("normal"), status.lost("normal"), status.leaving("normal")) == (2, 1, 0)
+    [line] = [e for e in status.executors if e.task == lost]
+    assert (line.state, line.jobs) == ("Lost", ("1.0",))
+    assert "swarm-1 is down" in line.trouble
+
+
+def test_a_manager_on_a_node_that_is_down_is_told(bench: Bench) -> None:
+    manager = bench.provisioner.up().manager
+    assert manager is not None
+    bench.swarm.lose_node_of(manager.id)
+    bench.swarm.let_in = False
+    assert "the manager's node swarm-1 is down, and the queue lies there" in (
+        bench.provisioner.status().trouble
+    )
+
+
 def test_down_removes_what_up_made(tmp_path: Path) -> None:
     bench = Bench(tmp_path, FakeSwarm(in_swarm=False))
     bench.provisioner.up(initialise=True)
