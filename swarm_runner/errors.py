@@ -58,3 +58,7 @@ class RefusedError(SwarmRunnerError):
 
     Jobs are running, a task cannot be placed, or a wait ran out.
     """
+
+
+class ChangedError(RefusedError):
+    """Somebody else changed it since it was looked at. Look again, and decide anew."""

@@ -14,6 +14,7 @@ from swarm_runner.model.demand import ClassStatus, Decision, SizedClass
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.job import Hold, Job, JobChange, Release, Remove
 from swarm_runner.model.pool import Destination, Pool, Route
+from swarm_runner.model.status import PoolStatus
 
 hookspec = pluggy.HookspecMarker("swarm_runner")
 hookimpl = pluggy.HookimplMarker("swarm_runner")
@@ -56,4 +57,12 @@ def swarm_runner_size_class(
 
     The class's limits hold whatever is answered. Answer from the arguments alone: the same code
     decides for a pool and in `pool simulate`, where time is `status.time_s`.
+    """
+
+
+@hookspec
+def swarm_runner_pool_changed(before: PoolStatus, after: PoolStatus) -> None:
+    """Be told of a change of the pool: executors came, went or broke, or the pool is in trouble.
+
+    Fires in the autoscaler, after a look that found it. Which jobs run where is no such change.
     """

@@ -12,7 +12,7 @@ from swarm_runner.model.pool import Destination
 
 if TYPE_CHECKING:
     from swarm_runner.condor.access_point import AccessPoint
-    from swarm_runner.provisioner import Provisioner
+    from swarm_runner.provisioner import Autoscaler, Provisioner
     from swarm_runner.runner import Runner
     from swarm_runner.swarm.port import Swarm
 
@@ -46,3 +46,12 @@ def provisioner(destination: Destination, progress: Callable[[str], None]) -> Pr
     pool = destination.pool
     token = token_file(pool.name, destination.token_directory)
     return Provisioner(pool, swarm(), access_point(destination), token, progress)
+
+
+def autoscaler(destination: Destination, *, act: bool) -> Autoscaler:
+    """What sizes a destination's pool, with the installed plugins' policies."""
+    from swarm_runner.plugin_manager import plugin_manager
+    from swarm_runner.provisioner import Autoscaler
+
+    view = access_point(destination)
+    return Autoscaler(destination.pool, swarm(), view, plugin_manager(), act=act)

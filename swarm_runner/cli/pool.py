@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from swarm_runner.cli import connect
+from swarm_runner.cli.autoscale import autoscale
 from swarm_runner.cli.conf import destination
 from swarm_runner.cli.console import progress, show, show_json, side
 from swarm_runner.cli.exits import interruptible
@@ -29,6 +30,7 @@ def pool() -> None:
 
 
 app.command()(simulate)
+app.command()(autoscale)
 
 
 @app.command()

@@ -13,7 +13,7 @@ from swarm_runner.cli.console import output, progress, show, show_json
 from swarm_runner.cli.options import AsJson, DestinationName, JobConfPath
 from swarm_runner.cli.tables import count, duration, plain_table
 from swarm_runner.errors import InvalidInputError
-from swarm_runner.model.demand import SHRINK_PAUSE_S, START_UP_S, SizedClass
+from swarm_runner.model.demand import START_UP_S, SizedClass
 from swarm_runner.model.document import suggestion
 from swarm_runner.model.pool import Pool
 from swarm_runner.plugin_manager import plugin_manager
@@ -42,9 +42,9 @@ def simulate(
         typer.Option("--max", min=1, metavar="N", help="The most executors of each class."),
     ] = None,
     pause: Annotated[
-        float,
+        float | None,
         typer.Option("--pause", min=0, metavar="SECONDS", help="The pause before shrinking."),
-    ] = SHRINK_PAUSE_S,
+    ] = None,
     start_up: Annotated[
         float,
         typer.Option("--start-up", min=0, metavar="SECONDS", help="How long a start takes."),
@@ -119,12 +119,13 @@ def simulate(
 
 
 def _classes(
-    pool: Pool, least: int | None, most: int | None, pause_s: float
+    pool: Pool, least: int | None, most: int | None, pause_s: float | None
 ) -> dict[str, SizedClass]:
     found = {}
     for name, shape in pool.classes.items():
         limit = shape.max_replicas if most is None else most
-        floor = shape.replicas if least is None else least
+        sized = SizedClass.of(name, shape)
+        floor = sized.min_replicas if least is None else least
         if limit is not None and floor > limit:
             raise InvalidInputError(f"class {name} is to have at least {floor} and at most {limit}")
         found[name] = SizedClass.of(

@@ -8,6 +8,14 @@ from typing import Any, Self
 from swarm_runner.condor.bindings import htcondor
 from swarm_runner.condor.connection import Connection
 from swarm_runner.condor.constraint import constraint, plain
+from swarm_runner.condor.demand import (
+    ENDED_ATTRIBUTES,
+    GROUP_ATTRIBUTES,
+    SHAPE_ATTRIBUTES,
+    WAITING,
+    ended_job,
+    waiting_jobs,
+)
 from swarm_runner.condor.port import (
     TRACKED,
     Ad,
@@ -19,6 +27,7 @@ from swarm_runner.condor.slots import SLOT_ATTRIBUTES, slot
 from swarm_runner.errors import Fault, InvalidInputError, RefusedError
 from swarm_runner.model.job import JobId
 from swarm_runner.model.pool import Pool
+from swarm_runner.model.queue import EndedJob, WaitingJobs
 from swarm_runner.model.status import Slot
 from swarm_runner.model.submit import SubmitBatch
 
@@ -139,6 +148,16 @@ class AccessPoint:
     def remove_all(self) -> None:
         """Remove every job of the pool from the queue."""
         self._act("Remove", "true", "the pool is taken down")
+
+    def waiting(self) -> list[WaitingJobs]:
+        """See PoolView.waiting."""
+        names, way = list(SHAPE_ATTRIBUTES), htcondor().QueryOpt.GroupBy
+        groups = self._connection.ask(lambda schedd: schedd.query(WAITING, names, opts=way))
+        return [waiting_jobs(plain(group, GROUP_ATTRIBUTES)) for group in groups]
+
+    def ended(self, limit: int) -> list[EndedJob]:
+        """See PoolView.ended."""
+        return [ended_job(ad) for ad in self.history(Selection(), ENDED_ATTRIBUTES, limit)]
 
     def _act(self, action: str, which: list[str] | str, reason: str) -> int:
         if not which:

@@ -17,6 +17,7 @@ SLOT_ATTRIBUTES = (
     "TotalSlotCpus",
     "PartitionableSlot",
     "JobId",
+    "JobStart",
     "HasDocker",
     "SlotBrokenReason",
 )
@@ -36,6 +37,7 @@ def slot(ad: Ad) -> Slot:
         total_cpus=ad.get("TotalSlotCpus", 0),
         partitionable=ad.get("PartitionableSlot", False),
         job=ad.get("JobId"),
+        job_began_s=ad.get("JobStart"),
         docker=ad.get("HasDocker", False),
         broken=ad.get("SlotBrokenReason", ""),
     )

@@ -4,26 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from swarm_runner.model.queue import EndedJob, WaitingJobs
 from swarm_runner.model.status import Slot
-
-_SLOT_ATTRIBUTES = [
-    "Name",
-    "SwarmTaskId",
-    "CapacityClass",
-    "State",
-    "Activity",
-    "Cpus",
-    "Memory",
-    "TotalSlotMemory",
-    "TotalSlotCpus",
-    "PartitionableSlot",
-    "DynamicSlot",
-    "JobId",
-    "HasDocker",
-    "SlotBrokenReason",
-]
-# Idle, running, transferring output, suspended (HTCondor manual, "JobStatus").
-_UNFINISHED = "JobStatus == 1 || JobStatus == 2 || JobStatus == 6 || JobStatus == 7"
 
 
 class PoolView(Protocol):
@@ -37,3 +19,9 @@ class PoolView(Protocol):
 
     def remove_all(self) -> None:
         """Remove every job of the pool from the queue."""
+
+    def waiting(self) -> list[WaitingJobs]:
+        """The idle jobs, counted by class and request; the answer grows with the shapes alone."""
+
+    def ended(self, limit: int) -> list[EndedJob]:
+        """The latest jobs that left the queue, at most `limit`, the latest first."""

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from swarm_runner.model.pool import CapacityClass
+from swarm_runner.model.pool import SHRINK_PAUSE_S, CapacityClass
 from swarm_runner.model.text import Frozen, refuse
 
 START_UP_S = 10.0
-SHRINK_PAUSE_S = 30.0
 
 
 class Shape(Frozen):
@@ -83,18 +82,23 @@ class SizedClass(Frozen):
         shape: CapacityClass,
         *,
         min_replicas: int | None = None,
-        shrink_pause_s: float = SHRINK_PAUSE_S,
+        shrink_pause_s: float | None = None,
     ) -> Self:
-        """The class of a pool's configuration; its least number is `replicas` if none is given."""
+        """The class of a pool's configuration, where nothing else is given.
+
+        Its least number is then its `min_replicas`, or `replicas` where that is not set.
+        """
+        least = shape.replicas if shape.min_replicas is None else shape.min_replicas
+        pause_s = shape.shrink_pause_s if shrink_pause_s is None else shrink_pause_s
         return cls(
             name=name,
             cpus=shape.cpus,
             memory_mb=shape.memory_mb,
             disk_mb=shape.disk_mb,
             gpus=shape.gpus,
-            min_replicas=shape.replicas if min_replicas is None else min_replicas,
+            min_replicas=least if min_replicas is None else min_replicas,
             max_replicas=shape.max_replicas,
-            shrink_pause_s=shrink_pause_s,
+            shrink_pause_s=pause_s,
         )
 
     @model_validator(mode="after")
@@ -144,3 +148,37 @@ class Decision(Frozen):
     needed: int = Field(ge=0)
     reason: str
     frozen: bool = False
+
+
+class Scaling(Frozen):
+    """What the autoscaler decided about one class at one moment, and what came of it.
+
+    `done` is `scaled`; `kept`, as nothing was to change; `shown`, as nothing is to be changed;
+    `changed`, as somebody else changed the service meanwhile; or `failed`, as `trouble` tells.
+    """
+
+    time_s: float
+    pool: str
+    capacity_class: str
+    replicas: int
+    wanted: int
+    needed: int
+    reason: str
+    frozen: bool = False
+    done: Literal["scaled", "kept", "shown", "changed", "failed"] = "kept"
+    trouble: str = ""
+    executors: Executors = Executors()
+    waiting: int = 0
+    running_jobs: int = 0
+
+    def __str__(self) -> str:
+        said = f"{self.capacity_class}: {self._change()} ({self.reason})"
+        return f"{said}; {self.trouble}" if self.trouble else said
+
+    def _change(self) -> str:
+        if self.frozen:
+            return f"frozen at {self.replicas}"
+        if self.wanted == self.replicas:
+            return f"stays at {self.replicas}"
+        word = {"scaled": "scaled", "shown": "would scale"}.get(self.done, "not scaled")
+        return f"{word} {self.replicas} -> {self.wanted}"

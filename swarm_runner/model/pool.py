@@ -16,10 +16,13 @@ from swarm_runner.model.resources import MINIMUM_MEMORY_MB, Resources
 from swarm_runner.model.text import AbsolutePath, Frozen, Image, Name, Text, refuse
 
 DEFAULT_CLASS = "normal"
+SHRINK_PAUSE_S = 30
 MINIMUM_LEASE_S = 60
 # A restart of the manager takes two minutes at most, and half a minute of a lease may have passed
 # unrenewed when it begins (STARTER_UPDATE_INTERVAL): twice as much, so that no job pays for it.
 DEFAULT_LEASE_S = 300
+# What says how many executors of a shape there are, not the shape.
+_COUNTS = {"replicas", "min_replicas", "max_replicas", "shrink_pause_s"}
 _LONGEST_SERVICE_NAME = 63  # Swarm: a service's name is a DNS label
 # What a container must have of its own image, or a node to itself.
 _SYSTEM = (
@@ -37,7 +40,16 @@ class CapacityClass(Frozen):
     disk_mb: Count | None = Field(None, ge=1, description="MB; what a job may ask for at most")
     gpus: Count = Field(0, ge=0, le=1024)
     replicas: Count = Field(1, ge=0, le=100_000, description="executors that `pool up` starts")
+    min_replicas: Count | None = Field(
+        None, ge=0, le=100_000, description="the autoscaler's least; as replicas when absent"
+    )
     max_replicas: Count | None = Field(None, ge=1, le=100_000)
+    shrink_pause_s: Count = Field(
+        SHRINK_PAUSE_S,
+        ge=0,
+        le=30 * 86_400,
+        description="seconds for which the autoscaler keeps an executor that is not needed",
+    )
     retirement_s: Count = Field(
         86_400,
         ge=0,
@@ -47,9 +59,15 @@ class CapacityClass(Frozen):
 
     @model_validator(mode="after")
     def _limits(self) -> Self:
-        if self.max_replicas is not None and self.replicas > self.max_replicas:
-            above = f"is {self.replicas}, above max_replicas ({self.max_replicas})"
-            refuse(self, [(("replicas",), above)])
+        least, most = self.min_replicas, self.max_replicas
+        faults: list[tuple[tuple[str | int, ...], str]] = []
+        if most is not None and self.replicas > most:
+            faults.append((("replicas",), f"is {self.replicas}, above max_replicas ({most})"))
+        if least is not None and most is not None and least > most:
+            faults.append((("min_replicas",), f"is {least}, above max_replicas ({most})"))
+        elif least is not None and "replicas" in self.model_fields_set and least > self.replicas:
+            faults.append((("replicas",), f"is {self.replicas}, below min_replicas ({least})"))
+        refuse(self, faults)
         return self
 
     def fits(self, resources: Resources) -> bool:
@@ -153,9 +171,7 @@ class Pool(Frozen):
     def _class_faults(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
         shapes = list(self.classes.items())
         for (small, one), (large, other) in pairwise(shapes):
-            if one == other.model_copy(
-                update={"replicas": one.replicas, "max_replicas": one.max_replicas}
-            ):
+            if one.model_dump(exclude=_COUNTS) == other.model_dump(exclude=_COUNTS):
                 yield ("classes", large), f"has the same shape as {small}; keep one of the two"
             elif one.memory_mb > other.memory_mb:
                 yield (

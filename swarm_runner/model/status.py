@@ -26,6 +26,7 @@ class ServiceState(Frozen):
     image: str
     replicas: int
     labels: dict[str, str]
+    version: int = Field(0, description="grows with every change of its spec")
 
 
 class TaskState(Frozen):
@@ -69,7 +70,10 @@ class TaskState(Frozen):
 
 
 class Slot(Frozen):
-    """One slot as its startd advertises it; memory in MB. `job` is the `cluster.proc` it runs."""
+    """One slot as its startd advertises it; memory in MB.
+
+    `job` is the `cluster.proc` it runs, `job_began_s` when that began (seconds since the epoch).
+    """
 
     name: str
     task: str = Field(description="the Swarm task of its executor")
@@ -82,6 +86,7 @@ class Slot(Frozen):
     total_cpus: float = 0
     partitionable: bool = False
     job: str | None = None
+    job_began_s: float | None = None
     docker: bool = False
     broken: str = ""
 
@@ -137,6 +142,12 @@ class PoolStatus(Frozen):
     def lost(self, capacity_class: str) -> int:
         """How many executors of a class are on nodes that are down; others take their place."""
         return sum(e.lost for e in self._of(capacity_class))
+
+    def outline(self) -> tuple[object, ...]:
+        """What of it an operator cares for: equal as long as only jobs come and go."""
+        executors = [(e.task, e.task_state, e.ready, e.going, e.trouble) for e in self.executors]
+        manager = self.manager and (self.manager.id, self.manager.state)
+        return manager, sorted(self.replicas.items()), executors, self.trouble
 
     @property
     def settled(self) -> bool:

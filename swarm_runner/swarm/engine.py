@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from swarm_runner.errors import OutOfReachError, RefusedError
+from swarm_runner.errors import ChangedError, OutOfReachError, RefusedError
 from swarm_runner.model.stack import POOL_LABEL, WISH_LABEL, ServiceWish
 from swarm_runner.model.status import EngineState, ServiceState, TaskState
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 INITIALISED_LABEL = "swarm-runner.initialised"
 CALL_LIMIT_S = 60
 _DOWN = "down"  # a node of which the Swarm's leader hears nothing
+_OUT_OF_SEQUENCE = "update out of sequence"  # Swarm's word for a version that is no longer
 _UNAVAILABLE = 503  # "this node is not a swarm manager", and a Swarm without its quorum
 
 
@@ -32,6 +33,8 @@ def engine_errors(doing: str) -> Iterator[None]:
         what = f"{doing}: {error.explanation or error}"
         if error.status_code == _UNAVAILABLE:
             raise OutOfReachError(what) from error
+        if _OUT_OF_SEQUENCE in what:
+            raise ChangedError(what) from error
         raise RefusedError(what) from error
     except (docker.errors.DockerException, requests.RequestException, OSError) as error:
         raise OutOfReachError(
@@ -112,6 +115,7 @@ class DockerSwarm:
                 image=spec["TaskTemplate"]["ContainerSpec"]["Image"],
                 replicas=spec["Mode"]["Replicated"]["Replicas"],
                 labels=spec["Labels"],
+                version=service["Version"]["Index"],
             )
         return states
 
@@ -143,10 +147,12 @@ class DockerSwarm:
             arguments["labels"][WISH_LABEL] = wish.digest()
             self._api.update_service(present["ID"], present["Version"]["Index"], **arguments)
 
-    def scale_service(self, name: str, replicas: int) -> None:
+    def scale_service(self, name: str, replicas: int, version: int | None = None) -> None:
         """See `port.Swarm`."""
         with engine_errors(f"scaling service {name}"):
             present = self._api.inspect_service(name)
+            if version not in (None, present["Version"]["Index"]):
+                raise ChangedError(f"scaling service {name}: somebody changed it meanwhile")
             spec = present["Spec"]
             # Not Service.scale: it sends the spec back with defaults filled in, which Swarm
             # takes for a change, and replaces every task.

@@ -42,8 +42,11 @@ class Swarm(Protocol):
     def update_service(self, wish: ServiceWish) -> None:
         """Change everything but the replica count."""
 
-    def scale_service(self, name: str, replicas: int) -> None:
-        """Change the replica count, and nothing else."""
+    def scale_service(self, name: str, replicas: int, version: int | None = None) -> None:
+        """Change the replica count, and nothing else.
+
+        With `version`, only if the service is still as it was then; else ChangedError.
+        """
 
     def remove_services(self, names: Sequence[str]) -> None:
         """Remove them; absent ones are no error. Tasks end in their own time."""

@@ -8,13 +8,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from swarm_runner.condor.demand import ENDED_ATTRIBUTES, ended_job
 from swarm_runner.condor.port import TRACKED, Ad, Receipt, Selection, SubmitInDoubtError
 from swarm_runner.errors import OutOfReachError
 from swarm_runner.model.job import JobId
+from swarm_runner.model.queue import EndedJob, WaitingJobs
 from swarm_runner.model.status import Slot
 from swarm_runner.model.submit import SubmitBatch
 from swarm_runner.testing.event_log import EventLogWriter
-from swarm_runner.testing.job_ads import chosen, names, part, put, waits
+from swarm_runner.testing.job_ads import chosen, grouped, names, part, put, waits
 from swarm_runner.testing.submit_language import ads, evaluated
 
 IDLE, RUNNING, REMOVED, COMPLETED, HELD = 1, 2, 3, 4, 5
@@ -139,6 +141,15 @@ class FakeAccessPoint:
         """See AccessPointPort.slots."""
         self._called("slots")
         return list(self.executors)
+
+    def waiting(self) -> list[WaitingJobs]:
+        """See PoolView.waiting."""
+        self._called("waiting")
+        return grouped(self.queue)
+
+    def ended(self, limit: int) -> list[EndedJob]:
+        """See PoolView.ended."""
+        return [ended_job(ad) for ad in self.history(Selection(), ENDED_ATTRIBUTES, limit)]
 
     # What happens to jobs.
 

@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from swarm_runner.condor.demand import SHAPE_ATTRIBUTES, waiting_jobs
 from swarm_runner.condor.port import Ad, Selection
 from swarm_runner.model.job import JobId
+from swarm_runner.model.queue import WaitingJobs
 from swarm_runner.testing.submit_language import evaluated
 
-HELD, SPOOLING = 5, 16
+IDLE, HELD, SPOOLING = 1, 5, 16
 
 
 def chosen(ad: Mapping[str, Any], selection: Selection) -> bool:
@@ -34,6 +36,19 @@ def waits(ad: Mapping[str, Any]) -> bool:
     return (
         ad["JobStatus"] == HELD and ad["HoldReasonCode"] == SPOOLING and "StageInFinish" not in ad
     )
+
+
+def grouped(queue: Mapping[JobId, Mapping[str, Any]]) -> list[WaitingJobs]:
+    """The idle jobs by class and request."""
+    groups: dict[tuple[Any, ...], list[JobId]] = {}
+    for job, ad in sorted(queue.items()):
+        if ad["JobStatus"] == IDLE:
+            shape = tuple(part(ad, SHAPE_ATTRIBUTES).items())
+            groups.setdefault(shape, []).append(job)
+    return [
+        waiting_jobs({**dict(shape), "JobCount": len(jobs), "JobIds": f"{jobs[0]} ... {jobs[-1]}"})
+        for shape, jobs in groups.items()
+    ]
 
 
 def names(listed: str | None) -> list[str]:

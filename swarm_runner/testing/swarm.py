@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 
-from swarm_runner.errors import OutOfReachError, RefusedError
+from swarm_runner.errors import ChangedError, OutOfReachError, RefusedError
+from swarm_runner.model.queue import EndedJob, WaitingJobs
 from swarm_runner.model.stack import CLASS_LABEL, POOL_LABEL, WISH_LABEL, ServiceWish
 from swarm_runner.model.status import EngineState, ServiceState, Slot, TaskState
 
@@ -17,8 +18,10 @@ class FakeSwarm:
 
     `in_swarm` and `manager` set its part in a Swarm, `reachable` whether it answers at all,
     `busy` holds the ids of tasks that finish a job first: they leave only when taken out of it.
-    `failing` maps a service to the error with which its tasks fail to start, and `let_in` tells
-    whether the pool takes the client's token.
+    `failing` maps a service to the error with which its tasks fail to start, `full` to the reason
+    why no node takes another one, and `let_in` tells whether the pool takes the client's token.
+    Tasks in `silent` run, and the collector does not know them. `queue` and `past` are the jobs
+    that wait, and those that ended.
     """
 
     def __init__(self, *, in_swarm: bool = True, manager: bool = True) -> None:
@@ -27,6 +30,10 @@ class FakeSwarm:
         self.reachable = self.let_in = True
         self.busy: set[str] = set()
         self.failing: dict[str, str] = {}
+        self.full: dict[str, str] = {}
+        self.silent: set[str] = set()
+        self.queue: list[WaitingJobs] = []
+        self.past: list[EndedJob] = []
         self.tokens_made: list[tuple[str, ...]] = []
         self._made_here = False
         self._services: dict[str, tuple[ServiceWish, ServiceState]] = {}
@@ -34,6 +41,7 @@ class FakeSwarm:
         self._networks: dict[str, str] = {}
         self._secrets: dict[str, str] = {}
         self._numbers = itertools.count(1)
+        self._versions = itertools.count(1)
 
     def engine(self) -> EngineState:
         """See `Swarm.engine`."""
@@ -96,22 +104,24 @@ class FakeSwarm:
             raise RefusedError(f"creating service {wish.name}: the name is taken")
         if wish.secret.name not in self._secrets:
             raise RefusedError(f"creating service {wish.name}: no secret {wish.secret.name}")
-        self._services[wish.name] = (wish, _state(wish, wish.replicas))
+        self._services[wish.name] = (wish, self._state(wish, wish.replicas))
 
     def update_service(self, wish: ServiceWish) -> None:
         """See `Swarm.update_service`."""
         self._answer()
         replicas = self._services[wish.name][1].replicas
-        self._services[wish.name] = (wish, _state(wish, replicas))
+        self._services[wish.name] = (wish, self._state(wish, replicas))
         self._tasks = [_leaving(t) if t.service == wish.name else t for t in self._tasks]
 
-    def scale_service(self, name: str, replicas: int) -> None:
+    def scale_service(self, name: str, replicas: int, version: int | None = None) -> None:
         """See `Swarm.scale_service`."""
         self._answer()
         if name not in self._services:
             raise RefusedError(f"scaling service {name}: no such service")
-        wish, _ = self._services[name]
-        self._services[name] = (wish, _state(wish, replicas))
+        wish, present = self._services[name]
+        if version not in (None, present.version):
+            raise ChangedError(f"scaling service {name}: somebody changed it meanwhile")
+        self._services[name] = (wish, self._state(wish, replicas))
 
     def remove_services(self, names: Sequence[str]) -> None:
         """See `Swarm.remove_services`."""
@@ -171,7 +181,9 @@ class FakeSwarm:
         return [
             self._slot(task)
             for task in self._tasks
-            if task.state == "running" and self._class(task.service) is not None
+            if task.state == "running"
+            and task.id not in self.silent
+            and self._class(task.service) is not None
         ]
 
     def unfinished(self) -> int:
@@ -182,6 +194,25 @@ class FakeSwarm:
     def remove_all(self) -> None:
         """End every job."""
         self.busy.clear()
+
+    def waiting(self) -> list[WaitingJobs]:
+        """See `queue`."""
+        self._open()
+        return list(self.queue)
+
+    def ended(self, limit: int) -> list[EndedJob]:
+        """See `past`."""
+        self._open()
+        return self.past[:limit]
+
+    def _state(self, wish: ServiceWish, replicas: int) -> ServiceState:
+        return ServiceState(
+            name=wish.name,
+            image=wish.image,
+            replicas=replicas,
+            labels=dict(wish.labels) | {WISH_LABEL: wish.digest()},
+            version=next(self._versions),
+        )
 
     def _answer(self) -> None:
         self.engine()
@@ -212,7 +243,8 @@ class FakeSwarm:
                     slot=slot,
                     node=NODE,
                     container=f"{number:012x}",
-                    state="starting",
+                    state="pending" if name in self.full else "starting",
+                    error=self.full.get(name, ""),
                     desired="running",
                     created_at=f"2026-01-01T00:00:{number:02}Z",
                 )
@@ -223,6 +255,8 @@ class FakeSwarm:
             return task
         if task.going and task.id not in self.busy:
             return task.model_copy(update={"state": "shutdown"})
+        if task.state == "pending" and task.service not in self.full:
+            return task.model_copy(update={"state": "starting", "error": ""})
         if task.state == "starting":
             error = self.failing.get(task.service)
             if error is not None:
@@ -250,11 +284,6 @@ class FakeSwarm:
             job="1.0" if busy else None,
             docker=True,
         )
-
-
-def _state(wish: ServiceWish, replicas: int) -> ServiceState:
-    labels = dict(wish.labels) | {WISH_LABEL: wish.digest()}
-    return ServiceState(name=wish.name, image=wish.image, replicas=replicas, labels=labels)
 
 
 def _leaving(task: TaskState) -> TaskState:

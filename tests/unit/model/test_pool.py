@@ -70,6 +70,16 @@ def test_a_class_says_its_size() -> None:
             "less memory than a",
         ),
         (
+            {"classes": {"a": {"memory_mb": 99, "min_replicas": 3, "max_replicas": 2}}},
+            "classes.a.min_replicas",
+            "above max_replicas (2)",
+        ),
+        (
+            {"classes": {"a": {"memory_mb": 99, "min_replicas": 3, "replicas": 2}}},
+            "classes.a.replicas",
+            "is 2, below min_replicas (3)",
+        ),
+        (
             {"classes": {"a": {"memory_mb": 99, "replicas": 3, "max_replicas": 2}}},
             "classes.a.replicas",
             "above max_replicas (2)",

@@ -214,6 +214,9 @@ def test_the_class_of_a_configuration() -> None:
     sized = SizedClass.of("big", shape)
     assert (sized.min_replicas, sized.max_replicas, sized.cpus) == (3, 9, 2)
     assert SizedClass.of("big", shape, min_replicas=0).min_replicas == 0
+    shape = CapacityClass(memory_mb=2048, replicas=3, min_replicas=1, shrink_pause_s=7)
+    sized = SizedClass.of("big", shape)
+    assert (sized.min_replicas, sized.shrink_pause_s) == (1, 7)
 
 
 class Plugin:

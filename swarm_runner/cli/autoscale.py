@@ -1,0 +1,81 @@
+"""`swarm-runner pool autoscale`: the daemon in the foreground."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from swarm_runner.cli import connect
+from swarm_runner.cli.conf import destination
+from swarm_runner.cli.options import DestinationName, JobConfPath
+from swarm_runner.model.demand import Scaling
+
+INTERVAL_S = 2.0
+
+
+def autoscale(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what it would do; change nothing.")
+    ] = False,
+    interval: Annotated[
+        float,
+        typer.Option(
+            "--interval", min=0.1, metavar="SECONDS", help="Between two looks, at the least."
+        ),
+    ] = INTERVAL_S,
+    job_conf: JobConfPath = None,
+    destination_name: DestinationName = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print every decision as a line of JSON.")
+    ] = False,
+) -> None:
+    """Grow and shrink the pool with its queue, until it is told to end.
+
+    One line for each new decision. SIGTERM and Ctrl-C end it; the pool stays as it is.
+    What does not answer changes nothing, and is asked again.
+    """
+    place = destination(job_conf, destination_name)
+    tell = _tell_json if as_json else _Lines().tell
+    with _told_to_end() as stop:
+        connect.autoscaler(place, act=not dry_run).run(tell, stop, interval)
+
+
+def _tell_json(scaling: Scaling) -> None:
+    typer.echo(scaling.model_dump_json())
+
+
+class _Lines:
+    """Tells a person what is new: the same decision again is not."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, str] = {}
+
+    def tell(self, scaling: Scaling) -> None:
+        said = str(scaling)
+        if self._said.get(scaling.capacity_class) != said:
+            self._said[scaling.capacity_class] = said
+            at = datetime.fromtimestamp(scaling.time_s, UTC).isoformat(timespec="seconds")
+            typer.echo(f"{at} {said}")
+
+
+@contextlib.contextmanager
+def _told_to_end() -> Iterator[threading.Event]:
+    """An event that SIGTERM and Ctrl-C set."""
+    stop = threading.Event()
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,87 @@
+"""What Swarm's tasks and HTCondor's slots tell of a class, in the figures of a decision."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from swarm_runner.model.demand import Executors, Room
+from swarm_runner.model.pool import CapacityClass
+from swarm_runner.model.status import ExecutorStatus, Slot
+from swarm_runner.policy.status import RETIRING
+
+_PENDING = "pending"  # Swarm's word for a task that no node has room for, if it says why
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The executors of one class. `silent` are the tasks that run without a slot of theirs."""
+
+    executors: Executors
+    rooms: tuple[Room, ...]
+    running_jobs: int
+    mean_age_s: float
+    silent: tuple[str, ...]
+
+
+def seen(
+    shape: CapacityClass,
+    replicas: int,
+    executors: Sequence[ExecutorStatus],
+    slots: Mapping[str, Sequence[Slot]],
+    now_s: float,
+) -> Seen:
+    """What the executors of a class do, each in one number only; `slots` by their task.
+
+    An executor that is broken or lost is in none, and silent ones neither: the caller knows
+    whether they are starting.
+    """
+    staying = [one for one in executors if not (one.going or one.lost or one.state == RETIRING)]
+    retiring = sum(not one.lost for one in executors) - len(staying)
+    starting = unplaceable = busy = idle = 0
+    silent: list[str] = []
+    rooms: Counter[tuple[int, int]] = Counter()
+    ages: list[float] = []
+    for one in staying:
+        if one.task_state == _PENDING and one.trouble:
+            unplaceable += 1
+        elif one.task_state != "running":
+            starting += 1
+        elif one.memory_mb is None:
+            silent.append(one.task)
+        elif one.jobs:
+            busy += 1
+            working = [slot for slot in slots[one.task] if slot.job is not None]
+            ages += [now_s - slot.job_began_s for slot in working if slot.job_began_s]
+            if one.ready:
+                rooms[_free(one, working)] += 1
+        elif one.ready:
+            idle += 1
+    # Swarm makes tasks a moment after it is told to, and a failed one's successor likewise.
+    starting += max(replicas - len(staying), 0)
+    return Seen(
+        executors=Executors(
+            busy=busy, idle=idle, starting=starting, unplaceable=unplaceable, retiring=retiring
+        ),
+        rooms=tuple(_rooms(shape, rooms)),
+        running_jobs=sum(len(one.jobs) for one in staying),
+        mean_age_s=max(sum(ages) / len(ages), 0.0) if ages else 0.0,
+        silent=tuple(silent),
+    )
+
+
+def _free(executor: ExecutorStatus, working: Iterable[Slot]) -> tuple[int, int]:
+    """The cpus and the memory that no job has; a slot that is claimed without a job is free."""
+    cpus, memory_mb = executor.cpus or 0.0, executor.memory_mb or 0
+    for slot in working:
+        cpus -= slot.cpus
+        memory_mb -= slot.memory_mb
+    return int(max(cpus, 0)), max(memory_mb, 0)
+
+
+def _rooms(shape: CapacityClass, rooms: Mapping[tuple[int, int], int]) -> Iterable[Room]:
+    """A class's disk_mb is what one job may ask for. Slots do not tell of free gpus."""
+    for (cpus, memory_mb), count in rooms.items():
+        if cpus and memory_mb:
+            yield Room(cpus=cpus, memory_mb=memory_mb, disk_mb=shape.disk_mb or 0, count=count)
