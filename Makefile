@@ -3,7 +3,7 @@
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-down test unit lint format bench venv engine
-.PHONY: lab lab-down test-lab
+.PHONY: lab lab-needs lab-down test-lab
 
 BIN := .venv/bin
 LAB := tests/lab
@@ -20,8 +20,9 @@ demo: engine ## bring up a pool and run the demonstration on it; leaves the pool
 demo-down: engine ## take down what the demonstration left
 	$(WITH_ENGINE) $(BIN)/python -m demo --down
 
-test: lint engine ## lint, then every test, on a real pool that comes and goes
+test: lint engine ## lint, then every test, on a real pool and on three hosts that come and go
 	$(WITH_ENGINE) $(BIN)/pytest tests/unit tests/contract tests/integration
+	$(LAB)/on-hosts $(MAKE) test-lab
 
 unit: venv ## the tests that need no engine
 	$(BIN)/pytest tests/unit
@@ -37,8 +38,11 @@ format: venv ## rewrite the code as ruff would have it
 	$(BIN)/ruff check --fix .
 
 lab: export DOCKER_HOST :=
-lab: engine ## three Swarm hosts on this machine; UP="--managers 3 --tls" for more of them to manage, and TLS
+lab: engine lab-needs ## three Swarm hosts on this machine; UP="--managers 3 --tls" for more of them to manage, and TLS
 	@$(BIN)/python -m tests.lab.hosts up $(UP)
+
+lab-needs:
+	@$(LAB)/hosts-needs
 
 lab-down: venv ## remove them
 	@$(BIN)/python -m tests.lab.hosts down

@@ -17,6 +17,7 @@ class EngineState(Frozen):
     node_id: str = ""
     address: str = ""
     nodes: int = 0
+    host: str = Field("", description="as DOCKER_HOST names it; empty for a socket")
 
 
 class ServiceState(Frozen):

@@ -11,6 +11,7 @@ from swarm_runner.model.pool import Pool
 from swarm_runner.model.stack import CLASS_LABEL, NODE_LABEL, WISH_LABEL, ServiceWish, Stack
 from swarm_runner.model.status import EngineState, PoolStatus
 from swarm_runner.policy.status import join
+from swarm_runner.provisioner.checks import check_host, check_image
 from swarm_runner.provisioner.tokens import Tokens
 from swarm_runner.provisioner.waiting import LOOK_S, Failures, Waiting
 from swarm_runner.swarm.port import Swarm
@@ -51,11 +52,13 @@ class Provisioner:
         """Make the pool, or change what differs from the configuration; wait for every slot.
 
         `initialise` allows to make a single-node Swarm of an engine that is in none.
-        Raises RefusedError when something is in the way, OutOfReachError when the engine,
-        the Swarm or the pool does not answer.
+        Raises RefusedError when something is in the way, InvalidInputError when the pool is not
+        for this engine, OutOfReachError when the engine, the Swarm or the pool does not answer.
         """
         engine = self._manager_engine(initialise)
+        check_host(self.pool, engine)
         image = self._swarm.pool_image(self.pool.image, self._progress)
+        check_image(self.pool, engine, image)
         present = self._swarm.services(self.pool.name)
         manager = present.get(self.pool.service())
         node_id = manager.labels[NODE_LABEL] if manager else engine.node_id

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from swarm_runner.errors import RefusedError
 from swarm_runner.model.stack import Stack
+from swarm_runner.provisioner.waiting import HopelessError
 from swarm_runner.swarm.port import Swarm
 
 _FILE = 0o600
@@ -61,8 +62,22 @@ class Tokens:
         service = self._stack.pool.service()
         token = self._swarm.run_in(service, command)
         if token is None:
+            self._elsewhere(service)
             raise RefusedError(f"{service} does not run on this engine: {self._errors(service)}")
         return token
+
+    def _elsewhere(self, service: str) -> None:
+        """Raise HopelessError when the manager runs, but on a node whose engine was not asked."""
+        here = self._swarm.engine().name
+        for task in self._swarm.tasks(self._stack.pool.name):
+            if task.service == service and task.state == "running" and not task.going:
+                if task.node != here:
+                    raise HopelessError(
+                        f"{service} runs on {task.node}, and tokens are made in its container, but "
+                        f"the engine that was asked is that of {here}: name that of {task.node} "
+                        "with DOCKER_HOST, or a docker context"
+                    )
+                return
 
     def _errors(self, service: str) -> str:
         tasks = self._swarm.tasks(self._stack.pool.name)

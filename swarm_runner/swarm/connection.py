@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from swarm_runner.errors import OutOfReachError
 from swarm_runner.swarm.engine import engine_errors
 
 if TYPE_CHECKING:
     import docker
+
+_ANY_VERSION = "1.40"
 
 
 def connect(limit_s: int) -> docker.DockerClient:
@@ -20,10 +23,11 @@ def connect(limit_s: int) -> docker.DockerClient:
     import docker
     from docker.context import ContextAPI
     from docker.tls import TLSConfig
+    from docker.utils import kwargs_from_env
 
     with engine_errors("connecting to the Docker engine"):
         if os.environ.get("DOCKER_HOST"):
-            return docker.from_env(timeout=limit_s)
+            return _client(limit_s, **kwargs_from_env())
         name = os.environ.get("DOCKER_CONTEXT")
         context = ContextAPI.get_context(name) if name else ContextAPI.get_current_context()
         if context is None:
@@ -34,4 +38,24 @@ def connect(limit_s: int) -> docker.DockerClient:
         if context.name == "default":
             return docker.from_env(timeout=limit_s)
         tls = context.TLSConfig if isinstance(context.TLSConfig, TLSConfig) else False
-        return docker.DockerClient(base_url=context.Host, tls=tls, timeout=limit_s)
+        return _client(limit_s, base_url=context.Host, tls=tls)
+
+
+def _client(limit_s: int, base_url: str | None, tls: Any = False) -> docker.DockerClient:
+    """A client that trusts the engine's own authority, whatever the machine's other programs trust.
+
+    requests puts REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE before the ca.pem of a docker client.
+    """
+    import docker
+
+    if not tls:
+        return docker.DockerClient(base_url=base_url, timeout=limit_s)
+    # A version that is named, so that nothing is asked before the trust is settled.
+    with contextlib.closing(
+        docker.APIClient(base_url=base_url, tls=tls, timeout=limit_s, version=_ANY_VERSION)
+    ) as asking:
+        asking.trust_env = False
+        version = asking.version(api_version=False)["ApiVersion"]
+    client = docker.DockerClient(base_url=base_url, tls=tls, timeout=limit_s, version=version)
+    client.api.trust_env = False
+    return client

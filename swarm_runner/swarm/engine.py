@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from swarm_runner.errors import ChangedError, OutOfReachError, RefusedError
 from swarm_runner.model.stack import POOL_LABEL, WISH_LABEL, ServiceWish
 from swarm_runner.model.status import EngineState, ServiceState, TaskState
+from swarm_runner.swarm.advice import advice
 
 if TYPE_CHECKING:
     import docker
@@ -18,6 +21,8 @@ INITIALISED_LABEL = "swarm-runner.initialised"
 CALL_LIMIT_S = 60
 _DOWN = "down"  # a node of which the Swarm's leader hears nothing
 _OUT_OF_SEQUENCE = "update out of sequence"  # Swarm's word for a version that is no longer
+# What a manager says that waits for an election, or for a leader's answer.
+_NO_QUORUM = re.compile(r"not have a leader|too few managers|context deadline exceeded", re.I)
 _UNAVAILABLE = 503  # "this node is not a swarm manager", and a Swarm without its quorum
 
 
@@ -31,6 +36,11 @@ def engine_errors(doing: str) -> Iterator[None]:
         yield
     except docker.errors.APIError as error:
         what = f"{doing}: {error.explanation or error}"
+        if _NO_QUORUM.search(what):
+            raise OutOfReachError(
+                f"{doing}: the Swarm has no leader, for more than half of its managers must be up. "
+                "Nothing was changed, and running jobs go on; start the missing managers"
+            ) from error
         if error.status_code == _UNAVAILABLE:
             raise OutOfReachError(what) from error
         if _OUT_OF_SEQUENCE in what:
@@ -38,8 +48,7 @@ def engine_errors(doing: str) -> Iterator[None]:
         raise RefusedError(what) from error
     except (docker.errors.DockerException, requests.RequestException, OSError) as error:
         raise OutOfReachError(
-            f"{doing}: the Docker engine does not answer ({error}). Is it running, and does "
-            "DOCKER_HOST (or the docker context) name it?"
+            f"{doing}: the Docker engine does not answer ({error}). {advice(error)}"
         ) from error
 
 
@@ -76,6 +85,7 @@ class DockerSwarm:
             node_id=swarm.get("NodeID", ""),
             address=swarm.get("NodeAddr", ""),
             nodes=swarm.get("Nodes") or 0,
+            host=_host(self._api.base_url),
         )
 
     def initialise(self, address: str) -> None:
@@ -227,6 +237,12 @@ class DockerSwarm:
 
     def _secret_ids(self) -> dict[str, str]:
         return {secret["Spec"]["Name"]: secret["ID"] for secret in self._api.secrets()}
+
+
+def _host(base_url: str) -> str:
+    """Where the engine is; empty for a socket of this machine."""
+    parts = urlsplit(base_url)
+    return parts.hostname or "" if parts.scheme in ("http", "https") else ""
 
 
 def _task(

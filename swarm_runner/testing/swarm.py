@@ -28,6 +28,7 @@ class FakeSwarm:
         self.in_swarm = in_swarm
         self.manager = manager
         self.reachable = self.let_in = True
+        self.host, self.nodes, self.name = "", 1, NODE
         self.busy: set[str] = set()
         self.failing: dict[str, str] = {}
         self.full: dict[str, str] = {}
@@ -44,18 +45,19 @@ class FakeSwarm:
         self._versions = itertools.count(1)
 
     def engine(self) -> EngineState:
-        """See `Swarm.engine`."""
+        """See `Swarm.engine`. `host`, `nodes` and `name` are of the engine that is asked."""
         if not self.reachable:
             raise OutOfReachError("the Docker engine does not answer (a fake one)")
         active = self.in_swarm
         return EngineState(
-            name=NODE,
+            name=self.name,
             version="28.0.0",
             swarm=active,
             manager=active and self.manager,
             node_id="node-1" if active else "",
             address="127.0.0.1" if active else "",
-            nodes=int(active),
+            nodes=self.nodes if active else 0,
+            host=self.host,
         )
 
     def initialise(self, address: str) -> None:
@@ -159,7 +161,7 @@ class FakeSwarm:
     def run_in(self, service: str, command: Sequence[str]) -> bytes | None:
         """See `Swarm.run_in`. Every command prints a token."""
         self._answer()
-        if service not in self._services:
+        if service not in self._services or self.name != NODE:
             return None
         self.tokens_made.append(tuple(command))
         return b"a.fake.token\n"

@@ -110,6 +110,30 @@ def test_a_worker_is_no_place_to_command(tmp_path: Path) -> None:
             command()
 
 
+def test_a_remote_pool_is_not_on_this_machine(bench: Bench) -> None:
+    bench.swarm.host = "swarm-1.example.org"
+    with pytest.raises(InvalidInputError, match=r"pool.host: is 127.0.0.1"):
+        bench.provisioner.up()
+    assert not bench.swarm.services("galaxy")
+    assert bench.of(POOL.model_copy(update={"host": "swarm-1.example.org"})).up().settled
+
+
+def test_an_image_that_one_node_has_is_not_for_three(bench: Bench) -> None:
+    bench.swarm.nodes = 3
+    with pytest.raises(RefusedError, match="docker push REGISTRY/swarm-runner-pool:fake"):
+        bench.provisioner.up()
+    assert not bench.swarm.services("galaxy")
+    assert bench.of(POOL.model_copy(update={"image": "registry:5000/pool:1"})).up().settled
+
+
+def test_a_token_is_made_where_the_manager_runs(bench: Bench) -> None:
+    bench.provisioner.up()
+    bench.swarm.tokens_made.clear()
+    bench.swarm.name = "swarm-2"
+    with pytest.raises(RefusedError, match=r"runs on swarm-1.* is that of swarm-2"):
+        bench.provisioner.up()
+
+
 def test_executors_that_fail_to_start_say_why(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     bench.swarm.failing["galaxy_htcondor-executor-big"] = "task: non-zero exit (1)"

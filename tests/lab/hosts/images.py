@@ -27,6 +27,11 @@ def base_image() -> str:
     return f"{REGISTRY}/{BASE}"
 
 
+def published() -> tuple[str, ...]:
+    """All that the registry is to have."""
+    return base_image(), f"{_HUB}/{BASE}", pool_image()
+
+
 def publish(machine: docker.DockerClient, host: docker.DockerClient, progress: Progress) -> None:
     """Push the pool image and the base image, through the engine of a host.
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import docker
 import requests
 
-from tests.lab.hosts import certificates, images, network, registry, swarm
+from tests.lab.hosts import certificates, images, network, ownership, registry, swarm
 from tests.lab.hosts.commands import run
 from tests.lab.hosts.engine import Engine
 from tests.lab.hosts.layout import ROOT, SHARED, Node, nodes
@@ -62,6 +62,7 @@ class Lab:
 
         Raises RuntimeError, docker.errors.DockerException or tenacity.RetryError.
         """
+        ownership.claim()
         SHARED.mkdir(parents=True, exist_ok=True)
         SHARED.chmod(_EVERYBODY)
         if self._tls:
@@ -81,11 +82,13 @@ class Lab:
             ]
             self._progress("joining the hosts to one Swarm")
             swarm.form(clients, self._managers, self._progress)
-            machine = stack.enter_context(contextlib.closing(docker.from_env(timeout=600)))
-            images.publish(machine, clients[0][1], self._progress)
+            if not all(map(registry.holds, images.published())):
+                machine = stack.enter_context(contextlib.closing(docker.from_env(timeout=600)))
+                images.publish(machine, clients[0][1], self._progress)
 
     def down(self) -> None:
         """Remove all of it, whatever state it is in."""
+        ownership.claim()
         for node in nodes():
             killed = self.engine(node).kill()
             if killed:
@@ -97,9 +100,11 @@ class Lab:
         if ROOT.exists():
             shutil.rmtree(ROOT)
             self._progress(f"removed {ROOT}")
+        ownership.release()
 
     def kill(self, node: Node) -> int:
         """SIGKILL the host's engine and all of its containers; how many processes those were."""
+        ownership.claim()
         return self.engine(node).kill()
 
     def start(self, node: Node) -> None:

@@ -67,6 +67,14 @@ def answers() -> bool:
         return False
 
 
+def holds(reference: str) -> bool:
+    """Whether it has the image, named as in `host:port/name:tag`."""
+    name, _, tag = reference.removeprefix(f"{REGISTRY}/").rpartition(":")
+    accepted = {"Accept": "application/vnd.docker.distribution.manifest.v2+json"}
+    url = f"http://{REGISTRY}/v2/{name}/manifests/{tag}"
+    return requests.head(url, headers=accepted, timeout=5).ok
+
+
 def _program() -> str:
     """The one that is installed, or the package's, unpacked: installing it would start another."""
     installed = shutil.which(PACKAGE)

@@ -1,0 +1,29 @@
+"""What cannot work is refused before anything is made."""
+
+from __future__ import annotations
+
+from swarm_runner.errors import Fault, InvalidInputError, RefusedError
+from swarm_runner.model.pool import Pool
+from swarm_runner.model.status import EngineState
+
+_LOOPBACK = ("127.", "localhost", "::1")
+
+
+def check_host(pool: Pool, engine: EngineState) -> None:
+    """Raise InvalidInputError when the pool's manager would be far away and called local."""
+    if engine.host and not engine.host.startswith(_LOOPBACK) and pool.host.startswith(_LOOPBACK):
+        message = (
+            f"is {pool.host}, this machine, but the manager will run beside the engine at "
+            f"{engine.host}; name the address at which clients reach that node"
+        )
+        raise InvalidInputError([Fault("pool.host", message)])
+
+
+def check_image(pool: Pool, engine: EngineState, image: str) -> None:
+    """Raise RefusedError when other nodes would have no way to an image that was built here."""
+    if pool.image is None and engine.nodes > 1:
+        raise RefusedError(
+            f"the Swarm has {engine.nodes} nodes, and {engine.name} alone has {image}. "
+            f"Push it to a registry that all of them reach (`docker tag {image} REGISTRY/{image}`, "
+            f"`docker push REGISTRY/{image}`) and name it as pool.image"
+        )

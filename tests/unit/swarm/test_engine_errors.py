@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import pytest
+import requests
+from docker.errors import APIError
+
+from swarm_runner.errors import OutOfReachError, RefusedError
+from swarm_runner.swarm.engine import engine_errors
+
+
+def api_error(status: int, explanation: str) -> APIError:
+    response = requests.Response()
+    response.status_code = status
+    return APIError("an error", response, explanation)
+
+
+# The words of Docker 20.10, with two of three managers dead.
+@pytest.mark.parametrize(
+    "said",
+    [
+        "rpc error: code = Unknown desc = The swarm does not have a leader. It's possible that ...",
+        "rpc error: code = DeadlineExceeded desc = context deadline exceeded",
+    ],
+)
+def test_a_lost_quorum_is_told(said: str) -> None:
+    wanted = pytest.raises(OutOfReachError, match="more than half of its managers")
+    with wanted, engine_errors("listing services"):
+        raise api_error(500, said)
+
+
+def test_what_the_engine_refuses_is_refused() -> None:
+    wanted = pytest.raises(RefusedError, match="name conflicts")
+    with wanted, engine_errors("creating service a"):
+        raise api_error(409, "name conflicts with an existing object")
