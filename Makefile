@@ -47,6 +47,7 @@ lab-needs:
 lab-down: venv ## remove them
 	@$(BIN)/python -m tests.lab.hosts down
 
+test-lab: UP := --tls
 test-lab: lab ## the tests that break hosts, on those three
 	$(BIN)/pytest tests/lab_hosts
 

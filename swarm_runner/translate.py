@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from swarm_runner.errors import Fault, InvalidInputError
 from swarm_runner.model.invocation import Invocation, VirtualMachine
-from swarm_runner.model.pool import Destination, Pool, Route
+from swarm_runner.model.pool import GIVING_UP_S, Destination, Pool, Route
 from swarm_runner.model.resources import Resources
 from swarm_runner.model.submit import (
     SubmitDescription,
@@ -35,8 +35,9 @@ def translate(
     """The submit description of one invocation.
 
     `runner` names the submitting runner in the job ad, `log` is the event log's path on the
-    access point, `lease_s` the job lease in seconds. Raises InvalidInputError when the invocation
-    names no image; `with_defaults` gives it the destination's.
+    access point, `lease_s` says after how many seconds without its node the job runs again.
+    Raises InvalidInputError when the invocation names no image; `with_defaults` gives it the
+    destination's.
     """
     commands: Commands = (
         _virtual_machine(invocation, invocation.vm)
@@ -53,7 +54,7 @@ def translate(
         ]
     commands += _resources(invocation)
     if lease_s is not None:
-        commands.append(("job_lease_duration", str(lease_s)))
+        commands.append(("job_lease_duration", str(lease_s - GIVING_UP_S)))
     commands += [
         ("requirements", "TARGET.CapacityClass =?= MY.SwarmRunnerClass"),
         ("My.SwarmRunnerClass", class_expression(route.candidates, pool)),

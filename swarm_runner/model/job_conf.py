@@ -56,7 +56,7 @@ class RunnerSection(Frozen):
         DEFAULT_LEASE_S,
         ge=MINIMUM_LEASE_S,
         le=86400,
-        description="seconds after which a job on a lost node runs again (job_lease_duration)",
+        description="seconds after which a job on a lost node runs again",
     )
 
     @classmethod

@@ -21,6 +21,9 @@ MINIMUM_LEASE_S = 60
 # A restart of the manager takes two minutes at most, and half a minute of a lease may have passed
 # unrenewed when it begins (STARTER_UPDATE_INTERVAL): twice as much, so that no job pays for it.
 DEFAULT_LEASE_S = 300
+# From a lease's end the access point needs so long, and more, to give a silent node up: it says
+# good-bye three times. HTCondor's own lease is shorter by that, so that ours is kept.
+GIVING_UP_S = 20
 # What says how many executors of a shape there are, not the shape.
 _COUNTS = {"replicas", "min_replicas", "max_replicas", "shrink_pause_s"}
 _LONGEST_SERVICE_NAME = 63  # Swarm: a service's name is a DNS label
@@ -138,6 +141,24 @@ class JobUser(Frozen):
     gid: Count = Field(1000, ge=1, le=2**31 - 1)
 
 
+class Network(Frozen):
+    """How the manager is found on the overlay, and from outside."""
+
+    endpoint_mode: Literal["dnsrr", "vip"] = Field(
+        "dnsrr",
+        description="the manager's name on the overlay: its container's address, or a virtual one",
+    )
+    publish: Literal["host", "ingress"] = Field(
+        "host", description="its port: on its own node, or on every node by the routing mesh"
+    )
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.publish == "ingress" and self.endpoint_mode == "dnsrr":
+            refuse(self, [(("publish",), "ingress needs endpoint_mode: vip; Swarm has no other")])
+        return self
+
+
 class Pool(Frozen):
     """An HTCondor pool on a Swarm: its classes, in order of size, and how to reach it."""
 
@@ -157,6 +178,7 @@ class Pool(Frozen):
         description="the manager's address, as clients reach it",
     )
     port: Count = Field(9618, ge=1, le=65535)
+    network: Network = Network()
     user: JobUser = JobUser()
     volumes: tuple[Volume, ...] = ()
     pull: Literal["missing", "always"] = Field(

@@ -50,6 +50,8 @@ class ServiceWish(Frozen):
     replicas: int
     hostname: str | None = None
     port: int | None = None
+    endpoint_mode: str = "dnsrr"
+    publish: str = "host"
     node_id: str | None = None
     memory_mb: int | None = None
     stop_grace_s: int = 60
@@ -102,6 +104,11 @@ class Stack(Frozen):
         """On everything that is the pool's; `docker stack ls` shows it as a stack."""
         return {POOL_LABEL: self.pool.name, STACK_LABEL: self.pool.name}
 
+    def name_probe(self) -> tuple[str, ...]:
+        """A command for a container of the pool; it fails if the manager's name leads nowhere."""
+        door = (self.manager_name, self.pool.port)
+        return ("python3", "-c", f"import socket; socket.create_connection({door!r}, 5)")
+
     def manager(self) -> ServiceWish:
         """Central manager and access point, on the node that holds its spool."""
         spool = MountWish(source=self.spool_volume, target=SPOOL, volume=True)
@@ -116,6 +123,8 @@ class Stack(Frozen):
             replicas=1,
             hostname=self.manager_name,
             port=self.pool.port,
+            endpoint_mode=self.pool.network.endpoint_mode,
+            publish=self.pool.network.publish,
             node_id=self.node_id,
         )
 

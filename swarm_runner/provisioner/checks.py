@@ -27,3 +27,16 @@ def check_image(pool: Pool, engine: EngineState, image: str) -> None:
             f"Push it to a registry that all of them reach (`docker tag {image} REGISTRY/{image}`, "
             f"`docker push REGISTRY/{image}`) and name it as pool.image"
         )
+
+
+def network_advice(pool: Pool) -> str:
+    """What to choose when the manager runs, and no way leads to it."""
+    if pool.network.endpoint_mode == "vip":
+        return (
+            "Virtual addresses and the routing mesh need IP_VS in the kernel of every node "
+            "(`modprobe ip_vs`); pool.network: {endpoint_mode: dnsrr, publish: host} needs nothing"
+        )
+    return (
+        f"Does {pool.host} lead to the manager's node, and does a firewall let port {pool.port} "
+        "pass? pool.host and pool.port set them"
+    )

@@ -11,13 +11,14 @@ from swarm_runner.model.pool import Pool
 from swarm_runner.model.stack import CLASS_LABEL, NODE_LABEL, WISH_LABEL, ServiceWish, Stack
 from swarm_runner.model.status import EngineState, PoolStatus
 from swarm_runner.policy.status import join
-from swarm_runner.provisioner.checks import check_host, check_image
+from swarm_runner.provisioner.checks import check_host, check_image, network_advice
 from swarm_runner.provisioner.tokens import Tokens
 from swarm_runner.provisioner.waiting import LOOK_S, Failures, Waiting
 from swarm_runner.swarm.port import Swarm
 
 Progress = Callable[[str], None]
 UP_LIMIT_S = 300.0
+NETWORK_LIMIT_S = 60.0
 GONE_LIMIT_S = 180.0
 
 
@@ -71,6 +72,7 @@ class Provisioner:
         tokens.make_signing_key()
         self._apply(stack.manager())
         self._give_tokens(tokens, failures)
+        self._check_network(stack, min(limit_s, NETWORK_LIMIT_S))
         wishes = stack.executors()
         for wish in wishes.values():
             self._apply(wish)
@@ -197,6 +199,18 @@ class Provisioner:
                 tokens.write_client_token(self._token)
 
         self._waiting.until_allowed(give, UP_LIMIT_S)
+
+    def _check_network(self, stack: Stack, limit_s: float) -> None:
+        """Try the ways to the manager; what a kernel can do is found out by nothing else."""
+
+        def attempt() -> None:
+            self._swarm.run_in(self.pool.service(), stack.name_probe())
+            self._view.unfinished()
+
+        try:
+            self._waiting.until_answered(attempt, limit_s)
+        except (RefusedError, OutOfReachError) as error:
+            raise RefusedError(f"{error}. {network_advice(self.pool)}") from error
 
     def _let_in(self) -> bool:
         """Whether the client's token opens the pool: it may be another pool's, or expired."""

@@ -16,7 +16,7 @@ from tenacity import (
     wait_fixed,
 )
 
-from swarm_runner.errors import RefusedError
+from swarm_runner.errors import OutOfReachError, RefusedError
 from swarm_runner.model.status import TaskState
 
 Found = TypeVar("Found")
@@ -66,6 +66,11 @@ class Waiting:
                 raise
 
         return self._retrying(limit_s, _refused_for_now())(attempt)
+
+    def until_answered(self, act: Callable[[], Found], limit_s: float) -> Found:
+        """Try again, without a word, while RefusedError or OutOfReachError is raised."""
+        retry = retry_if_exception_type((RefusedError, OutOfReachError))
+        return self._retrying(limit_s, retry)(act)
 
     def _retrying(self, limit_s: float | None, retry: retry_base) -> Retrying:
         stop = stop_never if limit_s is None else stop_after_delay(limit_s)

@@ -64,7 +64,7 @@ def service_arguments(wish: ServiceWish, secret_ids: Mapping[str, str]) -> dict[
                 "PublishedPort": wish.port,
                 "TargetPort": wish.port,
                 "Protocol": "tcp",
-                "PublishMode": "host",
+                "PublishMode": wish.publish,
             }
         ]
     return {
@@ -75,9 +75,7 @@ def service_arguments(wish: ServiceWish, secret_ids: Mapping[str, str]) -> dict[
         "update_config": types.UpdateConfig(
             parallelism=1, order="stop-first", failure_action="pause", monitor=10 * _SECOND_NS
         ),
-        # Without IP_VS in the kernel there are no virtual addresses, and HTCondor's daemons
-        # want to be reached one by one anyway.
-        "endpoint_spec": {"Mode": "dnsrr", "Ports": ports},
+        "endpoint_spec": {"Mode": wish.endpoint_mode, "Ports": ports},
     }
 
 

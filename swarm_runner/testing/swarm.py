@@ -22,12 +22,14 @@ class FakeSwarm:
     why no node takes another one, and `let_in` tells whether the pool takes the client's token.
     Tasks in `silent` run, and the collector does not know them. `queue` and `past` are the jobs
     that wait, and those that ended.
+    `nameless` is a kernel that cannot do what service names need.
     """
 
     def __init__(self, *, in_swarm: bool = True, manager: bool = True) -> None:
         self.in_swarm = in_swarm
         self.manager = manager
         self.reachable = self.let_in = True
+        self.nameless = False
         self.host, self.nodes, self.name = "", 1, NODE
         self.busy: set[str] = set()
         self.failing: dict[str, str] = {}
@@ -159,10 +161,14 @@ class FakeSwarm:
                 del kept[name]
 
     def run_in(self, service: str, command: Sequence[str]) -> bytes | None:
-        """See `Swarm.run_in`. Every command prints a token."""
+        """See `Swarm.run_in`. condor_token_create prints a token, others nothing."""
         self._answer()
         if service not in self._services or self.name != NODE:
             return None
+        if command[0] != "condor_token_create":
+            if self.nameless:
+                raise RefusedError(f"{command[0]} in {service} ended with 1: No route to host")
+            return b""
         self.tokens_made.append(tuple(command))
         return b"a.fake.token\n"
 

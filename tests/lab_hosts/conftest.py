@@ -24,6 +24,7 @@ from swarm_runner.model.pool import Destination, Pool
 from swarm_runner.model.status import ExecutorStatus
 from swarm_runner.provisioner import Provisioner
 from swarm_runner.swarm.engine import DockerSwarm
+from tests.lab.hosts import certificates
 from tests.lab.hosts.images import pool_image
 from tests.lab.hosts.layout import SHARED, nodes
 
@@ -36,6 +37,13 @@ LIMIT_S = 300
 def hosts(*words: str) -> None:
     """A command of the lab; it becomes root by itself."""
     subprocess.run([sys.executable, "-m", "tests.lab.hosts", *words], check=True)
+
+
+def set_remote(patch: pytest.MonkeyPatch, bundle: Path) -> None:
+    """What names a remote manager: its address, and a directory of certificates."""
+    patch.setenv("DOCKER_HOST", nodes()[0].tls_host)
+    patch.setenv("DOCKER_TLS_VERIFY", "1")
+    patch.setenv("DOCKER_CERT_PATH", str(bundle))
 
 
 @dataclass(frozen=True)
@@ -138,17 +146,24 @@ class Work:
 
 @pytest.fixture(scope="session")
 def made() -> Iterator[HostsPool]:
-    """The lab stays as it was found, or made; the pool goes."""
-    hosts("up")
+    """The lab stays as it was found, or made; the pool goes.
+
+    The Swarm manager is a remote one: all goes over TLS, as a client bundle sets it.
+    """
+    hosts("up", "--tls")
     leader = nodes()[0]
     pool = Pool.model_validate(_pool(leader.address))
     destination = Destination(
         pool=pool, state_directory=str(STATE / "state"), token_directory=str(STATE / "tokens.d")
     )
-    with contextlib.closing(docker.DockerClient(leader.docker_host, timeout=60)) as engine:
+    with (
+        contextlib.closing(docker.DockerClient(leader.docker_host, timeout=60)) as engine,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        set_remote(patch, certificates.client())
         provisioner = Provisioner(
             pool,
-            DockerSwarm(engine),
+            DockerSwarm(),
             AccessPoint.connect(pool, destination.token_directory),
             token_file(pool.name, destination.token_directory),
         )
@@ -162,8 +177,9 @@ def made() -> Iterator[HostsPool]:
 @pytest.fixture
 def pool(made: HostsPool) -> HostsPool:
     """Every host in its place, and two executors on each."""
-    hosts("up")
-    made.provisioner.scale({"normal": 0}, limit_s=LIMIT_S)
+    hosts("up", "--tls")
+    if sorted(made.places()) != sorted(2 * [node.name for node in nodes()]):
+        made.provisioner.scale({"normal": 0}, limit_s=LIMIT_S)
     made.provisioner.scale({"normal": EXECUTORS}, limit_s=LIMIT_S)
     return made
 

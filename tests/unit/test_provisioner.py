@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from swarm_runner.errors import InvalidInputError, OutOfReachError, RefusedError
-from swarm_runner.model.pool import CapacityClass, Pool
+from swarm_runner.model.pool import CapacityClass, Network, Pool
 from swarm_runner.provisioner import Provisioner
 from swarm_runner.testing.swarm import FakeSwarm
 
@@ -124,6 +124,16 @@ def test_an_image_that_one_node_has_is_not_for_three(bench: Bench) -> None:
         bench.provisioner.up()
     assert not bench.swarm.services("galaxy")
     assert bench.of(POOL.model_copy(update={"image": "registry:5000/pool:1"})).up().settled
+
+
+def test_a_network_that_does_not_work_says_what_to_choose(bench: Bench) -> None:
+    bench.swarm.nameless = True
+    network = Network(endpoint_mode="vip", publish="ingress")
+    with pytest.raises(RefusedError, match=r"No route to host.* IP_VS .*endpoint_mode: dnsrr"):
+        bench.of(POOL.model_copy(update={"network": network})).up(limit_s=0.05)
+    bench.swarm.nameless, bench.swarm.let_in = False, False
+    with pytest.raises(RefusedError, match=r"Does 127.0.0.1 lead to the manager's node"):
+        bench.provisioner.up(limit_s=0.05)
 
 
 def test_a_token_is_made_where_the_manager_runs(bench: Bench) -> None:

@@ -94,6 +94,8 @@ def test_a_class_says_its_size() -> None:
         ({"port": 0}, "port", "greater"),
         ({"user": {"uid": 0}}, "user.uid", "greater"),
         ({"user": {"gid": 0}}, "user.gid", "greater"),
+        ({"network": {"publish": "ingress"}}, "network.publish", "needs endpoint_mode: vip"),
+        ({"network": {"endpoint_mode": "lb"}}, "network.endpoint_mode", "'dnsrr' or 'vip'"),
         ({"pull": "never"}, "pull", "'missing' or 'always'"),
         ({"volumes": ["data"]}, "volumes.0.path", "no absolute path"),
         ({"volumes": ["/a:rx"]}, "volumes.0", "VolumeMount"),

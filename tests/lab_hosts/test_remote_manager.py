@@ -1,0 +1,157 @@
+"""A manager that is elsewhere: certificates, workers, elections."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker
+import pytest
+import yaml
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+
+from swarm_runner.errors import OutOfReachError
+from swarm_runner.swarm.engine import DockerSwarm
+from tests.lab.hosts import certificates
+from tests.lab.hosts.layout import Node, nodes
+from tests.lab_hosts.conftest import EXECUTORS, HostsPool, hosts
+
+YESTERDAY = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
+ELECTION_LIMIT_S = 90
+
+
+@pytest.fixture
+def job_conf(made: HostsPool, tmp_path: Path) -> Path:
+    file = tmp_path / "job_conf.yml"
+    pool = made.destination.pool.model_dump(mode="json", exclude_defaults=True)
+    runner = {"pool": pool, "token_directory": str(made.destination.token_directory)}
+    environments = {"swarm": {"runner": "swarm"}}
+    file.write_text(
+        yaml.safe_dump(
+            {"runners": {"swarm": runner}, "execution": {"environments": environments}},
+            sort_keys=False,
+        )
+    )
+    return file
+
+
+def status(job_conf: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    """`swarm-runner pool status` of a client with these settings alone."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("DOCKER_")}
+    command = [sys.executable, "-c", "import swarm_runner.cli as cli; raise SystemExit(cli.main())"]
+    return subprocess.run(
+        [*command, "pool", "status", "--job-conf", str(job_conf)],
+        env=kept | settings,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def remote(bundle: Path | str, host: str | None = None) -> dict[str, str]:
+    """A client bundle's settings."""
+    where = host or nodes()[0].tls_host
+    return {"DOCKER_HOST": where, "DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": str(bundle)}
+
+
+def test_a_client_bundle_is_all_it_takes(job_conf: Path) -> None:
+    done = status(job_conf, **remote(certificates.client()))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "class normal, " in done.stdout
+
+
+def test_what_is_wrong_with_certificates_is_told(job_conf: Path, tmp_path: Path) -> None:
+    stranger = certificates.stranger(tmp_path / "stranger")
+    # It trusts the engine, and the engine does not trust it.
+    halfway = certificates.stranger(tmp_path / "halfway")
+    (halfway / "ca.pem").write_bytes((certificates.client() / "ca.pem").read_bytes())
+    plain = {"DOCKER_HOST": nodes()[0].tls_host}
+    for settings, told in (
+        (remote(stranger), "ca.pem in DOCKER_CERT_PATH is not the authority"),
+        (remote(halfway), "does not take your certificate, cert.pem in DOCKER_CERT_PATH"),
+        (remote(tmp_path / "nowhere"), "there must be ca.pem, cert.pem and key.pem"),
+        (remote(certificates.client(), "tcp://198.18.77.1:5000"), "No TLS is spoken there"),
+        (plain, "set DOCKER_TLS_VERIFY=1, and DOCKER_CERT_PATH"),
+    ):
+        done = status(job_conf, **settings)
+        assert (done.returncode, done.stdout) == (3, ""), settings
+        assert told in done.stderr
+
+
+def test_a_worker_says_that_it_is_none_to_ask(job_conf: Path) -> None:
+    done = status(job_conf, DOCKER_HOST=nodes()[1].docker_host)
+    assert done.returncode == 3
+    assert "engine swarm-2 is a Swarm worker; name a manager with DOCKER_HOST" in done.stderr
+
+
+def test_the_leader_is_killed_and_then_the_quorum(pool: HostsPool) -> None:
+    hosts("up", "--tls", "--managers", "3")
+    try:
+        with clients() as engines:
+            leader = lead_elsewhere(engines)
+        [other] = {node.name for node in nodes()[1:]} - {leader}
+        hosts("kill", leader)
+        assert elected()(pool.provisioner.status).replicas == {"normal": EXECUTORS}
+        assert pool.provisioner.scale({"normal": 4}, limit_s=120).ready("normal") == 4
+
+        hosts("kill", other)
+        for refused in ({"normal": 1}, {"normal": 6}):
+            with pytest.raises(OutOfReachError, match="more than half of its managers"):
+                pool.provisioner.scale(refused)
+    finally:
+        hosts("up", "--tls", "--managers", "3")
+    assert elected()(pool.provisioner.status).replicas == {"normal": 4}
+    assert pool.provisioner.scale({"normal": 3}, limit_s=120).ready("normal") == 3
+
+
+def elected() -> Retrying:
+    """Calls again until there is a leader."""
+    return Retrying(
+        retry=retry_if_exception_type(OutOfReachError),
+        wait=wait_fixed(1),
+        stop=stop_after_delay(ELECTION_LIMIT_S),
+        reraise=True,
+    )
+
+
+@contextlib.contextmanager
+def clients() -> Iterator[dict[Node, docker.DockerClient]]:
+    with contextlib.ExitStack() as stack:
+        yield {
+            node: stack.enter_context(
+                contextlib.closing(docker.DockerClient(node.docker_host, timeout=60))
+            )
+            for node in nodes()
+        }
+
+
+def lead_elsewhere(engines: dict[Node, docker.DockerClient]) -> str:
+    """Have another host lead than that of the pool's manager; its name."""
+    first = nodes()[0]
+    helper = engines[nodes()[1]]
+    own = engines[first].info()["Swarm"]["NodeID"]
+    for role in ("worker", "manager"):
+        node = helper.nodes.get(own)
+        if node.attrs.get("ManagerStatus", {}).get("Leader") or role == "manager":
+            Retrying(
+                retry=retry_if_exception_type(docker.errors.APIError),
+                wait=wait_fixed(1),
+                stop=stop_after_delay(30),
+            )(give_role, helper, own, role)
+    elected()(DockerSwarm().services, "swarm-runner-nowhere")
+    [leader] = (
+        node.attrs["Description"]["Hostname"]
+        for node in helper.nodes.list()
+        if node.attrs.get("ManagerStatus", {}).get("Leader")
+    )
+    return str(leader)
+
+
+def give_role(client: docker.DockerClient, node_id: str, role: str) -> None:
+    node = client.nodes.get(node_id)
+    node.update({**node.attrs["Spec"], "Role": role})
