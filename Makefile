@@ -22,7 +22,6 @@ demo-down: engine ## take down what the demonstration left
 
 test: lint engine ## lint, then every test, on a real pool and on three hosts that come and go
 	$(WITH_ENGINE) $(BIN)/pytest tests/unit tests/contract tests/integration
-	$(LAB)/on-hosts $(MAKE) test-lab
 
 unit: venv ## the tests that need no engine
 	$(BIN)/pytest tests/unit
