@@ -30,6 +30,7 @@ lint: venv ## ruff, mypy, import-linter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(CODE)
+	cd plugins/snakemake && $(CURDIR)/$(BIN)/mypy
 	$(BIN)/lint-imports
 
 format: venv ## rewrite the code as ruff would have it

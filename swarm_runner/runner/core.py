@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from swarm_runner.condor.access_point import AccessPoint
-from swarm_runner.condor.port import AccessPointPort
+from swarm_runner.condor.port import AccessPointPort, Selection
 from swarm_runner.errors import UnknownSubmitError
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.job import Job, JobChange, JobId, JobState
@@ -46,6 +47,7 @@ class Core:
         # Changes that nobody has taken yet.
         self.outbox: deque[JobChange] = deque()
         self.opened = False
+        self._name = name
         self._hook = plugin_manager(plugins).hook
         self._listened = bool(self._hook.swarm_runner_job_changed.get_hookimpls())
         self._clock = clock
@@ -86,6 +88,26 @@ class Core:
                 self._catch_up(invocations)
                 self._send([p for p in prepared if not self.accounts.find(p.invocation.key)])
             return [job for one in invocations for job in self.accounts.find(one.key)]
+
+    def queued(self) -> list[JobId]:
+        """What the access point has of this runner, whatever we know: a submit may have broken off.
+
+        Jobs that are news are followed from now on.
+        """
+        with self.lock:
+            self.open()
+            ads = self.access_point.jobs(Selection(runner=self._name))
+            strangers = [ad for ad in ads if job_id(ad) not in self.accounts.jobs]
+            for ad in strangers:
+                self._found += observe(self.accounts, ad, left=False)
+            self.follower.sent(map(job_id, strangers), logged=False)
+            return [job_id(ad) for ad in ads]
+
+    def discard(self) -> None:
+        """Remove what the runner keeps on disk."""
+        with self.lock:
+            self.follower.close()
+            shutil.rmtree(self._state.directory, ignore_errors=True)
 
     def look(self) -> None:
         """Fill the outbox with what has changed, and act on holds."""

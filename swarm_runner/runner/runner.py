@@ -72,6 +72,13 @@ class Runner:
         with self._core.lock:
             self._core.follower.close()
 
+    def discard(self) -> None:
+        """Close, and remove the event log: the name will not be used again.
+
+        For a name that was made up for one run of a program, when none of its jobs is active.
+        """
+        self._core.discard()
+
     @property
     def event_log(self) -> Path | None:
         """The event log that new jobs are followed by; None when the access point is asked."""
@@ -143,6 +150,15 @@ class Runner:
             known = self._core.accounts.jobs
             ids = [_id(job) for job in jobs]
             ids = [which for which in ids if which not in known or not known[which].state.ended]
+            return self._core.access_point.remove(ids, tagged(OutcomeKind.REMOVED, reason))
+
+    def remove_all(self, reason: str = "on request") -> int:
+        """Take every job of this name out of the queue; how many there were.
+
+        Also those of a submit that an exception broke off, which `jobs` may not know.
+        """
+        with self._core.lock:
+            ids = self._core.queued()
             return self._core.access_point.remove(ids, tagged(OutcomeKind.REMOVED, reason))
 
     def recover(self) -> list[Job]:

@@ -1,0 +1,149 @@
+"""The executor: what Snakemake calls."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from collections.abc import AsyncGenerator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from snakemake_interface_common.exceptions import WorkflowError
+from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
+from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
+from snakemake_interface_executor_plugins.settings import SharedFSUsage
+
+from snakemake_executor_plugin_swarm_runner.invocations import Caller
+from snakemake_executor_plugin_swarm_runner.runs import Run
+from snakemake_executor_plugin_swarm_runner.settings import ExecutorSettings
+from snakemake_executor_plugin_swarm_runner.sites import OURS, find_site
+from snakemake_executor_plugin_swarm_runner.tracking import Tracker
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+# Between two looks, in seconds: at a file, at the access point.
+LOG_LOOK_S, POLL_LOOK_S = 0.5, 2.0
+SCRIPTS = "scripts"
+
+
+class Executor(RemoteExecutor):
+    """Submits a round of jobs in one go, and follows all of them by one event log."""
+
+    # Snakemake's base class begins to look before __post_init__ has run.
+    _tracker: Tracker | None = None
+
+    def __post_init__(self) -> None:
+        """Raises WorkflowError when no job could run, before the first one is tried."""
+        if self.workflow.remote_execution_settings.immediate_submit:
+            raise WorkflowError("swarm-runner: --immediate-submit is not supported")
+        settings = self.workflow.executor_settings or ExecutorSettings()
+        usage = set(self.workflow.storage_settings.shared_fs_usage)
+        self._workdir = Path.cwd()
+        shared = SharedFSUsage.INPUT_OUTPUT in usage
+        site = find_site(settings, self._workdir, shared=shared)
+        cache = self.workflow.sourcecache.runtime_cache_path
+        if not site.sees(cache):
+            # Nested jobs are to look for nothing there.
+            usage.discard(SharedFSUsage.SOURCE_CACHE)
+            self.workflow.storage_settings.shared_fs_usage = frozenset(usage)
+        Path(self.tmpdir).chmod(0o755)  # nested jobs wait for files that are listed there
+        run = Run.begin(self._workdir / OURS)
+        scripts = run.file(SCRIPTS)
+        scripts.mkdir(exist_ok=True)
+        caller = Caller(
+            site, settings, self.workflow, scripts, self.format_job_exec, self.envvars()
+        )
+        tracker = Tracker(site, run, caller, self)
+        try:
+            tracker.open()
+        except BaseException:
+            tracker.abandon()
+            raise
+        self._tracker = tracker
+        self._guarded = False
+
+    # What Snakemake asks for.
+
+    def get_python_executable(self) -> str:
+        """As it is called in the image of nested jobs; this machine's is not there."""
+        return "python"
+
+    def get_job_args(self, job: Any) -> str:
+        """A nested Snakemake has the slot's processors, not the machine's."""
+        return f"{super().get_job_args(job)} --cores {max(1, job.resources.get('_cores', 1))}"
+
+    def run_job(self, job: Any) -> None:
+        """Run one job."""
+        self.run_jobs([job])
+
+    def run_jobs(self, jobs: Sequence[Any]) -> None:
+        """Submit all jobs of a round together. What is wrong with one is that job's alone."""
+        self._guard()
+        for job in jobs:
+            self.run_job_pre(job)
+        if self._tracker is not None:
+            self._tracker.send(jobs)
+
+    async def check_active_jobs(
+        self, active_jobs: list[SubmittedJobInfo]
+    ) -> AsyncGenerator[SubmittedJobInfo, None]:
+        """One look at the event log for all of them; those that have not ended."""
+        if self._tracker is not None:
+            active_jobs = self._tracker.look(active_jobs)
+        for still_active in active_jobs:
+            yield still_active
+
+    def cancel_jobs(self, active_jobs: list[SubmittedJobInfo]) -> None:  # noqa: ARG002
+        """Remove every job of this run. What Snakemake knows of them in mid-poll is too little."""
+        if self._tracker is not None:
+            self._tracker.remove_all()
+
+    def shutdown(self) -> None:
+        """Stop looking. Jobs that would be left without anybody to look are removed."""
+        super().shutdown()
+        if self._tracker is not None:
+            self._tracker.close()
+
+    @property
+    def next_seconds_between_status_checks(self) -> float:
+        """A look at a file costs nothing; --seconds-between-status-checks is for asking."""
+        asked: float = self.workflow.remote_execution_settings.seconds_between_status_checks
+        polling = self._tracker is not None and self._tracker.polling
+        return max(asked, POLL_LOOK_S) if polling else LOG_LOOK_S
+
+    @next_seconds_between_status_checks.setter
+    def next_seconds_between_status_checks(self, value: float) -> None:
+        raise NotImplementedError  # Snakemake's base class lets executors set it; nobody does
+
+    # What the tracker asks for.
+
+    def prepare(self, jobs: Sequence[Any]) -> list[BaseException | None]:
+        """Make what direct jobs need: a nested one does it itself. What went wrong with each."""
+
+        async def all_of_them() -> list[BaseException | None]:
+            prepared = (job.prepare() for job in jobs)
+            return list(await asyncio.gather(*prepared, return_exceptions=True))
+
+        answers: list[BaseException | None] = self.workflow.async_run(all_of_them())
+        return answers
+
+    def unseen(self, job: Any) -> bool:
+        """Whether all that a job makes is there, and Snakemake does not know yet that it ended."""
+        made = self.workflow.async_run(self.workflow.persistence.incomplete(job))
+        return bool(job.output) and len(made) == len(job.output)
+
+    def _guard(self) -> None:
+        """Let SIGTERM do what Ctrl-C does.
+
+        Snakemake would wait for running jobs, and whoever sends SIGTERM does not wait for long.
+        """
+        if self._guarded or threading.current_thread() is not threading.main_thread():
+            return
+        self._guarded = True
+        signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    raise KeyboardInterrupt

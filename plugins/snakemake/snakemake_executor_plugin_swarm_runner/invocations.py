@@ -1,0 +1,152 @@
+"""From Snakemake's jobs to swarm_runner's invocations."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from snakemake_interface_common.exceptions import WorkflowError
+
+from snakemake_executor_plugin_swarm_runner import ways
+from snakemake_executor_plugin_swarm_runner.resources import chosen_class, requested
+from snakemake_executor_plugin_swarm_runner.settings import AUTO, DIRECT, ExecutorSettings
+from snakemake_executor_plugin_swarm_runner.sites import OURS, Site
+
+if TYPE_CHECKING:
+    from swarm_runner import Invocation
+
+LOGS = OURS / "logs"
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+@dataclass(frozen=True)
+class Call:
+    """One submission of a job, as swarm_runner takes it."""
+
+    job: Any
+    invocation: Invocation
+    direct: bool
+
+    @property
+    def streams(self) -> list[Path]:
+        """Where standard output and standard error go."""
+        place = Path(self.invocation.working_directory or "")
+        names = (self.invocation.stdout, self.invocation.stderr)
+        return [place / name for name in names if name]
+
+
+class Caller:
+    """Makes the calls of one run of a workflow.
+
+    `scripts` is a directory for what jobs run, `nested_command` says what a nested job runs, and
+    `environment` are variables that all get.
+    """
+
+    def __init__(
+        self,
+        site: Site,
+        settings: ExecutorSettings,
+        workflow: Any,
+        scripts: Path,
+        nested_command: Callable[[Any], str],
+        environment: Mapping[str, str],
+    ) -> None:
+        self._site = site
+        self._settings = settings
+        self._workflow = workflow
+        self._scripts = scripts
+        self._nested_command = nested_command
+        self._environment = dict(environment)
+        self._directories: set[Path] = set()
+
+    def runs_directly(self, job: Any) -> bool:
+        """Whether the job's shell command runs in its own image.
+
+        Raises WorkflowError when it is to, and cannot.
+        """
+        mode = self._settings.mode
+        if mode not in (AUTO, DIRECT):
+            return False
+        reason = ways.obstacle(job, self._workflow, shared=self._site.shared)
+        if reason is None and self._direct_image(job) is None:
+            reason = "its rule has no container:"
+        if reason and mode == DIRECT:
+            raise WorkflowError(
+                f"the job cannot run directly, because {reason}; use --swarm-runner-mode {AUTO}"
+            )
+        return reason is None
+
+    def call(self, job: Any, key: str) -> Call:
+        """The call of a job, under that key.
+
+        Raises WorkflowError for what cannot be called.
+        """
+        from pydantic import ValidationError
+
+        from swarm_runner import Invocation
+
+        direct = self.runs_directly(job)
+        asked = requested(job, self._site.pool, escalate=not self._settings.no_escalation)
+        name = f"group {job.groupid}" if job.is_group() else job.name
+        try:
+            invocation = Invocation(
+                key=key,
+                tool_id=name,
+                image=self._direct_image(job) if direct else self._nested_image(job),
+                resources=asked,
+                capacity_class=chosen_class(job),
+                environment=self._environment,
+                working_directory=str(self._site.workdir),
+                in_place=self._site.shared,
+                **self._command(job, key, direct=direct),
+                **self._streams(_UNSAFE.sub("_", name), key),
+            )
+        except ValidationError as error:
+            faults = (
+                f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()
+            )
+            raise WorkflowError(f"the job cannot be submitted: {'; '.join(faults)}") from error
+        return Call(job, invocation, direct)
+
+    def _command(self, job: Any, key: str, *, direct: bool) -> dict[str, Any]:
+        user = self._site.pool.user.name
+        if not self._site.shared:
+            return {"shell": ways.in_own_directory(self._nested_command(job), user)}
+        if not (direct or self._site.sees(self._workflow.main_snakefile)):
+            raise WorkflowError(
+                f"the executors cannot see the Snakefile {self._workflow.main_snakefile}, which "
+                "a nested job reads: put it on a volume of the pool"
+            )
+        script = ways.direct(job) if direct else ways.nested(self._nested_command(job))
+        file = self._scripts / key
+        file.write_text(script.text)
+        threads = job.resources.get("_cores", 1)
+        return {"command": ways.starter(script.shell, str(file), threads, user)}
+
+    def _direct_image(self, job: Any) -> str | None:
+        return ways.image(job) or self._site.destination.default_image
+
+    def _nested_image(self, job: Any) -> str:
+        """The rule's own image where Snakemake is to run the rule's own code in it."""
+        own = ways.image_for_code(job)
+        return own or self._settings.snakemake_image or official_image()
+
+    def _streams(self, name: str, key: str) -> dict[str, str]:
+        directory = self._site.workdir / LOGS / name
+        if directory not in self._directories:
+            directory.mkdir(parents=True, exist_ok=True)
+            if os.geteuid() != self._site.pool.user.uid:
+                directory.chmod(0o1777)  # the jobs' user writes there
+            self._directories.add(directory)
+        return {stream: str(LOGS / name / f"{key}.{stream}") for stream in ("stdout", "stderr")}
+
+
+def official_image() -> str:
+    """Snakemake's own image, of the version that runs here."""
+    from importlib.metadata import version
+
+    return f"snakemake/snakemake:v{version('snakemake')}"

@@ -1,0 +1,90 @@
+"""What a job asks for: Snakemake's resources in swarm_runner's words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from snakemake_interface_common.exceptions import WorkflowError
+
+if TYPE_CHECKING:
+    from swarm_runner import Pool, Resources
+
+MINIMUM_MEMORY_MB = 16  # below it swarm_runner suspects that a unit was forgotten
+MEMORY, MOST_MEMORY, DISK, RUNTIME, CLASS = (
+    "mem_mb",
+    "max_mem_mb",
+    "disk_mb",
+    "runtime",
+    "capacity_class",
+)
+GPUS = ("gpu", "gpus")
+
+
+def requested(job: Any, pool: Pool, *, escalate: bool) -> Resources:
+    """The job's request; what the rule does not say is left to the destination.
+
+    `escalate` gives it the largest class's memory for a second run after it was killed for its
+    memory. Raises WorkflowError for a resource of the wrong kind.
+    """
+    from swarm_runner import Resources
+
+    given: Mapping[str, Any] = job.resources
+    amounts: dict[str, int] = {"cpus": max(1, int(given.get("_cores", 1)))}
+    memory_mb = _number(given, MEMORY)
+    if memory_mb is not None:
+        amounts["memory_mb"] = max(MINIMUM_MEMORY_MB, memory_mb)
+    disk_mb = _number(given, DISK)
+    if disk_mb is not None:
+        amounts["disk_mb"] = max(1, disk_mb)
+    runtime_min = _number(given, RUNTIME)
+    if runtime_min:
+        amounts["time_limit_s"] = runtime_min * 60
+    gpus = [count for name in GPUS if (count := _number(given, name))]
+    if gpus:
+        amounts["gpus"] = max(gpus)
+    most_mb = _number(given, MOST_MEMORY)
+    if most_mb is None and escalate and not grows(job):
+        most_mb = _roomiest(Resources(**amounts), pool)
+    if most_mb and most_mb >= amounts.get("memory_mb", 0):
+        amounts["max_memory_mb"] = most_mb
+    return Resources(**amounts)
+
+
+def chosen_class(job: Any) -> str | None:
+    """The capacity class that the rule names."""
+    name = job.resources.get(CLASS)
+    if name is None or isinstance(name, str):
+        return name or None
+    raise WorkflowError(f"resource {CLASS}={name!r} is no class's name: give a text")
+
+
+def grows(job: Any) -> bool:
+    """Whether the rule itself asks for more memory with each attempt: then that is its way."""
+    if job.is_group():
+        return any(grows(one) for one in job)
+    again = job.rule.expand_resources(
+        job.wildcards_dict, job.input, job.attempt + 1, skip_evaluation={"tmpdir"}
+    )
+    return bool(again.get(MEMORY) != job.resources.get(MEMORY))
+
+
+def _number(resources: Mapping[str, Any], name: str) -> int | None:
+    """A resource that counts something; one that is not known yet counts as absent."""
+    from snakemake.common.tbdstring import TBDString
+
+    value = resources.get(name)
+    if value is None or isinstance(value, TBDString):
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        raise WorkflowError(
+            f"resource {name}={value!r} is no number: give a whole number"
+            + (", or mem='2GB'" if name == MEMORY else "")
+        )
+    return round(value)
+
+
+def _roomiest(asked: Resources, pool: Pool) -> int | None:
+    """The memory of the largest class that has room for everything else."""
+    sizes = [shape.memory_mb for shape in pool.classes.values() if shape.fits(asked)]
+    return max(sizes, default=None)

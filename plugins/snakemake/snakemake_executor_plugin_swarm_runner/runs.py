@@ -1,0 +1,83 @@
+"""Which run of a workflow this is, so that a run that was killed can be taken up again.
+
+A run has a name, which is its runner's name in the job ads, and a directory of that name below
+`.snakemake/swarm-runner`, whose `owner` file is locked while the process lives. A directory that
+nobody locks is left over from a run that was killed: the next start takes it up.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import uuid
+from pathlib import Path
+from typing import Self
+
+OWNER = "owner"
+PREFIX = "snakemake-"
+
+
+class Run:
+    """One run. `resumed` says that a process before this one began it."""
+
+    def __init__(self, directory: Path, lock: int, *, resumed: bool, others: int) -> None:
+        self.directory = directory
+        self.resumed = resumed
+        # Left-over runs beside this one.
+        self.others = others
+        self._lock = lock
+
+    @property
+    def name(self) -> str:
+        """The name of its runner."""
+        return self.directory.name
+
+    @classmethod
+    def begin(cls, home: Path) -> Self:
+        """Take up the latest run that was broken off in `home`, or begin a new one."""
+        home.mkdir(parents=True, exist_ok=True)
+        left = []
+        for directory in sorted(home.glob(f"{PREFIX}*"), key=lambda path: path.stat().st_mtime):
+            lock = _locked(directory / OWNER)
+            if lock is not None:
+                left.append((directory, lock))
+        for _, lock in left[:-1]:
+            os.close(lock)
+        if left:
+            directory, lock = left[-1]
+            return cls(directory, lock, resumed=True, others=len(left) - 1)
+        directory = home / f"{PREFIX}{uuid.uuid4().hex[:12]}"
+        directory.mkdir()
+        lock = _locked(directory / OWNER, create=True)
+        if lock is None:
+            raise RuntimeError(f"{directory} is another's, though its name was made up just now")
+        return cls(directory, lock, resumed=False, others=0)
+
+    def file(self, name: str) -> Path:
+        """A path in the run's directory."""
+        return self.directory / name
+
+    def end(self) -> None:
+        """Nothing of it is left to be taken up."""
+        shutil.rmtree(self.directory, ignore_errors=True)
+        self.leave()
+
+    def leave(self) -> None:
+        """Let the next start take it up."""
+        os.close(self._lock)
+
+
+def _locked(file: Path, *, create: bool = False) -> int | None:
+    """The file, open and locked until it is closed; None while another process has it."""
+    flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+    try:
+        opened = os.open(file, flags, 0o600)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(opened)
+        return None
+    return opened

@@ -1,0 +1,156 @@
+"""Where the jobs go: the destination, and what its executors see of this machine's files."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from snakemake_interface_common.exceptions import WorkflowError
+
+from snakemake_executor_plugin_swarm_runner.settings import ExecutorSettings
+
+if TYPE_CHECKING:
+    from swarm_runner import Destination, JobConf, Pool
+
+JOB_CONF = "SWARM_RUNNER_JOB_CONF"
+OURS = Path(".snakemake", "swarm-runner")
+_OTHERS_WRITE = 0o002
+
+
+@dataclass(frozen=True)
+class Site:
+    """A destination as one workflow sees it.
+
+    `workdir` is the workflow's directory. `shared` says that jobs read and write it in place;
+    else they have directories of their own, and their files travel through storage.
+    """
+
+    destination: Destination
+    workdir: Path
+    shared: bool
+
+    @property
+    def pool(self) -> Pool:
+        """The pool that the jobs run in."""
+        return self.destination.pool
+
+    def sees(self, path: Path | str) -> bool:
+        """Whether the executors see that file at the same path."""
+        whole = Path(os.path.normpath(self.workdir / path))
+        return any(whole.is_relative_to(volume.path) for volume in self.pool.volumes)
+
+
+def find_site(settings: ExecutorSettings, workdir: Path, *, shared: bool) -> Site:
+    """The site that the settings name.
+
+    Raises WorkflowError when there is no such destination, or when jobs cannot use the working
+    directory though it is to be shared.
+    """
+    from swarm_runner import InvalidInputError
+
+    try:
+        destination = _destination(settings, workdir)
+    except InvalidInputError as error:
+        raise WorkflowError(f"swarm-runner: {error}") from error
+    site = Site(destination, workdir, shared)
+    if shared:
+        _check_workdir(site)
+    return site
+
+
+def _destination(settings: ExecutorSettings, workdir: Path) -> Destination:
+    """Raises InvalidInputError."""
+    from swarm_runner import Destination
+
+    file = settings.job_conf or os.environ.get(JOB_CONF)
+    if file:
+        chosen = _parsed(Path(file)).destination(settings.destination)
+    elif settings.destination:
+        raise WorkflowError(
+            f"swarm-runner: a destination ({settings.destination}) is named, but no job_conf "
+            f"that describes it: set --swarm-runner-job-conf or {JOB_CONF}."
+        )
+    else:
+        chosen = Destination()
+    fields = dict(chosen)
+    if settings.lease_s is not None:
+        fields["lease_s"] = settings.lease_s
+    if settings.state_directory is not None:
+        fields["state_directory"] = str((workdir / settings.state_directory).absolute())
+    elif chosen.state_directory is None and any(
+        not volume.read_only and workdir.is_relative_to(volume.path)
+        for volume in chosen.pool.volumes
+    ):
+        fields["state_directory"] = str(workdir / OURS)
+    return _checked(fields)
+
+
+def _parsed(file: Path) -> JobConf:
+    from swarm_runner import Fault, InvalidInputError, parse_job_conf
+
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise InvalidInputError([Fault(str(file), f"cannot be read: {error}")]) from error
+    return parse_job_conf(text, str(file))
+
+
+def _checked(fields: dict[str, object]) -> Destination:
+    from pydantic import ValidationError
+
+    from swarm_runner import Destination, Fault, InvalidInputError
+
+    try:
+        return Destination(**fields)
+    except ValidationError as error:
+        raise InvalidInputError(
+            Fault(str(fault["loc"][0]) if fault["loc"] else "", fault["msg"])
+            for fault in error.errors()
+        ) from error
+
+
+def _check_workdir(site: Site) -> None:
+    """Say before the first job what every job would fail of."""
+    pool, user = site.pool, site.pool.user
+    if not site.sees(site.workdir):
+        volumes = ", ".join(volume.path for volume in pool.volumes) or "it has none"
+        raise WorkflowError(
+            f"swarm-runner: the executors of pool {pool.name} cannot see the working directory "
+            f"{site.workdir}. Run the workflow below one of the pool's volumes ({volumes}); or "
+            "add a volume in job_conf (`pool: {volumes: [/path]}`) and `swarm-runner pool up` "
+            "again; or run without a shared file system, with --shared-fs-usage none and a "
+            "storage plugin."
+        )
+    status = site.workdir.stat()
+    writable = (
+        (status.st_uid == user.uid and status.st_mode & 0o200)
+        or (status.st_gid == user.gid and status.st_mode & 0o020)
+        or status.st_mode & _OTHERS_WRITE
+    )
+    if not writable:
+        raise WorkflowError(
+            f"swarm-runner: jobs of pool {pool.name} run as user {user.name} (uid {user.uid}), "
+            f"which may not write in {site.workdir}. {_advice(site)}"
+        )
+    if os.geteuid() != user.uid and _umask() & _OTHERS_WRITE:
+        raise WorkflowError(
+            f"swarm-runner: jobs of pool {pool.name} run as user {user.name} (uid {user.uid}) "
+            f"and you are uid {os.geteuid()}: they could not write in the directories that "
+            f"Snakemake makes for their outputs. {_advice(site)}"
+        )
+
+
+def _advice(site: Site) -> str:
+    return (
+        "Let jobs run as you (`pool: {user: {name: ..., uid: ..., gid: ...}}` in job_conf, your "
+        "own from `id`, then `swarm-runner pool up`), or make it writable: "
+        f"`chmod 777 {site.workdir}` and `umask 0` before snakemake."
+    )
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current

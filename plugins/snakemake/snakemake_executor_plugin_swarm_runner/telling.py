@@ -1,0 +1,119 @@
+"""What the user is told in Snakemake's log."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from swarm_runner import Job, JobChange, JobId
+
+NOT_FOUND = 127
+_PYTHON_NOT_FOUND = (
+    "A nested job needs an image with Snakemake: --swarm-runner-snakemake-image names one."
+)
+_SHELL_NOT_FOUND = (
+    "Snakemake's shell commands run in bash; for an image without it, say "
+    "shell.executable('sh') in the Snakefile, or resources: shell_exec='sh' in the rule."
+)
+
+
+class Teller:
+    """Says each thing once, and of a job by the name that Snakemake gives it."""
+
+    def __init__(self, logger: Any) -> None:
+        self._logger = logger
+        self._titles: dict[JobId, str] = {}
+        self._away = False
+
+    def resumes(self, name: str, active: int, others: int) -> None:
+        """An earlier run of this directory was broken off."""
+        self._logger.info(
+            f"swarm-runner: takes up run {name}, which was broken off; {active} of its jobs are "
+            "still in the queue."
+        )
+        if others:
+            self._logger.warning(
+                f"swarm-runner: {others} more runs in this directory were broken off. Their jobs "
+                "go on until another start takes them up."
+            )
+
+    def takes_up(self, job: Any, before: Job) -> None:
+        """A job need not be submitted again."""
+        how = "has ended meanwhile" if before.state.ended else f"is {before.state}"
+        self._logger.info(f"swarm-runner: {title(job)} {how} as job {before.id}: taken up.")
+
+    def submits(self, job: Any, submitted: Job) -> None:
+        """From now on changes of this job may come."""
+        self._titles[submitted.id] = title(job)
+        self._logger.info(f"swarm-runner: {title(job)} is job {submitted.id}.")
+
+    def forgets(self, job: Job) -> None:
+        """No more changes of this job come."""
+        self._titles.pop(job.id, None)
+
+    def tells(self, change: JobChange) -> None:
+        """What a user would want to know while a job has not ended."""
+        job = change.job
+        if job.id not in self._titles:
+            return
+        event, name = change.event.value, f"{self._titles[job.id]} (job {job.id})"
+        if event == "held":
+            self._logger.warning(f"swarm-runner: {name} is held: {change.reason}")
+        elif event == "released":
+            self._logger.info(f"swarm-runner: {name} is released: {change.reason}")
+        elif event == "evicted":
+            self._logger.info(f"swarm-runner: {name} stopped and will run again: {change.reason}")
+        elif event == "started" and job.starts > 1:
+            self._logger.info(
+                f"swarm-runner: {name} runs again, in class {job.capacity_class}, with "
+                f"{job.memory_mb} MB."
+            )
+
+    def fails(self, job: Any, message: str, logs: list[str]) -> None:
+        """Why a job failed, and where it says more."""
+        where = f" See {' and '.join(logs)}." if logs else ""
+        self._logger.error(f"swarm-runner: {title(job)}: {message}{where}")
+
+    def is_away(self, error: Exception) -> None:
+        """The access point does not answer, or takes nothing."""
+        if not self._away:
+            self._away = True
+            self._logger.warning(f"swarm-runner: {error} Jobs that run go on; the workflow waits.")
+
+    def is_back(self) -> None:
+        """It answers again."""
+        if self._away:
+            self._away = False
+            self._logger.info("swarm-runner: the access point answers again.")
+
+    def removes(self, count: int) -> None:
+        """The workflow was stopped."""
+        self._logger.info(
+            f"swarm-runner: removed {count} jobs of this workflow from the queue; "
+            "waiting until they are gone."
+        )
+
+    def cannot_remove(self, error: Exception) -> None:
+        """The workflow was stopped, and its jobs go on."""
+        self._logger.error(
+            f"swarm-runner: jobs of this workflow could not be removed and may go on: {error} "
+            "The next start in this directory takes them up."
+        )
+
+
+def title(job: Any) -> str:
+    """A job, as Snakemake's log names it."""
+    if job.is_group():
+        return f"group {job.groupid}"
+    return f"rule {job.name}, jobid {job.jobid}"
+
+
+def said_of(job: Job, *, direct: bool) -> str:
+    """Why a job failed, and what to do where that is known."""
+    outcome = job.outcome
+    if outcome is None:
+        return ""
+    said = outcome.message
+    if outcome.exit_code == NOT_FOUND:
+        said += f" {_SHELL_NOT_FOUND if direct else _PYTHON_NOT_FOUND}"
+    return said

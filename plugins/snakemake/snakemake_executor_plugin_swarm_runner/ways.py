@@ -1,0 +1,130 @@
+"""How a job runs: its shell command in its own image, or Snakemake in an image that has it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+from snakemake_interface_common.exceptions import WorkflowError
+from snakemake_interface_executor_plugins.settings import DeploymentMethod
+
+DOCKER = "docker://"
+# Per job: HTCondor gives each container its own.
+TEMPORARY = "/tmp"  # noqa: S108
+# As Snakemake sets them for shell commands (snakemake/shell.py).
+_THREADS = (
+    *("OMP_NUM_THREADS", "GOTO_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"),
+    *("VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS"),
+)
+_TEMPORARIES = ("HOME", "TMPDIR", "TMP", "TEMPDIR", "TEMP")
+
+
+@dataclass(frozen=True)
+class Script:
+    """A shell script and the program that reads it, by its name in the image."""
+
+    shell: str
+    text: str
+
+
+def obstacle(job: Any, workflow: Any, *, shared: bool) -> str | None:
+    """Why a job cannot run directly; None when it can."""
+    if job.is_group():
+        return "it is a group of jobs"
+    if not shared:
+        return "the working directory is not shared"
+    rule, methods = job.rule, workflow.deployment_settings.deployment_method
+    files = list(chain(job.input, job.output, job.log))
+    caches = workflow.workflow_settings.cache is not None and rule.cache
+    reasons = {
+        "it is no shell rule": not job.is_shell,
+        "it has a shadow directory": job.is_shadow,
+        "it is benchmarked": job.benchmark is not None,
+        "it goes through a template engine": job.is_template_engine,
+        "its outputs go to the between-workflow cache": caches,
+        "it hands over to another system": rule.is_handover,
+        "it writes to a pipe or is a service": job.is_pipe or job.is_service,
+        "it reads from a queue": job.has_queue_input(),
+        "it has files in storage": any(file.is_storage for file in files),
+        "it runs in a conda environment": (
+            DeploymentMethod.CONDA in methods and job.conda_env is not None
+        ),
+        "it loads environment modules": (
+            DeploymentMethod.ENV_MODULES in methods and bool(job.env_modules)
+        ),
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
+
+
+def image(job: Any) -> str | None:
+    """The image that the rule names with `container:`, as Docker calls it.
+
+    Raises WorkflowError for one that is no Docker image.
+    """
+    url: str | None = job.container_img_url
+    if url is None:
+        return None
+    name = url.removeprefix(DOCKER)
+    if "://" in name or name.endswith(".sif"):
+        raise WorkflowError(f"container: {url} is no Docker image; name one, as docker://debian")
+    return name
+
+
+def image_for_code(job: Any) -> str | None:
+    """The image that a nested job's rule wants its code to run in: then Snakemake is to be there.
+
+    None for a shell rule, and for a group whose rules do not agree.
+    """
+    if job.is_group():
+        images = {image(one) for one in job}
+        return images.pop() if len(images) == 1 else None
+    return None if job.is_shell else image(job)
+
+
+def direct(job: Any) -> Script:
+    """The rule's command, with what Snakemake itself puts around it."""
+    from snakemake.shell import shell
+
+    # Snakemake keeps what the Snakefile says by shell.prefix() and the like in the class alone.
+    program = job.resources.get("shell_exec") or shell.get_executable() or "sh"
+    prefix = shell._get_process_prefix(program)  # noqa: SLF001
+    text = " ".join((prefix, _command(job), shell._process_suffix)).strip()  # noqa: SLF001
+    return Script(program.rsplit("/", 1)[-1], text + "\n")
+
+
+def nested(command: str) -> Script:
+    """Another Snakemake's command line."""
+    return Script("sh", f"{command}\n")
+
+
+def starter(program: str, script: str, threads: int, user: str) -> list[str]:
+    """The command line that runs a script in an image, with the variables that Snakemake sets."""
+    settings = " ".join(f"{name}={threads}" for name in _THREADS)
+    return ["/bin/sh", "-c", f'{_home(user)} {settings}; exec "$0" "$1"', program, script]
+
+
+def in_own_directory(command: str, user: str) -> str:
+    """One command line for a nested job whose directory is HTCondor's."""
+    return f"{_home(user)}; {command}"
+
+
+def _home(user: str) -> str:
+    """What programs expect of a user that the image does not know."""
+    settings = " ".join(f"{name}={TEMPORARY}" for name in _TEMPORARIES)
+    return f"export USER={user} LOGNAME={user} {settings}"
+
+
+def _command(job: Any) -> str:
+    from snakemake.common.tbdstring import TBDString
+    from snakemake.iocontainers import ResourceList
+
+    command: str = job.shellcmd
+    if str(TBDString()) not in command:
+        return command
+    # Where temporary files go is known only where the job runs: and that we know.
+    known = dict(job.resources.items())
+    chosen = job.rule.resources["tmpdir"]
+    known["tmpdir"] = TEMPORARY if chosen.is_evaluable() else chosen.value or TEMPORARY
+    formatted: str = job.format_wildcards(job.rule.shellcmd, resources=ResourceList(fromdict=known))
+    return formatted
