@@ -4,8 +4,10 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-down test unit lint format bench venv engine
 .PHONY: lab lab-needs lab-down test-lab
+.PHONY: galaxy-venv test-galaxy
 
 BIN := .venv/bin
+GALAXY_BIN := .venv-galaxy/bin
 LAB := tests/lab
 # Commands that talk to the engine; for a user outside its group too.
 WITH_ENGINE := $(LAB)/with-engine
@@ -22,6 +24,11 @@ demo-down: engine ## take down what the demonstration left
 
 test: lint engine ## lint, then every test, on a real pool and on three hosts that come and go
 	$(WITH_ENGINE) $(BIN)/pytest tests/unit tests/contract tests/integration
+	@$(MAKE) test-galaxy
+
+test-galaxy: engine galaxy-venv ## types and tests of plugins/galaxy, on a real Galaxy and a real pool
+	$(GALAXY_BIN)/mypy --config-file plugins/galaxy/setup.cfg
+	$(WITH_ENGINE) $(GALAXY_BIN)/python -m pytest -c plugins/galaxy/setup.cfg plugins/galaxy/tests
 
 unit: venv ## the tests that need no engine
 	$(BIN)/pytest tests/unit
@@ -56,6 +63,9 @@ bench: engine ## the table of figures, measured on a real pool
 
 venv: ## the virtual environment .venv
 	@$(LAB)/venv
+
+galaxy-venv: ## the virtual environment .venv-galaxy: a whole Galaxy (800 MB)
+	@$(LAB)/galaxy-venv
 
 engine: venv ## a Docker engine that answers, and the base image
 	@$(LAB)/engine-start

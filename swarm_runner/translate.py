@@ -21,6 +21,8 @@ from swarm_runner.model.submit import (
 from swarm_runner.model.text import PROCESS
 
 Commands = list[tuple[str, str]]
+# A job runs in its own class alone. A plugin that amends `requirements` begins with this.
+IN_ITS_CLASS = "TARGET.CapacityClass =?= MY.SwarmRunnerClass"
 
 
 def translate(
@@ -56,7 +58,7 @@ def translate(
     if lease_s is not None:
         commands.append(("job_lease_duration", str(lease_s - GIVING_UP_S)))
     commands += [
-        ("requirements", "TARGET.CapacityClass =?= MY.SwarmRunnerClass"),
+        ("requirements", IN_ITS_CLASS),
         ("My.SwarmRunnerClass", class_expression(route.candidates, pool)),
         ("My.SwarmRunnerKey", string(invocation.key)),
     ]

@@ -18,7 +18,7 @@ ENVIRONMENT_KEYS = frozenset(
     re.split(
         r"\s+",
         """
-    id enabled env resubmit shell tags metrics
+    id enabled env resubmit shell tags metrics escalation
     docker_auto_rm docker_cmd docker_container_id_override docker_cpu docker_enabled docker_host
     docker_host_port_cmd docker_memory docker_net docker_run_extra_arguments docker_set_user
     docker_sudo docker_sudo_cmd docker_volumes docker_volumes_from
@@ -36,7 +36,8 @@ ENVIRONMENT_KEYS = frozenset(
     )
 )
 # docker_env_NAME sets NAME in a container; of Singularity's many keys, none concerns us.
-_ENVIRONMENT_PREFIXES = ("docker_env_", "singularity_")
+# What swarm_runner_galaxy reads beside the core's keys: `escalation`, and raw HTCondor commands.
+_ENVIRONMENT_PREFIXES = ("docker_env_", "singularity_", "htcondor_")
 
 
 def is_runner_key(name: str) -> bool:

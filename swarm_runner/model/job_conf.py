@@ -45,6 +45,11 @@ class RunnerSection(Frozen):
 
     load: Text | None = Field(None, description="Galaxy's line; only Galaxy reads it")
     workers: Count = Field(4, ge=1, le=1000, description="Galaxy's worker threads")
+    name: Text | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
+        description="the name of Galaxy's runner on the access point; made up when absent",
+    )
     pool: Pool | None = Field(description="the pool; its defaults when empty")
     state_directory: AbsolutePath | None = Field(
         None, description="where the event log and the runner's state lie"

@@ -177,6 +177,12 @@ class Runner:
             self._core.open()
             return list(self._core.accounts.jobs.values())
 
+    def find(self, key: str) -> list[Job]:
+        """The jobs of a key, as the runner saw them last; none if it does not know the key."""
+        with self._core.lock:
+            self._core.open()
+            return self._core.accounts.find(key)
+
     def explain(self, job: Job | JobId) -> Explanation:
         """Why a job is idle or held, in words; of one that has ended, how."""
         which, core, pool = _id(job), self._core, self.destination.pool

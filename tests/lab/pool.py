@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -34,8 +35,13 @@ class LabPool:
 
 
 @contextlib.contextmanager
-def lab_pool(name: str = NAME, port: int = PORT) -> Iterator[LabPool]:
-    """Bring a pool up, whatever an earlier session left of it, and take it down at the end."""
+def lab_pool(
+    name: str = NAME, port: int = PORT, settings: Mapping[str, Any] | None = None
+) -> Iterator[LabPool]:
+    """Bring a pool up, whatever an earlier session left of it, and take it down at the end.
+
+    `settings` are keys of its section in job_conf that are to be otherwise.
+    """
     state = STATE / name
     volume = state / "volume"
     volume.mkdir(parents=True, exist_ok=True)
@@ -44,7 +50,7 @@ def lab_pool(name: str = NAME, port: int = PORT) -> Iterator[LabPool]:
     for entry in volume.iterdir():
         shutil.rmtree(entry, ignore_errors=True)
     job_conf = state / "job_conf.yml"
-    job_conf.write_text(_job_conf(name, port, state, volume))
+    job_conf.write_text(_job_conf(name, port, state, volume, settings or {}))
     destination = parse_job_conf(job_conf.read_text(), str(job_conf)).destination()
     pool = destination.pool
     provisioner = Provisioner(
@@ -62,7 +68,7 @@ def lab_pool(name: str = NAME, port: int = PORT) -> Iterator[LabPool]:
         provisioner.down(force=True)
 
 
-def _job_conf(name: str, port: int, state: Path, volume: Path) -> str:
+def _job_conf(name: str, port: int, state: Path, volume: Path, settings: Mapping[str, Any]) -> str:
     pool = {
         "name": name,
         "port": port,
@@ -71,6 +77,7 @@ def _job_conf(name: str, port: int, state: Path, volume: Path) -> str:
             "normal": {"cpus": 1, "memory_mb": 1024, "replicas": 2, "max_replicas": 20},
             "big": {"cpus": 1, "memory_mb": 2048, "replicas": 1, "max_replicas": 4},
         },
+        **settings,
     }
     runner = {"pool": pool, "token_directory": str(state / "tokens.d")}
     execution = {"default": "swarm", "environments": {"swarm": {"runner": "swarm"}}}

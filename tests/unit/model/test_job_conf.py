@@ -63,6 +63,7 @@ def test_all_keys_of_ours() -> None:
           swarm:
             load: swarm_runner_galaxy.runner:SwarmJobRunner
             workers: 8
+            name: galaxy-main
             state_directory: /var/lib/swarm-runner
             token_directory: /etc/swarm-runner/tokens
             lease_s: 300
@@ -136,6 +137,8 @@ def test_what_is_galaxys_or_another_runners_is_passed_over() -> None:
               docker_memory: 24G
               docker_env_LC_ALL: C
               singularity_enabled: false
+              escalation: galaxy
+              htcondor_+Group: '"galaxy"'
               require_container: true
               container_monitor: false
               tags: [mine]

@@ -37,6 +37,15 @@ def test_a_key_that_has_ended_is_adopted_with_its_outcome(world: World) -> None:
     assert world.access_point.calls["submit"] == 1
 
 
+def test_a_keys_jobs_are_found_without_sending_it(world: World) -> None:
+    with world.runner() as runner:
+        jobs = runner.submit([world.invocation("many", repeat=2)])
+    with world.runner() as again:
+        assert [job.id for job in again.find("many")] == [job.id for job in jobs]
+        assert again.find("other") == []
+    assert world.access_point.calls["submit"] == 1
+
+
 def test_two_programs_of_one_name_send_a_key_once(world: World) -> None:
     one = world.invocation("one")
     with world.runner() as first, world.runner() as second:

@@ -1,0 +1,60 @@
+"""What HTCondor measured of a job, among Galaxy's job metrics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from galaxy.job_metrics.formatting import FormattedMetric, JobMetricFormatter
+from galaxy.job_metrics.instrumenters import InstrumentPlugin
+from galaxy.job_metrics.safety import Safety
+
+from swarm_runner import Job
+
+PLUGIN = "htcondor"
+_TITLES = {
+    "memory_used_mb": "Memory Used, as HTCondor measured it (MB)",
+    "cpu_s": "Processor Time, as HTCondor measured it (Seconds)",
+    "starts": "Times Started",
+    "memory_requested_mb": "Memory Requested in the End (MB)",
+    "capacity_class": "Capacity Class",
+    "node": "Node",
+}
+
+
+class _Formatter(JobMetricFormatter):  # type: ignore[misc]
+    def format(self, key: str, value: Any) -> FormattedMetric:
+        """A title and a text."""
+        if isinstance(value, str):
+            return FormattedMetric(_TITLES.get(key, key), value)
+        return FormattedMetric(_TITLES.get(key, key), f"{float(value):g}")
+
+
+class HTCondorMetrics(InstrumentPlugin):  # type: ignore[misc]
+    """Galaxy asks it for titles alone: what was measured is recorded by the runner."""
+
+    plugin_type = PLUGIN
+    formatter = _Formatter()
+    default_safety = Safety.SAFE
+
+    def job_properties(self, job_id: Any, job_directory: str) -> dict[str, Any]:
+        """Nothing lies in the job's directory."""
+        del job_id, job_directory
+        return {}
+
+
+def register(job_metrics: Any) -> None:
+    """Let Galaxy show what is recorded."""
+    job_metrics.plugin_classes.setdefault(PLUGIN, HTCondorMetrics)
+
+
+def record(galaxy_job: Any, job: Job) -> None:
+    """Write it down with Galaxy's job; it is saved with the job's end."""
+    measured = {
+        "capacity_class": job.capacity_class,
+        "node": job.node,
+        "starts": job.starts,
+        "memory_requested_mb": job.memory_mb,
+    }
+    for name, value in measured.items():
+        if value is not None:
+            galaxy_job.add_metric(PLUGIN, name, value)

@@ -1,0 +1,336 @@
+"""Galaxy's job runner: `load: swarm_runner_galaxy.runner:SwarmJobRunner`.
+
+Three kinds of threads meet here. Galaxy's worker threads prepare jobs, and do whatever touches
+its database. The sender submits. Galaxy's monitor thread follows the pool (`following`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from galaxy import model
+from galaxy.exceptions import ConfigurationError
+from galaxy.jobs.runners import AsynchronousJobRunner
+from pydantic import ValidationError
+
+from swarm_runner import Invocation, Job, Route, Runner, hookimpl
+from swarm_runner.errors import Fault, InvalidInputError, SwarmRunnerError
+from swarm_runner.model.job import OutcomeKind
+from swarm_runner_galaxy import endings, metrics, parameters
+from swarm_runner_galaxy.following import Following
+from swarm_runner_galaxy.keys import key
+from swarm_runner_galaxy.metadata import MetadataSetter
+from swarm_runner_galaxy.script import SHELL, invocation, slots_statement
+from swarm_runner_galaxy.section import SPECIFICATIONS, Section
+from swarm_runner_galaxy.sending import Sender
+from swarm_runner_galaxy.state import SwarmJobState
+
+__all__ = ("SwarmJobRunner",)
+log = logging.getLogger(__name__)
+STATES = model.Job.states
+GONE = (STATES.DELETED, STATES.DELETING)
+STOPPED = (STATES.STOPPED, STATES.STOPPING)
+STOP_LIMIT_S = 5.0
+
+
+class SwarmJobRunner(AsynchronousJobRunner):  # type: ignore[misc]
+    """Runs each tool in its own container, in HTCondor's docker universe on the Swarm pool."""
+
+    runner_name = "SwarmJobRunner"
+
+    def __init__(self, app: Any, nworkers: int, **kwargs: Any) -> None:
+        """Galaxy's call. A wrong section raises ConfigurationError, which stops the boot."""
+        section = Section(app, kwargs)
+        super().__init__(app, nworkers, runner_param_specs=dict(SPECIFICATIONS), **kwargs)
+        self._section = section
+        self._raw: dict[str, Mapping[str, str]] = {}
+        try:
+            self._pool = Runner(
+                section.destination, name=section.name, plugins=[_RawCommands(self._raw)]
+            )
+        except SwarmRunnerError as error:
+            raise ConfigurationError(f"runners.{section.runner_id}: {error}") from error
+        self._following = Following(self._pool, self._work, self._again)
+        self._sender = Sender(self._pool, self._sent, self._refused, self._dropped)
+        self._metadata = MetadataSetter()
+        metrics.register(app.job_metrics)
+        log.info(
+            "Runner %s is %s in pool %s at %s",
+            section.runner_id,
+            section.name,
+            section.destination.pool.name,
+            section.destination.pool.address,
+        )
+
+    def start(self) -> None:
+        """Start the threads."""
+        super().start()
+        self._sender.start()
+
+    def shutdown(self) -> None:
+        """Stop them. The jobs go on, and the next Galaxy finds them."""
+        self._sender.stop(STOP_LIMIT_S)
+        super().shutdown()
+        self._pool.close()
+
+    # What Galaxy asks of a runner.
+
+    def queue_job(self, job_wrapper: Any) -> None:
+        """Prepare a job and give it to the sender."""
+        if not self._following.opened:
+            # An earlier Galaxy may have sent it: only the pool knows.
+            self._following.park(job_wrapper)
+            return
+        job_key = key(job_wrapper)
+        found = self._pool.find(job_key)
+        if found:
+            log.info("(%s) is in the pool already, as %s", job_wrapper.get_id_tag(), found[0].id)
+            state = SwarmJobState(job_wrapper, job_key, STATES.QUEUED)
+            self._sent(state, found[0])
+            return
+        try:
+            self._prepare(job_wrapper, job_key)
+        except InvalidInputError as error:
+            self._reject(job_wrapper, error)
+
+    def stop_job(self, job_wrapper: Any) -> None:
+        """Take a job out of the pool, if it is there. The monitor does it, for many at once."""
+        job = job_wrapper.get_job()
+        state = self._following.find(job_wrapper.get_id_tag())
+        if state is not None:
+            state.kept = job.state in STOPPED
+            state.cancelled = True
+            self._following.remove(state.key)
+        elif job.job_runner_external_id is not None:
+            self._following.remove(key(job_wrapper))
+
+    def recover(self, job: Any, job_wrapper: Any) -> None:
+        """Follow again a job that an earlier Galaxy has sent."""
+        if job.job_runner_external_id is None:
+            self.put(job_wrapper)
+            return
+        state = SwarmJobState(
+            job_wrapper, key(job_wrapper), job.state, job_id=job.job_runner_external_id
+        )
+        state.kept = state.cancelled = job.state in STOPPED
+        self._following.follow(state)
+        if state.kept:
+            self._following.remove(state.key)
+
+    def check_watched_items(self) -> None:
+        """The monitor's look at the pool. It asks Galaxy's database nothing."""
+        self._following.look()
+
+    def finish_job(self, job_state: SwarmJobState) -> None:
+        """Collect what a job has made."""
+        self._set_metadata(job_state.job_wrapper)
+        self._record(job_state)
+        super().finish_job(job_state)
+
+    def fail_job(
+        self,
+        job_state: Any,
+        exception: bool = False,
+        message: str = "Job failed",
+        full_status: dict[str, Any] | None = None,
+    ) -> None:
+        """End a job that did not end by itself, with what it has said so far."""
+        if full_status is None:
+            full_status = self._streams(job_state.job_wrapper)
+        super().fail_job(job_state, exception, message, full_status)
+
+    # Steps that worker threads take.
+
+    def advance(self, state: SwarmJobState) -> None:
+        """Tell Galaxy what has become of a job, as far as that is news."""
+        with state.lock:
+            if not state.id_told:
+                state.job_wrapper.set_external_id(state.job_id)
+                state.id_told = True
+            wanted, why = state.wanted, state.why
+            if state.ended is None and (wanted, why) != state.told:
+                state.job_wrapper.change_state(wanted, info=why or False)
+                state.told = (wanted, why)
+
+    def conclude(self, state: SwarmJobState) -> None:
+        """A job has ended in the pool: finish it, fail it, or drop it."""
+        self.advance(state)
+        outcome = state.outcome
+        if state.cancelled and not state.kept:
+            self.discard(state)
+        elif state.kept or (
+            outcome.kind is OutcomeKind.EXITED and Path(state.exit_code_file).exists()
+        ):
+            self.finish_job(state)
+        else:
+            log.warning("(%s/%s) %s", state.job_wrapper.get_id_tag(), state.job_id, outcome.message)
+            state.runner_state = endings.runner_state(
+                outcome, schedd_escalates=state.schedd_escalates
+            )
+            state.fail_message = endings.message(outcome)
+            state.stop_job = False
+            self._record(state)
+            self.fail_job(state)
+
+    def discard(self, state: SwarmJobState) -> None:
+        """Somebody deleted the job: only its files are left to see to."""
+        if state.job_wrapper.cleanup_job in ("always", "onsuccess"):
+            state.cleanup()
+            state.job_wrapper.cleanup()
+
+    def reject(self, state: SwarmJobState) -> None:
+        """The pool refuses the job for good."""
+        state.job_wrapper.fail(state.fail_message)
+
+    def check_limits(self, state: SwarmJobState) -> None:
+        """Galaxy's own limits, of job_conf's `limits` and of the tool."""
+        if state.check_limits():
+            self._following.drop(state)
+            self._following.remove(state.key)
+            self.fail_job(state)
+
+    # The rest.
+
+    def _prepare(self, job_wrapper: Any, job_key: str) -> None:
+        destination = job_wrapper.job_destination
+        wanted = parameters.parse(
+            destination.params, destination.id or "destination", self._section.destination.pool
+        )
+        destination.shell = SHELL
+        if not self.prepare_job(
+            job_wrapper, include_metadata=False, modify_command_for_container=False
+        ):
+            return
+        image = self._image(job_wrapper)
+        state = SwarmJobState(job_wrapper, job_key, STATES.QUEUED)
+        state.schedd_escalates = wanted.schedd_escalates
+        script = self.get_job_file(
+            job_wrapper,
+            exit_code_path=state.exit_code_file,
+            slots_statement=slots_statement(wanted),
+            memory_statement="",
+            shell=SHELL,
+            # Neither is in the container.
+            galaxy_lib=None,
+            galaxy_virtual_env=None,
+        )
+        self.write_executable_script(state.job_file, script, job_io=job_wrapper.job_io)
+        try:
+            made = invocation(job_key, state, image, wanted)
+        except ValidationError as error:
+            raise InvalidInputError(
+                Fault(str(detail["loc"][0]), detail["msg"])
+                for detail in error.errors(include_url=False)
+            ) from error
+        if job_wrapper.get_state() in (*GONE, *STOPPED):
+            self.discard(state)
+            return
+        if wanted.raw:
+            self._raw[job_key] = wanted.raw
+        self._following.expect(state)
+        self._sender.put(state, made)
+
+    def _image(self, job_wrapper: Any) -> str:
+        """The tool's image; raises InvalidInputError with what to change when there is none."""
+        if job_wrapper.guest_ports:
+            raise InvalidInputError("interactive tools cannot run in this destination")
+        container = job_wrapper.swarm_container
+        tool, destination = job_wrapper.tool.id, job_wrapper.job_destination.id
+        if container is None:
+            raise InvalidInputError(
+                f"tool {tool} has no container for destination {destination}: set docker_enabled: "
+                "true there, and docker_default_container_id if tools without a container are to "
+                "run in one of your choice; or send the tool to another destination"
+            )
+        if container.container_type != "docker":
+            raise InvalidInputError(
+                f"tool {tool} has a container of type {container.container_type}, and the pool "
+                "runs Docker's: let the container resolvers give it a Docker image"
+            )
+        return str(container.container_id)
+
+    def _find_container(self, job_wrapper: Any, *arguments: Any, **more: Any) -> Any:
+        """Galaxy looks for it while it builds the command; once is enough."""
+        container = super()._find_container(job_wrapper, *arguments, **more)
+        job_wrapper.swarm_container = container
+        return container
+
+    def _reject(self, job_wrapper: Any, error: InvalidInputError) -> None:
+        said = "; ".join(str(fault) for fault in error.faults)
+        log.error("(%s) cannot run: %s", job_wrapper.get_id_tag(), said)
+        job_wrapper.fail(f"This job could not be started: {said}")
+
+    def _sent(self, state: SwarmJobState, job: Job) -> None:
+        self._raw.pop(state.key, None)
+        state.job_id = str(job.id)
+        self._following.follow(state)
+        self._work("advance", state)
+        if state.cancelled:
+            self._following.remove(state.key)
+
+    def _refused(self, state: SwarmJobState, error: InvalidInputError) -> None:
+        self._raw.pop(state.key, None)
+        self._following.drop(state)
+        said = "; ".join(fault.message for fault in error.faults)
+        log.error("(%s) the pool refuses it: %s", state.job_wrapper.get_id_tag(), said)
+        state.fail_message = f"This job could not be started: {said}"
+        self._work("reject", state)
+
+    def _dropped(self, state: SwarmJobState) -> None:
+        self._raw.pop(state.key, None)
+        self._following.drop(state)
+        self._work("discard", state)
+
+    def _work(self, step: str, state: SwarmJobState) -> None:
+        self.work_queue.put((getattr(self, step), state))
+
+    def _again(self, job_wrapper: Any) -> None:
+        self.mark_as_queued(job_wrapper)
+
+    def _set_metadata(self, job_wrapper: Any) -> None:
+        if job_wrapper.get_state() in (STATES.ERROR, *GONE):
+            return
+        strategy = job_wrapper.metadata_strategy
+        if "celery" in strategy:
+            self._handle_metadata_externally(job_wrapper, resolve_requirements=True)
+            return
+        job_wrapper.setup_external_metadata(
+            output_fnames=job_wrapper.job_io.get_output_fnames(),
+            set_extension=True,
+            tmp_dir=job_wrapper.working_directory,
+            # What was copied over when the outputs were made stays.
+            kwds={"overwrite": False},
+        )
+        self._metadata.set(job_wrapper.working_directory, extended="extended" in strategy)
+
+    def _record(self, state: SwarmJobState) -> None:
+        if state.ended is not None:
+            metrics.record(state.job_wrapper.get_job(), state.ended)
+
+    def _streams(self, job_wrapper: Any) -> dict[str, str]:
+        """What the tool has written so far."""
+        found = {}
+        for name in ("stdout", "stderr"):
+            file = Path(job_wrapper.working_directory, "outputs", f"tool_{name}")
+            if file.exists():
+                with file.open("rb") as stream:
+                    found[name] = self._job_io_for_db(stream)
+        return found
+
+
+class _RawCommands:
+    """Adds a job's raw HTCondor commands to its submit description."""
+
+    def __init__(self, commands: Mapping[str, Mapping[str, str]]) -> None:
+        self._commands = commands
+
+    @hookimpl
+    def swarm_runner_amend_submit(
+        self, invocation: Invocation, route: Route
+    ) -> Mapping[str, str] | None:
+        """The commands of that key."""
+        del route
+        return self._commands.get(invocation.key)

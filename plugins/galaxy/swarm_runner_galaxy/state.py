@@ -1,0 +1,43 @@
+"""One Galaxy job that is in the pool, or on its way there."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from galaxy.jobs.runners import AsynchronousJobState
+
+from swarm_runner import Job, Outcome
+
+
+class SwarmJobState(AsynchronousJobState):  # type: ignore[misc]
+    """What the monitor knows of a job.
+
+    `wanted` is the Galaxy state that the pool's news ask for, and `why` a word about it; `told` is
+    what Galaxy was given of the two. `cancelled` says that somebody deleted the job, `kept` that
+    he stopped it and wants the outputs it has made. `ended` is the pool's job when it has ended.
+    """
+
+    def __init__(self, job_wrapper: Any, key: str, told: str, job_id: str | None = None) -> None:
+        super().__init__(
+            files_dir=job_wrapper.working_directory,
+            job_wrapper=job_wrapper,
+            job_destination=job_wrapper.job_destination,
+            job_id=job_id,
+        )
+        self.key = key
+        self.wanted, self.why = told, ""
+        self.told = (told, "")
+        self.id_told = job_id is not None
+        self.cancelled = self.kept = False
+        self.ended: Job | None = None
+        self.schedd_escalates = False
+        # Worker threads take steps of one job in turns.
+        self.lock = threading.Lock()
+
+    @property
+    def outcome(self) -> Outcome:
+        """How it ended. Raises ValueError while it has not."""
+        if self.ended is None or self.ended.outcome is None:
+            raise ValueError(f"{self.key} has not ended")
+        return self.ended.outcome

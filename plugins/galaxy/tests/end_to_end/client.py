@@ -1,0 +1,145 @@
+"""What a user does, through Galaxy's REST API."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import requests
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
+
+LIMIT_S = 240
+ENDED = ("ok", "error", "deleted", "stopped")
+Json = Any
+
+
+class Client:
+    """A user of his own, with a history of his own."""
+
+    def __init__(self, url: str, master_key: str, name: str) -> None:
+        self.url = url
+        master = {"x-api-key": master_key}
+        user = self._made(
+            "users",
+            {"username": name, "email": f"{name}@example.org", "password": "secret-123"},
+            master,
+        )
+        key = requests.post(f"{url}/api/users/{user['id']}/api_key", headers=master, timeout=60)
+        key.raise_for_status()
+        self._headers = {"x-api-key": key.json()}
+        self.history = self._made("histories", {"name": name}, self._headers)["id"]
+
+    def get(self, path: str, **query: Any) -> Json:
+        """What the API answers."""
+        answer = requests.get(
+            f"{self.url}/api/{path}", headers=self._headers, params=query, timeout=120
+        )
+        answer.raise_for_status()
+        return answer.json()
+
+    def upload(self, content: bytes, name: str, kind: str = "txt") -> str:
+        """A dataset with this content; its id when it is there."""
+        payload = {
+            "history_id": self.history,
+            "targets": _targets(name, kind),
+            "auto_decompress": False,
+        }
+        answer = requests.post(
+            f"{self.url}/api/tools/fetch",
+            headers=self._headers,
+            data={
+                key: value if isinstance(value, str) else _json(value)
+                for key, value in payload.items()
+            },
+            files={"files_0|file_data": (name, io.BytesIO(content))},
+            timeout=120,
+        )
+        answer.raise_for_status()
+        job = answer.json()["jobs"][0]["id"]
+        ended = self.wait([job])[job]
+        assert ended["state"] == "ok", ended
+        outputs: list[Mapping[str, Any]] = answer.json()["outputs"]
+        return str(outputs[0]["id"])
+
+    def run(self, tool: str, **inputs: Any) -> Json:
+        """Start a tool; Galaxy's answer, with `jobs` and `outputs`."""
+        return self._made(
+            "tools", {"tool_id": tool, "history_id": self.history, "inputs": inputs}, self._headers
+        )
+
+    def start(self, tool: str, **inputs: Any) -> str:
+        """Start a tool; its one job."""
+        (job,) = self.run(tool, **inputs)["jobs"]
+        return str(job["id"])
+
+    def job(self, job: str) -> Json:
+        """All that is known of a job."""
+        return self.get(f"jobs/{job}", full=True)
+
+    def wait(
+        self, jobs: Iterable[str], until: Iterable[str] = ENDED, limit_s: float = LIMIT_S
+    ) -> dict[str, Json]:
+        """Wait until all of them are in one of these states; the jobs in full."""
+        pending, done, states = set(jobs), {}, set(until)
+
+        def look() -> set[str]:
+            for job in list(pending):
+                seen = self.job(job)
+                if seen["state"] in states:
+                    pending.discard(job)
+                    done[job] = seen
+            return pending
+
+        Retrying(
+            retry=retry_if_result(bool),
+            wait=wait_fixed(0.5),
+            stop=stop_after_delay(limit_s),
+            retry_error_callback=lambda _: _give_up(self, pending),
+        )(look)
+        return done
+
+    def delete(self, job: str) -> None:
+        """Delete a job, as its user may."""
+        answer = requests.delete(f"{self.url}/api/jobs/{job}", headers=self._headers, timeout=60)
+        answer.raise_for_status()
+
+    def output(self, job: Mapping[str, Any], name: str = "out") -> str:
+        """The content of one of a job's outputs."""
+        return self.content(job["outputs"][name]["id"])
+
+    def content(self, dataset: str) -> str:
+        """A dataset's content."""
+        answer = requests.get(
+            f"{self.url}/api/datasets/{dataset}/display", headers=self._headers, timeout=120
+        )
+        answer.raise_for_status()
+        return answer.content.decode()
+
+    def metrics(self, job: str) -> dict[str, str]:
+        """The job's metrics, by name."""
+        return {one["name"]: one["raw_value"] for one in self.get(f"jobs/{job}/metrics")}
+
+    def _made(self, path: str, payload: Mapping[str, Any], headers: Mapping[str, str]) -> Json:
+        answer = requests.post(
+            f"{self.url}/api/{path}", headers=dict(headers), json=dict(payload), timeout=120
+        )
+        if not answer.ok:
+            raise AssertionError(f"{path}: {answer.status_code} {answer.text}")
+        return answer.json()
+
+
+def _give_up(client: Client, pending: set[str]) -> None:
+    seen = [(job, client.job(job)["state"]) for job in sorted(pending)]
+    raise AssertionError(f"still not there: {seen[:10]}, {len(seen)} in all")
+
+
+def _targets(name: str, kind: str) -> Json:
+    item = {"src": "files", "name": name, "ext": kind, "dbkey": "?"}
+    return [{"destination": {"type": "hdas"}, "items": [item], "name": name}]
+
+
+def _json(value: object) -> str:
+    import json
+
+    return json.dumps(value)

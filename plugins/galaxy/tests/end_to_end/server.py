@@ -1,0 +1,170 @@
+"""A real Galaxy for the tests: one process with sqlite, below a pool volume, on loopback."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+import yaml
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
+
+MASTER_KEY = "the-test-servers-bootstrap-key"
+BOOT_LIMIT_S = 240
+STOP_LIMIT_S = 60
+TOOLS = Path(__file__).with_name("tools")
+
+
+@dataclass(frozen=True)
+class User:
+    """Who Galaxy runs as, and so its jobs: HTCondor refuses to run containers as root."""
+
+    name: str
+    uid: int
+    gid: int
+
+    @classmethod
+    def of_tests(cls) -> User:
+        """Whoever runs the tests; an unprivileged user of no name where that is root."""
+        uid, gid = os.geteuid(), os.getegid()
+        return cls("galaxy", uid, gid) if uid else cls("galaxy", 1000, 1000)
+
+    def command(self, words: list[str]) -> list[str]:
+        """A command line that runs as this user.
+
+        The interpreter and the repository may lie where only root may look: reading is allowed.
+        """
+        if os.geteuid() == self.uid:
+            return words
+        return [
+            *("setpriv", f"--reuid={self.uid}", f"--regid={self.gid}", "--clear-groups"),
+            *("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search", "--"),
+            *words,
+        ]
+
+
+class Galaxy:
+    """A server in a directory of its own. `start` returns when it answers."""
+
+    def __init__(self, directory: Path, port: int, user: User) -> None:
+        self.directory = directory
+        self.url = f"http://127.0.0.1:{port}"
+        self.log = directory / "galaxy.log"
+        self._port = port
+        self._user = user
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def configure(self, job_conf: Mapping[str, Any], tools: Path = TOOLS, **settings: Any) -> None:
+        """Write the configuration."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(tools, self.directory / "tools", dirs_exist_ok=True)
+        names = sorted(file.name for file in tools.glob("*.xml"))
+        listed = "".join(f'<tool file="{self.directory}/tools/{name}"/>' for name in names)
+        builtin = '<tool file="data_source/upload.xml"/>'
+        self._write("tool_conf.xml", f"<toolbox>{builtin}{listed}</toolbox>")
+        self._write("job_conf.yml", yaml.safe_dump(dict(job_conf), sort_keys=False))
+        self._write("galaxy.yml", yaml.safe_dump({"galaxy": self._settings() | settings}))
+        for path in (self.directory, *self.directory.rglob("*")):
+            os.chown(path, self._user.uid, self._user.gid)
+
+    def start(self, wait: bool = True) -> None:
+        """Start it, and wait until it answers. Raises RuntimeError when it ends instead."""
+        command = [
+            str(Path(sys.executable).with_name("galaxy-web")),
+            *("-c", str(self.directory / "galaxy.yml"), "-b", f"127.0.0.1:{self._port}"),
+        ]
+        environment = {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "HOME": str(self.directory),
+            "PYTHONUNBUFFERED": "1",
+            **{name: os.environ[name] for name in ("LANG", "TZ") if name in os.environ},
+        }
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._user.command(command),
+                cwd=self.directory,
+                env=environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        if wait:
+            self._await_answer()
+
+    @property
+    def pid(self) -> int:
+        """The server's process."""
+        assert self._process is not None
+        return self._process.pid
+
+    def stop(self) -> None:
+        """Stop it as an administrator does."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        self._process = None
+
+    def kill(self) -> None:
+        """End it and its children at once, as a crash of the machine does."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait(STOP_LIMIT_S)
+        self._process = None
+
+    def wait(self, timeout_s: float) -> int:
+        """Wait until it ends by itself; its exit code."""
+        assert self._process is not None
+        return self._process.wait(timeout_s)
+
+    @retry(
+        retry=retry_if_exception_type((requests.ConnectionError, requests.HTTPError)),
+        wait=wait_fixed(0.5),
+        stop=stop_after_delay(BOOT_LIMIT_S),
+        reraise=True,
+    )
+    def _await_answer(self) -> None:
+        assert self._process is not None
+        if self._process.poll() is not None:
+            last = self.log.read_text(errors="replace")[-3000:]
+            raise RuntimeError(f"Galaxy ended while it booted:\n{last}")
+        requests.get(f"{self.url}/api/version", timeout=10).raise_for_status()
+
+    def _write(self, name: str, text: str) -> None:
+        (self.directory / name).write_text(text)
+
+    def _settings(self) -> dict[str, Any]:
+        home = self.directory
+        return {
+            "config_dir": str(home),
+            "data_dir": str(home / "data"),
+            "file_path": str(home / "data/objects"),
+            "job_working_directory": str(home / "data/jobs"),
+            "new_file_path": str(home / "data/tmp"),
+            "database_connection": f"sqlite:///{home}/data/galaxy.sqlite?isolation_level=IMMEDIATE",
+            "id_secret": "the test server's secret",
+            "tool_config_file": str(home / "tool_conf.xml"),
+            "job_config_file": str(home / "job_conf.yml"),
+            "bootstrap_admin_api_key": MASTER_KEY,
+            "admin_users": "admin@example.org",
+            "enable_celery_tasks": False,
+            "conda_auto_init": False,
+            "conda_auto_install": False,
+            "enable_mulled_containers": False,
+            "check_upload_content": False,
+            "static_enabled": False,
+            "job_runner_monitor_sleep": 0.2,
+            "job_handler_monitor_sleep": 0.2,
+            "cleanup_job": "onsuccess",
+            "allow_user_deletion": False,
+        }
