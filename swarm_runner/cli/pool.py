@@ -1,4 +1,4 @@
-"""`swarm-runner pool`: bring up, look at, scale and take down."""
+"""`swarm-runner pool`: bring up, look at, scale, upgrade and take down."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 @app.callback()
 def pool() -> None:
-    """Bring up, show, scale or take down the pool."""
+    """Bring up, show, scale, upgrade or take down the pool."""
 
 
 app.command()(simulate)
@@ -104,6 +104,43 @@ def scale(
     with interruptible(lambda: word), progress(f"scaling pool {place.pool.name}") as step:
         status = connect.provisioner(place, step).scale(wanted, limit_s=timeout)
     _show(place.pool, status, as_json)
+
+
+@app.command()
+def upgrade(
+    image: Annotated[
+        str | None,
+        typer.Option("--image", metavar="IMAGE", help="The pool image, if not the configured one."),
+    ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            "--timeout", min=1, metavar="SECONDS", help="End the wait after that long; else never."
+        ),
+    ] = None,
+    job_conf: JobConfPath = None,
+    destination_name: DestinationName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Roll out a new image or configuration.
+
+    One executor after another, the manager last; no running job is ended. What does
+    not work is taken back, and the command ends with code 1.
+    """
+    place = destination(job_conf, destination_name)
+    word = (
+        "No job is lost. Swarm goes on, one executor an hour where the first has not proved "
+        "itself; `swarm-runner pool upgrade` takes it up."
+    )
+    with interruptible(lambda: word), progress(f"upgrading pool {place.pool.name}") as step:
+        status = connect.provisioner(place, step).upgrade(image, limit_s=timeout)
+    _show(place.pool, status, as_json)
+    if image not in (None, place.pool.image):
+        side().print(
+            f"Write image: {image} in the configuration; the next `swarm-runner pool up` or "
+            "`upgrade` without --image would go back.",
+            soft_wrap=True,
+        )
 
 
 @app.command()

@@ -145,6 +145,12 @@ class AccessPoint:
         """How many jobs of the pool are queued or running; held jobs do not count."""
         return len(self._connection.ask(lambda schedd: schedd.query(_UNFINISHED, ["ClusterId"])))
 
+    def running(self) -> set[str]:
+        """The jobs that the schedd takes to be running, as `cluster.proc`."""
+        names = ["ClusterId", "ProcId"]
+        ads = self._connection.ask(lambda schedd: schedd.query("JobStatus == 2", names))
+        return {str(JobId(ad["ClusterId"], ad["ProcId"])) for ad in ads}
+
     def remove_all(self) -> None:
         """Remove every job of the pool from the queue."""
         self._act("Remove", "true", "the pool is taken down")

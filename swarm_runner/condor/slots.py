@@ -20,11 +20,16 @@ SLOT_ATTRIBUTES = (
     "JobStart",
     "HasDocker",
     "SlotBrokenReason",
+    "RetirementTimeRemaining",
+    "MyCurrentTime",
 )
 
 
 def slot(ad: Ad) -> Slot:
     """The slot that an ad describes."""
+    vacated_at = None
+    if ad.get("Activity") == "Retiring" and "RetirementTimeRemaining" in ad:
+        vacated_at = float(ad.get("MyCurrentTime", 0) + ad["RetirementTimeRemaining"])
     return Slot(
         name=ad.get("Name", ""),
         task=ad.get("SwarmTaskId", ""),
@@ -40,4 +45,5 @@ def slot(ad: Ad) -> Slot:
         job_began_s=ad.get("JobStart"),
         docker=ad.get("HasDocker", False),
         broken=ad.get("SlotBrokenReason", ""),
+        vacated_at=vacated_at,
     )

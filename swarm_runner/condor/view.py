@@ -17,6 +17,9 @@ class PoolView(Protocol):
     def unfinished(self) -> int:
         """How many jobs are queued or running; held jobs do not count."""
 
+    def running(self) -> set[str]:
+        """The jobs that the schedd takes to be running, as `cluster.proc`."""
+
     def remove_all(self) -> None:
         """Remove every job of the pool from the queue."""
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
 from pydantic import Field
 
 from swarm_runner.model.text import Frozen
@@ -21,21 +24,34 @@ class EngineState(Frozen):
 
 
 class ServiceState(Frozen):
-    """One service of a pool, as Swarm has it."""
+    """One service of a pool, as Swarm has it.
+
+    `update` is Swarm's word for how its latest update stands (updating, paused, completed), and
+    `update_message` what Swarm says of it.
+    """
 
     name: str
     image: str
     replicas: int
     labels: dict[str, str]
     version: int = Field(0, description="grows with every change of its spec")
+    environment: dict[str, str] = Field(default_factory=dict)
+    update: str = ""
+    update_message: str = ""
+
+    @property
+    def updating(self) -> bool:
+        """Whether an update is under way, or stopped halfway."""
+        return self.update in ("updating", "paused")
 
 
 class TaskState(Frozen):
     """One Swarm task: an executor (or the manager) coming, being or going.
 
-    `state` and `desired` are Swarm's words, `error` is Swarm's reason, if it gives one, and
-    `slot` the number in its service that it shares with its predecessors. Of the tasks of a node
-    that is down Swarm goes on saying what it heard last.
+    `state` and `desired` are Swarm's words, `error` is Swarm's reason, if it gives one, `slot`
+    the number in its service that it shares with its predecessors, and `wish` the digest of the
+    `ServiceWish` that it was made by. Of the tasks of a node that is down Swarm goes on saying
+    what it heard last.
     """
 
     id: str
@@ -47,6 +63,7 @@ class TaskState(Frozen):
     desired: str
     error: str = ""
     created_at: str = ""
+    wish: str = ""
     node_down: bool = Field(False, description="whether Swarm hears nothing of its node")
 
     @property
@@ -73,7 +90,8 @@ class TaskState(Frozen):
 class Slot(Frozen):
     """One slot as its startd advertises it; memory in MB.
 
-    `job` is the `cluster.proc` it runs, `job_began_s` when that began (seconds since the epoch).
+    `job` is the `cluster.proc` it runs, `job_began_s` when that began, and `vacated_at` when a
+    retiring slot's job is vacated at the latest (both in seconds since the epoch).
     """
 
     name: str
@@ -90,10 +108,14 @@ class Slot(Frozen):
     job_began_s: float | None = None
     docker: bool = False
     broken: str = ""
+    vacated_at: float | None = None
 
 
 class ExecutorStatus(Frozen):
-    """One line of `pool status`: a task, its slots, and what is wrong with it."""
+    """One line of `pool status`: a task, its slots, and what is wrong with it.
+
+    `vacated_at` is when the jobs of a retiring executor are vacated, in seconds since the epoch.
+    """
 
     service: str
     capacity_class: str
@@ -108,14 +130,33 @@ class ExecutorStatus(Frozen):
     memory_mb: int | None = None
     cpus: float | None = None
     jobs: tuple[str, ...] = ()
+    vacated_at: float | None = None
     trouble: str = ""
+
+    @property
+    def retiring(self) -> bool:
+        """Whether it is on its way out, by Swarm's will or its own."""
+        return self.going or self.state == "Retiring"
 
     @property
     def ready(self) -> bool:
         """Whether it can take a job."""
         known = self.task_state == "running" and self.memory_mb is not None
-        here = not (self.going or self.lost or self.state == "Retiring")
-        return known and here and not self.trouble
+        return known and not self.trouble and not (self.retiring or self.lost)
+
+    def waits_for(self) -> str:
+        """Which jobs a retiring executor waits for, and how long at most."""
+        if not self.jobs:
+            return ""
+        said = f"until {_named(self.jobs)} end{'s' if len(self.jobs) == 1 else ''}"
+        if self.vacated_at is None:
+            return said
+        limit = datetime.fromtimestamp(self.vacated_at, UTC)
+        return f"{said} (vacated at {limit:%Y-%m-%d %H:%M} UTC at the latest)"
+
+
+def _named(jobs: Sequence[str]) -> str:
+    return f"job{'s' if len(jobs) > 1 else ''} {', '.join(jobs)}"
 
 
 class PoolStatus(Frozen):
@@ -138,7 +179,7 @@ class PoolStatus(Frozen):
 
     def leaving(self, capacity_class: str) -> int:
         """How many executors of a class are on their way out."""
-        return sum(e.going for e in self._of(capacity_class) if not e.lost)
+        return sum(e.retiring for e in self._of(capacity_class) if not e.lost)
 
     def lost(self, capacity_class: str) -> int:
         """How many executors of a class are on nodes that are down; others take their place."""
@@ -163,9 +204,8 @@ class PoolStatus(Frozen):
             if ready != wanted:
                 said.append(f"{name}: {ready} of {wanted} executors ready")
             if leaving:
-                jobs = [job for e in self.executors if e.going and not e.lost for job in e.jobs]
-                busy = f", until jobs {', '.join(jobs)} end" if jobs else ""
-                said.append(f"{name}: {leaving} leaving{busy}")
+                waits = [e.waits_for() for e in self._of(name) if e.retiring and e.jobs]
+                said.append(", ".join([f"{name}: {leaving} leaving", *waits]))
         # A node that is down may stay so; nobody waits for it.
         said += sorted({e.trouble for e in self.executors if e.trouble and not e.lost})
         return said

@@ -41,7 +41,8 @@ def join(
         if task.service == manager_service and task.lost:
             troubles.append(f"the manager's node {task.node} is down, and the queue lies there")
         elif task.service == manager_service:
-            manager = task
+            # One on its way out may stand beside its successor.
+            manager = task if manager is None or manager.going else manager
         elif task.service in classes:
             line = _executor(task, classes[task.service], by_task.get(task.id, []))
             if not line.trouble and line.state == STARTING:
@@ -100,6 +101,7 @@ def _executor(task: TaskState, name: str, slots: list[Slot]) -> ExecutorStatus:
         memory_mb=whole.total_memory_mb if whole else None,
         cpus=whole.total_cpus if whole else None,
         jobs=tuple(slot.job for slot in slots if slot.job is not None),
+        vacated_at=min((s.vacated_at for s in slots if s.vacated_at is not None), default=None),
         trouble=_trouble(task, whole),
     )
 

@@ -8,10 +8,12 @@ from pathlib import Path
 from swarm_runner.condor.view import PoolView
 from swarm_runner.errors import Fault, InvalidInputError, OutOfReachError, RefusedError
 from swarm_runner.model.pool import Pool
-from swarm_runner.model.stack import CLASS_LABEL, NODE_LABEL, WISH_LABEL, ServiceWish, Stack
-from swarm_runner.model.status import EngineState, PoolStatus
+from swarm_runner.model.stack import CLASS_LABEL, NODE_LABEL, ServiceWish, Stack
+from swarm_runner.model.status import EngineState, PoolStatus, ServiceState
 from swarm_runner.policy.status import join
 from swarm_runner.provisioner.checks import check_host, check_image, network_advice
+from swarm_runner.provisioner.jobs import PoolJobs
+from swarm_runner.provisioner.rollout import PATIENCE_S, Rollout, due
 from swarm_runner.provisioner.tokens import Tokens
 from swarm_runner.provisioner.waiting import LOOK_S, Failures, Waiting
 from swarm_runner.swarm.port import Swarm
@@ -20,6 +22,13 @@ Progress = Callable[[str], None]
 UP_LIMIT_S = 300.0
 NETWORK_LIMIT_S = 60.0
 GONE_LIMIT_S = 180.0
+# Of the manager's environment: what running jobs and their executors rely on.
+_FIXED = {
+    "SWARM_RUNNER_PORT": "the port",
+    "SWARM_RUNNER_USER_NAME": "the job user",
+    "SWARM_RUNNER_USER_UID": "the job user's uid",
+    "SWARM_RUNNER_USER_GID": "the job user's gid",
+}
 
 
 def _silent(_message: str) -> None:
@@ -41,13 +50,16 @@ class Provisioner:
         token: Path,
         progress: Progress = _silent,
         look_s: float = LOOK_S,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         self.pool = pool
         self._swarm = swarm
         self._view = view
         self._token = token
         self._progress = progress
+        self._patience_s = patience_s
         self._waiting = Waiting(progress, look_s)
+        self._jobs = PoolJobs(view, self._waiting, progress)
 
     def up(self, *, initialise: bool = False, limit_s: float = UP_LIMIT_S) -> PoolStatus:
         """Make the pool, or change what differs from the configuration; wait for every slot.
@@ -63,6 +75,8 @@ class Provisioner:
         present = self._swarm.services(self.pool.name)
         manager = present.get(self.pool.service())
         node_id = manager.labels[NODE_LABEL] if manager else engine.node_id
+        if manager:
+            self._settings_that_stay(self.pool, present)
         stack = Stack(pool=self.pool, image=image, node_id=node_id)
         if stack.network not in self._swarm.networks(self.pool.name):
             self._progress(f"making network {stack.network}")
@@ -70,12 +84,12 @@ class Provisioner:
         failures = Failures(self._swarm.tasks(self.pool.name))
         tokens = Tokens(stack, self._swarm)
         tokens.make_signing_key()
-        self._apply(stack.manager())
+        self._make(stack.manager(), present)
         self._give_tokens(tokens, failures)
         self._check_network(stack, min(limit_s, NETWORK_LIMIT_S))
         wishes = stack.executors()
         for wish in wishes.values():
-            self._apply(wish)
+            self._make(wish, present)
         dropped = {
             name
             for name, service in present.items()
@@ -84,7 +98,37 @@ class Provisioner:
         if dropped:
             self._progress(f"removing {', '.join(sorted(dropped))}: the class is gone")
             self._swarm.remove_services(sorted(dropped))
+        if self._roll(stack, limit_s):
+            failures = Failures(self._swarm.tasks(self.pool.name))
         return self._await_replicas(limit_s, failures)
+
+    def upgrade(self, image: str | None = None, *, limit_s: float | None = None) -> PoolStatus:
+        """Bring a pool that is there to the configuration, with another `image` if one is named.
+
+        Executors are replaced one after another, the manager last; no running job is ended. An
+        executor that does not work after its replacement takes its service back to what it was.
+        Raises RefusedError then, and when the image cannot be had (nothing is changed), when
+        services are missing, or when `limit_s` ends the wait, not the upgrade.
+        """
+        engine = self._manager_engine(initialise=False)
+        present = self._swarm.services(self.pool.name)
+        pool = self.pool if image is None else self.pool.model_copy(update={"image": image})
+        missing = [
+            name
+            for name in [pool.service(), *(pool.service(one) for one in pool.classes)]
+            if name not in present
+        ]
+        if missing:
+            raise RefusedError(
+                f"service {', '.join(missing)} is missing; `swarm-runner pool up` makes it"
+            )
+        node_id = present[pool.service()].labels[NODE_LABEL]
+        self._settings_that_stay(pool, present)
+        taken = self._swarm.pool_image(pool.image, self._progress)
+        check_image(pool, engine, taken)
+        if not self._roll(Stack(pool=pool, image=taken, node_id=node_id), limit_s):
+            self._progress("nothing differs: every service runs this image and configuration")
+        return self._await_replicas(limit_s, Failures(self._swarm.tasks(self.pool.name)))
 
     def status(self) -> PoolStatus:
         """What Swarm and HTCondor say, joined.
@@ -143,7 +187,7 @@ class Provisioner:
         self._manager_engine(initialise=False)
         services = self._swarm.services(self.pool.name)
         if self.pool.service() in services:
-            self._settle_jobs(drain=drain, force=force)
+            self._jobs.settle(drain=drain, force=force)
         manager = services.get(self.pool.service())
         node_id = manager.labels[NODE_LABEL] if manager else engine.node_id
         stack = Stack(pool=self.pool, image="unused", node_id=node_id)
@@ -182,14 +226,39 @@ class Provisioner:
             )
         return engine
 
-    def _apply(self, wish: ServiceWish) -> None:
-        present = self._swarm.services(self.pool.name).get(wish.name)
-        if present is None:
+    def _make(self, wish: ServiceWish, present: Mapping[str, ServiceState]) -> None:
+        if wish.name not in present:
             self._progress(f"making service {wish.name}")
             self._swarm.create_service(wish)
-        elif present.labels.get(WISH_LABEL) != wish.digest():
-            self._progress(f"updating service {wish.name}")
-            self._swarm.update_service(wish)
+
+    def _roll(self, stack: Stack, limit_s: float | None) -> bool:
+        """Bring the services to the stack's wishes; whether any had to be.
+
+        The manager is last: a bad image shows itself on one executor, not on the queue.
+        """
+        wishes = [*stack.executors().values(), stack.manager()]
+        different = due(self._swarm.services(self.pool.name), wishes)
+        for wish in different:
+            if CLASS_LABEL not in wish.labels:
+                self._jobs.steady()
+            rollout = Rollout(wish, self._swarm, self.status, self._waiting, self._patience_s)
+            rollout.roll(limit_s)
+        return bool(different)
+
+    def _settings_that_stay(self, pool: Pool, present: Mapping[str, ServiceState]) -> None:
+        """Raise RefusedError when a setting changed by which running jobs are reached."""
+        wish = Stack(pool=pool, image="unused", node_id="unused").manager()
+        there = present[wish.name].environment
+        changed = [
+            f"{what} was {there[name]} and is {wish.environment[name]} now"
+            for name, what in _FIXED.items()
+            if name in there and there[name] != wish.environment[name]
+        ]
+        if changed:
+            raise RefusedError(
+                f"{'; '.join(changed)}: running jobs would be lost. `pool down --drain` and "
+                "`pool up` make the pool anew"
+            )
 
     def _give_tokens(self, tokens: Tokens, failures: Failures) -> None:
         def give() -> None:
@@ -229,32 +298,3 @@ class Provisioner:
             return status
 
         return self._waiting.until(look, lambda status: status.settled, limit_s)
-
-    def _settle_jobs(self, *, drain: bool, force: bool) -> None:
-        try:
-            waiting = self._view.unfinished()
-            if force:
-                if waiting:
-                    self._progress(f"removing {waiting} jobs")
-                    self._view.remove_all()
-            elif drain:
-                self._await_jobs()
-            elif waiting:
-                raise RefusedError(
-                    f"{waiting} jobs are queued or running; --drain waits for them, "
-                    "--force removes them"
-                )
-        except OutOfReachError as error:
-            if not force:
-                raise OutOfReachError(
-                    f"{error}; cannot tell whether jobs run. --force takes the pool down anyway"
-                ) from error
-
-    def _await_jobs(self) -> None:
-        def look() -> int:
-            left = self._view.unfinished()
-            if left:
-                self._waiting.say(f"waiting for {left} jobs to end")
-            return left
-
-        self._waiting.until(look, lambda left: left == 0, None)

@@ -9,6 +9,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
+
 from swarm_runner.errors import ChangedError, OutOfReachError, RefusedError
 from swarm_runner.model.stack import POOL_LABEL, WISH_LABEL, ServiceWish
 from swarm_runner.model.status import EngineState, ServiceState, TaskState
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 INITIALISED_LABEL = "swarm-runner.initialised"
 CALL_LIMIT_S = 60
 _DOWN = "down"  # a node of which the Swarm's leader hears nothing
+CHANGE_ATTEMPTS = 5
 _OUT_OF_SEQUENCE = "update out of sequence"  # Swarm's word for a version that is no longer
 # What a manager says that waits for an election, or for a leader's answer.
 _NO_QUORUM = re.compile(r"not have a leader|too few managers|context deadline exceeded", re.I)
@@ -126,6 +129,13 @@ class DockerSwarm:
                 replicas=spec["Mode"]["Replicated"]["Replicas"],
                 labels=spec["Labels"],
                 version=service["Version"]["Index"],
+                environment=dict(
+                    line.split("=", 1)
+                    for line in spec["TaskTemplate"]["ContainerSpec"].get("Env") or ()
+                    if "=" in line
+                ),
+                update=(service.get("UpdateStatus") or {}).get("State", ""),
+                update_message=(service.get("UpdateStatus") or {}).get("Message", ""),
             )
         return states
 
@@ -145,38 +155,66 @@ class DockerSwarm:
         with engine_errors(f"creating service {wish.name}"):
             self._api.create_service(**service_arguments(wish, self._secret_ids()))
 
-    def update_service(self, wish: ServiceWish) -> None:
+    def update_service(self, wish: ServiceWish, pace_s: int = 0) -> None:
         """See `port.Swarm`."""
         from swarm_runner.swarm.services import service_arguments
 
-        with engine_errors(f"updating service {wish.name}"):
-            present = self._api.inspect_service(wish.name)
-            replicas = present["Spec"]["Mode"]["Replicated"]["Replicas"]
-            kept = wish.model_copy(update={"replicas": replicas})
-            arguments = service_arguments(kept, self._secret_ids())
-            arguments["labels"][WISH_LABEL] = wish.digest()
-            self._api.update_service(present["ID"], present["Version"]["Index"], **arguments)
+        def arguments(present: Mapping[str, Any]) -> dict[str, Any]:
+            # The count is no part of a wish's digest.
+            kept = wish.model_copy(update={"replicas": _replicas(present["Spec"])})
+            return service_arguments(kept, self._secret_ids(), pace_s)
+
+        self._change(wish.name, "updating", arguments)
+
+    def service_spec(self, name: str) -> Mapping[str, Any]:
+        """See `port.Swarm`."""
+        with engine_errors(f"asking about service {name}"):
+            spec: Mapping[str, Any] = self._api.inspect_service(name)["Spec"]
+        return spec
+
+    def restore_service(self, name: str, spec: Mapping[str, Any]) -> None:
+        """See `port.Swarm`."""
+        # Not Swarm's own rollback: that takes the replica count back too.
+        self._change(
+            name,
+            "restoring",
+            lambda present: _spec_arguments(spec, _replicas(present["Spec"])),
+        )
 
     def scale_service(self, name: str, replicas: int, version: int | None = None) -> None:
         """See `port.Swarm`."""
-        with engine_errors(f"scaling service {name}"):
-            present = self._api.inspect_service(name)
+
+        # Not Service.scale: it sends the spec back with defaults filled in, which Swarm
+        # takes for a change, and replaces every task.
+        def arguments(present: Mapping[str, Any]) -> dict[str, Any]:
             if version not in (None, present["Version"]["Index"]):
                 raise ChangedError(f"scaling service {name}: somebody changed it meanwhile")
-            spec = present["Spec"]
-            # Not Service.scale: it sends the spec back with defaults filled in, which Swarm
-            # takes for a change, and replaces every task.
-            self._api.update_service(
-                present["ID"],
-                present["Version"]["Index"],
-                task_template=spec["TaskTemplate"],
-                name=spec["Name"],
-                labels=spec["Labels"],
-                mode={"Replicated": {"Replicas": replicas}},
-                update_config=spec.get("UpdateConfig"),
-                rollback_config=spec.get("RollbackConfig"),
-                endpoint_spec=spec.get("EndpointSpec"),
-            )
+            return _spec_arguments(present["Spec"], replicas)
+
+        self._change(name, "scaling", arguments, attempts=CHANGE_ATTEMPTS if version is None else 1)
+
+    def _change(
+        self,
+        name: str,
+        doing: str,
+        arguments: Callable[[Mapping[str, Any]], dict[str, Any]],
+        attempts: int = CHANGE_ATTEMPTS,
+    ) -> None:
+        """Change a service, again if another change came between reading and writing it."""
+
+        def attempt() -> None:
+            with engine_errors(f"{doing} service {name}"):
+                present = self._api.inspect_service(name)
+                self._api.update_service(
+                    present["ID"], present["Version"]["Index"], **arguments(present)
+                )
+
+        Retrying(
+            retry=retry_if_exception_type(ChangedError),
+            stop=stop_after_attempt(attempts),
+            wait=wait_random(0, 0.5),
+            reraise=True,
+        )(attempt)
 
     def remove_services(self, names: Sequence[str]) -> None:
         """See `port.Swarm`."""
@@ -260,4 +298,21 @@ def _task(
         error=status.get("Err", ""),
         created_at=task["CreatedAt"],
         node_down=node is not None and node["Status"]["State"] == _DOWN,
+        wish=(task["Spec"]["ContainerSpec"].get("Labels") or {}).get(WISH_LABEL, ""),
     )
+
+
+def _replicas(spec: Mapping[str, Any]) -> int:
+    return int(spec["Mode"]["Replicated"]["Replicas"])
+
+
+def _spec_arguments(spec: Mapping[str, Any], replicas: int) -> dict[str, Any]:
+    return {
+        "task_template": spec["TaskTemplate"],
+        "name": spec["Name"],
+        "labels": spec["Labels"],
+        "mode": {"Replicated": {"Replicas": replicas}},
+        "update_config": spec.get("UpdateConfig"),
+        "rollback_config": spec.get("RollbackConfig"),
+        "endpoint_spec": spec.get("EndpointSpec"),
+    }

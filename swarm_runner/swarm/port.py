@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from swarm_runner.model.stack import ServiceWish
 from swarm_runner.model.status import EngineState, ServiceState, TaskState
@@ -39,8 +39,18 @@ class Swarm(Protocol):
     def create_service(self, wish: ServiceWish) -> None:
         """Create it."""
 
-    def update_service(self, wish: ServiceWish) -> None:
-        """Change everything but the replica count."""
+    def update_service(self, wish: ServiceWish, pace_s: int = 0) -> None:
+        """Change everything but the replica count.
+
+        Swarm replaces one task after another, at least `pace_s` seconds apart, and stops when a
+        new one fails.
+        """
+
+    def service_spec(self, name: str) -> Mapping[str, Any]:
+        """What the service is now, for `restore_service`. Its contents are Swarm's own."""
+
+    def restore_service(self, name: str, spec: Mapping[str, Any]) -> None:
+        """Make it again what it was when `service_spec` was asked, but for the replica count."""
 
     def scale_service(self, name: str, replicas: int, version: int | None = None) -> None:
         """Change the replica count, and nothing else.

@@ -11,8 +11,13 @@ _SECOND_NS = 1_000_000_000
 _ROOT_ONLY = 0o400
 
 
-def service_arguments(wish: ServiceWish, secret_ids: Mapping[str, str]) -> dict[str, Any]:
-    """Arguments of docker-py's create_service and update_service."""
+def service_arguments(
+    wish: ServiceWish, secret_ids: Mapping[str, str], pace_s: int = 0
+) -> dict[str, Any]:
+    """Arguments of docker-py's create_service and update_service.
+
+    `pace_s` is the least time between the replacement of two tasks.
+    """
     from docker import types
 
     secret = types.SecretReference(
@@ -25,7 +30,8 @@ def service_arguments(wish: ServiceWish, secret_ids: Mapping[str, str]) -> dict[
         wish.image,
         hostname=wish.hostname,
         env=[f"{name}={value}" for name, value in wish.environment.items()],
-        labels=dict(wish.labels),
+        # A task tells by which wish it was made.
+        labels=dict(wish.labels) | {WISH_LABEL: wish.digest()},
         mounts=[
             types.Mount(
                 mount.target,
@@ -72,8 +78,14 @@ def service_arguments(wish: ServiceWish, secret_ids: Mapping[str, str]) -> dict[
         "name": wish.name,
         "labels": dict(wish.labels) | {WISH_LABEL: wish.digest()},
         "mode": types.ServiceMode("replicated", replicas=wish.replicas),
+        # The memory of a node is promised once: the new task needs what the old one lets go of,
+        # so that start-first would wait for ever where nodes are full.
         "update_config": types.UpdateConfig(
-            parallelism=1, order="stop-first", failure_action="pause", monitor=10 * _SECOND_NS
+            parallelism=1,
+            delay=pace_s * _SECOND_NS,
+            order="stop-first",
+            failure_action="pause",
+            monitor=10 * _SECOND_NS,
         ),
         "endpoint_spec": {"Mode": wish.endpoint_mode, "Ports": ports},
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from swarm_runner.errors import ChangedError, OutOfReachError, RefusedError
 from swarm_runner.model.queue import EndedJob, WaitingJobs
@@ -18,10 +19,11 @@ class FakeSwarm:
 
     `in_swarm` and `manager` set its part in a Swarm, `reachable` whether it answers at all,
     `busy` holds the ids of tasks that finish a job first: they leave only when taken out of it.
-    `failing` maps a service to the error with which its tasks fail to start, `full` to the reason
-    why no node takes another one, and `let_in` tells whether the pool takes the client's token.
-    Tasks in `silent` run, and the collector does not know them. `queue` and `past` are the jobs
-    that wait, and those that ended.
+    `failing` maps a service or an image to the error with which its tasks fail to start, `full` a
+    service to the reason why no node takes another task, and `let_in` tells whether the pool takes
+    the client's token. Tasks in `silent`, or of an image in it, run, and the collector does not
+    know them. `queue` and `past` are the jobs that wait, and those that ended. An update replaces
+    one task with every look at the tasks.
     `nameless` is a kernel that cannot do what service names need.
     """
 
@@ -41,6 +43,9 @@ class FakeSwarm:
         self._made_here = False
         self._services: dict[str, tuple[ServiceWish, ServiceState]] = {}
         self._tasks: list[TaskState] = []
+        self._wishes: dict[str, ServiceWish] = {}
+        # Of each update: whether it is paced, and the tasks that were there before.
+        self._updates: dict[str, tuple[bool, frozenset[str]]] = {}
         self._networks: dict[str, str] = {}
         self._secrets: dict[str, str] = {}
         self._numbers = itertools.count(1)
@@ -96,6 +101,7 @@ class FakeSwarm:
         services = self.services(pool)
         for name in services:
             self._reconcile(name)
+            self._roll(name)
         seen = [task for task in self._tasks if task.service in services]
         self._tasks = [self._step(task) for task in self._tasks]
         self._tasks = [task for task in self._tasks if not task.gone or task.failed]
@@ -108,14 +114,31 @@ class FakeSwarm:
             raise RefusedError(f"creating service {wish.name}: the name is taken")
         if wish.secret.name not in self._secrets:
             raise RefusedError(f"creating service {wish.name}: no secret {wish.secret.name}")
+        self._wishes[wish.digest()] = wish
         self._services[wish.name] = (wish, self._state(wish, wish.replicas))
 
-    def update_service(self, wish: ServiceWish) -> None:
+    def update_service(self, wish: ServiceWish, pace_s: int = 0) -> None:
         """See `Swarm.update_service`."""
         self._answer()
         replicas = self._services[wish.name][1].replicas
-        self._services[wish.name] = (wish, self._state(wish, replicas))
-        self._tasks = [_leaving(t) if t.service == wish.name else t for t in self._tasks]
+        self._wishes[wish.digest()] = wish
+        state = self._state(wish, replicas)
+        if any(task.wish != wish.digest() for task in self._living(wish.name)):
+            state = state.model_copy(update={"update": "updating"})
+        self._services[wish.name] = (wish, state)
+        known = frozenset(task.id for task in self._tasks if task.service == wish.name)
+        self._updates[wish.name] = (pace_s > 0, known)
+
+    def service_spec(self, name: str) -> Mapping[str, Any]:
+        """See `Swarm.service_spec`."""
+        self._answer()
+        if name not in self._services:
+            raise RefusedError(f"asking about service {name}: no such service")
+        return {"wish": self._services[name][0]}
+
+    def restore_service(self, name: str, spec: Mapping[str, Any]) -> None:
+        """See `Swarm.restore_service`."""
+        self.update_service(spec["wish"].model_copy(update={"name": name}))
 
     def scale_service(self, name: str, replicas: int, version: int | None = None) -> None:
         """See `Swarm.scale_service`."""
@@ -125,7 +148,8 @@ class FakeSwarm:
         wish, present = self._services[name]
         if version not in (None, present.version):
             raise ChangedError(f"scaling service {name}: somebody changed it meanwhile")
-        self._services[name] = (wish, self._state(wish, replicas))
+        kept = {"replicas": replicas, "version": next(self._versions)}
+        self._services[name] = (wish, present.model_copy(update=kept))
 
     def remove_services(self, names: Sequence[str]) -> None:
         """See `Swarm.remove_services`."""
@@ -190,7 +214,7 @@ class FakeSwarm:
             self._slot(task)
             for task in self._tasks
             if task.state == "running"
-            and task.id not in self.silent
+            and not {task.id, self._wishes[task.wish].image} & self.silent
             and self._class(task.service) is not None
         ]
 
@@ -198,6 +222,11 @@ class FakeSwarm:
         """How many jobs run: one for each busy task."""
         self._open()
         return len(self.busy)
+
+    def running(self) -> set[str]:
+        """What the busy tasks run."""
+        self._open()
+        return {"1.0"} if self.busy else set()
 
     def remove_all(self) -> None:
         """End every job."""
@@ -220,6 +249,7 @@ class FakeSwarm:
             replicas=replicas,
             labels=dict(wish.labels) | {WISH_LABEL: wish.digest()},
             version=next(self._versions),
+            environment=wish.environment,
         )
 
     def _answer(self) -> None:
@@ -239,24 +269,52 @@ class FakeSwarm:
 
     def _reconcile(self, name: str) -> None:
         wanted = self._services[name][1].replicas
-        mine = [t for t in self._tasks if t.service == name and not t.going and not t.gone]
+        mine = self._living(name)
         for task in mine[wanted:]:
-            self._tasks[self._tasks.index(task)] = _leaving(task)
+            self._end(task)
         for slot in range(len(mine) + 1, wanted + 1):
-            number = next(self._numbers)
-            self._tasks.append(
-                TaskState(
-                    id=f"task{number:08}",
-                    service=name,
-                    slot=slot,
-                    node=NODE,
-                    container=f"{number:012x}",
-                    state="pending" if name in self.full else "starting",
-                    error=self.full.get(name, ""),
-                    desired="running",
-                    created_at=f"2026-01-01T00:00:{number:02}Z",
-                )
+            self._start(name, slot)
+
+    def _roll(self, name: str) -> None:
+        """Take an update one step further."""
+        wish, state = self._services[name]
+        if state.update != "updating":
+            return
+        paced, known = self._updates[name]
+        fresh = [t for t in self._tasks if t.service == name and t.id not in known]
+        old = [task for task in self._living(name) if task.wish != wish.digest()]
+        if broken := [task for task in fresh if task.failed]:
+            said = f"update paused due to failure or early termination of task {broken[0].id}"
+            state = state.model_copy(update={"update": "paused", "update_message": said})
+        elif not old:
+            state = state.model_copy(update={"update": "completed"})
+        elif not (paced and fresh) and all(task.state == "running" for task in fresh):
+            self._end(old[0])
+            self._start(name, old[0].slot)
+        self._services[name] = (wish, state)
+
+    def _living(self, name: str) -> list[TaskState]:
+        return [t for t in self._tasks if t.service == name and not t.going and not t.gone]
+
+    def _end(self, task: TaskState) -> None:
+        self._tasks[self._tasks.index(task)] = _leaving(task)
+
+    def _start(self, name: str, slot: int) -> None:
+        number = next(self._numbers)
+        self._tasks.append(
+            TaskState(
+                id=f"task{number:08}",
+                service=name,
+                slot=slot,
+                node=NODE,
+                container=f"{number:012x}",
+                state="pending" if name in self.full else "starting",
+                error=self.full.get(name, ""),
+                desired="running",
+                created_at=f"2026-01-01T00:00:{number:02}Z",
+                wish=self._services[name][0].digest(),
             )
+        )
 
     def _step(self, task: TaskState) -> TaskState:
         if task.failed or task.lost:
@@ -266,7 +324,8 @@ class FakeSwarm:
         if task.state == "pending" and task.service not in self.full:
             return task.model_copy(update={"state": "starting", "error": ""})
         if task.state == "starting":
-            error = self.failing.get(task.service)
+            image = self._wishes[task.wish].image
+            error = self.failing.get(task.service) or self.failing.get(image)
             if error is not None:
                 return task.model_copy(
                     update={"state": "failed", "desired": "shutdown", "error": error}
@@ -275,7 +334,7 @@ class FakeSwarm:
         return task
 
     def _slot(self, task: TaskState) -> Slot:
-        wish = self._services[task.service][0]
+        wish = self._wishes[task.wish]
         memory_mb = int(wish.environment["SWARM_RUNNER_MEMORY_MB"])
         busy = task.id in self.busy
         return Slot(

@@ -126,6 +126,38 @@ def test_a_service_is_made_scaled_updated_and_removed(swarm: Swarm, stack: Stack
     assert swarm.services(POOL.name) == {}
 
 
+def test_an_update_that_fails_stops_and_is_restored(swarm: Swarm, stack: Stack) -> None:
+    wish = stack.manager()
+    swarm.create_service(wish)
+    eventually(lambda: len(running(swarm, wish.name)) == 1)
+    [task] = running(swarm, wish.name)
+    assert task.wish == wish.digest()
+    former = swarm.service_spec(wish.name)
+
+    broken = wish.model_copy(update={"image": "swarm-runner-contract-nowhere:1"})
+    if isinstance(swarm, FakeSwarm):
+        swarm.failing[broken.image] = "No such image"
+    swarm.update_service(broken, pace_s=3600)
+    assert swarm.services(POOL.name)[wish.name].updating
+
+    def failed() -> list[TaskState]:
+        return [t for t in swarm.tasks(POOL.name) if t.failed and t.wish == broken.digest()]
+
+    eventually(lambda: bool(failed()) and swarm.services(POOL.name)[wish.name].updating)
+    assert "No such image" in failed()[0].error
+
+    swarm.restore_service(wish.name, former)
+    state = swarm.services(POOL.name)[wish.name]
+    assert (state.image, state.replicas) == (wish.image, 1)
+    assert state.labels[WISH_LABEL] == wish.digest()
+    eventually(lambda: [t.wish for t in running(swarm, wish.name)] == [wish.digest()])
+
+
+def test_the_spec_of_what_is_not_there(swarm: Swarm) -> None:
+    with pytest.raises(RefusedError):
+        swarm.service_spec("swarm-runner-nowhere_htcondor")
+
+
 def test_what_is_in_use_is_not_removed(swarm: Swarm, stack: Stack) -> None:
     swarm.create_service(stack.manager())
     eventually(lambda: len(running(swarm, POOL.service())) == 1)

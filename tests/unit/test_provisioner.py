@@ -76,8 +76,8 @@ def test_up_keeps_a_scaling_and_changes_what_differs(bench: Bench) -> None:
     status = bench.of(POOL.model_copy(update={"classes": classes})).up()
     assert status.replicas == {"normal": 4, "big": 1}
     assert [e.memory_mb for e in status.executors if e.capacity_class == "big"] == [4096]
-    assert "updating service galaxy_htcondor-executor-big" in bench.said
-    assert "updating service galaxy_htcondor-executor" not in bench.said
+    rolled = [said for said in bench.said if said.startswith("upgrading")]
+    assert rolled == ["upgrading galaxy_htcondor-executor-big, one task after another"]
 
 
 def test_up_removes_a_class_that_is_gone(bench: Bench) -> None:
@@ -187,7 +187,7 @@ def test_a_busy_executor_is_waited_for_and_named(bench: Bench) -> None:
     status = bench.provisioner.up()
     busy = status.executors[1].task
     bench.swarm.busy.add(busy)
-    with pytest.raises(RefusedError, match=r"1 leaving, until jobs 1\.0 end"):
+    with pytest.raises(RefusedError, match=r"1 leaving, until job 1\.0 ends"):
         bench.provisioner.scale({"normal": 1}, limit_s=0.2)
     line = next(e for e in bench.provisioner.status().executors if e.task == busy)
     assert (line.state, line.jobs) == ("Retiring", ("1.0",))
