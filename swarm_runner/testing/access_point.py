@@ -157,7 +157,7 @@ class FakeAccessPoint:
         """A slot of the job's class takes it, and its command begins to run."""
         ad = self.queue[job]
         ad["NumJobStarts"] = ad.get("NumJobStarts", 0) + 1
-        ad["JobCurrentStartExecutingDate"] = self._now
+        ad["JobCurrentStartDate"] = ad["JobCurrentStartExecutingDate"] = self._now
         ad["MachineAttrCapacityClass0"] = capacity_class = evaluated(ad, "SwarmRunnerClass")
         ad["MachineAttrSwarmTaskId0"], ad["MachineAttrSwarmNode0"] = executor, node
         self._set(ad, RUNNING)

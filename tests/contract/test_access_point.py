@@ -288,3 +288,36 @@ def test_what_htcondor_itself_refuses(lab: LabPool) -> None:
     common = {"universe": "vanilla", "executable": "/bin/true", "My.Wrong": "1 +"}
     with pytest.raises(InvalidInputError, match="HTCondor refuses it"):
         access_point.submit(SubmitBatch(common=common, rows=()))
+
+
+def test_what_waits_is_counted_by_class_and_request(bench: Bench) -> None:
+    point = bench.access_point
+    assert isinstance(point, AccessPoint | FakeAccessPoint)
+    huge = {"memory_mb": 1777, "max_memory_mb": 1900, "cpus": 1, "disk_mb": 70}
+    first = bench.submit(bench.invocation("a", "sleep 60", resources=huge, repeat=3))
+    second = bench.submit(bench.invocation("b", "sleep 60", resources=huge))
+    held = bench.submit(bench.invocation("c", "sleep 60", resources=huge))
+    point.hold(held.ids, "not now")
+    point.hold([second.ids[0]], "not now")
+    point.release([second.ids[0]], "now")
+    found = [jobs for jobs in point.waiting() if jobs.memory_mb == huge["memory_mb"]]
+    # One may have begun to run already; the class has one executor.
+    assert sum(jobs.count for jobs in found) in (3, 4)
+    (jobs,) = found
+    assert (jobs.capacity_class, jobs.cpus, jobs.disk_mb, jobs.gpus) == ("big", 1, 70, 0)
+    assert first.cluster <= jobs.first_cluster <= jobs.last_cluster == second.cluster
+    point.remove([*first.ids, *second.ids, *held.ids], "seen")
+    assert all(jobs.memory_mb != huge["memory_mb"] for jobs in point.waiting())
+
+
+def test_what_ended_says_where_and_how_long(bench: Bench) -> None:
+    point = bench.access_point
+    assert isinstance(point, AccessPoint | FakeAccessPoint)
+    (job,) = bench.submit(bench.invocation("slow", "sleep 2")).ids
+    bench.run(job)
+    bench.left(job)
+    ended = point.ended(1)[0]
+    assert ended.capacity_class == "normal"
+    assert ended.runtime_s is not None
+    assert ended.runtime_s < LIMIT_S
+    assert ended.ended_s <= time.time() + 1

@@ -13,7 +13,7 @@ from tenacity import (
     wait_fixed,
 )
 
-from swarm_runner.errors import RefusedError
+from swarm_runner.errors import ChangedError, RefusedError
 from swarm_runner.model.pool import CapacityClass, Pool
 from swarm_runner.model.stack import WISH_LABEL, Stack
 from swarm_runner.model.status import TaskState
@@ -114,7 +114,9 @@ def test_a_service_is_made_scaled_updated_and_removed(swarm: Swarm, stack: Stack
     assert token is not None
     assert token.count(b".") == 2
 
-    swarm.scale_service(wish.name, 0)
+    swarm.scale_service(wish.name, 0, state.version)
+    with pytest.raises(ChangedError):
+        swarm.scale_service(wish.name, 2, state.version)
     eventually(lambda: not running(swarm, wish.name))
     changed = stack.manager().model_copy(update={"stop_grace_s": 30})
     swarm.update_service(changed)

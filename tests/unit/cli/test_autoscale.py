@@ -1,0 +1,86 @@
+"""The daemon as a process: its lines, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from swarm_runner.cli import connect
+from swarm_runner.model.pool import Destination
+from swarm_runner.model.queue import WaitingJobs
+from swarm_runner.plugin_manager import plugin_manager
+from swarm_runner.provisioner import Autoscaler
+from swarm_runner.testing.swarm import FakeSwarm
+from tests.unit.cli.conftest import Cli
+
+pytestmark = pytest.mark.usefixtures("job_conf")
+
+
+@pytest.fixture(autouse=True)
+def daemon(swarm: FakeSwarm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An autoscaler of the fake pool that gets a signal after its third round."""
+
+    def autoscaler(destination: Destination, *, act: bool) -> Autoscaler:
+        made = Autoscaler(destination.pool, swarm, swarm, plugin_manager(installed=False), act=act)
+        rounds = made.round
+        left = [signal.SIGTERM, None, None]
+
+        def counted() -> list[Any]:
+            found = rounds()
+            number = left.pop()
+            if number is not None:
+                os.kill(os.getpid(), number)
+            return found
+
+        monkeypatch.setattr(made, "round", counted)
+        return made
+
+    monkeypatch.setattr(connect, "autoscaler", autoscaler)
+
+
+def jobs(count: int) -> WaitingJobs:
+    return WaitingJobs(
+        capacity_class="normal",
+        count=count,
+        memory_mb=1024,
+        first_cluster=1,
+        last_cluster=1,
+    )
+
+
+def test_each_new_decision_is_a_line(cli: Cli, swarm: FakeSwarm) -> None:
+    cli("pool", "up")
+    swarm.queue = [jobs(5)]
+    done = cli("pool", "autoscale", "--interval", "0.1")
+    assert done.code == 0
+    lines = [line.partition(" ")[2] for line in done.out.splitlines()]
+    assert lines[0].startswith("normal: scaled 2 -> 5 (5 waiting")
+    assert len([line for line in lines if line.startswith("big:")]) == 1
+    assert swarm.services("galaxy")["galaxy_htcondor-executor"].replicas == 5
+
+
+def test_every_decision_is_a_line_of_json(cli: Cli, swarm: FakeSwarm) -> None:
+    cli("pool", "up")
+    swarm.queue = [jobs(5)]
+    done = cli("pool", "autoscale", "--interval", "0.1", "--json", "--dry-run")
+    records = [json.loads(line) for line in done.out.splitlines()]
+    assert [record["capacity_class"] for record in records] == ["normal", "big"] * 3
+    assert (records[0]["wanted"], records[0]["done"]) == (5, "shown")
+    assert swarm.services("galaxy")["galaxy_htcondor-executor"].replicas == 2
+
+
+def test_it_waits_for_a_pool_that_is_not_there(cli: Cli) -> None:
+    done = cli("pool", "autoscale", "--interval", "0.1")
+    assert done.code == 0
+    assert "service galaxy_htcondor-executor is missing" in done.out
+
+
+def test_the_handlers_of_signals_are_put_back(cli: Cli) -> None:
+    before: Callable[..., Any] | int | None = signal.getsignal(signal.SIGTERM)
+    cli("pool", "autoscale", "--interval", "0.1")
+    assert signal.getsignal(signal.SIGTERM) is before
