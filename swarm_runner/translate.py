@@ -56,7 +56,7 @@ def translate(
         ]
     commands += _resources(invocation)
     if lease_s is not None:
-        commands.append(("job_lease_duration", str(lease_s - GIVING_UP_S)))
+        commands.append(("job_lease_duration", str(lease_s - min(GIVING_UP_S, lease_s // 3))))
     commands += [
         ("requirements", IN_ITS_CLASS),
         ("My.SwarmRunnerClass", class_expression(route.candidates, pool)),

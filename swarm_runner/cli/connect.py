@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from swarm_runner.model.pool import Destination
+from swarm_runner.model.pool import Destination, Pool
 
 if TYPE_CHECKING:
     from swarm_runner.condor.access_point import AccessPoint
@@ -24,11 +24,11 @@ def access_point(destination: Destination) -> AccessPoint:
     return AccessPoint.connect(destination.pool, destination.token_directory)
 
 
-def swarm() -> Swarm:
+def swarm(pool: Pool) -> Swarm:
     """The Swarm that DOCKER_HOST or the docker context names. Nothing is sent yet."""
     from swarm_runner.swarm.engine import DockerSwarm
 
-    return DockerSwarm()
+    return DockerSwarm(adopted=pool.adopted())
 
 
 def runner(destination: Destination, name: str) -> Runner:
@@ -45,7 +45,7 @@ def provisioner(destination: Destination, progress: Callable[[str], None]) -> Pr
 
     pool = destination.pool
     token = token_file(pool.name, destination.token_directory)
-    return Provisioner(pool, swarm(), access_point(destination), token, progress)
+    return Provisioner(pool, swarm(pool), access_point(destination), token, progress)
 
 
 def autoscaler(destination: Destination, *, act: bool) -> Autoscaler:
@@ -54,4 +54,4 @@ def autoscaler(destination: Destination, *, act: bool) -> Autoscaler:
     from swarm_runner.provisioner import Autoscaler
 
     view = access_point(destination)
-    return Autoscaler(destination.pool, swarm(), view, plugin_manager(), act=act)
+    return Autoscaler(destination.pool, swarm(destination.pool), view, plugin_manager(), act=act)

@@ -13,6 +13,7 @@ from swarm_runner.cli.console import progress, show, show_json, side
 from swarm_runner.cli.exits import interruptible
 from swarm_runner.cli.options import AsJson, DestinationName, JobConfPath
 from swarm_runner.cli.pool_table import pool_table
+from swarm_runner.cli.render import render
 from swarm_runner.cli.simulate import simulate
 from swarm_runner.errors import Fault, InvalidInputError
 from swarm_runner.model.document import suggestion
@@ -30,6 +31,7 @@ def pool() -> None:
 
 
 app.command()(simulate)
+app.command()(render)
 app.command()(autoscale)
 
 

@@ -16,14 +16,15 @@ from swarm_runner.model.resources import MINIMUM_MEMORY_MB, Resources
 from swarm_runner.model.text import AbsolutePath, Frozen, Image, Name, Text, refuse
 
 DEFAULT_CLASS = "normal"
+MANAGER = "manager"  # beside the classes' names, where services are named
 SHRINK_PAUSE_S = 30
 MINIMUM_LEASE_S = 60
 # A restart of the manager takes two minutes at most, and half a minute of a lease may have passed
 # unrenewed when it begins (STARTER_UPDATE_INTERVAL): twice as much, so that no job pays for it.
 DEFAULT_LEASE_S = 300
-# From a lease's end the access point needs so long, and more, to give a silent node up: it says
-# good-bye three times. HTCondor's own lease is shorter by that, so that ours is kept.
-GIVING_UP_S = 20
+# From a lease's end the access point needs 20 to 90 s to give up a node that does not answer: it
+# says good-bye three times. HTCondor's own lease is shorter by that, or by a third.
+GIVING_UP_S = 60
 # What says how many executors of a shape there are, not the shape.
 _COUNTS = {"replicas", "min_replicas", "max_replicas", "shrink_pause_s"}
 _LONGEST_SERVICE_NAME = 63  # Swarm: a service's name is a DNS label
@@ -179,6 +180,11 @@ class Pool(Frozen):
     )
     port: Count = Field(9618, ge=1, le=65535)
     network: Network = Network()
+    services: dict[Name, Text] | None = Field(
+        None,
+        description="of a stack that somebody else deployed: the service of the manager, under "
+        "`manager`, and of every class",
+    )
     user: JobUser = JobUser()
     volumes: tuple[Volume, ...] = ()
     pull: Literal["missing", "always"] = Field(
@@ -187,7 +193,7 @@ class Pool(Frozen):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        refuse(self, [*self._class_faults(), *self._volume_faults()])
+        refuse(self, [*self._class_faults(), *self._volume_faults(), *self._service_faults()])
         return self
 
     def _class_faults(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
@@ -214,12 +220,31 @@ class Pool(Frozen):
                     ),
                 )
 
+    def _service_faults(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        if self.services is None:
+            return
+        wanted = [MANAGER, *self.classes]
+        for name in wanted:
+            if name not in self.services:
+                yield ("services",), f"names no service of {name}"
+        for name, service in self.services.items():
+            if name not in wanted:
+                yield ("services", name), f"is no class; there are {', '.join(wanted)}"
+            elif list(self.services.values()).count(service) > 1:
+                yield ("services", name), f"{service} is named twice"
+
     def _volume_faults(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
         paths = [PurePosixPath(volume.path) for volume in self.volumes]
         for position, path in enumerate(paths):
             for other in paths[:position]:
                 if path.is_relative_to(other) or other.is_relative_to(path):
                     yield ("volumes", position), f"{path} and {other} lie in one another; name one"
+
+    def adopted(self) -> dict[str, str] | None:
+        """The class, or `manager`, of each service of a stack that somebody else deployed."""
+        if self.services is None:
+            return None
+        return {service: name for name, service in self.services.items()}
 
     @property
     def address(self) -> str:
@@ -232,6 +257,8 @@ class Pool(Frozen):
 
     def service(self, capacity_class: str | None = None) -> str:
         """The Swarm service of the manager, or of a class; named as on the 2019 slides."""
+        if self.services is not None:
+            return self.services.get(capacity_class or MANAGER, "")
         manager = f"{self.name}_htcondor"
         if capacity_class is None:
             return manager

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from swarm_runner.errors import Fault, InvalidInputError, RefusedError
 from swarm_runner.model.pool import Pool
-from swarm_runner.model.status import EngineState
+from swarm_runner.model.stack import WISH_LABEL
+from swarm_runner.model.status import EngineState, ServiceState
 
 _LOOPBACK = ("127.", "localhost", "::1")
 
@@ -27,6 +30,17 @@ def check_image(pool: Pool, engine: EngineState, image: str) -> None:
             f"Push it to a registry that all of them reach (`docker tag {image} REGISTRY/{image}`, "
             f"`docker push REGISTRY/{image}`) and name it as pool.image"
         )
+
+
+def check_ours(pool: Pool, services: Iterable[ServiceState]) -> None:
+    """Raise RefusedError when `pool up` did not make the services."""
+    for service in services:
+        if pool.services is not None or WISH_LABEL not in service.labels:
+            raise RefusedError(
+                f"{service.name} was not made by `pool up`, but by `docker stack deploy` or the "
+                "like, which also changes and removes it. With pool.services in job_conf `pool up` "
+                "enters such a pool, and `status`, `scale` and submitting work on it"
+            )
 
 
 def network_advice(pool: Pool) -> str:

@@ -11,7 +11,7 @@ from swarm_runner.model.pool import Pool
 from swarm_runner.model.stack import CLASS_LABEL, NODE_LABEL, ServiceWish, Stack
 from swarm_runner.model.status import EngineState, PoolStatus, ServiceState
 from swarm_runner.policy.status import join
-from swarm_runner.provisioner.checks import check_host, check_image, network_advice
+from swarm_runner.provisioner.checks import check_host, check_image, check_ours, network_advice
 from swarm_runner.provisioner.jobs import PoolJobs
 from swarm_runner.provisioner.rollout import PATIENCE_S, Rollout, due
 from swarm_runner.provisioner.tokens import Tokens
@@ -70,6 +70,9 @@ class Provisioner:
         """
         engine = self._manager_engine(initialise)
         check_host(self.pool, engine)
+        if self.pool.services is not None:
+            return self._enter(limit_s)
+        check_ours(self.pool, self._swarm.services(self.pool.name).values())
         image = self._swarm.pool_image(self.pool.image, self._progress)
         check_image(self.pool, engine, image)
         present = self._swarm.services(self.pool.name)
@@ -112,6 +115,7 @@ class Provisioner:
         """
         engine = self._manager_engine(initialise=False)
         present = self._swarm.services(self.pool.name)
+        check_ours(self.pool, present.values())
         pool = self.pool if image is None else self.pool.model_copy(update={"image": image})
         missing = [
             name
@@ -186,6 +190,7 @@ class Provisioner:
             return
         self._manager_engine(initialise=False)
         services = self._swarm.services(self.pool.name)
+        check_ours(self.pool, services.values())
         if self.pool.service() in services:
             self._jobs.settle(drain=drain, force=force)
         manager = services.get(self.pool.service())
@@ -207,6 +212,22 @@ class Provisioner:
         if self._swarm.initialised_here():
             self._progress("dissolving the Swarm that `pool up --init` made")
             self._swarm.leave()
+
+    def _enter(self, limit_s: float) -> PoolStatus:
+        """Of a stack that somebody else deployed: let this client in, and wait; change nothing."""
+        missing = [
+            name
+            for name in (self.pool.services or {}).values()
+            if name not in self._swarm.services(self.pool.name)
+        ]
+        if missing:
+            raise RefusedError(
+                f"pool.services names {', '.join(missing)}, which is not there: deploy the stack"
+            )
+        failures = Failures(self._swarm.tasks(self.pool.name))
+        tokens = Tokens(Stack(pool=self.pool, image="unused", node_id="unused"), self._swarm)
+        self._let_client_in(tokens, failures)
+        return self._await_replicas(limit_s, failures)
 
     def _manager_engine(self, initialise: bool) -> EngineState:
         engine = self._swarm.engine()
@@ -264,6 +285,13 @@ class Provisioner:
         def give() -> None:
             failures.check(self._swarm.tasks(self.pool.name))
             tokens.make_executor_token()
+
+        self._waiting.until_allowed(give, UP_LIMIT_S)
+        self._let_client_in(tokens, failures)
+
+    def _let_client_in(self, tokens: Tokens, failures: Failures) -> None:
+        def give() -> None:
+            failures.check(self._swarm.tasks(self.pool.name))
             if not self._let_in():
                 tokens.write_client_token(self._token)
 

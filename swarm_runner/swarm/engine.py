@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
 
 from swarm_runner.errors import ChangedError, OutOfReachError, RefusedError
-from swarm_runner.model.stack import POOL_LABEL, WISH_LABEL, ServiceWish
+from swarm_runner.model.pool import MANAGER
+from swarm_runner.model.stack import CLASS_LABEL, POOL_LABEL, WISH_LABEL, ServiceWish
 from swarm_runner.model.status import EngineState, ServiceState, TaskState
 from swarm_runner.swarm.advice import advice
 
@@ -60,10 +61,16 @@ def _label_filter(pool: str) -> dict[str, str]:
 
 
 class DockerSwarm:
-    """The Swarm of the engine that DOCKER_HOST, a docker context or `client` names."""
+    """The Swarm of the engine that DOCKER_HOST, a docker context or `client` names.
 
-    def __init__(self, client: docker.DockerClient | None = None) -> None:
+    `adopted` names services that somebody else deployed, and the class of each, or `manager`.
+    """
+
+    def __init__(
+        self, client: docker.DockerClient | None = None, adopted: Mapping[str, str] | None = None
+    ) -> None:
         self._given = client
+        self._adopted = adopted
 
     @cached_property
     def _client(self) -> docker.DockerClient:
@@ -118,16 +125,14 @@ class DockerSwarm:
 
     def services(self, pool: str) -> dict[str, ServiceState]:
         """See `port.Swarm`."""
-        with engine_errors("listing services"):
-            found = self._api.services(filters=_label_filter(pool))
         states = {}
-        for service in found:
+        for service in self._services(pool):
             spec = service["Spec"]
             states[spec["Name"]] = ServiceState(
                 name=spec["Name"],
                 image=spec["TaskTemplate"]["ContainerSpec"]["Image"],
                 replicas=spec["Mode"]["Replicated"]["Replicas"],
-                labels=spec["Labels"],
+                labels=spec["Labels"] | self._class_of(spec["Name"]),
                 version=service["Version"]["Index"],
                 environment=dict(
                     line.split("=", 1)
@@ -139,12 +144,28 @@ class DockerSwarm:
             )
         return states
 
+    def _services(self, pool: str) -> list[Any]:
+        """The pool's services, by their label, or by their names."""
+        with engine_errors("listing services"):
+            if self._adopted is None:
+                return list(self._api.services(filters=_label_filter(pool)))
+            found = [s for s in self._api.services() if s["Spec"]["Name"] in self._adopted]
+        for service in found:
+            if "Replicated" not in service["Spec"]["Mode"]:
+                name = service["Spec"]["Name"]
+                raise RefusedError(f"service {name} is not replicated, so it cannot be scaled")
+        return found
+
+    def _class_of(self, service: str) -> dict[str, str]:
+        name = (self._adopted or {}).get(service, MANAGER)
+        return {} if name == MANAGER else {CLASS_LABEL: name}
+
     def tasks(self, pool: str) -> list[TaskState]:
         """See `port.Swarm`."""
         with engine_errors("listing tasks"):
-            services = self._api.services(filters=_label_filter(pool))
-            names = {service["ID"]: service["Spec"]["Name"] for service in services}
-            found = self._api.tasks(filters={"label": f"{POOL_LABEL}={pool}"})
+            names = {service["ID"]: service["Spec"]["Name"] for service in self._services(pool)}
+            # Without a service a filter would let all pass.
+            found = self._api.tasks(filters={"service": list(names)}) if names else []
             nodes = {node["ID"]: node for node in self._api.nodes()}
         return [_task(task, names, nodes.get(task.get("NodeID", ""))) for task in found]
 

@@ -117,6 +117,13 @@ class FakeSwarm:
         self._wishes[wish.digest()] = wish
         self._services[wish.name] = (wish, self._state(wish, wish.replicas))
 
+    def deploy(self, wish: ServiceWish) -> None:
+        """A service that somebody else makes, as by `docker stack deploy`."""
+        self.create_service(wish)
+        made = self._services[wish.name][1]
+        foreign = made.model_copy(update={"labels": dict(wish.labels)})
+        self._services[wish.name] = (wish, foreign)
+
     def update_service(self, wish: ServiceWish, pace_s: int = 0) -> None:
         """See `Swarm.update_service`."""
         self._answer()

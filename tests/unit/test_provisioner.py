@@ -7,6 +7,7 @@ import pytest
 
 from swarm_runner.errors import InvalidInputError, OutOfReachError, RefusedError
 from swarm_runner.model.pool import CapacityClass, Network, Pool
+from swarm_runner.model.stack import POOL_LABEL, Stack
 from swarm_runner.provisioner import Provisioner
 from swarm_runner.testing.swarm import FakeSwarm
 
@@ -134,6 +135,43 @@ def test_a_network_that_does_not_work_says_what_to_choose(bench: Bench) -> None:
     bench.swarm.nameless, bench.swarm.let_in = False, False
     with pytest.raises(RefusedError, match=r"Does 127.0.0.1 lead to the manager's node"):
         bench.provisioner.up(limit_s=0.05)
+
+
+ADOPTED = POOL.model_copy(
+    update={"services": {"manager": "mine_m", "normal": "mine_n", "big": "mine_b"}}
+)
+
+
+def deployed(bench: Bench) -> Bench:
+    """Services as `docker stack deploy` makes them, of a pool whose tokens are there."""
+    bench.swarm.create_secret("galaxy_htcondor-signing-key", b"k", {POOL_LABEL: "galaxy"})
+    bench.swarm.create_secret("galaxy_htcondor-executor-token", b"t", {POOL_LABEL: "galaxy"})
+    stack = Stack(pool=ADOPTED, image="registry:5000/pool:1", node_id="node-1")
+    for wish in (stack.manager(), *stack.executors().values()):
+        bench.swarm.deploy(wish)
+    return bench
+
+
+def test_a_stack_of_somebody_else_is_entered_scaled_and_left_alone(bench: Bench) -> None:
+    provisioner = deployed(bench).of(ADOPTED)
+    before = bench.swarm.services("galaxy")
+    assert provisioner.up().settled
+    assert bench.token.read_bytes() == b"a.fake.token\n"
+    assert bench.swarm.services("galaxy") == before
+    assert provisioner.scale({"normal": 3}).ready("normal") == 3
+    with pytest.raises(RefusedError, match="mine_m was not made by `pool up`"):
+        provisioner.down(force=True)
+    assert set(bench.swarm.services("galaxy")) == set(before)
+
+
+def test_a_stack_of_somebody_else_must_be_named(bench: Bench) -> None:
+    provisioner = deployed(bench).provisioner
+    for command in (provisioner.up, provisioner.upgrade, provisioner.down):
+        with pytest.raises(RefusedError, match=r"With pool\.services in job_conf"):
+            command()
+    services = {"manager": "nowhere", "normal": "mine_n", "big": "mine_b"}
+    with pytest.raises(RefusedError, match=r"names nowhere, which is not there"):
+        bench.of(POOL.model_copy(update={"services": services})).up()
 
 
 def test_a_token_is_made_where_the_manager_runs(bench: Bench) -> None:

@@ -84,7 +84,7 @@ def test_the_runner_the_log_and_the_lease_are_written_when_given() -> None:
         'My.SwarmRunnerTool = "cat1"',
         "log = /x/log",
         "submit_event_notes = k",
-        "job_lease_duration = 280",
+        "job_lease_duration = 240",
     ):
         assert f"\n{line}\n" in text
     bare = description(made()).text()

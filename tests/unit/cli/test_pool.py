@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import yaml
 
 from swarm_runner.cli import connect
 from swarm_runner.testing.swarm import FakeSwarm
-from tests.unit.cli.conftest import Cli
+from tests.unit.cli.conftest import JOB_CONF, Cli
 
 pytestmark = pytest.mark.usefixtures("job_conf", "swarm")
 
@@ -130,3 +133,18 @@ def test_an_interrupt_says_what_goes_on(
     done = cli("pool", *words)
     assert (done.code, done.out) == (130, "")
     assert told in done.err
+
+
+def test_render_writes_a_compose_file(cli: Cli, tmp_path: Path) -> None:
+    refused = cli("pool", "render", "--node", "swarm-1")
+    assert (refused.code, refused.out) == (2, "")
+    assert "pool.image" in refused.err
+    file = tmp_path / "named.yml"
+    file.write_text(JOB_CONF.replace("name: galaxy", "name: galaxy\n      image: 'r:5000/pool:1'"))
+    done = cli("pool", "render", "--node", "swarm-1", "--job-conf", str(file))
+    assert done.code == 0
+    assert list(yaml.safe_load(done.out)["services"]) == [
+        *("htcondor", "htcondor-executor", "htcondor-executor-big"),
+    ]
+    as_json = cli("pool", "render", "--node", "swarm-1", "--job-conf", str(file), "--json")
+    assert as_json.data == yaml.safe_load(done.out)
