@@ -5,6 +5,7 @@
 .PHONY: help demo demo-down test unit lint format bench venv engine
 .PHONY: lab lab-needs lab-down test-lab
 .PHONY: galaxy-venv test-galaxy
+.PHONY: bench-pool chaos
 
 BIN := .venv/bin
 GALAXY_BIN := .venv-galaxy/bin
@@ -60,6 +61,12 @@ test-lab: lab ## the tests that break hosts, on those three
 
 bench: engine ## the table of figures, measured on a real pool
 	$(WITH_ENGINE) $(BIN)/python -m tests.bench
+
+bench-pool: engine ## how soon a pool that looks after itself does so, on a real pool
+	$(WITH_ENGINE) $(BIN)/python -m tests.bench.pool
+
+chaos: lab ## jobs while the pool is scaled, upgraded and drained, on the three hosts
+	$(BIN)/python -m tests.chaos
 
 venv: ## the virtual environment .venv
 	@$(LAB)/venv

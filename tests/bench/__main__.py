@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import json
 import sys
 from pathlib import Path
-
-from rich.console import Console
-from rich.table import Table
 
 from swarm_runner.model.job_conf import parse_job_conf
 from tests.bench import following, importing, submitting
 from tests.bench.figure import Figure
+from tests.bench.table import show
 from tests.lab.pool import lab_pool
-
-# Where no terminal says how wide it is.
-WIDTH = 160
 
 
 def main() -> int:
@@ -28,15 +21,7 @@ def main() -> int:
     parser.add_argument("--without-pool", action="store_true", help="leave out (i)")
     options = parser.parse_args()
     figures = [*_submitting(options), *following.figures(), *importing.figures()]
-    if options.json:
-        facts = [dataclasses.asdict(figure) | {"met": figure.met} for figure in figures]
-        sys.stdout.write(json.dumps(facts, indent=2) + "\n")
-    else:
-        console = Console()
-        if not console.is_terminal:
-            console = Console(width=WIDTH)
-        console.print(_table(figures))
-    return 0 if all(figure.met for figure in figures) else 1
+    return 0 if show(figures, as_json=options.json) else 1
 
 
 def _submitting(options: argparse.Namespace) -> list[Figure]:
@@ -47,27 +32,6 @@ def _submitting(options: argparse.Namespace) -> list[Figure]:
         return submitting.figures(destination, Path(destination.pool.volumes[0].path))
     with lab_pool() as lab:
         return submitting.figures(lab.destination, lab.volume)
-
-
-def _table(figures: list[Figure]) -> Table:
-    table = Table(title="swarm_runner: figures of one run on one machine; trust the ratios")
-    for name in ("", "what", "measured", "beside"):
-        table.add_column(name)
-    for name in ("figure", "target", ""):
-        table.add_column(name, justify="right", no_wrap=True)
-    for figure in figures:
-        style = "green" if figure.met else "bold red"
-        table.add_row(
-            f"({figure.number})",
-            figure.what,
-            figure.measured,
-            figure.beside,
-            f"{figure.value:,.2f} {figure.unit}".replace(".00 ", " ").strip(),
-            "" if figure.target is None else f"{figure.rule} {figure.target:,g}",
-            "" if figure.target is None else "met" if figure.met else "MISSED",
-            style=style,
-        )
-    return table
 
 
 if __name__ == "__main__":

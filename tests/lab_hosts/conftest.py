@@ -24,6 +24,7 @@ from swarm_runner.model.pool import Destination, Pool
 from swarm_runner.model.status import ExecutorStatus
 from swarm_runner.provisioner import Provisioner
 from swarm_runner.swarm.engine import DockerSwarm
+from tests.chaos.storm import make_available
 from tests.lab.hosts import certificates
 from tests.lab.hosts.images import pool_image
 from tests.lab.hosts.layout import SHARED, nodes
@@ -56,8 +57,7 @@ class HostsPool:
 
     def availability(self, host: str, availability: str) -> None:
         """What `docker node update --availability` does."""
-        [node] = (n for n in self.engine.nodes.list() if n.attrs["Description"]["Hostname"] == host)
-        node.update({**node.attrs["Spec"], "Availability": availability})
+        make_available(self.engine, host, availability)
 
     def places(self) -> list[str]:
         """The host of each executor that is not on its way out."""

@@ -1,0 +1,63 @@
+"""`python -m tests.chaos`: the account as a table; exit code 1 if a job paid for the storm."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import random
+import subprocess
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.chaos.run import Account, run
+
+
+def main() -> int:
+    """Bring the lab's hosts up, let the storm blow, show what it cost."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="the account as JSON")
+    parser.add_argument("--jobs", type=int, default=300)
+    parser.add_argument("--scalings", type=int, default=30)
+    parser.add_argument("--seed", type=int, help="the same number gives the same storm")
+    options = parser.parse_args()
+    seed = random.randrange(10**6) if options.seed is None else options.seed  # noqa: S311
+    subprocess.run([sys.executable, "-m", "tests.lab.hosts", "up"], check=True, stdout=sys.stderr)
+    account = run(seed, options.jobs, options.scalings, _say)
+    if options.json:
+        sys.stdout.write(json.dumps(dataclasses.asdict(account)) + "\n")
+    else:
+        Console().print(_table(account))
+    return 0 if lossless(account) else 1
+
+
+def lossless(account: Account) -> bool:
+    """Whether every job is done, and none was started twice or thrown out."""
+    cost = (account.evictions, account.started_again, account.vacates, account.container_errors)
+    return account.done == account.jobs and not any(cost)
+
+
+def _table(account: Account) -> Table:
+    table = Table(title="a pool in a storm")
+    table.add_column("")
+    table.add_column("counted", justify="right")
+    table.add_column("to be", justify="right")
+    table.add_row("jobs done", str(account.done), str(account.jobs))
+    table.add_row("evictions, by the event log", str(account.evictions), "0")
+    table.add_row("jobs with more than one start", str(account.started_again), "0")
+    table.add_row("vacates, by the job ads", str(account.vacates), "0")
+    table.add_row("of these by code 1021", str(account.container_errors), "0")
+    table.add_row("scalings", str(account.scalings), "")
+    table.add_row("seconds", f"{account.duration_s:.0f}", "")
+    table.add_row("seed", str(account.seed), "")
+    return table
+
+
+def _say(message: str) -> None:
+    sys.stderr.write(f"chaos: {message}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
