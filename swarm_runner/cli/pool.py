@@ -146,6 +146,39 @@ def upgrade(
 
 
 @app.command()
+def mend(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say which executors do not work, and why.")
+    ] = False,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            "--timeout", min=1, metavar="SECONDS", help="End the wait after that long; else never."
+        ),
+    ] = None,
+    job_conf: JobConfPath = None,
+    destination_name: DestinationName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Replace executors that do not work.
+
+    Those whose docker probe failed or whose slot is broken, and those that fail the jobs
+    which others run well. They finish what they run first, and go one after another.
+    """
+    place = destination(job_conf, destination_name)
+    word = "What was told to go goes, and Swarm starts another in its place."
+    with interruptible(lambda: word), progress(f"mending pool {place.pool.name}") as step:
+        provisioner = connect.provisioner(place, step)
+        found, status = provisioner.mend(act=not dry_run, limit_s=timeout)
+    if as_json:
+        show_json({"mended": found, "status": status})
+        return
+    _show(place.pool, status, as_json)
+    said = [str(mending) for mending in found] if dry_run else []
+    side().print("\n".join(said) or f"{len(found)} executors were replaced.", soft_wrap=True)
+
+
+@app.command()
 def down(
     drain: Annotated[bool, typer.Option("--drain", help="Wait until all jobs have ended.")] = False,
     force: Annotated[

@@ -23,8 +23,10 @@ from swarm_runner.condor.port import (
     Selection,
     SubmitInDoubtError,
 )
+from swarm_runner.condor.runs import RUN_ATTRIBUTES, job_run
 from swarm_runner.condor.slots import SLOT_ATTRIBUTES, slot
 from swarm_runner.errors import Fault, InvalidInputError, RefusedError
+from swarm_runner.model.health import JobRun
 from swarm_runner.model.job import JobId
 from swarm_runner.model.pool import Pool
 from swarm_runner.model.queue import EndedJob, WaitingJobs
@@ -164,6 +166,14 @@ class AccessPoint:
     def ended(self, limit: int) -> list[EndedJob]:
         """See PoolView.ended."""
         return [ended_job(ad) for ad in self.history(Selection(), ENDED_ATTRIBUTES, limit)]
+
+    def runs(self, since_s: float, limit: int) -> list[JobRun]:
+        """See PoolView.runs."""
+        ended = self.history(Selection(since=since_s), RUN_ATTRIBUTES, limit)
+        text, names = f"JobStatus == 5 && EnteredCurrentStatus >= {int(since_s)}", RUN_ATTRIBUTES
+        held = self._connection.ask(lambda schedd: schedd.query(text, list(names), limit=limit))
+        ads = [*ended, *(plain(ad, RUN_ATTRIBUTES) for ad in held)]
+        return [run for ad in ads if (run := job_run(ad))]
 
     def _act(self, action: str, which: list[str] | str, reason: str) -> int:
         if not which:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from swarm_runner.model.health import JobRun
 from swarm_runner.model.queue import EndedJob, WaitingJobs
 from swarm_runner.model.status import Slot
 
@@ -28,3 +29,9 @@ class PoolView(Protocol):
 
     def ended(self, limit: int) -> list[EndedJob]:
         """The latest jobs that left the queue, at most `limit`, the latest first."""
+
+    def runs(self, since_s: float, limit: int) -> list[JobRun]:
+        """How the runs since then (seconds since the epoch) ended, at most `limit` and the latest.
+
+        Those of jobs that were put on hold count.
+        """

@@ -152,7 +152,7 @@ class ExecutorStatus(Frozen):
         if self.vacated_at is None:
             return said
         limit = datetime.fromtimestamp(self.vacated_at, UTC)
-        return f"{said} (vacated at {limit:%Y-%m-%d %H:%M} UTC at the latest)"
+        return f"{said} (vacated at {limit:%Y-%m-%d %H:%M:%S} UTC at the latest)"
 
 
 def _named(jobs: Sequence[str]) -> str:

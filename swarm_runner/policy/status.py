@@ -80,8 +80,13 @@ def _place(task: TaskState) -> tuple[str, int]:
 
 def _failures(tasks: Iterable[TaskState]) -> dict[tuple[str, int], str]:
     """Why the latest task in each place failed; a task that then starts again may do so too."""
-    failed = sorted((task for task in tasks if task.failed), key=lambda task: task.created_at)
-    return {_place(task): f"the task before it failed: {task.error}" for task in failed}
+    ended = sorted((task for task in tasks if task.gone), key=lambda task: task.created_at)
+    latest = {_place(task): task for task in ended}
+    return {
+        place: f"the task before it failed: {task.error}"
+        for place, task in latest.items()
+        if task.failed
+    }
 
 
 def _executor(task: TaskState, name: str, slots: list[Slot]) -> ExecutorStatus:

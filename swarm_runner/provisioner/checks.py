@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from swarm_runner.errors import Fault, InvalidInputError, RefusedError
 from swarm_runner.model.pool import Pool
-from swarm_runner.model.stack import WISH_LABEL
+from swarm_runner.model.stack import WISH_LABEL, Stack
 from swarm_runner.model.status import EngineState, ServiceState
 
+# Of the manager's environment: what running jobs and their executors rely on.
+_FIXED = {
+    "SWARM_RUNNER_PORT": "the port",
+    "SWARM_RUNNER_USER_NAME": "the job user",
+    "SWARM_RUNNER_USER_UID": "the job user's uid",
+    "SWARM_RUNNER_USER_GID": "the job user's gid",
+}
 _LOOPBACK = ("127.", "localhost", "::1")
 
 
@@ -41,6 +48,32 @@ def check_ours(pool: Pool, services: Iterable[ServiceState]) -> None:
                 "like, which also changes and removes it. With pool.services in job_conf `pool up` "
                 "enters such a pool, and `status`, `scale` and submitting work on it"
             )
+
+
+def check_whole(pool: Pool, present: Mapping[str, ServiceState]) -> None:
+    """Raise RefusedError when services of the pool are missing."""
+    wanted = [pool.service(), *(pool.service(name) for name in pool.classes)]
+    missing = [name for name in wanted if name not in present]
+    if missing:
+        raise RefusedError(
+            f"service {', '.join(missing)} is missing; `swarm-runner pool up` makes it"
+        )
+
+
+def check_settings(pool: Pool, present: Mapping[str, ServiceState]) -> None:
+    """Raise RefusedError when a setting changed by which running jobs are reached."""
+    wish = Stack(pool=pool, image="unused", node_id="unused").manager()
+    there = present[wish.name].environment
+    changed = [
+        f"{what} was {there[name]} and is {wish.environment[name]} now"
+        for name, what in _FIXED.items()
+        if name in there and there[name] != wish.environment[name]
+    ]
+    if changed:
+        raise RefusedError(
+            f"{'; '.join(changed)}: running jobs would be lost. `pool down --drain` and "
+            "`pool up` make the pool anew"
+        )
 
 
 def network_advice(pool: Pool) -> str:

@@ -7,11 +7,20 @@ from pathlib import Path
 
 from swarm_runner.condor.view import PoolView
 from swarm_runner.errors import Fault, InvalidInputError, OutOfReachError, RefusedError
+from swarm_runner.model.health import Mending
 from swarm_runner.model.pool import Pool
 from swarm_runner.model.stack import CLASS_LABEL, NODE_LABEL, ServiceWish, Stack
 from swarm_runner.model.status import EngineState, PoolStatus, ServiceState
 from swarm_runner.policy.status import join
-from swarm_runner.provisioner.checks import check_host, check_image, check_ours, network_advice
+from swarm_runner.provisioner.checks import (
+    check_host,
+    check_image,
+    check_ours,
+    check_settings,
+    check_whole,
+    network_advice,
+)
+from swarm_runner.provisioner.health import Health
 from swarm_runner.provisioner.jobs import PoolJobs
 from swarm_runner.provisioner.rollout import PATIENCE_S, Rollout, due
 from swarm_runner.provisioner.tokens import Tokens
@@ -22,13 +31,6 @@ Progress = Callable[[str], None]
 UP_LIMIT_S = 300.0
 NETWORK_LIMIT_S = 60.0
 GONE_LIMIT_S = 180.0
-# Of the manager's environment: what running jobs and their executors rely on.
-_FIXED = {
-    "SWARM_RUNNER_PORT": "the port",
-    "SWARM_RUNNER_USER_NAME": "the job user",
-    "SWARM_RUNNER_USER_UID": "the job user's uid",
-    "SWARM_RUNNER_USER_GID": "the job user's gid",
-}
 
 
 def _silent(_message: str) -> None:
@@ -79,7 +81,7 @@ class Provisioner:
         manager = present.get(self.pool.service())
         node_id = manager.labels[NODE_LABEL] if manager else engine.node_id
         if manager:
-            self._settings_that_stay(self.pool, present)
+            check_settings(self.pool, present)
         stack = Stack(pool=self.pool, image=image, node_id=node_id)
         if stack.network not in self._swarm.networks(self.pool.name):
             self._progress(f"making network {stack.network}")
@@ -117,22 +119,43 @@ class Provisioner:
         present = self._swarm.services(self.pool.name)
         check_ours(self.pool, present.values())
         pool = self.pool if image is None else self.pool.model_copy(update={"image": image})
-        missing = [
-            name
-            for name in [pool.service(), *(pool.service(one) for one in pool.classes)]
-            if name not in present
-        ]
-        if missing:
-            raise RefusedError(
-                f"service {', '.join(missing)} is missing; `swarm-runner pool up` makes it"
-            )
+        check_whole(pool, present)
         node_id = present[pool.service()].labels[NODE_LABEL]
-        self._settings_that_stay(pool, present)
+        check_settings(pool, present)
         taken = self._swarm.pool_image(pool.image, self._progress)
         check_image(pool, engine, taken)
         if not self._roll(Stack(pool=pool, image=taken, node_id=node_id), limit_s):
             self._progress("nothing differs: every service runs this image and configuration")
         return self._await_replicas(limit_s, Failures(self._swarm.tasks(self.pool.name)))
+
+    def mend(
+        self, *, act: bool = True, limit_s: float | None = None
+    ) -> tuple[list[Mending], PoolStatus]:
+        """Have the executors that do not work replaced, and wait until that is done.
+
+        What was found and done comes back, with the status at the end; without `act` nothing is
+        done. Raises RefusedError when `limit_s` ends the wait.
+        """
+        health = Health(self.pool, self._swarm, self._view, act=act, grace_s=0)
+        found: dict[str, Mending] = {}
+
+        def look() -> PoolStatus:
+            status = self.status()
+            sick = health.round(status)
+            for mending in sick:
+                found[mending.task] = mending
+                self._waiting.say(str(mending))
+            if not sick and status.unsettled():
+                self._waiting.say("waiting for " + "; ".join(status.unsettled()))
+            return status
+
+        if act:
+            status = self._waiting.until(
+                look, lambda status: status.settled and not health.sick, limit_s
+            )
+        else:
+            status = look()
+        return list(found.values()), status
 
     def status(self) -> PoolStatus:
         """What Swarm and HTCondor say, joined.
@@ -265,21 +288,6 @@ class Provisioner:
             rollout = Rollout(wish, self._swarm, self.status, self._waiting, self._patience_s)
             rollout.roll(limit_s)
         return bool(different)
-
-    def _settings_that_stay(self, pool: Pool, present: Mapping[str, ServiceState]) -> None:
-        """Raise RefusedError when a setting changed by which running jobs are reached."""
-        wish = Stack(pool=pool, image="unused", node_id="unused").manager()
-        there = present[wish.name].environment
-        changed = [
-            f"{what} was {there[name]} and is {wish.environment[name]} now"
-            for name, what in _FIXED.items()
-            if name in there and there[name] != wish.environment[name]
-        ]
-        if changed:
-            raise RefusedError(
-                f"{'; '.join(changed)}: running jobs would be lost. `pool down --drain` and "
-                "`pool up` make the pool anew"
-            )
 
     def _give_tokens(self, tokens: Tokens, failures: Failures) -> None:
         def give() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from swarm_runner.errors import ChangedError, OutOfReachError, RefusedError
+from swarm_runner.model.health import JobRun
 from swarm_runner.model.queue import EndedJob, WaitingJobs
 from swarm_runner.model.stack import CLASS_LABEL, POOL_LABEL, WISH_LABEL, ServiceWish
 from swarm_runner.model.status import EngineState, ServiceState, Slot, TaskState
@@ -23,7 +24,8 @@ class FakeSwarm:
     service to the reason why no node takes another task, and `let_in` tells whether the pool takes
     the client's token. Tasks in `silent`, or of an image in it, run, and the collector does not
     know them. `queue` and `past` are the jobs that wait, and those that ended. An update replaces
-    one task with every look at the tasks.
+    one task with every look at the tasks. `job_runs` is how jobs fared, `broken` says of a task
+    why its slot is, and `retiring` are those that condor_off told to go.
     `nameless` is a kernel that cannot do what service names need.
     """
 
@@ -39,6 +41,9 @@ class FakeSwarm:
         self.silent: set[str] = set()
         self.queue: list[WaitingJobs] = []
         self.past: list[EndedJob] = []
+        self.job_runs: list[JobRun] = []
+        self.broken: dict[str, str] = {}
+        self.retiring: set[str] = set()
         self.tokens_made: list[tuple[str, ...]] = []
         self._made_here = False
         self._services: dict[str, tuple[ServiceWish, ServiceState]] = {}
@@ -196,6 +201,9 @@ class FakeSwarm:
         self._answer()
         if service not in self._services or self.name != NODE:
             return None
+        if command[0] == "condor_off":
+            self._retire(command[-1])
+            return b""
         if command[0] != "condor_token_create":
             if self.nameless:
                 raise RefusedError(f"{command[0]} in {service} ended with 1: No route to host")
@@ -248,6 +256,18 @@ class FakeSwarm:
         """See `past`."""
         self._open()
         return self.past[:limit]
+
+    def runs(self, since_s: float, limit: int) -> list[JobRun]:
+        """See `job_runs`."""
+        self._open()
+        return [run for run in self.job_runs if run.ended_s >= since_s][:limit]
+
+    def _retire(self, constraint: str) -> None:
+        """What a condor_master does when it is told to go."""
+        told = [task.id for task in self._tasks if constraint == f'Name == "{task.container}"']
+        if not told:
+            raise RefusedError("condor_off: failed to find daemons matching the constraint")
+        self.retiring.update(told)
 
     def _state(self, wish: ServiceWish, replicas: int) -> ServiceState:
         return ServiceState(
@@ -326,6 +346,8 @@ class FakeSwarm:
     def _step(self, task: TaskState) -> TaskState:
         if task.failed or task.lost:
             return task
+        if task.id in self.retiring and task.id not in self.busy:
+            return task.model_copy(update={"state": "complete", "desired": "shutdown"})
         if task.going and task.id not in self.busy:
             return task.model_copy(update={"state": "shutdown"})
         if task.state == "pending" and task.service not in self.full:
@@ -349,7 +371,8 @@ class FakeSwarm:
             task=task.id,
             capacity_class=wish.labels[CLASS_LABEL],
             state="Claimed" if busy else "Unclaimed",
-            activity="Busy" if busy else "Idle",
+            activity=("Retiring" if task.id in self.retiring else "Busy") if busy else "Idle",
+            broken=self.broken.get(task.id, ""),
             cpus=float(wish.environment["SWARM_RUNNER_CPUS"]),
             memory_mb=memory_mb,
             total_memory_mb=memory_mb,

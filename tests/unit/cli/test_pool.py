@@ -148,3 +148,39 @@ def test_render_writes_a_compose_file(cli: Cli, tmp_path: Path) -> None:
     ]
     as_json = cli("pool", "render", "--node", "swarm-1", "--job-conf", str(file), "--json")
     assert as_json.data == yaml.safe_load(done.out)
+
+
+def test_an_upgrade_says_what_to_write_in_the_configuration(cli: Cli) -> None:
+    cli("pool", "up")
+    done = cli("pool", "upgrade", "--image", "registry/pool:2")
+    assert done.code == 0
+    assert "upgrading galaxy_htcondor, one task after another" in done.err.splitlines()
+    assert "Write image: registry/pool:2 in the configuration" in done.err
+    assert "2 of 2 ready" in done.out
+
+
+def test_an_upgrade_that_fails_has_its_code(cli: Cli, swarm: FakeSwarm) -> None:
+    cli("pool", "up")
+    swarm.failing["registry/broken:1"] = "task: non-zero exit (7)"
+    done = cli("pool", "upgrade", "--image", "registry/broken:1")
+    assert (done.code, done.out) == (1, "")
+    assert "rolled back" in done.err.splitlines()[-1]
+    assert cli("pool", "status").code == 0
+
+
+def test_an_upgrade_as_json_is_the_status(cli: Cli) -> None:
+    cli("pool", "up")
+    assert cli("pool", "upgrade", "--json").data["replicas"] == {"normal": 2, "big": 1}
+
+
+def test_mend_tells_whom_it_replaced(cli: Cli, swarm: FakeSwarm) -> None:
+    cli("pool", "up")
+    sick = cli("pool", "status", "--json").data["executors"][0]["task"]
+    swarm.broken[sick] = "no disk"
+    shown = cli("pool", "mend", "--dry-run")
+    assert shown.code == 0
+    assert f"normal executor {sick} on swarm-1: broken slot: no disk" in shown.err.splitlines()
+    done = cli("pool", "mend", "--json")
+    assert [(m["task"], m["done"]) for m in done.data["mended"]] == [(sick, "told to go")]
+    assert sick not in {line["task"] for line in done.data["status"]["executors"]}
+    assert cli("pool", "mend").err.endswith("0 executors were replaced.\n")

@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from swarm_runner.model.health import JobRun
+from swarm_runner.model.pool import Pool
+from swarm_runner.policy.health import black_holes
+from swarm_runner.provisioner import Provisioner
+from swarm_runner.provisioner.health import NODE_LIMIT, Health
+from swarm_runner.testing.swarm import FakeSwarm
+
+POOL = Pool(name="galaxy")
+_numbers = count()
+
+
+def runs(task: str, kinds: str, *, well: bool, runtime_s: float = 1) -> list[JobRun]:
+    """One run for each letter of `kinds`, one after another."""
+    return [
+        JobRun(
+            job=f"{(number := next(_numbers))}.0",
+            task=task,
+            kind=kind,
+            ended_s=float(number),
+            runtime_s=runtime_s,
+            well=well,
+            failed=not well,
+        )
+        for kind in kinds
+    ]
+
+
+def test_an_executor_that_fails_what_others_run_well() -> None:
+    found = black_holes([*runs("good", "abc" * 4, well=True), *runs("hole", "abcabc", well=False)])
+    assert list(found) == ["hole"]
+    assert found["hole"].startswith("its last 6 jobs failed within 30 s of their start (a, b, c)")
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        # A tool that fails everywhere.
+        [*runs("one", "a" * 9, well=False), *runs("two", "a" * 9, well=False)],
+        # A batch of bad inputs that met one executor.
+        [*runs("good", "a" * 20, well=True), *runs("one", "a" * 20, well=False)],
+        # Failures, but of jobs that ran for a while.
+        [*runs("good", "abc" * 9, well=True), *runs("one", "abc", well=False, runtime_s=60)],
+        # Two in a row are no row.
+        [*runs("good", "ab" * 99, well=True), *runs("one", "ab", well=False)],
+        # It works again.
+        [
+            *runs("good", "abc" * 9, well=True),
+            *runs("one", "abc" * 3, well=False),
+            *runs("one", "a", well=True),
+        ],
+        # Nobody else ran anything.
+        runs("one", "abcdef" * 3, well=False),
+        # Tools that fail elsewhere too, each now and then.
+        [
+            *runs("good", "abc" * 2, well=True),
+            *runs("good", "abc" * 2, well=False),
+            *runs("one", "abcabc", well=False),
+            *runs("good", "abc", well=True),
+        ],
+    ],
+)
+def test_a_bad_tool_is_no_bad_executor(seen: list[JobRun]) -> None:
+    assert black_holes(seen) == {}
+
+
+def test_two_black_holes_do_not_excuse_each_other() -> None:
+    seen = [*runs("good", "abc" * 9, well=True)]
+    seen += [*runs("one", "abcabc", well=False), *runs("two", "abcabc", well=False)]
+    assert set(black_holes(seen)) == {"one", "two"}
+
+
+class Bench:
+    """A pool that is up on a fake Swarm, its health, and a clock."""
+
+    def __init__(self, directory: Path) -> None:
+        self.now = 1000.0
+        self.swarm = FakeSwarm()
+        self.said: list[str] = []
+        token = directory / "token"
+        self.provisioner = Provisioner(
+            POOL, self.swarm, self.swarm, token, self.said.append, look_s=0.001
+        )
+        self.provisioner.up()
+        self.health = Health(POOL, self.swarm, self.swarm, clock=lambda: self.now)
+
+    def executors(self, capacity_class: str = "normal") -> list[str]:
+        status = self.provisioner.status()
+        return [e.task for e in status.executors if e.capacity_class == capacity_class]
+
+    def round(self) -> list[tuple[str, str]]:
+        found = self.health.round(self.provisioner.status())
+        return [(mending.task, mending.done) for mending in found]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def test_a_broken_slot_is_replaced_after_a_grace(bench: Bench) -> None:
+    sick = bench.executors()[0]
+    bench.swarm.broken[sick] = "no disk"
+    assert bench.round() == []
+    bench.now += 61
+    assert bench.round() == [(sick, "told to go")]
+    assert bench.round() == []
+    status = bench.provisioner.scale({"normal": 2})
+    assert sick not in {e.task for e in status.executors}
+    assert status.settled
+
+
+def test_what_gets_well_stays(bench: Bench) -> None:
+    sick = bench.executors()[0]
+    bench.swarm.broken[sick] = "no disk"
+    bench.round()
+    bench.now += 50
+    bench.swarm.broken.clear()
+    bench.round()
+    bench.swarm.broken[sick] = "no disk"
+    bench.now += 50
+    assert bench.round() == []
+
+
+def test_a_busy_one_finishes_first(bench: Bench) -> None:
+    sick = bench.executors()[0]
+    bench.swarm.broken[sick] = "no disk"
+    bench.swarm.busy.add(sick)
+    bench.round()
+    bench.now += 61
+    assert bench.round() == [(sick, "told to go")]
+    line = next(e for e in bench.provisioner.status().executors if e.task == sick)
+    assert (line.state, line.jobs) == ("Retiring", ("1.0",))
+    assert sick in bench.executors()
+    bench.swarm.busy.clear()
+    for _ in range(3):
+        left = bench.executors()
+    assert sick not in left
+
+
+def test_one_after_another_and_a_few_on_a_node(bench: Bench) -> None:
+    bench.provisioner.scale({"normal": 5})
+    for task in bench.executors():
+        bench.swarm.broken[task] = "no disk"
+    bench.round()
+    done: list[str] = []
+    for _ in range(NODE_LIMIT + 2):
+        bench.now += 61
+        done += [done for _, done in bench.round() if done == "told to go"]
+    assert len(done) == NODE_LIMIT
+    last = bench.health.round(bench.provisioner.status())
+    assert {mending.done for mending in last} == {"waits"}
+    assert "look at the node and its engine" in last[0].trouble
+    bench.now += 3600
+    assert "told to go" in {done for _, done in bench.round()}
+
+
+def test_a_black_hole_is_replaced_at_once(bench: Bench) -> None:
+    good, hole = bench.executors()
+    seen = [*runs(good, "abc" * 4, well=True), *runs(hole, "abcabc", well=False)]
+    bench.swarm.job_runs = [
+        run.model_copy(update={"ended_s": 999.0 + n}) for n, run in enumerate(seen)
+    ]
+    assert bench.round() == [(hole, "told to go")]
+
+
+def test_a_silent_pool_is_left_alone(bench: Bench) -> None:
+    sick = bench.executors()[0]
+    bench.swarm.broken[sick] = "no disk"
+    bench.round()
+    bench.now += 61
+    status = bench.provisioner.status().model_copy(update={"trouble": ("no collector",)})
+    assert bench.health.round(status) == []
+    bench.swarm.let_in = False
+    assert bench.round() == []
+    assert not bench.swarm.retiring
+
+
+def test_a_dry_run_tells_nobody(bench: Bench) -> None:
+    sick = bench.executors()[0]
+    bench.swarm.broken[sick] = "no disk"
+    found, _ = bench.provisioner.mend(act=False)
+    assert [(mending.task, mending.done) for mending in found] == [(sick, "shown")]
+    assert not bench.swarm.retiring
+
+
+def test_mend_replaces_and_waits(bench: Bench) -> None:
+    sick = bench.executors("big")[0]
+    bench.swarm.broken[sick] = "no disk"
+    found, status = bench.provisioner.mend()
+    assert [mending.done for mending in found] == ["told to go"]
+    assert status.settled
+    assert sick not in {e.task for e in status.executors}
+    assert any("broken slot: no disk; replacing it" in said for said in bench.said)
+
+
+def test_the_manager_elsewhere_is_said(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    sick = bench.executors()[0]
+    bench.swarm.broken[sick] = "no disk"
+    bench.round()
+    bench.now += 61
+    monkeypatch.setattr(bench.swarm, "run_in", lambda _service, _command: None)
+    [mending] = bench.health.round(bench.provisioner.status())
+    assert mending.done == "failed"
+    assert "another node" in mending.trouble
