@@ -22,7 +22,7 @@ def make() -> None:
     for node in nodes():
         names = (node.address, "127.0.0.1", node.name)
         _write(authority, authority.issue_cert(*names), draft / node.name)
-    _write(authority, authority.issue_cert(common_name="client"), draft / "client")
+    _write(authority, authority.issue_cert("client"), draft / "client")
     draft.rename(CERTIFICATES)
 
 
@@ -39,7 +39,7 @@ def client() -> Path:
 def stranger(directory: Path) -> Path:
     """A bundle of the right form, from an authority that nobody trusts."""
     authority = trustme.CA(organization_name="a stranger")
-    _write(authority, authority.issue_cert(common_name="stranger"), directory)
+    _write(authority, authority.issue_cert("stranger"), directory)
     return directory
 
 

@@ -1,0 +1,99 @@
+"""A stack deployed by `docker stack deploy`, by the book that `pool render` writes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+
+from swarm_runner.condor.access_point import AccessPoint
+from swarm_runner.condor.token import token_file
+from swarm_runner.errors import RefusedError
+from swarm_runner.model.pool import Destination, Pool
+from swarm_runner.provisioner import Provisioner
+from swarm_runner.swarm.engine import DockerSwarm
+from tests.lab.hosts.images import pool_image
+from tests.lab.hosts.layout import SHARED, nodes
+from tests.lab_hosts.conftest import STATE, HostsPool
+
+NAME = "swarm-runner-git"
+POOL = {
+    "name": NAME,
+    "image": pool_image(),
+    "host": nodes()[0].address,
+    "port": 9619,
+    "volumes": [str(SHARED)],
+    "classes": {"normal": {"memory_mb": 128, "replicas": 1}},
+}
+
+
+def sh(command: str, directory: Path) -> None:
+    """What a person types, on the first host."""
+    environment = os.environ | {"DOCKER_HOST": nodes()[0].docker_host}
+    for name in ("DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"):
+        environment.pop(name, None)
+    subprocess.run(["/bin/sh", "-euc", command], cwd=directory, env=environment, check=True)
+
+
+@pytest.fixture
+def deployed(made: HostsPool, tmp_path: Path) -> Iterator[HostsPool]:
+    """The stack, deployed; its client knows the services by their names."""
+    conf = tmp_path / "job_conf.yml"
+    execution = {"environments": {"swarm": {"runner": "swarm"}}}
+    conf.write_text(yaml.safe_dump({"runners": {"swarm": {"pool": POOL}}, "execution": execution}))
+    rendered = subprocess.run(
+        [
+            *(sys.executable, "-c", "import swarm_runner.cli as cli; raise SystemExit(cli.main())"),
+            *("pool", "render", "--node", nodes()[0].name, "--job-conf", str(conf)),
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    ).stdout
+    (tmp_path / "stack.yml").write_text(rendered)
+    making = [line[4:] for line in rendered.splitlines() if line.startswith("#   ")]
+    services = {"manager": f"{NAME}_htcondor", "normal": f"{NAME}_htcondor-executor"}
+    pool = Pool.model_validate(POOL | {"services": services})
+    destination = Destination(
+        pool=pool,
+        state_directory=str(STATE / "state-git"),
+        token_directory=str(STATE / "tokens-git.d"),
+    )
+    provisioner = Provisioner(
+        pool,
+        DockerSwarm(adopted=pool.adopted()),
+        AccessPoint.connect(pool, destination.token_directory),
+        token_file(pool.name, destination.token_directory),
+    )
+    try:
+        for command in making:
+            if command.startswith(("openssl", "docker")):
+                sh(command, tmp_path)
+        sh(f"docker stack deploy -c stack.yml {NAME}", tmp_path)
+        yield HostsPool(destination, provisioner, made.engine)
+    finally:
+        sh(f"docker stack rm {NAME}", tmp_path)
+        removing = f"docker secret rm {NAME}_htcondor-signing-key {NAME}_htcondor-executor-token"
+        gone = Retrying(
+            retry=retry_if_exception_type(subprocess.CalledProcessError),
+            wait=wait_fixed(1),
+            stop=stop_after_delay(60),
+        )
+        gone(sh, removing, tmp_path)
+
+
+def test_a_rendered_stack_is_a_pool(deployed: HostsPool) -> None:
+    assert deployed.provisioner.up().ready("normal") == 1
+    assert deployed.provisioner.scale({"normal": 2}, limit_s=120).ready("normal") == 2
+    with deployed.work() as work:
+        work.submit([1, 1])
+        work.finish()
+        assert work.starts() == work.ends() == [1, 1]
+    with pytest.raises(RefusedError, match="was not made by `pool up`"):
+        deployed.provisioner.down(force=True)
