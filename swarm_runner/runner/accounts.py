@@ -116,9 +116,11 @@ class Accounts:
         )
         return self._set(started, JobEvent.STARTED)
 
-    def evict(self, job: Job, reason: str) -> JobChange:
-        """It stopped running and waits for another slot."""
-        return self._set(changed(job, state=JobState.IDLE), JobEvent.EVICTED, reason)
+    def evict(self, job: Job, reason: str, starts: int | None = None) -> JobChange:
+        """It stopped running and waits for another slot; `starts` puts a count right."""
+        if starts is None:
+            starts = job.starts
+        return self._set(changed(job, state=JobState.IDLE, starts=starts), JobEvent.EVICTED, reason)
 
     def hold(self, job: Job, hold: Hold) -> JobChange:
         """HTCondor, or someone, holds it."""

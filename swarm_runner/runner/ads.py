@@ -102,7 +102,9 @@ def _settle(accounts: Accounts, ad: Ad, at: float) -> JobChange | None:
         reason = ad.get("HoldReason", "")
         return accounts.hold(job, Hold(code, ad.get("HoldReasonSubCode", 0), reason, count))
     if status == IDLE and job.state is JobState.RUNNING:
-        return accounts.evict(job, ad.get("VacateReason", ""))
+        # One that was claimed only, when it seemed to run, has not begun.
+        starts = min(job.starts, ad.get("NumJobStarts", 0))
+        return accounts.evict(job, ad.get("VacateReason", ""), starts)
     # The log may know of a hold that the queue does not know of yet.
     if status != REMOVED and job.state is JobState.HELD and at >= known:
         return accounts.release(job, "")

@@ -49,6 +49,7 @@ def _table(account: Account) -> Table:
     table.add_row("jobs with more than one start", str(account.started_again), "0")
     table.add_row("vacates, by the job ads", str(account.vacates), "0")
     table.add_row("of these by code 1021", str(account.container_errors), "0")
+    table.add_row("matches given back before a command began", str(account.given_back), "")
     table.add_row("scalings", str(account.scalings), "")
     table.add_row("seconds", f"{account.duration_s:.0f}", "")
     table.add_row("seed", str(account.seed), "")

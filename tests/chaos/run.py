@@ -30,16 +30,19 @@ PORT = 9629
 STATE = Path(__file__).parents[2] / ".state" / "lab" / NAME
 LIMIT_S = 800.0
 PAUSE_S = 7.0
-CONTAINER_ERROR = 1021  # HTCondor, condor_holdcodes.h
-VACATED = ("NumJobStarts", "NumVacates", "NumVacatesByReason", "VacateReasonCode")
+# Code 1021 (HTCondor, condor_holdcodes.h), as job ads call it.
+CONTAINER_ERROR = "ContainerError"
+# HTCondor counts a match that is given back before the command began as a vacate, too.
+VACATED = ("NumJobStarts", "NumVacates", "NumVacatesPreExecution", "NumVacatesByReason")
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What the storm cost. All but `jobs`, `done` and the measures is to be 0.
+    """What the storm cost.
 
     `evictions` is by the event log, `started_again` by the job ads and by what the jobs wrote
     themselves, `vacates` by the job ads, `container_errors` those of code 1021 among them.
+    `given_back` are matches that ended before a command began, which costs nothing but time.
     """
 
     seed: int
@@ -49,6 +52,7 @@ class Account:
     started_again: int
     vacates: int
     container_errors: int
+    given_back: int
     scalings: int
     duration_s: float
 
@@ -84,16 +88,17 @@ def run(seed: int, jobs: int, scalings: int, progress: Callable[[str], None]) ->
             sum(ad.get("NumJobStarts", 0) > 1 for ad in ads),
             sum(starts > 1 for starts in by_themselves.values()),
         )
-        reasons = [ad.get("NumVacatesByReason") or {} for ad in ads]
+        reasons = [ad.get("NumVacatesByReason", {}) for ad in ads]
+        given_back = sum(ad.get("NumVacatesPreExecution", 0) for ad in ads)
         return Account(
             seed=seed,
             jobs=jobs,
             done=min(done, len(by_themselves), len(ads)),
             evictions=evictions,
             started_again=again,
-            vacates=sum(ad.get("NumVacates", 0) for ad in ads),
-            container_errors=sum("ContainerError" in reason for reason in reasons)
-            + sum(ad.get("VacateReasonCode") == CONTAINER_ERROR for ad in ads),
+            vacates=sum(ad.get("NumVacates", 0) for ad in ads) - given_back,
+            container_errors=sum(reason.get(CONTAINER_ERROR, 0) for reason in reasons),
+            given_back=given_back,
             scalings=scalings,
             duration_s=time.monotonic() - began,
         )
@@ -142,7 +147,7 @@ def _provisioner(engine: docker.DockerClient, pool: Pool) -> Provisioner:
 
 def _destination(pool: Pool) -> Destination:
     return Destination(
-        pool=pool, state_directory=str(STATE / "state"), token_directory=str(STATE / "tokens.d")
+        pool=pool, state_directory=str(SHARED / "state"), token_directory=str(STATE / "tokens.d")
     )
 
 

@@ -73,6 +73,18 @@ def test_eviction_and_a_second_start(world: World) -> None:
         assert (change.event, change.job.starts) == (STARTED, 2)
 
 
+def test_a_claim_that_was_given_back_was_no_start(polled: World) -> None:
+    with polled.runner() as runner:
+        (job,) = runner.submit([polled.invocation()])
+        polled.later(polled.access_point.start, job.id)
+        runner.poll()
+        polled.later(polled.access_point.evict, job.id, "Failed to activate claim")
+        # HTCondor counts a start when the command begins, and says so late.
+        polled.access_point.queue[job.id]["NumJobStarts"] = 0
+        (change,) = runner.poll()
+        assert (change.event, change.job.starts) == (JobEvent.EVICTED, 0)
+
+
 def test_more_memory_by_the_schedd(world: World) -> None:
     resources = {"memory_mb": 200, "max_memory_mb": 1800}
     with world.runner() as runner:
