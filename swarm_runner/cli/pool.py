@@ -174,8 +174,11 @@ def mend(
         show_json({"mended": found, "status": status})
         return
     _show(place.pool, status, as_json)
-    said = [str(mending) for mending in found] if dry_run else []
-    side().print("\n".join(said) or f"{len(found)} executors were replaced.", soft_wrap=True)
+    if dry_run:
+        told = "\n".join(map(str, found)) or "Every executor works."
+    else:
+        told = f"{len(found)} executors were replaced."
+    side().print(told, soft_wrap=True)
 
 
 @app.command()

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import takewhile
 from math import prod
+from statistics import median
 
 from swarm_runner.model.health import JobRun
 
-QUICK_S = 30.0  # on a busy node an empty container takes ten
+QUICK_S = 30.0  # the median; on a busy node an empty container takes ten, and now and then more
 IN_A_ROW = 3
 CHANCE = 1e-3
 _PER_KIND = 2
@@ -31,7 +33,11 @@ def black_holes(runs: Iterable[JobRun]) -> dict[str, str]:
     for run in judged:
         by_task[run.task].append(run)
     rows = {task: _row(mine) for task, mine in by_task.items()}
-    suspects = {task: row for task, row in rows.items() if len(row) >= IN_A_ROW}
+    suspects = {
+        task: row
+        for task, row in rows.items()
+        if len(row) >= IN_A_ROW and median(run.runtime_s for run in row) < QUICK_S
+    }
     # Suspects do not testify about one another.
     elsewhere = [run for run in judged if run.task not in suspects]
     good = Counter(run.kind for run in elsewhere if run.well)
@@ -40,13 +46,8 @@ def black_holes(runs: Iterable[JobRun]) -> dict[str, str]:
 
 
 def _row(runs: Sequence[JobRun]) -> list[JobRun]:
-    """The quick failures since the latest run that was none."""
-    row = []
-    for run in runs:
-        if not (run.failed and run.runtime_s < QUICK_S):
-            break
-        row.append(run)
-    return row
+    """The failures since the latest run that ended well."""
+    return list(takewhile(lambda run: run.failed, runs))
 
 
 def _chance(row: Sequence[JobRun], good: Mapping[str, int], bad: Mapping[str, int]) -> float:
@@ -60,6 +61,6 @@ def _chance(row: Sequence[JobRun], good: Mapping[str, int], bad: Mapping[str, in
 def _told(row: Sequence[JobRun]) -> str:
     kinds = sorted({run.kind for run in row})
     return (
-        f"its last {len(row)} jobs failed within {QUICK_S:.0f} s of their start "
-        f"({', '.join(kinds)}), which ends well elsewhere"
+        f"its last {len(row)} jobs failed, most within {QUICK_S:.0f} s of their start; their kinds "
+        f"({', '.join(kinds)}) end well elsewhere"
     )

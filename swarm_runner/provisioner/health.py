@@ -23,6 +23,8 @@ NODE_WINDOW_S = 3600.0
 # Runs as far back, and as many, tell of black holes.
 RECENT_S = 1800.0
 RUNS = 500
+# The history is read this often at most, however often a round comes.
+READ_EVERY_S = 15.0
 
 
 class Health:
@@ -51,7 +53,8 @@ class Health:
         self._grace_s = grace_s
         self._pause_s = pause_s
         self._clock = clock
-        self.sick = 0  # as of the latest round, those that were told to go not among them
+        self._read_at = float("-inf")
+        self._holes: dict[str, str] = {}
         self._since: dict[str, float] = {}
         self._told: dict[str, float] = {}  # by task
         self._class_told: dict[str, float] = {}
@@ -63,24 +66,33 @@ class Health:
         Nothing is done while the pool itself is in trouble, or does not answer: an executor that
         nobody hears of is not a sick one.
         """
-        self.sick = 0
         if status.trouble:
             return []
         here = {line.task for line in status.executors}
         self._since = {task: since for task, since in self._since.items() if task in here}
         self._told = {task: when for task, when in self._told.items() if task in here}
         try:
-            holes = black_holes(self._view.runs(self._clock() - RECENT_S, RUNS))
+            holes = self._black_holes()
         except OutOfReachError:
             return []
-        mendings = [
+        return [
             self._mend(line, reason)
             for line in status.executors
             if (reason := self._sick(line) or holes.get(line.task, ""))
             and not (line.retiring or line.lost or line.task in self._told)
         ]
-        self.sick = sum(mending.done != "told to go" for mending in mendings)
-        return mendings
+
+    def _black_holes(self) -> dict[str, str]:
+        now = self._clock()
+        if now - self._read_at >= READ_EVERY_S:
+            self._holes = black_holes(self._view.runs(now - RECENT_S, RUNS))
+            self._read_at = now
+        return self._holes
+
+    @property
+    def going(self) -> int:
+        """How many that were told to go were still there in the latest round."""
+        return len(self._told)
 
     def _sick(self, line: ExecutorStatus) -> str:
         """What its slot says is wrong with it, and for long enough."""

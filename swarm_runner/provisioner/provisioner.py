@@ -139,7 +139,7 @@ class Provisioner:
         health = Health(self.pool, self._swarm, self._view, act=act, grace_s=0)
         found: dict[str, Mending] = {}
 
-        def look() -> PoolStatus:
+        def look() -> tuple[PoolStatus, bool]:
             status = self.status()
             sick = health.round(status)
             for mending in sick:
@@ -147,14 +147,9 @@ class Provisioner:
                 self._waiting.say(str(mending))
             if not sick and status.unsettled():
                 self._waiting.say("waiting for " + "; ".join(status.unsettled()))
-            return status
+            return status, status.settled and not (sick or health.going)
 
-        if act:
-            status = self._waiting.until(
-                look, lambda status: status.settled and not health.sick, limit_s
-            )
-        else:
-            status = look()
+        status, _ = self._waiting.until(look, lambda looked: looked[1], limit_s) if act else look()
         return list(found.values()), status
 
     def status(self) -> PoolStatus:

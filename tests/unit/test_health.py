@@ -35,7 +35,9 @@ def runs(task: str, kinds: str, *, well: bool, runtime_s: float = 1) -> list[Job
 def test_an_executor_that_fails_what_others_run_well() -> None:
     found = black_holes([*runs("good", "abc" * 4, well=True), *runs("hole", "abcabc", well=False)])
     assert list(found) == ["hole"]
-    assert found["hole"].startswith("its last 6 jobs failed within 30 s of their start (a, b, c)")
+    assert found["hole"].startswith(
+        "its last 6 jobs failed, most within 30 s of their start; their kinds"
+    )
 
 
 @pytest.mark.parametrize(
@@ -68,6 +70,11 @@ def test_an_executor_that_fails_what_others_run_well() -> None:
 )
 def test_a_bad_tool_is_no_bad_executor(seen: list[JobRun]) -> None:
     assert black_holes(seen) == {}
+
+
+def test_now_and_then_a_failure_takes_its_time() -> None:
+    seen = [*runs("good", "abc" * 4, well=True), *runs("hole", "abcab", well=False)]
+    assert list(black_holes([*seen, *runs("hole", "c", well=False, runtime_s=99)])) == ["hole"]
 
 
 def test_two_black_holes_do_not_excuse_each_other() -> None:
@@ -177,6 +184,7 @@ def test_a_silent_pool_is_left_alone(bench: Bench) -> None:
     bench.now += 61
     status = bench.provisioner.status().model_copy(update={"trouble": ("no collector",)})
     assert bench.health.round(status) == []
+    bench.now += 61
     bench.swarm.let_in = False
     assert bench.round() == []
     assert not bench.swarm.retiring
