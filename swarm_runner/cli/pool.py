@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from swarm_runner.cli import autoscale as autoscaling
 from swarm_runner.cli import connect
-from swarm_runner.cli.autoscale import autoscale
 from swarm_runner.cli.conf import destination
 from swarm_runner.cli.console import progress, show, show_json, side
 from swarm_runner.cli.exits import interruptible
@@ -32,7 +32,7 @@ def pool() -> None:
 
 app.command()(simulate)
 app.command()(render)
-app.command()(autoscale)
+app.command()(autoscaling.autoscale)
 
 
 @app.command()
@@ -41,6 +41,13 @@ def up(
         bool,
         typer.Option("--init", help="Make a single-node Swarm if the engine is in none."),
     ] = False,
+    autoscale: Annotated[
+        bool | None,
+        typer.Option(
+            "--autoscale/--no-autoscale",
+            help="Have an autoscaler run in the pool, or none; else as it is.",
+        ),
+    ] = None,
     timeout: Annotated[
         float,
         typer.Option("--timeout", min=1, metavar="SECONDS", help="How long to wait for slots."),
@@ -59,7 +66,9 @@ def up(
         "`swarm-runner pool down` removes it."
     )
     with interruptible(lambda: word), progress(f"bringing up pool {place.pool.name}") as step:
-        status = connect.provisioner(place, step).up(initialise=init, limit_s=timeout)
+        status = connect.provisioner(place, step).up(
+            initialise=init, autoscale=autoscale, limit_s=timeout
+        )
     _show(place.pool, status, as_json)
 
 

@@ -44,6 +44,8 @@ def _groups(pool: Pool, status: PoolStatus) -> Iterator[tuple[Text, list[Row], l
     """The head line of each service, its tasks' rows, and their styles."""
     manager = [] if status.manager is None else [_manager(status.manager)]
     yield _head(pool.service(), "manager"), manager, [""]
+    if status.autoscaler is not None:
+        yield _head(pool.autoscaler, "autoscaler"), [_manager(status.autoscaler)], [""]
     for name in dict.fromkeys([*pool.classes, *status.replicas]):
         wanted = status.replicas.get(name)
         if wanted is None:

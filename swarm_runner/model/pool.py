@@ -255,6 +255,11 @@ class Pool(Frozen):
         """The classes and their sizes, for a message."""
         return "; ".join(f"{name}: {shape}" for name, shape in self.classes.items())
 
+    @property
+    def autoscaler(self) -> str:
+        """The Swarm service of the autoscaler."""
+        return f"{self.name}_htcondor-autoscaler"
+
     def service(self, capacity_class: str | None = None) -> str:
         """The Swarm service of the manager, or of a class; named as on the 2019 slides."""
         if self.services is not None:

@@ -6,6 +6,7 @@ Pure: `swarm/` carries the wishes out, the provisioner compares them with what i
 from __future__ import annotations
 
 import hashlib
+import json
 
 from swarm_runner.model.pool import CapacityClass, Pool
 from swarm_runner.model.text import Frozen
@@ -13,6 +14,7 @@ from swarm_runner.model.text import Frozen
 ENGINE_SOCKET = "/var/run/docker.sock"
 SCRATCH = "/var/lib/swarm-runner/scratch"
 SPOOL = "/var/lib/swarm-runner/spool"
+TOKENS = "/etc/swarm-runner/tokens.d"
 GRACE_S = 300  # for file transfer and good-byes after the last job
 POOL_LABEL = "swarm-runner.pool"
 STACK_LABEL = "com.docker.stack.namespace"
@@ -53,6 +55,7 @@ class ServiceWish(Frozen):
     endpoint_mode: str = "dnsrr"
     publish: str = "host"
     node_id: str | None = None
+    needs_manager: bool = False
     memory_mb: int | None = None
     stop_grace_s: int = 60
 
@@ -88,6 +91,11 @@ class Stack(Frozen):
     def executor_token(self) -> str:
         """The secret that lets an executor advertise itself, and no more."""
         return f"{self.pool.name}_htcondor-executor-token"
+
+    @property
+    def autoscaler_token(self) -> str:
+        """The secret with which the autoscaler looks at the queue and the slots."""
+        return f"{self.pool.name}_htcondor-autoscaler-token"
 
     @property
     def spool_volume(self) -> str:
@@ -131,6 +139,37 @@ class Stack(Frozen):
     def executors(self) -> dict[str, ServiceWish]:
         """The service of each capacity class."""
         return {name: self._executor(name, shape) for name, shape in self.pool.classes.items()}
+
+    def autoscaler(self, image: str, node_id: str) -> ServiceWish:
+        """The autoscaler, on the Swarm manager that has its image and whose engine it tells."""
+        # It reaches the pool by the overlay, whatever address clients use.
+        pool = self.pool.model_copy(update={"host": self.manager_name})
+        configuration = {
+            "runners": {
+                "swarm": {
+                    "pool": pool.model_dump(mode="json", exclude_unset=True),
+                    "token_directory": TOKENS,
+                }
+            },
+            "execution": {"environments": {"swarm": {"runner": "swarm"}}},
+        }
+        engine = MountWish(source=ENGINE_SOCKET, target=ENGINE_SOCKET)
+        token = f"{TOKENS}/{self.pool.name}"
+        return ServiceWish(
+            name=self.pool.autoscaler,
+            image=image,
+            environment={
+                "SWARM_RUNNER_CONFIGURATION": json.dumps(configuration),
+                "_CONDOR_PRIVATE_NETWORK_NAME": self.pool.name,
+            },
+            labels=self.labels,
+            mounts=(engine,),
+            secret=SecretWish(name=self.autoscaler_token, target=token),
+            network=self.network,
+            replicas=1,
+            node_id=node_id,
+            needs_manager=True,
+        )
 
     def _executor(self, name: str, shape: CapacityClass) -> ServiceWish:
         disk = "" if shape.disk_mb is None else f"&& TARGET.RequestDisk <= {shape.disk_mb * 1024}"

@@ -166,6 +166,7 @@ class PoolStatus(Frozen):
     manager: TaskState | None
     replicas: dict[str, int]
     executors: tuple[ExecutorStatus, ...]
+    autoscaler: TaskState | None = Field(None, description="of `pool up --autoscale`, if it runs")
     trouble: tuple[str, ...] = ()
 
     @property

@@ -32,7 +32,7 @@ def join(
         for name, service in services.items()
         if CLASS_LABEL in service.labels
     }
-    executors, manager = [], None
+    executors, manager, autoscaler = [], None, None
     troubles = [trouble] if trouble else []
     failures = _failures(tasks)
     for task in tasks:
@@ -43,12 +43,17 @@ def join(
         elif task.service == manager_service:
             # One on its way out may stand beside its successor.
             manager = task if manager is None or manager.going else manager
+        elif task.service == pool.autoscaler and not (task.going or task.lost):
+            autoscaler = task
         elif task.service in classes:
             line = _executor(task, classes[task.service], by_task.get(task.id, []))
             if not line.trouble and line.state == STARTING:
                 line = line.model_copy(update={"trouble": failures.get(_place(task), "")})
             executors.append(line)
     troubles += _missing(pool, services, manager)
+    if pool.autoscaler in services and (autoscaler is None or autoscaler.state != "running"):
+        said = f": {autoscaler.state} {autoscaler.error}".rstrip() if autoscaler else ""
+        troubles.append(f"the autoscaler is not running{said}")
     replicas = {classes[name]: services[name].replicas for name in services if name in classes}
     order = {name: number for number, name in enumerate(pool.classes)}
     executors.sort(key=lambda line: (order.get(line.capacity_class, len(order)), line.task))
@@ -57,6 +62,7 @@ def join(
         manager=manager,
         replicas=replicas,
         executors=tuple(executors),
+        autoscaler=autoscaler,
         trouble=tuple(troubles),
     )
 

@@ -20,6 +20,7 @@ from swarm_runner.provisioner.checks import (
     check_whole,
     network_advice,
 )
+from swarm_runner.provisioner.daemon import keep_autoscaler
 from swarm_runner.provisioner.health import Health
 from swarm_runner.provisioner.jobs import PoolJobs
 from swarm_runner.provisioner.rollout import PATIENCE_S, Rollout, due
@@ -63,9 +64,17 @@ class Provisioner:
         self._waiting = Waiting(progress, look_s)
         self._jobs = PoolJobs(view, self._waiting, progress)
 
-    def up(self, *, initialise: bool = False, limit_s: float = UP_LIMIT_S) -> PoolStatus:
+    def up(
+        self,
+        *,
+        initialise: bool = False,
+        autoscale: bool | None = None,
+        limit_s: float = UP_LIMIT_S,
+    ) -> PoolStatus:
         """Make the pool, or change what differs from the configuration; wait for every slot.
 
+        `autoscale` is whether an autoscaler runs in the pool from then on; None leaves one that
+        is there, and brings it to the configuration too.
         `initialise` allows to make a single-node Swarm of an engine that is in none.
         Raises RefusedError when something is in the way, InvalidInputError when the pool is not
         for this engine, OutOfReachError when the engine, the Swarm or the pool does not answer.
@@ -105,7 +114,10 @@ class Provisioner:
             self._swarm.remove_services(sorted(dropped))
         if self._roll(stack, limit_s):
             failures = Failures(self._swarm.tasks(self.pool.name))
-        return self._await_replicas(limit_s, failures)
+        self._await_replicas(limit_s, failures)
+        # At last: from then on the number of executors is its own.
+        keep_autoscaler(stack, self._swarm, tokens, self._progress, self._waiting, autoscale)
+        return self.status()
 
     def upgrade(self, image: str | None = None, *, limit_s: float | None = None) -> PoolStatus:
         """Bring a pool that is there to the configuration, with another `image` if one is named.

@@ -14,6 +14,7 @@ from swarm_runner.swarm.port import Swarm
 _FILE = 0o600
 _DIRECTORY = 0o700
 CLIENT_RIGHTS = ("READ", "WRITE")
+AUTOSCALER_RIGHTS = ("READ",)
 EXECUTOR_RIGHTS = ("ADVERTISE_STARTD", "ADVERTISE_MASTER", "READ")
 
 
@@ -46,6 +47,13 @@ class Tokens:
         if self._stack.executor_token not in self._swarm.secrets(pool):
             token = self._sign(f"executor@{pool}", EXECUTOR_RIGHTS)
             self._swarm.create_secret(self._stack.executor_token, token, self._stack.labels)
+
+    def make_autoscaler_token(self) -> None:
+        """Make the secret that lets the autoscaler look and no more, unless there is one."""
+        pool = self._stack.pool.name
+        if self._stack.autoscaler_token not in self._swarm.secrets(pool):
+            token = self._sign(f"autoscaler@{pool}", AUTOSCALER_RIGHTS)
+            self._swarm.create_secret(self._stack.autoscaler_token, token, self._stack.labels)
 
     def write_client_token(self, file: Path) -> None:
         """Write a token that lets its holder submit as the pool's job user (mode 0600)."""

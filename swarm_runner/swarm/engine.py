@@ -123,6 +123,12 @@ class DockerSwarm:
 
         return PoolImage(self._client).take(wanted, progress)
 
+    def autoscaler_image(self, base: str, progress: Callable[[str], None]) -> str:
+        """See `port.Swarm`."""
+        from swarm_runner.swarm.autoscaler_image import autoscaler_image
+
+        return autoscaler_image(self._client, base, progress)
+
     def services(self, pool: str) -> dict[str, ServiceState]:
         """See `port.Swarm`."""
         states = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from importlib import resources
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from swarm_runner.errors import RefusedError
 from swarm_runner.swarm.engine import engine_errors
@@ -39,7 +39,7 @@ class PoolImage:
         Raises RefusedError when it can be neither pulled nor built.
         """
         reference = wanted or source_tag()
-        if self._present(reference):
+        if present(self._client, reference):
             return reference
         if wanted is not None:
             progress(f"pulling {wanted}")
@@ -50,28 +50,37 @@ class PoolImage:
         self._build(reference, progress)
         return reference
 
-    def _present(self, reference: str) -> bool:
-        import docker.errors
-
-        with engine_errors("looking for the pool image"):
-            try:
-                self._client.images.get(reference)
-            except docker.errors.ImageNotFound:
-                return False
-        return True
-
     def _build(self, reference: str, progress: Callable[[str], None]) -> None:
+        needs = "debian:trixie (from a registry, or imported) and Debian's packages"
         with resources.as_file(SOURCE) as source, engine_errors("building the pool image"):
-            # Not images.build: this one tells the steps while they happen.
-            stream = self._client.api.build(
-                path=str(source), tag=reference, rm=True, decode=True, timeout=BUILD_LIMIT_S
-            )
-            for line in stream:
-                if "error" in line:
-                    raise RefusedError(
-                        f"building the pool image failed: {line['error'].strip()}. It needs "
-                        "debian:trixie (from a registry, or imported) and Debian's packages"
-                    )
-                step = line.get("stream", "").strip()
-                if step.startswith("Step "):
-                    progress(step)
+            build(self._client, "the pool image", needs, progress, path=str(source), tag=reference)
+
+
+def build(
+    client: docker.DockerClient,
+    what: str,
+    needs: str,
+    progress: Callable[[str], None],
+    **arguments: Any,
+) -> None:
+    """Build an image and tell its steps. Raises RefusedError with what the build said last."""
+    # Not images.build: this one tells the steps while they happen.
+    stream = client.api.build(rm=True, decode=True, timeout=BUILD_LIMIT_S, **arguments)
+    for line in stream:
+        if "error" in line:
+            raise RefusedError(f"building {what} failed: {line['error'].strip()}. It needs {needs}")
+        step = line.get("stream", "").strip()
+        if step.startswith("Step "):
+            progress(step)
+
+
+def present(client: docker.DockerClient, reference: str) -> bool:
+    """Whether the engine has the image."""
+    import docker.errors
+
+    with engine_errors(f"looking for image {reference}"):
+        try:
+            client.images.get(reference)
+        except docker.errors.ImageNotFound:
+            return False
+    return True

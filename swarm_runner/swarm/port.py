@@ -30,6 +30,12 @@ class Swarm(Protocol):
         Raises RefusedError when it can be neither found nor built.
         """
 
+    def autoscaler_image(self, base: str, progress: Callable[[str], None]) -> str:
+        """The image of an autoscaler for pools of the image `base`; built if the engine lacks it.
+
+        Raises RefusedError when it cannot be built.
+        """
+
     def services(self, pool: str) -> dict[str, ServiceState]:
         """The pool's services by name."""
 

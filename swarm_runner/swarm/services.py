@@ -54,9 +54,7 @@ def service_arguments(
         container,
         resources=reservation,
         restart_policy=types.RestartPolicy(condition="any", delay=2 * _SECOND_NS),
-        placement=types.Placement(
-            constraints=[f"node.id == {wish.node_id}"] if wish.node_id else None
-        ),
+        placement=types.Placement(constraints=_constraints(wish) or None),
         networks=[
             types.NetworkAttachmentConfig(
                 wish.network, aliases=[wish.hostname] if wish.hostname else None
@@ -89,6 +87,11 @@ def service_arguments(
         ),
         "endpoint_spec": {"Mode": wish.endpoint_mode, "Ports": ports},
     }
+
+
+def _constraints(wish: ServiceWish) -> list[str]:
+    found = [f"node.id == {wish.node_id}"] if wish.node_id else []
+    return [*found, "node.role == manager"] if wish.needs_manager else found
 
 
 def _pool_labels(wish: ServiceWish) -> dict[str, str]:

@@ -92,6 +92,11 @@ class FakeSwarm:
         progress("taking the image")
         return wanted or "swarm-runner-pool:fake"
 
+    def autoscaler_image(self, base: str, progress: Callable[[str], None]) -> str:
+        """See `Swarm.autoscaler_image`."""
+        progress("taking the autoscaler's image")
+        return f"swarm-runner-autoscaler:on-{base.partition(':')[2]}"
+
     def services(self, pool: str) -> dict[str, ServiceState]:
         """See `Swarm.services`."""
         self._answer()
