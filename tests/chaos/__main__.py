@@ -12,7 +12,7 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from tests.chaos.run import Account, run
+from tests.chaos.run import Account, lossless, run
 
 
 def main() -> int:
@@ -31,12 +31,6 @@ def main() -> int:
     else:
         Console().print(_table(account))
     return 0 if lossless(account) else 1
-
-
-def lossless(account: Account) -> bool:
-    """Whether every job is done, and none was started twice or thrown out."""
-    cost = (account.evictions, account.started_again, account.vacates, account.container_errors)
-    return account.done == account.jobs and not any(cost)
 
 
 def _table(account: Account) -> Table:

@@ -57,6 +57,12 @@ class Account:
     duration_s: float
 
 
+def lossless(account: Account) -> bool:
+    """Whether every job is done, and none was started twice or thrown out."""
+    cost = (account.evictions, account.started_again, account.vacates, account.container_errors)
+    return account.done == account.jobs and not any(cost)
+
+
 def run(seed: int, jobs: int, scalings: int, progress: Callable[[str], None]) -> Account:
     """A pool on the lab's hosts, which must be up; jobs of 1 to 20 s, and the storm."""
     leader = nodes()[0]
