@@ -8,14 +8,16 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from swarm_runner.cli import connect
 from swarm_runner.cli.conf import destination
 from swarm_runner.cli.options import DestinationName, JobConfPath
-from swarm_runner.model.demand import Scaling
+
+if TYPE_CHECKING:
+    from swarm_runner.provisioner.autoscaler import Step
 
 INTERVAL_S = 2.0
 
@@ -38,6 +40,7 @@ def autoscale(
 ) -> None:
     """Grow and shrink the pool with its queue, until it is told to end.
 
+    Executors that do not work are replaced, as by `pool mend`.
     One line for each new decision. SIGTERM and Ctrl-C end it; the pool stays as it is.
     What does not answer changes nothing, and is asked again.
     """
@@ -47,8 +50,8 @@ def autoscale(
         connect.autoscaler(place, act=not dry_run).run(tell, stop, interval)
 
 
-def _tell_json(scaling: Scaling) -> None:
-    typer.echo(scaling.model_dump_json())
+def _tell_json(step: Step) -> None:
+    typer.echo(step.model_dump_json())
 
 
 class _Lines:
@@ -57,11 +60,13 @@ class _Lines:
     def __init__(self) -> None:
         self._said: dict[str, str] = {}
 
-    def tell(self, scaling: Scaling) -> None:
-        said = str(scaling)
-        if self._said.get(scaling.capacity_class) != said:
-            self._said[scaling.capacity_class] = said
-            at = datetime.fromtimestamp(scaling.time_s, UTC).isoformat(timespec="seconds")
+    def tell(self, step: Step) -> None:
+        said = str(step)
+        # A class, or an executor of it that does not work.
+        subject = getattr(step, "task", step.capacity_class)
+        if self._said.get(subject) != said:
+            self._said[subject] = said
+            at = datetime.fromtimestamp(step.time_s, UTC).isoformat(timespec="seconds")
             typer.echo(f"{at} {said}")
 
 

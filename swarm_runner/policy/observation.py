@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from swarm_runner.model.demand import Executors, Room
 from swarm_runner.model.pool import CapacityClass
 from swarm_runner.model.status import ExecutorStatus, Slot
-from swarm_runner.policy.status import RETIRING
 
 _PENDING = "pending"  # Swarm's word for a task that no node has room for, if it says why
 
@@ -37,8 +36,9 @@ def seen(
     An executor that is broken or lost is in none, and silent ones neither: the caller knows
     whether they are starting.
     """
-    staying = [one for one in executors if not (one.going or one.lost or one.state == RETIRING)]
-    retiring = sum(not one.lost for one in executors) - len(staying)
+    here = [one for one in executors if not one.lost]
+    staying = [one for one in here if not one.retiring]
+    retiring = len(here) - len(staying)
     starting = unplaceable = busy = idle = 0
     silent: list[str] = []
     rooms: Counter[tuple[int, int]] = Counter()
@@ -59,7 +59,7 @@ def seen(
         elif one.ready:
             idle += 1
     # Swarm makes tasks a moment after it is told to, and a failed one's successor likewise.
-    starting += max(replicas - len(staying), 0)
+    starting += max(replicas - sum(not one.going for one in here), 0)
     return Seen(
         executors=Executors(
             busy=busy, idle=idle, starting=starting, unplaceable=unplaceable, retiring=retiring

@@ -11,15 +11,19 @@ import pluggy
 from swarm_runner.condor.view import PoolView
 from swarm_runner.errors import ChangedError, OutOfReachError, RefusedError
 from swarm_runner.model.demand import ClassStatus, Decision, Scaling, SizedClass
+from swarm_runner.model.health import Mending
 from swarm_runner.model.pool import Pool
 from swarm_runner.model.status import PoolStatus, ServiceState
 from swarm_runner.policy.sizing import decided
+from swarm_runner.provisioner.health import Health
 from swarm_runner.provisioner.observer import Observer
 from swarm_runner.swarm.port import Swarm
 
 INTERVAL_S = 2.0
 # A round may take at most this part of the time: a large pool is looked at less often.
 SHARE = 0.2
+
+Step = Scaling | Mending
 
 
 class Autoscaler:
@@ -45,38 +49,43 @@ class Autoscaler:
         self._act = act
         self._clock = clock
         self._observer = Observer(pool, swarm, view, clock)
+        self._health = Health(pool, swarm, view, act=act, clock=clock)
         self._sized = {name: SizedClass.of(name, shape) for name, shape in pool.classes.items()}
         self._before: PoolStatus | None = None
         self._replicas: dict[str, int] = {}
 
     def run(
         self,
-        tell: Callable[[Scaling], None],
+        tell: Callable[[Step], None],
         stop: threading.Event,
         interval_s: float = INTERVAL_S,
     ) -> None:
-        """Round after round, until `stop` is set; `tell` gets each decision."""
+        """Round after round, until `stop` is set; `tell` gets each step."""
         while not stop.is_set():
             began = time.monotonic()
-            for scaling in self.round():
-                tell(scaling)
+            for step in self.round():
+                tell(step)
             took_s = time.monotonic() - began
             stop.wait(max(interval_s, took_s * (1 / SHARE - 1)))
 
-    def round(self) -> list[Scaling]:
-        """Look, decide about each class, act. What does not answer changes nothing."""
+    def round(self) -> list[Step]:
+        """Look, decide about each class, act; have executors that do not work replaced.
+
+        What does not answer changes nothing.
+        """
         try:
             look = self._observer.look()
         except (OutOfReachError, RefusedError) as error:
             return [self._blind(name, str(error)) for name in self._pool.classes]
         self._tell_change(look.status)
         self._replicas = dict(look.status.replicas)
-        return [
+        scalings = [
             self._size(name, look.classes[name], look.services)
             if name in look.classes
             else self._blind(name, f"service {self._pool.service(name)} is missing")
             for name in self._pool.classes
         ]
+        return [*scalings, *self._health.round(look.status)]
 
     def _size(
         self, name: str, status: ClassStatus, services: Mapping[str, ServiceState]

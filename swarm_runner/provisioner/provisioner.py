@@ -82,6 +82,11 @@ class Provisioner:
         engine = self._manager_engine(initialise)
         check_host(self.pool, engine)
         if self.pool.services is not None:
+            if autoscale:
+                raise InvalidInputError(
+                    "the stack was deployed by somebody else, and gets no autoscaler from here; "
+                    "`swarm-runner pool autoscale` runs one"
+                )
             return self._enter(limit_s)
         check_ours(self.pool, self._swarm.services(self.pool.name).values())
         image = self._swarm.pool_image(self.pool.image, self._progress)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from tests.bench import bursts
+from tests.bench import bursts, deciding
 from tests.bench.table import show
 from tests.lab.pool import lab_pool
 
@@ -19,7 +19,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="the figures as JSON")
     options = parser.parse_args()
     with lab_pool(NAME, PORT) as lab:
-        figures = bursts.figures(lab)
+        figures = [*bursts.figures(lab), *deciding.figures(lab)]
     return 0 if show(figures, as_json=options.json) else 1
 
 

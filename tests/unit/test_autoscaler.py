@@ -10,11 +10,13 @@ import pytest
 
 from swarm_runner.hookspecs import hookimpl
 from swarm_runner.model.demand import Scaling
+from swarm_runner.model.health import Mending
 from swarm_runner.model.pool import CapacityClass, Pool
 from swarm_runner.model.queue import EndedJob, WaitingJobs
 from swarm_runner.model.status import PoolStatus
 from swarm_runner.plugin_manager import plugin_manager
 from swarm_runner.provisioner import Autoscaler, Provisioner
+from swarm_runner.provisioner.autoscaler import Step
 from swarm_runner.testing.swarm import FakeSwarm
 
 # FakeSwarm's tasks are made at the beginning of 2026.
@@ -34,6 +36,7 @@ class Bench:
 
     def __init__(self, directory: Path) -> None:
         self.now = BEGIN_S
+        self.mended: list[Mending] = []
         self.swarm = FakeSwarm()
         token = directory / "token"
         self.provisioner = Provisioner(POOL, self.swarm, self.swarm, token, look_s=0.001)
@@ -46,7 +49,9 @@ class Bench:
 
     def round(self, of: Autoscaler | None = None, later_s: float = 5) -> dict[str, Scaling]:
         self.now += later_s
-        return {scaling.capacity_class: scaling for scaling in (of or self.autoscaler).round()}
+        steps = (of or self.autoscaler).round()
+        self.mended = [step for step in steps if isinstance(step, Mending)]
+        return {step.capacity_class: step for step in steps if isinstance(step, Scaling)}
 
     def submit(self, count: int, capacity_class: str = "normal", **more: Any) -> None:
         fields = {"cpus": 1, "memory_mb": 100, "first_cluster": 1, "last_cluster": 1} | more
@@ -333,12 +338,34 @@ def test_how_long_a_start_takes_is_measured(bench: Bench) -> None:
 
 def test_it_runs_until_it_is_told_to_end(bench: Bench) -> None:
     stop = threading.Event()
-    told: list[Scaling] = []
+    told: list[Step] = []
 
-    def tell(scaling: Scaling) -> None:
-        told.append(scaling)
+    def tell(step: Step) -> None:
+        told.append(step)
         if len(told) == 4:
             stop.set()
 
     bench.autoscaler.run(tell, stop, interval_s=0.001)
-    assert [scaling.capacity_class for scaling in told] == ["normal", "big"] * 2
+    assert [step.capacity_class for step in told] == ["normal", "big"] * 2
+
+
+def test_an_executor_that_does_not_work_is_replaced(bench: Bench) -> None:
+    tasks = up(bench)
+    bench.swarm.broken[tasks[0]] = "no scratch directory"
+    found = bench.round()["normal"]
+    assert found.executors.idle == 1  # the broken one is no capacity
+    assert bench.mended == []
+    bench.round(later_s=61)
+    (mending,) = bench.mended
+    assert (mending.task, mending.done) == (tasks[0], "told to go")
+    assert tasks[0] in bench.swarm.retiring
+
+
+def test_a_dry_run_only_names_the_broken(bench: Bench) -> None:
+    tasks = up(bench)
+    bench.swarm.broken[tasks[0]] = "no scratch directory"
+    looking_on = bench.another(act=False)
+    bench.round(looking_on)
+    bench.round(looking_on, later_s=61)
+    assert [mending.done for mending in bench.mended] == ["shown"]
+    assert not bench.swarm.retiring
