@@ -167,6 +167,8 @@ def made() -> Iterator[HostsPool]:
             AccessPoint.connect(pool, destination.token_directory),
             token_file(pool.name, destination.token_directory),
         )
+        # What a broken-off session left: its jobs, and executors by another number.
+        provisioner.down(force=True)
         try:
             provisioner.up()
             yield HostsPool(destination, provisioner, engine)

@@ -13,6 +13,7 @@ from docker.errors import APIError
 from tenacity import (
     RetryError,
     Retrying,
+    retry_if_exception_type,
     retry_if_result,
     stop_after_delay,
     wait_fixed,
@@ -23,6 +24,7 @@ from tests.lab.hosts.layout import SWARM_PORT, Node
 READY_LIMIT_S = 30
 # Managers that were killed need a minute to find each other and elect a leader.
 ELECTION_LIMIT_S = 120
+MEND_LIMIT_S = 60
 # An engine's own part in its Swarm. Pending: it waits for a leader, as after every start.
 ACTIVE, PENDING = "active", "pending"
 Hosts = Sequence[tuple[Node, docker.DockerClient]]
@@ -39,7 +41,13 @@ def form(clients: Hosts, managers: int, progress: Callable[[str], None]) -> None
             lambda: all(_membership(client)["LocalNodeState"] != PENDING for _, client in clients),
             ELECTION_LIMIT_S,
         )
-        _mend(clients, managers)
+        # A role is given by all the managers there are; a busy machine lets one of them be late.
+        Retrying(
+            retry=retry_if_exception_type((APIError, RetryError)),
+            wait=wait_fixed(2),
+            stop=stop_after_delay(MEND_LIMIT_S),
+            reraise=True,
+        )(_mend, clients, managers)
     except (APIError, RetryError) as error:
         progress(f"making the Swarm anew, for it cannot be mended ({error})")
         for _, client in clients:
