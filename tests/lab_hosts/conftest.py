@@ -20,7 +20,7 @@ from swarm_runner.condor.access_point import AccessPoint
 from swarm_runner.condor.token import token_file
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.job import Job
-from swarm_runner.model.pool import Destination, Pool
+from swarm_runner.model.pool import DEFAULT_LEASE_S, Destination, Pool
 from swarm_runner.model.status import ExecutorStatus
 from swarm_runner.provisioner import Provisioner
 from swarm_runner.swarm.engine import DockerSwarm
@@ -76,7 +76,7 @@ class HostsPool:
         return going
 
     @contextlib.contextmanager
-    def work(self, lease_s: int | None = None) -> Iterator[Work]:
+    def work(self, lease_s: int = DEFAULT_LEASE_S) -> Iterator[Work]:
         """A runner of one test's own."""
         destination = self.destination.model_copy(update={"lease_s": lease_s})
         name = f"lab-{uuid.uuid4().hex[:12]}"

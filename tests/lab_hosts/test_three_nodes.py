@@ -54,6 +54,17 @@ def test_a_host_that_is_drained_finishes_its_jobs(pool: HostsPool) -> None:
             pool.availability("swarm-3", "active")
 
 
+def test_jobs_go_on_without_their_manager(pool: HostsPool) -> None:
+    label = f"com.docker.swarm.service.name={pool.destination.pool.service()}"
+    with pool.work() as work:
+        work.submit([25] * EXECUTORS)
+        work.await_running(EXECUTORS)
+        [manager] = pool.engine.containers.list(filters={"label": label})
+        manager.kill()
+        work.finish()
+        assert work.starts() == work.ends() == [1] * EXECUTORS
+
+
 def test_jobs_of_a_lost_host_run_again_after_their_lease(pool: HostsPool) -> None:
     with pool.work(LEASE_S) as work:
         work.submit([30] * EXECUTORS)

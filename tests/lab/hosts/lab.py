@@ -63,6 +63,8 @@ class Lab:
         Raises RuntimeError, docker.errors.DockerException or tenacity.RetryError.
         """
         ownership.claim()
+        # Whoever only mends the lab leaves its way in open.
+        self._tls = self._tls or _has_tls(nodes()[0])
         SHARED.mkdir(parents=True, exist_ok=True)
         SHARED.chmod(_EVERYBODY)
         if self._tls:
