@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     )
     from swarm_runner.hookspecs import hookimpl
     from swarm_runner.model.document import parse_invocations
-    from swarm_runner.model.invocation import Disk, Invocation, VirtualMachine
+    from swarm_runner.model.invocation import Invocation
     from swarm_runner.model.job import Job, JobChange, JobId, JobState, Outcome, OutcomeKind
     from swarm_runner.model.job_conf import JobConf, parse_job_conf
+    from swarm_runner.model.machine import Disk, SuccessMarker, VirtualMachine
     from swarm_runner.model.pool import CapacityClass, Destination, Pool, Route
     from swarm_runner.model.resources import Resources
     from swarm_runner.model.submit import SubmitDescription
@@ -54,6 +55,7 @@ __all__ = [
     "Route",
     "Runner",
     "SubmitDescription",
+    "SuccessMarker",
     "SwarmRunnerError",
     "UnknownSubmitError",
     "VirtualMachine",
@@ -75,9 +77,10 @@ _HOME = {
     ),
     "hookspecs": ("hookimpl",),
     "model.document": ("parse_invocations",),
-    "model.invocation": ("Disk", "Invocation", "VirtualMachine"),
+    "model.invocation": ("Invocation",),
     "model.job": ("Job", "JobChange", "JobId", "JobState", "Outcome", "OutcomeKind"),
     "model.job_conf": ("JobConf", "parse_job_conf"),
+    "model.machine": ("Disk", "SuccessMarker", "VirtualMachine"),
     "model.pool": ("CapacityClass", "Destination", "Pool", "Route"),
     "model.resources": ("Resources",),
     "model.submit": ("SubmitDescription",),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from swarm_runner.errors import Fault, InvalidInputError
-from swarm_runner.model.invocation import Invocation, VirtualMachine
+from swarm_runner.model.invocation import Invocation
+from swarm_runner.model.machine import VirtualMachine
 from swarm_runner.model.pool import GIVING_UP_S, Destination, Pool, Route
 from swarm_runner.model.resources import Resources
 from swarm_runner.model.submit import (
@@ -23,6 +24,10 @@ from swarm_runner.model.text import PROCESS
 Commands = list[tuple[str, str]]
 # A job runs in its own class alone. A plugin that amends `requirements` begins with this.
 IN_ITS_CLASS = "TARGET.CapacityClass =?= MY.SwarmRunnerClass"
+# So many executors may fail to start a guest before it is its job that ends: each of them offers
+# no more virtual machines afterwards, and is replaced.
+GUEST_TRIES = 2
+GUEST_HOLD = 6  # the subcode of the hold that says so
 
 
 def translate(
@@ -64,6 +69,11 @@ def translate(
     ]
     if runner is not None:
         commands.append(("My.SwarmRunnerName", string(runner)))
+    if invocation.vm is not None and invocation.vm.success is not None:
+        commands += [
+            ("My.SwarmRunnerMarker", string(invocation.vm.success.text)),
+            ("My.SwarmRunnerMarked", string(invocation.vm.marked_file or "")),
+        ]
     if invocation.tool_id is not None:
         commands.append(("My.SwarmRunnerTool", string(invocation.tool_id)))
     for name, value in invocation.attributes.items():
@@ -78,8 +88,9 @@ def with_defaults(invocation: Invocation, destination: Destination) -> Invocatio
         changes["resources"] = _merged(invocation.resources, destination.resources)
     if invocation.image is None and invocation.vm is None and destination.default_image:
         changes["image"] = destination.default_image
-    if invocation.capacity_class is None and destination.capacity_class is not None:
-        changes["capacity_class"] = destination.capacity_class
+    default_class = destination.class_for(machine=invocation.vm is not None)
+    if invocation.capacity_class is None and default_class is not None:
+        changes["capacity_class"] = default_class
     return invocation.model_copy(update=changes) if changes else invocation
 
 
@@ -129,7 +140,8 @@ def _container(invocation: Invocation) -> Commands:
 
 def _virtual_machine(invocation: Invocation, machine: VirtualMachine) -> Commands:
     disks = ",".join(
-        f"{literal(disk.file)}:{disk.device}:{disk.permission}:{disk.format}"
+        f"{literal(disk.file if machine.checkpoint else disk.name)}"
+        f":{disk.device}:{disk.permission}:{disk.format}"
         for disk in machine.disks
     )
     commands: Commands = [
@@ -141,6 +153,14 @@ def _virtual_machine(invocation: Invocation, machine: VirtualMachine) -> Command
         ("vm_disk", disks),
         ("vm_checkpoint", str(machine.checkpoint).lower()),
         ("vm_networking", str(machine.networking).lower()),
+    ]
+    commands += [
+        ("periodic_hold", f"NumVacatesByReason.JobShouldRequeue >= {GUEST_TRIES}"),
+        ("periodic_hold_subcode", str(GUEST_HOLD)),
+        (
+            "periodic_hold_reason",
+            string(f"{GUEST_TRIES} executors failed to start the guest (HTCondor says no more)"),
+        ),
     ]
     if machine.type == "xen":
         commands.append(("xen_kernel", "included"))  # the disk's own
@@ -160,10 +180,21 @@ def _files(invocation: Invocation) -> Commands:
     if invocation.in_place:
         return [*commands, ("should_transfer_files", "NO")]
     if invocation.vm is not None:
-        # HTCondor transfers for a vm as it sees fit, but vm_disk does not imply its files.
-        disks = [] if invocation.vm.checkpoint else [disk.file for disk in invocation.vm.disks]
-        inputs = list(dict.fromkeys([*invocation.inputs, *disks]))
-        return [*commands, ("transfer_input_files", files(inputs))] if inputs else commands
+        # vm_disk does not imply its files. Without names for what comes back, that would be all
+        # that has changed, under the name of the file that it is a copy of.
+        returned = invocation.vm.comes_back
+        if invocation.vm.copied:
+            commands.append(("transfer_input_files", files(invocation.vm.copied)))
+        commands += [
+            ("should_transfer_files", "YES"),
+            ("when_to_transfer_output", "ON_EXIT"),
+            ("transfer_output_files", files(returned)),
+        ]
+        # A name that becomes itself is a cycle to HTCondor.
+        renamed = [f"{name}={literal(new)}" for name, new in returned.items() if name != new]
+        if renamed:
+            commands.append(("transfer_output_remaps", f'"{";".join(renamed)}"'))
+        return commands
     commands += [("should_transfer_files", "YES"), ("when_to_transfer_output", "ON_EXIT")]
     if invocation.inputs:
         commands.append(("transfer_input_files", files(invocation.inputs)))

@@ -14,7 +14,7 @@ from swarm_runner.model.pool import Pool
 from swarm_runner.model.status import Slot
 from swarm_runner.policy.explain import Explanation
 from swarm_runner.policy.explain import explain as words_about
-from swarm_runner.runner import outcomes
+from swarm_runner.runner import guests
 from swarm_runner.runner.accounts import Accounts
 from swarm_runner.runner.ads import COMPLETED, job_id, observe
 
@@ -95,4 +95,4 @@ def _read(access_point: AccessPointPort, chosen: Selection, ended: int | None = 
 def _complete(accounts: Accounts, ad: Ad) -> None:
     """A spooled job stays in the queue until its outputs are fetched, and a moment longer."""
     at = float(ad.get("CompletionDate", 0))
-    accounts.end(accounts.jobs[job_id(ad)], JobState.COMPLETED, outcomes.from_ad(ad), at)
+    accounts.end(accounts.jobs[job_id(ad)], JobState.COMPLETED, guests.from_ad(ad), at)

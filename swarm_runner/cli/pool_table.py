@@ -56,6 +56,8 @@ def _groups(pool: Pool, status: PoolStatus) -> Iterator[tuple[Text, list[Row], l
             told += f", {leaving} leaving"
         if lost := status.lost(name):
             told += f", {lost} lost"
+        kinds = sorted({line.virtualization for line in executors if line.virtualization})
+        told += "".join(f", {kind}" for kind in kinds if kind != "none")
         styles = ["red" if line.trouble else "" for line in executors]
         yield _head(pool.service(name), told), [_row(line) for line in executors], styles
 

@@ -22,6 +22,10 @@ SLOT_ATTRIBUTES = (
     "SlotBrokenReason",
     "RetirementTimeRemaining",
     "MyCurrentTime",
+    "SwarmVirtualization",
+    "HasVM",
+    "VMOfflineReason",
+    "SwarmGuestFailure",
 )
 
 
@@ -46,4 +50,7 @@ def slot(ad: Ad) -> Slot:
         docker=ad.get("HasDocker", False),
         broken=ad.get("SlotBrokenReason", ""),
         vacated_at=vacated_at,
+        virtualization=ad.get("SwarmVirtualization", ""),
+        machines=ad.get("HasVM", False),
+        machines_off=" ".join(filter(None, map(ad.get, ("VMOfflineReason", "SwarmGuestFailure")))),
     )

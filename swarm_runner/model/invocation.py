@@ -6,20 +6,20 @@ import math
 import re
 import uuid
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, NoReturn, Self
+from typing import Annotated, Any, NoReturn, Self
 
 from pydantic import (
     AfterValidator,
     Field,
     PlainValidator,
     WithJsonSchema,
-    field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
+from swarm_runner.model.machine import VirtualMachine
 from swarm_runner.model.quantity import Count, Flag
-from swarm_runner.model.resources import MINIMUM_MEMORY_MB, Resources
+from swarm_runner.model.resources import Resources
 from swarm_runner.model.text import (
     AbsolutePath,
     FileName,
@@ -100,14 +100,6 @@ def _command(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
-def _disk_file(value: str) -> str:
-    if ":" in value:
-        raise PydanticCustomError(
-            "file", "{name} holds a colon, which separates a disk's fields", {"name": repr(value)}
-        )
-    return value
-
-
 Command = Annotated[tuple[Text, ...], AfterValidator(_command)]
 Environment = Annotated[dict[str, Text], AfterValidator(_environment)]
 _Value = Annotated[
@@ -116,48 +108,6 @@ _Value = Annotated[
     WithJsonSchema({"type": ["string", "number", "boolean"]}),
 ]
 Attributes = Annotated[dict[str, _Value], AfterValidator(_attributes)]
-
-
-class Disk(Frozen):
-    """One disk of a virtual machine (HTCondor manual, submit command vm_disk)."""
-
-    file: Annotated[FileName, AfterValidator(_disk_file)]
-    device: Annotated[str, Field(pattern=r"^[a-z]{3,4}$")] = "vda"
-    permission: Literal["r", "w"] = "r"
-    format: Literal["raw", "qcow2"] = "raw"
-
-
-class VirtualMachine(Frozen):
-    """A virtual machine instead of a container (HTCondor's vm universe)."""
-
-    type: Annotated[Text, Field(json_schema_extra={"enum": ["kvm", "xen"]})] = "kvm"
-    memory_mb: Count = Field(ge=MINIMUM_MEMORY_MB, le=64 * 2**20)
-    disks: tuple[Disk, ...] = Field(min_length=1)
-    checkpoint: Flag = False
-    vcpus: Count = Field(1, ge=1, le=4096)
-    networking: Flag = False
-
-    @field_validator("type")
-    @classmethod
-    def _supported(cls, value: str) -> str:
-        if value == "vmware":
-            raise PydanticCustomError(
-                "vm_type",
-                "'vmware' is not supported: HTCondor dropped it with version 10.1. Convert the "
-                "disk with qemu-img and use kvm",
-            )
-        if value not in ("kvm", "xen"):
-            raise PydanticCustomError(
-                "vm_type", "{value} is not supported, use kvm or xen", {"value": repr(value)}
-            )
-        return value
-
-    @model_validator(mode="after")
-    def _shared(self) -> Self:
-        here = "a checkpoint leaves a disk where it is: give its absolute path, on a pool volume"
-        relative = [n for n, disk in enumerate(self.disks) if not disk.file.startswith("/")]
-        refuse(self, [(("disks", n, "file"), here) for n in relative if self.checkpoint])
-        return self
 
 
 class Invocation(Frozen):
@@ -230,6 +180,11 @@ class Invocation(Frozen):
         for field in ("image", "command", "shell"):
             if getattr(self, field) is not None:
                 yield field, "a vm runs what is on its disks: leave this out"
+        for field in ("environment", "inputs", "outputs", "stdin", "stdout", "stderr", "in_place"):
+            if getattr(self, field):
+                yield field, "a vm's guest sees its disks and its console alone: leave this out"
+        if self.repeat > 1:
+            yield "repeat", "the disks of several guests would come back to the same files"
 
     def _file_faults(self) -> Iterator[tuple[str, str]]:
         for name in self.outputs:

@@ -36,7 +36,11 @@ class JobState(StrEnum):
 
 
 class OutcomeKind(StrEnum):
-    """How a job ended. Only `EXITED` with exit code 0 is a success."""
+    """How a job ended. Only `EXITED` with exit code 0 is a success.
+
+    `UNCONFIRMED` and `GUEST_NOT_STARTED` are virtual machines': the guest ended, but nothing tells
+    that it did its work; the guest could not be started.
+    """
 
     EXITED = "exited"
     SIGNALLED = "signalled"
@@ -50,6 +54,8 @@ class OutcomeKind(StrEnum):
     REMOVED = "removed"
     LOST = "lost"
     NOT_RUN = "not_run"
+    UNCONFIRMED = "unconfirmed"
+    GUEST_NOT_STARTED = "guest_not_started"
 
 
 @dataclass(frozen=True, slots=True)

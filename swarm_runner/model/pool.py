@@ -43,6 +43,15 @@ class CapacityClass(Frozen):
     memory_mb: Count = Field(ge=MINIMUM_MEMORY_MB, le=64 * 2**20, description="MB, for jobs")
     disk_mb: Count | None = Field(None, ge=1, description="MB; what a job may ask for at most")
     gpus: Count = Field(0, ge=0, le=1024)
+    virtual_machines: Count = Field(
+        0,
+        ge=0,
+        le=1024,
+        description="how many run at once on one executor; such a class runs no containers",
+    )
+    emulate: Flag = Field(
+        False, description="software emulation, many times slower, in place of KVM"
+    )
     replicas: Count = Field(1, ge=0, le=100_000, description="executors that `pool up` starts")
     min_replicas: Count | None = Field(
         None, ge=0, le=100_000, description="the autoscaler's least; as replicas when absent"
@@ -71,6 +80,9 @@ class CapacityClass(Frozen):
             faults.append((("min_replicas",), f"is {least}, above max_replicas ({most})"))
         elif least is not None and "replicas" in self.model_fields_set and least > self.replicas:
             faults.append((("replicas",), f"is {self.replicas}, below min_replicas ({least})"))
+        if self.emulate and not self.virtual_machines:
+            needs = "is for virtual machines: say with virtual_machines how many run at once"
+            faults.append((("emulate",), needs))
         refuse(self, faults)
         return self
 
@@ -89,6 +101,9 @@ class CapacityClass(Frozen):
             parts.append(f"{self.disk_mb} MB disk")
         if self.gpus:
             parts.append(f"{self.gpus} gpu")
+        if self.virtual_machines:
+            plural = "s" if self.virtual_machines > 1 else ""
+            parts.append(f"{self.virtual_machines} virtual machine{plural}")
         return ", ".join(parts)
 
 
@@ -198,7 +213,10 @@ class Pool(Frozen):
 
     def _class_faults(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
         shapes = list(self.classes.items())
-        for (small, one), (large, other) in pairwise(shapes):
+        # Those with virtual machines are an order of their own: no job moves between the two.
+        machines = [item for item in shapes if item[1].virtual_machines]
+        others = [item for item in shapes if not item[1].virtual_machines]
+        for (small, one), (large, other) in (*pairwise(others), *pairwise(machines)):
             if one.model_dump(exclude=_COUNTS) == other.model_dump(exclude=_COUNTS):
                 yield ("classes", large), f"has the same shape as {small}; keep one of the two"
             elif one.memory_mb > other.memory_mb:
@@ -251,9 +269,19 @@ class Pool(Frozen):
         """The manager's `host:port`, as clients reach it."""
         return f"{self.host}:{self.port}"
 
-    def sizes(self) -> str:
-        """The classes and their sizes, for a message."""
-        return "; ".join(f"{name}: {shape}" for name, shape in self.classes.items())
+    def classes_for(self, *, machine: bool) -> list[str]:
+        """The classes that run virtual machines, or those that run containers."""
+        return [name for name, c in self.classes.items() if bool(c.virtual_machines) is machine]
+
+    def sizes(self, *, machine: bool | None = None) -> str:
+        """The classes and their sizes, for a message; those of one kind, if `machine` is given."""
+        names = self.classes if machine is None else self.classes_for(machine=machine)
+        return "; ".join(f"{name}: {self.classes[name]}" for name in names)
+
+    @property
+    def virtual_machines(self) -> bool:
+        """Whether any class runs virtual machines."""
+        return any(shape.virtual_machines for shape in self.classes.values())
 
     @property
     def autoscaler(self) -> str:
@@ -284,6 +312,12 @@ class Destination(Frozen):
     resources: Resources | None = Field(None, description="what it sets, an invocation may omit")
     default_image: Image | None = None
     capacity_class: Name | None = None
+
+    def class_for(self, *, machine: bool) -> Name | None:
+        """Its class, unless that runs virtual machines and the job is none, or the other way."""
+        shape = self.pool.classes.get(self.capacity_class or "")
+        fitting = shape is None or bool(shape.virtual_machines) is machine
+        return self.capacity_class if fitting else None
 
 
 class Route(Frozen):

@@ -188,6 +188,9 @@ class Stack(Frozen):
             "TASK": "{{.Task.ID}}",
             "NODE": "{{.Node.Hostname}}",
         }
+        if shape.virtual_machines:
+            settings["VIRTUAL_MACHINES"] = str(shape.virtual_machines)
+            settings["EMULATE"] = str(shape.emulate)
         engine = MountWish(source=ENGINE_SOCKET, target=ENGINE_SOCKET)
         scratch = MountWish(source=self.scratch_volume, target=SCRATCH, volume=True)
         return ServiceWish(

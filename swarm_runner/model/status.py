@@ -109,6 +109,30 @@ class Slot(Frozen):
     docker: bool = False
     broken: str = ""
     vacated_at: float | None = None
+    virtualization: str = Field(
+        "", description="of a class with virtual machines: kvm, emulated, or none"
+    )
+    machines: bool = Field(False, description="whether HTCondor offers virtual machines there")
+    machines_off: str = Field("", description="why HTCondor no longer offers them")
+
+    @property
+    def trouble(self) -> str:
+        """Why it can take no job, in words; nothing if it can."""
+        if self.broken:
+            return f"broken slot: {self.broken}"
+        if self.virtualization == "none":
+            return (
+                "no virtual machines: its container has no /dev/kvm, and its class does not ask "
+                "for emulation (emulate: true)"
+            )
+        if self.virtualization:
+            off = f": {self.machines_off}" if self.machines_off else ""
+            return (
+                ""
+                if self.machines
+                else f"its virtual machines are switched off (HasVM is not true){off}"
+            )
+        return "" if self.docker else "its docker probe failed (HasDocker is not true)"
 
 
 class ExecutorStatus(Frozen):
@@ -131,6 +155,9 @@ class ExecutorStatus(Frozen):
     cpus: float | None = None
     jobs: tuple[str, ...] = ()
     vacated_at: float | None = None
+    virtualization: str = Field(
+        "", description="of a class with virtual machines: kvm, emulated, or none"
+    )
     trouble: str = ""
 
     @property

@@ -85,12 +85,8 @@ def _idle(ad: Mapping[str, Any], slots: Sequence[Slot], pool: Pool, now: float) 
     details.append(f"classes that are large enough: {', '.join(large) or 'none'}")
     ours = [slot for slot in slots if slot.capacity_class == name]
     wholes = [slot for slot in ours if slot.partitionable]
-    well = [slot for slot in wholes if slot.docker and not slot.broken]
-    details += [
-        f"{slot.name} cannot take jobs: {slot.broken or 'it has no Docker engine'}"
-        for slot in wholes
-        if slot not in well
-    ]
+    well = [slot for slot in wholes if not slot.trouble]
+    details += [f"{slot.name} cannot take jobs: {slot.trouble}" for slot in wholes if slot.trouble]
     rejected = ad.get("LastRejMatchReason")
     if rejected:
         details.append(f"HTCondor says: {rejected}")

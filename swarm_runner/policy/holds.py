@@ -9,6 +9,7 @@ import re
 
 from swarm_runner.hookspecs import hookimpl
 from swarm_runner.model.job import Hold, Job, Outcome, OutcomeKind, Release, Remove
+from swarm_runner.translate import GUEST_HOLD
 
 RELEASE_LIMIT = 6
 FIRST_PAUSE_S = 10.0
@@ -27,6 +28,9 @@ _PULL = re.compile(r"cannot pull image", re.IGNORECASE)
 _NO_SUCH_FILE = 2  # errno ENOENT, the subcode of a missing input or output
 
 _USER, _SPOOLING, _OUTPUT, _INPUT, _RESOURCE, _IMAGE, _DURATION = 1, 16, 12, 13, 34, 35, {46, 47}
+# HTCondor's own refusal of a vm job's parameters or disks, and that of the executor's rehearsal.
+_NOT_CREATED, _REHEARSAL = 6, 19
+_PERIODIC = 3
 _MEMORY, _DISK = 102, 104
 
 
@@ -81,4 +85,8 @@ def _kind(job: Job, hold: Hold) -> tuple[OutcomeKind, str]:
         if hold.subcode == _NO_SUCH_FILE:
             return OutcomeKind.OUTPUT_MISSING, "The job ended without making an output it named."
         return OutcomeKind.OUTPUT_MISSING, "The output files could not be brought back."
+    refused = hold.code == _NOT_CREATED and "VMGAHP" in hold.reason
+    given_up = hold.code == _PERIODIC and hold.subcode == GUEST_HOLD
+    if hold.code == _REHEARSAL or refused or given_up:
+        return OutcomeKind.GUEST_NOT_STARTED, "The virtual machine could not be started."
     return OutcomeKind.NOT_RUN, "HTCondor could not run the job."

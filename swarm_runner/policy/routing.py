@@ -15,14 +15,22 @@ from swarm_runner.model.resources import Resources
 def swarm_runner_route(invocation: Invocation, destination: Destination, pool: Pool) -> Route:
     """Choose the smallest class that fits, or the one asked for; refuse what fits none."""
     resources = demand(invocation)
-    asked = invocation.capacity_class or destination.capacity_class
-    names = list(pool.classes)
+    machine = invocation.vm is not None
+    asked = invocation.capacity_class or destination.class_for(machine=machine)
+    names = pool.classes_for(machine=machine)
+    _check_machine(invocation, pool, names)
     if asked is not None and asked not in pool.classes:
-        close = difflib.get_close_matches(asked, names, 1)
+        close = difflib.get_close_matches(asked, list(pool.classes), 1)
         hint = f" Did you mean {close[0]}?" if close else ""
         raise _refusal(
             invocation,
             f"class {asked!r} does not exist in pool {pool.name}.{hint} It has {pool.sizes()}",
+        )
+    if asked is not None and asked not in names:
+        runs = "containers, and no virtual machines" if machine else "virtual machines alone"
+        raise _refusal(
+            invocation,
+            f"class {asked} runs {runs}. It has {pool.sizes(machine=machine) or 'none'}",
         )
     allowed = names[names.index(asked) :] if asked else names
     fitting = [name for name in allowed if pool.classes[name].fits(resources)]
@@ -33,7 +41,8 @@ def swarm_runner_route(invocation: Invocation, destination: Destination, pool: P
     if not fitting:
         raise _refusal(
             invocation,
-            f"{_words(resources)} fits no class of pool {pool.name}. It has {pool.sizes()}",
+            f"{_words(resources)} fits no class of pool {pool.name}. It has "
+            f"{pool.sizes(machine=machine)}",
         )
     first = fitting[0]
     candidates: tuple[str, ...] = (first,)
@@ -44,7 +53,7 @@ def swarm_runner_route(invocation: Invocation, destination: Destination, pool: P
             raise _refusal(
                 invocation,
                 f"max_memory_mb {resources.max_memory_mb} fits no class of pool {pool.name}. "
-                f"It has {pool.sizes()}",
+                f"It has {pool.sizes(machine=machine)}",
             )
         candidates = tuple(fitting[: fitting.index(roomy[0]) + 1])
     reason = "asked for" if asked else f"the smallest class that fits {_words(resources)}"
@@ -59,8 +68,35 @@ def demand(invocation: Invocation) -> Resources:
     if machine is None:
         return asked
     return asked.model_copy(
-        update={"memory_mb": machine.memory_mb, "cpus": max(machine.vcpus, asked.cpus)}
+        update={
+            "memory_mb": machine.memory_mb,
+            # A guest that lacks memory is not ended for it: there is nothing to retry.
+            "max_memory_mb": None,
+            "cpus": max(machine.vcpus, asked.cpus),
+        }
     )
+
+
+def _check_machine(invocation: Invocation, pool: Pool, classes: list[str]) -> None:
+    """Refuse a virtual machine that no executor of any pool could run, or none of this one."""
+    machine = invocation.vm
+    if machine is None:
+        return
+    if machine.type != "kvm":
+        raise _refusal(
+            invocation, f"vm.type {machine.type}: the pool's executors run kvm; use that"
+        )
+    if machine.networking:
+        raise _refusal(
+            invocation,
+            "vm.networking: the pool's executors give a guest no network; bring its data on a disk",
+        )
+    if not classes:
+        raise _refusal(
+            invocation,
+            f"no class of pool {pool.name} runs virtual machines; give one `virtual_machines: 1`. "
+            f"It has {pool.sizes()}",
+        )
 
 
 def _words(resources: Resources) -> str:

@@ -113,6 +113,7 @@ def _executor(task: TaskState, name: str, slots: list[Slot]) -> ExecutorStatus:
         cpus=whole.total_cpus if whole else None,
         jobs=tuple(slot.job for slot in slots if slot.job is not None),
         vacated_at=min((s.vacated_at for s in slots if s.vacated_at is not None), default=None),
+        virtualization=whole.virtualization if whole else "",
         trouble=_trouble(task, whole),
     )
 
@@ -135,8 +136,4 @@ def _trouble(task: TaskState, whole: Slot | None) -> str:
         return f"its node {task.node} is down; its jobs run again when their lease has ended"
     if task.error or task.going or whole is None:
         return task.error
-    if whole.broken:
-        return f"broken slot: {whole.broken}"
-    if not whole.docker:
-        return "its docker probe failed (HasDocker is not true)"
-    return ""
+    return whole.trouble

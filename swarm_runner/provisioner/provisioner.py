@@ -89,7 +89,9 @@ class Provisioner:
                 )
             return self._enter(limit_s)
         check_ours(self.pool, self._swarm.services(self.pool.name).values())
-        image = self._swarm.pool_image(self.pool.image, self._progress)
+        image = self._swarm.pool_image(
+            self.pool.image, self._progress, virtual_machines=self.pool.virtual_machines
+        )
         check_image(self.pool, engine, image)
         present = self._swarm.services(self.pool.name)
         manager = present.get(self.pool.service())
@@ -139,7 +141,9 @@ class Provisioner:
         check_whole(pool, present)
         node_id = present[pool.service()].labels[NODE_LABEL]
         check_settings(pool, present)
-        taken = self._swarm.pool_image(pool.image, self._progress)
+        taken = self._swarm.pool_image(
+            pool.image, self._progress, virtual_machines=pool.virtual_machines
+        )
         check_image(pool, engine, taken)
         if not self._roll(Stack(pool=pool, image=taken, node_id=node_id), limit_s):
             self._progress("nothing differs: every service runs this image and configuration")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from swarm_runner.condor.port import Ad
 from swarm_runner.model.job import Hold, Job, JobChange, JobId, JobState
-from swarm_runner.runner import outcomes
+from swarm_runner.runner import guests, outcomes
 from swarm_runner.runner.accounts import Accounts, Place
 from swarm_runner.runner.events import SKEW_S, SPOOLING
 
@@ -84,7 +84,7 @@ def _left(accounts: Accounts, ad: Ad, at: float) -> JobChange | None:
     job = accounts.jobs[job_id(ad)]
     if ad.get("JobStatus") == COMPLETED:
         ended_at = float(ad.get("CompletionDate", at))
-        return accounts.end(job, JobState.COMPLETED, outcomes.from_ad(ad), ended_at)
+        return accounts.end(job, JobState.COMPLETED, guests.from_ad(ad), ended_at)
     return accounts.take_out(job, ad.get("RemoveReason", ""), at)
 
 

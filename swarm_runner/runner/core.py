@@ -191,12 +191,12 @@ class Core:
                 invocation.key,
                 JobState.IDLE,
                 tool_id=invocation.tool_id,
-                memory_mb=invocation.resources.memory_mb,
+                memory_mb=(invocation.vm or invocation.resources).memory_mb,
                 submitted_at=now,
             )
             # The access point's clock is the one that counts, and this is ours.
             self._found.append(self.accounts.add(job, 0.0))
-            ids[one.spool].append(which)
-        self.follower.sent(ids[True], logged=False)
-        if ids[False]:
-            self.follower.sent(ids[False], logged=self.follower.event_log is not None)
+            ids[one.logged].append(which)
+        self.follower.sent(ids[False], logged=False)
+        if ids[True]:
+            self.follower.sent(ids[True], logged=self.follower.event_log is not None)

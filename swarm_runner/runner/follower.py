@@ -17,7 +17,7 @@ from swarm_runner.condor.port import AccessPointPort, Ad, Selection
 from swarm_runner.errors import OutOfReachError
 from swarm_runner.model.job import JobChange, JobId, JobState, Outcome, OutcomeKind
 from swarm_runner.model.pool import JobUser
-from swarm_runner.runner import outcomes
+from swarm_runner.runner import guests, outcomes
 from swarm_runner.runner.accounts import Accounts
 from swarm_runner.runner.ads import COMPLETED, job_id, observe
 from swarm_runner.runner.events import EventReader
@@ -226,7 +226,7 @@ class Follower:
         failed = self._retrieve([job_id(ad) for ad in unfetched])
         for ad in ads:
             job = self._accounts.jobs[job_id(ad)]
-            outcome = outcomes.from_ad(ad)
+            outcome = guests.from_ad(ad)
             if job.id in failed:
                 tries = self._fetches[job.id] = self._fetches.get(job.id, 0) + 1
                 if tries < FETCHES:

@@ -16,6 +16,7 @@ from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.pool import Destination
 from swarm_runner.model.submit import SubmitDescription, string
 from swarm_runner.model.text import AbsolutePath
+from swarm_runner.runner.disks import look_at
 from swarm_runner.runner.state import writable_volumes
 from swarm_runner.translate import translate, with_defaults
 
@@ -26,11 +27,15 @@ _ABSOLUTE: TypeAdapter[str] = TypeAdapter(AbsolutePath)
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """An invocation, ready to be sent. `spool` says that its files go over the network."""
+    """An invocation, ready to be sent.
+
+    `spool` says that its files go over the network, `logged` that the event log tells of it.
+    """
 
     invocation: Invocation
     description: SubmitDescription
     spool: bool
+    logged: bool = True
 
 
 class Preparation:
@@ -58,6 +63,7 @@ class Preparation:
         faults: list[Fault] = []
         ready: list[Prepared] = []
         seen: set[str] = set()
+        returned: dict[str, str] = {}
         here = os.getcwd()  # noqa: PTH109 (a text is what is wanted)
         self._looked_at.clear()
         for invocation in invocations:
@@ -65,9 +71,12 @@ class Preparation:
                 faults.append(Fault(f"{invocation.key}: key", "is twice in this batch"))
             seen.add(invocation.key)
             try:
-                ready.append(self._one(invocation, here, str(log) if log else None))
+                one = self._one(invocation, here, str(log) if log else None)
             except InvalidInputError as error:
                 faults += error.faults
+            else:
+                ready.append(one)
+                faults += _clashes(one.invocation, returned)
         if faults:
             raise InvalidInputError(faults)
         return ready
@@ -78,6 +87,12 @@ class Preparation:
         directory = os.path.normpath(whole.working_directory or here)
         files = _files(whole)
         wrong = list(self._faults(whole, directory))
+        if whole.vm is not None and not wrong:
+            looked = look_at(whole, directory)
+            wrong += looked.faults
+            disk_mb = max(whole.resources.disk_mb, looked.room_mb)
+            resources = whole.resources.model_copy(update={"disk_mb": disk_mb})
+            whole = whole.model_copy(update={"resources": resources})
         if wrong:
             raise InvalidInputError(wrong)
         spool = bool(files) and not whole.in_place and not self._shared(whole, directory)
@@ -92,13 +107,15 @@ class Preparation:
         )
         if route is None:
             raise InvalidInputError([Fault(whole.key, "no plugin routes it anywhere")])
+        # HTCondor keeps a spooled job's log with its files, where nobody reads it; and what became
+        # of a guest, the log does not tell.
+        logged = not (spool or whole.vm)
         description = translate(
             whole,
             route,
             pool,
             runner=self._runner,
-            # HTCondor keeps a spooled job's log with its files, where nobody reads it.
-            log=None if spool else log,
+            log=log if logged else None,
             lease_s=self._destination.lease_s,
         )
         if spool:
@@ -109,11 +126,13 @@ class Preparation:
             # The first to answer was registered last, and has the last word.
             for changes in reversed(answers):
                 description = _amended(description, changes, whole.key)
-        return Prepared(whole, description, spool)
+        return Prepared(whole, description, spool, logged)
 
     def _shared(self, invocation: Invocation, directory: str) -> bool:
         """Whether the access point sees all the invocation's files where they are."""
         written = [directory, *filter(None, (invocation.stdout, invocation.stderr))]
+        if invocation.vm:
+            written += invocation.vm.comes_back.values()
         read = [name for _, name in _inputs(invocation)]
         return all(
             _below(os.path.join(directory, name), self._writable)  # noqa: PTH118
@@ -141,11 +160,31 @@ class Preparation:
                     yield Fault(f"{key}: {field}", f"{file} does not exist")
                 elif not os.access(file, os.R_OK):
                     yield Fault(f"{key}: {field}", f"{file} may not be read by you")
+                elif invocation.vm and invocation.vm.checkpoint:
+                    yield from self._left_in_place(f"{key}: {field}", file)
+
+    def _left_in_place(self, where: str, file: str) -> Iterator[Fault]:
+        if not _below(file, self._volumes):
+            volumes = ", ".join(self._volumes) or "none"
+            said = f"{file} is on none of the pool's volumes ({volumes}), as checkpoint asks"
+            yield Fault(where, said)
 
     def _is_directory(self, path: str) -> bool:
         if path not in self._looked_at:
             self._looked_at[path] = Path(path).is_dir()
         return self._looked_at[path]
+
+
+def _clashes(invocation: Invocation, returned: dict[str, str]) -> Iterator[Fault]:
+    """What two virtual machines of a batch would bring back to one file."""
+    if invocation.vm is None:
+        return
+    for target in invocation.vm.comes_back.values():
+        file = os.path.join(invocation.working_directory or NOWHERE, target)  # noqa: PTH118
+        other = returned.setdefault(file, invocation.key)
+        if other != invocation.key:
+            said = f"{file} is what {other} brings back too; name another file"
+            yield Fault(f"{invocation.key}: vm", said)
 
 
 def _check_here(directory: str, key: str) -> None:

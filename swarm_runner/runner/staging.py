@@ -34,12 +34,16 @@ def staged(prepared: Sequence[Prepared]) -> Iterator[list[Prepared]]:
 
 
 def _torn(item: Prepared) -> bool:
-    return item.spool and any(len(name.split()) > 1 for name in item.invocation.inputs)
+    return item.spool and any(len(name.split()) > 1 for name in _sent(item.invocation))
+
+
+def _sent(invocation: Invocation) -> Sequence[str]:
+    return invocation.vm.copied if invocation.vm else invocation.inputs
 
 
 def _gathered(item: Prepared, stage: Path) -> Prepared:
     stage.mkdir()
-    for name in item.invocation.inputs:
+    for name in _sent(item.invocation):
         _link(item.invocation, name, stage)
     changes = {"transfer_input_files": files([f"{stage}/."])}
     return replace(item, description=item.description.amended(changes))

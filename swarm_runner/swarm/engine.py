@@ -117,11 +117,13 @@ class DockerSwarm:
             alone = len(self._api.nodes()) == 1 and not self._api.services()
         return alone and (spec.get("Labels") or {}).get(INITIALISED_LABEL) == "true"
 
-    def pool_image(self, wanted: str | None, progress: Callable[[str], None]) -> str:
+    def pool_image(
+        self, wanted: str | None, progress: Callable[[str], None], *, virtual_machines: bool = False
+    ) -> str:
         """See `port.Swarm`."""
         from swarm_runner.swarm.images import PoolImage
 
-        return PoolImage(self._client).take(wanted, progress)
+        return PoolImage(self._client).take(wanted, progress, virtual_machines=virtual_machines)
 
     def autoscaler_image(self, base: str, progress: Callable[[str], None]) -> str:
         """See `port.Swarm`."""

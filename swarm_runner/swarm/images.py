@@ -13,18 +13,21 @@ from swarm_runner.swarm.engine import engine_errors
 if TYPE_CHECKING:
     import docker
 
-REPOSITORY = "swarm-runner-pool"
 SOURCE = resources.files("swarm_runner.swarm") / "image"
 BUILD_LIMIT_S = 1800
 
 
-def source_tag() -> str:
+# The Dockerfile's stages.
+PLAIN, WITH_VIRTUAL_MACHINES = "pool", "pool-vm"
+
+
+def source_tag(stage: str = PLAIN) -> str:
     """Our image's name; the tag changes with the source."""
     digest = hashlib.sha256()
     for file in sorted(SOURCE.iterdir(), key=lambda entry: entry.name):
         if file.is_file():
             digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
-    return f"{REPOSITORY}:{digest.hexdigest()[:12]}"
+    return f"swarm-runner-{stage}:{digest.hexdigest()[:12]}"
 
 
 class PoolImage:
@@ -33,12 +36,16 @@ class PoolImage:
     def __init__(self, client: docker.DockerClient) -> None:
         self._client = client
 
-    def take(self, wanted: str | None, progress: Callable[[str], None]) -> str:
+    def take(
+        self, wanted: str | None, progress: Callable[[str], None], *, virtual_machines: bool = False
+    ) -> str:
         """The reference of an image that the engine has now.
 
+        `virtual_machines` asks for the variant that runs them, should it have to be built.
         Raises RefusedError when it can be neither pulled nor built.
         """
-        reference = wanted or source_tag()
+        stage = WITH_VIRTUAL_MACHINES if virtual_machines else PLAIN
+        reference = wanted or source_tag(stage)
         if present(self._client, reference):
             return reference
         if wanted is not None:
@@ -47,13 +54,14 @@ class PoolImage:
                 self._client.images.pull(wanted)
             return wanted
         progress(f"building {reference} from Debian's packages (about a minute)")
-        self._build(reference, progress)
+        self._build(reference, stage, progress)
         return reference
 
-    def _build(self, reference: str, progress: Callable[[str], None]) -> None:
+    def _build(self, reference: str, stage: str, progress: Callable[[str], None]) -> None:
         needs = "debian:trixie (from a registry, or imported) and Debian's packages"
         with resources.as_file(SOURCE) as source, engine_errors("building the pool image"):
-            build(self._client, "the pool image", needs, progress, path=str(source), tag=reference)
+            where = {"path": str(source), "target": stage}
+            build(self._client, "the pool image", needs, progress, tag=reference, **where)
 
 
 def build(

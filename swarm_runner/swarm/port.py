@@ -24,9 +24,12 @@ class Swarm(Protocol):
     def initialised_here(self) -> bool:
         """Whether `initialise` made this Swarm and nothing but this engine is in it."""
 
-    def pool_image(self, wanted: str | None, progress: Callable[[str], None]) -> str:
+    def pool_image(
+        self, wanted: str | None, progress: Callable[[str], None], *, virtual_machines: bool = False
+    ) -> str:
         """The image to run: `wanted`, pulled if the engine lacks it, or our own, built if need be.
 
+        Of our own, `virtual_machines` asks for the variant that can run them.
         Raises RefusedError when it can be neither found nor built.
         """
 

@@ -16,7 +16,7 @@ from swarm_runner.model.queue import EndedJob, WaitingJobs
 from swarm_runner.model.status import Slot
 from swarm_runner.model.submit import SubmitBatch
 from swarm_runner.testing.event_log import EventLogWriter
-from swarm_runner.testing.job_ads import chosen, grouped, names, part, put, waits
+from swarm_runner.testing.job_ads import chosen, grouped, names, part, put, renamed, waits
 from swarm_runner.testing.submit_language import ads, evaluated
 
 IDLE, RUNNING, REMOVED, COMPLETED, HELD = 1, 2, 3, 4, 5
@@ -82,7 +82,7 @@ class FakeAccessPoint:
         self._called("retrieve")
         for job in ids:
             ad = self.queue[job]
-            put(Path(ad["SUBMIT_Iwd"]), self.sandboxes.pop(job))
+            put(Path(ad["SUBMIT_Iwd"]), renamed(ad, self.sandboxes.pop(job)))
             ad["StageOutFinish"] = self._now + 1
             self._leave(job)
 
@@ -204,7 +204,7 @@ class FakeAccessPoint:
         if job in self.sandboxes:
             self.sandboxes[job] = written
         else:
-            put(Path(ad["Iwd"]), written)
+            put(Path(ad["Iwd"]), renamed(ad, written))
             self._leave(job)
 
     def evict(self, job: JobId, reason: str = "the executor went away") -> None:

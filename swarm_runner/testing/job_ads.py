@@ -56,6 +56,13 @@ def names(listed: str | None) -> list[str]:
     return [name for name in (listed or "").split(",") if name]
 
 
+def renamed(ad: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Outputs under the names that they come back to."""
+    listed = ad.get("TransferOutputRemaps") or ""
+    targets = dict(pair.split("=") for pair in listed.split(";") if pair)
+    return {targets.get(name, name): content for name, content in files.items()}
+
+
 def put(directory: Path, files: Mapping[str, bytes]) -> None:
     """Write files to where they belong."""
     for name, content in files.items():

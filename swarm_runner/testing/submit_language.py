@@ -22,7 +22,9 @@ _TEXTS = {
     "error": "Err",
     "transfer_input_files": "TransferInput",
     "transfer_output_files": "TransferOutput",
+    "transfer_output_remaps": "TransferOutputRemaps",
 }
+_UNIVERSES = {"docker": 5, "vm": 13}
 _MEGABYTES = {"request_memory": "RequestMemory", "retry_request_memory": "RetryRequestMemory"}
 
 
@@ -44,6 +46,8 @@ def _ad(
             ad[_MEGABYTES[name]] = int(value.removesuffix("M"))
         elif name == "request_disk":
             ad["RequestDisk"] = int(value.removesuffix("M")) * 1024
+        elif name == "universe":
+            ad["JobUniverse"] = _UNIVERSES[value]
         elif name == "request_cpus":
             ad["RequestCpus"] = int(value)
         elif name.startswith("My."):

@@ -26,6 +26,7 @@ class FakeSwarm:
     know them. `queue` and `past` are the jobs that wait, and those that ended. An update replaces
     one task with every look at the tasks. `job_runs` is how jobs fared, `broken` says of a task
     why its slot is, and `retiring` are those that condor_off told to go.
+    Those in `switched_off` offer no more virtual machines.
     `nameless` is a kernel that cannot do what service names need.
     """
 
@@ -39,6 +40,7 @@ class FakeSwarm:
         self.failing: dict[str, str] = {}
         self.full: dict[str, str] = {}
         self.silent: set[str] = set()
+        self.switched_off: set[str] = set()
         self.queue: list[WaitingJobs] = []
         self.past: list[EndedJob] = []
         self.job_runs: list[JobRun] = []
@@ -87,10 +89,13 @@ class FakeSwarm:
         self._answer()
         return self._made_here and not self._services
 
-    def pool_image(self, wanted: str | None, progress: Callable[[str], None]) -> str:
+    def pool_image(
+        self, wanted: str | None, progress: Callable[[str], None], *, virtual_machines: bool = False
+    ) -> str:
         """See `Swarm.pool_image`."""
         progress("taking the image")
-        return wanted or "swarm-runner-pool:fake"
+        variant = "pool-vm" if virtual_machines else "pool"
+        return wanted or f"swarm-runner-{variant}:fake"
 
     def autoscaler_image(self, base: str, progress: Callable[[str], None]) -> str:
         """See `Swarm.autoscaler_image`."""
@@ -371,6 +376,10 @@ class FakeSwarm:
         wish = self._wishes[task.wish]
         memory_mb = int(wish.environment["SWARM_RUNNER_MEMORY_MB"])
         busy = task.id in self.busy
+        virtualization = ""
+        if "SWARM_RUNNER_VIRTUAL_MACHINES" in wish.environment:
+            emulated = wish.environment["SWARM_RUNNER_EMULATE"] == "True"
+            virtualization = "emulated" if emulated else "none"
         return Slot(
             name=f"slot1@{task.container}",
             task=task.id,
@@ -385,6 +394,9 @@ class FakeSwarm:
             partitionable=True,
             job="1.0" if busy else None,
             docker=True,
+            virtualization=virtualization,
+            machines=virtualization == "emulated" and task.id not in self.switched_off,
+            machines_off="VMGAHP_ERR_INTERNAL" if task.id in self.switched_off else "",
         )
 
 

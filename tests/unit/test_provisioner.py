@@ -290,3 +290,31 @@ def test_an_engine_that_does_not_answer(bench: Bench) -> None:
     for command in (bench.provisioner.up, bench.provisioner.status, bench.provisioner.down):
         with pytest.raises(OutOfReachError):
             command()
+
+
+def test_a_class_of_virtual_machines_has_the_image_for_it_and_says_what_they_run_on(
+    tmp_path: Path,
+) -> None:
+    machines = CapacityClass(memory_mb=512, virtual_machines=2, emulate=True)
+    pool = Pool(name="galaxy", classes=POOL.classes | {"vm": machines})
+    bench = Bench(tmp_path, pool=pool)
+    status = bench.provisioner.up()
+    assert {service.image for service in bench.swarm.services("galaxy").values()} == {
+        "swarm-runner-pool-vm:fake"
+    }
+    kinds = {line.capacity_class: line.virtualization for line in status.executors}
+    assert kinds == {"normal": "", "big": "", "vm": "emulated"}
+    [task] = [line.task for line in status.executors if line.capacity_class == "vm"]
+    bench.swarm.switched_off.add(task)
+    status = bench.provisioner.status()
+    [line] = [line for line in status.executors if line.task == task]
+    assert not line.ready
+    assert line.trouble == (
+        "its virtual machines are switched off (HasVM is not true): VMGAHP_ERR_INTERNAL"
+    )
+
+
+def test_without_kvm_and_without_emulation_an_executor_says_what_it_lacks(tmp_path: Path) -> None:
+    pool = Pool(name="galaxy", classes={"vm": CapacityClass(memory_mb=512, virtual_machines=1)})
+    with pytest.raises(RefusedError, match="no /dev/kvm, and its class does not ask for emulation"):
+        Bench(tmp_path, pool=pool).provisioner.up(limit_s=0.1)

@@ -9,7 +9,7 @@ from swarm_runner.condor.bindings import classad
 from swarm_runner.errors import InvalidInputError
 from swarm_runner.model.document import parse_invocations
 from swarm_runner.model.invocation import Invocation
-from swarm_runner.model.pool import CapacityClass, Destination, Pool
+from swarm_runner.model.pool import CapacityClass, Destination, Pool, Route
 from swarm_runner.model.resources import Resources
 from swarm_runner.policy.routing import swarm_runner_route
 from swarm_runner.translate import class_expression, translate, with_defaults
@@ -21,6 +21,7 @@ POOL = Pool(
         "normal": CapacityClass(memory_mb=1024),
         "big": CapacityClass(memory_mb=2048),
         "huge": CapacityClass(cpus=8, memory_mb=65536, gpus=1),
+        "vm": CapacityClass(memory_mb=1024, virtual_machines=1),
     }
 )
 
@@ -40,12 +41,15 @@ vm:
   type: kvm
   memory_mb: 64
   checkpoint: true
-  disks: [{file: /data/disk.img, device: vda, permission: w, format: raw}]
+  disks: [{file: /data/disk.img, device: vda, permission: w, format: raw, overwrite: true}]
 """
 
 
 def description(invocation: Invocation, **options: Any) -> Any:
-    route = swarm_runner_route(invocation, Destination(pool=POOL), POOL)
+    if invocation.vm is not None and invocation.vm.type == "xen":  # no executor of ours runs it
+        route = Route(destination="d", capacity_class="vm", candidates=("vm",), reason="asked for")
+    else:
+        route = swarm_runner_route(invocation, Destination(pool=POOL), POOL)
     return translate(invocation, route, POOL, **options)
 
 
@@ -132,19 +136,46 @@ def test_in_place_nothing_is_transferred() -> None:
 
 
 def test_a_virtual_machines_disks_travel_with_it() -> None:
-    disks = [{"file": "a.img"}, {"file": "b c.img", "device": "vdb", "permission": "w"}]
+    disks: list[dict[str, Any]] = [
+        {"file": "/data sets/a.img"},
+        {"file": "b.img", "device": "vdb", "permission": "w"},
+        {"file": "c.img", "device": "vdc", "permission": "w", "returned": "out/c.img"},
+        {"file": "d.img", "device": "vdd", "permission": "w", "overwrite": True},
+        {"file": "e.img", "device": "vde", "permission": "w", "discard": True},
+    ]
+    success = {"text": 'a "done" $(x)', "disk": "vdc"}
     machine = made(
-        image=None,
-        command=None,
-        vm={"memory_mb": 64, "disks": disks},
-        inputs=["a.img", "seed.iso"],
+        image=None, command=None, vm={"memory_mb": 64, "disks": disks, "success": success}
     )
     written = read(description(machine))
-    assert written["vm_disk"] == "a.img:vda:r:raw,b c.img:vdb:w:raw"
-    assert written.files("transfer_input_files") == ["a.img", "seed.iso", "b c.img"]
+    assert written["vm_disk"] == (
+        "a.img:vda:r:raw,b.img:vdb:w:raw,c.img:vdc:w:raw,d.img:vdd:w:raw,e.img:vde:w:raw"
+    )
+    sent = ["/data sets/a.img", "b.img", "c.img", "d.img", "e.img"]
+    assert written.files("transfer_input_files") == sent
+    assert written.files("transfer_output_files") == ["console.txt", "b.img", "c.img", "d.img"]
+    assert written["transfer_output_remaps"] == '"b.img=returned-b.img;c.img=out/c.img"'
     assert written["request_memory"] == "64M"
-    for name in ("should_transfer_files", "when_to_transfer_output", "transfer_output_files"):
-        assert written.get(name) is None, "HTCondor warns of it"
+    assert written.attribute("My.SwarmRunnerMarker") == 'a "done" $(x)'
+    assert written.attribute("My.SwarmRunnerMarked") == "out/c.img"
+
+
+def test_a_checkpoint_leaves_its_disks_where_they_are() -> None:
+    disk = {"file": "/data/a.img", "permission": "w", "overwrite": True}
+    vm = {"memory_mb": 64, "disks": [disk], "checkpoint": True, "console": "a.log"}
+    written = read(description(made(image=None, command=None, vm=vm)))
+    assert written["vm_disk"] == "/data/a.img:vda:w:raw"
+    assert written.get("transfer_input_files") is None
+    assert written.files("transfer_output_files") == ["console.txt"]
+    assert written["transfer_output_remaps"] == '"console.txt=a.log"'
+
+
+def test_a_destinations_class_is_for_jobs_of_its_kind() -> None:
+    machine = made(image=None, command=None, vm={"memory_mb": 64, "disks": [{"file": "a"}]})
+    for name, container, guest in (("big", "big", None), ("vm", None, "vm")):
+        destination = Destination(pool=POOL, capacity_class=name)
+        assert with_defaults(made(), destination).capacity_class == container
+        assert with_defaults(machine, destination).capacity_class == guest
 
 
 def test_without_an_image_nothing_is_translated() -> None:

@@ -123,11 +123,24 @@ class Executor:
         if names:
             lines.append(f"DOCKER_MOUNT_VOLUMES = {', '.join(names)}")
         (CONFIG / "executor-volumes.conf").write_text("\n".join([*lines, ""]))
+        hypervisor = self._hypervisor()
         try:
             return condor_master()
         finally:
+            if hypervisor is not None:
+                hypervisor.terminate()
             self._remove_containers(self.id)
             shutil.rmtree(self.home, ignore_errors=True)
+
+    def _hypervisor(self) -> "subprocess.Popen[bytes] | None":
+        """What runs virtual machines, on an executor of a class that has some."""
+        if "SWARM_RUNNER_VIRTUAL_MACHINES" not in os.environ:
+            return None
+        shutil.copy(SHARE / "vm.conf", CONFIG)
+        # A program of its own, in the image's variant for virtual machines alone.
+        prepare = Path(__file__).with_name("hypervisor.py")
+        subprocess.run([sys.executable, str(prepare)], check=True)
+        return subprocess.Popen(["/usr/sbin/libvirtd"])
 
     def _join_engine_group(self) -> None:
         gid = ENGINE.stat().st_gid

@@ -10,8 +10,9 @@ from pydantic import Field
 
 from swarm_runner.errors import InvalidInputError
 from swarm_runner.model.document import parse, parse_invocations, validate
-from swarm_runner.model.invocation import Disk, Invocation, VirtualMachine
+from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.job_conf import EnvironmentSection, RunnerSection
+from swarm_runner.model.machine import Disk, SuccessMarker, VirtualMachine
 from swarm_runner.model.pool import CapacityClass, Destination, JobUser, Pool
 from swarm_runner.model.resources import Resources
 from swarm_runner.model.text import Frozen, Text
@@ -227,7 +228,9 @@ def test_the_references_examples_are_read() -> None:
     reference = Path(__file__).parents[3] / "docs" / "reference" / "invocation.md"
     examples = re.findall(r"^```yaml\n(.*?)^```", reference.read_text(), re.DOTALL | re.MULTILINE)
     assert len(examples) >= 3
-    destination = Destination()
+    machines = CapacityClass(memory_mb=512, virtual_machines=1, emulate=True)
+    pool = Pool(classes=Pool().classes | {"vm": machines})
+    destination = Destination(pool=pool)
     for example in examples:
         for invocation in parse_invocations(example, reference.name):
             swarm_runner_route(invocation, destination, destination.pool)
@@ -237,7 +240,7 @@ def test_the_references_examples_are_read() -> None:
 def test_the_reference_names_every_key(name: str) -> None:
     text = (Path(__file__).parents[3] / "docs" / "reference" / name).read_text()
     models: dict[str, tuple[type[Frozen], ...]] = {
-        "invocation.md": (Invocation, Resources, VirtualMachine, Disk),
+        "invocation.md": (Invocation, Resources, VirtualMachine, Disk, SuccessMarker),
         "job_conf.md": (RunnerSection, Pool, CapacityClass, JobUser, EnvironmentSection),
     }
     for model in models[name]:

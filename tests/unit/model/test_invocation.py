@@ -175,6 +175,15 @@ def test_a_virtual_machine_has_no_command() -> None:
     assert vm.disks[0].file == "disk.img"
     said = refusal(**machine() | {"image": "debian", "command": ["x"]})
     assert sorted(said) == ["command", "image"]
+    more = {"environment": {"A": "1"}, "outputs": ["x"], "stdin": "y", "repeat": 2}
+    assert sorted(refusal(**machine() | more)) == sorted(more)
+
+
+def test_a_writable_disk_comes_back_beside_its_original() -> None:
+    vm = made(**machine()).vm
+    assert vm is not None
+    assert vm.comes_back == {"console.txt": "console.txt", "disk.img": "returned-disk.img"}
+    assert vm.marked_file is None
 
 
 @pytest.mark.parametrize(
@@ -187,6 +196,41 @@ def test_a_virtual_machine_has_no_command() -> None:
         ({"disks": [{"file": "a:b"}]}, "vm.disks.0.file", "colon"),
         ({"disks": [{"file": "a", "device": "sda:w"}]}, "vm.disks.0.device", "pattern"),
         ({"memory_mb": 1}, "vm.memory_mb", "greater than or equal to 16"),
+        ({"disks": [{"file": "a b"}]}, "vm.disks.0.file", "no name for a disk's file"),
+        ({"disks": [{"file": "console.txt"}]}, "vm.disks.0.file", "no name for a disk's file"),
+        ({"disks": [{"file": "a", "device": "vdz9"}]}, "vm.disks.0.device", "pattern"),
+        ({"disks": [{"file": "a", "format": "vmdk"}]}, "vm.disks.0.format", "'raw' or 'qcow2'"),
+        ({"disks": [{"file": "a", "returned": "b"}]}, "vm.disks.0.returned", "permission: w"),
+        (
+            {"disks": [{"file": "a", "permission": "w", "overwrite": True, "discard": True}]},
+            "vm.disks.0.discard",
+            "contradicts overwrite",
+        ),
+        (
+            {"disks": [{"file": "a", "permission": "w", "returned": "../a"}]},
+            "vm.disks.0.returned",
+            "outside the working directory",
+        ),
+        ({"disks": [{"file": "x/a"}, {"file": "y/a"}]}, "vm.disks.1.device", "another disk's too"),
+        (
+            {"disks": [{"file": "x/a"}, {"file": "y/a", "device": "vdb"}]},
+            "vm.disks.1.file",
+            "the name of another disk's file",
+        ),
+        (
+            {"disks": [{"file": "a", "permission": "w", "returned": "console.txt"}]},
+            "vm.disks.0.returned",
+            "comes back from elsewhere too",
+        ),
+        ({"console": "/tmp/c"}, "vm.console", "outside the working directory"),  # noqa: S108
+        ({"console": "a;b"}, "vm.console", "one of ; = "),
+        ({"success": {"text": " "}}, "vm.success.text", "needs some text"),
+        ({"success": {"text": "x", "disk": "vdb"}}, "vm.success.disk", "vda does"),
+        (
+            {"checkpoint": True, "disks": [{"file": "/v/a", "permission": "w"}]},
+            "vm.disks.0.overwrite",
+            "say overwrite: true",
+        ),
     ],
 )
 def test_a_wrong_virtual_machine_is_refused(fields: dict[str, Any], where: str, says: str) -> None:

@@ -135,3 +135,26 @@ def test_volumes_of_data_are_taken() -> None:
         ("/srv/x", True),
         ("/home/x", False),
     ]
+
+
+def test_classes_of_virtual_machines_are_an_order_of_their_own() -> None:
+    pool = Pool(
+        classes={
+            "normal": CapacityClass(memory_mb=1024),
+            "vm": CapacityClass(memory_mb=512, virtual_machines=2, emulate=True),
+            "big": CapacityClass(memory_mb=2048),
+        }
+    )
+    assert pool.virtual_machines
+    assert not Pool().virtual_machines
+    assert pool.classes_for(machine=True) == ["vm"]
+    assert pool.classes_for(machine=False) == ["normal", "big"]
+    assert pool.sizes(machine=True) == "vm: 1 cpu, 512 MB memory, 2 virtual machines"
+    small = {"memory_mb": 256, "virtual_machines": 1}
+    said = refusal(classes={"vm": {"memory_mb": 512, "virtual_machines": 1}, "vm-small": small})
+    assert "less memory than vm" in said["classes.vm-small"]
+
+
+def test_only_virtual_machines_are_emulated() -> None:
+    said = refusal(classes={"normal": {"memory_mb": 512, "emulate": True}})
+    assert "virtual_machines" in said["classes.normal.emulate"]

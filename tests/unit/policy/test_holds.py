@@ -31,6 +31,8 @@ def decided(code: int, subcode: int = 0, reason: str = "why", holds: int = 1) ->
         (46, 0, OutcomeKind.TIME_LIMIT, "longer than its time limit"),
         (47, 0, OutcomeKind.TIME_LIMIT, "longer than its time limit"),
         (6, 10, OutcomeKind.NOT_RUN, "could not run the job"),
+        (19, 1, OutcomeKind.GUEST_NOT_STARTED, "virtual machine could not be started"),
+        (3, 6, OutcomeKind.GUEST_NOT_STARTED, "virtual machine could not be started"),
         (3, 0, OutcomeKind.NOT_RUN, "could not run the job"),
         (26, 0, OutcomeKind.NOT_RUN, "could not run the job"),
     ],
@@ -44,6 +46,12 @@ def test_a_lasting_hold_ends_the_job_with_a_sentence(
     assert says in answer.outcome.message
     assert answer.outcome.message.endswith("HTCondor's words")
     assert not answer.outcome.ok
+
+
+def test_htcondors_own_refusal_of_a_disk() -> None:
+    answer = decided(6, 12, "VMGAHP_ERR_BAD_IMAGE")
+    assert isinstance(answer, Remove)
+    assert answer.outcome.kind is OutcomeKind.GUEST_NOT_STARTED
 
 
 @pytest.mark.parametrize("reason", NO_IMAGE)

@@ -115,8 +115,52 @@ def test_growth_that_fits_no_class_is_refused_at_once() -> None:
     assert "max_memory_mb 9000 fits no class of pool galaxy" in said
 
 
-def test_a_virtual_machine_is_routed_by_its_own_figures() -> None:
-    machine = {"memory_mb": 2000, "vcpus": 2, "disks": [{"file": "a"}]}
-    assert route(made(image=None, command=None, vm=machine)).capacity_class == "big"
-    small = machine | {"memory_mb": 64, "vcpus": 1}
-    assert route(made(image=None, command=None, vm=small)).capacity_class == "normal"
+MACHINES = Pool(
+    name="galaxy",
+    classes={
+        "normal": CapacityClass(memory_mb=4096),
+        "vm": CapacityClass(cpus=2, memory_mb=512, virtual_machines=2, emulate=True),
+        "vm-big": CapacityClass(cpus=4, memory_mb=2048, virtual_machines=1),
+    },
+)
+
+
+def machine(name: str | None = None, **fields: Any) -> Invocation:
+    vm = {"memory_mb": 64, "disks": [{"file": "a"}]} | fields
+    return made(image=None, command=None, vm=vm, capacity_class=name)
+
+
+def routed(invocation: Invocation, pool: Pool = MACHINES, **fields: Any) -> str:
+    destination = Destination(pool=pool, **fields)
+    return swarm_runner_route(invocation, destination, pool).capacity_class
+
+
+def test_a_virtual_machine_is_routed_by_its_own_figures_to_a_class_that_has_some() -> None:
+    assert routed(machine()) == "vm"
+    assert routed(machine(memory_mb=2000, vcpus=2)) == "vm-big"
+    assert routed(machine(), capacity_class="normal") == "vm"
+    assert routed(made({"memory_mb": 2000})) == "normal"
+
+
+@pytest.mark.parametrize(
+    ("invocation", "says"),
+    [
+        (
+            machine(memory_mb=4096),
+            "fits no class of pool galaxy. It has vm: 2 cpu, 512 MB memory, 2",
+        ),
+        (machine("normal"), "class normal runs containers, and no virtual machines. It has vm:"),
+        (machine(networking=True), "give a guest no network"),
+        (machine(type="xen"), "executors run kvm"),
+        (made({"memory_mb": 4096}, capacity_class="vm"), "class vm runs virtual machines alone"),
+        (made({"memory_mb": 9000}), "It has normal: 1 cpu, 4096 MB memory"),
+    ],
+)
+def test_a_job_of_the_wrong_kind_or_size_is_refused(invocation: Invocation, says: str) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        routed(invocation)
+    assert says in str(caught.value)
+
+
+def test_a_pool_without_virtual_machines_says_how_it_gets_them() -> None:
+    assert "give one `virtual_machines: 1`" in refusal(machine())

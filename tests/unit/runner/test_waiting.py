@@ -122,6 +122,7 @@ WHY_IDLE = [
     ([], "there is none that can take jobs"),
     ([_slot("a", capacity_class="big")], "there is none that can take jobs"),
     ([_slot("a", docker=False)], "there is none that can take jobs"),
+    ([_slot("a", virtualization="emulated")], "there is none that can take jobs"),
     ([_slot("a", broken="no disk")], "there is none that can take jobs"),
     ([_slot("a", activity="Retiring")], "all executors of class normal are on their way out"),
     ([_slot("a", total_memory_mb=256, memory_mb=256)], "fits no executor of class normal"),

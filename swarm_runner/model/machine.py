@@ -1,0 +1,216 @@
+"""A virtual machine in place of a container."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from swarm_runner.model.quantity import Count, Flag
+from swarm_runner.model.resources import MINIMUM_MEMORY_MB
+from swarm_runner.model.text import FileName, Frozen, Text, refuse
+
+# The serial console's file where the guest runs; the executor's guest.py names it too.
+CONSOLE = "console.txt"
+MARKER_BYTES = 1000
+
+# vm_disk separates by commas and colons, and nothing quotes them (xen_type.linux.cpp,
+# parseXenDiskParam).
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")
+_OWN = {CONSOLE, "condor_exec.exe"}
+
+
+def _disk_file(value: str) -> str:
+    name = value.rpartition("/")[2]
+    if ":" in value:
+        raise PydanticCustomError(
+            "file", "{name} holds a colon, which separates a disk's fields", {"name": repr(value)}
+        )
+    if not _PLAIN.fullmatch(name) or name in _OWN:
+        raise PydanticCustomError(
+            "file",
+            "{name} is no name for a disk's file; use letters, digits and . _ + - (and neither "
+            "{console} nor a name that is HTCondor's)",
+            {"name": repr(name), "console": CONSOLE},
+        )
+    return value
+
+
+def _below(value: str) -> str:
+    if value.startswith("/") or value.endswith("/") or ".." in value.split("/"):
+        raise PydanticCustomError(
+            "file",
+            "{name} is outside the working directory; name a file relative to it",
+            {"name": repr(value)},
+        )
+    if set(value) & set(";=\\"):
+        raise PydanticCustomError(
+            "file",
+            "{name} holds one of ; = \\ which HTCondor's list of names for outputs cannot carry",
+            {"name": repr(value)},
+        )
+    return value
+
+
+def _marker(value: str) -> str:
+    if not value.strip() or len(value.encode()) > MARKER_BYTES:
+        raise PydanticCustomError(
+            "marker", "needs some text, of {most} bytes at most", {"most": MARKER_BYTES}
+        )
+    return value
+
+
+Returned = Annotated[FileName, AfterValidator(_below)]
+
+
+class Disk(Frozen):
+    """One disk of a virtual machine (HTCondor manual, submit command vm_disk).
+
+    The guest works on a copy. A writable disk's copy comes back under another name, `returned`;
+    it takes the place of `file` itself only with `overwrite`, and is thrown away with `discard`.
+    """
+
+    file: Annotated[FileName, AfterValidator(_disk_file)]
+    device: Annotated[str, Field(pattern=r"^(vd|sd|hd)[a-z]$")] = "vda"
+    permission: Literal["r", "w"] = "r"
+    format: Literal["raw", "qcow2"] = "raw"
+    returned: Returned | None = Field(
+        None, description="where a writable disk comes back to; returned-<file name> when absent"
+    )
+    overwrite: Flag = Field(False, description="a writable disk comes back to `file` itself")
+    discard: Flag = Field(False, description="what is written to a writable disk is not kept")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        ways = [name for name in ("returned", "overwrite", "discard") if getattr(self, name)]
+        if ways and self.permission == "r":
+            refuse(self, [((ways[0],), "is for a writable disk (permission: w); this one is not")])
+        if len(ways) > 1:
+            refuse(self, [((ways[1],), f"contradicts {ways[0]}: choose one of the two")])
+        return self
+
+    @property
+    def name(self) -> str:
+        """The copy's name where the guest runs."""
+        return self.file.rpartition("/")[2]
+
+    @property
+    def comes_back_as(self) -> str | None:
+        """The file that a writable disk comes back to; None if nothing does."""
+        if self.permission == "r" or self.discard:
+            return None
+        return self.file if self.overwrite else self.returned or f"returned-{self.name}"
+
+
+class SuccessMarker(Frozen):
+    """How the guest says that its work is done: HTCondor's exit code is 0 whatever happened."""
+
+    text: Annotated[Text, AfterValidator(_marker)]
+    disk: str | None = Field(
+        None, description="the device of a returned disk that holds the text; else the console does"
+    )
+
+
+class VirtualMachine(Frozen):
+    """A virtual machine instead of a container (HTCondor's vm universe).
+
+    `checkpoint` leaves the disks where they are, on a pool volume, in place of copying them: what
+    the guest writes is in the file at once, so that a writable one needs `overwrite`. That is all
+    it does today. When its executor goes away the guest is started anew from its disks; HTCondor
+    saves its memory, but a guest that was running is not resumed from it, and the program in it
+    must itself find out from its disks how far it came.
+    """
+
+    type: Annotated[Text, Field(json_schema_extra={"enum": ["kvm", "xen"]})] = "kvm"
+    memory_mb: Count = Field(ge=MINIMUM_MEMORY_MB, le=64 * 2**20)
+    disks: tuple[Disk, ...] = Field(min_length=1)
+    checkpoint: Flag = False
+    vcpus: Count = Field(1, ge=1, le=255)
+    networking: Flag = False
+    console: Returned = Field(CONSOLE, description="the file that the serial console comes back to")
+    success: SuccessMarker | None = Field(
+        None, description="without one, nobody knows whether the guest did its work"
+    )
+
+    @field_validator("type")
+    @classmethod
+    def _supported(cls, value: str) -> str:
+        if value == "vmware":
+            raise PydanticCustomError(
+                "vm_type",
+                "'vmware' is not supported: HTCondor dropped it with version 10.1. Convert the "
+                "disk with qemu-img and use kvm",
+            )
+        if value not in ("kvm", "xen"):
+            raise PydanticCustomError(
+                "vm_type", "{value} is not supported, use kvm or xen", {"value": repr(value)}
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        refuse(self, [*self._disk_faults(), *self._shared_faults(), *self._marker_faults()])
+        return self
+
+    def _disk_faults(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        devices: set[str] = set()
+        names: set[str] = set()
+        targets = {self.console}
+        for number, disk in enumerate(self.disks):
+            if disk.device in devices:
+                yield ("disks", number, "device"), f"{disk.device} is another disk's too"
+            if disk.name in names:
+                yield ("disks", number, "file"), f"{disk.name} is the name of another disk's file"
+            target = disk.comes_back_as
+            if target in targets:
+                yield ("disks", number, "returned"), f"{target} comes back from elsewhere too"
+            devices.add(disk.device)
+            names.add(disk.name)
+            targets |= {target} if target else set()
+
+    def _shared_faults(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        for number, disk in enumerate(self.disks if self.checkpoint else ()):
+            if not disk.file.startswith("/"):
+                here = "a checkpoint leaves a disk where it is: give its absolute path, on a pool "
+                yield ("disks", number, "file"), f"{here}volume"
+            if disk.permission == "w" and not disk.overwrite:
+                yield (
+                    ("disks", number, "overwrite"),
+                    "with checkpoint the guest writes to the file itself: say overwrite: true",
+                )
+
+    def _marker_faults(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        if self.success is None or self.success.disk is None:
+            return
+        back = [disk.device for disk in self.disks if disk.comes_back_as]
+        if self.success.disk not in back:
+            known = ", ".join(back) or "none"
+            yield ("success", "disk"), f"{self.success.disk} comes back from no disk ({known} does)"
+
+    @property
+    def copied(self) -> tuple[str, ...]:
+        """The disks' files that go to the executor."""
+        return () if self.checkpoint else tuple(disk.file for disk in self.disks)
+
+    @property
+    def comes_back(self) -> dict[str, str]:
+        """What comes back: the name where the guest runs, and the file it becomes."""
+        returned = {CONSOLE: self.console}
+        if not self.checkpoint:
+            for disk in self.disks:
+                if disk.comes_back_as:
+                    returned[disk.name] = disk.comes_back_as
+        return returned
+
+    @property
+    def marked_file(self) -> str | None:
+        """The file, after the guest's end, that is to hold the success marker."""
+        if self.success is None:
+            return None
+        for disk in self.disks:
+            if disk.device == self.success.disk:
+                return disk.comes_back_as
+        return self.console

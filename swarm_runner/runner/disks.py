@@ -1,0 +1,87 @@
+"""Looks at the disks of virtual machines before anything is sent: HTCondor does not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from swarm_runner.errors import Fault
+from swarm_runner.model.disk_header import HEADER_BYTES, DiskHeader, disk_header
+from swarm_runner.model.invocation import Invocation
+from swarm_runner.model.machine import Disk, VirtualMachine
+
+_MB = 2**20
+# The console, and HTCondor's own files.
+ROOM_MB = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Disks:
+    """What is wrong with an invocation's disks, and the room that their copies need."""
+
+    faults: tuple[Fault, ...]
+    room_mb: int = 0
+
+
+def look_at(invocation: Invocation, directory: str) -> Disks:
+    """Look at the disks, whose names may be relative to `directory`."""
+    machine = invocation.vm
+    if machine is None:
+        return Disks(())
+    faults: list[Fault] = []
+    needed = 0
+    for number, disk in enumerate(machine.disks):
+        where = f"{invocation.key}: vm.disks.{number}"
+        file = Path(directory, disk.file)
+        try:
+            header = _header(file)
+        except OSError as error:
+            faults.append(Fault(f"{where}.file", f"{file} cannot be read: {error.strerror}"))
+            continue
+        faults += [Fault(f"{where}.{field}", said) for field, said in _wrong(disk, file, header)]
+        length = file.stat().st_size
+        # A copy that is written to may grow up to the size that its guest sees.
+        needed += max(length, header.size) if disk.permission == "w" else length
+    faults += _targets(invocation.key, machine, directory)
+    return Disks(tuple(faults), 0 if machine.checkpoint else -(-needed // _MB) + ROOM_MB)
+
+
+def _header(file: Path) -> DiskHeader:
+    with file.open("rb") as stream:
+        return disk_header(stream.read(HEADER_BYTES), file.stat().st_size)
+
+
+def _wrong(disk: Disk, file: Path, header: DiskHeader) -> Iterator[tuple[str, str]]:
+    if file.stat().st_size == 0:
+        yield "file", f"{file} is empty"
+    elif header.format != disk.format:
+        said = "no qcow2 by its own header" if header.format == "raw" else f"{header.format} inside"
+        advice = (
+            f"say format: {header.format}"
+            if header.format in ("raw", "qcow2")
+            else "make a raw or qcow2 disk of it first"
+        )
+        yield "format", f"{file} is declared {disk.format}, but is {said}; {advice}"
+    elif header.trouble:
+        yield "file", f"{file} cannot be used: {header.trouble}"
+
+
+def _targets(key: str, machine: VirtualMachine, directory: str) -> Iterator[Fault]:
+    """What comes back needs a directory to come to, and must not fall on a disk."""
+    originals = {os.path.realpath(Path(directory, disk.file)) for disk in machine.disks}
+    overwritten = {disk.file for disk in machine.disks if disk.overwrite}
+    for target in machine.comes_back.values():
+        whole = Path(directory, target)
+        where = f"{key}: vm"
+        if not whole.parent.is_dir():
+            yield Fault(where, f"{whole} is to come back, but {whole.parent} is no directory here")
+        elif whole.is_dir():
+            yield Fault(where, f"{whole} is to come back, but is a directory")
+        elif target not in overwritten and os.path.realpath(whole) in originals:
+            yield Fault(
+                where,
+                f"{whole} is a disk of this vm, and would be overwritten by what comes back; name "
+                "another file with returned, or say overwrite: true",
+            )
