@@ -153,7 +153,7 @@ def test_a_manager_that_does_not_start_is_taken_back(bench: Bench) -> None:
 def test_an_image_that_cannot_be_had_changes_nothing(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def absent(_wanted: object, _progress: object) -> str:
+    def absent(_wanted: object, _progress: object, **_more: bool) -> str:
         raise RefusedError("pulling registry/absent:1: manifest unknown")
 
     before = bench.provisioner.status()

@@ -16,7 +16,7 @@ from tests.unit.model.test_disk_header import qcow2
 from tests.unit.runner.conftest import World
 
 MB = 2**20
-MARKED = {"success": {"text": "all done"}}
+MARKED: dict[str, Any] = {"success": {"text": "all done"}}
 
 
 @pytest.fixture
