@@ -5,11 +5,14 @@
 .PHONY: help demo demo-down test unit lint format bench venv engine
 .PHONY: lab lab-needs lab-down test-lab
 .PHONY: galaxy-venv test-galaxy
+.PHONY: snakemake-venv test-snakemake
 .PHONY: bench-pool chaos
 
 BIN := .venv/bin
 GALAXY_BIN := .venv-galaxy/bin
 LAB := tests/lab
+# The name and the port of the pool that Snakemake's tests bring up.
+SNAKEMAKE_POOL := swarm-runner-smk 9771
 # Commands that talk to the engine; for a user outside its group too.
 WITH_ENGINE := $(LAB)/with-engine
 CODE := swarm_runner tests demo
@@ -26,10 +29,19 @@ demo-down: engine ## take down what the demonstration left
 test: lint engine ## lint, then every test, on a real pool and on three hosts that come and go
 	$(WITH_ENGINE) $(BIN)/pytest tests/unit tests/contract tests/integration
 	@$(MAKE) test-galaxy
+	@$(MAKE) test-snakemake
 
 test-galaxy: engine galaxy-venv ## types and tests of plugins/galaxy, on a real Galaxy and a real pool
 	$(GALAXY_BIN)/mypy --config-file plugins/galaxy/setup.cfg
 	$(WITH_ENGINE) $(GALAXY_BIN)/python -m pytest -c plugins/galaxy/setup.cfg plugins/galaxy/tests
+
+test-snakemake: engine snakemake-venv ## tests of plugins/snakemake, from its wheel, on fakes and on a real pool
+	cd plugins/snakemake && .venv/bin/pytest tests/unit
+	$(WITH_ENGINE) $(BIN)/python -m tests.lab.with_pool $(SNAKEMAKE_POOL) \
+		env -C plugins/snakemake .venv/bin/pytest tests/integration
+
+snakemake-venv: venv
+	@$(LAB)/snakemake-venv
 
 unit: venv ## the tests that need no engine
 	$(BIN)/pytest tests/unit

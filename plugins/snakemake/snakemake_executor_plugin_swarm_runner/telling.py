@@ -62,7 +62,7 @@ class Teller:
         elif event == "released":
             self._logger.info(f"swarm-runner: {name} is released: {change.reason}")
         elif event == "evicted":
-            self._logger.info(f"swarm-runner: {name} stopped and will run again: {change.reason}")
+            self._logger.info(f"swarm-runner: {name} was stopped: {change.reason}")
         elif event == "started" and job.starts > 1:
             self._logger.info(
                 f"swarm-runner: {name} runs again, in class {job.capacity_class}, with "

@@ -1,0 +1,123 @@
+"""Workflows on a real pool, each run by a Snakemake in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from swarm_runner import Destination, parse_job_conf
+from swarm_runner.condor.access_point import AccessPoint
+from swarm_runner.condor.port import Selection
+
+PLUGIN = Path(__file__).parents[2]
+PROGRAM = Path(sys.executable).with_name("snakemake")
+LIMIT_S = 300
+IDLE, RUNNING = 1, 2
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A pool that is up, its volume, and the image for nested jobs."""
+
+    job_conf: Path
+    destination: Destination
+    volume: Path
+    access_point: AccessPoint
+    image: str
+
+    def queued(self, status: int | None = None) -> int:
+        """How many jobs are in its queue, all or those of one JobStatus."""
+        ads = self.access_point.jobs(Selection(), ("JobStatus",))
+        return sum(status in (None, ad["JobStatus"]) for ad in ads)
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """A directory with a Snakefile."""
+
+    pool: Pool
+    directory: Path
+
+    def write(self, name: str, text: str) -> None:
+        file = self.directory / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+    def read(self, name: str) -> str:
+        return (self.directory / name).read_text()
+
+    def start(self, *options: str, jobs: int = 40, **environment: str) -> subprocess.Popen[str]:
+        command = [str(PROGRAM), "--executor", "swarm-runner", "--jobs", str(jobs)]
+        command += ["--swarm-runner-snakemake-image", self.pool.image, *options]
+        with (self.directory / "log").open("a") as log:
+            return subprocess.Popen(
+                command,
+                cwd=self.directory,
+                env=os.environ | {"SWARM_RUNNER_JOB_CONF": str(self.pool.job_conf)} | environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                text=True,
+                umask=0,  # jobs write as a user of their own
+            )
+
+    def run(self, *options: str, jobs: int = 40, **environment: str) -> int:
+        """Run to its end; the exit code. What was said is appended to the file `log`."""
+        with self.start(*options, jobs=jobs, **environment) as process:
+            try:
+                return process.wait(LIMIT_S)
+            finally:
+                process.kill()
+
+    @property
+    def said(self) -> str:
+        return self.read("log")
+
+
+Workflows = Callable[[str], Workflow]
+
+
+@pytest.fixture(scope="session")
+def pool() -> Pool:
+    job_conf = Path(os.environ["SWARM_RUNNER_JOB_CONF"])
+    destination = parse_job_conf(job_conf.read_text(), str(job_conf)).destination()
+    access_point = AccessPoint.connect(destination.pool, destination.token_directory)
+    version = subprocess.run(
+        [PROGRAM, "--version"], check=True, capture_output=True, text=True
+    ).stdout.strip()
+    image = f"swarm-runner-snakemake:{version}"
+    subprocess.run([PLUGIN / "image" / "build", image, version], check=True)
+    volume = Path(destination.pool.volumes[0].path)
+    return Pool(job_conf, destination, volume, access_point, image)
+
+
+@pytest.fixture
+def make_workflow(pool: Pool) -> Workflows:
+    """Makes a workflow of that Snakefile, in a new directory on the pool's volume."""
+
+    def make(snakefile: str) -> Workflow:
+        # A name that needs quoting wherever it goes.
+        directory = pool.volume / f"it's a workflow {uuid.uuid4().hex[:6]}"
+        directory.mkdir()
+        directory.chmod(0o777)
+        workflow = Workflow(pool, directory)
+        workflow.write("Snakefile", snakefile)
+        return workflow
+
+    return make
+
+
+def wait_until(condition: Callable[[], bool], what: str, limit_s: float = LIMIT_S) -> None:
+    """Wait for something that is to come."""
+    until = time.monotonic() + limit_s
+    while not condition():
+        if time.monotonic() > until:
+            raise AssertionError(f"{what}: not within {limit_s} s")
+        time.sleep(0.2)

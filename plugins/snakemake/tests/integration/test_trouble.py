@@ -1,0 +1,225 @@
+"""What fails, what is stopped, what is killed, what goes away."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+
+import docker
+import pytest
+
+from tests.integration.conftest import LIMIT_S, RUNNING, Pool, Workflow, Workflows, wait_until
+
+HUNGRY = """
+rule all:
+    input: "grew.txt", "asked.txt"
+
+rule grew:
+    output: "grew.txt"
+    container: "docker://debian:trixie"
+    resources: mem_mb=128, disk_mb=10
+    shell: "perl -e 'my @all; push @all, q(x) x (1 << 20) for 1 .. 400' && echo done > {output}"
+
+rule asked:
+    output: "asked.txt"
+    container: "docker://debian:trixie"
+    retries: 2
+    resources: mem_mb=lambda wildcards, attempt: 128 if attempt == 1 else 1000, disk_mb=10
+    shell: "perl -e 'my @all; push @all, q(x) x (1 << 20) for 1 .. 400' && echo done > {output}"
+"""
+
+
+def test_a_job_that_outgrows_its_memory(make_workflow: Workflows) -> None:
+    workflow = make_workflow(HUNGRY)
+    assert workflow.run() == 0, workflow.said
+    assert workflow.read("grew.txt") == workflow.read("asked.txt") == "done\n"
+    # The schedd gave the first what the largest class has; Snakemake tried the second again.
+    assert "runs again, in class big" in workflow.said
+    assert workflow.said.count("Trying to restart job") == 1
+    assert len(re.findall(r"jobid \d is job", workflow.said)) == 3
+    assert "The job used more memory than the 128 MB it asked for" in workflow.said
+
+
+FAILING = """
+rule all:
+    input: "good.txt", "flaky.txt", "bad.txt", "refused.txt", "after.txt", "unreadable.txt"
+
+rule good:
+    output: "good.txt"
+    container: "docker://debian:trixie"
+    resources: mem_mb=64, disk_mb=10
+    shell: "echo good > {output}"
+
+rule flaky:
+    output: "flaky.txt"
+    container: "docker://debian:trixie"
+    retries: 1
+    resources: mem_mb=64, disk_mb=10
+    shell: "test -e tried || (touch tried; exit 3); echo flaky > {output}"
+
+rule bad:
+    output: "bad.txt"
+    log: "bad.log"
+    container: "docker://debian:trixie"
+    resources: mem_mb=64, disk_mb=10
+    shell: "echo partly > {output}; echo to standard error >&2; false | cat; exit 4"
+
+rule after:
+    input: "bad.txt"
+    output: "after.txt"
+    container: "docker://debian:trixie"
+    shell: "cp {input} {output}"
+
+rule refused:
+    output: "refused.txt"
+    container: "docker://debian:trixie"
+    resources: mem_mb=100000
+    shell: "echo refused > {output}"
+
+rule unreadable:
+    output: "unreadable.txt"
+    container: "docker://debian:trixie"
+    resources: mem_mb=64, gpu="many"
+    shell: "echo unreadable > {output}"
+
+rule unpulled:
+    output: "unpulled.txt"
+    container: "docker://localhost:1/no/such:image"
+    resources: mem_mb=64, disk_mb=10
+    shell: "echo unpulled > {output}"
+"""
+
+
+def test_one_jobs_failure_is_its_own(make_workflow: Workflows) -> None:
+    workflow = make_workflow(FAILING)
+    assert workflow.run("--keep-going") == 1
+    assert workflow.read("good.txt") == "good\n"
+    assert workflow.read("flaky.txt") == "flaky\n"
+    for name in ("bad.txt", "refused.txt", "unreadable.txt", "after.txt"):
+        assert not (workflow.directory / name).exists()
+    said = workflow.said
+    assert said.count("Trying to restart job") == 1
+    assert "The command ended with exit code 3." in said
+    # `false | cat` ends the command where Snakemake would end it.
+    assert "The command ended with exit code 1." in said
+    assert "100000 MB memory, 1024 MB disk fits no class of pool" in said
+    assert "normal: 12 cpu, 1664 MB memory; big: 4 cpu, 2560 MB memory" in said
+    assert "gpu='many' is no number" in said
+    (stream,) = workflow.directory.glob(".snakemake/swarm-runner/logs/bad/*.stderr")
+    assert stream.read_text() == "to standard error\n"
+    assert str(stream) in said
+    # Nothing of it is left in the queue.
+    assert workflow.pool.queued() == 0
+
+
+WAITING = """
+rule all:
+    input: expand("{n}.txt", n=range(COUNT))
+
+rule wait:
+    output: "{n}.txt"
+    container: "docker://debian:trixie"
+    resources: mem_mb=64, disk_mb=10
+    shell:
+        "echo begun >> runs.{wildcards.n}; "
+        "while ! test -e go; do sleep 0.2; done; "
+        "echo {wildcards.n} > {output}"
+"""
+
+
+def _waiting(make_workflow: Workflows, count: int) -> tuple[Workflow, subprocess.Popen[str]]:
+    """A workflow whose jobs all run, and wait for a file called `go`."""
+    workflow = make_workflow(WAITING.replace("COUNT", str(count)))
+    process = workflow.start()
+    wait_until(lambda: workflow.pool.queued(RUNNING) == count, f"{count} jobs run")
+    return workflow, process
+
+
+def _check_once_each(workflow: Workflow, count: int) -> None:
+    for number in range(count):
+        assert workflow.read(f"{number}.txt") == f"{number}\n"
+        assert workflow.read(f"runs.{number}") == "begun\n"
+    assert not list(workflow.directory.glob(".snakemake/swarm-runner/snakemake-*"))
+
+
+@pytest.mark.parametrize(("which", "count"), [(signal.SIGINT, 20), (signal.SIGTERM, 3)])
+def test_stopped_with_running_jobs(make_workflow: Workflows, which: int, count: int) -> None:
+    workflow, process = _waiting(make_workflow, count)
+    process.send_signal(which)
+    assert process.wait(120) == 1
+    assert workflow.pool.queued() == 0
+    assert f"removed {count} jobs of this workflow" in workflow.said
+    assert "Error in rule" not in workflow.said
+    assert not list(workflow.directory.glob(".snakemake/swarm-runner/snakemake-*"))
+
+
+def test_killed_and_started_again(make_workflow: Workflows) -> None:
+    workflow, process = _waiting(make_workflow, 6)
+    process.kill()
+    process.wait()
+    assert workflow.run("--unlock") == 0
+    with workflow.start("--rerun-incomplete") as process:
+        wait_until(lambda: workflow.said.count(": taken up.") == 6, "all are taken up")
+        assert workflow.pool.queued() == 6
+        workflow.write("go", "")
+        assert process.wait(LIMIT_S) == 0, workflow.said
+    _check_once_each(workflow, 6)
+
+
+def test_jobs_that_end_while_nobody_looks(make_workflow: Workflows) -> None:
+    workflow, process = _waiting(make_workflow, 3)
+    process.kill()
+    process.wait()
+    workflow.write("go", "")
+    wait_until(lambda: workflow.pool.queued() == 0, "all have ended")
+    assert workflow.run("--unlock") == 0
+    assert workflow.run("--rerun-incomplete") == 0, workflow.said
+    assert workflow.said.count("has ended meanwhile") == 3
+    _check_once_each(workflow, 3)
+
+
+LATER = """
+localrules: local
+
+rule all:
+    input: "late.txt"
+
+rule early:
+    output: "early.txt"
+    container: "docker://debian:trixie"
+    resources: mem_mb=64, disk_mb=10
+    shell: "echo early > {output}"
+
+rule local:
+    input: "early.txt"
+    output: "local.txt"
+    shell: "while ! test -e go; do sleep 0.2; done; cp {input} {output}"
+
+rule late:
+    input: "local.txt"
+    output: "late.txt"
+    container: "docker://debian:trixie"
+    resources: mem_mb=64, disk_mb=10
+    shell: "echo late > {output}"
+"""
+
+
+def test_an_access_point_that_goes_away(make_workflow: Workflows, pool: Pool) -> None:
+    workflow = make_workflow(LATER)
+    engine = docker.from_env()
+    mark: dict[str, str | list[str] | bool] = {
+        "label": f"com.docker.swarm.service.name={pool.destination.pool.service()}"
+    }
+    (manager,) = engine.containers.list(filters=mark)
+    with workflow.start() as process:
+        wait_until((workflow.directory / "early.txt").exists, "the first rule ends")
+        wait_until(lambda: "rule local" in workflow.said, "the local rule begins")
+        # Swarm makes another, which finds the queue on its volume.
+        manager.kill()
+        engine.close()
+        workflow.write("go", "")
+        assert process.wait(LIMIT_S) == 0, workflow.said
+    assert workflow.read("late.txt") == "late\n"
+    assert "the workflow waits" in workflow.said
+    assert "answers again" in workflow.said

@@ -1,0 +1,184 @@
+"""Workflows of many kinds of rules, to their results."""
+
+from __future__ import annotations
+
+import uuid
+
+from tests.integration.conftest import Workflows
+
+MANY = '''
+samples = ["one two", "it's", 'say "so"', "a$b", "plain"]
+
+rule all:
+    input: "all.txt", "checked.txt", "grouped.txt", "script.txt", "run.txt"
+
+rule direct:
+    output: "direct/{sample}.{n}.txt"
+    log: "logs/{sample} {n}.log"
+    container: "docker://debian:trixie"
+    params: text=lambda wildcards: wildcards.sample
+    resources: mem_mb=64, disk_mb=10
+    shell:
+        """
+        # several lines, pipes that may fail, and what shells find hard to read
+        echo {params.text:q} | tee {log:q} > {output:q}
+        [ -d {resources.tmpdir} ] && echo "threads $OMP_NUM_THREADS" >> {output:q}
+        test ! -e /opt/snakemake
+        """
+
+rule second:
+    input: expand("direct/{sample}.{{n}}.txt", sample=samples)
+    output: "second/{n}.txt"
+    container: IMAGE
+    resources: mem_mb=64, disk_mb=10
+    shell: "test -e /opt/snakemake; sort {input:q} > {output}"
+
+rule merge:
+    input: expand("second/{n}.txt", n=range(4))
+    output: "all.txt"
+    container: "docker://debian:trixie"
+    resources: mem_mb=64, disk_mb=10
+    shell: "cat {input} > {output}"
+
+rule script:
+    output: "script.txt"
+    params: word="from a script"
+    resources: mem_mb=300, disk_mb=50
+    script: "scripts/write.py"
+
+rule run:
+    output: touch("touched.txt"), text="run.txt"
+    resources: mem_mb=300, disk_mb=50
+    run:
+        with open(output.text, "w") as file:
+            file.write(f"from a run rule, in {rule}")
+
+checkpoint split:
+    output: directory("parts")
+    container: "docker://debian:trixie"
+    resources: mem_mb=64, disk_mb=10
+    shell: "mkdir -p {output}; for n in 1 2 3; do echo $n > {output}/$n.part; done"
+
+rule double:
+    input: "parts/{n}.part"
+    output: "doubled/{n}.txt"
+    container: "docker://debian:trixie"
+    resources: mem_mb=64, disk_mb=10
+    shell: "cat {input} {input} > {output}"
+
+def doubled(wildcards):
+    parts = checkpoints.split.get().output[0]
+    return expand("doubled/{n}.txt", n=sorted(glob_wildcards(parts + "/{n}.part").n))
+
+rule gather:
+    input: doubled
+    output: "checked.txt"
+    container: "docker://debian:trixie"
+    resources: mem_mb=64, disk_mb=10
+    shell: "cat {input} > {output}"
+
+rule first_of_group:
+    output: temp("grouped/{n}.tmp")
+    group: "pair"
+    resources: mem_mb=150, disk_mb=50
+    shell: "echo grouped {wildcards.n} > {output}"
+
+rule last_of_group:
+    input: "grouped/{n}.tmp"
+    output: "grouped/{n}.txt"
+    group: "pair"
+    resources: mem_mb=150, disk_mb=50
+    shell: "cp {input} {output}"
+
+rule ungroup:
+    input: expand("grouped/{n}.txt", n=["a", "b"])
+    output: "grouped.txt"
+    container: "docker://debian:trixie"
+    resources: mem_mb=64, disk_mb=10
+    shell: "cat {input} > {output}"
+'''
+SCRIPT = 'open(snakemake.output[0], "w").write(snakemake.params.word)\n'
+
+
+def test_thirty_jobs_of_every_kind(make_workflow: Workflows) -> None:
+    workflow = make_workflow("")
+    workflow.write("Snakefile", MANY.replace("IMAGE", repr(f"docker://{workflow.pool.image}")))
+    workflow.write("scripts/write.py", SCRIPT)
+    assert workflow.run() == 0, workflow.said
+    lines = [
+        text
+        for sample in ("one two", "it's", 'say "so"', "a$b", "plain")
+        for text in (sample, "threads 1")
+    ]
+    assert sorted(workflow.read("all.txt").splitlines()) == sorted(lines * 4)
+    assert workflow.read("logs/it's 0.log") == "it's\n"
+    assert workflow.read("checked.txt") == "1\n1\n2\n2\n3\n3\n"
+    assert workflow.read("grouped.txt") == "grouped a\ngrouped b\n"
+    assert workflow.read("script.txt") == "from a script"
+    assert workflow.read("run.txt") == "from a run rule, in run"
+    assert (workflow.directory / "touched.txt").exists()
+    assert not list((workflow.directory / "grouped").glob("*.tmp"))
+    # The run's own directory goes with it; the streams of quiet jobs too.
+    state = workflow.directory / ".snakemake" / "swarm-runner"
+    assert [entry.name for entry in state.iterdir()] == ["logs"]
+    assert not list((state / "logs" / "direct").iterdir())
+    # All is up to date: nothing runs again.
+    before = workflow.said
+    assert workflow.run() == 0
+    assert "is job" not in workflow.said.removeprefix(before)
+
+
+ALIKE = """
+rule all:
+    input: expand("{n}.txt", n=range(3))
+
+rule one:
+    output: "{n}.txt"
+    container: IMAGE
+    resources: mem_mb=300, disk_mb=50
+    shell: "echo 'it is' {wildcards.n} $(basename {output:q} .txt) > {output}"
+"""
+
+
+def test_direct_and_nested_give_the_same(make_workflow: Workflows) -> None:
+    results = []
+    for mode in ("direct", "nested"):
+        workflow = make_workflow("")
+        workflow.write("Snakefile", ALIKE.replace("IMAGE", repr(workflow.pool.image)))
+        assert workflow.run("--swarm-runner-mode", mode) == 0, workflow.said
+        results.append([workflow.read(f"{n}.txt") for n in range(3)])
+    assert results[0] == results[1] == [f"it is {n} {n}\n" for n in range(3)]
+
+
+STORED = """
+rule all:
+    input: "end.txt"
+
+rule begin:
+    input: "given.txt"
+    output: "middle.txt"
+    resources: mem_mb=300, disk_mb=50
+    shell: "cat {input} {input} > {output}"
+
+rule end:
+    input: "middle.txt"
+    output: "end.txt"
+    resources: mem_mb=300, disk_mb=50
+    run:
+        with open(input[0]) as one, open(output[0], "w") as other:
+            other.write(one.read().upper())
+"""
+
+
+def test_without_a_shared_directory(make_workflow: Workflows) -> None:
+    workflow = make_workflow("")
+    # Snakemake itself quotes no storage prefix.
+    storage = workflow.pool.volume / f"storage-{uuid.uuid4().hex[:6]}"
+    storage.mkdir()
+    storage.chmod(0o777)
+    workflow.write("Snakefile", STORED.replace("STORAGE", str(storage)))
+    (storage / "given.txt").write_text("given\n")
+    options = ["--shared-fs-usage", "none", "--default-storage-provider", "fs"]
+    assert workflow.run(*options, "--default-storage-prefix", str(storage)) == 0, workflow.said
+    assert (storage / "end.txt").read_text() == "GIVEN\nGIVEN\n"
+    assert not (workflow.directory / "end.txt").exists()

@@ -1,0 +1,70 @@
+"""A pool in this process: the fake access point, whose jobs run as processes of this machine."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import threading
+from pathlib import Path
+from typing import Any
+
+from swarm_runner import JobId
+from swarm_runner.condor.port import Receipt
+from swarm_runner.model.submit import SubmitBatch
+from swarm_runner.testing import FakeAccessPoint
+from swarm_runner.testing.submit_language import _expanded  # what it leaves out, we read
+
+_WORD = re.compile(r"(?:'(?:[^']|'')*'|[^\s'])+")
+_QUOTED = re.compile(r"'((?:[^']|'')*)'")
+
+
+class LocalPool(FakeAccessPoint):
+    """Its jobs begin at once. `codes` are exit codes that came, by job."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.codes: dict[JobId, int] = {}
+        self._guard = threading.RLock()
+
+    def submit(self, batch: SubmitBatch, *, spool: bool = False) -> Receipt:
+        with self._guard:
+            receipt = super().submit(batch, spool=spool)
+        rows: list[Any] = list(batch.rows) or [{}] * batch.count
+        for job, row in zip(receipt.ids, rows, strict=True):
+            values = {
+                name: _expanded(_expanded(batch.common[name], row), {"DOLLAR": "$"})
+                for name in ("executable", "arguments", "initialdir", "output", "error")
+            }
+            threading.Thread(target=self._run, args=(job, values), daemon=True).start()
+        return receipt
+
+    def _run(self, job: JobId, values: dict[str, str]) -> None:
+        with self._guard:
+            self.start(job)
+        place = Path(values["initialdir"])
+        with (
+            (place / values["output"]).open("w") as output,
+            (place / values["error"]).open("w") as error,
+        ):
+            code = subprocess.run(
+                [values["executable"], *_words(values["arguments"])],
+                cwd=place,
+                stdout=output,
+                stderr=error,
+                check=False,
+            ).returncode
+        with self._guard:
+            self.codes[job] = code
+            if job in self.queue:
+                self.queue[job].pop("Out")
+                self.finish(job, code)
+
+
+def _words(arguments: str) -> list[str]:
+    """Arguments in HTCondor's new syntax, as a process receives them."""
+    raw = arguments[1:-1].replace('""', '"')
+    return [_QUOTED.sub(_unquoted, word[0]) for word in _WORD.finditer(raw)]
+
+
+def _unquoted(quoted: re.Match[str]) -> str:
+    return quoted[1].replace("''", "'")
