@@ -154,6 +154,12 @@ class Rollout:
                 f"task {failed.id[:_SHORT_ID]} on {failed.node or 'no node'} {failed.state}: "
                 f"{failed.error} (`docker service logs {self._wish.name}` may tell more)"
             )
+        # Swarm says "shutdown" of those that it ended.
+        ended = next((task for task in fresh if task.state == "complete"), None)
+        if ended:
+            raise _BrokenError(
+                f"task {ended.id[:_SHORT_ID]} on {ended.node} ended by itself, with exit code 0"
+            )
         if state.update == "paused":
             raise _BrokenError(f"Swarm stopped it: {state.update_message}")
 

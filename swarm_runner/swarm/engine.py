@@ -212,6 +212,12 @@ class DockerSwarm:
 
     def scale_service(self, name: str, replicas: int, version: int | None = None) -> None:
         """See `port.Swarm`."""
+        with engine_errors(f"scaling service {name}"):
+            spec = self._api.inspect_service(name)["Spec"]
+        if _replicas(spec) == replicas:
+            # Swarm forgets tasks on their way out when it looks at an unchanged count again, and
+            # the node then kills what they run.
+            return
 
         # Not Service.scale: it sends the spec back with defaults filled in, which Swarm
         # takes for a change, and replaces every task.

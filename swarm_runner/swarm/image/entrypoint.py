@@ -1,5 +1,6 @@
 """PID 1's child in the pool image: prepares a role, runs condor_master, tidies up after it."""
 
+import contextlib
 import grp
 import os
 import pwd
@@ -8,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 CONFIG = Path("/etc/condor/config.d")
@@ -86,13 +88,18 @@ def owned_by_condor(path: Path) -> None:
     shutil.chown(path, "condor", "condor")
 
 
-def condor_master() -> int:
+def condor_master(each_minute: Callable[[], None] = lambda: None) -> int:
     """Run condor_master in the foreground, hand it our signals, return its exit code."""
     # A process of its own, so that what follows it can tidy up.
     master = subprocess.Popen(["/usr/sbin/condor_master", "-f"])
     for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
         signal.signal(number, lambda got, _frame: master.send_signal(got))
-    code = master.wait()
+    while True:
+        try:
+            code = master.wait(timeout=60)
+            break
+        except subprocess.TimeoutExpired:
+            each_minute()
     return 0 if code >= 0 else 128 - code
 
 
@@ -125,7 +132,7 @@ class Executor:
         (CONFIG / "executor-volumes.conf").write_text("\n".join([*lines, ""]))
         hypervisor = self._hypervisor()
         try:
-            return condor_master()
+            return condor_master(self._clear_if_possible)
         finally:
             if hypervisor is not None:
                 hypervisor.terminate()
@@ -169,20 +176,32 @@ class Executor:
         return there
 
     def _clear_leftovers(self) -> None:
-        """Scratch directories and job containers of executors that are gone from this node."""
+        """Scratch directories and job containers of executors that are gone from this node.
+
+        At the start and each minute: one that was killed may have no successor here.
+        """
         SCRATCH.mkdir(parents=True, exist_ok=True)
         SCRATCH.chmod(0o755)
-        alive = {
-            container.short_id for container in self.engine.containers.list(ignore_removed=True)
-        }
+        directories = list(SCRATCH.iterdir())
         marks = [f"swarm-runner.pool={os.environ['SWARM_RUNNER_POOL']}", OWNER_LABEL]
         jobs = self.engine.containers.list(all=True, filters={"label": marks}, ignore_removed=True)
         owners = {job.labels[OWNER_LABEL] for job in jobs}
+        # Looked up last: whoever made one of these is alive by now, or was.
+        alive = {
+            container.short_id for container in self.engine.containers.list(ignore_removed=True)
+        }
         for gone in owners - alive:
             self._remove_containers(gone)
-        for directory in SCRATCH.iterdir():
+        for directory in directories:
             if directory.name not in alive:
                 shutil.rmtree(directory, ignore_errors=True)
+
+    def _clear_if_possible(self) -> None:
+        """Jobs run: an engine that is away for a moment must not end their executor."""
+        import docker
+
+        with contextlib.suppress(docker.errors.DockerException, OSError):
+            self._clear_leftovers()
 
     def _remove_containers(self, executor: str) -> None:
         import docker
