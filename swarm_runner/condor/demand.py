@@ -14,8 +14,12 @@ SHAPE_ATTRIBUTES = (
     "RequestDisk",
     "RequestGPUs",
 )
-# Only what an executor's START takes. Held jobs are not idle.
-WAITING = "ifThenElse(JobStatus is undefined, true, JobStatus == 1 && WantDocker =?= true)"
+# Only what an executor's START takes: containers and, in classes of their own, virtual machines
+# (universe 13). Held jobs are not idle.
+WAITING = (
+    "ifThenElse(JobStatus is undefined, true, "
+    "JobStatus == 1 && (WantDocker =?= true || JobUniverse == 13))"
+)
 # What a group says of itself: how many, and its first and last job ("4.0 ... 17.2").
 GROUP_ATTRIBUTES = (*SHAPE_ATTRIBUTES, "JobCount", "JobIds")
 ENDED_ATTRIBUTES = (
