@@ -26,7 +26,9 @@ _DOWN = "down"  # a node of which the Swarm's leader hears nothing
 CHANGE_ATTEMPTS = 5
 _OUT_OF_SEQUENCE = "update out of sequence"  # Swarm's word for a version that is no longer
 # What a manager says that waits for an election, or for a leader's answer.
-_NO_QUORUM = re.compile(r"not have a leader|too few managers|context deadline exceeded", re.I)
+_NO_QUORUM = re.compile(
+    r"not have a leader|too few managers|lost leader status|context deadline exceeded", re.I
+)
 _UNAVAILABLE = 503  # "this node is not a swarm manager", and a Swarm without its quorum
 
 
@@ -43,7 +45,7 @@ def engine_errors(doing: str) -> Iterator[None]:
         if _NO_QUORUM.search(what):
             raise OutOfReachError(
                 f"{doing}: the Swarm has no leader, for more than half of its managers must be up. "
-                "Nothing was changed, and running jobs go on; start the missing managers"
+                "Running jobs go on. It elects one by itself when they are; then try again"
             ) from error
         if error.status_code == _UNAVAILABLE:
             raise OutOfReachError(what) from error

@@ -19,6 +19,7 @@ def api_error(status: int, explanation: str) -> APIError:
     "said",
     [
         "rpc error: code = Unknown desc = The swarm does not have a leader. It's possible that ...",
+        "rpc error: desc = raft: failed to process the request: node lost leader status",
         "rpc error: code = DeadlineExceeded desc = context deadline exceeded",
     ],
 )
