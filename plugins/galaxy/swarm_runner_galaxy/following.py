@@ -125,6 +125,8 @@ class Following:
         """Jobs that are new here may have come far already."""
         while self._new:
             state = self._new.popleft()
+            if state.ended is not None:
+                continue  # the news were faster
             found = self._pool.find(state.key)
             if found:
                 if state.job_wrapper.has_limits():

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import requests
@@ -38,29 +38,48 @@ class Client:
         answer.raise_for_status()
         return answer.json()
 
-    def upload(self, content: bytes, name: str, kind: str = "txt") -> str:
-        """A dataset with this content; its id when it is there."""
-        payload = {
-            "history_id": self.history,
-            "targets": _targets(name, kind),
-            "auto_decompress": False,
+    def upload(self, *files: tuple[str, str, bytes]) -> list[str]:
+        """Datasets of a name, a type and a content each; their ids when they are there."""
+        items = [
+            {"src": "files", "name": name, "ext": kind, "dbkey": "?"} for name, kind, _ in files
+        ]
+        targets = [{"destination": {"type": "hdas"}, "items": items}]
+        return self._fetched(targets, [content for _, _, content in files])["outputs"]
+
+    def collection(self, contents: Sequence[str]) -> str:
+        """A list of datasets with these contents; its id when it is there."""
+        items = [
+            {"src": "pasted", "paste_content": text, "name": f"element{n}", "ext": "txt"}
+            for n, text in enumerate(contents)
+        ]
+        target = {
+            "destination": {"type": "hdca"},
+            "collection_type": "list",
+            "name": "many",
+            "elements": items,
         }
+        return str(self._fetched([target], [])["output_collections"][0])
+
+    def _fetched(self, targets: Json, contents: Sequence[bytes]) -> dict[str, list[str]]:
+        wanted: dict[str, Any] = {"history_id": self.history, "targets": targets}
+        if contents:
+            files = {f"files_{n}|file_data": (f"f{n}", file) for n, file in enumerate(contents)}
+            body: dict[str, Any] = {
+                "data": wanted | {"targets": json.dumps(targets)},
+                "files": files,
+            }
+        else:
+            body = {"json": wanted}
         answer = requests.post(
-            f"{self.url}/api/tools/fetch",
-            headers=self._headers,
-            data={
-                key: value if isinstance(value, str) else _json(value)
-                for key, value in payload.items()
-            },
-            files={"files_0|file_data": (name, io.BytesIO(content))},
-            timeout=120,
+            f"{self.url}/api/tools/fetch", headers=self._headers, timeout=120, **body
         )
         answer.raise_for_status()
-        job = answer.json()["jobs"][0]["id"]
-        ended = self.wait([job])[job]
-        assert ended["state"] == "ok", ended
-        outputs: list[Mapping[str, Any]] = answer.json()["outputs"]
-        return str(outputs[0]["id"])
+        made = answer.json()
+        (job,) = self.wait([made["jobs"][0]["id"]]).values()
+        assert job["state"] == "ok", job
+        return {
+            kind: [one["id"] for one in made[kind]] for kind in ("outputs", "output_collections")
+        }
 
     def run(self, tool: str, **inputs: Any) -> Json:
         """Start a tool; Galaxy's answer, with `jobs` and `outputs`."""
@@ -132,14 +151,3 @@ class Client:
 def _give_up(client: Client, pending: set[str]) -> None:
     seen = [(job, client.job(job)["state"]) for job in sorted(pending)]
     raise AssertionError(f"still not there: {seen[:10]}, {len(seen)} in all")
-
-
-def _targets(name: str, kind: str) -> Json:
-    item = {"src": "files", "name": name, "ext": kind, "dbkey": "?"}
-    return [{"destination": {"type": "hdas"}, "items": [item], "name": name}]
-
-
-def _json(value: object) -> str:
-    import json
-
-    return json.dumps(value)

@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from typing import Any
 import requests
 import yaml
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
+
+from end_to_end.shell_tool import ShellTool
 
 MASTER_KEY = "the-test-servers-bootstrap-key"
 BOOT_LIMIT_S = 240
@@ -35,6 +37,12 @@ class User:
         """Whoever runs the tests; an unprivileged user of no name where that is root."""
         uid, gid = os.geteuid(), os.getegid()
         return cls("galaxy", uid, gid) if uid else cls("galaxy", 1000, 1000)
+
+    def own(self, directory: Path) -> None:
+        """Make a directory, with what is in it, this user's."""
+        if os.geteuid() == 0:
+            for path in (directory, *directory.rglob("*")):
+                os.chown(path, self.uid, self.gid)
 
     def command(self, words: list[str]) -> list[str]:
         """A command line that runs as this user.
@@ -61,18 +69,20 @@ class Galaxy:
         self._user = user
         self._process: subprocess.Popen[bytes] | None = None
 
-    def configure(self, job_conf: Mapping[str, Any], tools: Path = TOOLS, **settings: Any) -> None:
-        """Write the configuration."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(tools, self.directory / "tools", dirs_exist_ok=True)
-        names = sorted(file.name for file in tools.glob("*.xml"))
+    def configure(
+        self, job_conf: Mapping[str, Any], tools: Iterable[ShellTool] = (), **settings: Any
+    ) -> None:
+        """Write the configuration, with these tools beside the lambda phage's."""
+        shutil.copytree(TOOLS, self.directory / "tools")
+        for tool in tools:
+            self._write(f"tools/{tool.id}.xml", tool.xml)
+        names = sorted(file.name for file in (self.directory / "tools").glob("*.xml"))
         listed = "".join(f'<tool file="{self.directory}/tools/{name}"/>' for name in names)
         builtin = '<tool file="data_source/upload.xml"/>'
         self._write("tool_conf.xml", f"<toolbox>{builtin}{listed}</toolbox>")
         self._write("job_conf.yml", yaml.safe_dump(dict(job_conf), sort_keys=False))
         self._write("galaxy.yml", yaml.safe_dump({"galaxy": self._settings() | settings}))
-        for path in (self.directory, *self.directory.rglob("*")):
-            os.chown(path, self._user.uid, self._user.gid)
+        self._user.own(self.directory)
 
     def start(self, wait: bool = True) -> None:
         """Start it, and wait until it answers. Raises RuntimeError when it ends instead."""

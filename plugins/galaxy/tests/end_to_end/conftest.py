@@ -1,0 +1,170 @@
+"""One Galaxy on one pool, and a first batch of jobs that all tests look at."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+import yaml
+
+from demo.images import Images
+from end_to_end.client import Client
+from end_to_end.server import MASTER_KEY, Galaxy, User
+from end_to_end.shell_tool import BUSYBOX, BUSYBOX_DOCKERFILE, ShellTool
+from tests.lab.pool import LabPool, lab_pool
+from tests.lab.stub_registry import StubRegistry
+
+NAME = os.environ.get("SWARM_RUNNER_GALAXY_POOL", "swarm-runner-test-galaxy")
+PORT = int(os.environ.get("SWARM_RUNNER_GALAXY_POOL_PORT", "9729"))
+GALAXY_PORT = int(os.environ.get("SWARM_RUNNER_GALAXY_PORT", "9769"))
+CLASSES = {
+    "normal": {"cpus": 8, "memory_mb": 1024, "replicas": 3},
+    "big": {"cpus": 12, "memory_mb": 2048, "replicas": 1},
+}
+SMALL = {"docker_enabled": True, "request_memory": 100, "request_disk": 50}
+TOOLS = [
+    ShellTool("shell"),
+    ShellTool("busybox", image=BUSYBOX),
+    ShellTool("bare", image=None),
+    ShellTool("bare_default", "default_image", image=None),
+    *(
+        ShellTool(f"{name}_tool", name)
+        for name in (
+            *("cores", "oom_schedd", "oom_galaxy", "oom_none", "walltime", "no_such_image"),
+            *("no_image_name", "zero_memory", "wrong_unit", "vanilla", "no_class", "no_fit"),
+            *("raw", "tpv"),
+        )
+    ),
+    ShellTool("tpv_large", "tpv"),
+]
+TPV = {
+    "global": {"default_inherits": "default"},
+    "tools": {
+        "default": {"cores": 1, "mem": 0.1},
+        "tpv_large": {"cores": 2, "mem": "1.2"},
+    },
+    "destinations": {
+        name: {
+            "runner": "swarm",
+            "max_accepted_mem": most,
+            "params": {
+                "docker_enabled": "true",
+                "request_cpus": "{cores}",
+                "request_memory": "{mem * 1024}",
+                "request_disk": "50",
+                "capacity_class": name.removeprefix("tpv_"),
+            },
+        }
+        for name, most in (("tpv_normal", 1), ("tpv_big", 2))
+    },
+}
+
+
+@dataclass(frozen=True)
+class Site:
+    """The server, its pool, and a user."""
+
+    galaxy: Galaxy
+    pool: LabPool
+    client: Client
+    engine: docker.DockerClient
+
+    @property
+    def runs(self) -> Path:
+        """A directory that jobs may write to."""
+        return self.pool.volume / "runs"
+
+    @property
+    def manager(self) -> Any:
+        """The container of the pool's manager."""
+        name = self.pool.destination.pool.service()
+        label = f"com.docker.swarm.service.name={name}"
+        (container,) = self.engine.containers.list(filters={"label": label})
+        return container
+
+
+def job_conf(pool: LabPool, workers: int = 4) -> dict[str, Any]:
+    """Two runners: ours, and Galaxy's own for uploads."""
+    section = yaml.safe_load(pool.job_conf.read_text())["runners"]["swarm"]
+    section |= {"load": "swarm_runner_galaxy.runner:SwarmJobRunner", "workers": workers}
+    return {
+        "runners": {
+            "local": {"load": "galaxy.jobs.runners.local:LocalJobRunner", "workers": 2},
+            "swarm": section,
+        },
+        "execution": {
+            "default": "swarm",
+            "environments": {
+                "local": {"runner": "local"},
+                "swarm": {"runner": "swarm", **SMALL},
+            },
+        },
+        "tools": [{"class": "local", "environment": "local"}],
+    }
+
+
+def _environments(address: str, tpv: Path) -> dict[str, dict[str, Any]]:
+    again = {"condition": "memory_limit_reached", "environment": "more_memory"}
+    ours: dict[str, dict[str, Any]] = {
+        "cores": {"request_cpus": 10},
+        "oom_schedd": {"max_memory": 1500},
+        "oom_galaxy": {"resubmit": [again]},
+        "oom_none": {},
+        "more_memory": {"request_memory": "1500M"},
+        "walltime": {"time_limit_s": 3},
+        "no_such_image": {"docker_container_id_override": f"{address}/no-such:1"},
+        "no_image_name": {"docker_container_id_override": "No Such Image!"},
+        "default_image": {"docker_default_container_id": BUSYBOX},
+        "zero_memory": {"request_memory": 0},
+        "wrong_unit": {"request_memory": "2 GX"},
+        "vanilla": {"universe": "vanilla"},
+        "no_class": {"capacity_class": "huge"},
+        "no_fit": {"request_memory": "64 GB"},
+        "raw": {"htcondor_+TestGroup": '"a group"'},
+    }
+    environments = {name: {"runner": "swarm", **SMALL, **more} for name, more in ours.items()}
+    environments["tpv"] = {"runner": "dynamic_tpv", "tpv_config_files": [str(tpv)]}
+    return environments
+
+
+@pytest.fixture(scope="session")
+def registry() -> Iterator[StubRegistry]:
+    with StubRegistry().running() as stub:
+        yield stub
+
+
+@pytest.fixture(scope="session")
+def site(registry: StubRegistry) -> Iterator[Site]:
+    user = User.of_tests()
+    settings = {
+        "user": {"name": user.name, "uid": user.uid, "gid": user.gid},
+        "classes": CLASSES,
+    }
+    engine = docker.from_env()
+    with lab_pool(NAME, PORT, settings) as pool:
+        user.own(pool.job_conf.parent / "tokens.d")
+        Images().build(print)
+        engine.images.build(fileobj=io.BytesIO(BUSYBOX_DOCKERFILE.encode()), tag=BUSYBOX)
+        galaxy = Galaxy(pool.volume / "galaxy", GALAXY_PORT, user)
+        conf = job_conf(pool)
+        tpv = pool.volume / "tpv.yml"
+        tpv.write_text(yaml.safe_dump(TPV))
+        conf["execution"]["environments"] |= _environments(registry.address, tpv)
+        conf["tools"] += [
+            {"id": tool.id, "environment": tool.environment} for tool in TOOLS if tool.environment
+        ]
+        galaxy.configure(conf, TOOLS)
+        (pool.volume / "runs").mkdir()
+        (pool.volume / "runs").chmod(0o777)
+        galaxy.start()
+        try:
+            yield Site(galaxy, pool, Client(galaxy.url, MASTER_KEY, "user"), engine)
+        finally:
+            galaxy.stop()
+    engine.close()

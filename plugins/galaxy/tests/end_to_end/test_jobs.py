@@ -1,0 +1,298 @@
+"""What users and administrators see, on one server: all jobs are started first, then looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
+
+from demo.images import Images
+from demo.variants import CALL, INDEX
+from end_to_end.conftest import Site
+from swarm_runner.condor.access_point import AccessPoint
+from swarm_runner.condor.port import Selection
+from swarm_runner.model.job import JobId
+
+AWKWARD = 'it\'s "quoted" $HOME `x` \\n %s ünïcödé 漢字 $(id) ; # & | < > *'
+# The whole needs more than the 128 MB that 100 are rounded up to.
+GREEDY = "x=$(head -c 300000000 /dev/zero | tr '\\0' a); echo survived"
+QUICK = {
+    "busybox": "busybox | head -1; ls /bin/bash || echo no bash",
+    "bare": "true",
+    "bare_default": "ls /bin/bash || echo no bash",
+    "cores_tool": "echo $GALAXY_SLOTS",
+    "oom_schedd_tool": GREEDY + "; echo memory=$GALAXY_MEMORY_MB",
+    "oom_galaxy_tool": GREEDY + "; echo memory=$GALAXY_MEMORY_MB",
+    "oom_none_tool": "echo before; echo trouble >&2; " + GREEDY,
+    "walltime_tool": "echo before; sleep 120",
+    "no_such_image_tool": "true",
+    "no_image_name_tool": "true",
+    "zero_memory_tool": "true",
+    "wrong_unit_tool": "true",
+    "vanilla_tool": "true",
+    "no_class_tool": "true",
+    "no_fit_tool": "true",
+    "raw_tool": "true",
+    "tpv_tool": "echo $GALAXY_MEMORY_MB",
+    "tpv_large": "echo $GALAXY_SLOTS $GALAXY_MEMORY_MB",
+}
+MEMBERS = 100
+
+
+@dataclass(frozen=True)
+class Started:
+    """The jobs, by what they are to show."""
+
+    site: Site
+    jobs: Mapping[str, str]
+    many: list[str]
+
+    def ended(self, name: str) -> dict[str, Any]:
+        """The job as it ended."""
+        job = self.jobs[name]
+        found: dict[str, Any] = self.site.client.wait([job])[job]
+        return found
+
+    def output(self, name: str) -> str:
+        """What a job that ended well has made."""
+        job = self.ended(name)
+        assert job["state"] == "ok", (job["tool_stderr"], job["job_messages"], job.get("info"))
+        return self.site.client.output(job)
+
+    def complaint(self, name: str) -> str:
+        """What the user reads at the dataset of a job that did not end well."""
+        job = self.ended(name)
+        assert job["state"] == "error"
+        dataset = self.site.client.get(f"datasets/{job['outputs']['out']['id']}")
+        return str(dataset["misc_info"])
+
+    def metrics(self, name: str) -> dict[str, str]:
+        """The metrics of a job that has ended."""
+        self.ended(name)
+        return self.site.client.metrics(self.jobs[name])
+
+
+@pytest.fixture(scope="module")
+def started(site: Site) -> Started:
+    client = site.client
+    jobs = {name: client.start(name, text=script) for name, script in QUICK.items()}
+    jobs["words"] = client.start("shell", text=f"cat <<'END'\n{AWKWARD}\nEND\n")
+    jobs["user"] = client.start("shell", text="id -u; pwd; touch here; ls -ln here | cut -d' ' -f3")
+    jobs["code"] = client.start("shell", text="echo so far; echo sorry >&2; exit 7")
+    jobs["deleted"] = client.start("shell", text="sleep 300")
+    jobs["held"] = client.start("shell", text="sleep 20; echo done")
+    collection = client.collection([f"member {n}" for n in range(MEMBERS)])
+    batch = {"batch": True, "values": [{"src": "hdca", "id": collection}]}
+    run = client.run("shell", text='cat "$1"', first=batch)
+    return Started(site, jobs, [job["id"] for job in run["jobs"]])
+
+
+def access_point(site: Site) -> AccessPoint:
+    pool = site.pool.destination
+    return AccessPoint.connect(pool.pool, pool.token_directory)
+
+
+def external(site: Site, job: str) -> JobId:
+    """The job's number in the pool."""
+    cluster, proc = site.client.job(job)["external_id"].split(".")
+    return JobId(int(cluster), int(proc))
+
+
+def test_quotes_and_unicode(started: Started) -> None:
+    assert started.output("words") == AWKWARD + "\n"
+
+
+def test_runs_as_galaxys_user_in_galaxys_directory(started: Started) -> None:
+    uid = str(started.site.pool.destination.pool.user.uid)
+    said, directory, owner = started.output("user").splitlines()
+    assert (said, owner) == (uid, uid)
+    assert directory.startswith(str(started.site.galaxy.directory / "data/jobs"))
+
+
+def test_exit_code_and_streams(started: Started) -> None:
+    job = started.ended("code")
+    assert (job["state"], job["exit_code"]) == ("error", 7)
+    assert job["tool_stderr"].strip() == "sorry"
+
+
+def test_an_image_without_bash_and_python(started: Started) -> None:
+    assert "no bash" in started.output("busybox")
+    assert started.metrics("busybox")["container_id"] == "swarm-runner-galaxy/busybox:1"
+    assert started.metrics("words")["container_id"] == "debian:trixie"
+
+
+def test_a_tool_without_a_container(started: Started) -> None:
+    assert "tool bare has no container for destination swarm" in started.complaint("bare")
+    assert "no bash" in started.output("bare_default")
+
+
+def test_several_cores_run_on_big(started: Started) -> None:
+    assert started.output("cores_tool") == "10\n"
+    assert started.metrics("cores_tool")["capacity_class"] == "big"
+    assert started.metrics("words")["capacity_class"] == "normal"
+
+
+def test_what_htcondor_measured(started: Started) -> None:
+    measured = started.metrics("held")
+    assert float(measured["galaxy_slots"]) == 1
+    assert float(measured["galaxy_memory_mb"]) == 128
+    assert float(measured["memory_requested_mb"]) == 100
+    assert measured["node"]
+
+
+def test_the_schedd_escalates(started: Started) -> None:
+    assert started.output("oom_schedd_tool") == "survived\nmemory=1536\n"
+    measured = started.metrics("oom_schedd_tool")
+    assert measured["capacity_class"] == "big"
+    assert float(measured["starts"]) == 2
+
+
+def test_galaxy_escalates(started: Started) -> None:
+    assert started.output("oom_galaxy_tool") == "survived\nmemory=1536\n"
+    assert started.metrics("oom_galaxy_tool")["capacity_class"] == "big"
+    history = started.site.client.get(f"jobs/{started.jobs['oom_galaxy_tool']}", full=True)
+    assert history["state"] == "ok"
+
+
+def test_nobody_escalates(started: Started) -> None:
+    said = started.complaint("oom_none_tool")
+    assert "used more memory than the 100 MB it asked for" in said
+    assert "request_memory" in said
+    assert started.ended("oom_none_tool")["tool_stderr"].startswith("trouble")
+
+
+def test_the_time_limit(started: Started) -> None:
+    assert "ran longer than its time limit" in started.complaint("walltime_tool")
+
+
+def test_an_image_that_is_not_there(started: Started) -> None:
+    said = started.complaint("no_such_image_tool")
+    assert "The image does not exist, or may not be read." in said
+    assert "no-such:1" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("no_image_name_tool", "'No Such Image!' is no image reference"),
+        ("zero_memory_tool", "request_memory: is 0 MB, below the least"),
+        ("wrong_unit_tool", "request_memory: needs a number with a unit"),
+        ("vanilla_tool", "universe: is 'vanilla', a setting of Galaxy's older HTCondor runners"),
+        ("no_class_tool", "capacity_class: 'huge' is no class of pool"),
+        ("no_fit_tool", "65536 MB memory, 50 MB disk fits no class of pool"),
+    ],
+)
+def test_what_cannot_run_is_told_to_the_user(started: Started, name: str, said: str) -> None:
+    complaint = started.complaint(name)
+    assert said in complaint
+    assert complaint.startswith("This job could not be started: ")
+    # And to the administrator.
+    assert said in started.site.galaxy.log.read_text()
+
+
+def test_raw_htcondor_keys(started: Started) -> None:
+    job = started.ended("raw_tool")
+    assert job["state"] == "ok"
+    which = external(started.site, job["id"])
+    (ad,) = access_point(started.site).history(Selection(ids=[which]), ("TestGroup",), limit=1)
+    assert ad["TestGroup"] == "a group"
+
+
+def test_tpv_chooses(started: Started) -> None:
+    assert started.output("tpv_tool") == "128\n"
+    assert started.metrics("tpv_tool")["capacity_class"] == "normal"
+    slots, memory_mb = started.output("tpv_large").split()
+    assert slots == "2"
+    assert int(memory_mb) >= 1228
+    assert started.metrics("tpv_large")["capacity_class"] == "big"
+
+
+def test_held_and_released(started: Started) -> None:
+    site, job = started.site, started.jobs["held"]
+    site.client.wait([job], until=["running"])
+    pool, which = access_point(site), external(site, job)
+    assert pool.hold([which], "the administrator looks at it") == 1
+    seen = site.client.wait([job], until=["queued"])[job]
+    assert seen["state"] == "queued"
+    assert pool.release([which], "it may run") == 1
+    assert started.output("held") == "done\n"
+
+
+def test_deleted_while_it_runs(started: Started) -> None:
+    site, job = started.site, started.jobs["deleted"]
+    site.client.wait([job], until=["running"])
+    which = external(site, job)
+    site.client.delete(job)
+    chosen = Selection(ids=[which])
+    pool = access_point(site)
+    _until(lambda: not pool.jobs(chosen, ("ClusterId",)))
+    assert site.client.job(job)["state"] == "deleted"
+
+
+def test_deleted_while_it_is_held_or_queued(started: Started) -> None:
+    site, pool = started.site, access_point(started.site)
+    held = site.client.start("shell", text="sleep 300")
+    site.client.wait([held], until=["running"])
+    which = external(site, held)
+    pool.hold([which], "for good")
+    site.client.wait([held], until=["queued"])
+    site.client.delete(held)
+    _until(lambda: not pool.jobs(Selection(ids=[which]), ("ClusterId",)))
+
+
+def test_a_collection_of_a_hundred(started: Started) -> None:
+    ended = started.site.client.wait(started.many)
+    assert {job["state"] for job in ended.values()} == {"ok"}
+    made = {started.site.client.output(ended[job]) for job in started.many}
+    assert made == {f"member {n}\n" for n in range(MEMBERS)}
+
+
+def test_the_lambda_phages_variants(site: Site) -> None:
+    """From upload to the same variants as without Galaxy and the pool."""
+    directory = site.pool.volume / "direct"
+    directory.mkdir()
+    images = Images()
+    images.run("swarm-runner-demo/data:1", ("cp", "-r", "/data/.", "."), directory)
+    names = (("lambda_virus.fa", "fasta"), ("reads_1.fq", "fastq"), ("reads_2.fq", "fastq"))
+    genome, first, second = site.client.upload(
+        *((name, kind, (directory / name).read_bytes()) for name, kind in names)
+    )
+    aligned = _finish(site, "lambda_align", genome=genome, first=first, second=second)
+    ordered = _finish(site, "lambda_sort", alignment=aligned)
+    called = _finish(site, "lambda_call", genome=genome, alignment=ordered)
+    align = ("bowtie2", "-x", "lambda", "-1", "reads_1.fq", "-2", "reads_2.fq", "-S", "direct.sam")
+    for tool, command in (
+        ("bowtie2", INDEX),
+        ("bowtie2", align),
+        ("samtools", ("samtools", "sort", "-o", "direct.bam", "direct.sam")),
+        ("bcftools", ("/bin/sh", "-ec", CALL.format("direct"))),
+    ):
+        images.run(f"swarm-runner-demo/{tool}:1", command, directory)
+    expected = _records((directory / "direct.vcf").read_text())
+    assert expected
+    assert _records(site.client.content(called)) == expected
+
+
+def _finish(site: Site, tool: str, **inputs: str) -> str:
+    """Run a tool on datasets; the dataset it makes."""
+    job = site.client.start(
+        tool, **{name: {"src": "hda", "id": dataset} for name, dataset in inputs.items()}
+    )
+    ended = site.client.wait([job])[job]
+    assert ended["state"] == "ok", ended["tool_stderr"]
+    return str(ended["outputs"]["out"]["id"])
+
+
+def _records(vcf: str) -> list[str]:
+    return [line for line in vcf.splitlines() if not line.startswith("#")]
+
+
+def _until(condition: Any) -> None:
+    Retrying(
+        retry=retry_if_result(lambda done: not done),
+        wait=wait_fixed(0.5),
+        stop=stop_after_delay(60),
+    )(condition)

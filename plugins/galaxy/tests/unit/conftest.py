@@ -1,0 +1,210 @@
+"""The runner on Galaxy's MockApp and a fake access point; what threads do is done by hand."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+from queue import Empty, Queue
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from galaxy import model
+from galaxy.app_unittest_utils.galaxy_mock import MockApp
+from galaxy.job_metrics import JobMetrics
+from galaxy.jobs.job_destination import JobDestination
+from swarm_runner_galaxy import runner as runner_module
+from swarm_runner_galaxy.runner import SwarmJobRunner
+
+from swarm_runner import Runner
+from swarm_runner.model.job import JobId
+from swarm_runner.testing import FakeAccessPoint
+
+UID = 1000
+DOCKER = SimpleNamespace(container_id="debian:trixie", container_type="docker")
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Wrapper:
+    """What the runner uses of Galaxy's JobWrapper, on a real job of Galaxy's model."""
+
+    def __init__(self, app: Any, job: model.Job, directory: Path, params: dict[str, Any]) -> None:
+        self.app = app
+        self.job_id = job.id
+        self.working_directory = str(directory)
+        self.job_destination = JobDestination(id="swarm", runner="swarm", params=params)
+        self.tool = SimpleNamespace(
+            id="cat1", old_id="cat1", requires_galaxy_python_environment=False
+        )
+        self.user = None
+        self.shell = "/bin/bash"
+        self.guest_ports: list[int] = []
+        self.swarm_container: Any = DOCKER
+        self.cleanup_job = "always"
+        self.job_io = SimpleNamespace(check_job_script_integrity=False)
+        self.environment_variables: list[Any] = []
+        self.tmp_dir_creation_statement = '""'
+        self.galaxy_lib_dir = self.galaxy_virtual_env = "None"
+        self.runner_command_line: str | None = None
+        self.limited = self.cleaned = False
+        self.prepared = 0
+        self.failures: list[str] = []
+        self.infos: list[Any] = []
+        self._job_io = None
+        directory.mkdir(parents=True)
+
+    def get_job(self) -> model.Job:
+        return self.app.model.session.get(model.Job, self.job_id)
+
+    def get_id_tag(self) -> str:
+        return str(self.job_id)
+
+    def get_state(self) -> str:
+        return str(self.get_job().state)
+
+    def prepare(self) -> None:
+        self.prepared += 1
+
+    def get_env_setup_clause(self) -> str:
+        return ""
+
+    def set_external_id(self, external_id: str) -> None:
+        self.get_job().job_runner_external_id = external_id
+        self.app.model.session.commit()
+
+    def change_state(self, state: str, info: Any = False) -> None:
+        self.get_job().set_state(state)
+        self.infos.append(info)
+        self.app.model.session.commit()
+
+    def fail(self, message: str, **_: Any) -> None:
+        self.failures.append(message)
+        self.get_job().set_final_state("error")
+        self.app.model.session.commit()
+
+    def cleanup(self) -> None:
+        self.cleaned = True
+
+    def has_limits(self) -> bool:
+        return self.limited
+
+    def reclaim_ownership(self) -> None:
+        """Galaxy's own already."""
+
+
+class World:
+    """A Galaxy, its runner, and the pool's access point."""
+
+    def __init__(self, app: Any, volume: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.app = app
+        self.volume = volume
+        self.clock = Clock()
+        self.access_point = FakeAccessPoint(self.clock)
+        self.settings: dict[str, Any] = {"pool": {"volumes": [str(volume)]}}
+        self._monkeypatch = monkeypatch
+        pool = functools.partial(
+            Runner, access_point=self.access_point, clock=self.clock, patience_s=0.2
+        )
+        monkeypatch.setattr(runner_module, "Runner", pool)
+        monkeypatch.setattr(SwarmJobRunner, "build_command_line", lambda *_, **__: "cat in > out")
+        self.runner = self.start()
+
+    def start(self) -> SwarmJobRunner:
+        """Another Galaxy on the same database."""
+        self.app.job_config.runner_plugins = [
+            {"id": "swarm", "load": "swarm_runner_galaxy.runner", "kwds": self.settings}
+        ]
+        self.runner = SwarmJobRunner(self.app, 2, **self.settings)
+        self.runner.work_queue = Queue()
+        self.finished: list[Any] = []
+        self._monkeypatch.setattr(self.runner, "finish_job", self.finished.append)
+        return self.runner
+
+    def job(self, **params: Any) -> Wrapper:
+        """A queued job in Galaxy."""
+        job = model.Job()
+        job.state = "queued"
+        self.app.model.session.add(job)
+        self.app.model.session.commit()
+        return Wrapper(self.app, job, self.volume / f"jobs/{job.id}", params)
+
+    def queue(self, *wrappers: Wrapper) -> None:
+        """Galaxy hands jobs over; they are sent as one batch."""
+        for wrapper in wrappers:
+            self.runner.queue_job(wrapper)
+        self.send()
+
+    def send(self) -> None:
+        """What the sender's thread does."""
+        sender = self.runner._sender
+        if not sender._letters.empty():
+            batch = sender._batch()
+            if batch:
+                sender._send(batch)
+        self.work()
+
+    def look(self) -> None:
+        """What the monitor's thread does, and what the workers do after it."""
+        self.clock.now += 5
+        self.runner.check_watched_items()
+        self.work()
+
+    def work(self) -> None:
+        """What the worker threads do."""
+        while True:
+            try:
+                step, state = self.runner.work_queue.get_nowait()
+            except Empty:
+                return
+            step(state)
+
+    def submitted(self, wrapper: Wrapper) -> JobId:
+        """The job in the pool."""
+        cluster, proc = wrapper.get_job().job_runner_external_id.split(".")
+        return JobId(int(cluster), int(proc))
+
+    def end(self, wrapper: Wrapper, code: int = 0) -> None:
+        """The job's script ends."""
+        tag = wrapper.get_id_tag()
+        Path(wrapper.working_directory, f"galaxy_{tag}.ec").write_text(str(code))
+        self.access_point.finish(self.submitted(wrapper), code)
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Path:
+    made = tmp_path / "galaxy"
+    made.mkdir()
+    return made
+
+
+@pytest.fixture(scope="session")
+def app() -> Iterator[Any]:
+    made = MockApp()
+    made.config.database_connection = "sqlite:///:memory:"
+    made.config.id_secret = "secret"  # noqa: S105
+    made.config.cleanup_job = "always"
+    made.job_metrics = JobMetrics()
+    yield made
+    made.model.session.close()
+
+
+@pytest.fixture
+def world(
+    app: Any, volume: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[World]:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setattr("os.geteuid", lambda: UID)
+    monkeypatch.setattr(app.config, "jobs_directory", str(volume / "jobs"), raising=False)
+    monkeypatch.setattr(app.config, "file_path", str(volume / "objects"))
+    made = World(app, volume, monkeypatch)
+    made.look()
+    yield made
+    made.runner._pool.close()
