@@ -37,6 +37,9 @@ class InvalidInputError(SwarmRunnerError):
         )
         super().__init__("\n".join(str(fault) for fault in self.faults))
 
+    def __reduce__(self) -> tuple[type[InvalidInputError], tuple[tuple[Fault, ...]]]:
+        return type(self), (self.faults,)
+
 
 class OutOfReachError(SwarmRunnerError):
     """The access point, the collector, the engine or the Swarm is out of reach.

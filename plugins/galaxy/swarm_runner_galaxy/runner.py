@@ -48,8 +48,12 @@ class SwarmJobRunner(AsynchronousJobRunner):  # type: ignore[misc]
         self._section = section
         self._raw: dict[str, Mapping[str, str]] = {}
         try:
+            self._access_point = section.access_point()
             self._pool = Runner(
-                section.destination, name=section.name, plugins=[_RawCommands(self._raw)]
+                section.destination,
+                name=section.name,
+                access_point=self._access_point,
+                plugins=[_RawCommands(self._raw)],
             )
         except SwarmRunnerError as error:
             raise ConfigurationError(f"runners.{section.runner_id}: {error}") from error
@@ -75,6 +79,7 @@ class SwarmJobRunner(AsynchronousJobRunner):  # type: ignore[misc]
         self._sender.stop(STOP_LIMIT_S)
         super().shutdown()
         self._pool.close()
+        self._access_point.close()
 
     # What Galaxy asks of a runner.
 

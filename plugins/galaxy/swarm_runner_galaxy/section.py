@@ -11,6 +11,8 @@ from typing import Any
 
 from galaxy.exceptions import ConfigurationError
 
+from swarm_runner.condor.access_point import AccessPoint
+from swarm_runner.condor.apart import AccessPointApart
 from swarm_runner.errors import Fault, InvalidInputError
 from swarm_runner.model.document import parse, validate
 from swarm_runner.model.galaxy_keys import RUNNER_KEYS, is_runner_key
@@ -52,6 +54,11 @@ class Section:
             lease_s=section.lease_s,
         )
         self.name = section.name or f"galaxy-{_identity(app.config)}-{self.runner_id}"
+
+    def access_point(self) -> AccessPointApart:
+        """The pool's, out of the way of Galaxy's threads."""
+        pool, tokens = self.destination.pool, self.destination.token_directory
+        return AccessPointApart(AccessPoint, pool.address, pool.name, tokens)
 
 
 def _runner_id(app: Any, settings: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from galaxy.job_metrics import JobMetrics
 from galaxy.jobs.job_destination import JobDestination
 from swarm_runner_galaxy import runner as runner_module
 from swarm_runner_galaxy.runner import SwarmJobRunner
+from swarm_runner_galaxy.section import Section
 
 from swarm_runner import Runner
 from swarm_runner.model.job import JobId
@@ -110,10 +111,9 @@ class World:
         self.access_point = FakeAccessPoint(self.clock)
         self.settings: dict[str, Any] = {"pool": {"volumes": [str(volume)]}}
         self._monkeypatch = monkeypatch
-        pool = functools.partial(
-            Runner, access_point=self.access_point, clock=self.clock, patience_s=0.2
-        )
+        pool = functools.partial(Runner, clock=self.clock, patience_s=0.2)
         monkeypatch.setattr(runner_module, "Runner", pool)
+        monkeypatch.setattr(Section, "access_point", lambda _: self.access_point)
         monkeypatch.setattr(SwarmJobRunner, "build_command_line", lambda *_, **__: "cat in > out")
         self.runner = self.start()
 
