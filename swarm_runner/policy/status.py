@@ -33,6 +33,12 @@ def join(
         if CLASS_LABEL in service.labels
     }
     executors, manager, autoscaler = [], None, None
+    known = {task.id for task in tasks}
+    executors += [
+        _forgotten(pool, task, mine)
+        for task, mine in by_task.items()
+        if task not in known and any(slot.activity == RETIRING and slot.job for slot in mine)
+    ]
     troubles = [trouble] if trouble else []
     failures = _failures(tasks)
     for task in tasks:
@@ -116,6 +122,17 @@ def _executor(task: TaskState, name: str, slots: list[Slot]) -> ExecutorStatus:
         virtualization=whole.virtualization if whole else "",
         trouble=_trouble(task, whole),
     )
+
+
+def _forgotten(pool: Pool, task: str, slots: list[Slot]) -> ExecutorStatus:
+    """An executor that finishes its jobs, and that Swarm has forgotten.
+
+    Swarm drops tasks on their way out from its list when their service changes again.
+    """
+    name = slots[0].capacity_class
+    gone = TaskState(id=task, service=pool.service(name), state="running", desired="remove")
+    container = slots[0].name.rpartition("@")[2]
+    return _executor(gone.model_copy(update={"container": container}), name, slots)
 
 
 def _state(task: TaskState, slots: list[Slot], whole: Slot | None) -> tuple[str, str]:

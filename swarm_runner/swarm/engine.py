@@ -217,8 +217,7 @@ class DockerSwarm:
         with engine_errors(f"scaling service {name}"):
             spec = self._api.inspect_service(name)["Spec"]
         if _replicas(spec) == replicas:
-            # Swarm forgets tasks on their way out when it looks at an unchanged count again, and
-            # the node then kills what they run.
+            # A changed service makes Swarm forget tasks on their way out; they finish all the same.
             return
 
         # Not Service.scale: it sends the spec back with defaults filled in, which Swarm

@@ -7,6 +7,7 @@ import pytest
 from swarm_runner.errors import OutOfReachError, RefusedError
 from swarm_runner.model.pool import CapacityClass, JobUser, Pool
 from swarm_runner.model.status import TaskState
+from swarm_runner.policy.status import join
 from swarm_runner.provisioner import Provisioner
 from swarm_runner.testing.swarm import FakeSwarm
 
@@ -202,3 +203,14 @@ def test_the_manager_is_replaced_when_it_is_clear_where_jobs_run(
     told = bench.said.index("waiting until it is clear where 7.0 run")
     assert told < bench.said.index(f"upgrading {MANAGER}, one task after another")
     assert next(astray, None) is None
+
+
+def test_an_executor_that_swarm_forgot_is_shown(bench: Bench) -> None:
+    services = bench.swarm.services("galaxy")
+    slot = bench.swarm.slots()[0].model_copy(
+        update={"task": "forgotten", "activity": "Retiring", "job": "7.0", "state": "Claimed"}
+    )
+    status = join(POOL, services, bench.swarm.tasks("galaxy"), [*bench.swarm.slots(), slot])
+    [line] = [line for line in status.executors if line.task == "forgotten"]
+    assert (line.state, line.jobs, line.capacity_class) == ("Retiring", ("7.0",), "normal")
+    assert status.unsettled() == ["normal: 1 leaving, until job 7.0 ends"]
