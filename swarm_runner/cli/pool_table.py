@@ -34,6 +34,14 @@ def pool_table(pool: Pool, status: PoolStatus) -> Iterator[Text | Table | Paddin
         yield head
         if tasks:
             yield _indented(_grid(tasks, widths, styles))
+    leaving = [
+        f"task {line.task[:SHORT_ID]} of {line.service} stays {line.waits_for()}"
+        for line in status.executors
+        if line.retiring and line.jobs
+    ]
+    if leaving:
+        yield Text("what leaves", style="bold")
+        yield from (_indented(Text(line)) for line in leaving)
     troubles = list(_troubles(status))
     if troubles:
         yield Text("what is wrong", style="bold red")

@@ -96,6 +96,7 @@ def test_a_wait_that_runs_out_is_refused_with_what_it_waited_for(
     table = cli("pool", "status").out
     assert "class normal, 0 of 0 ready, 1 leaving" in table
     assert "Retiring" in table
+    assert "of galaxy_htcondor-executor stays until job 1.0 ends" in table
 
 
 def test_down_refuses_while_jobs_run(cli: Cli, swarm: FakeSwarm) -> None:
