@@ -1,0 +1,117 @@
+"""What replaces executors under running jobs: on a pool of its own, whose image changes."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Callable, Iterator
+
+import docker
+import docker.errors
+import pytest
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
+
+from swarm_runner.condor.access_point import AccessPoint
+from swarm_runner.condor.port import Ad, Selection
+from swarm_runner.model.invocation import Invocation
+from swarm_runner.model.job import JobId
+from swarm_runner.runner import Runner
+from swarm_runner.swarm.engine import DockerSwarm
+from tests.lab.pool import LabPool, lab_pool
+
+NAME, PORT = "swarm-runner-upg", 9741
+LIMIT_S = 240
+CLASSES = {
+    "normal": {"memory_mb": 256, "replicas": 2, "max_replicas": 4},
+}
+UPGRADED = "swarm-runner-upgraded:1"
+
+
+class Bed:
+    """A pool, and jobs on it."""
+
+    def __init__(self, lab: LabPool) -> None:
+        self.lab = lab
+        self.provisioner = lab.provisioner
+        pool = lab.destination.pool
+        self.pool = pool
+        self.access_point = AccessPoint.connect(pool, lab.destination.token_directory)
+        self.name = f"test-{uuid.uuid4().hex[:8]}"
+
+    def invocation(self, shell: str, tool: str = "cat") -> Invocation:
+        return Invocation(
+            key=uuid.uuid4().hex,
+            tool_id=tool,
+            image="debian:trixie",
+            shell=shell,
+            working_directory=str(self.lab.volume),
+            resources={"memory_mb": 100, "disk_mb": 10},
+        )
+
+    def submit(self, *invocations: Invocation) -> list[JobId]:
+        with Runner(self.lab.destination, name=self.name, access_point=self.access_point) as runner:
+            return [job.id for job in runner.submit(invocations)]
+
+    def history(self, jobs: list[JobId]) -> list[Ad]:
+        return self.access_point.history(Selection(ids=jobs), ("ExitCode",))
+
+    def image(self) -> str:
+        return DockerSwarm().services(self.pool.name)[self.pool.service("normal")].image
+
+    def running(self) -> tuple[str, ...]:
+        return self.provisioner.status().jobs
+
+
+def eventually(look: Callable[[], object], limit_s: float = LIMIT_S) -> None:
+    stop = stop_after_delay(limit_s)
+    Retrying(stop=stop, wait=wait_fixed(0.5), retry=retry_if_result(lambda got: not got))(look)
+
+
+@pytest.fixture(scope="module")
+def bed() -> Iterator[Bed]:
+    with lab_pool(NAME, PORT, {"classes": CLASSES}) as lab:
+        yield Bed(lab)
+    client = docker.from_env()
+    with contextlib.suppress(docker.errors.ImageNotFound):
+        client.images.remove(UPGRADED)
+    client.close()
+
+
+@pytest.fixture
+def engine() -> Iterator[docker.DockerClient]:
+    client = docker.from_env()
+    yield client
+    client.close()
+
+
+def test_a_black_hole_is_replaced(bed: Bed, engine: docker.DockerClient) -> None:
+    mark: dict[str, str | list[str] | bool] = {
+        "label": f"com.docker.swarm.service.name={bed.pool.service('normal')}"
+    }
+    hole = engine.containers.list(filters=mark)[0]
+    # Whatever a job's command is, on this executor it fails at once.
+    wrapper = "/usr/local/libexec/swarm-runner/docker"
+    change = f"sed -i 's,docker create,docker create --entrypoint false,' {wrapper}"
+    assert hole.exec_run(["sh", "-c", change]).exit_code == 0
+    jobs = bed.submit(*(bed.invocation("true", tool) for tool in ["bwa", "cat", "sort"] * 6))
+    eventually(lambda: len(bed.history(jobs)) == len(jobs))
+    found, status = bed.provisioner.mend(limit_s=LIMIT_S)
+    [mending] = found
+    assert hole.attrs["Config"]["Labels"]["com.docker.swarm.task.id"] == mending.task
+    assert "(bwa, cat, sort) end well elsewhere" in mending.reason
+    assert mending.task not in {line.task for line in status.executors}
+    assert status.ready("normal") == 2
+
+
+def test_an_upgrade_under_running_jobs(bed: Bed, engine: docker.DockerClient) -> None:
+    before = {line.task for line in bed.provisioner.status().executors}
+    engine.images.get(bed.image()).tag(*UPGRADED.split(":"))
+    files = [bed.lab.volume / f"ran-{number}" for number in range(4)]
+    jobs = bed.submit(*(bed.invocation(f"echo ran >> {file}; sleep 8") for file in files))
+    eventually(lambda: len(bed.running()) == 2)
+    status = bed.provisioner.upgrade(UPGRADED, limit_s=LIMIT_S)
+    assert bed.image() == UPGRADED
+    assert not before & {line.task for line in status.executors}
+    eventually(lambda: len(bed.history(jobs)) == len(jobs))
+    assert {ad["ExitCode"] for ad in bed.history(jobs)} == {0}
+    assert [file.read_text() for file in files] == ["ran\n"] * len(files)
