@@ -75,6 +75,14 @@ class HostsPool:
         )
         return going
 
+    def await_lost(self, count: int) -> None:
+        """Until the Swarm calls the node of so many executors down."""
+        Retrying(
+            retry=retry_if_result(lambda lost: lost != count),
+            wait=wait_fixed(0.5),
+            stop=stop_after_delay(90),
+        )(lambda: self.provisioner.status().lost("normal"))
+
     @contextlib.contextmanager
     def work(self, lease_s: int = DEFAULT_LEASE_S) -> Iterator[Work]:
         """A runner of one test's own."""

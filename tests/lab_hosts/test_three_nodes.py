@@ -72,6 +72,7 @@ def test_jobs_of_a_lost_host_run_again_after_their_lease(pool: HostsPool) -> Non
         hosts("kill", "swarm-3")
         lost_at = time.time()
         try:
+            pool.await_lost(2)
             status = pool.provisioner.scale({"normal": EXECUTORS}, limit_s=120)
             assert Counter(e.node for e in status.executors if e.lost) == {"swarm-3": 2}
             ready = Counter(e.node for e in status.executors if e.ready)
