@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 
-from tests.integration.conftest import Workflows
+from tests.integration.conftest import LIMIT_S, Workflows, wait_until
 
 MANY = '''
 samples = ["one two", "it's", 'say "so"', "a$b", "plain"]
@@ -171,14 +171,18 @@ rule end:
 
 
 def test_without_a_shared_directory(make_workflow: Workflows) -> None:
-    workflow = make_workflow("")
+    workflow = make_workflow(STORED)
     # Snakemake itself quotes no storage prefix.
     storage = workflow.pool.volume / f"storage-{uuid.uuid4().hex[:6]}"
     storage.mkdir()
     storage.chmod(0o777)
-    workflow.write("Snakefile", STORED.replace("STORAGE", str(storage)))
     (storage / "given.txt").write_text("given\n")
     options = ["--shared-fs-usage", "none", "--default-storage-provider", "fs"]
-    assert workflow.run(*options, "--default-storage-prefix", str(storage)) == 0, workflow.said
+    with workflow.start(*options, "--default-storage-prefix", str(storage)) as process:
+        # What Snakemake uploads is its owner's alone, and these jobs may run as another user.
+        wait_until(lambda: any(storage.glob("*.tar.xz")), "the sources are uploaded")
+        for archive in storage.glob("*.tar.xz"):
+            archive.chmod(0o644)
+        assert process.wait(LIMIT_S) == 0, workflow.said
     assert (storage / "end.txt").read_text() == "GIVEN\nGIVEN\n"
     assert not (workflow.directory / "end.txt").exists()
