@@ -7,7 +7,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from swarm_runner.model.stack import NODE_LABEL, STACK_LABEL, MountWish, ServiceWish, Stack
+from swarm_runner.model.stack import (
+    NODE_LABEL,
+    SIGNING_KEY_PATH,
+    STACK_LABEL,
+    MountWish,
+    ServiceWish,
+    Stack,
+)
 
 _VERSION = "3.8"
 _NETWORK = "htcondor"
@@ -37,9 +44,9 @@ def making(stack: Stack) -> str:
     pool = stack.pool
     sign = (
         f"docker run --rm -i --entrypoint sh -e _CONDOR_TRUST_DOMAIN={pool.name} "
-        "-e _CONDOR_SEC_TOKEN_POOL_SIGNING_KEY_FILE=/etc/condor/passwords.d/POOL "
+        f"-e _CONDOR_SEC_TOKEN_POOL_SIGNING_KEY_FILE={SIGNING_KEY_PATH} "
         f"{stack.image} -c 'umask 077; mkdir -p /etc/condor/passwords.d; "
-        "cat >/etc/condor/passwords.d/POOL; exec condor_token_create "
+        f"cat >{SIGNING_KEY_PATH}; exec condor_token_create "
         f"-identity executor@{pool.name} -authz ADVERTISE_STARTD -authz ADVERTISE_MASTER "
         "-authz READ"
     )

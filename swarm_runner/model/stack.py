@@ -14,6 +14,8 @@ from swarm_runner.model.text import Frozen
 ENGINE_SOCKET = "/var/run/docker.sock"
 SCRATCH = "/var/lib/swarm-runner/scratch"
 SPOOL = "/var/lib/swarm-runner/spool"
+# As manager.conf says, too.
+SIGNING_KEY_PATH = "/etc/condor/passwords.d/POOL"
 TOKENS = "/etc/swarm-runner/tokens.d"
 GRACE_S = 300  # for file transfer and good-byes after the last job
 POOL_LABEL = "swarm-runner.pool"
@@ -126,7 +128,7 @@ class Stack(Frozen):
             environment=self._environment("manager", {"HOST": self.pool.host}),
             labels=self.labels | {NODE_LABEL: self.node_id},
             mounts=(spool, *self._volumes()),
-            secret=SecretWish(name=self.signing_key, target="/etc/condor/passwords.d/POOL"),
+            secret=SecretWish(name=self.signing_key, target=SIGNING_KEY_PATH),
             network=self.network,
             replicas=1,
             hostname=self.manager_name,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from swarm_runner.errors import RefusedError
-from swarm_runner.model.stack import Stack
+from swarm_runner.model.stack import SIGNING_KEY_PATH, Stack
 from swarm_runner.provisioner.waiting import HopelessError
 from swarm_runner.swarm.port import Swarm
 
@@ -64,7 +64,11 @@ class Tokens:
         file.write_bytes(token)
 
     def _sign(self, identity: str, rights: Sequence[str]) -> bytes:
-        command = ["condor_token_create", "-identity", identity]
+        # The manager may not have written its configuration yet, and a token by another name than
+        # the pool's opens nothing: HTCondor takes these two from the environment.
+        command = ["env", f"_CONDOR_TRUST_DOMAIN={self._stack.pool.name}"]
+        command += [f"_CONDOR_SEC_TOKEN_POOL_SIGNING_KEY_FILE={SIGNING_KEY_PATH}"]
+        command += ["condor_token_create", "-identity", identity]
         for right in rights:
             command += ["-authz", right]
         service = self._stack.pool.service()

@@ -214,7 +214,7 @@ class FakeSwarm:
         if command[0] == "condor_off":
             self._retire(command[-1])
             return b""
-        if command[0] != "condor_token_create":
+        if "condor_token_create" not in command:
             if self.nameless:
                 raise RefusedError(f"{command[0]} in {service} ended with 1: No route to host")
             return b""
