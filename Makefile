@@ -26,7 +26,7 @@ demo: engine ## bring up a pool and run the demonstration on it; leaves the pool
 demo-down: engine ## take down what the demonstration left
 	$(WITH_ENGINE) $(BIN)/python -m demo --down
 
-test: lint engine ## lint, then every test, on a real pool and on three hosts that come and go
+test: lint engine ## lint, then every test, on a real pool that comes and goes
 	$(WITH_ENGINE) $(BIN)/pytest tests/unit tests/contract tests/integration
 	@$(MAKE) test-galaxy
 	@$(MAKE) test-snakemake

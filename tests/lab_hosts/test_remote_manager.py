@@ -1,28 +1,18 @@
-"""A manager that is elsewhere: certificates, workers, elections."""
+"""A manager that is elsewhere: certificates, and workers."""
 
 from __future__ import annotations
 
-import contextlib
-import datetime
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-import docker
 import pytest
 import yaml
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from swarm_runner.errors import OutOfReachError
-from swarm_runner.swarm.engine import DockerSwarm
 from tests.lab.hosts import certificates
-from tests.lab.hosts.layout import Node, nodes
-from tests.lab_hosts.conftest import EXECUTORS, HostsPool, hosts
-
-YESTERDAY = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
-ELECTION_LIMIT_S = 90
+from tests.lab.hosts.layout import nodes
+from tests.lab_hosts.conftest import HostsPool
 
 
 @pytest.fixture
@@ -87,74 +77,3 @@ def test_a_worker_says_that_it_is_none_to_ask(job_conf: Path) -> None:
     done = status(job_conf, DOCKER_HOST=nodes()[1].docker_host)
     assert done.returncode == 3
     assert "engine swarm-2 is a Swarm worker; name a manager with DOCKER_HOST" in done.stderr
-
-
-def test_the_leader_is_killed_and_then_the_quorum(pool: HostsPool) -> None:
-    hosts("up", "--tls", "--managers", "3")
-    try:
-        with clients() as engines:
-            leader = lead_elsewhere(engines)
-        [other] = {node.name for node in nodes()[1:]} - {leader}
-        hosts("kill", leader)
-        assert elected()(pool.provisioner.status).replicas == {"normal": EXECUTORS}
-        # A follower goes on reading; only a leader writes.
-        scaled = elected()(pool.provisioner.scale, {"normal": 4}, limit_s=120)
-        assert scaled.ready("normal") == 4
-
-        hosts("kill", other)
-        for refused in ({"normal": 1}, {"normal": 6}):
-            with pytest.raises(OutOfReachError, match="more than half of its managers"):
-                pool.provisioner.scale(refused)
-    finally:
-        hosts("up", "--tls", "--managers", "3")
-    assert elected()(pool.provisioner.status).replicas == {"normal": 4}
-    scaled = elected()(pool.provisioner.scale, {"normal": 3}, limit_s=120)
-    assert scaled.ready("normal") == 3
-
-
-def elected() -> Retrying:
-    """Calls again until there is a leader."""
-    return Retrying(
-        retry=retry_if_exception_type(OutOfReachError),
-        wait=wait_fixed(1),
-        stop=stop_after_delay(ELECTION_LIMIT_S),
-        reraise=True,
-    )
-
-
-@contextlib.contextmanager
-def clients() -> Iterator[dict[Node, docker.DockerClient]]:
-    with contextlib.ExitStack() as stack:
-        yield {
-            node: stack.enter_context(
-                contextlib.closing(docker.DockerClient(node.docker_host, timeout=60))
-            )
-            for node in nodes()
-        }
-
-
-def lead_elsewhere(engines: dict[Node, docker.DockerClient]) -> str:
-    """Have another host lead than that of the pool's manager; its name."""
-    first = nodes()[0]
-    helper = engines[nodes()[1]]
-    own = engines[first].info()["Swarm"]["NodeID"]
-    for role in ("worker", "manager"):
-        node = helper.nodes.get(own)
-        if node.attrs.get("ManagerStatus", {}).get("Leader") or role == "manager":
-            Retrying(
-                retry=retry_if_exception_type(docker.errors.APIError),
-                wait=wait_fixed(1),
-                stop=stop_after_delay(30),
-            )(give_role, helper, own, role)
-    elected()(DockerSwarm().services, "swarm-runner-nowhere")
-    [leader] = (
-        node.attrs["Description"]["Hostname"]
-        for node in helper.nodes.list()
-        if node.attrs.get("ManagerStatus", {}).get("Leader")
-    )
-    return str(leader)
-
-
-def give_role(client: docker.DockerClient, node_id: str, role: str) -> None:
-    node = client.nodes.get(node_id)
-    node.update({**node.attrs["Spec"], "Role": role})
