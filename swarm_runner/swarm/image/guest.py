@@ -38,7 +38,7 @@ class Disk(NamedTuple):
 def main() -> int:
     """Do what the first argument says."""
     if sys.argv[1] == "failure":
-        sys.stdout.write(f"SwarmGuestFailure = {json.dumps(failure())}\n-\n")
+        sys.stdout.write(f'SwarmGuestFailure = "{failure()}"\n-\n')
         return 0
     ad = classad2.parseOne(sys.stdin.read())
     if sys.argv[1] == "domain":
@@ -57,8 +57,8 @@ def failure() -> str:
         for line in LOG.read_text(errors="replace").splitlines():
             if _FAILURE.search(line):
                 found = line
-    # Two words for date and time, and no quote that a ClassAd would end at.
-    return " ".join(found.replace('"', "'").split()[2:])
+    # Without its date and time; a ClassAd's string has no quotes and no backslashes of ours.
+    return " ".join(found.replace("\\", "/").replace('"', "'").split()[2:])
 
 
 def kvm() -> bool:
@@ -144,8 +144,9 @@ def rehearse(ad: Any) -> int:
 
 def refuse(why: str) -> int:
     """Tell HTCondor, which holds the job."""
-    answer = classad2.ClassAd({"HookStatusCode": 1, "HookStatusMessage": why})
-    sys.stdout.write(f"{answer}\n")
+    # As HTCondor reads a hook's answer: a line for each attribute, and no quote within a string.
+    said = why.replace("\\", "/").replace('"', "'")
+    sys.stdout.write(f'HookStatusCode = 1\nHookStatusMessage = "{said}"\n')
     return 0
 
 

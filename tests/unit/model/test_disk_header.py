@@ -10,9 +10,15 @@ SIZE = 5 * 2**20
 
 
 def qcow2(
-    version: int = 3, backing: int = 0, size: int = SIZE, encryption: int = 0, features: int = 0
+    version: int = 3,
+    backing: int = 0,
+    cluster_bits: int = 16,
+    size: int = SIZE,
+    encryption: int = 0,
+    features: int = 0,
 ) -> bytes:
-    head = struct.pack(">4sIQIIQI", b"QFI\xfb", version, backing, 0, 16, size, encryption)
+    """The first bytes of a qcow2 file."""
+    head = struct.pack(">4sIQIIQI", b"QFI\xfb", version, backing, 0, cluster_bits, size, encryption)
     return head.ljust(72, b"\0") + struct.pack(">Q", features).ljust(440, b"\0")
 
 

@@ -1,0 +1,203 @@
+"""Virtual machines on a pool of their own: the tutorial's guest, and guests that end otherwise.
+
+All of them run at once, the tutorial's commands beside a batch: HTCondor takes a minute for each.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from swarm_runner.model.invocation import Invocation
+from swarm_runner.model.job import Job, JobEvent, OutcomeKind
+from swarm_runner.runner import Runner
+from tests.integration.conftest import LIMIT_S
+from tests.lab.pool import LabPool, lab_pool
+from tests.unit.model.test_disk_header import qcow2
+
+ROOT = Path(__file__).parents[2]
+NAME = "swarm-runner-test-vm"
+PORT = 9720
+CLASSES = {
+    "vm": {"cpus": 4, "memory_mb": 512, "replicas": 1, "virtual_machines": 4, "emulate": True}
+}
+ANSWER = "expr 6 \\* 7 > /dev/vdc\necho the answer is written\n"
+
+
+@dataclass
+class Ended:
+    """What came of the batch, and of the tutorial's commands."""
+
+    directory: Path
+    jobs: dict[str, Job]
+    tutorial: Path
+    said: str
+
+    def kind(self, key: str) -> OutcomeKind:
+        outcome = self.jobs[key].outcome
+        assert outcome is not None
+        return outcome.kind
+
+    def message(self, key: str) -> str:
+        outcome = self.jobs[key].outcome
+        assert outcome is not None
+        return outcome.message
+
+
+@pytest.fixture(scope="module")
+def machines() -> Iterator[LabPool]:
+    with lab_pool(NAME, PORT, {"classes": CLASSES}) as pool:
+        yield pool
+
+
+@pytest.fixture(scope="module")
+def tutorial(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the tutorial's files, which become its results."""
+    directory = tmp_path_factory.mktemp("tutorial") / "vm"
+    shutil.copytree(ROOT / "examples" / "vm", directory)
+    return directory
+
+
+def commands() -> list[str]:
+    """What the tutorial tells to type, once there is a pool."""
+    text = (ROOT / "docs" / "virtual-machines.md").read_text().partition("## 2. ")[2]
+    return re.findall(r"^    \$ (.*)$", text, re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def ended(machines: LabPool, tutorial: Path) -> Ended:
+    making, running = commands()[:3], commands()[3:]
+    with typed(making, tutorial, machines.job_conf) as first:
+        said = first.communicate(timeout=LIMIT_S)[0]
+    assert first.returncode == 0, said
+    directory = machines.volume / "guests"
+    directory.mkdir()
+    directory.chmod(0o777)  # jobs write here as a user of their own
+    with typed(running, tutorial, machines.job_conf) as then:
+        jobs = run(machines, directory, tutorial / "guest.img")
+        said = then.communicate(timeout=LIMIT_S)[0]
+    assert then.returncode == 0, said
+    return Ended(directory, jobs, tutorial, said)
+
+
+def typed(lines: list[str], directory: Path, job_conf: Path) -> subprocess.Popen[str]:
+    """A shell that runs what the tutorial tells to type, in its directory."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return subprocess.Popen(
+        ["/bin/sh", "-ec", "\n".join(lines)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=directory,
+        env=os.environ | {"SWARM_RUNNER_JOB_CONF": str(job_conf), "PATH": path},
+    )
+
+
+def run(machines: LabPool, directory: Path, guest: Path) -> dict[str, Job]:
+    """A batch of guests that end in different ways."""
+    shutil.copy(guest, directory / "guest.img")
+    (directory / "task").write_text(ANSWER)
+    (directory / "for-ever").write_text("while :; do sleep 1; done\n")
+    (directory / "answer.img").write_bytes(bytes(2**16))
+    # A header that says what is needed to be sent, and what QEMU does not take.
+    (directory / "broken.qcow2").write_bytes(qcow2(cluster_bits=99))
+    answer = {"file": "answer.img", "device": "vdc", "permission": "w", "returned": "new.img"}
+    hanging = {"file": "for-ever", "device": "vdb"}
+    batch = [
+        machine(directory, "good", [{"file": "task", "device": "vdb"}, answer], success="42"),
+        machine(directory, "hangs", [hanging], time_limit_s=35),
+        machine(directory, "removed", [hanging]),
+        machine(
+            directory, "broken", [{"file": "broken.qcow2", "device": "vdb", "format": "qcow2"}]
+        ),
+    ]
+    with Runner(machines.destination, name="guests") as runner:
+        runner.submit(batch)
+        for change in runner.watch(LIMIT_S):
+            if change.job.key == "removed" and change.event is JobEvent.STARTED:
+                assert runner.remove([change.job], "it's too slow") == 1
+        return {job.key: job for job in runner.jobs()}
+
+
+def machine(
+    directory: Path,
+    key: str,
+    disks: list[dict[str, Any]],
+    success: str | None = None,
+    time_limit_s: int = 300,
+) -> Invocation:
+    vm: dict[str, Any] = {
+        "memory_mb": 96,
+        "disks": [{"file": "guest.img"}, *disks],
+        "console": f"{key}.txt",
+    }
+    if success:
+        vm["success"] = {"text": success, "disk": "vdc"}
+    return Invocation.model_validate(
+        {
+            "key": key,
+            "vm": vm,
+            "resources": {"disk_mb": 50, "time_limit_s": time_limit_s},
+            "working_directory": str(directory),
+        }
+    )
+
+
+def test_the_tutorial_word_for_word(ended: Ended) -> None:
+    assert "the sum of the squares is 338350" in ended.said
+    assert "exit code 0" in ended.said
+    assert (ended.tutorial / "returned-answer.img").stat().st_size == 2**16
+    assert (ended.tutorial / "answer.img").read_bytes() == bytes(2**16), "a copy was written to"
+
+
+def test_the_tutorial_shows_its_files() -> None:
+    text = (ROOT / "docs" / "virtual-machines.md").read_text()
+    blocks = re.findall(r"^```yaml\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    shown = [(ROOT / "examples" / "vm" / name).read_text() for name in ("job_conf.yml", "vm.yml")]
+    assert blocks == shown
+
+
+def test_a_guest_reads_one_disk_and_writes_to_another(ended: Ended) -> None:
+    outcome = ended.jobs["good"].outcome
+    assert outcome is not None
+    assert outcome.ok, outcome.message
+    assert (ended.directory / "new.img").read_bytes().startswith(b"42\n")
+    assert (ended.directory / "answer.img").read_bytes() == bytes(2**16)
+    assert "the answer is written" in (ended.directory / "good.txt").read_text()
+
+
+def test_two_run_at_once_on_one_executor(ended: Ended) -> None:
+    one, other = ended.jobs["good"], ended.jobs["hangs"]
+    assert one.executor == other.executor is not None
+    assert one.started_at is not None
+    assert other.started_at is not None
+    assert one.ended_at is not None
+    assert other.ended_at is not None
+    assert one.started_at < other.ended_at
+    assert other.started_at < one.ended_at
+
+
+def test_a_guest_that_never_powers_off_is_ended(ended: Ended) -> None:
+    assert ended.kind("hangs") is OutcomeKind.TIME_LIMIT
+    assert not (ended.directory / "hangs.txt").exists()
+
+
+def test_a_guest_that_is_removed(ended: Ended) -> None:
+    assert ended.kind("removed") is OutcomeKind.REMOVED
+    assert "it's too slow" in ended.message("removed")
+
+
+def test_a_disk_that_qemu_does_not_open_ends_its_job_with_qemus_words(ended: Ended) -> None:
+    assert ended.kind("broken") is OutcomeKind.GUEST_NOT_STARTED
+    assert "qemu" in ended.message("broken")
+    assert "luster size" in ended.message("broken")
+    assert ended.jobs["broken"].starts <= 1
