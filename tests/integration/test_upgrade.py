@@ -19,7 +19,7 @@ from swarm_runner.runner import Runner
 from swarm_runner.swarm.engine import DockerSwarm
 from tests.lab.pool import LabPool, lab_pool
 
-NAME, PORT = "swarm-runner-upg", 9741
+NAME, PORT = "swarm-runner-test-upgrade", 9741
 LIMIT_S = 240
 CLASSES = {
     "normal": {"memory_mb": 256, "replicas": 2, "max_replicas": 4},
@@ -55,6 +55,11 @@ class Bed:
     def history(self, jobs: list[JobId]) -> list[Ad]:
         return self.access_point.history(Selection(ids=jobs), ("ExitCode",))
 
+    def work(self, tools: list[str]) -> None:
+        """A short job of each, until the last has ended."""
+        jobs = self.submit(*(self.invocation("true", tool) for tool in tools))
+        eventually(lambda: len(self.history(jobs)) == len(jobs))
+
     def image(self) -> str:
         return DockerSwarm().services(self.pool.name)[self.pool.service("normal")].image
 
@@ -88,13 +93,14 @@ def test_a_black_hole_is_replaced(bed: Bed, engine: docker.DockerClient) -> None
     mark: dict[str, str | list[str] | bool] = {
         "label": f"com.docker.swarm.service.name={bed.pool.service('normal')}"
     }
+    # What the kinds of jobs do on a pool that is well.
+    bed.work(["bwa", "cat", "sort"] * 10)
     hole = engine.containers.list(filters=mark)[0]
     # Whatever a job's command is, on this executor it fails at once.
     wrapper = "/usr/local/libexec/swarm-runner/docker"
     change = f"sed -i 's,docker create,docker create --entrypoint false,' {wrapper}"
     assert hole.exec_run(["sh", "-c", change]).exit_code == 0
-    jobs = bed.submit(*(bed.invocation("true", tool) for tool in ["bwa", "cat", "sort"] * 6))
-    eventually(lambda: len(bed.history(jobs)) == len(jobs))
+    bed.work(["bwa", "cat", "sort"] * 6)
     found, status = bed.provisioner.mend(limit_s=LIMIT_S)
     [mending] = found
     assert hole.attrs["Config"]["Labels"]["com.docker.swarm.task.id"] == mending.task
