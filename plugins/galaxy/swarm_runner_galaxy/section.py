@@ -53,12 +53,17 @@ class Section:
             token_directory=section.token_directory,
             lease_s=section.lease_s,
         )
-        self.name = section.name or f"galaxy-{_identity(app.config)}-{self.runner_id}"
+        self.name = runner_name(section, app.config, self.runner_id)
 
     def access_point(self) -> AccessPointApart:
         """The pool's, out of the way of Galaxy's threads."""
         pool, tokens = self.destination.pool, self.destination.token_directory
         return AccessPointApart(AccessPoint, pool.address, pool.name, tokens)
+
+
+def runner_name(section: RunnerSection, config: Any, runner_id: str) -> str:
+    """What the runner is called on the access point: the same after a restart."""
+    return section.name or f"galaxy-{_identity(config)}-{runner_id}"
 
 
 def _runner_id(app: Any, settings: Mapping[str, Any]) -> str:

@@ -1,0 +1,163 @@
+"""`swarm-runner-galaxy orphans`: jobs in the pool that Galaxy wants no longer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from swarm_runner.condor.access_point import AccessPoint
+from swarm_runner.condor.port import AccessPointPort, Selection
+from swarm_runner.errors import InvalidInputError, SwarmRunnerError
+from swarm_runner.model.document import parse, validate
+from swarm_runner.model.galaxy_keys import is_runner_key
+from swarm_runner.model.job import JobId
+from swarm_runner.model.job_conf import RunnerSection
+from swarm_runner.model.pool import Pool
+from swarm_runner_galaxy.keys import job_number
+from swarm_runner_galaxy.section import MODULE, runner_name
+
+ATTRIBUTES = ("ClusterId", "ProcId", "SwarmRunnerKey", "SwarmRunnerTool", "JobStatus")
+# Galaxy's states in which a job may be in the pool (galaxy/schema/schema.py, JobState).
+WANTED = ("new", "resubmitted", "upload", "waiting", "queued", "running", "paused", "limited")
+REASON = "Galaxy wants it no longer"
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+class Orphan(NamedTuple):
+    """A job in the pool, and why Galaxy does not want it."""
+
+    job: str
+    key: str
+    tool: str
+    why: str
+
+
+class GalaxyJob(NamedTuple):
+    """What Galaxy's database says of a job."""
+
+    state: str
+    created: Any
+    external_id: str | None
+
+
+@app.callback()
+def _commands() -> None:
+    """Looks after Galaxy's jobs in a swarm_runner pool."""
+
+
+@app.command()
+def orphans(
+    galaxy_yml: Annotated[Path, typer.Option("-c", "--config", help="Galaxy's galaxy.yml.")],
+    job_conf: Annotated[Path, typer.Option("--job-conf", help="Galaxy's job_conf.yml.")],
+    remove: Annotated[bool, typer.Option("--remove", help="Take them out of the pool.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
+) -> None:
+    """List the jobs in the pool that this Galaxy has sent and wants no longer.
+
+    The exit code is 2 for a wrong configuration, and 3 when the pool does not answer.
+    """
+    try:
+        config = _configuration(galaxy_yml)
+        found = [
+            orphan for pool in _pools(job_conf, config) for orphan in _of(pool, config, remove)
+        ]
+    except InvalidInputError as error:
+        raise _failed(error, 2) from error
+    except SwarmRunnerError as error:
+        raise _failed(error, 3) from error
+    if as_json:
+        typer.echo(json.dumps([orphan._asdict() for orphan in found]))
+        return
+    table = Table("job", "tool", "key", "why", box=None)
+    for orphan in found:
+        table.add_row(orphan.job, orphan.tool, orphan.key, orphan.why)
+    if found:
+        Console().print(table)
+    done = "removed" if remove else "found; --remove takes them out of the pool"
+    typer.echo(f"{len(found)} orphans {done}" if found else "no orphans", err=True)
+
+
+def find(ads: Sequence[Any], known: dict[int, GalaxyJob]) -> list[Orphan]:
+    """Those of the ads that Galaxy's jobs do not account for."""
+    found = []
+    for ad in ads:
+        key = ad["SwarmRunnerKey"]
+        job = known.get(job_number(key))
+        number = f"{ad['ClusterId']}.{ad['ProcId']}"
+        if job is None or f"{job.created:%Y%m%dT%H%M%S.%f}" != key.split("-")[1]:
+            why = "Galaxy's database has no such job"
+        elif job.state not in WANTED:
+            why = f"the job is {job.state} in Galaxy"
+        elif job.external_id not in (None, number):
+            why = f"Galaxy follows {job.external_id} for this job"
+        else:
+            continue
+        found.append(Orphan(number, key, ad.get("SwarmRunnerTool", ""), why))
+    return found
+
+
+def _of(place: tuple[AccessPointPort, str], config: Any, remove: bool) -> list[Orphan]:
+    access_point, name = place
+    ads = access_point.jobs(Selection(runner=name), ATTRIBUTES)
+    found = find(ads, _known(config, [job_number(ad["SwarmRunnerKey"]) for ad in ads]))
+    if remove and found:
+        ids = [JobId(*map(int, orphan.job.split("."))) for orphan in found]
+        access_point.remove(ids, REASON)
+    return found
+
+
+def _pools(job_conf: Path, config: Any) -> list[tuple[AccessPointPort, str]]:
+    """The access point of each of our runners, and the runner's name there."""
+    try:
+        document = parse(job_conf.read_text(encoding="utf-8"), str(job_conf))
+        runners = document.at(("runners",))
+    except (OSError, LookupError, TypeError) as error:
+        raise InvalidInputError(f"{job_conf} is no job_conf: {error}") from error
+    found: list[tuple[AccessPointPort, str]] = []
+    for runner_id, settings in runners.items():
+        if not str(settings.get("load", "")).startswith(MODULE):
+            continue
+        section = validate(RunnerSection, document, ("runners", runner_id), is_runner_key)
+        access_point = AccessPoint.connect(section.pool or Pool(), section.token_directory)
+        found.append((access_point, runner_name(section, config, runner_id)))
+    return found
+
+
+def _configuration(galaxy_yml: Path) -> Any:
+    from galaxy.config import GalaxyAppConfiguration
+    from galaxy.util.properties import load_app_properties
+
+    if not galaxy_yml.is_file():
+        raise InvalidInputError(f"{galaxy_yml} is not there")
+    return GalaxyAppConfiguration(**load_app_properties(config_file=str(galaxy_yml)))
+
+
+def _known(config: Any, numbers: Sequence[int]) -> dict[int, GalaxyJob]:
+    from galaxy import model
+    from sqlalchemy import create_engine, select
+
+    if not numbers:
+        return {}
+    job = model.Job
+    wanted = select(job.id, job.state, job.create_time, job.job_runner_external_id)
+    engine = create_engine(config.database_connection)
+    with engine.connect() as connection:
+        rows = connection.execute(wanted.where(job.id.in_(numbers))).all()
+    engine.dispose()
+    return {number: GalaxyJob(*rest) for number, *rest in rows}
+
+
+def _failed(error: SwarmRunnerError, code: int) -> typer.Exit:
+    typer.echo(str(error), err=True)
+    return typer.Exit(code)
+
+
+def main() -> None:
+    """The command."""
+    app()
