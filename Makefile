@@ -4,7 +4,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-down test unit lint format bench venv engine
 .PHONY: lab lab-needs lab-down test-lab
-.PHONY: galaxy-venv test-galaxy
+.PHONY: galaxy-venv test-galaxy bench-galaxy
 .PHONY: snakemake-venv test-snakemake
 .PHONY: bench-pool chaos
 
@@ -82,6 +82,9 @@ chaos: lab ## jobs while the pool is scaled, upgraded and drained, on the three 
 
 venv: ## the virtual environment .venv
 	@$(LAB)/venv
+
+bench-galaxy: engine galaxy-venv ## Galaxy's own HTCondor runners beside ours, on a real Galaxy and pool
+	@cd plugins/galaxy/tests && $(CURDIR)/$(WITH_ENGINE) env PYTHONPATH=$(CURDIR):. $(CURDIR)/$(GALAXY_BIN)/python -m bench
 
 galaxy-venv: ## the virtual environment .venv-galaxy: a whole Galaxy (800 MB)
 	@$(LAB)/galaxy-venv

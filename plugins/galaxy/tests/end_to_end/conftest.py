@@ -52,6 +52,7 @@ TPV = {
     "destinations": {
         name: {
             "runner": "swarm",
+            "min_accepted_mem": least,
             "max_accepted_mem": most,
             "params": {
                 "docker_enabled": "true",
@@ -61,14 +62,14 @@ TPV = {
                 "capacity_class": name.removeprefix("tpv_"),
             },
         }
-        for name, most in (("tpv_normal", 1), ("tpv_big", 2))
+        for name, least, most in (("tpv_normal", 0, 1), ("tpv_big", 1.01, 2))
     },
 }
 
 
 @dataclass(frozen=True)
 class Site:
-    """The server, its pool, and a user."""
+    """The server, its pool, and a user, who is an administrator too."""
 
     galaxy: Galaxy
     pool: LabPool
@@ -164,7 +165,7 @@ def site(registry: StubRegistry) -> Iterator[Site]:
         (pool.volume / "runs").chmod(0o777)
         galaxy.start()
         try:
-            yield Site(galaxy, pool, Client(galaxy.url, MASTER_KEY, "user"), engine)
+            yield Site(galaxy, pool, Client(galaxy.url, MASTER_KEY, "admin"), engine)
         finally:
             galaxy.stop()
     engine.close()

@@ -65,6 +65,8 @@ class Galaxy:
         self.directory = directory
         self.url = f"http://127.0.0.1:{port}"
         self.log = directory / "galaxy.log"
+        # Beside what every server gets.
+        self.environment: dict[str, str] = {}
         self._port = port
         self._user = user
         self._process: subprocess.Popen[bytes] | None = None
@@ -95,6 +97,7 @@ class Galaxy:
             "HOME": str(self.directory),
             "PYTHONUNBUFFERED": "1",
             **{name: os.environ[name] for name in ("LANG", "TZ") if name in os.environ},
+            **self.environment,
         }
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(

@@ -1,0 +1,55 @@
+"""Loaded by the measured Galaxy as one more runner: counts monitor cycles and SQL by thread.
+
+The counts go to the file that SWARM_RUNNER_PROBE names.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from galaxy.jobs import runners
+from galaxy.jobs.runners import BaseJobRunner
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+__all__ = ("ProbeRunner",)
+EVERY_S = 1.0
+statements: Counter[str] = Counter()
+cycles: Counter[str] = Counter()
+
+
+def _count(*_: Any) -> None:
+    statements[threading.current_thread().name] += 1
+
+
+def _write(file: Path) -> None:
+    while True:
+        time.sleep(EVERY_S)
+        draft = file.with_suffix(".new")
+        draft.write_text(json.dumps({"statements": statements, "cycles": cycles}))
+        draft.replace(file)
+
+
+class ProbeRunner(BaseJobRunner):  # type: ignore[misc]
+    """Runs nothing."""
+
+    runner_name = "ProbeRunner"
+
+    def __init__(self, app: Any, nworkers: int, **kwargs: Any) -> None:
+        super().__init__(app, nworkers, **kwargs)
+        event.listen(Engine, "before_cursor_execute", _count)
+        check = runners.check_database_connection
+
+        def counted(session: Any) -> None:
+            cycles[threading.current_thread().name] += 1
+            check(session)
+
+        runners.check_database_connection = counted
+        file = Path(os.environ["SWARM_RUNNER_PROBE"])
+        threading.Thread(target=_write, args=(file,), name="probe", daemon=True).start()
