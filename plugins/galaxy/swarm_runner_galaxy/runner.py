@@ -27,6 +27,7 @@ from swarm_runner_galaxy.script import SHELL, invocation, slots_statement
 from swarm_runner_galaxy.section import SPECIFICATIONS, Section
 from swarm_runner_galaxy.sending import Sender
 from swarm_runner_galaxy.state import SwarmJobState
+from swarm_runner_galaxy.steps import NewsFirst
 
 __all__ = ("SwarmJobRunner",)
 log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ class SwarmJobRunner(AsynchronousJobRunner):  # type: ignore[misc]
     def __init__(self, app: Any, nworkers: int, **kwargs: Any) -> None:
         """Galaxy's call. A wrong section raises ConfigurationError, which stops the boot."""
         section = Section(app, kwargs)
+        self._steps = NewsFirst()
         super().__init__(app, nworkers, runner_param_specs=dict(SPECIFICATIONS), **kwargs)
         self._section = section
         self._raw: dict[str, Mapping[str, str]] = {}
@@ -68,6 +70,15 @@ class SwarmJobRunner(AsynchronousJobRunner):  # type: ignore[misc]
             section.destination.pool.name,
             section.destination.pool.address,
         )
+
+    @property
+    def work_queue(self) -> NewsFirst:
+        """What the worker threads are to do."""
+        return self._steps
+
+    @work_queue.setter
+    def work_queue(self, queue: object) -> None:
+        """Galaxy brings a plain one when it starts the threads."""
 
     def start(self) -> None:
         """Start the threads."""

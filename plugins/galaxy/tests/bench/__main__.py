@@ -159,7 +159,6 @@ def _server() -> Iterator[Bench]:
         StubRegistry().running() as stub,
         lab_pool(NAME, PORT, {"user": owner, "classes": CLASSES}) as pool,
     ):
-        user.own(pool.job_conf.parent / "tokens.d")
         label = f"com.docker.swarm.service.name={pool.destination.pool.service()}"
         (manager,) = engine.containers.list(filters={"label": label})
         galaxy = Galaxy(pool.volume / "galaxy", GALAXY_PORT, user)
@@ -173,7 +172,7 @@ def _server() -> Iterator[Bench]:
             for name in THREADS
             for tool in ("shell", "image")
         ]
-        galaxy.configure(_conf(pool, f"{stub.address}/no-such:1"), tools)
+        galaxy.configure(_conf(pool, user, f"{stub.address}/no-such:1"), tools)
         commands = galaxy.directory / "commands"
         with condor_commands(manager, user.name, commands):
             galaxy.environment = {
@@ -190,8 +189,8 @@ def _server() -> Iterator[Bench]:
     engine.close()
 
 
-def _conf(pool: LabPool, missing: str) -> dict[str, Any]:
-    conf = job_conf(pool)
+def _conf(pool: LabPool, user: User, missing: str) -> dict[str, Any]:
+    conf = job_conf(pool, user)
     conf["runners"] |= {
         "probe": {"load": "bench.probe:ProbeRunner", "workers": 1},
         "condor": {"load": "galaxy.jobs.runners.condor:CondorJobRunner", "workers": 4},
@@ -230,7 +229,7 @@ def _client_configuration(pool: LabPool, directory: Path, user: User) -> Path:
     file = directory / "condor_config"
     file.write_text(
         f"CONDOR_HOST = {at.host}\nCOLLECTOR_HOST = {at.address}\n"
-        f"SEC_TOKEN_DIRECTORY = {pool.job_conf.parent}/tokens.d\n"
+        f"SEC_TOKEN_DIRECTORY = {pool.job_conf.parent}/galaxy-tokens.d\n"
         "SEC_CLIENT_AUTHENTICATION = REQUIRED\nSEC_CLIENT_AUTHENTICATION_METHODS = IDTOKENS\n"
         f"TRUST_DOMAIN = {at.name}\nUID_DOMAIN = {at.name}\nFILESYSTEM_DOMAIN = {at.name}\n"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +39,7 @@ TOOLS = [
         for name in (
             *("cores", "oom_schedd", "oom_galaxy", "oom_none", "walltime", "no_such_image"),
             *("no_image_name", "zero_memory", "wrong_unit", "vanilla", "no_class", "no_fit"),
-            *("raw", "tpv"),
+            *("raw", "tpv", "aside"),
         )
     ),
     ShellTool("tpv_large", "tpv"),
@@ -90,10 +91,22 @@ class Site:
         return container
 
 
-def job_conf(pool: LabPool, workers: int = 4) -> dict[str, Any]:
+def galaxys_tokens(pool: LabPool, user: User) -> Path:
+    """A copy of the client's token: HTCondor reads none that is somebody else's."""
+    directory = pool.job_conf.parent / "galaxy-tokens.d"
+    shutil.copytree(pool.job_conf.parent / "tokens.d", directory, dirs_exist_ok=True)
+    user.own(directory)
+    return directory
+
+
+def job_conf(pool: LabPool, user: User) -> dict[str, Any]:
     """Two runners: ours, and Galaxy's own for uploads."""
     section = yaml.safe_load(pool.job_conf.read_text())["runners"]["swarm"]
-    section |= {"load": "swarm_runner_galaxy.runner:SwarmJobRunner", "workers": workers}
+    section |= {
+        "load": "swarm_runner_galaxy.runner:SwarmJobRunner",
+        "workers": 4,
+        "token_directory": str(galaxys_tokens(pool, user)),
+    }
     return {
         "runners": {
             "local": {"load": "galaxy.jobs.runners.local:LocalJobRunner", "workers": 2},
@@ -127,6 +140,8 @@ def _environments(address: str, tpv: Path) -> dict[str, dict[str, Any]]:
         "vanilla": {"universe": "vanilla"},
         "no_class": {"capacity_class": "huge"},
         "no_fit": {"request_memory": "64 GB"},
+        # Where the collection's many are not in the way.
+        "aside": {"capacity_class": "big"},
         "raw": {"htcondor_+TestGroup": '"a group"'},
     }
     environments = {name: {"runner": "swarm", **SMALL, **more} for name, more in ours.items()}
@@ -149,11 +164,10 @@ def site(registry: StubRegistry) -> Iterator[Site]:
     }
     engine = docker.from_env()
     with lab_pool(NAME, PORT, settings) as pool:
-        user.own(pool.job_conf.parent / "tokens.d")
         Images().build(print)
         engine.images.build(fileobj=io.BytesIO(BUSYBOX_DOCKERFILE.encode()), tag=BUSYBOX)
         galaxy = Galaxy(pool.volume / "galaxy", GALAXY_PORT, user)
-        conf = job_conf(pool)
+        conf = job_conf(pool, user)
         tpv = pool.volume / "tpv.yml"
         tpv.write_text(yaml.safe_dump(TPV))
         conf["execution"]["environments"] |= _environments(registry.address, tpv)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from pathlib import Path
-from queue import Empty, Queue
+from queue import Empty
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 from galaxy import model
 from galaxy.app_unittest_utils.galaxy_mock import MockApp
 from galaxy.job_metrics import JobMetrics
-from galaxy.jobs.job_destination import JobDestination
+from galaxy.jobs import JobDestination
 from swarm_runner_galaxy import runner as runner_module
 from swarm_runner_galaxy.runner import SwarmJobRunner
 from swarm_runner_galaxy.section import Section
@@ -88,7 +88,7 @@ class Wrapper:
 
     def fail(self, message: str, **_: Any) -> None:
         self.failures.append(message)
-        self.get_job().set_final_state("error")
+        self.get_job().state = "error"
         self.app.model.session.commit()
 
     def cleanup(self) -> None:
@@ -123,7 +123,6 @@ class World:
             {"id": "swarm", "load": "swarm_runner_galaxy.runner", "kwds": self.settings}
         ]
         self.runner = SwarmJobRunner(self.app, 2, **self.settings)
-        self.runner.work_queue = Queue()
         self.finished: list[Any] = []
         self._monkeypatch.setattr(self.runner, "finish_job", self.finished.append)
         return self.runner

@@ -307,6 +307,18 @@ def test_a_look_asks_the_database_nothing(world: World) -> None:
     assert {job.get_state() for job in jobs} == {"running"}
 
 
+def test_news_overtake_work(world: World) -> None:
+    ended, running = world.job(), world.job()
+    world.queue(ended, running)
+    world.access_point.start(world.submitted(ended))
+    world.end(ended)
+    world.access_point.start(world.submitted(running))
+    world.clock.now += 5
+    world.runner.check_watched_items()
+    steps = [world.runner.work_queue.get_nowait()[0].__name__ for _ in range(3)]
+    assert steps == ["advance", "advance", "conclude"]
+
+
 def test_metrics_of_htcondor(world: World) -> None:
     job = world.job()
     world.queue(job)
