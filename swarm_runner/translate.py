@@ -24,9 +24,10 @@ from swarm_runner.model.text import PROCESS
 Commands = list[tuple[str, str]]
 # A job runs in its own class alone. A plugin that amends `requirements` begins with this.
 IN_ITS_CLASS = "TARGET.CapacityClass =?= MY.SwarmRunnerClass"
-# So many executors may fail to start a guest before it is its job that ends: each of them offers
-# no more virtual machines afterwards, and is replaced.
+# So often executors may fail to start a guest before its job ends. The first of HTCondor's reasons
+# switches the executor's virtual machines off; after the other it would try again without end.
 GUEST_TRIES = 2
+_FAILED_STARTS = "(NumVacatesByReason.JobShouldRequeue ?: 0) + (NumVacatesByReason.VMError ?: 0)"
 GUEST_HOLD = 6  # the subcode of the hold that says so
 
 
@@ -155,11 +156,13 @@ def _virtual_machine(invocation: Invocation, machine: VirtualMachine) -> Command
         ("vm_networking", str(machine.networking).lower()),
     ]
     commands += [
-        ("periodic_hold", f"NumVacatesByReason.JobShouldRequeue >= {GUEST_TRIES}"),
+        ("periodic_hold", f"{_FAILED_STARTS} >= {GUEST_TRIES}"),
         ("periodic_hold_subcode", str(GUEST_HOLD)),
         (
             "periodic_hold_reason",
-            string(f"{GUEST_TRIES} executors failed to start the guest (HTCondor says no more)"),
+            string(
+                f"Executors failed to start the guest {GUEST_TRIES} times; `pool status` tells more"
+            ),
         ),
     ]
     if machine.type == "xen":

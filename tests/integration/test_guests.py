@@ -10,11 +10,13 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import docker
 import pytest
 
 from swarm_runner.model.invocation import Invocation
@@ -69,7 +71,8 @@ def tutorial(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def commands() -> list[str]:
     """What the tutorial tells to type, once there is a pool."""
-    text = (ROOT / "docs" / "virtual-machines.md").read_text().partition("## 2. ")[2]
+    text = (ROOT / "docs" / "virtual-machines.md").read_text()
+    text = text.partition("## 2. ")[2].partition("## What comes back")[0]
     return re.findall(r"^    \$ (.*)$", text, re.MULTILINE)
 
 
@@ -79,6 +82,13 @@ def ended(machines: LabPool, tutorial: Path) -> Ended:
     with typed(making, tutorial, machines.job_conf) as first:
         said = first.communicate(timeout=LIMIT_S)[0]
     assert first.returncode == 0, said
+    [line] = machines.provisioner.status().executors
+    engine = docker.from_env()
+    killed = engine.containers.get(line.container).exec_run(
+        ["sh", "-c", "kill -KILL $(cat /run/libvirtd.pid)"]
+    )
+    engine.close()
+    assert killed.exit_code == 0, "libvirtd is run again: none of what follows notices"
     directory = machines.volume / "guests"
     directory.mkdir()
     directory.chmod(0o777)  # jobs write here as a user of their own
@@ -201,3 +211,29 @@ def test_a_disk_that_qemu_does_not_open_ends_its_job_with_qemus_words(ended: End
     assert "qemu" in ended.message("broken")
     assert "luster size" in ended.message("broken")
     assert ended.jobs["broken"].starts <= 1
+
+
+def test_an_executor_whose_virtual_machines_are_switched_off_is_shown(
+    ended: Ended, machines: LabPool
+) -> None:
+    [line] = machines.provisioner.status().executors
+    assert (line.virtualization, line.ready, line.trouble) == ("emulated", True, "")
+    engine = docker.from_env()
+    # A QEMU that opens whatever it is given, and starts nothing.
+    replaced = engine.containers.get(line.container).exec_run(
+        ["ln", "-sf", "/bin/true", "/usr/bin/qemu-system-x86_64"]
+    )
+    engine.close()
+    assert replaced.exit_code == 0
+    with Runner(machines.destination, name="unlucky") as runner:
+        [job] = runner.submit([machine(ended.directory, "unlucky", [])])
+        limit = time.monotonic() + LIMIT_S
+        while "libvirt" not in line.trouble and time.monotonic() < limit:
+            time.sleep(1)
+            [line] = machines.provisioner.status().executors
+        assert "switched off" in line.trouble
+        assert "Failed to create libvirt domain" in line.trouble, "what vm-gahp logged"
+        assert not line.ready
+        assert "there is none that can take jobs" in runner.explain(job).summary
+        runner.remove([job])
+        runner.wait([job], LIMIT_S)

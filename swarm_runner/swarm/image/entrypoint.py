@@ -9,6 +9,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -103,6 +105,13 @@ def condor_master(each_minute: Callable[[], None] = lambda: None) -> int:
     return 0 if code >= 0 else 128 - code
 
 
+def libvirtd() -> None:
+    """Run libvirtd, again when it ends: guests outlive it, and HTCondor never asks after it."""
+    while True:
+        subprocess.run(["/usr/sbin/libvirtd"], check=False)
+        time.sleep(1)
+
+
 class Executor:
     """A startd whose jobs are containers beside its own, on the node's engine."""
 
@@ -130,24 +139,20 @@ class Executor:
         if names:
             lines.append(f"DOCKER_MOUNT_VOLUMES = {', '.join(names)}")
         (CONFIG / "executor-volumes.conf").write_text("\n".join([*lines, ""]))
-        hypervisor = self._hypervisor()
+        if "SWARM_RUNNER_VIRTUAL_MACHINES" in os.environ:
+            self._offer_virtual_machines()
         try:
             return condor_master(self._clear_if_possible)
         finally:
-            if hypervisor is not None:
-                hypervisor.terminate()
             self._remove_containers(self.id)
             shutil.rmtree(self.home, ignore_errors=True)
 
-    def _hypervisor(self) -> "subprocess.Popen[bytes] | None":
-        """What runs virtual machines, on an executor of a class that has some."""
-        if "SWARM_RUNNER_VIRTUAL_MACHINES" not in os.environ:
-            return None
+    def _offer_virtual_machines(self) -> None:
+        """Run libvirt; the image's variant for virtual machines has it."""
         shutil.copy(SHARE / "vm.conf", CONFIG)
-        # A program of its own, in the image's variant for virtual machines alone.
         prepare = Path(__file__).with_name("hypervisor.py")
         subprocess.run([sys.executable, str(prepare)], check=True)
-        return subprocess.Popen(["/usr/sbin/libvirtd"])
+        threading.Thread(target=libvirtd, daemon=True).start()
 
     def _join_engine_group(self) -> None:
         gid = ENGINE.stat().st_gid
