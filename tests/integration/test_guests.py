@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 NAME = "swarm-runner-test-vm"
 PORT = 9720
 CLASSES = {
-    "vm": {"cpus": 4, "memory_mb": 512, "replicas": 1, "virtual_machines": 4, "emulate": True}
+    "vm": {"cpus": 5, "memory_mb": 640, "replicas": 1, "virtual_machines": 5, "emulate": True}
 }
 ANSWER = "expr 6 \\* 7 > /dev/vdc\necho the answer is written\n"
 
@@ -118,6 +118,8 @@ def run(machines: LabPool, directory: Path, guest: Path) -> dict[str, Job]:
     (directory / "task").write_text(ANSWER)
     (directory / "for-ever").write_text("while :; do sleep 1; done\n")
     (directory / "answer.img").write_bytes(bytes(2**16))
+    (directory / "in-place.img").write_bytes(bytes(2**16))
+    (directory / "in-place.img").chmod(0o666)  # QEMU is the pool's user
     # A header that says what is needed to be sent, and what QEMU does not take.
     (directory / "broken.qcow2").write_bytes(qcow2(cluster_bits=99))
     answer = {"file": "answer.img", "device": "vdc", "permission": "w", "returned": "new.img"}
@@ -130,12 +132,31 @@ def run(machines: LabPool, directory: Path, guest: Path) -> dict[str, Job]:
             directory, "broken", [{"file": "broken.qcow2", "device": "vdb", "format": "qcow2"}]
         ),
     ]
+    batch.append(in_place(directory))
     with Runner(machines.destination, name="guests") as runner:
         runner.submit(batch)
         for change in runner.watch(LIMIT_S):
             if change.job.key == "removed" and change.event is JobEvent.STARTED:
                 assert runner.remove([change.job], "it's too slow") == 1
         return {job.key: job for job in runner.jobs()}
+
+
+def in_place(directory: Path) -> Invocation:
+    """A guest whose disks are left where they are."""
+    files = {"vda": "guest.img", "vdb": "task", "vdc": "in-place.img"}
+    disks: list[dict[str, Any]] = [
+        {"file": str(directory / file), "device": name} for name, file in files.items()
+    ]
+    disks[-1] |= {"permission": "w", "overwrite": True}
+    vm = {"memory_mb": 96, "disks": disks, "checkpoint": True, "console": "in-place.txt"}
+    return Invocation.model_validate(
+        {
+            "key": "in-place",
+            "vm": vm | {"success": {"text": "the answer is written"}},
+            "resources": {"disk_mb": 50, "time_limit_s": 300},
+            "working_directory": str(directory),
+        }
+    )
 
 
 def machine(
@@ -183,6 +204,13 @@ def test_a_guest_reads_one_disk_and_writes_to_another(ended: Ended) -> None:
     assert (ended.directory / "new.img").read_bytes().startswith(b"42\n")
     assert (ended.directory / "answer.img").read_bytes() == bytes(2**16)
     assert "the answer is written" in (ended.directory / "good.txt").read_text()
+
+
+def test_a_guest_whose_disks_are_left_on_the_volume(ended: Ended) -> None:
+    outcome = ended.jobs["in-place"].outcome
+    assert outcome is not None
+    assert outcome.ok, outcome.message
+    assert (ended.directory / "in-place.img").read_bytes().startswith(b"42\n")
 
 
 def test_two_run_at_once_on_one_executor(ended: Ended) -> None:
