@@ -1,0 +1,126 @@
+"""Swarm's leader is killed, and then the quorum: the autoscaler waits, and goes on."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import docker
+import docker.errors
+import pytest
+from tenacity import (
+    Retrying,
+    retry_if_exception_type,
+    retry_if_result,
+    stop_after_delay,
+    wait_fixed,
+)
+
+from swarm_runner.condor.access_point import AccessPoint
+from swarm_runner.errors import OutOfReachError
+from swarm_runner.model.demand import Scaling
+from swarm_runner.plugin_manager import plugin_manager
+from swarm_runner.provisioner import Autoscaler
+from swarm_runner.swarm.engine import DockerSwarm
+from tests.lab.hosts.layout import Node, nodes
+from tests.lab_hosts.conftest import EXECUTORS, HostsPool, hosts
+
+ELECTION_LIMIT_S = 120
+THREE = ("up", "--tls", "--managers", "3")
+
+
+@pytest.fixture
+def three_managers(pool: HostsPool) -> Iterator[HostsPool]:
+    hosts(*THREE)
+    try:
+        yield pool
+    finally:
+        hosts(*THREE)
+        hosts("up", "--tls")
+
+
+@pytest.fixture
+def autoscaler(three_managers: HostsPool) -> Autoscaler:
+    """As `pool autoscale` makes it; its engine is the first host's."""
+    pool = three_managers.destination.pool
+    view = AccessPoint.connect(pool, three_managers.destination.token_directory)
+    return Autoscaler(pool, DockerSwarm(), view, plugin_manager())
+
+
+def test_the_leader_is_killed_and_then_the_quorum(
+    three_managers: HostsPool, autoscaler: Autoscaler
+) -> None:
+    first, second, third = nodes()
+    provisioner = three_managers.provisioner
+    # The first host is the one that is asked: another one is to lead.
+    hosts("kill", first.name)
+    assert sized(autoscaler).frozen
+    leader = leader_seen_by(second, without=first)
+    hosts(*THREE)
+    assert patiently(provisioner.status).replicas == {"normal": EXECUTORS}
+
+    hosts("kill", leader)
+    scaled = patiently(provisioner.scale, {"normal": 4}, limit_s=180)
+    assert scaled.replicas == {"normal": 4}
+    # Four are below the class's least number, which an autoscaler keeps.
+    assert round_that(autoscaler, frozen=False).done == "scaled"
+    assert patiently(provisioner.status).replicas == {"normal": EXECUTORS}
+
+    [other] = {second.name, third.name} - {leader}
+    hosts("kill", other)
+    # The last of three goes on as it was until it misses the others.
+    blind = round_that(autoscaler, frozen=True)
+    assert blind.done == "kept"
+    assert "more than half of its managers" in blind.reason
+    with pytest.raises(OutOfReachError, match="more than half of its managers"):
+        provisioner.scale({"normal": 1})
+
+    hosts(*THREE)
+    assert patiently(provisioner.status).replicas == {"normal": EXECUTORS}
+    patiently(provisioner.scale, {"normal": 5}, limit_s=180)
+    assert round_that(autoscaler, frozen=False).done == "scaled"
+
+
+def sized(autoscaler: Autoscaler) -> Scaling:
+    """What its next round says of the only class."""
+    [said] = [one for one in autoscaler.round() if isinstance(one, Scaling)]
+    return said
+
+
+def round_that(autoscaler: Autoscaler, *, frozen: bool) -> Scaling:
+    """The first round that sees nothing, or that sees."""
+    waiting = Retrying(
+        retry=retry_if_result(lambda said: said.frozen is not frozen),
+        wait=wait_fixed(1),
+        stop=stop_after_delay(ELECTION_LIMIT_S),
+    )
+    return waiting(sized, autoscaler)
+
+
+patiently = Retrying(
+    retry=retry_if_exception_type(OutOfReachError),
+    wait=wait_fixed(1),
+    stop=stop_after_delay(ELECTION_LIMIT_S),
+    reraise=True,
+)
+
+
+def leader_seen_by(host: Node, *, without: Node) -> str:
+    """The name of another leader, when there is one."""
+
+    def leaders() -> list[str]:
+        return [
+            node.attrs["Description"]["Hostname"]
+            for node in engine.nodes.list()
+            if node.attrs.get("ManagerStatus", {}).get("Leader")
+            and node.attrs["Description"]["Hostname"] != without.name
+        ]
+
+    with contextlib.closing(docker.DockerClient(host.docker_host, timeout=60)) as engine:
+        waiting = Retrying(
+            retry=retry_if_result(lambda found: not found)
+            | retry_if_exception_type(docker.errors.APIError),
+            wait=wait_fixed(1),
+            stop=stop_after_delay(ELECTION_LIMIT_S),
+        )
+        return str(waiting(leaders)[0])
