@@ -1,0 +1,96 @@
+"""One Snakemake, measured from within: harness.py PLUGIN FACTS JOBS LOOKS ARGUMENTS...
+
+PLUGIN is the executor's module. The workflow is stopped after LOOKS looks at JOBS submitted jobs.
+FACTS is the file that gets the figures. It is run in
+another environment than ours too, and imports nothing but Snakemake, the plugin and HTCondor.
+"""
+
+from __future__ import annotations
+
+import atexit
+import importlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any
+
+
+class Meter:
+    """Wraps what Snakemake calls of an executor, and what that calls of the schedd."""
+
+    def __init__(self, module: Any, jobs: int, looks: int) -> None:
+        self._jobs, self._looks = jobs, looks
+        self.sent = self.submits = self.looks = 0
+        self.send_s = self.look_s = 0.0
+        self._run_jobs = module.Executor.run_jobs
+        self._check = module.Executor.check_active_jobs
+        meter = self
+
+        def run_jobs(executor: Any, jobs: Any) -> None:
+            meter.send(executor, jobs)
+
+        def check_active_jobs(executor: Any, active: Any) -> AsyncGenerator[Any, None]:
+            return meter.look(executor, active)
+
+        module.Executor.run_jobs = run_jobs
+        module.Executor.check_active_jobs = check_active_jobs
+        bindings = importlib.import_module("htcondor2")
+        submit = bindings.Schedd.submit
+
+        def counted(schedd: Any, *arguments: Any, **more: Any) -> Any:
+            meter.submits += 1
+            return submit(schedd, *arguments, **more)
+
+        bindings.Schedd.submit = counted
+        _find_schedd(bindings)
+
+    def send(self, executor: Any, jobs: Any) -> None:
+        began = time.perf_counter()
+        self._run_jobs(executor, jobs)
+        self.send_s += time.perf_counter() - began
+        self.sent += len(jobs)
+
+    async def look(self, executor: Any, active: Any) -> AsyncGenerator[Any, None]:
+        began = time.thread_time()
+        still = [info async for info in self._check(executor, active)]
+        if self.sent >= self._jobs:
+            self.looks += 1
+            self.look_s += time.thread_time() - began
+        if self.looks == self._looks:
+            self.write()
+            os.kill(os.getpid(), signal.SIGINT)
+        for info in still:
+            yield info
+
+    def write(self) -> None:
+        """The figures until now, once."""
+        if not FACTS.exists():
+            names = ("sent", "submits", "looks", "send_s", "look_s")
+            facts = {name: getattr(self, name) for name in names}
+            FACTS.write_text(json.dumps(facts | {"cpu_s": time.process_time()}))
+
+
+def _find_schedd(bindings: Any) -> None:
+    """Give who asks for this machine's schedd the pool's, once and for all."""
+    begin = bindings.Schedd.__init__
+    found: list[Any] = []
+
+    def located(schedd: Any, location: Any = None) -> None:
+        if location is None and not found:
+            found.extend(bindings.Collector().locateAll(bindings.DaemonType.Schedd))
+        begin(schedd, location or found[0])
+
+    bindings.Schedd.__init__ = located
+
+
+if __name__ == "__main__":
+    plugin, file, count, looks, *arguments = sys.argv[1:]
+    FACTS = Path(file)
+    atexit.register(Meter(importlib.import_module(plugin), int(count), int(looks)).write)
+    from snakemake.cli import main
+
+    main(arguments)
