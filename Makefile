@@ -5,7 +5,7 @@
 .PHONY: help demo demo-down test unit lint format bench venv engine
 .PHONY: lab lab-needs lab-down test-lab
 .PHONY: galaxy-venv test-galaxy bench-galaxy
-.PHONY: snakemake-venv test-snakemake
+.PHONY: snakemake-venv test-snakemake bench-snakemake
 .PHONY: bench-pool chaos
 
 BIN := .venv/bin
@@ -39,6 +39,11 @@ test-snakemake: engine snakemake-venv ## tests of plugins/snakemake, from its wh
 	cd plugins/snakemake && .venv/bin/pytest tests/unit
 	$(WITH_ENGINE) $(BIN)/python -m tests.lab.with_pool $(SNAKEMAKE_POOL) \
 		env -C plugins/snakemake .venv/bin/pytest tests/integration
+
+bench-snakemake: engine snakemake-venv ## the figures of plugins/snakemake beside the peer's, on a real pool
+	@$(LAB)/snakemake-peer
+	$(WITH_ENGINE) $(BIN)/python -m tests.lab.with_pool $(SNAKEMAKE_POOL) \
+		env -C plugins/snakemake .venv/bin/python -m tests.bench .venv-peer/bin/python
 
 snakemake-venv: venv
 	@$(LAB)/snakemake-venv

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from snakemake_interface_common.exceptions import WorkflowError
@@ -19,6 +20,8 @@ MEMORY, MOST_MEMORY, DISK, RUNTIME, CLASS = (
     "capacity_class",
 )
 GPUS = ("gpu", "gpus")
+# Snakemake's ways to say the same.
+_MEMORIES = ("mem_mb", "mem_mib", "mem")
 
 
 def requested(job: Any, pool: Pool, *, escalate: bool) -> Resources:
@@ -27,8 +30,6 @@ def requested(job: Any, pool: Pool, *, escalate: bool) -> Resources:
     `escalate` gives it the largest class's memory for a second run after it was killed for its
     memory. Raises WorkflowError for a resource of the wrong kind.
     """
-    from swarm_runner import Resources
-
     given: Mapping[str, Any] = job.resources
     amounts: dict[str, int] = {"cpus": max(1, int(given.get("_cores", 1)))}
     memory_mb = _number(given, MEMORY)
@@ -45,10 +46,10 @@ def requested(job: Any, pool: Pool, *, escalate: bool) -> Resources:
         amounts["gpus"] = max(gpus)
     most_mb = _number(given, MOST_MEMORY)
     if most_mb is None and escalate and not grows(job):
-        most_mb = _roomiest(Resources(**amounts), pool)
+        most_mb = _roomiest(frozenset(amounts.items()), pool)
     if most_mb and most_mb >= amounts.get("memory_mb", 0):
         amounts["max_memory_mb"] = most_mb
-    return Resources(**amounts)
+    return _resources(frozenset(amounts.items()))
 
 
 def chosen_class(job: Any) -> str | None:
@@ -63,6 +64,8 @@ def grows(job: Any) -> bool:
     """Whether the rule itself asks for more memory with each attempt: then that is its way."""
     if job.is_group():
         return any(grows(one) for one in job)
+    if not any(job.rule.resources.get(name).is_evaluable() for name in _MEMORIES):
+        return False
     again = job.rule.expand_resources(
         job.wildcards_dict, job.input, job.attempt + 1, skip_evaluation={"tmpdir"}
     )
@@ -84,7 +87,16 @@ def _number(resources: Mapping[str, Any], name: str) -> int | None:
     return round(value)
 
 
-def _roomiest(asked: Resources, pool: Pool) -> int | None:
+# Many jobs ask for the same.
+@lru_cache(maxsize=1024)
+def _resources(amounts: frozenset[tuple[str, int]]) -> Resources:
+    from swarm_runner import Resources
+
+    return Resources(**dict(amounts))
+
+
+def _roomiest(amounts: frozenset[tuple[str, int]], pool: Pool) -> int | None:
     """The memory of the largest class that has room for everything else."""
+    asked = _resources(amounts)
     sizes = [shape.memory_mb for shape in pool.classes.values() if shape.fits(asked)]
     return max(sizes, default=None)

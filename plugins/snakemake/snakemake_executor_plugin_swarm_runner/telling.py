@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from swarm_runner import Job, JobChange, JobId
 
 NOT_FOUND = 127
+# So many jobs of one round are named one by one.
+FEW = 25
 _PYTHON_NOT_FOUND = (
     "A nested job needs an image with Snakemake: --swarm-runner-snakemake-image names one."
 )
@@ -22,7 +25,7 @@ class Teller:
 
     def __init__(self, logger: Any) -> None:
         self._logger = logger
-        self._titles: dict[JobId, str] = {}
+        self._jobs: dict[JobId, Any] = {}
         self._away = False
 
     def resumes(self, name: str, active: int, others: int) -> None:
@@ -42,21 +45,29 @@ class Teller:
         how = "has ended meanwhile" if before.state.ended else f"is {before.state}"
         self._logger.info(f"swarm-runner: {title(job)} {how} as job {before.id}: taken up.")
 
-    def submits(self, job: Any, submitted: Job) -> None:
+    def submits(self, jobs: Sequence[Any], submitted: Sequence[Job]) -> None:
+        """What Snakemake's jobs are called by HTCondor: each if they are few."""
+        if len(jobs) <= FEW:
+            for job, one in zip(jobs, submitted, strict=True):
+                self._logger.info(f"swarm-runner: {title(job)} is job {one.id}.")
+        else:
+            first, last = submitted[0].id, submitted[-1].id
+            self._logger.info(f"swarm-runner: submitted {len(jobs)} jobs, {first} to {last}.")
+
+    def follows(self, job: Any, submitted: Job) -> None:
         """From now on changes of this job may come."""
-        self._titles[submitted.id] = title(job)
-        self._logger.info(f"swarm-runner: {title(job)} is job {submitted.id}.")
+        self._jobs[submitted.id] = job
 
     def forgets(self, job: Job) -> None:
         """No more changes of this job come."""
-        self._titles.pop(job.id, None)
+        self._jobs.pop(job.id, None)
 
     def tells(self, change: JobChange) -> None:
         """What a user would want to know while a job has not ended."""
         job = change.job
-        if job.id not in self._titles:
+        if job.id not in self._jobs:
             return
-        event, name = change.event.value, f"{self._titles[job.id]} (job {job.id})"
+        event, name = change.event.value, f"{title(self._jobs[job.id])} (job {job.id})"
         if event == "held":
             self._logger.warning(f"swarm-runner: {name} is held: {change.reason}")
         elif event == "released":

@@ -215,12 +215,13 @@ class Tracker:
             self._teller.is_away(error)
             return calls
         self._teller.is_back()
+        self._teller.submits([call.job for call in calls], jobs)
         for call, job in zip(calls, jobs, strict=True):
             self._submitted(call, job)
         return []
 
     def _submitted(self, call: Call, job: Job) -> None:
-        self._teller.submits(call.job, job)
+        self._teller.follows(call.job, job)
         info = SubmittedJobInfo(call.job, str(job.id), {ID: job.id, CALL: call})
         self._executor.report_job_submission(info, register_job=False)
 

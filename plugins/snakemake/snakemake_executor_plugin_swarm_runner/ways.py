@@ -124,7 +124,7 @@ def _command(job: Any) -> str:
         return command
     # Where temporary files go is known only where the job runs: and that we know.
     known = dict(job.resources.items())
-    chosen = job.rule.resources["tmpdir"]
+    chosen = job.rule.resources.get("tmpdir")
     known["tmpdir"] = TEMPORARY if chosen.is_evaluable() else chosen.value or TEMPORARY
     formatted: str = job.format_wildcards(job.rule.shellcmd, resources=ResourceList(fromdict=known))
     return formatted

@@ -1,0 +1,101 @@
+"""From Snakemake's resources to a request."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from snakemake.common.tbdstring import TBDString
+from snakemake_executor_plugin_swarm_runner.resources import chosen_class, requested
+from snakemake_interface_common.exceptions import WorkflowError
+
+from swarm_runner import CapacityClass, Pool
+
+POOL = Pool(
+    classes={
+        "normal": CapacityClass(cpus=2, memory_mb=1000),
+        "big": CapacityClass(cpus=8, memory_mb=4000, gpus=1),
+        "vast": CapacityClass(cpus=1, memory_mb=8000),
+    }
+)
+
+
+def _job(*, again: dict[str, Any] | None = None, **resources: Any) -> Any:
+    """A job of these resources, and of others at the next attempt."""
+    resources = {"_cores": 1, "_nodes": 1, "tmpdir": TBDString()} | resources
+    evaluable = SimpleNamespace(is_evaluable=lambda: again is not None)
+    rule = SimpleNamespace(
+        expand_resources=lambda *_, **__: resources | (again or {}),
+        resources=SimpleNamespace(get=lambda _: evaluable),
+    )
+    return SimpleNamespace(
+        resources=resources,
+        rule=rule,
+        wildcards_dict={},
+        input=[],
+        attempt=1,
+        is_group=lambda: False,
+    )
+
+
+def _asked(job: Any, *, escalate: bool = False) -> dict[str, Any]:
+    return requested(job, POOL, escalate=escalate).model_dump(exclude_unset=True)
+
+
+def test_what_a_rule_does_not_say_is_left_to_the_destination() -> None:
+    assert _asked(_job()) == {"cpus": 1}
+
+
+def test_everything_a_rule_may_say() -> None:
+    job = _job(_cores=4, mem_mb=300, disk_mb=20, runtime=3, gpu=1, capacity_class="big")
+    assert _asked(job) == {
+        "cpus": 4,
+        "memory_mb": 300,
+        "disk_mb": 20,
+        "time_limit_s": 180,
+        "gpus": 1,
+    }
+    assert chosen_class(job) == "big"
+
+
+def test_amounts_too_small_for_a_container_are_rounded_up() -> None:
+    assert _asked(_job(mem_mb=5, disk_mb=0)) == {"cpus": 1, "memory_mb": 16, "disk_mb": 1}
+
+
+def test_what_is_not_known_yet_is_not_said() -> None:
+    assert _asked(_job(mem_mb=TBDString())) == {"cpus": 1}
+
+
+@pytest.mark.parametrize(
+    ("resources", "most_mb"),
+    [
+        ({"mem_mb": 100}, 8000),
+        ({"mem_mb": 100, "_cores": 2}, 4000),
+        ({"mem_mb": 100, "gpu": 1}, 4000),
+        ({"mem_mb": 100, "max_mem_mb": 900}, 900),
+        ({"mem_mb": 100, "max_mem_mb": 0}, None),
+        ({"mem_mb": 9000}, None),
+    ],
+)
+def test_the_next_memory(resources: dict[str, Any], most_mb: int | None) -> None:
+    assert _asked(_job(**resources), escalate=True).get("max_memory_mb") == most_mb
+
+
+def test_a_rule_that_asks_for_more_itself_is_not_escalated() -> None:
+    job = _job(mem_mb=100, again={"mem_mb": 200})
+    assert "max_memory_mb" not in _asked(job, escalate=True)
+    constant = _job(mem_mb=100, again={"mem_mb": 100})
+    assert _asked(constant, escalate=True)["max_memory_mb"] == 8000
+
+
+@pytest.mark.parametrize(("name", "value"), [("gpu", "many"), ("mem_mb", "a lot"), ("runtime", -1)])
+def test_what_is_no_amount_is_refused(name: str, value: object) -> None:
+    resources: dict[str, Any] = {name: value}
+    with pytest.raises(WorkflowError, match=f"resource {name}={value!r} is no number"):
+        _asked(_job(**resources))
+
+
+def test_a_class_has_a_name() -> None:
+    with pytest.raises(WorkflowError, match="capacity_class=3 is no class's name"):
+        chosen_class(_job(capacity_class=3))

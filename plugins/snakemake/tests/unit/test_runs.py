@@ -1,0 +1,84 @@
+"""Runs that are begun, left, taken up and ended; and the keys of their jobs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from snakemake_executor_plugin_swarm_runner.earlier import Earlier
+from snakemake_executor_plugin_swarm_runner.keys import JobKey
+from snakemake_executor_plugin_swarm_runner.runs import Run
+
+from swarm_runner import Job, JobId, JobState
+
+
+def test_a_run_that_ends_leaves_nothing(tmp_path: Path) -> None:
+    run = Run.begin(tmp_path)
+    assert run.directory.is_dir()
+    assert run.name.startswith("snakemake-")
+    assert not run.resumed
+    run.end()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_is_left_is_taken_up(tmp_path: Path) -> None:
+    first = Run.begin(tmp_path)
+    first.leave()
+    second = Run.begin(tmp_path)
+    assert second.resumed
+    assert second.name == first.name
+    # While it lives nobody else takes it up.
+    third = Run.begin(tmp_path)
+    assert not third.resumed
+    assert third.name != first.name
+
+
+def test_of_several_left_the_latest_is_taken_up(tmp_path: Path) -> None:
+    runs = [Run.begin(tmp_path) for _ in range(3)]
+    names = {run.name for run in runs}
+    for run in runs:
+        run.leave()
+    taken = Run.begin(tmp_path)
+    assert taken.name in names
+    assert taken.others == 2
+
+
+def _job(output: list[str], shellcmd: str = "true", **more: Any) -> Any:
+    rule = SimpleNamespace(name="rule", run_func_src=None, script=None, notebook=None, wrapper=None)
+    facts = {"rule": rule, "input": [], "container_img_url": None, "is_group": lambda: False}
+    return SimpleNamespace(output=output, shellcmd=shellcmd, **facts | more)
+
+
+def test_keys_tell_what_is_made_and_how() -> None:
+    key = JobKey.of(_job(["a"]), 1)
+    assert JobKey.parse(str(key)) == key
+    assert JobKey.of(_job(["a"]), 1) == key
+    changed = JobKey.of(_job(["a"], "false"), 1)
+    assert (changed.place, changed.work == key.work) == (key.place, False)
+    assert JobKey.of(_job(["b"]), 1).place != key.place
+    assert JobKey.of(_job(["a"], container_img_url="docker://b"), 1).work != key.work
+
+
+@pytest.mark.parametrize("text", ["", "a", "a.b", "a.b.c", "4f3a2b1c"])
+def test_keys_of_others_are_none_of_ours(text: str) -> None:
+    assert JobKey.parse(text) is None
+
+
+def test_each_try_has_a_number_that_was_never_used() -> None:
+    one, two = _job(["a"]), _job(["b"])
+    old = [JobKey.of(one, number) for number in (1, 2)]
+    earlier = Earlier(
+        [
+            Job(JobId(1, number), str(key), JobState.RUNNING)
+            for number, key in enumerate(reversed(old))
+        ]
+    )
+    assert earlier.active == 1
+    assert [earlier.next_key(one).number for _ in range(2)] == [3, 4]
+    assert earlier.next_key(two).number == 1
+    before = earlier.take(old[0].place)
+    assert before is not None
+    assert before.key == old[1]
+    assert earlier.take(old[0].place) is None
