@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal, Self
+from typing import Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, model_validator
 
 from swarm_runner.model.quantity import Count, Flag
 from swarm_runner.model.resources import MINIMUM_MEMORY_MB, Resources
 from swarm_runner.model.text import AbsolutePath, Frozen, Image, Name, Text, refuse
+from swarm_runner.model.volume import Volume
 
 DEFAULT_CLASS = "normal"
 MANAGER = "manager"  # beside the classes' names, where services are named
@@ -28,12 +27,6 @@ GIVING_UP_S = 60
 # What says how many executors of a shape there are, not the shape.
 _COUNTS = {"replicas", "min_replicas", "max_replicas", "shrink_pause_s"}
 _LONGEST_SERVICE_NAME = 63  # Swarm: a service's name is a DNS label
-# What a container must have of its own image, or a node to itself.
-_SYSTEM = (
-    *("/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/run"),
-    *("/sbin", "/sys", "/usr", "/var/lib/condor", "/var/lib/docker", "/var/run"),
-)
-_OWN_IN_CONTAINER = ("/tmp", "/var/tmp")  # noqa: S108  the job's own, per job
 
 
 class CapacityClass(Frozen):
@@ -105,48 +98,6 @@ class CapacityClass(Frozen):
             plural = "s" if self.virtual_machines > 1 else ""
             parts.append(f"{self.virtual_machines} virtual machine{plural}")
         return ", ".join(parts)
-
-
-def _volume_path(value: str) -> str:
-    path = PurePosixPath(value)
-    if posixpath.normpath(value) != value or value.startswith("//"):
-        raise PydanticCustomError(
-            "volume",
-            "{path} must be written without . or .., double or trailing slashes",
-            {"path": repr(value)},
-        )
-    if set(value) & set(":,$"):
-        raise PydanticCustomError(
-            "volume", "{path} holds one of : , $ which a mount cannot name", {"path": repr(value)}
-        )
-    if value in _OWN_IN_CONTAINER or any(
-        path.is_relative_to(system) or PurePosixPath(system).is_relative_to(path)
-        for system in _SYSTEM
-    ):
-        raise PydanticCustomError(
-            "volume",
-            "{path} is, holds or lies in a directory of the system; mount a directory of data",
-            {"path": repr(value)},
-        )
-    return value
-
-
-def _volume(value: Any) -> Any:
-    if isinstance(value, str):
-        path, _, mode = value.partition(":")
-        if mode in ("", "ro", "rw"):
-            return {"path": path, "read_only": mode == "ro"}
-    return value
-
-
-class VolumeMount(Frozen):
-    """A directory that every node has at the same path; jobs see it there too."""
-
-    path: Annotated[AbsolutePath, AfterValidator(_volume_path)]
-    read_only: Flag = False
-
-
-Volume = Annotated[VolumeMount, BeforeValidator(_volume)]
 
 
 class JobUser(Frozen):

@@ -18,9 +18,9 @@ from swarm_runner.provisioner.checks import (
     check_ours,
     check_settings,
     check_whole,
-    network_advice,
 )
 from swarm_runner.provisioner.daemon import keep_autoscaler
+from swarm_runner.provisioner.entrance import Entrance
 from swarm_runner.provisioner.health import Health
 from swarm_runner.provisioner.jobs import PoolJobs
 from swarm_runner.provisioner.rollout import PATIENCE_S, Rollout, due
@@ -62,6 +62,7 @@ class Provisioner:
         self._progress = progress
         self._patience_s = patience_s
         self._waiting = Waiting(progress, look_s)
+        self._entrance = Entrance(pool, swarm, view, token, self._waiting)
         self._jobs = PoolJobs(view, self._waiting, progress)
 
     def up(
@@ -106,8 +107,8 @@ class Provisioner:
         tokens = Tokens(stack, self._swarm)
         tokens.make_signing_key()
         self._make(stack.manager(), present)
-        self._give_tokens(tokens, failures)
-        self._check_network(stack, min(limit_s, NETWORK_LIMIT_S))
+        self._entrance.give_tokens(tokens, failures)
+        self._entrance.check_network(stack, min(limit_s, NETWORK_LIMIT_S))
         wishes = stack.executors()
         for wish in wishes.values():
             self._make(wish, present)
@@ -265,7 +266,7 @@ class Provisioner:
             )
         failures = Failures(self._swarm.tasks(self.pool.name))
         tokens = Tokens(Stack(pool=self.pool, image="unused", node_id="unused"), self._swarm)
-        self._let_client_in(tokens, failures)
+        self._entrance.let_client_in(tokens, failures)
         return self._await_replicas(limit_s, failures)
 
     def _manager_engine(self, initialise: bool) -> EngineState:
@@ -304,42 +305,6 @@ class Provisioner:
             rollout = Rollout(wish, self._swarm, self.status, self._waiting, self._patience_s)
             rollout.roll(limit_s)
         return bool(different)
-
-    def _give_tokens(self, tokens: Tokens, failures: Failures) -> None:
-        def give() -> None:
-            failures.check(self._swarm.tasks(self.pool.name))
-            tokens.make_executor_token()
-
-        self._waiting.until_allowed(give, UP_LIMIT_S)
-        self._let_client_in(tokens, failures)
-
-    def _let_client_in(self, tokens: Tokens, failures: Failures) -> None:
-        def give() -> None:
-            failures.check(self._swarm.tasks(self.pool.name))
-            if not self._let_in():
-                tokens.write_client_token(self._token)
-
-        self._waiting.until_allowed(give, UP_LIMIT_S)
-
-    def _check_network(self, stack: Stack, limit_s: float) -> None:
-        """Try the ways to the manager; what a kernel can do is found out by nothing else."""
-
-        def attempt() -> None:
-            self._swarm.run_in(self.pool.service(), stack.name_probe())
-            self._view.unfinished()
-
-        try:
-            self._waiting.until_answered(attempt, limit_s)
-        except (RefusedError, OutOfReachError) as error:
-            raise RefusedError(f"{error}. {network_advice(self.pool)}") from error
-
-    def _let_in(self) -> bool:
-        """Whether the client's token opens the pool: it may be another pool's, or expired."""
-        try:
-            self._view.unfinished()
-        except OutOfReachError:
-            return False
-        return True
 
     def _await_replicas(self, limit_s: float | None, failures: Failures) -> PoolStatus:
         def look() -> PoolStatus:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swarm_runner.errors import RefusedError
-from swarm_runner.swarm.engine import engine_errors
 from swarm_runner.swarm.images import build, present
+from swarm_runner.swarm.trouble import engine_errors
 
 if TYPE_CHECKING:
     import docker

@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from swarm_runner.errors import OutOfReachError
-from swarm_runner.swarm.engine import engine_errors
+from swarm_runner.swarm.trouble import engine_errors
 
 if TYPE_CHECKING:
     import docker

@@ -3,59 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
 
-from swarm_runner.errors import ChangedError, OutOfReachError, RefusedError
+from swarm_runner.errors import ChangedError, RefusedError
 from swarm_runner.model.pool import MANAGER
-from swarm_runner.model.stack import CLASS_LABEL, POOL_LABEL, WISH_LABEL, ServiceWish
+from swarm_runner.model.stack import CLASS_LABEL, POOL_LABEL, ServiceWish
 from swarm_runner.model.status import EngineState, ServiceState, TaskState
-from swarm_runner.swarm.advice import advice
+from swarm_runner.swarm.answers import host_of, replicas_of, spec_arguments, task_state
+from swarm_runner.swarm.trouble import engine_errors
 
 if TYPE_CHECKING:
     import docker
 
 INITIALISED_LABEL = "swarm-runner.initialised"
 CALL_LIMIT_S = 60
-_DOWN = "down"  # a node of which the Swarm's leader hears nothing
 CHANGE_ATTEMPTS = 5
-_OUT_OF_SEQUENCE = "update out of sequence"  # Swarm's word for a version that is no longer
-# What a manager says that waits for an election, or for a leader's answer.
-_NO_QUORUM = re.compile(
-    r"not have a leader|too few managers|lost leader status|context deadline exceeded", re.I
-)
-_UNAVAILABLE = 503  # "this node is not a swarm manager", and a Swarm without its quorum
-
-
-@contextlib.contextmanager
-def engine_errors(doing: str) -> Iterator[None]:
-    """Turn docker-py's and the transport's exceptions into ours."""
-    import docker.errors
-    import requests
-
-    try:
-        yield
-    except docker.errors.APIError as error:
-        what = f"{doing}: {error.explanation or error}"
-        if _NO_QUORUM.search(what):
-            raise OutOfReachError(
-                f"{doing}: the Swarm has no leader, for more than half of its managers must be up. "
-                "Running jobs go on. It elects one by itself when they are; then try again"
-            ) from error
-        if error.status_code == _UNAVAILABLE:
-            raise OutOfReachError(what) from error
-        if _OUT_OF_SEQUENCE in what:
-            raise ChangedError(what) from error
-        raise RefusedError(what) from error
-    except (docker.errors.DockerException, requests.RequestException, OSError) as error:
-        raise OutOfReachError(
-            f"{doing}: the Docker engine does not answer ({error}). {advice(error)}"
-        ) from error
 
 
 def _label_filter(pool: str) -> dict[str, str]:
@@ -97,7 +63,7 @@ class DockerSwarm:
             node_id=swarm.get("NodeID", ""),
             address=swarm.get("NodeAddr", ""),
             nodes=swarm.get("Nodes") or 0,
-            host=_host(self._api.base_url),
+            host=host_of(self._api.base_url),
         )
 
     def initialise(self, address: str) -> None:
@@ -177,7 +143,7 @@ class DockerSwarm:
             # Without a service a filter would let all pass.
             found = self._api.tasks(filters={"service": list(names)}) if names else []
             nodes = {node["ID"]: node for node in self._api.nodes()}
-        return [_task(task, names, nodes.get(task.get("NodeID", ""))) for task in found]
+        return [task_state(task, names, nodes.get(task.get("NodeID", ""))) for task in found]
 
     def create_service(self, wish: ServiceWish) -> None:
         """See `port.Swarm`."""
@@ -192,7 +158,7 @@ class DockerSwarm:
 
         def arguments(present: Mapping[str, Any]) -> dict[str, Any]:
             # The count is no part of a wish's digest.
-            kept = wish.model_copy(update={"replicas": _replicas(present["Spec"])})
+            kept = wish.model_copy(update={"replicas": replicas_of(present["Spec"])})
             return service_arguments(kept, self._secret_ids(), pace_s)
 
         self._change(wish.name, "updating", arguments)
@@ -209,14 +175,14 @@ class DockerSwarm:
         self._change(
             name,
             "restoring",
-            lambda present: _spec_arguments(spec, _replicas(present["Spec"])),
+            lambda present: spec_arguments(spec, replicas_of(present["Spec"])),
         )
 
     def scale_service(self, name: str, replicas: int, version: int | None = None) -> None:
         """See `port.Swarm`."""
         with engine_errors(f"scaling service {name}"):
             spec = self._api.inspect_service(name)["Spec"]
-        if _replicas(spec) == replicas:
+        if replicas_of(spec) == replicas:
             # A changed service makes Swarm forget tasks on their way out; they finish all the same.
             return
 
@@ -225,7 +191,7 @@ class DockerSwarm:
         def arguments(present: Mapping[str, Any]) -> dict[str, Any]:
             if version not in (None, present["Version"]["Index"]):
                 raise ChangedError(f"scaling service {name}: somebody changed it meanwhile")
-            return _spec_arguments(present["Spec"], replicas)
+            return spec_arguments(present["Spec"], replicas)
 
         self._change(name, "scaling", arguments, attempts=CHANGE_ATTEMPTS if version is None else 1)
 
@@ -311,44 +277,3 @@ class DockerSwarm:
 
     def _secret_ids(self) -> dict[str, str]:
         return {secret["Spec"]["Name"]: secret["ID"] for secret in self._api.secrets()}
-
-
-def _host(base_url: str) -> str:
-    """Where the engine is; empty for a socket of this machine."""
-    parts = urlsplit(base_url)
-    return parts.hostname or "" if parts.scheme in ("http", "https") else ""
-
-
-def _task(
-    task: Mapping[str, Any], names: Mapping[str, str], node: Mapping[str, Any] | None
-) -> TaskState:
-    status = task["Status"]
-    return TaskState(
-        id=task["ID"],
-        service=names.get(task["ServiceID"], ""),
-        slot=task.get("Slot", 0),
-        node=node["Description"]["Hostname"] if node else "",
-        container=(status.get("ContainerStatus") or {}).get("ContainerID", ""),
-        state=status["State"],
-        desired=task["DesiredState"],
-        error=status.get("Err", ""),
-        created_at=task["CreatedAt"],
-        node_down=node is not None and node["Status"]["State"] == _DOWN,
-        wish=(task["Spec"]["ContainerSpec"].get("Labels") or {}).get(WISH_LABEL, ""),
-    )
-
-
-def _replicas(spec: Mapping[str, Any]) -> int:
-    return int(spec["Mode"]["Replicated"]["Replicas"])
-
-
-def _spec_arguments(spec: Mapping[str, Any], replicas: int) -> dict[str, Any]:
-    return {
-        "task_template": spec["TaskTemplate"],
-        "name": spec["Name"],
-        "labels": spec["Labels"],
-        "mode": {"Replicated": {"Replicas": replicas}},
-        "update_config": spec.get("UpdateConfig"),
-        "rollback_config": spec.get("RollbackConfig"),
-        "endpoint_spec": spec.get("EndpointSpec"),
-    }

@@ -8,7 +8,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from swarm_runner.errors import RefusedError
-from swarm_runner.swarm.engine import engine_errors
+from swarm_runner.swarm.trouble import engine_errors
 
 if TYPE_CHECKING:
     import docker

@@ -5,7 +5,7 @@ import requests
 from docker.errors import APIError
 
 from swarm_runner.errors import OutOfReachError, RefusedError
-from swarm_runner.swarm.engine import engine_errors
+from swarm_runner.swarm.trouble import engine_errors
 
 
 def api_error(status: int, explanation: str) -> APIError:
