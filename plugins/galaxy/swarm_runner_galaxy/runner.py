@@ -91,6 +91,7 @@ class SwarmJobRunner(AsynchronousJobRunner):  # type: ignore[misc]
         super().shutdown()
         self._pool.close()
         self._access_point.close()
+        self._metadata.close()
 
     # What Galaxy asks of a runner.
 

@@ -9,7 +9,7 @@ from typing import Any
 import requests
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-LIMIT_S = 240
+LIMIT_S = 480
 ENDED = ("ok", "error", "deleted", "stopped")
 Json = Any
 
