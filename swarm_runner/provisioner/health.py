@@ -96,7 +96,8 @@ class Health:
 
     def _sick(self, line: ExecutorStatus) -> str:
         """What its slot says is wrong with it, and for long enough."""
-        if not line.trouble or line.memory_mb is None:
+        # One whose node has no KVM is as it was told to be, and so would its successor be.
+        if not line.trouble or line.memory_mb is None or line.virtualization == "none":
             self._since.pop(line.task, None)
             return ""
         since = self._since.setdefault(line.task, self._clock())

@@ -20,6 +20,7 @@ SCRATCH = Path("/var/lib/swarm-runner/scratch")
 SPOOL = Path("/var/lib/swarm-runner/spool")
 ENGINE = Path("/var/run/docker.sock")
 OWNER_LABEL = "swarm-runner.executor"  # set by docker-wrapper on each job's container
+TWIN_LABEL, NO_KVM = "swarm-runner.twin-of", 3  # see twin.py
 
 
 def main() -> int:
@@ -124,6 +125,10 @@ class Executor:
 
     def run(self) -> int:
         """Prepare, serve until condor_master ends, leave nothing behind."""
+        if self._wants_kvm():
+            code = self._twin()
+            if code != NO_KVM:
+                return code
         self._join_engine_group()
         self._clear_leftovers()
         owned_by_condor(self.home)
@@ -146,6 +151,19 @@ class Executor:
         finally:
             self._remove_containers(self.id)
             shutil.rmtree(self.home, ignore_errors=True)
+
+    def _wants_kvm(self) -> bool:
+        """Whether its virtual machines need a KVM that Swarm did not give it."""
+        wants = os.environ.get("SWARM_RUNNER_EMULATE") == "False"
+        return wants and "SWARM_RUNNER_TWIN" not in os.environ and not Path("/dev/kvm").exists()
+
+    def _twin(self) -> int:
+        """Run in a second container, which has it; the exit code is its own."""
+        command = [sys.executable, str(Path(__file__).with_name("twin.py")), self.id]
+        twin = subprocess.Popen(command)
+        for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
+            signal.signal(number, lambda got, _frame: twin.send_signal(got))
+        return twin.wait()
 
     def _offer_virtual_machines(self) -> None:
         """Run libvirt; the image's variant for virtual machines has it."""
@@ -185,6 +203,8 @@ class Executor:
 
         At the start and each minute: one that was killed may have no successor here.
         """
+        import docker
+
         SCRATCH.mkdir(parents=True, exist_ok=True)
         SCRATCH.chmod(0o755)
         directories = list(SCRATCH.iterdir())
@@ -197,6 +217,12 @@ class Executor:
         }
         for gone in owners - alive:
             self._remove_containers(gone)
+        for twin in self.engine.containers.list(
+            all=True, filters={"label": TWIN_LABEL}, ignore_removed=True
+        ):
+            if twin.labels[TWIN_LABEL] not in alive:
+                with contextlib.suppress(docker.errors.APIError):
+                    twin.remove(force=True)
         for directory in directories:
             if directory.name not in alive:
                 shutil.rmtree(directory, ignore_errors=True)

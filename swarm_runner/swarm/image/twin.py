@@ -1,0 +1,76 @@
+"""An executor's second container, which has the node's KVM: Swarm gives its services no devices.
+
+The first one, Swarm's, hands it its network, its mounts and its token, passes signals on and waits
+for its end. It runs the same entry point.
+"""
+
+import contextlib
+import io
+import os
+import signal
+import sys
+import tarfile
+import time
+from typing import Any
+
+import docker
+
+LABEL = "swarm-runner.twin-of"  # the entry point removes those whose first container is gone
+MARK = "SWARM_RUNNER_TWIN"
+TOKEN = "/etc/condor/tokens.d/executor"  # noqa: S105  its place
+NO_KVM = 3  # the exit code that says that nothing was started
+LOOK_S = 1.0
+
+
+def main() -> int:
+    """Run the twin of the container whose id is the first argument; its exit code."""
+    own = sys.argv[1]
+    engine = docker.from_env()
+    twin = engine.containers.create(
+        engine.containers.get(own).attrs["Image"],
+        environment=dict(os.environ) | {MARK: own},
+        devices=["/dev/kvm:/dev/kvm:rw"],
+        network_mode=f"container:{own}",
+        volumes_from=[own],
+        labels={LABEL: own},
+        init=True,
+    )
+    try:
+        twin.put_archive("/", _token())
+        try:
+            twin.start()
+        except docker.errors.APIError:
+            return NO_KVM
+        for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
+            signal.signal(number, lambda got, _frame: _pass_on(twin, got))
+        return _end(twin)
+    finally:
+        with contextlib.suppress(docker.errors.NotFound):
+            twin.remove(force=True)
+
+
+def _token() -> bytes:
+    """Swarm's secrets are mounts that no other container can have."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        archive.add(TOKEN)
+    return stream.getvalue()
+
+
+def _pass_on(twin: Any, number: int) -> None:
+    with contextlib.suppress(docker.errors.APIError):
+        twin.kill(signal=number)
+
+
+def _end(twin: Any) -> int:
+    while True:
+        time.sleep(LOOK_S)
+        # An engine that is away for a moment must not end the executor.
+        with contextlib.suppress(docker.errors.APIError, OSError):
+            twin.reload()
+            if twin.status in ("exited", "dead"):
+                return int(twin.attrs["State"]["ExitCode"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
