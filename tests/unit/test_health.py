@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from swarm_runner.model.health import JobRun
-from swarm_runner.model.pool import Pool
+from swarm_runner.model.pool import CapacityClass, Pool
 from swarm_runner.policy.health import black_holes
 from swarm_runner.provisioner import Provisioner
 from swarm_runner.provisioner.health import NODE_LIMIT, Health
@@ -86,16 +86,16 @@ def test_two_black_holes_do_not_excuse_each_other() -> None:
 class Bench:
     """A pool that is up on a fake Swarm, its health, and a clock."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, pool: Pool = POOL) -> None:
         self.now = 1000.0
         self.swarm = FakeSwarm()
         self.said: list[str] = []
         token = directory / "token"
         self.provisioner = Provisioner(
-            POOL, self.swarm, self.swarm, token, self.said.append, look_s=0.001
+            pool, self.swarm, self.swarm, token, self.said.append, look_s=0.001
         )
         self.provisioner.up()
-        self.health = Health(POOL, self.swarm, self.swarm, clock=lambda: self.now)
+        self.health = Health(pool, self.swarm, self.swarm, clock=lambda: self.now)
 
     def executors(self, capacity_class: str = "normal") -> list[str]:
         status = self.provisioner.status()
@@ -121,6 +121,24 @@ def test_a_broken_slot_is_replaced_after_a_grace(bench: Bench) -> None:
     status = bench.provisioner.scale({"normal": 2})
     assert sick not in {e.task for e in status.executors}
     assert status.settled
+
+
+def test_switched_off_virtual_machines_are_replaced_and_a_missing_kvm_is_not(
+    tmp_path: Path,
+) -> None:
+    machines = CapacityClass(memory_mb=512, virtual_machines=1, emulate=True)
+    bench = Bench(tmp_path, Pool(name="galaxy", classes={"vm": machines}))
+    [sick] = bench.executors("vm")
+    bench.swarm.switched_off.add(sick)
+    status = bench.provisioner.status()
+    [line] = status.executors
+    without = line.model_copy(update={"virtualization": "none"})
+    for _ in range(2):
+        assert bench.health.round(status.model_copy(update={"executors": (without,)})) == []
+        bench.now += 61
+    assert bench.round() == []
+    bench.now += 61
+    assert bench.round() == [(sick, "told to go")]
 
 
 def test_what_gets_well_stays(bench: Bench) -> None:

@@ -11,6 +11,7 @@ from pydantic import Field
 from swarm_runner.errors import InvalidInputError
 from swarm_runner.model.document import parse, parse_invocations, validate
 from swarm_runner.model.invocation import Invocation
+from swarm_runner.model.job import OutcomeKind
 from swarm_runner.model.job_conf import EnvironmentSection, RunnerSection
 from swarm_runner.model.machine import Disk, SuccessMarker, VirtualMachine
 from swarm_runner.model.pool import CapacityClass, Destination, JobUser, Pool
@@ -246,3 +247,8 @@ def test_the_reference_names_every_key(name: str) -> None:
     for model in models[name]:
         for key in model.model_fields:
             assert re.search(rf"[`{{ ]{key}[`,}}]", text), f"{model.__name__}.{key}"
+
+
+def test_the_reference_names_every_outcome() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "reference" / "outcomes.md").read_text()
+    assert [kind for kind in OutcomeKind if f"| `{kind}` |" not in text] == []
