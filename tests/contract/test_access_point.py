@@ -257,6 +257,29 @@ def test_files_that_travel(bench: Bench) -> None:
     assert ad["StageOutFinish"] >= ad["EnteredCurrentStatus"]
 
 
+def test_an_output_comes_back_under_another_name(bench: Bench) -> None:
+    (bench.home / "other").mkdir()
+    one = bench.invocation(
+        "one", "echo a > a; echo b > b", working_directory=str(bench.home), outputs=["a", "b"]
+    )
+    pool = bench.destination.pool
+    route = swarm_runner_route(one, bench.destination, pool)
+    description = translate(one, route, pool, runner=bench.runner)
+    renamed = description.amended({"transfer_output_remaps": '"a=other/c"'})
+    ((batch, _),) = batches([renamed])
+    receipt = bench.access_point.submit(batch, spool=True)
+    (job,) = receipt.ids
+    bench.access_point.spool(receipt)
+    bench.until(job, lambda ad: "StageInFinish" in ad)
+    bench.run(job, outputs={"a": b"a\n", "b": b"b\n"})
+    ad = bench.until(job, lambda ad: ad["JobStatus"] == COMPLETED)
+    assert ad["JobUniverse"] == 5
+    bench.access_point.retrieve([job])
+    assert (bench.home / "other" / "c").read_bytes() == b"a\n"
+    assert (bench.home / "b").read_bytes() == b"b\n"
+    assert not (bench.home / "a").exists()
+
+
 def test_only_jobs_whose_files_never_came_are_taken_back(bench: Bench) -> None:
     waiting = bench.submit(bench.invocation("one", stdout="o"), spool=True).ids[0]
     other = bench.submit(bench.invocation("two", "sleep 600")).ids[0]
