@@ -26,10 +26,11 @@ demo: engine ## bring up a pool and run the demonstration on it; leaves the pool
 demo-down: engine ## take down what the demonstration left
 	$(WITH_ENGINE) $(BIN)/python -m demo --down
 
-test: lint engine ## lint, then every test, on a real pool that comes and goes
+test: lint engine ## lint, then every test, on a real pool and on three hosts that come and go
 	$(WITH_ENGINE) $(BIN)/pytest tests/unit tests/contract tests/integration
 	@$(MAKE) test-galaxy
 	@$(MAKE) test-snakemake
+	$(LAB)/on-hosts $(MAKE) test-lab
 
 test-galaxy: engine galaxy-venv ## types and tests of plugins/galaxy, on a real Galaxy and a real pool
 	$(GALAXY_BIN)/mypy --config-file plugins/galaxy/setup.cfg

@@ -188,6 +188,8 @@ def made() -> Iterator[HostsPool]:
 def pool(made: HostsPool) -> HostsPool:
     """Every host in its place, and two executors on each."""
     hosts("up", "--tls")
+    # What cannot be mended is made anew.
+    made.provisioner.up()
     if sorted(made.places()) != sorted(2 * [node.name for node in nodes()]):
         made.provisioner.scale({"normal": 0}, limit_s=LIMIT_S)
     made.provisioner.scale({"normal": EXECUTORS}, limit_s=LIMIT_S)

@@ -26,16 +26,14 @@ from tests.lab.hosts.layout import Node, nodes
 from tests.lab_hosts.conftest import EXECUTORS, HostsPool, hosts
 
 ELECTION_LIMIT_S = 120
-THREE = ("up", "--tls", "--managers", "3")
 
 
 @pytest.fixture
 def three_managers(pool: HostsPool) -> Iterator[HostsPool]:
-    hosts(*THREE)
+    hosts("up", "--tls", "--managers", "3")
     try:
         yield pool
     finally:
-        hosts(*THREE)
         hosts("up", "--tls")
 
 
@@ -56,7 +54,7 @@ def test_the_leader_is_killed_and_then_the_quorum(
     hosts("kill", first.name)
     assert sized(autoscaler).frozen
     leader = leader_seen_by(second, without=first)
-    hosts(*THREE)
+    hosts("start", first.name)
     assert patiently(provisioner.status).replicas == {"normal": EXECUTORS}
 
     hosts("kill", leader)
@@ -75,7 +73,8 @@ def test_the_leader_is_killed_and_then_the_quorum(
     with pytest.raises(OutOfReachError, match="more than half of its managers"):
         provisioner.scale({"normal": 1})
 
-    hosts(*THREE)
+    hosts("start", leader)
+    hosts("start", other)
     assert patiently(provisioner.status).replicas == {"normal": EXECUTORS}
     patiently(provisioner.scale, {"normal": 5}, limit_s=180)
     assert round_that(autoscaler, frozen=False).done == "scaled"
