@@ -82,7 +82,6 @@ def started(site: Site) -> Started:
     jobs["words"] = client.start("shell", text=f"cat <<'END'\n{AWKWARD}\nEND\n")
     jobs["user"] = client.start("shell", text="id -u; pwd; touch here; ls -ln here | cut -d' ' -f3")
     jobs["code"] = client.start("shell", text="echo so far; echo sorry >&2; exit 7")
-    jobs["deleted"] = client.start("aside_tool", text="sleep 300")
     collection = client.collection([f"member {n}" for n in range(MEMBERS)])
     batch = {"batch": True, "values": [{"src": "hdca", "id": collection}]}
     run = client.run("shell", text='cat "$1"', first=batch)
@@ -222,7 +221,8 @@ def test_held_and_released(started: Started) -> None:
 
 
 def test_deleted_while_it_runs(started: Started) -> None:
-    site, job = started.site, started.jobs["deleted"]
+    site = started.site
+    job = site.client.start("aside_tool", text="sleep 900")
     site.client.wait([job], until=["running"])
     which = external(site, job)
     site.client.delete(job)
@@ -234,7 +234,7 @@ def test_deleted_while_it_runs(started: Started) -> None:
 
 def test_deleted_while_it_is_held_or_queued(started: Started) -> None:
     site, pool = started.site, access_point(started.site)
-    held = site.client.start("aside_tool", text="sleep 300")
+    held = site.client.start("aside_tool", text="sleep 900")
     site.client.wait([held], until=["running"])
     which = external(site, held)
     pool.hold([which], "for good")
