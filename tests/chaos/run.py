@@ -117,7 +117,7 @@ def _invocations(random: Random, directory: Path, jobs: int) -> list[Invocation]
             image="debian:trixie",
             # A letter for each start.
             shell=f"printf x >>{number}; sleep {random.randint(1, 20)}",
-            resources={"memory_mb": random.choice((64, 64, 64, 300))},
+            resources={"memory_mb": random.choice((64, 64, 64, 64, 64, 300))},
             working_directory=str(directory),
             in_place=True,
         )

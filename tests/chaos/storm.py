@@ -70,6 +70,9 @@ class Storm:
                 _until_taken(partial(swarm.scale_service, self.pool.service(name), count))
                 if over.wait(self.pause_s):
                     return
+            # What is left need not wait for the luck of the last draw.
+            for name, count in MOST.items():
+                _until_taken(partial(swarm.scale_service, self.pool.service(name), count))
 
     def _upgrade(self, over: threading.Event) -> None:
         if over.wait(self.length_s * 0.2):
