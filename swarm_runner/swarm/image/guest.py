@@ -57,8 +57,13 @@ def failure() -> str:
         for line in LOG.read_text(errors="replace").splitlines():
             if _FAILURE.search(line):
                 found = line
-    # Without its date and time; a ClassAd's string has no quotes and no backslashes of ours.
-    return " ".join(found.replace("\\", "/").replace('"', "'").split()[2:])
+    return plain(" ".join(found.split()[2:]))  # without its date and time
+
+
+def plain(text: str) -> str:
+    """Text that a ClassAd's string holds as it is."""
+    text = "".join(letter if letter.isprintable() else " " for letter in text)
+    return text.replace("\\", "/").replace('"', "'")
 
 
 def kvm() -> bool:
@@ -144,9 +149,8 @@ def rehearse(ad: Any) -> int:
 
 def refuse(why: str) -> int:
     """Tell HTCondor, which holds the job."""
-    # As HTCondor reads a hook's answer: a line for each attribute, and no quote within a string.
-    said = why.replace("\\", "/").replace('"', "'")
-    sys.stdout.write(f'HookStatusCode = 1\nHookStatusMessage = "{said}"\n')
+    # As HTCondor reads a hook's answer: a line for each attribute.
+    sys.stdout.write(f'HookStatusCode = 1\nHookStatusMessage = "{plain(why)}"\n')
     return 0
 
 

@@ -26,27 +26,30 @@ def main() -> int:
     """Run the twin of the container whose id is the first argument; its exit code."""
     own = sys.argv[1]
     engine = docker.from_env()
-    twin = engine.containers.create(
-        engine.containers.get(own).attrs["Image"],
-        environment=dict(os.environ) | {MARK: own},
-        devices=["/dev/kvm:/dev/kvm:rw"],
-        network_mode=f"container:{own}",
-        volumes_from=[own],
-        labels={LABEL: own},
-        init=True,
-    )
+    twin: Any = None
     try:
+        twin = engine.containers.create(
+            engine.containers.get(own).attrs["Image"],
+            environment=dict(os.environ) | {MARK: own},
+            devices=["/dev/kvm:/dev/kvm:rw"],
+            network_mode=f"container:{own}",
+            volumes_from=[own],
+            labels={LABEL: own},
+            init=True,
+        )
         twin.put_archive("/", _token())
         try:
             twin.start()
-        except docker.errors.APIError:
+        except docker.errors.APIError as error:
+            sys.stderr.write(f"swarm-runner: no KVM on this node: {error.explanation}\n")
             return NO_KVM
         for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
             signal.signal(number, lambda got, _frame: _pass_on(twin, got))
         return _end(twin)
     finally:
-        with contextlib.suppress(docker.errors.NotFound):
-            twin.remove(force=True)
+        if twin is not None:
+            with contextlib.suppress(docker.errors.NotFound):
+                twin.remove(force=True)
 
 
 def _token() -> bytes:

@@ -1,0 +1,114 @@
+"""The executor's program for guests, as HTCondor runs it."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import sys
+from pathlib import Path
+from types import ModuleType
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from swarm_runner.condor.bindings import htcondor
+from swarm_runner.model.machine import CONSOLE
+
+SOURCE = Path(__file__).parents[3] / "swarm_runner" / "swarm" / "image" / "guest.py"
+AD = """\
+VMPARAM_VM_NAME = "swarm-runner_galaxy_1.0"
+JobVMMemory = 96
+JobVM_VCPUS = 2
+VMPARAM_vm_Disk = "guest.img:vda:r:raw,answer.img:sdb:w:qcow2,/data/a.img:hdc:r:raw"
+"""
+
+
+@pytest.fixture
+def guest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    htcondor()  # which wants to find no configuration
+    spec = importlib.util.spec_from_file_location("guest", SOURCE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    (tmp_path / "virtualization").write_text("emulated")
+    monkeypatch.setattr(module, "VIRTUALIZATION", tmp_path / "virtualization")
+    monkeypatch.setattr(module, "LOG", tmp_path / "VMGahpLog")
+    return module
+
+
+def run(module: ModuleType, monkeypatch: pytest.MonkeyPatch, word: str, ad: str = "") -> int:
+    monkeypatch.setattr(sys, "argv", ["guest.py", word])
+    monkeypatch.setattr(sys, "stdin", io.StringIO(ad))
+    code: int = module.main()
+    return code
+
+
+@pytest.mark.parametrize(("found", "kind"), [("emulated", "qemu"), ("kvm", "kvm")])
+def test_the_domain(
+    guest: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    found: str,
+    kind: str,
+) -> None:
+    guest.VIRTUALIZATION.write_text(found)
+    ad = f'{AD}VM_WORKING_DIR = "{tmp_path}"\n'
+    assert run(guest, monkeypatch, "domain", ad) == 0
+    said = capsys.readouterr().out
+    assert said.endswith("\n"), "HTCondor reads whole lines"
+    root = ET.fromstring(said)  # noqa: S314  our own
+    assert root.get("type") == kind
+    assert (root.findtext("memory"), root.findtext("vcpu")) == ("96", "2")
+    disks = [
+        (
+            disk.find("source").get("file"),  # type: ignore[union-attr]
+            disk.find("target").get("bus"),  # type: ignore[union-attr]
+            disk.find("driver").get("type"),  # type: ignore[union-attr]
+            disk.find("readonly") is not None,
+        )
+        for disk in root.iter("disk")
+    ]
+    assert disks == [
+        (f"{tmp_path}/guest.img", "virtio", "raw", True),
+        (f"{tmp_path}/answer.img", "sata", "qcow2", False),
+        ("/data/a.img", "ide", "raw", True),
+    ]
+    assert root.find("devices/serial/source").get("path") == f"{tmp_path}/{CONSOLE}"  # type: ignore[union-attr]
+    assert (tmp_path / CONSOLE).exists(), "as the job's, before libvirt makes it root's"
+
+
+def test_a_rehearsal_that_fails_is_a_hold_with_the_last_words(
+    guest: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    qemu = tmp_path / "qemu"
+    qemu.write_text(
+        "#!/bin/sh\necho first >&2; printf '%s\\t%s\\n' 'qemu: \"a\\b\"' 'is no disk' >&2; exit 1\n"
+    )
+    qemu.chmod(0o755)
+    monkeypatch.setattr(guest, "QEMU", str(qemu))
+    monkeypatch.chdir(tmp_path)
+    assert run(guest, monkeypatch, "rehearse", AD) == 0
+    said = capsys.readouterr().out
+    assert said == "HookStatusCode = 1\nHookStatusMessage = \"qemu: 'a/b' is no disk\"\n"
+    qemu.write_text("#!/bin/sh\nread quit\n")
+    assert run(guest, monkeypatch, "rehearse", AD) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_the_latest_failure_that_was_logged(
+    guest: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(guest, monkeypatch, "failure") == 0
+    assert capsys.readouterr().out == 'SwarmGuestFailure = ""\n-\n'
+    guest.LOG.write_text(
+        "11/23/26 22:05:42 Failed to do the first\n11/23/26 22:05:43 CreateKvmVMConfigFile\n"
+        '11/23/26 22:05:43 Failed to create libvirt domain: "x"\n11/23/26 22:05:44 bye\n'
+    )
+    run(guest, monkeypatch, "failure")
+    said = capsys.readouterr().out
+    assert said == "SwarmGuestFailure = \"Failed to create libvirt domain: 'x'\"\n-\n"
