@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 import uuid
@@ -36,8 +37,9 @@ LIMIT_S = 300
 
 
 def hosts(*words: str) -> None:
-    """A command of the lab; it becomes root by itself."""
-    subprocess.run([sys.executable, "-m", "tests.lab.hosts", *words], check=True)
+    """A command of the lab; it becomes root by itself. Its engine is the machine's."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("DOCKER_")}
+    subprocess.run([sys.executable, "-m", "tests.lab.hosts", *words], check=True, env=kept)
 
 
 def set_remote(patch: pytest.MonkeyPatch, bundle: Path) -> None:
