@@ -10,6 +10,8 @@
 
 BIN := .venv/bin
 GALAXY_BIN := .venv-galaxy/bin
+# Of each runner, in bench-galaxy.
+JOBS := 200
 LAB := tests/lab
 # The name and the port of the pool that Snakemake's tests bring up.
 SNAKEMAKE_POOL := swarm-runner-smk 9771
@@ -90,7 +92,7 @@ venv: ## the virtual environment .venv
 	@$(LAB)/venv
 
 bench-galaxy: engine galaxy-venv ## Galaxy's own HTCondor runners beside ours, on a real Galaxy and pool
-	@cd plugins/galaxy/tests && $(CURDIR)/$(WITH_ENGINE) env PYTHONPATH=$(CURDIR):. $(CURDIR)/$(GALAXY_BIN)/python -m bench
+	@cd plugins/galaxy/tests && $(CURDIR)/$(WITH_ENGINE) env PYTHONPATH=$(CURDIR):. $(CURDIR)/$(GALAXY_BIN)/python -m bench --jobs $(JOBS)
 
 galaxy-venv: ## the virtual environment .venv-galaxy: a whole Galaxy (800 MB)
 	@$(LAB)/galaxy-venv

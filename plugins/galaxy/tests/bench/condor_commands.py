@@ -33,7 +33,8 @@ def condor_commands(manager: Any, user: str, directory: Path) -> Iterator[None]:
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:
             words = self.rfile.readline().decode().split()
-            code, said = manager.exec_run(words, user=user)
+            # The programs run where Galaxy does: a job begins in its submitter's directory.
+            code, said = manager.exec_run(words, user=user, workdir=str(directory.parent))
             self.wfile.write(f"{code}\n".encode() + said)
 
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
