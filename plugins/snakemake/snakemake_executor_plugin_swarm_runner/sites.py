@@ -123,6 +123,12 @@ def _check_workdir(site: Site) -> None:
             "again; or run without a shared file system, with --shared-fs-usage none and a "
             "storage plugin."
         )
+    if any(str(site.workdir) == volume.path for volume in pool.volumes):
+        # HTCondor mounts a job's directory beside the volumes, and Docker takes no path twice.
+        raise WorkflowError(
+            f"swarm-runner: the working directory {site.workdir} is itself a volume of pool "
+            f"{pool.name}, and jobs cannot begin in one. Make a directory in it for the workflow."
+        )
     status = site.workdir.stat()
     writable = (
         (status.st_uid == user.uid and status.st_mode & 0o200)

@@ -55,6 +55,20 @@ def job_conf(tmp_path: Path) -> Path:
     return file
 
 
+def _below(job_conf: Path) -> Path:
+    """A directory on the volume that jobs may write in."""
+    directory = job_conf.parent / "volume" / "workflow"
+    directory.mkdir()
+    directory.chmod(0o777)
+    return directory
+
+
+def test_a_directory_that_is_a_volume(job_conf: Path) -> None:
+    volume = job_conf.parent / "volume"
+    said = _run(volume, "--swarm-runner-job-conf", str(job_conf))
+    assert f"the working directory {volume} is itself a volume" in said
+
+
 def test_a_directory_that_the_executors_cannot_see(tmp_path: Path, job_conf: Path) -> None:
     said = _run(tmp_path, "--swarm-runner-job-conf", str(job_conf))
     assert f"cannot see the working directory {tmp_path}" in said
@@ -78,7 +92,7 @@ def test_a_directory_that_jobs_may_not_write_in(job_conf: Path) -> None:
 
 
 def test_no_pool(job_conf: Path) -> None:
-    directory = job_conf.parent / "volume"
+    directory = _below(job_conf)
     said = _run(directory, "--swarm-runner-job-conf", str(job_conf))
     assert "Nothing answers at 127.0.0.1:1" in said
     assert "swarm-runner pool up --job-conf FILE" in said
@@ -94,7 +108,7 @@ def test_no_job_conf(tmp_path: Path) -> None:
 
 
 def test_a_destination_that_does_not_exist(job_conf: Path) -> None:
-    directory = job_conf.parent / "volume"
+    directory = _below(job_conf)
     options = ["--swarm-runner-job-conf", str(job_conf), "--swarm-runner-destination", "swamp"]
     said = _run(directory, *options)
     assert "swamp" in said
@@ -102,7 +116,7 @@ def test_a_destination_that_does_not_exist(job_conf: Path) -> None:
 
 
 def test_memory_as_text(job_conf: Path) -> None:
-    directory = job_conf.parent / "volume"
+    directory = _below(job_conf)
     text = RULE + '    resources: mem_mb="plenty"\n    shell: "touch {output}"\n'
     (directory / "Snakefile").write_text(text)
     said = _run(directory, "--swarm-runner-job-conf", str(job_conf))
@@ -110,7 +124,7 @@ def test_memory_as_text(job_conf: Path) -> None:
 
 
 def test_a_lease_that_is_too_short(job_conf: Path) -> None:
-    directory = job_conf.parent / "volume"
+    directory = _below(job_conf)
     options = ["--swarm-runner-job-conf", str(job_conf), "--swarm-runner-lease-s", "5"]
     assert "lease_s: Input should be greater than or equal to 60" in _run(directory, *options)
 
