@@ -194,7 +194,11 @@ def _conf(pool: LabPool, user: User, missing: str) -> dict[str, Any]:
     conf["runners"] |= {
         "probe": {"load": "bench.probe:ProbeRunner", "workers": 1},
         "condor": {"load": "galaxy.jobs.runners.condor:CondorJobRunner", "workers": 4},
-        "htcondor": {"load": "galaxy.jobs.runners.htcondor:HTCondorJobRunner", "workers": 4},
+        "htcondor": {
+            "load": "galaxy.jobs.runners.htcondor:HTCondorJobRunner",
+            "workers": 4,
+            "htcondor_collector": pool.destination.pool.address,
+        },
     }
     peer = {
         "universe": "docker",
