@@ -247,7 +247,7 @@ def test_a_collection_of_a_hundred(started: Started) -> None:
     ended = started.site.client.wait(started.many)
     assert {job["state"] for job in ended.values()} == {"ok"}
     made = {started.site.client.output(ended[job]) for job in started.many}
-    assert made == {f"member {n}\n" for n in range(MEMBERS)}
+    assert made == {f"member {n}" for n in range(MEMBERS)}
 
 
 def test_the_lambda_phages_variants(site: Site) -> None:
