@@ -114,7 +114,7 @@ def test_why_a_job_waits(bed: Bed) -> None:
             [
                 bed.invocation("first", "sleep 60", capacity_class="big"),
                 bed.invocation("second", "true", capacity_class="big"),
-                bed.invocation("third", "true"),
+                bed.invocation("third", "sleep 60"),
             ]
         )
         for change in runner.watch(LIMIT_S):
