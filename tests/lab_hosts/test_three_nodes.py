@@ -54,6 +54,20 @@ def test_a_host_that_is_drained_finishes_its_jobs(pool: HostsPool) -> None:
             pool.availability("swarm-3", "active")
 
 
+def test_a_host_without_the_registry_costs_no_job(pool: HostsPool) -> None:
+    hosts("bar", "swarm-3")
+    try:
+        with pool.work() as work:
+            work.submit([4] * 12)
+            jobs = work.finish()
+    finally:
+        hosts("heal", "swarm-3")
+    # It failed some, which were held and tried again elsewhere.
+    assert max(job.holds for job in jobs) > 0
+    assert {job.node for job in jobs} <= {"swarm-1", "swarm-2"}
+    assert work.starts() == work.ends() == [1] * 12
+
+
 def test_jobs_go_on_without_their_manager(pool: HostsPool) -> None:
     label = f"com.docker.swarm.service.name={pool.destination.pool.service()}"
     with pool.work() as work:

@@ -1,4 +1,4 @@
-"""`python -m tests.lab.hosts up|down|status|kill NODE|start NODE|partition NODE|heal NODE`."""
+"""`python -m tests.lab.hosts up|down|status`, or `kill|start|partition|bar|heal NODE`."""
 
 from __future__ import annotations
 
@@ -88,8 +88,14 @@ def partition(name: HostName) -> None:
 
 
 @app.command()
+def bar(name: HostName) -> None:
+    """Keep a host from the registry."""
+    Lab().bar(_node(name))
+
+
+@app.command()
 def heal(name: HostName) -> None:
-    """Connect a host again."""
+    """Connect a host again, to the registry too."""
     Lab().heal(_node(name))
 
 

@@ -119,8 +119,12 @@ class Lab:
         """Cut the host off from the others and the machine; its socket still answers."""
         network.part(node)
 
+    def bar(self, node: Node) -> None:
+        """Keep the host from the registry."""
+        network.bar(node)
+
     def heal(self, node: Node) -> None:
-        """Undo `part`."""
+        """Undo `part` and `bar`."""
         network.join(node)
 
     def status(self) -> list[HostState]:

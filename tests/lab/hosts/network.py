@@ -6,7 +6,7 @@ import os.path
 from pathlib import Path
 
 from tests.lab.hosts.commands import run, succeeds
-from tests.lab.hosts.layout import BRIDGE, MACHINE, PREFIX, SUBNET, Node
+from tests.lab.hosts.layout import BRIDGE, MACHINE, PREFIX, REGISTRY_PORT, SUBNET, Node
 
 NAMESPACES = Path("/run/netns")
 INTERFACES = Path("/sys/class/net")
@@ -17,6 +17,10 @@ _RULES = (
     ("filter", "FORWARD", "-i", BRIDGE, *_MARK, "-j", "ACCEPT"),
     ("filter", "FORWARD", "-o", BRIDGE, *_MARK, "-j", "ACCEPT"),
     ("nat", "POSTROUTING", "-s", SUBNET, "!", "-o", BRIDGE, *_MARK, "-j", "MASQUERADE"),
+)
+_BARRED = (
+    *("OUTPUT", "-p", "tcp", "-d", MACHINE, "--dport", str(REGISTRY_PORT)),
+    *("-j", "REJECT", "--reject-with", "tcp-reset"),
 )
 # A bridge's port (bridge(8)): a disabled one drops all, and the host's end sees no change.
 _DISABLED, _FORWARDING = "0", "3"
@@ -76,15 +80,26 @@ def part(node: Node) -> None:
     run("bridge", "link", "set", "dev", node.link, "state", _DISABLED)
 
 
+def bar(node: Node) -> None:
+    """Keep the host from the registry, which refuses as one that does not run."""
+    run(*_inside(node), "-I", *_BARRED)
+
+
 def join(node: Node) -> None:
-    """Undo `part`."""
+    """Undo `part` and `bar`."""
     run("bridge", "link", "set", "dev", node.link, "state", _FORWARDING)
+    while succeeds(*_inside(node), "-C", *_BARRED):
+        run(*_inside(node), "-D", *_BARRED)
 
 
 def connected(node: Node) -> bool:
     """Whether the host's cable is there and passes traffic."""
     state = INTERFACES / node.link / "brport" / "state"
     return state.exists() and state.read_text().strip() == _FORWARDING
+
+
+def _inside(node: Node) -> tuple[str, ...]:
+    return ("ip", "netns", "exec", node.namespace, "iptables", "-w")
 
 
 def _exists(interface: str) -> bool:
