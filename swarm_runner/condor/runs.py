@@ -30,7 +30,8 @@ _NOT_THE_EXECUTOR = (1, 3, 16, 26, 34)
 def job_run(ad: Ad) -> JobRun | None:
     """The latest run of a job that ended or was put on hold; None if it never ran."""
     task = ad.get("MachineAttrSwarmTaskId0")
-    began = ad.get("JobCurrentStartExecutingDate") or ad.get("JobCurrentStartDate")
+    # A run that never came to its command leaves the first date as the run before set it.
+    began = max(ad.get("JobCurrentStartExecutingDate", 0), ad.get("JobCurrentStartDate", 0))
     if not task or not began:
         return None
     status, ended = ad.get("JobStatus"), ad["EnteredCurrentStatus"]

@@ -57,8 +57,7 @@ def observe(accounts: Accounts, ad: Ad, *, left: bool) -> list[JobChange]:
         if job.state is JobState.HELD:
             changes.append(accounts.release(job, ""))
             job = accounts.jobs[which]
-        started_at = float(ad.get("JobCurrentStartExecutingDate", at))
-        changes.append(accounts.start(job, started_at, began, _place(ad)))
+        changes.append(accounts.start(job, _started_at(job, ad, at), began, _place(ad)))
     change = _left(accounts, ad, at) if left else _settle(accounts, ad, at)
     if which in accounts.active:
         accounts.note(which, at)
@@ -78,6 +77,17 @@ def _began(accounts: Accounts, job: Job, ad: Ad, at: float, left: bool) -> int:
     runs = not left and ad.get("JobStatus") in RUNNING and not ad.get("TransferringInput", False)
     news = job.state is not JobState.RUNNING and at >= accounts.known_until(job.id)
     return job.starts + 1 if runs and news else 0
+
+
+def _started_at(job: Job, ad: Ad, at: float) -> float:
+    """When it began. The queue learns of that date when it learns of NumJobStarts, not before.
+
+    Until then the ad of a job that runs again has the date of its run before (HTCondor's
+    qmgr_job_updater.cpp sends both together).
+    """
+    if ad.get("NumJobStarts", 0) > job.starts:
+        return float(ad.get("JobCurrentStartExecutingDate", at))
+    return at
 
 
 def _left(accounts: Accounts, ad: Ad, at: float) -> JobChange | None:

@@ -46,3 +46,9 @@ def test_the_kind_is_the_tool_or_else_the_image() -> None:
 
 def test_a_job_that_never_ran_tells_nothing() -> None:
     assert job_run({"ClusterId": 7, "ProcId": 1, "JobStatus": 3, "EnteredCurrentStatus": 5}) is None
+
+
+def test_a_run_that_never_came_to_its_command_is_not_as_long_as_the_one_before() -> None:
+    run = job_run(AD | {"JobStatus": 5, "HoldReasonCode": 35, "JobCurrentStartDate": 1004})
+    assert run is not None
+    assert run.runtime_s == 1

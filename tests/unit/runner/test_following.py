@@ -73,6 +73,22 @@ def test_eviction_and_a_second_start(world: World) -> None:
         assert (change.event, change.job.starts) == (STARTED, 2)
 
 
+def test_a_second_start_that_the_queue_has_not_heard_of_is_not_dated_back(polled: World) -> None:
+    with polled.runner() as runner:
+        (job,) = runner.submit([polled.invocation()])
+        polled.later(polled.access_point.start, job.id)
+        *_, first = runner.poll()
+        polled.later(polled.access_point.evict, job.id, "the node went away")
+        runner.poll()
+        ad = polled.access_point.queue[job.id]
+        known = {name: ad[name] for name in ("NumJobStarts", "JobCurrentStartExecutingDate")}
+        polled.later(polled.access_point.start, job.id)
+        ad |= known
+        (change,) = runner.poll()
+        assert (change.event, change.job.starts) == (STARTED, 2)
+        assert (change.job.started_at or 0) > (first.job.started_at or 0)
+
+
 def test_a_claim_that_was_given_back_was_no_start(polled: World) -> None:
     with polled.runner() as runner:
         (job,) = runner.submit([polled.invocation()])
