@@ -26,6 +26,15 @@ DestinationName = Annotated[
         help="The environment of the configuration to use, if not its default.",
     ),
 ]
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        "--timeout",
+        min=1,
+        metavar="SECONDS",
+        help="End the wait, not the work, after that long; else never.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 RunnerName = Annotated[
     str,

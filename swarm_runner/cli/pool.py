@@ -11,7 +11,7 @@ from swarm_runner.cli import connect
 from swarm_runner.cli.conf import destination
 from swarm_runner.cli.console import progress, show, show_json, side
 from swarm_runner.cli.exits import interruptible
-from swarm_runner.cli.options import AsJson, DestinationName, JobConfPath
+from swarm_runner.cli.options import AsJson, DestinationName, JobConfPath, Timeout
 from swarm_runner.cli.pool_table import pool_table
 from swarm_runner.cli.render import render
 from swarm_runner.cli.simulate import simulate
@@ -91,15 +91,7 @@ def status(
 @app.command()
 def scale(
     counts: Annotated[list[str], typer.Argument(metavar="CLASS=N")],
-    timeout: Annotated[
-        float | None,
-        typer.Option(
-            "--timeout",
-            min=1,
-            metavar="SECONDS",
-            help="End the wait, not the scaling, after that long; else never.",
-        ),
-    ] = None,
+    timeout: Timeout = None,
     job_conf: JobConfPath = None,
     destination_name: DestinationName = None,
     as_json: AsJson = False,
@@ -123,12 +115,7 @@ def upgrade(
         str | None,
         typer.Option("--image", metavar="IMAGE", help="The pool image, if not the configured one."),
     ] = None,
-    timeout: Annotated[
-        float | None,
-        typer.Option(
-            "--timeout", min=1, metavar="SECONDS", help="End the wait after that long; else never."
-        ),
-    ] = None,
+    timeout: Timeout = None,
     job_conf: JobConfPath = None,
     destination_name: DestinationName = None,
     as_json: AsJson = False,
@@ -159,12 +146,7 @@ def mend(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say which executors do not work, and why.")
     ] = False,
-    timeout: Annotated[
-        float | None,
-        typer.Option(
-            "--timeout", min=1, metavar="SECONDS", help="End the wait after that long; else never."
-        ),
-    ] = None,
+    timeout: Timeout = None,
     job_conf: JobConfPath = None,
     destination_name: DestinationName = None,
     as_json: AsJson = False,

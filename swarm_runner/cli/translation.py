@@ -10,6 +10,7 @@ from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.pool import Destination, Route
 from swarm_runner.model.submit import SubmitDescription
 from swarm_runner.plugin_manager import plugin_manager
+from swarm_runner.runner.plugins import amended, routed
 from swarm_runner.translate import translate, with_defaults
 
 
@@ -32,14 +33,9 @@ def translations(invocations: Iterable[Invocation], destination: Destination) ->
     for given in invocations:
         try:
             invocation = with_defaults(given, destination)
-            route = hook.swarm_runner_route(
-                invocation=invocation, destination=destination, pool=destination.pool
-            )
+            route = routed(hook, invocation, destination)
             description = translate(invocation, route, destination.pool)
-            # The plugin that is asked first has the last word.
-            amendments = hook.swarm_runner_amend_submit(invocation=invocation, route=route)
-            for changes in reversed(amendments):
-                description = description.amended(changes)
+            description = amended(hook, description, invocation, route)
         except InvalidInputError as error:
             faults += error.faults
         else:

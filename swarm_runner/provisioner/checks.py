@@ -39,6 +39,22 @@ def check_image(pool: Pool, engine: EngineState, image: str) -> None:
         )
 
 
+def check_counts(pool: Pool, replicas: Mapping[str, int]) -> None:
+    """Raise InvalidInputError with every class that is unknown and every count out of range."""
+    faults = []
+    for name, count in replicas.items():
+        shape = pool.classes.get(name)
+        most = shape.max_replicas if shape else None
+        if shape is None:
+            faults.append(Fault(name, f"no such class; the pool has {pool.sizes()}"))
+        elif count < 0:
+            faults.append(Fault(name, f"{count} executors cannot be; 0 is the least"))
+        elif most is not None and count > most:
+            faults.append(Fault(name, f"{count} is above max_replicas {most}"))
+    if faults:
+        raise InvalidInputError(faults)
+
+
 def check_ours(pool: Pool, services: Iterable[ServiceState]) -> None:
     """Raise RefusedError when `pool up` did not make the services."""
     for service in services:

@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from swarm_runner.condor.view import PoolView
-from swarm_runner.errors import Fault, InvalidInputError, OutOfReachError, RefusedError
+from swarm_runner.errors import InvalidInputError, OutOfReachError, RefusedError
 from swarm_runner.model.health import Mending
 from swarm_runner.model.pool import Pool
 from swarm_runner.model.stack import CLASS_LABEL, NODE_LABEL, ServiceWish, Stack
 from swarm_runner.model.status import EngineState, PoolStatus, ServiceState
 from swarm_runner.policy.status import join
 from swarm_runner.provisioner.checks import (
+    check_counts,
     check_host,
     check_image,
     check_ours,
@@ -199,18 +200,7 @@ class Provisioner:
         as long as they do; `limit_s` ends the wait (RefusedError), not the scaling.
         Raises InvalidInputError for unknown classes and counts out of range, all at once.
         """
-        faults = []
-        for name, count in replicas.items():
-            shape = self.pool.classes.get(name)
-            most = shape.max_replicas if shape else None
-            if shape is None:
-                faults.append(Fault(name, f"no such class; the pool has {self.pool.sizes()}"))
-            elif count < 0:
-                faults.append(Fault(name, f"{count} executors cannot be; 0 is the least"))
-            elif most is not None and count > most:
-                faults.append(Fault(name, f"{count} is above max_replicas {most}"))
-        if faults:
-            raise InvalidInputError(faults)
+        check_counts(self.pool, replicas)
         self.status()
         failures = Failures(self._swarm.tasks(self.pool.name))
         for name, count in replicas.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from swarm_runner.model.pool import Destination
 from swarm_runner.model.submit import SubmitDescription, string
 from swarm_runner.model.text import AbsolutePath
 from swarm_runner.runner.disks import look_at
+from swarm_runner.runner.plugins import amended, routed
 from swarm_runner.runner.state import writable_volumes
 from swarm_runner.translate import translate, with_defaults
 
@@ -102,11 +103,7 @@ class Preparation:
             _check_here(here, whole.key)
         if whole.working_directory != directory:
             whole = whole.model_copy(update={"working_directory": directory})
-        route = self._hook.swarm_runner_route(
-            invocation=whole, destination=self._destination, pool=pool
-        )
-        if route is None:
-            raise InvalidInputError([Fault(whole.key, "no plugin routes it anywhere")])
+        route = routed(self._hook, whole, self._destination)
         # HTCondor keeps a spooled job's log with its files, where nobody reads it; and what became
         # of a guest, the log does not tell.
         logged = not (spool or whole.vm)
@@ -122,10 +119,7 @@ class Preparation:
             # Whoever fetches the outputs must be where they belong.
             description = description.amended({"My.SwarmRunnerHost": string(socket.gethostname())})
         if self._amended:
-            answers = self._hook.swarm_runner_amend_submit(invocation=whole, route=route)
-            # The first to answer was registered last, and has the last word.
-            for changes in reversed(answers):
-                description = _amended(description, changes, whole.key)
+            description = amended(self._hook, description, whole, route)
         return Prepared(whole, description, spool, logged)
 
     def _shared(self, invocation: Invocation, directory: str) -> bool:
@@ -195,16 +189,6 @@ def _check_here(directory: str, key: str) -> None:
         said = error.errors()[0]["msg"]
         where = f"{key}: working_directory"
         raise InvalidInputError([Fault(where, f"the current directory {said}")]) from error
-
-
-def _amended(
-    description: SubmitDescription, changes: Mapping[str, str], key: str
-) -> SubmitDescription:
-    try:
-        return description.amended(changes)
-    except ValidationError as error:
-        said = error.errors()[0]["msg"]
-        raise InvalidInputError([Fault(key, f"a plugin amends it with what {said}")]) from error
 
 
 def _files(invocation: Invocation) -> bool:

@@ -6,5 +6,6 @@ an event log that HTCondor's own reader takes; `FakeSwarm` is a Docker Swarm in 
 
 from swarm_runner.testing.access_point import FakeAccessPoint
 from swarm_runner.testing.event_log import EventLogWriter
+from swarm_runner.testing.swarm import FakeSwarm
 
-__all__ = ["EventLogWriter", "FakeAccessPoint"]
+__all__ = ["EventLogWriter", "FakeAccessPoint", "FakeSwarm"]

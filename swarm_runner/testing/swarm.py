@@ -1,52 +1,38 @@
-"""A Swarm in memory, and a look at the HTCondor pool that would live on it."""
+"""A Swarm in memory."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from swarm_runner.errors import ChangedError, OutOfReachError, RefusedError
-from swarm_runner.model.health import JobRun
-from swarm_runner.model.queue import EndedJob, WaitingJobs
 from swarm_runner.model.stack import CLASS_LABEL, POOL_LABEL, WISH_LABEL, ServiceWish
-from swarm_runner.model.status import EngineState, ServiceState, Slot, TaskState
+from swarm_runner.model.status import EngineState, ServiceState, TaskState
+from swarm_runner.testing.pool import FakePool
 
 NODE = "swarm-1"
 
 
-class FakeSwarm:
+class FakeSwarm(FakePool):
     """Satisfies `swarm.port.Swarm`: one manager node, tasks that need one look to start or end.
 
-    `in_swarm` and `manager` set its part in a Swarm, `reachable` whether it answers at all,
-    `busy` holds the ids of tasks that finish a job first: they leave only when taken out of it.
+    `in_swarm` and `manager` set its part in a Swarm, `reachable` whether it answers at all.
     `failing` maps a service or an image to the error with which its tasks fail to start, `full` a
-    service to the reason why no node takes another task, and `let_in` tells whether the pool takes
-    the client's token. Tasks in `silent`, or of an image in it, run, and the collector does not
-    know them. `queue` and `past` are the jobs that wait, and those that ended. An update replaces
-    one task with every look at the tasks. `job_runs` is how jobs fared, `broken` says of a task
-    why its slot is, and `retiring` are those that condor_off told to go.
-    Those in `switched_off` offer no more virtual machines.
-    `nameless` is a kernel that cannot do what service names need.
+    service to the reason why no node takes another task. An update replaces one task with every
+    look at the tasks. `nameless` is a kernel that cannot do what service names need. What HTCondor
+    would say of the tasks is `FakePool`'s.
     """
 
     def __init__(self, *, in_swarm: bool = True, manager: bool = True) -> None:
         self.in_swarm = in_swarm
         self.manager = manager
-        self.reachable = self.let_in = True
+        super().__init__()
+        self.reachable = True
         self.nameless = False
         self.host, self.nodes, self.name = "", 1, NODE
-        self.busy: set[str] = set()
         self.failing: dict[str, str] = {}
         self.full: dict[str, str] = {}
-        self.silent: set[str] = set()
-        self.switched_off: set[str] = set()
-        self.queue: list[WaitingJobs] = []
-        self.past: list[EndedJob] = []
-        self.job_runs: list[JobRun] = []
-        self.broken: dict[str, str] = {}
-        self.retiring: set[str] = set()
-        self.tokens_made: list[tuple[str, ...]] = []
         self._made_here = False
         self._services: dict[str, tuple[ServiceWish, ServiceState]] = {}
         self._tasks: list[TaskState] = []
@@ -86,7 +72,7 @@ class FakeSwarm:
 
     def initialised_here(self) -> bool:
         """See `Swarm.initialised_here`."""
-        self._answer()
+        self.answer()
         return self._made_here and not self._services
 
     def pool_image(
@@ -104,7 +90,7 @@ class FakeSwarm:
 
     def services(self, pool: str) -> dict[str, ServiceState]:
         """See `Swarm.services`."""
-        self._answer()
+        self.answer()
         return {
             name: state
             for name, (wish, state) in self._services.items()
@@ -124,7 +110,7 @@ class FakeSwarm:
 
     def create_service(self, wish: ServiceWish) -> None:
         """See `Swarm.create_service`."""
-        self._answer()
+        self.answer()
         if wish.name in self._services:
             raise RefusedError(f"creating service {wish.name}: the name is taken")
         if wish.secret.name not in self._secrets:
@@ -141,7 +127,7 @@ class FakeSwarm:
 
     def update_service(self, wish: ServiceWish, pace_s: int = 0) -> None:
         """See `Swarm.update_service`."""
-        self._answer()
+        self.answer()
         replicas = self._services[wish.name][1].replicas
         self._wishes[wish.digest()] = wish
         state = self._state(wish, replicas)
@@ -153,7 +139,7 @@ class FakeSwarm:
 
     def service_spec(self, name: str) -> Mapping[str, Any]:
         """See `Swarm.service_spec`."""
-        self._answer()
+        self.answer()
         if name not in self._services:
             raise RefusedError(f"asking about service {name}: no such service")
         return {"wish": self._services[name][0]}
@@ -164,7 +150,7 @@ class FakeSwarm:
 
     def scale_service(self, name: str, replicas: int, version: int | None = None) -> None:
         """See `Swarm.scale_service`."""
-        self._answer()
+        self.answer()
         if name not in self._services:
             raise RefusedError(f"scaling service {name}: no such service")
         wish, present = self._services[name]
@@ -175,7 +161,7 @@ class FakeSwarm:
 
     def remove_services(self, names: Sequence[str]) -> None:
         """See `Swarm.remove_services`."""
-        self._answer()
+        self.answer()
         for name in names:
             self._services.pop(name, None)
         self._tasks = [task for task in self._tasks if task.service in self._services]
@@ -208,11 +194,11 @@ class FakeSwarm:
 
     def run_in(self, service: str, command: Sequence[str]) -> bytes | None:
         """See `Swarm.run_in`. condor_token_create prints a token, others nothing."""
-        self._answer()
+        self.answer()
         if service not in self._services or self.name != NODE:
             return None
         if command[0] == "condor_off":
-            self._retire(command[-1])
+            self.retire(command[-1])
             return b""
         if "condor_token_create" not in command:
             if self.nameless:
@@ -232,53 +218,6 @@ class FakeSwarm:
         """Remove a secret, as by hand."""
         del self._secrets[name]
 
-    def slots(self) -> list[Slot]:
-        """What the executors that run would advertise (a PoolView, with no jobs)."""
-        self._open()
-        return [
-            self._slot(task)
-            for task in self._tasks
-            if task.state == "running"
-            and not {task.id, self._wishes[task.wish].image} & self.silent
-            and self._class(task.service) is not None
-        ]
-
-    def unfinished(self) -> int:
-        """How many jobs run: one for each busy task."""
-        self._open()
-        return len(self.busy)
-
-    def running(self) -> set[str]:
-        """What the busy tasks run."""
-        self._open()
-        return {"1.0"} if self.busy else set()
-
-    def remove_all(self) -> None:
-        """End every job."""
-        self.busy.clear()
-
-    def waiting(self) -> list[WaitingJobs]:
-        """See `queue`."""
-        self._open()
-        return list(self.queue)
-
-    def ended(self, limit: int) -> list[EndedJob]:
-        """See `past`."""
-        self._open()
-        return self.past[:limit]
-
-    def runs(self, since_s: float, limit: int) -> list[JobRun]:
-        """See `job_runs`."""
-        self._open()
-        return [run for run in self.job_runs if run.ended_s >= since_s][:limit]
-
-    def _retire(self, constraint: str) -> None:
-        """What a condor_master does when it is told to go."""
-        told = [task.id for task in self._tasks if constraint == f'Name == "{task.container}"']
-        if not told:
-            raise RefusedError("condor_off: failed to find daemons matching the constraint")
-        self.retiring.update(told)
-
     def _state(self, wish: ServiceWish, replicas: int) -> ServiceState:
         return ServiceState(
             name=wish.name,
@@ -289,20 +228,19 @@ class FakeSwarm:
             environment=wish.environment,
         )
 
-    def _answer(self) -> None:
+    def running_executors(self) -> Iterator[tuple[TaskState, ServiceWish]]:
+        """See `FakePool.running_executors`."""
+        for task in self._tasks:
+            if task.state == "running" and task.service in self._services:
+                wish = self._wishes[task.wish]
+                if CLASS_LABEL in wish.labels:
+                    yield task, wish
+
+    def answer(self) -> None:
+        """See `FakePool.answer`."""
         self.engine()
         if not self.in_swarm:
             raise OutOfReachError("this node is not a swarm manager")
-
-    def _open(self) -> None:
-        self._answer()
-        signed = any("WRITE" in command for command in self.tokens_made)
-        if not (self.let_in and signed):
-            raise OutOfReachError("the pool does not take the token (a fake one)")
-
-    def _class(self, service: str) -> str | None:
-        found = self._services.get(service)
-        return found[0].labels.get(CLASS_LABEL) if found else None
 
     def _reconcile(self, name: str) -> None:
         wanted = self._services[name][1].replicas
@@ -371,33 +309,6 @@ class FakeSwarm:
                 )
             return task.model_copy(update={"state": "running"})
         return task
-
-    def _slot(self, task: TaskState) -> Slot:
-        wish = self._wishes[task.wish]
-        memory_mb = int(wish.environment["SWARM_RUNNER_MEMORY_MB"])
-        busy = task.id in self.busy
-        virtualization = ""
-        if "SWARM_RUNNER_VIRTUAL_MACHINES" in wish.environment:
-            emulated = wish.environment["SWARM_RUNNER_EMULATE"] == "True"
-            virtualization = "emulated" if emulated else "none"
-        return Slot(
-            name=f"slot1@{task.container}",
-            task=task.id,
-            capacity_class=wish.labels[CLASS_LABEL],
-            state="Claimed" if busy else "Unclaimed",
-            activity=("Retiring" if task.id in self.retiring else "Busy") if busy else "Idle",
-            broken=self.broken.get(task.id, ""),
-            cpus=float(wish.environment["SWARM_RUNNER_CPUS"]),
-            memory_mb=memory_mb,
-            total_memory_mb=memory_mb,
-            total_cpus=float(wish.environment["SWARM_RUNNER_CPUS"]),
-            partitionable=True,
-            job="1.0" if busy else None,
-            docker=True,
-            virtualization=virtualization,
-            machines=virtualization == "emulated" and task.id not in self.switched_off,
-            machines_off="VMGAHP_ERR_INTERNAL" if task.id in self.switched_off else "",
-        )
 
 
 def _leaving(task: TaskState) -> TaskState:

@@ -1,4 +1,4 @@
-"""What HTCondor measured of a job, among Galaxy's job metrics."""
+"""Where a job ran, how often it began and with how much memory, among Galaxy's job metrics."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from swarm_runner import Job
 
 PLUGIN = "htcondor"
 _TITLES = {
-    "memory_used_mb": "Memory Used, as HTCondor measured it (MB)",
-    "cpu_s": "Processor Time, as HTCondor measured it (Seconds)",
     "starts": "Times Started",
     "memory_requested_mb": "Memory Requested in the End (MB)",
     "capacity_class": "Capacity Class",
@@ -30,7 +28,7 @@ class _Formatter(JobMetricFormatter):  # type: ignore[misc]
 
 
 class HTCondorMetrics(InstrumentPlugin):  # type: ignore[misc]
-    """Galaxy asks it for titles alone: what was measured is recorded by the runner."""
+    """Galaxy asks it for titles alone: what is known is recorded by the runner."""
 
     plugin_type = PLUGIN
     formatter = _Formatter()
@@ -49,12 +47,12 @@ def register(job_metrics: Any) -> None:
 
 def record(galaxy_job: Any, job: Job) -> None:
     """Write it down with Galaxy's job; it is saved with the job's end."""
-    measured = {
+    known = {
         "capacity_class": job.capacity_class,
         "node": job.node,
         "starts": job.starts,
         "memory_requested_mb": job.memory_mb,
     }
-    for name, value in measured.items():
+    for name, value in known.items():
         if value is not None:
             galaxy_job.add_metric(PLUGIN, name, value)

@@ -16,13 +16,14 @@ from galaxy.exceptions import ConfigurationError
 from galaxy.jobs.runners import AsynchronousJobRunner
 from pydantic import ValidationError
 
-from swarm_runner import Invocation, Job, Route, Runner, hookimpl
+from swarm_runner import Job, Runner
 from swarm_runner.errors import Fault, InvalidInputError, SwarmRunnerError
 from swarm_runner.model.job import OutcomeKind
-from swarm_runner_galaxy import endings, metrics, parameters
+from swarm_runner_galaxy import container, endings, metrics, parameters
 from swarm_runner_galaxy.following import Following
 from swarm_runner_galaxy.keys import key
 from swarm_runner_galaxy.metadata import MetadataSetter
+from swarm_runner_galaxy.raw import RawCommands
 from swarm_runner_galaxy.script import SHELL, invocation, slots_statement
 from swarm_runner_galaxy.section import SPECIFICATIONS, Section
 from swarm_runner_galaxy.sending import Sender
@@ -55,7 +56,7 @@ class SwarmJobRunner(AsynchronousJobRunner):  # type: ignore[misc]
                 section.destination,
                 name=section.name,
                 access_point=self._access_point,
-                plugins=[_RawCommands(self._raw)],
+                plugins=[RawCommands(self._raw)],
             )
         except SwarmRunnerError as error:
             raise ConfigurationError(f"runners.{section.runner_id}: {error}") from error
@@ -221,7 +222,7 @@ class SwarmJobRunner(AsynchronousJobRunner):  # type: ignore[misc]
             job_wrapper, include_metadata=False, modify_command_for_container=False
         ):
             return
-        image = self._image(job_wrapper)
+        image = container.image(job_wrapper)
         state = SwarmJobState(job_wrapper, job_key, STATES.QUEUED)
         state.schedd_escalates = wanted.schedd_escalates
         script = self.get_job_file(
@@ -250,30 +251,11 @@ class SwarmJobRunner(AsynchronousJobRunner):  # type: ignore[misc]
         self._following.expect(state)
         self._sender.put(state, made)
 
-    def _image(self, job_wrapper: Any) -> str:
-        """The tool's image; raises InvalidInputError with what to change when there is none."""
-        if job_wrapper.guest_ports:
-            raise InvalidInputError("interactive tools cannot run in this destination")
-        container = job_wrapper.swarm_container
-        tool, destination = job_wrapper.tool.id, job_wrapper.job_destination.id
-        if container is None:
-            raise InvalidInputError(
-                f"tool {tool} has no container for destination {destination}: set docker_enabled: "
-                "true there, and docker_default_container_id if tools without a container are to "
-                "run in one of your choice; or send the tool to another destination"
-            )
-        if container.container_type != "docker":
-            raise InvalidInputError(
-                f"tool {tool} has a container of type {container.container_type}, and the pool "
-                "runs Docker's: let the container resolvers give it a Docker image"
-            )
-        return str(container.container_id)
-
     def _find_container(self, job_wrapper: Any, *arguments: Any, **more: Any) -> Any:
         """Galaxy looks for it while it builds the command; once is enough."""
-        container = super()._find_container(job_wrapper, *arguments, **more)
-        job_wrapper.swarm_container = container
-        return container
+        found = super()._find_container(job_wrapper, *arguments, **more)
+        job_wrapper.swarm_container = found
+        return found
 
     def _reject(self, job_wrapper: Any, error: InvalidInputError) -> None:
         said = "; ".join(str(fault) for fault in error.faults)
@@ -336,18 +318,3 @@ class SwarmJobRunner(AsynchronousJobRunner):  # type: ignore[misc]
                 with file.open("rb") as stream:
                     found[name] = self._job_io_for_db(stream)
         return found
-
-
-class _RawCommands:
-    """Adds a job's raw HTCondor commands to its submit description."""
-
-    def __init__(self, commands: Mapping[str, Mapping[str, str]]) -> None:
-        self._commands = commands
-
-    @hookimpl
-    def swarm_runner_amend_submit(
-        self, invocation: Invocation, route: Route
-    ) -> Mapping[str, str] | None:
-        """The commands of that key."""
-        del route
-        return self._commands.get(invocation.key)
