@@ -13,6 +13,7 @@ import pytest
 from docker import DockerClient
 from docker.errors import APIError
 
+from tests.lab.hosts.images import pool_image
 from tests.lab.hosts.layout import nodes
 from tests.lab_hosts.conftest import EXECUTORS, HostsPool, hosts
 
@@ -70,6 +71,22 @@ def test_a_host_without_the_registry_costs_no_job(pool: HostsPool) -> None:
         with pool.work() as work:
             work.submit([4] * 12)
             # What the host fails is held, and tried again until another one has it.
+            work.finish()
+    finally:
+        hosts("heal", "swarm-3")
+    assert work.starts() == work.ends() == [1] * 12
+
+
+def test_a_host_with_a_full_disk_costs_no_job(pool: HostsPool) -> None:
+    hosts("fill", "swarm-3")
+    try:
+        with (
+            contextlib.closing(DockerClient(nodes()[2].docker_host)) as third,
+            pytest.raises(APIError, match="no space left on device"),
+        ):
+            third.containers.create(pool_image())
+        with pool.work() as work:
+            work.submit([4] * 12)
             work.finish()
     finally:
         hosts("heal", "swarm-3")

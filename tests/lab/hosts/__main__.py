@@ -1,4 +1,4 @@
-"""`python -m tests.lab.hosts up|down|status`, or `kill|start|partition|bar|heal NODE`."""
+"""`python -m tests.lab.hosts up|down|status`, or `kill|start|partition|bar|fill|heal NODE`."""
 
 from __future__ import annotations
 
@@ -94,8 +94,14 @@ def bar(name: HostName) -> None:
 
 
 @app.command()
+def fill(name: HostName) -> None:
+    """Leave no room on a host's disk."""
+    Lab().fill(_node(name))
+
+
+@app.command()
 def heal(name: HostName) -> None:
-    """Connect a host again, to the registry too."""
+    """Connect a host again, to the registry too, and give it room."""
     Lab().heal(_node(name))
 
 

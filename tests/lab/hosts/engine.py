@@ -12,7 +12,7 @@ import requests
 from docker.errors import DockerException
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from tests.lab.hosts import certificates
+from tests.lab.hosts import certificates, disk
 from tests.lab.hosts.cgroup import Cgroup
 from tests.lab.hosts.commands import run
 from tests.lab.hosts.layout import PREFIX, REGISTRY, TLS_PORT, Node
@@ -26,12 +26,13 @@ _LOG_TAIL = 5
 # `ip netns exec`, which hides the cgroups; a /run of its own, so that the host's socket is
 # /run/docker.sock for the host's containers, as anywhere.
 _ENTER = """
-namespace=$1 name=$2 config=$3 log=$4; shift 4
+namespace=$1 name=$2 config=$3 log=$4 disk=$5 data=$6; shift 6
 for entrance; do echo $$ >"$entrance"; done
 exec >>"$log" 2>&1 </dev/null
 exec nsenter --net="$namespace" unshare --mount --uts sh -euc '
-    hostname "$1"; mount -t tmpfs -o mode=755 tmpfs /run; exec dockerd --config-file "$2"
-' sh "$name" "$config"
+    hostname "$1"; mount -t tmpfs -o mode=755 tmpfs /run; mount -o loop "$3" "$4"
+    exec dockerd --config-file "$2"
+' sh "$name" "$config" "$disk" "$data"
 """
 
 
@@ -55,15 +56,16 @@ class Engine:
         if asked_for and self.answers():
             return False
         self.kill()
-        self.node.directory.mkdir(parents=True, exist_ok=True)
+        disk.make(self.node)
         self._config.write_text(wanted)
-        for stale in (self._pid_file, self.node.socket):
+        for stale in (self.node.pid_file, self.node.socket):
             stale.unlink(missing_ok=True)
         namespace = str(NAMESPACES / self.node.namespace)
         places = (namespace, self.node.name, str(self._config), str(self.log))
+        disks = (str(self.node.disk), str(self.node.data))
         entrances = map(str, self._cgroup.make())
         # A session of its own, and no child of ours: it outlives this program.
-        run("setsid", "--fork", "sh", "-euc", _ENTER, "sh", *places, *entrances)
+        run("setsid", "--fork", "sh", "-euc", _ENTER, "sh", *places, *disks, *entrances)
         self._await_answer()
         self._hand_over()
         return True
@@ -95,16 +97,12 @@ class Engine:
         """Where the engine writes."""
         return self.node.directory / "dockerd.log"
 
-    @property
-    def _pid_file(self) -> Path:
-        return self.node.directory / "docker.pid"
-
     def _settings(self) -> dict[str, object]:
         hosts = ["unix:///run/docker.sock", self.node.docker_host]
         settings: dict[str, object] = {
-            "data-root": str(self.node.directory / "data"),
+            "data-root": str(self.node.data),
             "exec-root": f"/run/{PREFIX}",  # of the host's own /run
-            "pidfile": str(self._pid_file),
+            "pidfile": str(self.node.pid_file),
             "cgroup-parent": f"/{self.node.cgroup}",
             "exec-opts": ["native.cgroupdriver=cgroupfs"],
             "hosts": hosts,

@@ -12,7 +12,7 @@ from pathlib import Path
 import docker
 import requests
 
-from tests.lab.hosts import certificates, images, network, ownership, registry, swarm
+from tests.lab.hosts import certificates, disk, images, network, ownership, registry, swarm
 from tests.lab.hosts.commands import run
 from tests.lab.hosts.engine import Engine
 from tests.lab.hosts.layout import ROOT, SHARED, Node, nodes
@@ -123,9 +123,14 @@ class Lab:
         """Keep the host from the registry."""
         network.bar(node)
 
+    def fill(self, node: Node) -> None:
+        """Leave no room on the host's disk."""
+        disk.fill(node)
+
     def heal(self, node: Node) -> None:
-        """Undo `part` and `bar`."""
+        """Undo `part`, `bar` and `fill`."""
         network.join(node)
+        disk.clear(node)
 
     def status(self) -> list[HostState]:
         """Each host, as the machine sees it and as the Swarm's leader does."""

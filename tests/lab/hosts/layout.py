@@ -66,6 +66,21 @@ class Node:
         return self.directory / "docker.sock"
 
     @property
+    def disk(self) -> Path:
+        """The file that is the host's disk."""
+        return self.directory / "disk.img"
+
+    @property
+    def data(self) -> Path:
+        """Where the host has its disk mounted: all of the engine's data."""
+        return self.directory / "data"
+
+    @property
+    def pid_file(self) -> Path:
+        """Holds the engine's process id."""
+        return self.directory / "docker.pid"
+
+    @property
     def docker_host(self) -> str:
         """DOCKER_HOST of the engine. Raises ValueError when the path is too long for a socket."""
         if len(str(self.socket)) > _LONGEST_SOCKET_PATH:

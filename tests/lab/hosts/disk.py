@@ -1,0 +1,53 @@
+"""A host's disk: a file system of its own, so that it can be full while the machine's is not."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from tests.lab.hosts.commands import run
+from tests.lab.hosts.layout import Node
+
+# The file is as large as what was written to it.
+SIZE_BYTES = 16 * 2**30
+_BLOCK_BYTES = 4096
+_FILLER = "filler"
+
+
+def make(node: Node) -> None:
+    """An empty disk, unless there is one."""
+    node.data.mkdir(parents=True, exist_ok=True)
+    if node.disk.exists():
+        return
+    fresh = node.disk.with_suffix(".new")
+    with fresh.open("wb") as file:
+        file.truncate(SIZE_BYTES)
+    run("mkfs.ext4", "-q", str(fresh))
+    fresh.rename(node.disk)
+
+
+def fill(node: Node) -> None:
+    """Leave no byte free, for root neither. The engine must run."""
+    with (_inside(node) / _FILLER).open("wb") as file:
+        end, step = 0, SIZE_BYTES
+        while step >= _BLOCK_BYTES:
+            try:
+                os.posix_fallocate(file.fileno(), end, step)
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+                step //= 2
+            else:
+                end += step
+
+
+def clear(node: Node) -> None:
+    """Undo `fill`."""
+    if node.pid_file.exists():
+        (_inside(node) / _FILLER).unlink(missing_ok=True)
+
+
+def _inside(node: Node) -> Path:
+    # Only the engine's namespaces have it mounted.
+    return Path(f"/proc/{int(node.pid_file.read_text())}/root{node.data}")
