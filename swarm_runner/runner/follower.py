@@ -7,6 +7,7 @@ all of them.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 from collections.abc import Callable, Iterable
@@ -33,6 +34,8 @@ PROOF_S = 15.0
 # So long may it be silent while jobs are active before the access point is asked.
 SILENCE_S = 900.0
 FETCHES = 3
+# A log of this size, tens of thousands of jobs, begins anew when no job is active.
+ROLL_BYTES = 128 * 2**20
 
 
 class Follower:
@@ -79,13 +82,19 @@ class Follower:
             self._log.close()
 
     def open(self) -> list[Ad]:
-        """Read the log from its beginning and look at the queue once; what is queued."""
+        """Read the log from its beginning and look at the queue once; what is queued.
+
+        Holds the runner's lock, so that nobody submits meanwhile.
+        """
         changes: list[JobChange] = []
+        self._read_earlier()
         self._read(changes)
         fresh = self._log is not None and not self._accounts.jobs
         ads = self._ask(list(self._accounts.active), changes, everything=True)
         if self._log is not None:
             self.complete = not (fresh and (ads or self._has_history()))
+            if not self._accounts.active and self._log.size_bytes > ROLL_BYTES:
+                self._roll(self._log)
         return ads
 
     def recall(self) -> None:
@@ -127,6 +136,23 @@ class Follower:
         if read:
             self._heard_at = self._clock()
             self._unproven_since = None
+
+    def _read_earlier(self) -> None:
+        """Take up the jobs of the log before this one: all of them have ended."""
+        if self._log is None:
+            return
+        with contextlib.closing(EventLog(self._log.earlier)) as earlier:
+            for event in earlier.new_events():
+                self._reader.apply(event)
+
+    def _roll(self, event_log: EventLog) -> None:
+        """Begin a new log. HTCondor never cuts one, and all of it is read at every start."""
+        try:
+            event_log.roll()
+            make_log(event_log.path, self._user)
+        except OSError as error:
+            log.warning("There will be no event log: %s", error)
+            self._drop_log()
 
     def _doubt(self) -> None:
         """Fall back on asking when the log cannot be believed."""
