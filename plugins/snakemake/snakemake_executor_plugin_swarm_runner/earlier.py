@@ -35,9 +35,9 @@ class Earlier:
         """How many of them have not ended, as far as is known."""
         return sum(not before.job.state.ended for before in self._latest.values())
 
-    def next_key(self, job: Any) -> JobKey:
-        """A key that was never used."""
-        key = JobKey.of(job, 1)
+    def next_key(self, job: Any, shellcmd: str | None = None) -> JobKey:
+        """A key that was never used; `shellcmd` as in JobKey.of."""
+        key = JobKey.of(job, 1, shellcmd)
         number = self._numbers[key.place] = self._numbers.get(key.place, 0) + 1
         return key._replace(number=number)
 

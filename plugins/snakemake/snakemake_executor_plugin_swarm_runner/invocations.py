@@ -61,7 +61,8 @@ class Caller:
         self._scripts = scripts
         self._nested_command = nested_command
         self._environment = dict(environment)
-        self._directories: set[Path] = set()
+        # Of standard output and standard error, by the name of a rule.
+        self._directories: dict[str, str] = {}
 
     def runs_directly(self, job: Any) -> bool:
         """Whether the job's shell command runs in its own image.
@@ -80,8 +81,8 @@ class Caller:
             )
         return reason is None
 
-    def call(self, job: Any, key: str) -> Call:
-        """The call of a job, under that key.
+    def call(self, job: Any, key: str, shellcmd: str | None) -> Call:
+        """The call of a job, under that key; `shellcmd` is the job's, None for a group.
 
         Raises WorkflowError for what cannot be called.
         """
@@ -102,7 +103,7 @@ class Caller:
                 environment=self._environment,
                 working_directory=str(self._site.workdir),
                 in_place=self._site.shared,
-                **self._command(job, key, direct=direct),
+                **self._command(job, key, shellcmd or "", direct=direct),
                 **self._streams(_UNSAFE.sub("_", name), key),
             )
         except ValidationError as error:
@@ -112,7 +113,7 @@ class Caller:
             raise WorkflowError(f"the job cannot be submitted: {'; '.join(faults)}") from error
         return Call(job, invocation, direct)
 
-    def _command(self, job: Any, key: str, *, direct: bool) -> dict[str, Any]:
+    def _command(self, job: Any, key: str, shellcmd: str, *, direct: bool) -> dict[str, Any]:
         user = self._site.pool.user.name
         if not self._site.shared:
             return {"shell": ways.in_own_directory(self._nested_command(job), user)}
@@ -121,11 +122,14 @@ class Caller:
                 f"the executors cannot see the Snakefile {self._workflow.main_snakefile}, which "
                 "a nested job reads: put it on a volume of the pool"
             )
-        script = ways.direct(job) if direct else ways.nested(self._nested_command(job))
-        file = self._scripts / key
-        file.write_text(script.text)
+        script = ways.direct(job, shellcmd) if direct else ways.nested(self._nested_command(job))
         threads = job.resources.get("_cores", 1)
-        return {"command": ways.starter(script.shell, str(file), threads, user)}
+        command = ways.inline(script, threads, user)
+        if command is None:
+            file = self._scripts / key
+            file.write_text(script.text)
+            command = ways.starter(script.shell, str(file), threads, user)
+        return {"command": command}
 
     def _direct_image(self, job: Any) -> str | None:
         return ways.image(job) or self._site.destination.default_image
@@ -136,13 +140,14 @@ class Caller:
         return own or self._settings.snakemake_image or official_image()
 
     def _streams(self, name: str, key: str) -> dict[str, str]:
-        directory = self._site.workdir / LOGS / name
-        if directory not in self._directories:
-            directory.mkdir(parents=True, exist_ok=True)
+        directory = self._directories.get(name)
+        if directory is None:
+            place = self._site.workdir / LOGS / name
+            place.mkdir(parents=True, exist_ok=True)
             if os.geteuid() != self._site.pool.user.uid:
-                directory.chmod(0o1777)  # the jobs' user writes there
-            self._directories.add(directory)
-        return {stream: str(LOGS / name / f"{key}.{stream}") for stream in ("stdout", "stderr")}
+                place.chmod(0o1777)  # the jobs' user writes there
+            directory = self._directories[name] = str(LOGS / name)
+        return {stream: f"{directory}/{key}.{stream}" for stream in ("stdout", "stderr")}
 
 
 def official_image() -> str:

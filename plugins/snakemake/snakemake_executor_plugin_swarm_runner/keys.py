@@ -22,10 +22,15 @@ class JobKey(NamedTuple):
     number: int
 
     @classmethod
-    def of(cls, job: Any, number: int) -> Self:
-        """The key of a Snakemake job's next submission."""
-        members = list(job) if job.is_group() else [job]
-        return cls(place_of(members), _work_of(members), number)
+    def of(cls, job: Any, number: int, shellcmd: str | None = None) -> Self:
+        """The key of a Snakemake job's next submission.
+
+        `shellcmd` is the job's, for who has it already: Snakemake makes it anew for each who asks.
+        """
+        if job.is_group():
+            members = list(job)
+            return cls(place_of(members), _hash(sorted(map(_work_of, members))), number)
+        return cls(place_of([job]), _hash([_work_of(job, shellcmd)]), number)
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
@@ -44,18 +49,13 @@ def place_of(members: Iterable[Any]) -> str:
     return _hash(sorted(facts))
 
 
-def _work_of(members: Iterable[Any]) -> str:
-    return _hash(
-        sorted(
-            (
-                job.rule.name,
-                *map(str, job.input),
-                str(job.shellcmd or job.rule.run_func_src),
-                str(job.rule.script or job.rule.notebook or job.rule.wrapper),
-                str(job.container_img_url),
-            )
-            for job in members
-        )
+def _work_of(job: Any, shellcmd: str | None = None) -> tuple[str, ...]:
+    return (
+        job.rule.name,
+        *map(str, job.input),
+        str(shellcmd or job.shellcmd or job.rule.run_func_src),
+        str(job.rule.script or job.rule.notebook or job.rule.wrapper),
+        str(job.container_img_url),
     )
 
 

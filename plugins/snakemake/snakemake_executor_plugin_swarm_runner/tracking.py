@@ -145,23 +145,24 @@ class Tracker:
 
     def _call(self, job: Any) -> Call | None:
         """The job's call; None when it was submitted by a run that was killed."""
-        earlier, key = self._earlier, self._earlier.next_key(job)
-        before = earlier.take(key.place)
+        shellcmd = None if job.is_group() else job.shellcmd
+        key = self._earlier.next_key(job, shellcmd)
+        before = self._earlier.take(key.place)
         if before is None:
-            return self._caller.call(job, str(key))
+            return self._caller.call(job, str(key), shellcmd)
         if before.key.work == key.work:
             attach = not before.job.state.ended
             if attach or (before.job.outcome and before.job.outcome.ok and self._unseen(job)):
                 if not attach:
                     self._ended[before.job.id] = before.job
                 self._teller.takes_up(job, before.job)
-                self._submitted(self._caller.call(job, str(before.key)), before.job)
+                self._submitted(self._caller.call(job, str(before.key), shellcmd), before.job)
                 return None
         if not before.job.state.ended:
             # It would write to the same files.
             self._runner.remove([before.job.id], "the rule has changed since")
             self._runner.wait([before.job.id], timeout_s=REMOVAL_S)
-        return self._caller.call(job, str(key))
+        return self._caller.call(job, str(key), shellcmd)
 
     def _unseen(self, job: Any) -> bool:
         return self._executor.unseen(job)

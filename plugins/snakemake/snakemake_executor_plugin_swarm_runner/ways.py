@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 from typing import Any
 
@@ -18,6 +20,11 @@ _THREADS = (
     *("VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS"),
 )
 _TEMPORARIES = ("HOME", "TMPDIR", "TMP", "TEMPDIR", "TEMP")
+# A script of so many characters travels in the job's arguments, a longer one as a file: making a
+# file costs as much as all else that is done for a job.
+INLINE_LENGTH = 2000
+# A submit description has no place for control characters, and `printf %b` gives them back.
+_ESCAPED = re.compile("[\\\\\0-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 @dataclass(frozen=True)
@@ -82,14 +89,14 @@ def image_for_code(job: Any) -> str | None:
     return None if job.is_shell else image(job)
 
 
-def direct(job: Any) -> Script:
+def direct(job: Any, shellcmd: str) -> Script:
     """The rule's command, with what Snakemake itself puts around it."""
     from snakemake.shell import shell
 
     # Snakemake keeps what the Snakefile says by shell.prefix() and the like in the class alone.
     program = job.resources.get("shell_exec") or shell.get_executable() or "sh"
     prefix = shell._get_process_prefix(program)  # noqa: SLF001
-    text = " ".join((prefix, _command(job), shell._process_suffix)).strip()  # noqa: SLF001
+    text = " ".join((prefix, _command(job, shellcmd), shell._process_suffix)).strip()  # noqa: SLF001
     return Script(program.rsplit("/", 1)[-1], text + "\n")
 
 
@@ -98,15 +105,33 @@ def nested(command: str) -> Script:
     return Script("sh", f"{command}\n")
 
 
-def starter(program: str, script: str, threads: int, user: str) -> list[str]:
+def starter(program: str, file: str, threads: int, user: str) -> list[str]:
     """The command line that runs a script in an image, with the variables that Snakemake sets."""
-    settings = " ".join(f"{name}={threads}" for name in _THREADS)
-    return ["/bin/sh", "-c", f'{_home(user)} {settings}; exec "$0" "$1"', program, script]
+    return ["/bin/sh", "-c", f'{_settings(user, threads)}; exec "$0" "$1"', program, file]
+
+
+def inline(script: Script, threads: int, user: str) -> list[str] | None:
+    """The same, with the script in it; None when it is too long for that."""
+    text = _ESCAPED.sub(_escape, script.text.strip("\n"))
+    if len(text) > INLINE_LENGTH:
+        return None
+    run = f'{_settings(user, threads)}; exec "$0" -c "$(printf %b "$1")"'
+    return ["/bin/sh", "-c", run, script.shell, text]
 
 
 def in_own_directory(command: str, user: str) -> str:
     """One command line for a nested job whose directory is HTCondor's."""
     return f"{_home(user)}; {command}"
+
+
+@lru_cache(maxsize=64)
+def _settings(user: str, threads: int) -> str:
+    return " ".join((_home(user), *(f"{name}={threads}" for name in _THREADS)))
+
+
+def _escape(character: re.Match[str]) -> str:
+    """In octal, as `printf %b` reads it; POSIX has no other way that all shells share."""
+    return "".join(f"\\0{byte:03o}" for byte in character[0].encode())
 
 
 def _home(user: str) -> str:
@@ -115,13 +140,12 @@ def _home(user: str) -> str:
     return f"export USER={user} LOGNAME={user} {settings}"
 
 
-def _command(job: Any) -> str:
+def _command(job: Any, shellcmd: str) -> str:
     from snakemake.common.tbdstring import TBDString
     from snakemake.iocontainers import ResourceList
 
-    command: str = job.shellcmd
-    if str(TBDString()) not in command:
-        return command
+    if str(TBDString()) not in shellcmd:
+        return shellcmd
     # Where temporary files go is known only where the job runs: and that we know.
     known = dict(job.resources.items())
     chosen = job.rule.resources.get("tmpdir")

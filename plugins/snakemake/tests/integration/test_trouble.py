@@ -10,6 +10,7 @@ import docker
 import pytest
 
 from tests.integration.conftest import LIMIT_S, RUNNING, Pool, Workflow, Workflows, wait_until
+from tests.integration.registry import EmptyRegistry
 
 HUNGRY = """
 rule all:
@@ -82,12 +83,6 @@ rule unreadable:
     container: "docker://debian:trixie"
     resources: mem_mb=64, gpu="many"
     shell: "echo unreadable > {output}"
-
-rule unpulled:
-    output: "unpulled.txt"
-    container: "docker://localhost:1/no/such:image"
-    resources: mem_mb=64, disk_mb=10
-    shell: "echo unpulled > {output}"
 """
 
 
@@ -110,6 +105,41 @@ def test_one_jobs_failure_is_its_own(make_workflow: Workflows) -> None:
     assert stream.read_text() == "to standard error\n"
     assert str(stream) in said
     # Nothing of it is left in the queue.
+    assert workflow.pool.queued() == 0
+
+
+UNPULLED = """
+rule all:
+    input: "unpulled.txt", "good.txt"
+
+rule unpulled:
+    output: "unpulled.txt"
+    container: "docker://REGISTRY/no/such:image"
+    resources: mem_mb=64, disk_mb=10
+    shell: "echo unpulled > {output}"
+
+rule good:
+    output: "good.txt"
+    container: "docker://debian:trixie"
+    resources: mem_mb=64, disk_mb=10
+    shell: "echo good > {output}"
+"""
+
+
+def test_an_image_that_cannot_be_pulled(make_workflow: Workflows) -> None:
+    with EmptyRegistry().running() as registry:
+        workflow = make_workflow(UNPULLED.replace("REGISTRY", registry.address))
+        with workflow.start("--keep-going") as process:
+            # What may pass is tried again, and the user reads why.
+            held = r"rule unpulled, jobid \d+ \(job [\d.]+\) is held: .*Cannot pull image"
+            wait_until(lambda: bool(re.search(held, workflow.said)), "the job is held")
+            registry.broken = False
+            assert process.wait(LIMIT_S) == 1, workflow.said
+    assert workflow.read("good.txt") == "good\n"
+    assert not (workflow.directory / "unpulled.txt").exists()
+    assert re.search(r"rule unpulled, jobid \d+ \(job [\d.]+\) is released", workflow.said)
+    assert "The image does not exist, or may not be read." in workflow.said
+    assert f"{registry.address}/no/such:image" in workflow.said
     assert workflow.pool.queued() == 0
 
 

@@ -2,42 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import pytest
-from snakemake.common.tests import TestWorkflowsLocalStorageBase
-from snakemake_executor_plugin_swarm_runner import ExecutorSettings
 
+from tests.official import Official
 from tests.unit.conftest import Place
 
 
-class Base(TestWorkflowsLocalStorageBase):
-    mode = "auto"
-    destination = "swarm"
+class Base(Official):
+    image = "snakemake:fake"
 
     @pytest.fixture(autouse=True)
     def _on(self, place: Place) -> None:
-        self.place = place
-
-    def _copy_test_files(self, test_path: Path, tmp_path: Path) -> None:
-        super()._copy_test_files(test_path, tmp_path)
-        tmp_path.chmod(0o777)  # jobs write here as a user of their own
-
-    def get_executor(self) -> str:
-        return "swarm-runner"
-
-    def get_executor_settings(self) -> ExecutorSettings:
-        return ExecutorSettings(
-            job_conf=self.place.job_conf,
-            destination=self.destination,
-            mode=self.mode,
-            snakemake_image="snakemake:fake",
-        )
-
-    def run_workflow(self, test_name: str, tmp_path: Path, **more: Any) -> None:
-        del tmp_path  # on no volume
-        super().run_workflow(test_name, self.place.volume, **more)
+        self.job_conf, self.volume = place.job_conf, place.volume
 
 
 class TestNested(Base):
