@@ -5,7 +5,7 @@ These are slotted dataclasses, not pydantic models: a runner may follow 100,000 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -73,12 +73,26 @@ class Outcome:
         return self.kind is OutcomeKind.EXITED and self.exit_code == 0
 
 
+class Usage(NamedTuple):
+    """What HTCondor measured of a job that has run to its end; None where it did not look in time.
+
+    `cpus` is the processors that it kept busy, on average, `memory_mb` the most memory that was
+    seen, `execute_s` the wall time of the command.
+    """
+
+    cpus: float | None
+    memory_mb: int | None
+    disk_mb: int | None
+    execute_s: int | None
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """A snapshot of one job. Times are seconds since the epoch (UTC), memory is in MB.
 
     `starts` counts how often it began to run; `capacity_class`, `executor` and `node` say where
-    it ran last, `memory_mb` what it asks for now (the schedd may have raised it).
+    it ran last, `memory_mb` what it asks for now (the schedd may have raised it). `usage` is told
+    by the event log alone: who finds an ended job in the history has None, and the same job.
     """
 
     id: JobId
@@ -95,6 +109,7 @@ class Job:
     starts: int = 0
     holds: int = 0
     outcome: Outcome | None = None
+    usage: Usage | None = field(default=None, compare=False)
 
 
 class JobEvent(StrEnum):

@@ -6,7 +6,7 @@ import sys
 from collections.abc import KeysView
 from typing import NamedTuple
 
-from swarm_runner.model.job import Hold, Job, JobChange, JobEvent, JobId, JobState, Outcome
+from swarm_runner.model.job import Hold, Job, JobChange, JobEvent, JobId, JobState, Outcome, Usage
 from swarm_runner.runner import outcomes
 from swarm_runner.runner.copying import changed
 
@@ -147,6 +147,7 @@ class Accounts:
         outcome: Outcome,
         at: float,
         memory_mb: int | None = None,
+        usage: Usage | None = None,
     ) -> JobChange:
         """Close the account."""
         self._known.pop(job.id, None)
@@ -157,6 +158,7 @@ class Accounts:
             outcome=outcome,
             ended_at=at,
             memory_mb=memory_mb or job.memory_mb,
+            usage=usage,
         )
         return self._set(ended, JobEvent.ENDED, outcome.message)
 

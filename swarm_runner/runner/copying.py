@@ -40,6 +40,7 @@ def changed(job: Job, **changes: Any) -> Job:
         draft.starts,
         draft.holds,
         draft.outcome,
+        draft.usage,
     ) = _VALUES(job)
     for name, value in changes.items():
         setattr(draft, name, value)

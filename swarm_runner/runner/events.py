@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from swarm_runner.model.job import Hold, Job, JobChange, JobId, JobState
+from swarm_runner.model.job import Hold, Job, JobChange, JobId, JobState, Usage
 from swarm_runner.runner import outcomes
 from swarm_runner.runner.accounts import Accounts, Place
 
@@ -81,7 +81,7 @@ class EventReader:
         if job is None:
             return None
         outcome, memory_mb = outcomes.from_event(event), event.get("RequestMemory")
-        return self._accounts.end(job, JobState.COMPLETED, outcome, at, memory_mb)
+        return self._accounts.end(job, JobState.COMPLETED, outcome, at, memory_mb, _usage(event))
 
     def _aborted(self, which: JobId, at: float, event: Any) -> JobChange | None:
         job = self._accounts.current(which, at)
@@ -102,6 +102,17 @@ class EventReader:
         if job is None or job.state is not JobState.HELD:
             return None
         return self._accounts.release(job, event.get("Reason", ""))
+
+
+def _usage(event: Any) -> Usage:
+    """The terminated event's table of resources; its disk is in KB."""
+    disk_kb = event.get("DiskUsage")
+    return Usage(
+        event.get("CpusUsage"),
+        event.get("MemoryUsage"),
+        None if disk_kb is None else -(-disk_kb // 1024),
+        event.get("TimeExecuteUsage"),
+    )
 
 
 def seconds(text: str) -> float:

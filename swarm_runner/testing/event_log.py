@@ -20,6 +20,8 @@ _TERMINATED = """\
 \t   Cpus                 :        0        1         1
 \t   Disk (KB)            :       16    20480     20480
 \t   Memory (MB)          :        0 {memory:8d}  {memory:8d}
+\t   TimeExecute (s)      :        1
+\t   TimeSlotBusy (s)     :        2
 """
 _EVICTED = """\
 \t(0) CPU times

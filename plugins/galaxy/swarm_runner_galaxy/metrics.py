@@ -1,4 +1,4 @@
-"""Where a job ran, how often it began and with how much memory, among Galaxy's job metrics."""
+"""Where a job ran, and what HTCondor measured of it, among Galaxy's job metrics."""
 
 from __future__ import annotations
 
@@ -16,6 +16,10 @@ _TITLES = {
     "memory_requested_mb": "Memory Requested in the End (MB)",
     "capacity_class": "Capacity Class",
     "node": "Node",
+    "cpus_used": "Processors Kept Busy (Average)",
+    "memory_used_mb": "Most Memory Seen (MB)",
+    "disk_used_mb": "Disk Used (MB)",
+    "execute_s": "Execution Time (s)",
 }
 
 
@@ -47,12 +51,19 @@ def register(job_metrics: Any) -> None:
 
 def record(galaxy_job: Any, job: Job) -> None:
     """Write it down with Galaxy's job; it is saved with the job's end."""
-    known = {
+    known: dict[str, Any] = {
         "capacity_class": job.capacity_class,
         "node": job.node,
         "starts": job.starts,
         "memory_requested_mb": job.memory_mb,
     }
+    if job.usage is not None:
+        known |= {
+            "cpus_used": job.usage.cpus,
+            "memory_used_mb": job.usage.memory_mb,
+            "disk_used_mb": job.usage.disk_mb,
+            "execute_s": job.usage.execute_s,
+        }
     for name, value in known.items():
         if value is not None:
             galaxy_job.add_metric(PLUGIN, name, value)

@@ -24,7 +24,7 @@ from swarm_runner_galaxy.following import Following
 from swarm_runner_galaxy.keys import key
 from swarm_runner_galaxy.metadata import MetadataSetter
 from swarm_runner_galaxy.raw import RawCommands
-from swarm_runner_galaxy.script import SHELL, invocation, slots_statement
+from swarm_runner_galaxy.script import SHELL, invocation, slots_statement, without_braces
 from swarm_runner_galaxy.section import SPECIFICATIONS, Section
 from swarm_runner_galaxy.sending import Sender
 from swarm_runner_galaxy.state import SwarmJobState
@@ -62,7 +62,7 @@ class SwarmJobRunner(AsynchronousJobRunner):  # type: ignore[misc]
             raise ConfigurationError(f"runners.{section.runner_id}: {error}") from error
         self._following = Following(self._pool, self._work, self._again)
         self._sender = Sender(self._pool, self._sent, self._refused, self._dropped)
-        self._metadata = MetadataSetter()
+        self._metadata = MetadataSetter(lambda path: app.datatypes_registry.to_xml_file(path=path))
         metrics.register(app.job_metrics)
         log.info(
             "Runner %s is %s in pool %s at %s",
@@ -235,7 +235,9 @@ class SwarmJobRunner(AsynchronousJobRunner):  # type: ignore[misc]
             galaxy_lib=None,
             galaxy_virtual_env=None,
         )
-        self.write_executable_script(state.job_file, script, job_io=job_wrapper.job_io)
+        self.write_executable_script(
+            state.job_file, without_braces(script), job_io=job_wrapper.job_io
+        )
         try:
             made = invocation(job_key, state, image, wanted)
         except ValidationError as error:
@@ -300,6 +302,7 @@ class SwarmJobRunner(AsynchronousJobRunner):  # type: ignore[misc]
             output_fnames=job_wrapper.job_io.get_output_fnames(),
             set_extension=True,
             tmp_dir=job_wrapper.working_directory,
+            datatypes_config=self._metadata.datatypes,
             # What was copied over when the outputs were made stays.
             kwds={"overwrite": False},
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from swarm_runner.model.invocation import Invocation
@@ -31,6 +32,27 @@ export GALAXY_SLOTS GALAXY_SLOTS_CONFIGURED GALAXY_MEMORY_MB GALAXY_MEMORY_MB_PE
 def slots_statement(parameters: Parameters) -> str:
     """Shell text that sets GALAXY_SLOTS and GALAXY_MEMORY_MB from what the job was given."""
     return _GIVEN.format(cpus=parameters.request_cpus, memory_mb=parameters.request_memory)
+
+
+# Galaxy's cgroup metrics name files by bash's braces, which /bin/sh takes for letters. A
+# parameter's braces have a dollar before them, and a comma with a backslash is a letter.
+_CGROUP_FILES = re.compile(r"(?<=for f in )\S+\{cpu\S+(?=; do)")
+_BRACES = re.compile(r"(?<!\$)\{([^{}]*)\}")
+_COMMA = re.compile(r"(?<!\\),")
+
+
+def without_braces(script: str) -> str:
+    """The job script with the names of cgroup files as any shell reads them."""
+    return _CGROUP_FILES.sub(lambda found: " ".join(_expanded(found[0])), script)
+
+
+def _expanded(word: str) -> list[str]:
+    found = _BRACES.search(word)
+    if found is None:
+        return [word]
+    before, after = word[: found.start()], word[found.end() :]
+    choices = _COMMA.split(found[1])
+    return [name for choice in choices for name in _expanded(before + choice + after)]
 
 
 def invocation(key: str, state: Any, image: str, parameters: Parameters) -> Invocation:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from swarm_runner.model.job import Job, JobId, JobState, Outcome, OutcomeKind
+from swarm_runner.model.job import Job, JobId, JobState, Outcome, OutcomeKind, Usage
 from swarm_runner.runner.copying import changed
 
 JOB = Job(
@@ -24,6 +24,7 @@ JOB = Job(
     4,
     5,
     Outcome(OutcomeKind.EXITED, "done", 0),
+    Usage(0.5, 200, 3, 60),
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from swarm_runner.model.job import JobEvent, JobState, OutcomeKind
+from swarm_runner.model.job import JobEvent, JobState, OutcomeKind, Usage
 from swarm_runner.runner import outcomes
 from swarm_runner.runner.follower import LOST_AFTER_S
 from tests.unit.runner.conftest import World, events, told
@@ -38,6 +38,15 @@ def test_a_job_runs_to_its_end(world: World) -> None:
         assert change.job.ended_at > began
         assert runner.poll() == []
         assert runner.wait([job]) == [change.job]
+
+
+def test_what_the_log_tells_of_usage(logged: World) -> None:
+    with logged.runner() as runner:
+        (job,) = runner.submit([logged.invocation()])
+        logged.later(logged.access_point.start, job.id)
+        logged.later(logged.access_point.finish, job.id)
+        (ended,) = runner.wait([job])
+    assert ended.usage == Usage(cpus=0, memory_mb=0, disk_mb=1, execute_s=1)
 
 
 def test_a_signal(world: World) -> None:

@@ -1,7 +1,7 @@
 """condor_submit and condor_rm for Galaxy's condor runner, which starts a process for each job.
 
-The real programs run in the pool's manager, where their pool is configured; what Galaxy starts is
-a small client of the server here, which costs it about what the real one would.
+The real programs run in the pool's manager, where their pool is configured, and their processor
+time is counted there; what Galaxy starts is a small client of the server here.
 """
 
 from __future__ import annotations
@@ -26,16 +26,32 @@ sys.exit(int(code))
 """
 
 
+# The shell's word for it: seconds of user and system, on the last line of standard error.
+_TIMED = ("bash", "-c", 'TIMEFORMAT="%U %S"; time "$@"', "timed")
+
+
+class Commands:
+    """How much processor time the programs have used so far."""
+
+    used_ms = 0
+
+
 @contextlib.contextmanager
-def condor_commands(manager: Any, user: str, directory: Path) -> Iterator[None]:
+def condor_commands(manager: Any, user: str, directory: Path) -> Iterator[Commands]:
     """The programs are in `directory` and work while the block runs."""
+    commands, lock = Commands(), threading.Lock()
 
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:
             words = self.rfile.readline().decode().split()
             # The programs run where Galaxy does: a job begins in its submitter's directory.
-            code, said = manager.exec_run(words, user=user, workdir=str(directory.parent))
-            self.wfile.write(f"{code}\n".encode() + said)
+            code, (said, trouble) = manager.exec_run(
+                [*_TIMED, *words], user=user, workdir=str(directory.parent), demux=True
+            )
+            *more, times = (trouble or b"").splitlines()
+            with lock:
+                commands.used_ms += round(1000 * sum(map(float, times.split())))
+            self.wfile.write(f"{code}\n".encode() + (said or b"") + b"\n".join(more))
 
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
         directory.mkdir(parents=True, exist_ok=True)
@@ -45,5 +61,5 @@ def condor_commands(manager: Any, user: str, directory: Path) -> Iterator[None]:
             file.write_text(_CLIENT.format(python=sys.executable, port=port, name=name))
             file.chmod(file.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield
+        yield commands
         server.shutdown()

@@ -1,4 +1,4 @@
-"""Loaded by the measured Galaxy as one more runner: counts monitor cycles and SQL by thread.
+"""Loaded by the measured Galaxy as one more runner: monitor cycles, SQL and CPU by thread.
 
 The counts go to the file that SWARM_RUNNER_PROBE names.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 import time
 from collections import Counter
@@ -28,11 +29,23 @@ def _count(*_: Any) -> None:
     statements[threading.current_thread().name] += 1
 
 
+def _used_ms() -> Counter[str]:
+    """Processor milliseconds by thread, those of one name and another number together."""
+    found: Counter[str] = Counter()
+    for thread in threading.enumerate():
+        if thread.ident is not None:
+            clock = time.pthread_getcpuclockid(thread.ident)
+            found[re.sub(r"[-_]?\d+$", "", thread.name)] += round(1000 * time.clock_gettime(clock))
+    return found
+
+
 def _write(file: Path) -> None:
     while True:
         time.sleep(EVERY_S)
         draft = file.with_suffix(".new")
-        draft.write_text(json.dumps({"statements": statements, "cycles": cycles}))
+        draft.write_text(
+            json.dumps({"statements": statements, "cycles": cycles, "used_ms": _used_ms()})
+        )
         draft.replace(file)
 
 

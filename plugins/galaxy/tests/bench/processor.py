@@ -1,27 +1,45 @@
-"""What a process and its children have used, from /proc."""
+"""What a process and its children have used, and which files it holds, from /proc."""
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 
-TICKS = os.sysconf("SC_CLK_TCK")
+TICK_MS = 1000 // os.sysconf("SC_CLK_TCK")
+ITSELF, ENDED = "itself", "children that have ended"
 
 
-def used_s(pid: int) -> float:
-    """Processor seconds of a process itself."""
-    return sum(_fields(pid)[:2]) / TICKS
+def used_ms(pid: int) -> Counter[str]:
+    """Processor milliseconds of a process and of its children, by what each runs.
+
+    Those of a child have its own children among them, as soon as they have ended.
+    """
+    own = _fields(pid)
+    found = Counter({ITSELF: sum(own[:2]) * TICK_MS, ENDED: sum(own[2:]) * TICK_MS})
+    for child in _children(pid):
+        found[_module(child)] += sum(_fields(child)) * TICK_MS
+    return found
 
 
-def tree_s(pid: int) -> float:
-    """Processor seconds of a process, of its children, and of those that have ended."""
-    members = [pid, *_children(pid)]
-    return sum(sum(_fields(member)[:4]) for member in members) / TICKS
+def open_files(pid: int) -> Counter[str]:
+    """The files that a process has open, by path; what is no file counts by its kind."""
+    found: Counter[str] = Counter()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            found[str(entry.readlink()).partition(":[")[0]] += 1
+        except FileNotFoundError:
+            continue  # closed meanwhile
+    return found
 
 
-def open_files(pid: int) -> int:
-    """How many files a process has open."""
-    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+def _module(pid: int) -> str:
+    """The last word of `python -m some.module ...`, or the program's name."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    except FileNotFoundError:
+        return ENDED
+    return words[2].rpartition(".")[2] if words[1:2] == ["-m"] else Path(words[0]).name
 
 
 def _fields(pid: int) -> list[int]:
@@ -36,6 +54,10 @@ def _fields(pid: int) -> list[int]:
 def _children(pid: int) -> list[int]:
     found = []
     for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            found += [int(child), *_children(int(child))]
+        try:
+            children = (task / "children").read_text().split()
+        except FileNotFoundError:
+            continue
+        for child in map(int, children):
+            found += [child, *_children(child)]
     return found

@@ -39,7 +39,7 @@ TOOLS = [
         for name in (
             *("cores", "oom_schedd", "oom_galaxy", "oom_none", "walltime", "no_such_image"),
             *("no_image_name", "zero_memory", "wrong_unit", "vanilla", "no_class", "no_fit"),
-            *("raw", "tpv", "aside"),
+            *("raw", "tpv", "aside", "waiting", "measured", "walltime_again"),
         )
     ),
     ShellTool("tpv_large", "tpv"),
@@ -132,6 +132,11 @@ def _environments(address: str, tpv: Path) -> dict[str, dict[str, Any]]:
         "oom_none": {},
         "more_memory": {"request_memory": "1500M"},
         "walltime": {"time_limit_s": 3},
+        "walltime_again": {
+            "time_limit_s": 3,
+            "resubmit": [{"condition": "walltime_reached", "environment": "more_time"}],
+        },
+        "more_time": {"time_limit_s": 300},
         "no_such_image": {"docker_container_id_override": f"{address}/no-such:1"},
         "no_image_name": {"docker_container_id_override": "No Such Image!"},
         "default_image": {"docker_default_container_id": BUSYBOX},
@@ -143,6 +148,9 @@ def _environments(address: str, tpv: Path) -> dict[str, dict[str, Any]]:
         # Where the collection's many are not in the way.
         "aside": {"capacity_class": "big"},
         "raw": {"htcondor_+TestGroup": '"a group"'},
+        # No slot will do.
+        "waiting": {"htcondor_requirements": "false"},
+        "measured": {"metrics": [{"type": "core"}, {"type": "cgroup"}]},
     }
     environments = {name: {"runner": "swarm", **SMALL, **more} for name, more in ours.items()}
     environments["tpv"] = {"runner": "dynamic_tpv", "tpv_config_files": [str(tpv)]}

@@ -21,6 +21,7 @@ from end_to_end.shell_tool import ShellTool
 MASTER_KEY = "the-test-servers-bootstrap-key"
 BOOT_LIMIT_S = 240
 STOP_LIMIT_S = 60
+COMMAND_LIMIT_S = 120
 TOOLS = Path(__file__).with_name("tools")
 
 
@@ -92,24 +93,34 @@ class Galaxy:
             str(Path(sys.executable).with_name("galaxy-web")),
             *("-c", str(self.directory / "galaxy.yml"), "-b", f"127.0.0.1:{self._port}"),
         ]
-        environment = {
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "HOME": str(self.directory),
-            "PYTHONUNBUFFERED": "1",
-            **{name: os.environ[name] for name in ("LANG", "TZ") if name in os.environ},
-            **self.environment,
-        }
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._user.command(command),
                 cwd=self.directory,
-                env=environment,
+                env=self._environment(),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
         if wait:
             self._await_answer()
+
+    def run(self, command: list[str]) -> subprocess.CompletedProcess[str]:
+        """Run a command as Galaxy's user, in Galaxy's directory."""
+        return subprocess.run(
+            self._user.command(command),
+            cwd=self.directory,
+            env=self._environment(),
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_LIMIT_S,
+            check=False,
+        )
+
+    @property
+    def database(self) -> Path:
+        """The file of its database."""
+        return self.directory / "data/galaxy.sqlite"
 
     @property
     def pid(self) -> int:
@@ -153,6 +164,15 @@ class Galaxy:
             raise RuntimeError(f"Galaxy ended while it booted:\n{last}")
         requests.get(f"{self.url}/api/version", timeout=10).raise_for_status()
 
+    def _environment(self) -> dict[str, str]:
+        return {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "HOME": str(self.directory),
+            "PYTHONUNBUFFERED": "1",
+            **{name: os.environ[name] for name in ("LANG", "TZ") if name in os.environ},
+            **self.environment,
+        }
+
     def _write(self, name: str, text: str) -> None:
         (self.directory / name).write_text(text)
 
@@ -164,7 +184,7 @@ class Galaxy:
             "file_path": str(home / "data/objects"),
             "job_working_directory": str(home / "data/jobs"),
             "new_file_path": str(home / "data/tmp"),
-            "database_connection": f"sqlite:///{home}/data/galaxy.sqlite?isolation_level=IMMEDIATE",
+            "database_connection": f"sqlite:///{self.database}?isolation_level=IMMEDIATE",
             "id_secret": "the test server's secret",
             "tool_config_file": str(home / "tool_conf.xml"),
             "job_config_file": str(home / "job_conf.yml"),

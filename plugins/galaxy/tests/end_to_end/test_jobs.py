@@ -28,6 +28,8 @@ QUICK = {
     "oom_galaxy_tool": GREEDY + "; echo memory=$GALAXY_MEMORY_MB",
     "oom_none_tool": "echo before; echo trouble >&2; " + GREEDY,
     "walltime_tool": "echo before; sleep 120",
+    "walltime_again_tool": "sleep 8; echo in time",
+    "measured_tool": "x=$(head -c 50000000 /dev/zero | tr '\\0' a); sleep 15; echo ${#x}",
     "no_such_image_tool": "true",
     "no_image_name_tool": "true",
     "zero_memory_tool": "true",
@@ -40,6 +42,8 @@ QUICK = {
     "tpv_large": "echo $GALAXY_SLOTS $GALAXY_MEMORY_MB",
 }
 MEMBERS = 100
+# Of HTCondor's JobStatus.
+IDLE = 1
 
 
 @dataclass(frozen=True)
@@ -141,6 +145,18 @@ def test_what_htcondor_measured(started: Started) -> None:
     assert measured["node"]
 
 
+def test_what_the_jobs_cgroup_and_htcondor_have_measured(started: Started) -> None:
+    assert started.output("measured_tool") == "50000000\n"
+    measured = started.metrics("measured_tool")
+    # By the first version of cgroups, or the second.
+    most = measured.get("memory.max_usage_in_bytes") or measured["memory.peak"]
+    assert float(most) > 50e6
+    assert float(measured["memory_used_mb"]) > 45
+    assert float(measured["execute_s"]) >= 15
+    assert float(measured["disk_used_mb"]) < 50
+    assert 0 <= float(measured["cpus_used"]) < 2
+
+
 def test_the_schedd_escalates(started: Started) -> None:
     assert started.output("oom_schedd_tool") == "survived\nmemory=1536\n"
     measured = started.metrics("oom_schedd_tool")
@@ -164,6 +180,11 @@ def test_nobody_escalates(started: Started) -> None:
 
 def test_the_time_limit(started: Started) -> None:
     assert "ran longer than its time limit" in started.complaint("walltime_tool")
+
+
+def test_the_time_limit_and_a_longer_one(started: Started) -> None:
+    """`walltime_reached` is what Galaxy's resubmit asks for."""
+    assert started.output("walltime_again_tool") == "in time\n"
 
 
 def test_an_image_that_is_not_there(started: Started) -> None:
@@ -214,7 +235,9 @@ def test_held_and_released(started: Started) -> None:
     site.client.wait([job], until=["running"])
     which = external(site, job)
     assert pool.hold([which], "the administrator looks at it") == 1
-    site.client.wait([job], until=["queued"])
+    held = site.client.wait([job], until=["queued"])[job]
+    said = site.client.get(f"datasets/{held['outputs']['out']['id']}")["misc_info"]
+    assert said.startswith("The pool holds this job: the administrator looks at it")
     assert pool.release([which], "it may run") == 1
     ended = site.client.wait([job])[job]
     assert site.client.output(ended) == "done\n"
@@ -232,7 +255,7 @@ def test_deleted_while_it_runs(started: Started) -> None:
     assert site.client.job(job)["state"] == "deleted"
 
 
-def test_deleted_while_it_is_held_or_queued(started: Started) -> None:
+def test_deleted_while_it_is_held(started: Started) -> None:
     site, pool = started.site, access_point(started.site)
     held = site.client.start("aside_tool", text="sleep 900")
     site.client.wait([held], until=["running"])
@@ -241,6 +264,19 @@ def test_deleted_while_it_is_held_or_queued(started: Started) -> None:
     site.client.wait([held], until=["queued"])
     site.client.delete(held)
     _until(lambda: not pool.jobs(Selection(ids=[which]), ("ClusterId",)))
+    assert site.client.job(held)["state"] == "deleted"
+
+
+def test_deleted_while_it_is_queued(started: Started) -> None:
+    site, pool = started.site, access_point(started.site)
+    job = site.client.start("waiting_tool", text="true")
+    _until(lambda: site.client.job(job)["external_id"])
+    which = external(site, job)
+    (ad,) = pool.jobs(Selection(ids=[which]), ("JobStatus",))
+    assert (ad["JobStatus"], site.client.job(job)["state"]) == (IDLE, "queued")
+    site.client.delete(job)
+    _until(lambda: not pool.jobs(Selection(ids=[which]), ("ClusterId",)))
+    assert site.client.job(job)["state"] == "deleted"
 
 
 def test_a_collection_of_a_hundred(started: Started) -> None:

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from galaxy.datatypes.registry import Registry
 from swarm_runner_galaxy.metadata import LOG_NAME, MetadataSetter
 
 
 @pytest.fixture
-def setter() -> Iterator[MetadataSetter]:
-    made = MetadataSetter()
+def setter(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[MetadataSetter]:
+    # Galaxy's own directory for temporary files, which may be a long one.
+    deep = tmp_path_factory.mktemp("galaxy") / ("deep" * 30)
+    deep.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    registry = Registry()
+    registry.load_datatypes()
+    made = MetadataSetter(lambda path: registry.to_xml_file(path=path))
     yield made
     made.close()
 

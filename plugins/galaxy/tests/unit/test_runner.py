@@ -6,8 +6,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from galaxy.job_metrics.instrumenters import cgroup
 from sqlalchemy import event
 from swarm_runner_galaxy.keys import key
+from swarm_runner_galaxy.script import without_braces
 
 from unit.conftest import World
 
@@ -330,3 +332,34 @@ def test_metrics_of_htcondor(world: World) -> None:
     assert float(measured["starts"]) == 1
     title, value = world.app.job_metrics.format("htcondor", "starts", 1)
     assert (title, value) == ("Times Started", "1")
+
+
+def test_what_htcondor_has_measured(world: World) -> None:
+    job = world.job()
+    world.queue(job)
+    world.access_point.start(world.submitted(job))
+    # Without its script's exit code the job has not ended well, and is recorded all the same.
+    world.access_point.finish(world.submitted(job), 127)
+    world.look()
+    measured = {metric.metric_name: metric.metric_value for metric in job.get_job().metrics}
+    assert {"cpus_used", "memory_used_mb", "disk_used_mb", "execute_s"} <= set(measured)
+    assert float(measured["disk_used_mb"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("template", "names"),
+    [
+        (
+            cgroup.CGROUPSV1_TEMPLATE,
+            r"/cpu\,cpuacct$cgroup_path/cpu.* /sys/fs/cgroup/cpu\,cpuacct$cgroup_path/cpuacct.* ",
+        ),
+        (
+            cgroup.CGROUPSV2_TEMPLATE,
+            "in /sys/fs/cgroup/${cgroup_path}/cpu.* /sys/fs/cgroup/${cgroup_path}/memory.*; do",
+        ),
+    ],
+)
+def test_galaxys_cgroup_metrics_work_in_any_shell(template: str, names: str) -> None:
+    script = template.format(metrics="file", cgroup_mount="/sys/fs/cgroup")
+    assert names in without_braces(script)
+    assert without_braces("for f in /a/{b,c}; do true; done") == "for f in /a/{b,c}; do true; done"

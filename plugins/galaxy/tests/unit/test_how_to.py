@@ -1,0 +1,100 @@
+"""What docs/how-to/galaxy.md tells its reader to write is what the runner, Galaxy and TPV read."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from swarm_runner_galaxy.parameters import Parameters, parse
+from tpv.commands.dryrunner import TPVDryRunner
+from tpv.rules import gateway
+
+from swarm_runner.model.job_conf import parse_job_conf
+from swarm_runner.model.pool import Pool
+from unit.test_section import boot
+
+DOCUMENT = Path(__file__).parents[4] / "docs/how-to/galaxy.md"
+SERVER = "/srv/galaxy"
+
+
+def blocks(language: str) -> list[str]:
+    """The document's examples in a language, in order."""
+    return re.findall(
+        rf"^```{language}\n(.*?)^```$", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL
+    )
+
+
+JOB_CONF, GALAXY_YML, TPV_LINE, TPV, RESUBMIT = blocks("yaml")
+
+
+@pytest.fixture
+def _no_other_mappers() -> Iterator[None]:
+    yield
+    gateway.ACTIVE_DESTINATION_MAPPERS = {}
+
+
+def environments(text: str, add: str = "") -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = yaml.safe_load(text + add)["execution"]["environments"]
+    return found
+
+
+def parameters(environment: dict[str, Any], pool: Pool) -> Parameters:
+    return parse({key: value for key, value in environment.items() if key != "runner"}, "x", pool)
+
+
+def test_job_conf(app: Any, volume: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It is valid, and Galaxy boots with its section, in the reader's own directories."""
+    text = JOB_CONF.replace(SERVER, str(volume))
+    destination = parse_job_conf(text, "job_conf.yml").destination("swarm")
+    monkeypatch.setattr(os, "geteuid", lambda: destination.pool.user.uid)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    section = yaml.safe_load(text)["runners"]["swarm"]
+    runner = boot(
+        app, volume, **{key: section[key] for key in section.keys() - {"load", "workers"}}
+    )
+    assert runner._section.destination.pool.name == "galaxy"
+    wanted = parameters(environments(text)["swarm"], destination.pool)
+    assert (wanted.request_memory, wanted.max_memory) == (512, 4096)
+    assert wanted.schedd_escalates
+
+
+@pytest.mark.parametrize(
+    ("tool", "capacity_class", "memory_mb"), [("cat", "normal", 512), ("bwa_mem", "big", 3584)]
+)
+@pytest.mark.usefixtures("_no_other_mappers")
+def test_tpv(tmp_path: Path, tool: str, capacity_class: str, memory_mb: int) -> None:
+    pool = parse_job_conf(JOB_CONF, "job_conf.yml").destination("swarm").pool
+    job_conf, tpv = tmp_path / "job_conf.yml", tmp_path / "tpv.yml"
+    conf = yaml.safe_load(JOB_CONF)
+    conf["execution"]["environments"] |= yaml.safe_load(TPV_LINE)
+    job_conf.write_text(yaml.safe_dump(conf, sort_keys=False))
+    parse_job_conf(job_conf.read_text(), str(job_conf))
+    tpv.write_text(TPV)
+    runner = TPVDryRunner.from_params(str(job_conf), tool_id=tool, tpv_confs=[str(tpv)])
+    chosen, _ = runner.run()
+    assert chosen is not None
+    assert (chosen.id, chosen.runner) == (f"swarm_{capacity_class}", "swarm")
+    wanted = parse(chosen.params, chosen.id, pool)
+    assert wanted.request_memory == memory_mb
+
+
+def test_resubmit() -> None:
+    pool = parse_job_conf(JOB_CONF, "job_conf.yml").destination("swarm").pool
+    (environment,) = yaml.safe_load(RESUBMIT).values()
+    wanted = parameters(environment, pool)
+    assert not wanted.schedd_escalates
+    assert wanted.time_limit_s == 3600
+    assert {entry["environment"] for entry in environment["resubmit"]} == {
+        "swarm_large",
+        "swarm_long",
+    }
+
+
+def test_galaxy_yml() -> None:
+    settings = yaml.safe_load(GALAXY_YML)["galaxy"]
+    assert settings["job_config_file"] == f"{SERVER}/job_conf.yml"
