@@ -1,8 +1,8 @@
 """One Snakemake, measured from within: harness.py PLUGIN FACTS JOBS LOOKS ARGUMENTS...
 
-PLUGIN is the executor's module. The workflow is stopped after LOOKS looks at JOBS submitted jobs.
-FACTS is the file that gets the figures. It is run in
-another environment than ours too, and imports nothing but Snakemake, the plugin and HTCondor.
+PLUGIN is the executor's module. The workflow is stopped after LOOKS looks at JOBS submitted jobs;
+with no LOOKS it runs to its end. FACTS is the file that gets the figures. It is run in another
+environment than ours too, and imports nothing but Snakemake, the plugin and HTCondor.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ class Meter:
         self._jobs, self._looks = jobs, looks
         self.sent = self.submits = self.looks = 0
         self.send_s = self.look_s = 0.0
+        self._began: float | None = None
         self._run_jobs = module.Executor.run_jobs
         self._check = module.Executor.check_active_jobs
         meter = self
@@ -50,6 +51,7 @@ class Meter:
 
     def send(self, executor: Any, jobs: Any) -> None:
         began = time.perf_counter()
+        self._began = self._began or began
         self._run_jobs(executor, jobs)
         self.send_s += time.perf_counter() - began
         self.sent += len(jobs)
@@ -60,7 +62,7 @@ class Meter:
         if self.sent >= self._jobs:
             self.looks += 1
             self.look_s += time.thread_time() - began
-        if self.looks == self._looks:
+        if self._looks and self.looks == self._looks:
             self.write()
             os.kill(os.getpid(), signal.SIGINT)
         for info in still:
@@ -71,7 +73,9 @@ class Meter:
         if not FACTS.exists():
             names = ("sent", "submits", "looks", "send_s", "look_s")
             facts = {name: getattr(self, name) for name in names}
-            FACTS.write_text(json.dumps(facts | {"cpu_s": time.process_time()}))
+            facts["cpu_s"] = time.process_time()
+            facts["run_s"] = time.perf_counter() - (self._began or 0.0)
+            FACTS.write_text(json.dumps(facts))
 
 
 def _find_schedd(bindings: Any) -> None:
