@@ -53,6 +53,7 @@ class Preparation:
         self._looked_at: dict[str, bool] = {}
         self._writable = [str(path) for path in writable_volumes(destination.pool)]
         self._volumes = [volume.path for volume in destination.pool.volumes]
+        self._kept = [volume.path for volume in destination.pool.volumes if volume.read_only]
         # Asking nobody costs time too.
         self._amended = bool(hook.swarm_runner_amend_submit.get_hookimpls())
 
@@ -145,6 +146,10 @@ class Preparation:
                 where,
                 f"{directory} is on none of the pool's volumes ({volumes}), as in_place asks",
             )
+        elif invocation.in_place and _below(directory, self._kept):
+            # HTCondor mounts the directory by itself, and for writing.
+            said = f"{directory} is on a read-only volume: a job that runs in place writes there"
+            yield Fault(where, said)
         elif not self._is_directory(directory):
             yield Fault(where, f"{directory} is no directory here")
         else:

@@ -62,6 +62,12 @@ def ended(request: pytest.FixtureRequest, make_bed: Beds, registry: StubRegistry
             "slides", command=["/bin/cat", "/etc/hosts"], stdout="out.$(Process)", repeat=10
         ),
         bed.invocation("in-place", "id -u > who; pwd > where", in_place=True),
+        bed.invocation(
+            "in-volume",
+            f"pwd > {bed.directory.name}/volume",
+            working_directory=str(bed.directory.parent),
+            in_place=True,
+        ),
         bed.invocation("nowhere", "true", working_directory=None),
         bed.invocation("hold", "true", attributes={"Note": "held before it can start"}),
     ]
@@ -97,7 +103,7 @@ def test_the_slides_ten_jobs(ended: Ended) -> None:
 
 def test_exit_codes_and_signals(ended: Ended) -> None:
     codes = {}
-    for key in ("exit-3", "no-program", "in-place", "nowhere", "hold", "tiny"):
+    for key in ("exit-3", "no-program", "in-place", "in-volume", "nowhere", "hold", "tiny"):
         outcome = ended.one(key).outcome
         assert outcome is not None
         codes[key] = outcome.exit_code
@@ -105,6 +111,7 @@ def test_exit_codes_and_signals(ended: Ended) -> None:
         "exit-3": 3,
         "no-program": 127,
         "in-place": 0,
+        "in-volume": 0,
         "nowhere": 0,
         "hold": 0,
         "tiny": 0,
@@ -148,6 +155,8 @@ def test_in_place_on_a_volume(ended: Ended) -> None:
     assert (directory / "who").read_text() == f"{user.uid}\n"
     assert (directory / "where").read_text() == f"{directory}\n"
     assert (directory / "who").stat().st_uid == user.uid
+    # The volume itself is a directory like any other.
+    assert (directory / "volume").read_text() == f"{directory.parent}\n"
 
 
 def test_a_hold_of_ones_own(ended: Ended) -> None:

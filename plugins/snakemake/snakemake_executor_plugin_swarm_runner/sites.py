@@ -123,11 +123,11 @@ def _check_workdir(site: Site) -> None:
             "again; or run without a shared file system, with --shared-fs-usage none and a "
             "storage plugin."
         )
-    if any(str(site.workdir) == volume.path for volume in pool.volumes):
-        # HTCondor mounts a job's directory beside the volumes, and Docker takes no path twice.
+    kept = (volume.path for volume in pool.volumes if volume.read_only)
+    if any(site.workdir.is_relative_to(path) for path in kept):
         raise WorkflowError(
-            f"swarm-runner: the working directory {site.workdir} is itself a volume of pool "
-            f"{pool.name}, and jobs cannot begin in one. Make a directory in it for the workflow."
+            f"swarm-runner: the working directory {site.workdir} is on a read-only volume of pool "
+            f"{pool.name}. Run the workflow on one that jobs may write to."
         )
     status = site.workdir.stat()
     writable = (

@@ -2,6 +2,7 @@
 
 import contextlib
 import grp
+import json
 import os
 import pwd
 import shutil
@@ -141,6 +142,12 @@ class Executor:
         for number, volume in enumerate(volumes):
             names.append(f"V{number}")
             lines.append(f"DOCKER_VOLUME_DIR_V{number} = {volume}")
+            # A job that runs in place gets its directory mounted; Docker takes no path twice.
+            directory = json.dumps(volume.partition(":")[0], ensure_ascii=False)
+            lines.append(
+                f"DOCKER_VOLUME_DIR_V{number}_MOUNT_IF = "
+                f'!(TARGET.ShouldTransferFiles =?= "NO" && TARGET.Iwd =?= {directory})'
+            )
         if names:
             lines.append(f"DOCKER_MOUNT_VOLUMES = {', '.join(names)}")
         (CONFIG / "executor-volumes.conf").write_text("\n".join([*lines, ""]))

@@ -149,6 +149,15 @@ def test_in_place_off_the_volumes_is_refused(world: World) -> None:
         runner.submit([world.invocation(working_directory=str(world.home), in_place=True)])
 
 
+def test_in_place_on_a_read_only_volume_is_refused(world: World) -> None:
+    (volume,) = world.destination.pool.volumes
+    kept = volume.model_copy(update={"read_only": True})
+    pool = world.destination.pool.model_copy(update={"volumes": (kept,)})
+    world.destination = world.destination.model_copy(update={"pool": pool})
+    with world.runner() as runner, pytest.raises(InvalidInputError, match="read-only volume"):
+        runner.submit([world.invocation(in_place=True)])
+
+
 def test_a_directory_that_is_not_there(world: World) -> None:
     gone = str(world.volume / "gone")
     with world.runner() as runner, pytest.raises(InvalidInputError, match="is no directory here"):

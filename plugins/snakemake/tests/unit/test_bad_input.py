@@ -63,17 +63,20 @@ def _below(job_conf: Path) -> Path:
     return directory
 
 
-def test_a_directory_that_is_a_volume(job_conf: Path) -> None:
-    volume = job_conf.parent / "volume"
-    said = _run(volume, "--swarm-runner-job-conf", str(job_conf))
-    assert f"the working directory {volume} is itself a volume" in said
-
-
 def test_a_directory_that_the_executors_cannot_see(tmp_path: Path, job_conf: Path) -> None:
     said = _run(tmp_path, "--swarm-runner-job-conf", str(job_conf))
     assert f"cannot see the working directory {tmp_path}" in said
     assert f"one of the pool's volumes ({tmp_path / 'volume'})" in said
     assert "--shared-fs-usage none" in said
+
+
+def test_a_directory_on_a_read_only_volume(job_conf: Path) -> None:
+    conf = yaml.safe_load(job_conf.read_text())
+    volume = job_conf.parent / "volume"
+    conf["runners"]["swarm"]["pool"]["volumes"] = [f"{volume}:ro"]
+    job_conf.write_text(yaml.safe_dump(conf))
+    said = _run(_below(job_conf), "--swarm-runner-job-conf", str(job_conf))
+    assert f"{volume / 'workflow'} is on a read-only volume of pool no-such-pool" in said
 
 
 def test_a_directory_that_jobs_may_not_write_in(job_conf: Path) -> None:
