@@ -10,8 +10,9 @@
 
 BIN := .venv/bin
 GALAXY_BIN := .venv-galaxy/bin
-# Of each runner, in bench-galaxy.
+# Of each runner, in bench-galaxy; two runs of fewer runners are shorter.
 JOBS := 200
+RUNNERS := swarm condor htcondor
 LAB := tests/lab
 # The name and the port of the pool that Snakemake's tests bring up.
 SNAKEMAKE_POOL := swarm-runner-smk 9771
@@ -92,7 +93,7 @@ venv: ## the virtual environment .venv
 	@$(LAB)/venv
 
 bench-galaxy: engine galaxy-venv ## Galaxy's own HTCondor runners beside ours, on a real Galaxy and pool
-	@cd plugins/galaxy/tests && $(CURDIR)/$(WITH_ENGINE) env PYTHONPATH=$(CURDIR):. $(CURDIR)/$(GALAXY_BIN)/python -m bench --jobs $(JOBS)
+	@cd plugins/galaxy/tests && $(CURDIR)/$(WITH_ENGINE) env PYTHONPATH=$(CURDIR):. $(CURDIR)/$(GALAXY_BIN)/python -m bench --jobs $(JOBS) --runners $(RUNNERS)
 
 galaxy-venv: ## the virtual environment .venv-galaxy: a whole Galaxy (800 MB)
 	@$(LAB)/galaxy-venv
