@@ -55,13 +55,13 @@ rule good:
 rule flaky:
     output: "flaky.txt"
     container: "docker://debian:trixie"
-    retries: 1
     resources: mem_mb=64, disk_mb=10
     shell: "test -e tried || (touch tried; exit 3); echo flaky > {output}"
 
 rule bad:
     output: "bad.txt"
     log: "bad.log"
+    retries: 0
     container: "docker://debian:trixie"
     resources: mem_mb=64, disk_mb=10
     shell: "echo partly > {output}; echo to standard error >&2; false | cat; exit 4"
@@ -74,12 +74,14 @@ rule after:
 
 rule refused:
     output: "refused.txt"
+    retries: 0
     container: "docker://debian:trixie"
     resources: mem_mb=100000
     shell: "echo refused > {output}"
 
 rule unreadable:
     output: "unreadable.txt"
+    retries: 0
     container: "docker://debian:trixie"
     resources: mem_mb=64, gpu="many"
     shell: "echo unreadable > {output}"
@@ -88,7 +90,7 @@ rule unreadable:
 
 def test_one_jobs_failure_is_its_own(make_workflow: Workflows) -> None:
     workflow = make_workflow(FAILING)
-    assert workflow.run("--keep-going") == 1
+    assert workflow.run("--keep-going", "--retries", "1") == 1
     assert workflow.read("good.txt") == "good\n"
     assert workflow.read("flaky.txt") == "flaky\n"
     for name in ("bad.txt", "refused.txt", "unreadable.txt", "after.txt"):
