@@ -105,7 +105,7 @@ def test_no_pool(job_conf: Path) -> None:
 def test_no_job_conf(tmp_path: Path) -> None:
     said = _run(tmp_path)
     assert f"cannot see the working directory {tmp_path}" in said
-    assert "add a volume in job_conf (`pool: {volumes: [/path]}`) and `swarm-runner pool up`" in said
+    assert "add a volume in job_conf (`pool: {volumes: [/path]}`) and `swarm-runner" in said
     said = _run(tmp_path, "--swarm-runner-destination", "cloud")
     assert "a destination (cloud) is named, but no job_conf that describes it" in said
     missing = tmp_path / "missing.yml"
