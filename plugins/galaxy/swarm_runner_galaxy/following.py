@@ -43,6 +43,7 @@ class Following:
         self._states: dict[str, SwarmJobState] = {}
         self._limited: dict[str, SwarmJobState] = {}
         self._new: deque[SwarmJobState] = deque()
+        self._untold: list[SwarmJobState] = []
         self._doomed: deque[str] = deque()
         self._parked: deque[Any] = deque()
         self._opened = threading.Event()
@@ -104,6 +105,7 @@ class Following:
             state = self._states.get(tag(change.job.key))
             if state is not None and state.key == change.job.key:
                 self._apply(state, change.job, change.reason)
+        self._tell_ids()
         self._catch_up()
         for state in list(self._limited.values()):
             if state.running:
@@ -132,8 +134,16 @@ class Following:
                 if state.job_wrapper.has_limits():
                     self._limited[tag(state.key)] = state
                 self._apply(state, found[0], "")
+                self._untold.append(state)
             else:
                 self._end(state, _lost(state.key))
+
+    def _tell_ids(self) -> None:
+        """The pool's number of a job that still waits; of one that runs it is told with that."""
+        untold, self._untold = self._untold, []
+        for state in untold:
+            if not state.id_told and state.ended is None:
+                self._work("advance", state)
 
     def _apply(self, state: SwarmJobState, job: Job, reason: str) -> None:
         if job.state.ended:

@@ -165,12 +165,16 @@ class SwarmJobRunner(AsynchronousJobRunner):  # type: ignore[misc]
     def advance(self, state: SwarmJobState) -> None:
         """Tell Galaxy what has become of a job, as far as that is news."""
         with state.lock:
+            wrapper, wanted, why = state.job_wrapper, state.wanted, state.why
+            news = state.ended is None and (wanted, why) != state.told
+            job = None
             if not state.id_told:
-                state.job_wrapper.set_external_id(state.job_id)
+                job = wrapper.get_job()
+                # One transaction for both.
+                wrapper.set_external_id(state.job_id, job=job, flush=not news)
                 state.id_told = True
-            wanted, why = state.wanted, state.why
-            if state.ended is None and (wanted, why) != state.told:
-                state.job_wrapper.change_state(wanted, info=why or False)
+            if news:
+                wrapper.change_state(wanted, info=why or False, job=job)
                 state.told = (wanted, why)
 
     def conclude(self, state: SwarmJobState) -> None:
@@ -268,7 +272,6 @@ class SwarmJobRunner(AsynchronousJobRunner):  # type: ignore[misc]
         self._raw.pop(state.key, None)
         state.job_id = str(job.id)
         self._following.follow(state)
-        self._work("advance", state)
         if state.cancelled:
             self._following.remove(state.key)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import Any
 
 from galaxy.jobs.runners import AsynchronousJobState
 
 from swarm_runner import Job, Outcome
+from swarm_runner_galaxy.keys import tag
 
 
 class SwarmJobState(AsynchronousJobState):  # type: ignore[misc]
@@ -26,6 +28,8 @@ class SwarmJobState(AsynchronousJobState):  # type: ignore[misc]
             job_id=job_id,
         )
         self.key = key
+        # Galaxy asks its database for this whenever it names the job in its log.
+        job_wrapper.get_id_tag = partial(tag, key)
         self.wanted, self.why = told, ""
         self.told = (told, "")
         self.id_told = job_id is not None

@@ -15,6 +15,7 @@ from galaxy.app_unittest_utils.galaxy_mock import MockApp
 from galaxy.job_metrics import JobMetrics
 from galaxy.jobs import JobDestination
 from swarm_runner_galaxy import runner as runner_module
+from swarm_runner_galaxy.keys import key
 from swarm_runner_galaxy.runner import SwarmJobRunner
 from swarm_runner_galaxy.section import Section
 
@@ -77,12 +78,13 @@ class Wrapper:
     def get_env_setup_clause(self) -> str:
         return ""
 
-    def set_external_id(self, external_id: str) -> None:
-        self.get_job().job_runner_external_id = external_id
-        self.app.model.session.commit()
+    def set_external_id(self, external_id: str, job: Any = None, flush: bool = True) -> None:
+        (job or self.get_job()).job_runner_external_id = external_id
+        if flush:
+            self.app.model.session.commit()
 
-    def change_state(self, state: str, info: Any = False) -> None:
-        self.get_job().set_state(state)
+    def change_state(self, state: str, info: Any = False, job: Any = None) -> None:
+        (job or self.get_job()).set_state(state)
         self.infos.append(info)
         self.app.model.session.commit()
 
@@ -167,8 +169,7 @@ class World:
 
     def submitted(self, wrapper: Wrapper) -> JobId:
         """The job in the pool."""
-        cluster, proc = wrapper.get_job().job_runner_external_id.split(".")
-        return JobId(int(cluster), int(proc))
+        return self.runner._pool.find(key(wrapper))[0].id
 
     def end(self, wrapper: Wrapper, code: int = 0) -> None:
         """The job's script ends."""

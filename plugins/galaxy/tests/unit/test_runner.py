@@ -25,10 +25,20 @@ def test_a_job_runs_to_its_end(world: World) -> None:
     world.access_point.start(which)
     world.look()
     assert job.get_state() == "running"
+    assert job.get_job().job_runner_external_id == str(which)
     world.end(job)
     world.look()
     assert [state.job_id for state in world.finished] == [str(which)]
     assert job.failures == []
+
+
+def test_the_pools_number_of_a_job_that_waits_is_told_at_the_second_look(world: World) -> None:
+    job = world.job()
+    world.queue(job)
+    world.look()
+    assert job.get_job().job_runner_external_id is None
+    world.look()
+    assert job.get_job().job_runner_external_id == str(world.submitted(job))
 
 
 def test_the_script_runs_in_any_shell_and_knows_what_it_was_given(world: World) -> None:
