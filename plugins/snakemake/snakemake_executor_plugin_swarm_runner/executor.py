@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 # Between two looks, in seconds: at a file, at the access point.
-LOG_LOOK_S, POLL_LOOK_S = 0.5, 2.0
+LOG_LOOK_S, POLL_LOOK_S = 1.0, 2.0
 SCRIPTS = "scripts"
 
 
