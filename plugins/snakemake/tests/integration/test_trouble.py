@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import signal
 import subprocess
+import time
 
 import docker
 import pytest
@@ -211,6 +213,9 @@ def test_jobs_that_end_while_nobody_looks(make_workflow: Workflows) -> None:
     _check_once_each(workflow, 3)
 
 
+# For so long the access point is away, in seconds.
+OUTAGE_S = 60
+
 LATER = """
 localrules: local
 
@@ -239,19 +244,26 @@ rule late:
 
 def test_an_access_point_that_goes_away(make_workflow: Workflows, pool: Pool) -> None:
     workflow = make_workflow(LATER)
-    engine = docker.from_env()
-    mark: dict[str, str | list[str] | bool] = {
-        "label": f"com.docker.swarm.service.name={pool.destination.pool.service()}"
-    }
-    (manager,) = engine.containers.list(filters=mark)
-    with workflow.start() as process:
+    name = pool.destination.pool.service()
+    with contextlib.closing(docker.from_env()) as engine, workflow.start() as process:
         wait_until((workflow.directory / "early.txt").exists, "the first rule ends")
         wait_until(lambda: "rule local" in workflow.said, "the local rule begins")
-        # Swarm makes another, which finds the queue on its volume.
-        manager.kill()
-        engine.close()
-        workflow.write("go", "")
+        service = engine.services.get(name)  # type: ignore[no-untyped-call]
+        mark: dict[str, str | list[str] | bool] = {"label": f"com.docker.swarm.service.name={name}"}
+        (manager,) = engine.containers.list(filters=mark)
+        try:
+            manager.kill()
+            service.scale(0)
+            workflow.write("go", "")
+            wait_until(lambda: "the workflow waits" in workflow.said, "the workflow waits")
+            time.sleep(OUTAGE_S)
+            assert process.poll() is None
+            assert "answers again" not in workflow.said
+        finally:
+            # Swarm makes another, which finds the queue on its volume.
+            service.reload()
+            service.scale(1)
         assert process.wait(LIMIT_S) == 0, workflow.said
     assert workflow.read("late.txt") == "late\n"
-    assert "the workflow waits" in workflow.said
+    assert workflow.said.count("the workflow waits") == 1
     assert "answers again" in workflow.said
