@@ -3,6 +3,9 @@
 The same server, pool and jobs, one runner after the other. The peers run in the one form that
 works on such a pool: `universe: docker` with a raw `docker_image`, and without Galaxy knowing of
 a container. With `docker_enabled` their job script calls `docker run` inside the tool's image.
+Galaxy then sets the metadata in its own process, after that has failed in the tool's image; as
+`condor_outside` and `htcondor_outside` they set it in a process of its own, as ours does. `floor`
+runs nothing, and costs what Galaxy spends on a job whoever runs it.
 
 Handler CPU is that of Galaxy's process without its REST API's threads, of its children and, for
 condor.py, of the condor_* programs that it starts. Ends with exit code 1 when a target is missed.
@@ -38,7 +41,15 @@ from tests.lab.stub_registry import StubRegistry
 
 GREEDY = "x=$(head -c 300000000 /dev/zero | tr '\\0' a); sleep 5"
 WATCHED_S = 40
-THREADS = {"swarm": "SwarmJobRunner", "condor": "CondorRunner", "htcondor": "HTCondorRunner"}
+THREADS = {
+    "swarm": "SwarmJobRunner",
+    "condor": "CondorRunner",
+    "htcondor": "HTCondorRunner",
+    "condor_outside": "CondorRunner",
+    "htcondor_outside": "HTCondorRunner",
+    "floor": "FloorRunner",
+}
+COMPARED = ("swarm", "condor", "htcondor")
 CASES = ("held", "memory", "image")
 # Galaxy's threads that serve its REST API; the same for all runners.
 WEB = ("MainThread", "WSGI", "AnyIO worker thread", "probe")
@@ -94,7 +105,7 @@ class Bench:
         if len(times) > 1:
             span_s = max(times.values()) - min(times.values())
             figures.submitted_per_s = len(times) / max(1.0, span_s)
-        for case in CASES:
+        for case in CASES if runner in COMPARED else ():
             setattr(figures, case, self._seen(runner, case))
         return figures
 
@@ -162,7 +173,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--jobs", type=int, default=200)
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--runners", nargs="+", default=["swarm", "condor", "htcondor"])
+    parser.add_argument("--runners", nargs="+", choices=list(THREADS), default=list(COMPARED))
     options = parser.parse_args()
     measured = []
     console = Console(stderr=True)
@@ -222,6 +233,7 @@ def _conf(pool: LabPool, user: User, missing: str) -> dict[str, Any]:
     conf = job_conf(pool, user)
     conf["runners"] |= {
         "probe": {"load": "bench.probe:ProbeRunner", "workers": 1},
+        "floor": {"load": "bench.floor:FloorRunner", "workers": 4},
         "condor": {"load": "galaxy.jobs.runners.condor:CondorJobRunner", "workers": 4},
         "htcondor": {
             "load": "galaxy.jobs.runners.htcondor:HTCondorJobRunner",
@@ -242,6 +254,9 @@ def _conf(pool: LabPool, user: User, missing: str) -> dict[str, Any]:
     for name in ("condor", "htcondor"):
         environments[f"{name}_shell"] = {"runner": name, "params": peer}
         environments[f"{name}_image"] = {"runner": name, "params": peer | {"docker_image": missing}}
+        outside = {"embed_metadata_in_job": False}
+        environments[f"{name}_outside_shell"] = {"runner": name, "params": peer | outside}
+    environments["floor_shell"] = {"runner": "floor"}
     environments["swarm_shell"] = {"runner": "swarm", **SMALL}
     environments["swarm_image"] = {
         "runner": "swarm",

@@ -39,9 +39,12 @@ def missed(measured: list[Figures]) -> Iterator[str]:
     ours = by_name.pop("swarm", None)
     if ours is None:
         return
-    peers = [figures.handler_cpu_s for figures in by_name.values()]
-    if peers and ours.handler_cpu_s > 0.5 * min(peers):
-        yield f"handler CPU is {ours.handler_cpu_s / min(peers):.2f} of the better peer's, not 0.5"
+    for form in ("", "_outside"):
+        names = [name for name in (f"condor{form}", f"htcondor{form}") if name in by_name]
+        peers = [by_name[name].handler_cpu_s for name in names]
+        if peers and ours.handler_cpu_s > 0.5 * min(peers):
+            ratio = ours.handler_cpu_s / min(peers)
+            yield f"handler CPU is {ratio:.2f} of the better of {', '.join(names)}, not 0.5"
     if ours.sql_per_cycle > 1:
         yield f"{ours.sql_per_cycle:.1f} SQL statements for each monitor cycle, not 1"
     if ours.files:
