@@ -23,7 +23,7 @@ from swarm_runner.testing.swarm import FakeSwarm
 
 POOL = Pool(
     name="swarm-runner-contract",
-    port=9729,
+    port=9749,
     classes={"normal": CapacityClass(memory_mb=64, replicas=1)},
 )
 
@@ -114,6 +114,8 @@ def test_a_service_is_made_scaled_updated_and_removed(swarm: Swarm, stack: Stack
     assert token is not None
     assert token.count(b".") == 2
 
+    # Swarm itself has changed the service since it was made.
+    state = swarm.services(POOL.name)[wish.name]
     swarm.scale_service(wish.name, 0, state.version)
     with pytest.raises(ChangedError):
         swarm.scale_service(wish.name, 2, state.version)
