@@ -142,7 +142,7 @@ def test_an_update_that_fails_stops_and_is_restored(swarm: Swarm, stack: Stack) 
     if isinstance(swarm, FakeSwarm):
         swarm.failing[broken.image] = "No such image"
     swarm.update_service(broken, pace_s=3600)
-    assert swarm.services(POOL.name)[wish.name].updating
+    eventually(lambda: swarm.services(POOL.name)[wish.name].updating)
 
     def failed() -> list[TaskState]:
         return [t for t in swarm.tasks(POOL.name) if t.failed and t.wish == broken.digest()]
