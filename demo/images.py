@@ -47,9 +47,18 @@ class Images:
         self._run("debian:trixie", command, {directory: "/volume"})
 
     def data(self, directory: Path) -> None:
-        """Unpack the genome and the reads into a directory."""
-        archive = self._run(f"{REPOSITORY}/data:1", ["tar", "-C", "/data", "-c", "."], {})
-        with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+        """Unpack the genome and the reads into a directory.
+
+        From the image's files: what a container prints passes through the engine's log, whose
+        reader may miss the end of it.
+        """
+        container = self._engine.containers.create(f"{REPOSITORY}/data:1")
+        try:
+            chunks, _ = container.get_archive("/data/.")
+            archive = io.BytesIO(b"".join(chunks))
+        finally:
+            container.remove()
+        with tarfile.open(fileobj=archive) as files:
             files.extractall(directory, filter="data")
 
     def run(self, image: str, command: Sequence[str], directory: Path) -> None:
@@ -87,8 +96,8 @@ class Images:
         command: Sequence[str],
         volumes: dict[Path, str],
         working_dir: str | None = None,
-    ) -> bytes:
-        output: bytes = self._engine.containers.run(
+    ) -> None:
+        self._engine.containers.run(
             image,
             list(command),
             name=f"{REPOSITORY}-step",
@@ -96,7 +105,6 @@ class Images:
             working_dir=working_dir,
             volumes={str(path): {"bind": there} for path, there in volumes.items()},
         )
-        return output
 
 
 @retry(
