@@ -56,7 +56,7 @@ class Core:
             self.access_point,
             self.accounts,
             name,
-            self._state.event_log,
+            self._state,
             destination.pool.user,
             clock,
         )

@@ -22,7 +22,7 @@ from swarm_runner.runner import guests, outcomes
 from swarm_runner.runner.accounts import Accounts
 from swarm_runner.runner.ads import COMPLETED, job_id, observe
 from swarm_runner.runner.events import EventReader
-from swarm_runner.runner.state import make_log
+from swarm_runner.runner.state import State, make_log
 
 log = logging.getLogger(__name__)
 # Above this the ids are no longer named one by one.
@@ -46,14 +46,15 @@ class Follower:
         access_point: AccessPointPort,
         accounts: Accounts,
         runner: str,
-        event_log: Path | None,
+        state: State,
         user: JobUser,
         clock: Callable[[], float],
     ) -> None:
         self._access_point = access_point
         self._accounts = accounts
         self._runner = runner
-        self._log = EventLog(event_log) if event_log else None
+        self._state = state
+        self._log = EventLog(state.event_log) if state.event_log else None
         self._reader = EventReader(accounts)
         self._user = user
         self._clock = clock
@@ -92,7 +93,9 @@ class Follower:
         fresh = self._log is not None and not self._accounts.jobs
         ads = self._ask(list(self._accounts.active), changes, everything=True)
         if self._log is not None:
-            self.complete = not (fresh and (ads or self._has_history()))
+            if fresh and (ads or self._has_history()):
+                self._state.note_gaps()
+            self.complete = not self._state.log_has_gaps
             if not self._accounts.active and self._log.size_bytes > ROLL_BYTES:
                 self._roll(self._log)
         return ads
@@ -106,7 +109,7 @@ class Follower:
     def sent(self, ids: Iterable[JobId], *, logged: bool) -> None:
         """Follow jobs that were just submitted."""
         if not logged:
-            self._polled.update(ids)
+            self._poll_unlogged(set(ids))
         elif self._unproven_since is None and self._log is not None:
             self._unproven_since = self._clock()
 
@@ -123,6 +126,16 @@ class Follower:
             self._puzzles |= puzzles
             self._polled &= self._accounts.active
             self._ask([*self._polled, *puzzles], changes, everything=self._log is None)
+
+    def _poll_unlogged(self, ids: set[JobId]) -> None:
+        """Ask for jobs that the log does not tell of; a later start is to know of them too."""
+        if self._log is not None and not ids <= self._polled:
+            self._note_gaps()
+        self._polled |= ids
+
+    def _note_gaps(self) -> None:
+        self.complete = False
+        self._state.note_gaps()
 
     def _read(self, changes: list[JobChange]) -> None:
         if self._log is None:
@@ -147,6 +160,8 @@ class Follower:
 
     def _roll(self, event_log: EventLog) -> None:
         """Begin a new log. HTCondor never cuts one, and all of it is read at every start."""
+        if event_log.earlier.exists():
+            self._note_gaps()
         try:
             event_log.roll()
             make_log(event_log.path, self._user)
@@ -164,7 +179,8 @@ class Follower:
             try:
                 if not self._log.readable:
                     self._log.set_aside()
-                self._log.damaged = self.complete = False
+                self._log.damaged = False
+                self._note_gaps()
                 make_log(self._log.path, self._user)
             except OSError as error:
                 log.warning("There will be no event log: %s", error)
@@ -178,13 +194,13 @@ class Follower:
                 self._log.path,
             )
             self._drop_log()
-            self.complete = False
             self._polled.update(self._accounts.active)
         elif self._accounts.active and now - self._heard_at > SILENCE_S:
             self._heard_at = now
             self._polled.update(self._accounts.active)
 
     def _drop_log(self) -> None:
+        self._note_gaps()
         self.close()
         self._log = None
 
@@ -197,8 +213,10 @@ class Follower:
             which = job_id(ad)
             changes += observe(self._accounts, ad, left=False)
             if which in self._accounts.active:
-                if not self._is_logged(ad):
+                if self._log is None:
                     self._polled.add(which)
+                elif ad.get("UserLog") != str(self._log.path):
+                    self._poll_unlogged({which})
                 if ad.get("JobStatus") == COMPLETED:
                     finished.append(ad)
         self._fetch(finished, changes)
@@ -207,10 +225,6 @@ class Follower:
         self._vanished([job for job in ids if job in active and job not in queued], changes)
         self._polled &= self._accounts.active
         return ads
-
-    def _is_logged(self, ad: Ad) -> bool:
-        trusted = job_id(ad) not in self._polled
-        return self._log is not None and trusted and ad.get("UserLog") == str(self._log.path)
 
     def _vanished(self, ids: list[JobId], changes: list[JobChange]) -> None:
         if not ids:

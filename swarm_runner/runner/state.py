@@ -17,6 +17,8 @@ from swarm_runner.model.pool import Destination, JobUser, Pool
 log = logging.getLogger(__name__)
 LOG_NAME = "events.log"
 LOCK_NAME = "lock"
+# There, when the event log does not tell of all jobs of that name.
+GAPS_NAME = "log-has-gaps"
 DIRECTORY = ".swarm-runner"
 OWNERS, EVERYBODYS = 0o644, 0o666
 
@@ -59,6 +61,18 @@ class State:
         directory = platformdirs.user_state_path("swarm-runner") / pool.name / name
         directory.mkdir(parents=True, exist_ok=True)
         return cls(directory, None)
+
+    @property
+    def log_has_gaps(self) -> bool:
+        """Whether there were jobs that the event log does not tell of, in this run or before."""
+        return (self.directory / GAPS_NAME).exists()
+
+    def note_gaps(self) -> None:
+        """Let every later start know that only the access point knows all keys."""
+        try:
+            (self.directory / GAPS_NAME).touch()
+        except OSError as error:
+            log.warning("Jobs of this run may be unknown to a later one: %s", error)
 
     @contextmanager
     def alone(self) -> Iterator[None]:

@@ -18,6 +18,7 @@ from swarm_runner.model.pool import Destination, JobUser, Pool
 from swarm_runner.runner import Runner
 from swarm_runner.runner.accounts import Accounts
 from swarm_runner.runner.follower import Follower
+from swarm_runner.runner.state import State
 from swarm_runner.testing import EventLogWriter, FakeAccessPoint
 from tests.bench.figure import Figure, best, processor_seconds
 
@@ -52,7 +53,8 @@ def _write(path: Path, jobs: int, *, whole: bool) -> None:
 
 
 def _follower(path: Path, accounts: Accounts) -> Follower:
-    return Follower(FakeAccessPoint(), accounts, "bench", path, JobUser(), time.time)
+    state = State(path.parent, path)
+    return Follower(FakeAccessPoint(), accounts, "bench", state, JobUser(), time.time)
 
 
 def _events(directory: Path) -> Figure:
