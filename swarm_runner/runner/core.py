@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import threading
 from collections import deque
@@ -24,6 +25,7 @@ from swarm_runner.runner.preparation import Preparation, Prepared
 from swarm_runner.runner.sending import Sender
 from swarm_runner.runner.state import State
 
+log = logging.getLogger(__name__)
 HALF_SEEN_S = 5.0
 
 
@@ -116,13 +118,14 @@ class Core:
             self.follower.look(self._found)
             if not self._judge.idle:
                 self._judge.act(self._found)
-            found, self._found = self._found, []
-            for change in found:
-                # Jobs that were withdrawn have never been.
-                if change.job.id in self.accounts.jobs:
-                    self.outbox.append(change)
-                    if self._listened:
-                        self._hook.swarm_runner_job_changed(change=change)
+            # Jobs that were withdrawn have never been.
+            known = self.accounts.jobs
+            changes = [change for change in self._found if change.job.id in known]
+            self._found = []
+            self.outbox.extend(changes)
+            if self._listened:
+                for change in changes:
+                    self._tell(change)
 
     def take(self) -> list[JobChange]:
         """Empty the outbox."""
@@ -130,6 +133,17 @@ class Core:
             changes = list(self.outbox)
             self.outbox.clear()
             return changes
+
+    def next_change(self) -> JobChange | None:
+        """Take the oldest change out of the outbox, if there is one."""
+        with self.lock:
+            return self.outbox.popleft() if self.outbox else None
+
+    def _tell(self, change: JobChange) -> None:
+        try:
+            self._hook.swarm_runner_job_changed(change=change)
+        except Exception:  # a listener's fault is no news for those who wait for the jobs
+            log.exception("A plugin failed when it was told of job %s", change.job.id)
 
     def _catch_up(self, invocations: Sequence[Invocation]) -> None:
         """Learn of the keys that other programs of this name have sent, or we, in doubt."""

@@ -15,6 +15,8 @@ from swarm_runner.runner.outcomes import tagged
 
 log = logging.getLogger(__name__)
 ANOTHER_TRY = "another try"
+# After a plugin failed over a hold.
+ASK_AGAIN_S = 60.0
 
 
 class Judge:
@@ -33,6 +35,7 @@ class Judge:
         self._clock = clock
         self._due: list[tuple[float, JobId]] = []
         self._doomed: dict[JobId, Outcome] = {}
+        self._asked_again_at = 0.0
 
     @property
     def idle(self) -> bool:
@@ -49,9 +52,16 @@ class Judge:
             log.warning("Held jobs wait until the access point answers: %s", error)
 
     def _decide(self) -> None:
+        if self._clock() < self._asked_again_at:
+            return
         for which, hold in list(self._accounts.undecided.items()):
+            try:
+                answer = self._hook.swarm_runner_job_held(job=self._accounts.jobs[which], hold=hold)
+            except Exception:  # a plugin's fault must not keep the other jobs
+                log.exception("A plugin failed over the hold of job %s", which)
+                self._asked_again_at = self._clock() + ASK_AGAIN_S
+                continue
             del self._accounts.undecided[which]
-            answer = self._hook.swarm_runner_job_held(job=self._accounts.jobs[which], hold=hold)
             if isinstance(answer, Release):
                 log.info("Job %s: %s", which, answer.reason)
                 heapq.heappush(self._due, (self._clock() + answer.after_s, which))

@@ -108,12 +108,12 @@ class Runner:
         Jobs may be submitted meanwhile. An access point that is out of reach is waited for.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        outbox = self._core.outbox
         while True:
             self._look_patiently()
-            changed = bool(outbox)
-            while outbox:
-                yield outbox.popleft()
+            changed = False
+            while (change := self._core.next_change()) is not None:
+                changed = True
+                yield change
             if not (changed or self._core.accounts.active):
                 return
             if deadline is not None and time.monotonic() >= deadline:

@@ -6,6 +6,7 @@ import pytest
 
 from swarm_runner.hookspecs import hookimpl
 from swarm_runner.model.job import Hold, Job, JobChange, JobEvent, JobState, OutcomeKind, Release
+from swarm_runner.runner.judge import ASK_AGAIN_S
 from tests.unit.runner.conftest import World, events
 
 NO_REGISTRY = "Cannot pull image a: Error response from daemon: dial tcp: no such host"
@@ -131,3 +132,40 @@ def test_a_hold_that_nobody_watched_is_judged_after_the_restart(world: World) ->
         (ended,) = again.wait()
     assert ended.outcome is not None
     assert ended.outcome.kind is OutcomeKind.OUT_OF_MEMORY
+
+
+class FailsOnce:
+    """A plugin with a fault in it."""
+
+    def __init__(self) -> None:
+        self.held = self.told = 0
+
+    @hookimpl
+    def swarm_runner_job_held(self, job: Job, hold: Hold) -> None:  # noqa: ARG002
+        self.held += 1
+        if self.held == 1:
+            raise LookupError("of the held job")
+
+    @hookimpl
+    def swarm_runner_job_changed(self, change: JobChange) -> None:  # noqa: ARG002
+        self.told += 1
+        raise LookupError("of the changed job")
+
+
+def test_a_plugin_that_fails_keeps_nobody_from_the_news(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    plugin = FailsOnce()
+    with world.runner(plugins=[plugin]) as runner:
+        jobs = runner.submit([world.invocation() for _ in range(2)])
+        world.later(world.access_point.start, jobs[0].id)
+        world.later(world.access_point.trouble, jobs[0].id, 35, 0, NO_IMAGE)
+        changes = runner.poll()
+        assert events(changes).count(JobEvent.SUBMITTED) == 2
+        assert changes[-1].event is JobEvent.HELD
+        assert plugin.told == len(changes)
+        assert "over the hold of job" in caplog.text
+        world.clock.forward(ASK_AGAIN_S - 1)
+        assert runner.poll() == []
+        world.clock.forward(2)
+        assert events(runner.poll()) == [JobEvent.ENDED]
