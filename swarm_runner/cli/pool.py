@@ -182,7 +182,7 @@ def down(
     destination_name: DestinationName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Remove exactly what `pool up` made. Refuses while jobs are queued or running."""
+    """Remove exactly what `pool up` made. Refuses while jobs have not ended."""
     if drain and force:
         raise InvalidInputError("--drain waits for the jobs, --force removes them: choose one")
     place = destination(job_conf, destination_name)

@@ -38,8 +38,10 @@ _NOT_SENT = "Failed to connect to schedd"
 _DESCRIPTION = ("Failed to create job ad", "Failed to create a cluster ad")
 _REFUSED = ("Failed to create new cluster", "Failed to send")
 _UNSPOOLED = "JobStatus == 5 && HoldReasonCode == 16 && StageInFinish is undefined"
-# Idle, running, transferring output, suspended.
-_UNFINISHED = "JobStatus == 1 || JobStatus == 2 || JobStatus == 6 || JobStatus == 7"
+# All that is in the queue, but for what was removed, and what is complete and nobody comes for:
+# outputs that were spooled wait there until they are fetched.
+_FETCHED = "SUBMIT_Iwd is undefined || (StageOutFinish ?: 0) >= EnteredCurrentStatus"
+_UNFINISHED = f"JobStatus != 3 && (JobStatus != 4 || !({_FETCHED}))"
 
 
 class AccessPoint:
@@ -144,7 +146,7 @@ class AccessPoint:
         return [slot(plain(ad, SLOT_ATTRIBUTES)) for ad in ads]
 
     def unfinished(self) -> int:
-        """How many jobs of the pool are queued or running; held jobs do not count."""
+        """See PoolView.unfinished."""
         return len(self._connection.ask(lambda schedd: schedd.query(_UNFINISHED, ["ClusterId"])))
 
     def running(self) -> set[str]:

@@ -77,7 +77,7 @@ class Connection:
         host, _, port = self.address.rpartition(":")
         try:
             socket.create_connection((host, int(port)), PROBE_S).close()
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             return UnansweredError(
                 f"Nothing answers at {self.address} ({error}). Is pool {self.pool_name} up "
                 "(`swarm-runner pool status`), and are host and port right in job_conf?"

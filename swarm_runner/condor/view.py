@@ -16,7 +16,7 @@ class PoolView(Protocol):
         """Every slot that the collector knows."""
 
     def unfinished(self) -> int:
-        """How many jobs are queued or running; held jobs do not count."""
+        """How many jobs would be lost with the queue: queued, running, held, or not fetched."""
 
     def running(self) -> set[str]:
         """The jobs that the schedd takes to be running, as `cluster.proc`."""

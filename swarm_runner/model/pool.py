@@ -141,7 +141,7 @@ class Pool(Frozen):
     image: Image | None = Field(None, description="the pool image; built when absent")
     host: Text = Field(
         "127.0.0.1",
-        pattern=r"^[A-Za-z0-9.:_-]+$",
+        pattern=r"^[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?$|^[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*$",
         description="the manager's address, as clients reach it",
     )
     port: Count = Field(9618, ge=1, le=65535)

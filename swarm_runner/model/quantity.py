@@ -12,7 +12,7 @@ from pydantic import Strict
 from pydantic_core import PydanticCustomError
 
 # Spelt out in both cases: JSON Schema's patterns have no flags.
-PATTERN = r"^\s*([0-9]{1,12}(?:\.[0-9]{1,6})?)\s*([KkMmGgTt])(?:[iI]?[bB])?\s*$"
+PATTERN = r"^ *([0-9]{1,12}(?:\.[0-9]{1,6})?) *([KkMmGgTt])(?:[iI]?[bB])? *$"
 _QUANTITY = re.compile(PATTERN)
 _MB = {"K": Decimal(1) / 1024, "M": Decimal(1), "G": Decimal(1024), "T": Decimal(1024 * 1024)}
 FORMS = '"512M", "2 GB" or "1.5GiB"'
@@ -24,7 +24,7 @@ def megabytes(value: object) -> int:
     A number without a unit is refused: "8" has meant 8 MB to HTCondor and 8 GB to its writer.
     Source: HTCondor manual, submit command request_memory.
     """
-    found = _QUANTITY.match(value) if isinstance(value, str) else None
+    found = _QUANTITY.fullmatch(value) if isinstance(value, str) else None
     if found is None:
         raise PydanticCustomError(
             "quantity", "needs a number with a unit, such as {forms}", {"forms": FORMS}

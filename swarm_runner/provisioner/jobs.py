@@ -21,7 +21,7 @@ class PoolJobs:
         self._progress = progress
 
     def settle(self, *, drain: bool, force: bool) -> None:
-        """See to it that no job is queued or running.
+        """See to it that no job is in the queue any more.
 
         Raises RefusedError while there are some, unless `drain` waits for them or `force` removes
         them; OutOfReachError when nobody knows, unless `force` takes the risk.
@@ -36,8 +36,8 @@ class PoolJobs:
                 self._waiting.until(self._left, lambda left: left == 0, None)
             elif waiting:
                 raise RefusedError(
-                    f"{waiting} jobs are queued or running; --drain waits for them, "
-                    "--force removes them"
+                    f"{waiting} jobs have not ended, or their outputs were not fetched; --drain "
+                    "waits for them, --force removes them"
                 )
         except OutOfReachError as error:
             if not force:
@@ -66,5 +66,7 @@ class PoolJobs:
         if left:
             running = sorted(slot.job for slot in self._view.slots() if slot.job)
             named = f"; {', '.join(running)} run" if running else ""
-            self._waiting.say(f"waiting for {left} jobs to end{named}")
+            self._waiting.say(
+                f"waiting until {left} jobs have ended, held ones too, and are fetched{named}"
+            )
         return left

@@ -211,7 +211,7 @@ class Provisioner:
     def down(self, *, drain: bool = False, force: bool = False) -> None:
         """Remove exactly what `up` made.
 
-        Refuses (RefusedError) while jobs are queued or running, unless `drain` waits for them
+        Refuses (RefusedError) while jobs have not ended, unless `drain` waits for them
         or `force` removes them.
         """
         engine = self._swarm.engine()

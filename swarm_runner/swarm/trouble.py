@@ -37,7 +37,8 @@ def engine_errors(doing: str) -> Iterator[None]:
         if _OUT_OF_SEQUENCE in what:
             raise ChangedError(what) from error
         raise RefusedError(what) from error
-    except (docker.errors.DockerException, requests.RequestException, OSError) as error:
+    # docker-py raises ValueError for an address that it cannot read.
+    except (docker.errors.DockerException, requests.RequestException, OSError, ValueError) as error:
         raise OutOfReachError(
             f"{doing}: the Docker engine does not answer ({error}). {advice(error)}"
         ) from error

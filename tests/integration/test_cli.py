@@ -2,85 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-PROGRAM = Path(sys.executable).with_name("swarm-runner")
+from tests.integration.shell import LIMIT_S, Shell
+
 IMAGE = "debian:trixie"
 SMALL = {"memory": "100M"}
-LIMIT_S = 300
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a command did."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def data(self) -> Any:
-        """Standard output as JSON."""
-        return json.loads(self.out)
-
-
-@dataclass(frozen=True)
-class Shell:
-    """A user's shell in a directory of his own; his runner's name is his alone too."""
-
-    directory: Path
-    job_conf: Path
-    runner: str
-
-    def run(self, *words: str, **environment: str) -> Result:
-        """Run a command to its end."""
-        done = subprocess.run(
-            [PROGRAM, *words],
-            cwd=self.directory,
-            env=self._environment(environment),
-            capture_output=True,
-            text=True,
-            timeout=LIMIT_S,
-            check=False,
-        )
-        assert "Traceback" not in done.stderr
-        return Result(done.returncode, done.stdout, done.stderr)
-
-    def mine(self, command: str, *words: str) -> Result:
-        """Run a command about jobs, for this shell's runner."""
-        return self.run(command, *words, "--runner", self.runner)
-
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        """Start a command and let it run."""
-        return subprocess.Popen(
-            [PROGRAM, *words, "--runner", self.runner],
-            cwd=self.directory,
-            env=self._environment({}),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def write(self, name: str, content: object) -> str:
-        """A YAML file."""
-        (self.directory / name).write_text(yaml.safe_dump(content, sort_keys=False))
-        return name
-
-    def _environment(self, more: dict[str, str]) -> dict[str, str]:
-        return os.environ | {"SWARM_RUNNER_JOB_CONF": str(self.job_conf)} | more
 
 
 @pytest.fixture
@@ -174,7 +110,7 @@ def test_ctrl_c_leaves_the_jobs_and_says_how_to_go_on(shell: Shell) -> None:
         "long.yml",
         {"key": "long", "image": IMAGE, "command": ["/bin/sleep", "600"], "resources": SMALL},
     )
-    waiting = shell.start("submit", "long.yml", "--wait")
+    waiting = shell.start("submit", "long.yml", "--wait", "--runner", shell.runner)
     try:
         _wait_until(lambda: bool(_states(shell)))
         # Its own wait begins a moment after the access point has the job.

@@ -42,15 +42,7 @@ def lab_pool(
 
     `settings` are keys of its section in job_conf that are to be otherwise.
     """
-    state = STATE / name
-    volume = state / "volume"
-    volume.mkdir(parents=True, exist_ok=True)
-    volume.chmod(0o1777)  # jobs run as a user of their own
-    # The contents alone: a pool that was left over has the directory mounted.
-    for entry in volume.iterdir():
-        shutil.rmtree(entry, ignore_errors=True)
-    job_conf = state / "job_conf.yml"
-    job_conf.write_text(_job_conf(name, port, state, volume, settings or {}))
+    job_conf, volume = lab_files(name, port, settings or {})
     destination = parse_job_conf(job_conf.read_text(), str(job_conf)).destination()
     pool = destination.pool
     provisioner = Provisioner(
@@ -66,6 +58,20 @@ def lab_pool(
         yield LabPool(job_conf, destination, volume, provisioner)
     finally:
         provisioner.down(force=True)
+
+
+def lab_files(name: str, port: int, settings: Mapping[str, Any]) -> tuple[Path, Path]:
+    """The job_conf of a pool of that name, and the directory that is its volume, empty."""
+    state = STATE / name
+    volume = state / "volume"
+    volume.mkdir(parents=True, exist_ok=True)
+    volume.chmod(0o1777)  # jobs run as a user of their own
+    # The contents alone: a pool that was left over has the directory mounted.
+    for entry in volume.iterdir():
+        shutil.rmtree(entry, ignore_errors=True)
+    job_conf = state / "job_conf.yml"
+    job_conf.write_text(_job_conf(name, port, state, volume, settings))
+    return job_conf, volume
 
 
 def _job_conf(name: str, port: int, state: Path, volume: Path, settings: Mapping[str, Any]) -> str:

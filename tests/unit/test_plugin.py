@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from swarm_runner.errors import SwarmRunnerError
 from swarm_runner.hookspecs import hookimpl
 from swarm_runner.plugin_manager import plugin_manager
 
@@ -100,3 +101,16 @@ def test_a_later_plugin_is_asked_first() -> None:
 
     hook = plugin_manager([First(), Second()], installed=False).hook
     assert hook.swarm_runner_job_held(job=1, hold=2) == "second 1 2"
+
+
+def test_an_installed_plugin_that_cannot_be_loaded_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_plugin.py").write_text("import no_such_module\n")
+    about = tmp_path / "broken-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[swarm_runner]\nbroken = broken_plugin\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(SwarmRunnerError, match=r"cannot be loaded.*no_such_module"):
+        plugin_manager()

@@ -125,6 +125,9 @@ FIELDS_OF_TEXT: dict[str, Callable[[str], dict[str, Any]]] = {
     "attributes.A": lambda text: {"attributes": {"A": text}},
     "attributes": lambda text: {"attributes": {f"A{text}": "x"}},
     "capacity_class": lambda text: {"capacity_class": f"a{text}"},
+    "resources.memory_mb": lambda text: {"resources": {"memory": f"512M{text}"}},
+    "resources.max_memory_mb": lambda text: {"resources": {"max_memory": f"{text}1GB"}},
+    "resources.disk_mb": lambda text: {"resources": {"disk": f"1{text}GB"}},
 }
 
 

@@ -91,6 +91,8 @@ def test_a_class_says_its_size() -> None:
         ),
         ({"name": "My Pool"}, "name", "no name"),
         ({"host": "a b"}, "host", "pattern"),
+        ({"host": "10.0..1"}, "host", "pattern"),
+        ({"host": "x:y"}, "host", "pattern"),
         ({"port": 0}, "port", "greater"),
         ({"user": {"uid": 0}}, "user.uid", "greater"),
         ({"user": {"gid": 0}}, "user.gid", "greater"),

@@ -37,6 +37,16 @@ def test_docker_host_names_the_engine(docker_config: Path, monkeypatch: pytest.M
         DockerSwarm().engine()
 
 
+@pytest.mark.parametrize("address", ["tcp://a:b", "tcp://[::1", "tcp://a:99999"])
+def test_an_address_that_is_none(
+    docker_config: Path, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    assert docker_config.is_dir()
+    monkeypatch.setenv("DOCKER_HOST", address)
+    with pytest.raises(OutOfReachError, match="DOCKER_HOST"):
+        DockerSwarm().engine()
+
+
 def test_a_context_names_the_engine(docker_config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     context(docker_config, "lab", "tcp://127.0.0.1:9")
     monkeypatch.setenv("DOCKER_CONTEXT", "lab")

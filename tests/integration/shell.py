@@ -1,0 +1,76 @@
+"""A user's shell, for tests of the installed command."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+PROGRAM = Path(sys.executable).with_name("swarm-runner")
+LIMIT_S = 300
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command did."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def data(self) -> Any:
+        """Standard output as JSON."""
+        return json.loads(self.out)
+
+
+@dataclass(frozen=True)
+class Shell:
+    """A user's shell in a directory of his own; his runner's name is his alone too."""
+
+    directory: Path
+    job_conf: Path
+    runner: str
+
+    def run(self, *words: str, **environment: str) -> Result:
+        """Run a command to its end."""
+        done = subprocess.run(
+            [PROGRAM, *words],
+            cwd=self.directory,
+            env=self._environment(environment),
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+            check=False,
+        )
+        assert "Traceback" not in done.stderr
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    def mine(self, command: str, *words: str) -> Result:
+        """Run a command about jobs, for this shell's runner."""
+        return self.run(command, *words, "--runner", self.runner)
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """Start a command and let it run."""
+        return subprocess.Popen(
+            [PROGRAM, *words],
+            cwd=self.directory,
+            env=self._environment({}),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def write(self, name: str, content: object) -> str:
+        """A YAML file."""
+        (self.directory / name).write_text(yaml.safe_dump(content, sort_keys=False))
+        return name
+
+    def _environment(self, more: dict[str, str]) -> dict[str, str]:
+        return os.environ | {"SWARM_RUNNER_JOB_CONF": str(self.job_conf)} | more

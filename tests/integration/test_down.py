@@ -1,0 +1,90 @@
+"""`swarm-runner pool` from up to down, as an operator types it: a `down` loses nothing."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker
+import pytest
+
+from swarm_runner.condor.access_point import AccessPoint
+from swarm_runner.condor.port import Selection
+from swarm_runner.model.job import JobId
+from swarm_runner.model.job_conf import parse_job_conf
+from tests.integration.shell import LIMIT_S, Shell
+from tests.lab.pool import lab_files
+
+NAME, PORT = "swarm-runner-test-down", 9739
+COMPLETED, HELD = 4, 5
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Iterator[Shell]:
+    classes = {"normal": {"cpus": 1, "memory_mb": 512, "replicas": 1}}
+    job_conf, _ = lab_files(NAME, PORT, {"classes": classes})
+    shell = Shell(tmp_path, job_conf, f"down-{uuid.uuid4().hex[:12]}")
+    shell.run("pool", "down", "--force")
+    yield shell
+    assert shell.run("pool", "down", "--force").code == 0
+
+
+@pytest.fixture
+def access_point(shell: Shell) -> AccessPoint:
+    destination = parse_job_conf(shell.job_conf.read_text(), str(shell.job_conf)).destination()
+    return AccessPoint.connect(destination.pool, destination.token_directory)
+
+
+def test_from_up_to_down(shell: Shell, access_point: AccessPoint) -> None:
+    assert shell.run("pool", "up", "--init").code == 0
+    scaled = shell.run("pool", "scale", "normal=2", "--json")
+    assert (scaled.code, len(scaled.data["executors"])) == (0, 2)
+
+    # A job whose outputs wait in the queue until somebody comes for them.
+    (shell.directory / "in").write_text("carried\n")
+    carried: dict[str, object] = {"inputs": ["in"], "outputs": ["out"], "shell": "cat in > out"}
+    _submit(shell, carried)
+    _await(access_point, COMPLETED)
+    refused = shell.run("pool", "down")
+    assert (refused.code, refused.out) == (1, "")
+    assert "1 jobs have not ended, or their outputs were not fetched" in refused.err
+    assert shell.mine("jobs", "--wait").code == 0
+    assert (shell.directory / "out").read_text() == "carried\n"
+
+    # A job that is held, and runs when it is released.
+    _submit(shell, {"shell": "sleep 5"})
+    (job,) = _queued(access_point)
+    access_point.hold([job], "not now")
+    _await(access_point, HELD)
+    assert shell.run("pool", "down").code == 1
+    draining = shell.start("pool", "down", "--drain")
+    time.sleep(5)
+    assert draining.poll() is None
+    access_point.release([job], "now")
+    _, said = draining.communicate(timeout=LIMIT_S)
+    assert draining.returncode == 0, said
+    assert "waiting until 1 jobs have ended, held ones too" in said
+    engine = docker.from_env()
+    assert [one for one in engine.services.list() if one.name.startswith(NAME)] == []
+    assert [one for one in engine.volumes.list() if one.name.startswith(NAME)] == []
+    engine.close()
+
+
+def _submit(shell: Shell, fields: dict[str, object]) -> None:
+    common = {"image": "debian:trixie", "resources": {"memory": "100M", "disk": "50M"}}
+    file = shell.write("job.yml", common | fields)
+    done = shell.mine("submit", file)
+    assert done.code == 0, done.err
+
+
+def _queued(access_point: AccessPoint) -> list[JobId]:
+    return [JobId(ad["ClusterId"], ad["ProcId"]) for ad in access_point.jobs(Selection())]
+
+
+def _await(access_point: AccessPoint, status: int) -> None:
+    until = time.monotonic() + LIMIT_S
+    while {ad["JobStatus"] for ad in access_point.jobs(Selection())} != {status}:
+        assert time.monotonic() < until, access_point.jobs(Selection())
+        time.sleep(0.5)
