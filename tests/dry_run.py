@@ -18,7 +18,7 @@ from swarm_runner.translate import translate
 from tests.strategies import MARKS, PHRASES, make
 from tests.unit.reading import raw_words
 
-BATCH = 25
+BATCH = 100
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from swarm_runner.model.galaxy_keys import RUNNER_KEYS
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.job import Job, Outcome
 from swarm_runner.model.job_conf import OWN_MODULES, EnvironmentSection, RunnerSection
+from swarm_runner.model.status import PoolStatus
 
 _HEAD = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
 
@@ -28,6 +29,7 @@ def schemas() -> dict[str, dict[str, Any]]:
         "job_conf.schema.json": _job_conf(),
         "job.schema.json": _HEAD | TypeAdapter(Job).json_schema(mode="serialization"),
         "outcome.schema.json": _HEAD | TypeAdapter(Outcome).json_schema(mode="serialization"),
+        "pool_status.schema.json": _HEAD | PoolStatus.model_json_schema(mode="serialization"),
     }
 
 

@@ -213,13 +213,25 @@ def test_an_engine_or_a_pool_out_of_reach_has_code_3(shell: Shell) -> None:
         assert "127.0.0.1:1" in done.err
 
 
-def test_a_wrong_token_has_code_3(shell: Shell) -> None:
+def test_a_missing_and_a_wrong_token_have_code_3(shell: Shell) -> None:
     conf = yaml.safe_load(shell.job_conf.read_text())
-    conf["runners"]["swarm"]["token_directory"] = str(shell.directory / "tokens.d")
+    section = conf["runners"]["swarm"]
+    ours = Path(section["token_directory"], section["pool"]["name"]).read_text()
+    tokens = shell.directory / "tokens.d"
+    section["token_directory"] = str(tokens)
     shell.write("stranger.yml", conf)
     done = shell.mine("jobs", "--job-conf", "stranger.yml")
     assert done.code == 3
     assert "there is no token" in done.err
+    # Another key has signed what it says.
+    head, said, signature = ours.strip().split(".")
+    tokens.mkdir(exist_ok=True)
+    token = tokens / section["pool"]["name"]
+    token.write_text(f"{head}.{said}.{signature[::-1]}\n")
+    token.chmod(0o600)
+    done = shell.mine("jobs", "--job-conf", "stranger.yml")
+    assert done.code == 3
+    assert f"does not take the token at {token}" in done.err
 
 
 def _states(shell: Shell) -> dict[str, str]:
