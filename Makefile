@@ -10,9 +10,12 @@
 
 BIN := .venv/bin
 GALAXY_BIN := .venv-galaxy/bin
-# Of each runner, in bench-galaxy; two runs of fewer runners are shorter.
+# In bench-galaxy: jobs in each run, for how many seconds they sleep (a run for each), and runners.
+# Fewer of each are shorter.
 JOBS := 200
-RUNNERS := swarm condor htcondor
+LENGTHS := 0 120
+ROUNDS := 1
+RUNNERS := swarm floor condor htcondor
 LAB := tests/lab
 # The name and the port of the pool that Snakemake's tests bring up.
 SNAKEMAKE_POOL := swarm-runner-smk 9771
@@ -93,7 +96,8 @@ venv: ## the virtual environment .venv
 	@$(LAB)/venv
 
 bench-galaxy: engine galaxy-venv ## Galaxy's own HTCondor runners beside ours, on a real Galaxy and pool
-	@cd plugins/galaxy/tests && $(CURDIR)/$(WITH_ENGINE) env PYTHONPATH=$(CURDIR):. $(CURDIR)/$(GALAXY_BIN)/python -m bench --jobs $(JOBS) --runners $(RUNNERS)
+	@cd plugins/galaxy/tests && $(CURDIR)/$(WITH_ENGINE) env PYTHONPATH=$(CURDIR):. $(CURDIR)/$(GALAXY_BIN)/python -m bench \
+		--jobs $(JOBS) --seconds $(LENGTHS) --rounds $(ROUNDS) --runners $(RUNNERS)
 
 galaxy-venv: ## the virtual environment .venv-galaxy: a whole Galaxy (800 MB)
 	@$(LAB)/galaxy-venv

@@ -1,4 +1,8 @@
-"""A runner that runs nothing: what Galaxy itself spends on a job, whoever runs it."""
+"""A runner that runs nothing: what Galaxy itself spends on a containerised job, whoever runs it.
+
+No metadata is set outside of it, which each runner has a way of its own to do: when the job is
+finished, Galaxy itself looks at an empty file.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,10 @@ class FloorRunner(AsynchronousJobRunner):  # type: ignore[misc]
 
     def queue_job(self, job_wrapper: Any) -> None:
         """All that becomes of a job, but its end."""
-        if not self.prepare_job(job_wrapper, include_metadata=False):
+        # Here Galaxy finds the tool's container and records it; nothing is to start it.
+        if not self.prepare_job(
+            job_wrapper, include_metadata=False, modify_command_for_container=False
+        ):
             return
         state = AsynchronousJobState(
             files_dir=job_wrapper.working_directory,

@@ -23,6 +23,8 @@ __all__ = ("ProbeRunner",)
 EVERY_S = 1.0
 statements: Counter[str] = Counter()
 cycles: Counter[str] = Counter()
+# A thread that has ended has used what it used: what is counted never grows less.
+_used: dict[threading.Thread, int] = {}
 
 
 def _count(*_: Any) -> None:
@@ -31,11 +33,13 @@ def _count(*_: Any) -> None:
 
 def _used_ms() -> Counter[str]:
     """Processor milliseconds by thread, those of one name and another number together."""
-    found: Counter[str] = Counter()
     for thread in threading.enumerate():
         if thread.ident is not None:
             clock = time.pthread_getcpuclockid(thread.ident)
-            found[re.sub(r"[-_]?\d+$", "", thread.name)] += round(1000 * time.clock_gettime(clock))
+            _used[thread] = round(1000 * time.clock_gettime(clock))
+    found: Counter[str] = Counter()
+    for thread, spent in _used.items():
+        found[re.sub(r"[-_]?\d+$", "", thread.name)] += spent
     return found
 
 
