@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         UnknownSubmitError,
     )
     from swarm_runner.hookspecs import hookimpl
-    from swarm_runner.model.document import parse_invocations
+    from swarm_runner.model.document import dump_invocations, parse_invocations
     from swarm_runner.model.invocation import Invocation
     from swarm_runner.model.job import Job, JobChange, JobId, JobState, Outcome, OutcomeKind
     from swarm_runner.model.job_conf import JobConf, parse_job_conf
@@ -60,6 +60,7 @@ __all__ = [
     "UnknownSubmitError",
     "VirtualMachine",
     "__version__",
+    "dump_invocations",
     "hookimpl",
     "parse_invocations",
     "parse_job_conf",
@@ -76,7 +77,7 @@ _HOME = {
         "UnknownSubmitError",
     ),
     "hookspecs": ("hookimpl",),
-    "model.document": ("parse_invocations",),
+    "model.document": ("dump_invocations", "parse_invocations"),
     "model.invocation": ("Invocation",),
     "model.job": ("Job", "JobChange", "JobId", "JobState", "Outcome", "OutcomeKind"),
     "model.job_conf": ("JobConf", "parse_job_conf"),

@@ -8,6 +8,7 @@ import typing
 from collections.abc import Callable, Iterable
 from typing import Annotated, Any, TypeVar, Union
 
+import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
@@ -19,7 +20,7 @@ from swarm_runner.model.text import Frozen
 Model = TypeVar("Model", bound=BaseModel)
 
 MOST_NAMES = 12  # to be listed in one message
-__all__ = ["Document", "parse", "parse_invocations", "suggestion", "validate"]
+__all__ = ["Document", "dump_invocations", "parse", "parse_invocations", "suggestion", "validate"]
 
 
 def parse(text: str, source: str) -> Document:
@@ -79,6 +80,17 @@ def parse_invocations(text: str, source: str) -> list[Invocation]:
     if faults:
         raise InvalidInputError(document.in_order(faults))
     return invocations
+
+
+def dump_invocations(invocations: Iterable[Invocation]) -> str:
+    """A list of invocations as YAML, which `parse_invocations` reads back as the same.
+
+    What an invocation leaves to its destination is left out; its key is written.
+    """
+    data = [
+        {"key": one.key, **one.model_dump(mode="json", exclude_unset=True)} for one in invocations
+    ]
+    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
 
 
 def suggestion(name: str, names: Iterable[str]) -> str:

@@ -9,7 +9,7 @@ import pytest
 from pydantic import Field
 
 from swarm_runner.errors import InvalidInputError
-from swarm_runner.model.document import parse, parse_invocations, validate
+from swarm_runner.model.document import dump_invocations, parse, parse_invocations, validate
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.job import OutcomeKind
 from swarm_runner.model.job_conf import EnvironmentSection, RunnerSection
@@ -18,6 +18,7 @@ from swarm_runner.model.pool import CapacityClass, Destination, JobUser, Pool
 from swarm_runner.model.resources import Resources
 from swarm_runner.model.text import Frozen, Text
 from swarm_runner.policy.routing import swarm_runner_route
+from tests.strategies import PHRASES, make
 
 
 class Leaf(Frozen):
@@ -169,6 +170,15 @@ def test_one_invocation_and_a_list_of_them() -> None:
     assert [invocation.key for invocation in parse_invocations(one, "i")] == ["a"]
     two = f"- {one}\n- {one.replace('key: a', 'key: b')}"
     assert [invocation.key for invocation in parse_invocations(two, "i")] == ["a", "b"]
+
+
+def test_invocations_go_out_as_they_came_in() -> None:
+    made = make(list(PHRASES), seed=7, size=200)
+    read = parse_invocations(dump_invocations(made), "out.yml")
+    assert read == made
+    assert [one.model_fields_set | {"key"} for one in read] == [
+        one.model_fields_set | {"key"} for one in made
+    ]
 
 
 def test_all_faults_of_all_invocations_come_at_once() -> None:
