@@ -31,6 +31,7 @@ _USER, _SPOOLING, _OUTPUT, _INPUT, _RESOURCE, _IMAGE, _DURATION = 1, 16, 12, 13,
 # HTCondor's own refusal of a vm job's parameters or disks, and that of the executor's rehearsal.
 _NOT_CREATED, _REHEARSAL = 6, 19
 _PERIODIC = 3
+_STARTD = 21  # the executor's own policy (image/executor.conf)
 _MEMORY, _DISK = 102, 104
 
 
@@ -69,7 +70,7 @@ def _kind(job: Job, hold: Hold) -> tuple[OutcomeKind, str]:
             OutcomeKind.OUT_OF_MEMORY,
             f"The job used more memory{asked} and was ended; raise memory_mb or max_memory_mb.",
         )
-    if hold.code == _RESOURCE and hold.subcode == _DISK:
+    if hold.code in (_RESOURCE, _STARTD) and hold.subcode == _DISK:
         return OutcomeKind.OUT_OF_DISK, "The job used more disk than it asked for; raise disk_mb."
     if hold.code == _IMAGE and _WRONG_MACHINE.search(hold.reason):
         return OutcomeKind.NOT_RUN, "The image is for another kind of machine."

@@ -56,6 +56,7 @@ def ended(request: pytest.FixtureRequest, make_bed: Beds, registry: StubRegistry
         bed.invocation("no-output", "true", outputs=["never/made"]),
         bed.invocation("removed", "sleep 600", capacity_class="big"),
         bed.invocation("exit-3", "exit 3"),
+        bed.invocation("disk", "head -c 300000000 /dev/zero >filling; sleep 600"),
         bed.invocation("signal", "kill -9 $$"),
         bed.invocation("no-program", command=["/no/such/program"]),
         bed.invocation(
@@ -123,6 +124,7 @@ def test_exit_codes_and_signals(ended: Ended) -> None:
 
 KINDS = {
     "oom": (OutcomeKind.OUT_OF_MEMORY, "100 MB"),
+    "disk": (OutcomeKind.OUT_OF_DISK, "raise disk_mb"),
     "limit": (OutcomeKind.TIME_LIMIT, "longer than its time limit"),
     "no-image": (OutcomeKind.IMAGE_NOT_FOUND, "manifest unknown"),
     "no-input": (OutcomeKind.INPUT_MISSING, "vanishing"),

@@ -14,6 +14,7 @@ NO_IMAGE = "Cannot pull image a: Error response from daemon: manifest unknown"
 PERMANENT = [
     (34, 102, "Docker job has gone over memory limit of 128 Mb", OutcomeKind.OUT_OF_MEMORY),
     (34, 104, "Job has gone over its disk request", OutcomeKind.OUT_OF_DISK),
+    (21, 104, "disk usage exceeded allocated disk", OutcomeKind.OUT_OF_DISK),
     (35, 0, NO_IMAGE, OutcomeKind.IMAGE_NOT_FOUND),
     (13, 2, "reading from file in: (errno 2)", OutcomeKind.INPUT_MISSING),
     (12, 2, "reading from file out: (errno 2)", OutcomeKind.OUTPUT_MISSING),
