@@ -39,10 +39,12 @@ class Room(Shape):
 
 
 class Executors(Frozen):
-    """The executors of a class by what they do. Those that retire are in no other number.
+    """The executors of a class by what they do. Each is in one number only.
 
     `busy` run jobs, `idle` could and do not, `starting` are to come, `unplaceable` wait for a node
-    with room, `retiring` finish their jobs and go.
+    with room, `retiring` finish their jobs and go by Swarm's will. Of those that hold a place in
+    the service and take no job, nobody has heard of the `silent` ones for long; the `useless` ones
+    are broken, or on their way out to be replaced.
     """
 
     busy: int = Field(0, ge=0)
@@ -50,6 +52,8 @@ class Executors(Frozen):
     starting: int = Field(0, ge=0)
     unplaceable: int = Field(0, ge=0)
     retiring: int = Field(0, ge=0)
+    silent: int = Field(0, ge=0)
+    useless: int = Field(0, ge=0)
 
 
 class Needed(Frozen):
@@ -120,8 +124,8 @@ class ClassStatus(Frozen):
     `replicas` is what Swarm was last told. `runtime_s` is the mean of jobs that ended of late, or
     how long those that run have run where that is more; `arrivals_per_s` is how many came of
     late, `running_jobs` how many run, `start_up_s` how long an executor takes from being asked
-    for to its first job. `history` is what decisions before this one returned as `needed`, at
-    least as far back as the class's pause.
+    for to its first job, `idle_for_s` for how long some executor has been idle. `history` is what
+    decisions before this one returned as `needed`, at least as far back as the class's pause.
     """
 
     time_s: float
@@ -133,6 +137,7 @@ class ClassStatus(Frozen):
     runtime_s: float | None = Field(None, ge=0)
     arrivals_per_s: float | None = Field(None, ge=0)
     start_up_s: float = Field(START_UP_S, ge=0)
+    idle_for_s: float = Field(0, ge=0)
     history: tuple[Needed, ...] = ()
     missing: tuple[str, ...] = ()
 

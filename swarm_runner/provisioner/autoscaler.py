@@ -93,7 +93,9 @@ class Autoscaler:
         sized = self._sized[name]
         answer = self._hook.swarm_runner_size_class(capacity_class=sized, status=status)
         decision = decided(answer, sized, status)
-        if not decision.frozen:
+        if decision.frozen:
+            self._observer.forget(name)
+        else:
             self._observer.remember(name, decision.needed)
         scaling = self._scaling(name, status, decision)
         if decision.frozen or decision.wanted == status.replicas:
@@ -126,6 +128,7 @@ class Autoscaler:
 
     def _blind(self, name: str, why: str) -> Scaling:
         """Nothing can be seen of the class, and nothing is changed."""
+        self._observer.forget(name)
         last = self._replicas.get(name, 0)
         return Scaling(
             time_s=self._clock(),
