@@ -33,8 +33,12 @@ class Requests(Shape):
 
 
 class Room(Shape):
-    """What is free in each of `count` executors that run jobs and may take more."""
+    """What is free in each of `count` executors that run jobs and may take more.
 
+    `virtual_machines` is how many more it may run, in a class that has them.
+    """
+
+    virtual_machines: int = Field(0, ge=0)
     count: int = Field(1, ge=0)
 
 
@@ -67,7 +71,8 @@ class SizedClass(Frozen):
     """A capacity class to be sized: its name, the shape of one executor, and the limits.
 
     `disk_mb` None means that disk is not counted, `max_replicas` None that Swarm's nodes are the
-    only limit. `shrink_pause_s` is how long an executor must have been dispensable before it goes.
+    only limit; of `virtual_machines`, if there are any, each job is one. `shrink_pause_s` is how
+    long an executor must have been dispensable before it goes.
     """
 
     name: str
@@ -75,6 +80,7 @@ class SizedClass(Frozen):
     memory_mb: int = Field(ge=1)
     disk_mb: int | None = Field(None, ge=1)
     gpus: int = Field(0, ge=0)
+    virtual_machines: int = Field(0, ge=0)
     min_replicas: int = Field(0, ge=0)
     max_replicas: int | None = Field(None, ge=0)
     shrink_pause_s: float = Field(SHRINK_PAUSE_S, ge=0)
@@ -100,6 +106,7 @@ class SizedClass(Frozen):
             memory_mb=shape.memory_mb,
             disk_mb=shape.disk_mb,
             gpus=shape.gpus,
+            virtual_machines=shape.virtual_machines,
             min_replicas=least if min_replicas is None else min_replicas,
             max_replicas=shape.max_replicas,
             shrink_pause_s=pause_s,

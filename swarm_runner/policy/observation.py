@@ -49,7 +49,7 @@ def seen(
     starting = unplaceable = busy = 0
     silent: list[str] = []
     idle: list[str] = []
-    rooms: Counter[tuple[int, int]] = Counter()
+    rooms: Counter[tuple[int, int, int]] = Counter()
     ages: list[float] = []
     for one in staying:
         if one.task_state == _PENDING and one.trouble:
@@ -63,7 +63,8 @@ def seen(
             working = [slot for slot in slots[one.task] if slot.job is not None]
             ages += [now_s - slot.job_began_s for slot in working if slot.job_began_s]
             if one.ready:
-                rooms[_free(one, working)] += 1
+                machines = max(shape.virtual_machines - len(working), 0)
+                rooms[*_free(one, working), machines] += 1
         elif one.ready:
             idle.append(one.task)
         else:
@@ -97,8 +98,14 @@ def _free(executor: ExecutorStatus, working: Iterable[Slot]) -> tuple[int, int]:
     return int(max(cpus, 0)), max(memory_mb, 0)
 
 
-def _rooms(shape: CapacityClass, rooms: Mapping[tuple[int, int], int]) -> Iterable[Room]:
+def _rooms(shape: CapacityClass, rooms: Mapping[tuple[int, int, int], int]) -> Iterable[Room]:
     """A class's disk_mb is what one job may ask for. Slots do not tell of free gpus."""
-    for (cpus, memory_mb), count in rooms.items():
-        if cpus and memory_mb:
-            yield Room(cpus=cpus, memory_mb=memory_mb, disk_mb=shape.disk_mb or 0, count=count)
+    for (cpus, memory_mb, machines), count in rooms.items():
+        if cpus and memory_mb and (machines or not shape.virtual_machines):
+            yield Room(
+                cpus=cpus,
+                memory_mb=memory_mb,
+                disk_mb=shape.disk_mb or 0,
+                virtual_machines=machines,
+                count=count,
+            )

@@ -84,9 +84,8 @@ def _needed(shape: SizedClass, status: ClassStatus) -> tuple[int, list[str]]:
             waiting += request.count
     rooms: dict[Amounts, int] = {}
     for room in status.rooms:
-        free = (room.cpus, room.memory_mb, room.disk_mb, room.gpus)
-        if shape.disk_mb is None:
-            free = (*free[:2], whole(shape)[2], free[3])
+        disk_mb = whole(shape)[2] if shape.disk_mb is None else room.disk_mb
+        free = (room.cpus, room.memory_mb, disk_mb, room.gpus, room.virtual_machines)
         rooms[free] = rooms.get(free, 0) + room.count
     busy = Tier(rooms)
     idle = Tier({whole(shape): there.idle})

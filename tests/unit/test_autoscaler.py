@@ -34,18 +34,21 @@ POOL = Pool(
 class Bench:
     """A pool that is up, and an autoscaler of it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, pool: Pool = POOL) -> None:
         self.now = BEGIN_S
         self.mended: list[Mending] = []
         self.swarm = FakeSwarm()
         token = directory / "token"
-        self.provisioner = Provisioner(POOL, self.swarm, self.swarm, token, look_s=0.001)
+        self.pool = pool
+        self.provisioner = Provisioner(pool, self.swarm, self.swarm, token, look_s=0.001)
         self.provisioner.up()
         self.autoscaler = self.another()
 
     def another(self, *plugins: object, act: bool = True) -> Autoscaler:
         manager = plugin_manager(plugins, installed=False)
-        return Autoscaler(POOL, self.swarm, self.swarm, manager, act=act, clock=lambda: self.now)
+        return Autoscaler(
+            self.pool, self.swarm, self.swarm, manager, act=act, clock=lambda: self.now
+        )
 
     def round(self, of: Autoscaler | None = None, later_s: float = 5) -> dict[str, Scaling]:
         self.now += later_s
@@ -431,6 +434,18 @@ def test_jobs_that_match_nothing_do_not_keep_executors(bench: Bench) -> None:
     assert "4 waiting do not count" in found.reason
     bench.submit(2, memory_mb=200, first_cluster=2, last_cluster=2)
     assert bench.round()["normal"].wanted == 2
+
+
+def test_a_guest_takes_one_of_its_executors_virtual_machines(tmp_path: Path) -> None:
+    shape = CapacityClass(
+        cpus=4, memory_mb=1024, replicas=1, min_replicas=0, virtual_machines=1, emulate=True
+    )
+    bench = Bench(tmp_path, Pool(name="galaxy", classes={"vm": shape}))
+    [executor] = bench.provisioner.status().executors
+    bench.swarm.busy.add(executor.task)
+    assert bench.round()["vm"].wanted == 1
+    bench.submit(2, capacity_class="vm")
+    assert bench.round()["vm"].wanted == 3
 
 
 def test_a_dry_run_only_names_the_broken(bench: Bench) -> None:

@@ -88,6 +88,16 @@ def test_gpus_and_disk_count() -> None:
     assert decide(NORMAL, requests=(idle(1, gpus=1),)).wanted == 0
 
 
+def test_virtual_machines_are_counted() -> None:
+    shape = SizedClass.of(
+        "vm", CapacityClass(cpus=8, memory_mb=8192, replicas=0, virtual_machines=2)
+    )
+    assert decide(shape, requests=(idle(6),)).wanted == 3
+    rooms = (Room(cpus=7, memory_mb=7000, virtual_machines=1),)
+    seen: dict[str, Any] = {"replicas": 1, "executors": Executors(busy=1), "rooms": rooms}
+    assert decide(shape, requests=(idle(3),), running_jobs=1, **seen).wanted == 2
+
+
 def test_limits_hold_and_are_told() -> None:
     decision = decide(requests=(idle(1000),))
     assert decision.wanted == 20
