@@ -60,7 +60,12 @@ class Autoscaler:
         stop: threading.Event,
         interval_s: float = INTERVAL_S,
     ) -> None:
-        """Round after round, until `stop` is set; `tell` gets each step."""
+        """Round after round, until `stop` is set; `tell` gets each step.
+
+        Raises OutOfReachError when the Swarm does not answer at first: it may be the wrong one.
+        What does not answer later changes nothing, and is asked again.
+        """
+        self._swarm.services(self._pool.name)
         while not stop.is_set():
             began = time.monotonic()
             for step in self.round():

@@ -240,7 +240,7 @@ class FakeSwarm(FakePool):
     def answer(self) -> None:
         """See `FakePool.answer`."""
         self.engine()
-        if not self.in_swarm:
+        if not (self.in_swarm and self.manager):
             raise OutOfReachError("this node is not a swarm manager")
 
     def _reconcile(self, name: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from swarm_runner.errors import OutOfReachError
 from swarm_runner.hookspecs import hookimpl
 from swarm_runner.model.demand import Scaling
 from swarm_runner.model.health import Mending
@@ -398,6 +399,22 @@ def test_it_runs_until_it_is_told_to_end(bench: Bench) -> None:
 
     bench.autoscaler.run(tell, stop, interval_s=0.001)
     assert [step.capacity_class for step in told] == ["normal", "big"] * 2
+
+
+def test_an_outage_ends_it_at_first_and_freezes_it_later(bench: Bench) -> None:
+    stop = threading.Event()
+    told: list[Step] = []
+
+    def tell(step: Step) -> None:
+        told.append(step)
+        bench.swarm.reachable = False
+        if len(told) == 4:
+            stop.set()
+
+    bench.autoscaler.run(tell, stop, interval_s=0.001)
+    assert [isinstance(step, Scaling) and step.frozen for step in told] == [False] * 2 + [True] * 2
+    with pytest.raises(OutOfReachError, match="does not answer"):
+        bench.autoscaler.run(tell, stop, interval_s=0.001)
 
 
 def test_an_executor_that_does_not_work_is_replaced(bench: Bench) -> None:
