@@ -37,15 +37,19 @@ def autoscale(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print every decision as a line of JSON.")
     ] = False,
+    records: Annotated[
+        bool, typer.Option("--records", help="Print after each line the same as a line of JSON.")
+    ] = False,
 ) -> None:
     """Grow and shrink the pool with its queue, until it is told to end.
 
     Executors that do not work are replaced, as by `pool mend`.
     One line for each new decision. SIGTERM and Ctrl-C end it; the pool stays as it is.
-    What does not answer changes nothing, and is asked again.
+    A Swarm that does not answer at first ends it; what does not answer later
+    changes nothing, and is asked again.
     """
     place = destination(job_conf, destination_name)
-    tell = _tell_json if as_json else _Lines().tell
+    tell = _tell_json if as_json else _Lines(records=records).tell
     with _told_to_end() as stop:
         connect.autoscaler(place, act=not dry_run).run(tell, stop, interval)
 
@@ -55,9 +59,10 @@ def _tell_json(step: Step) -> None:
 
 
 class _Lines:
-    """Tells a person what is new: the same decision again is not."""
+    """Tells a person what is new: the same decision again is not. With `records`, a program too."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, records: bool) -> None:
+        self._records = records
         self._said: dict[str, str] = {}
 
     def tell(self, step: Step) -> None:
@@ -68,6 +73,8 @@ class _Lines:
             self._said[subject] = said
             at = datetime.fromtimestamp(step.time_s, UTC).isoformat(timespec="seconds")
             typer.echo(f"{at} {said}")
+            if self._records:
+                _tell_json(step)
 
 
 @contextlib.contextmanager

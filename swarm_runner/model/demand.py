@@ -33,16 +33,22 @@ class Requests(Shape):
 
 
 class Room(Shape):
-    """What is free in each of `count` executors that run jobs and may take more."""
+    """What is free in each of `count` executors that run jobs and may take more.
 
+    `virtual_machines` is how many more it may run, in a class that has them.
+    """
+
+    virtual_machines: int = Field(0, ge=0)
     count: int = Field(1, ge=0)
 
 
 class Executors(Frozen):
-    """The executors of a class by what they do. Those that retire are in no other number.
+    """The executors of a class by what they do. Each is in one number only.
 
     `busy` run jobs, `idle` could and do not, `starting` are to come, `unplaceable` wait for a node
-    with room, `retiring` finish their jobs and go.
+    with room, `retiring` finish their jobs and go by Swarm's will. Of those that hold a place in
+    the service and take no job, nobody has heard of the `silent` ones for long; the `useless` ones
+    are broken, or on their way out to be replaced.
     """
 
     busy: int = Field(0, ge=0)
@@ -50,6 +56,8 @@ class Executors(Frozen):
     starting: int = Field(0, ge=0)
     unplaceable: int = Field(0, ge=0)
     retiring: int = Field(0, ge=0)
+    silent: int = Field(0, ge=0)
+    useless: int = Field(0, ge=0)
 
 
 class Needed(Frozen):
@@ -63,7 +71,8 @@ class SizedClass(Frozen):
     """A capacity class to be sized: its name, the shape of one executor, and the limits.
 
     `disk_mb` None means that disk is not counted, `max_replicas` None that Swarm's nodes are the
-    only limit. `shrink_pause_s` is how long an executor must have been dispensable before it goes.
+    only limit; of `virtual_machines`, if there are any, each job is one. `shrink_pause_s` is how
+    long an executor must have been dispensable before it goes.
     """
 
     name: str
@@ -71,6 +80,7 @@ class SizedClass(Frozen):
     memory_mb: int = Field(ge=1)
     disk_mb: int | None = Field(None, ge=1)
     gpus: int = Field(0, ge=0)
+    virtual_machines: int = Field(0, ge=0)
     min_replicas: int = Field(0, ge=0)
     max_replicas: int | None = Field(None, ge=0)
     shrink_pause_s: float = Field(SHRINK_PAUSE_S, ge=0)
@@ -96,6 +106,7 @@ class SizedClass(Frozen):
             memory_mb=shape.memory_mb,
             disk_mb=shape.disk_mb,
             gpus=shape.gpus,
+            virtual_machines=shape.virtual_machines,
             min_replicas=least if min_replicas is None else min_replicas,
             max_replicas=shape.max_replicas,
             shrink_pause_s=pause_s,
@@ -120,8 +131,8 @@ class ClassStatus(Frozen):
     `replicas` is what Swarm was last told. `runtime_s` is the mean of jobs that ended of late, or
     how long those that run have run where that is more; `arrivals_per_s` is how many came of
     late, `running_jobs` how many run, `start_up_s` how long an executor takes from being asked
-    for to its first job. `history` is what decisions before this one returned as `needed`, at
-    least as far back as the class's pause.
+    for to its first job, `idle_for_s` for how long some executor has been idle. `history` is what
+    decisions before this one returned as `needed`, at least as far back as the class's pause.
     """
 
     time_s: float
@@ -133,6 +144,7 @@ class ClassStatus(Frozen):
     runtime_s: float | None = Field(None, ge=0)
     arrivals_per_s: float | None = Field(None, ge=0)
     start_up_s: float = Field(START_UP_S, ge=0)
+    idle_for_s: float = Field(0, ge=0)
     history: tuple[Needed, ...] = ()
     missing: tuple[str, ...] = ()
 

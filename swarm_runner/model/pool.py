@@ -76,6 +76,9 @@ class CapacityClass(Frozen):
         if self.emulate and not self.virtual_machines:
             needs = "is for virtual machines: say with virtual_machines how many run at once"
             faults.append((("emulate",), needs))
+        if self.virtual_machines > self.cpus:
+            above = f"is {self.virtual_machines}, above cpus ({self.cpus}): each takes one at least"
+            faults.append((("virtual_machines",), above))
         refuse(self, faults)
         return self
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -91,12 +92,19 @@ def _idle(ad: Mapping[str, Any], slots: Sequence[Slot], pool: Pool, now: float) 
     if rejected:
         details.append(f"HTCondor says: {rejected}")
     waited_s = now - ad.get("EnteredCurrentStatus", now)
-    summary = _summary(name, well, ours, cpus, memory_mb, waited_s)
+    machines = pool.classes[name].virtual_machines if name in pool.classes else 0
+    summary = _summary(name, well, ours, cpus, memory_mb, machines, waited_s)
     return Explanation(summary, tuple(details))
 
 
 def _summary(
-    name: str, well: list[Slot], ours: list[Slot], cpus: int, memory_mb: int, waited_s: float
+    name: str,
+    well: list[Slot],
+    ours: list[Slot],
+    cpus: int,
+    memory_mb: int,
+    machines: int,
+    waited_s: float,
 ) -> str:
     """What it waits for, the worst first."""
     if not well:
@@ -114,11 +122,18 @@ def _summary(
             f"The job fits no executor of class {name}: the largest has {most} MB memory. The "
             "executors are older than the configuration: run `swarm-runner pool up`."
         )
-    if not any(slot.memory_mb >= memory_mb and slot.cpus >= cpus for slot in roomy):
+    free = [slot for slot in roomy if slot.memory_mb >= memory_mb and slot.cpus >= cpus]
+    guests = Counter(slot.task for slot in ours if slot.job)
+    full = machines and all(guests[slot.task] >= machines for slot in free)
+    if not free or full:
         jobs = ", ".join(sorted(slot.job for slot in ours if slot.job)) or "others"
+        limit = ""
+        if free:
+            limit = f"; some have room, but run as many virtual machines as they may ({machines})"
         return (
             f"The job waits for its turn: all {len(roomy)} executors of class {name} are busy "
-            f"(with {jobs}). More of them: `swarm-runner pool scale {name}={len(roomy) + 1}`."
+            f"(with {jobs}){limit}. More of them: "
+            f"`swarm-runner pool scale {name}={len(roomy) + 1}`."
         )
     if waited_s > _PATIENCE_S:
         return (

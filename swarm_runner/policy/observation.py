@@ -15,13 +15,18 @@ _PENDING = "pending"  # Swarm's word for a task that no node has room for, if it
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """The executors of one class. `silent` are the tasks that run without a slot of theirs."""
+    """The executors of one class. `silent` are the tasks that run without a slot of theirs.
+
+    `heard` is how many have one; `idle` are the tasks that could take a job and have none.
+    """
 
     executors: Executors
     rooms: tuple[Room, ...]
     running_jobs: int
     mean_age_s: float
     silent: tuple[str, ...]
+    idle: tuple[str, ...]
+    heard: int
 
 
 def seen(
@@ -33,15 +38,18 @@ def seen(
 ) -> Seen:
     """What the executors of a class do, each in one number only; `slots` by their task.
 
-    An executor that is broken or lost is in none, and silent ones neither: the caller knows
-    whether they are starting.
+    An executor that is lost is in none, and silent ones neither: the caller knows whether they
+    are starting.
     """
     here = [one for one in executors if not one.lost]
     staying = [one for one in here if not one.retiring]
-    retiring = len(here) - len(staying)
-    starting = unplaceable = busy = idle = 0
+    retiring = sum(one.going for one in here)
+    # Who was told to go, and not by Swarm, has his place until a successor takes it.
+    useless = len(here) - len(staying) - retiring
+    starting = unplaceable = busy = 0
     silent: list[str] = []
-    rooms: Counter[tuple[int, int]] = Counter()
+    idle: list[str] = []
+    rooms: Counter[tuple[int, int, int]] = Counter()
     ages: list[float] = []
     for one in staying:
         if one.task_state == _PENDING and one.trouble:
@@ -55,19 +63,29 @@ def seen(
             working = [slot for slot in slots[one.task] if slot.job is not None]
             ages += [now_s - slot.job_began_s for slot in working if slot.job_began_s]
             if one.ready:
-                rooms[_free(one, working)] += 1
+                machines = max(shape.virtual_machines - len(working), 0)
+                rooms[*_free(one, working), machines] += 1
         elif one.ready:
-            idle += 1
+            idle.append(one.task)
+        else:
+            useless += 1
     # Swarm makes tasks a moment after it is told to, and a failed one's successor likewise.
     starting += max(replicas - sum(not one.going for one in here), 0)
     return Seen(
         executors=Executors(
-            busy=busy, idle=idle, starting=starting, unplaceable=unplaceable, retiring=retiring
+            busy=busy,
+            idle=len(idle),
+            starting=starting,
+            unplaceable=unplaceable,
+            retiring=retiring,
+            useless=useless,
         ),
         rooms=tuple(_rooms(shape, rooms)),
         running_jobs=sum(len(one.jobs) for one in staying),
         mean_age_s=max(sum(ages) / len(ages), 0.0) if ages else 0.0,
         silent=tuple(silent),
+        idle=tuple(idle),
+        heard=sum(one.memory_mb is not None for one in here),
     )
 
 
@@ -80,8 +98,14 @@ def _free(executor: ExecutorStatus, working: Iterable[Slot]) -> tuple[int, int]:
     return int(max(cpus, 0)), max(memory_mb, 0)
 
 
-def _rooms(shape: CapacityClass, rooms: Mapping[tuple[int, int], int]) -> Iterable[Room]:
+def _rooms(shape: CapacityClass, rooms: Mapping[tuple[int, int, int], int]) -> Iterable[Room]:
     """A class's disk_mb is what one job may ask for. Slots do not tell of free gpus."""
-    for (cpus, memory_mb), count in rooms.items():
-        if cpus and memory_mb:
-            yield Room(cpus=cpus, memory_mb=memory_mb, disk_mb=shape.disk_mb or 0, count=count)
+    for (cpus, memory_mb, machines), count in rooms.items():
+        if cpus and memory_mb and (machines or not shape.virtual_machines):
+            yield Room(
+                cpus=cpus,
+                memory_mb=memory_mb,
+                disk_mb=shape.disk_mb or 0,
+                virtual_machines=machines,
+                count=count,
+            )

@@ -14,44 +14,44 @@ from swarm_runner.model.demand import Requests, Shape, SizedClass
 MEMORY_STEP_MB = 128
 _UNCOUNTED = 2**62
 
-# cpus, memory in MB, disk in MB, gpus
-Amounts = tuple[int, int, int, int]
+# cpus, memory in MB, disk in MB, gpus, virtual machines
+Amounts = tuple[int, int, int, int, int]
+NOTHING: Amounts = (0, 0, 0, 0, 0)
 
 
 def whole(shape: SizedClass) -> Amounts:
     """What an executor without jobs has."""
     disk_mb = _UNCOUNTED if shape.disk_mb is None else shape.disk_mb
-    return shape.cpus, shape.memory_mb, disk_mb, shape.gpus
+    return shape.cpus, shape.memory_mb, disk_mb, shape.gpus, shape.virtual_machines
 
 
 def granted(request: Shape, shape: SizedClass) -> Amounts | None:
     """What a job that asks for `request` takes of an executor; None if it never fits.
 
-    The startd rounds memory up, and gives what was asked for where only that fits.
+    The startd rounds memory up, and gives what was asked for where only that fits. In a class
+    with virtual machines every job is one.
     """
     memory_mb = -(-request.memory_mb // MEMORY_STEP_MB) * MEMORY_STEP_MB
     if memory_mb > shape.memory_mb:
         memory_mb = request.memory_mb
-    amounts = (request.cpus, memory_mb, request.disk_mb, request.gpus)
+    machines = min(shape.virtual_machines, 1)
+    amounts = (request.cpus, memory_mb, request.disk_mb, request.gpus, machines)
     return amounts if times(amounts, whole(shape)) else None
 
 
 def times(amounts: Amounts, free: Amounts) -> int:
     """How often the amounts fit into what is free."""
-    a, b, c, d = amounts
-    e, f, g, h = free
-    if a > e or b > f or c > g or d > h:
-        return 0
     most = _UNCOUNTED
-    if a:
-        most = e // a
-    if b:
-        most = min(most, f // b)
-    if c:
-        most = min(most, g // c)
-    if d:
-        most = min(most, h // d)
+    for part, there in zip(amounts, free, strict=True):
+        if part:
+            most = min(most, there // part)
     return most
+
+
+def less(free: Amounts, amounts: Amounts, jobs: int = 1) -> Amounts:
+    """What is left free when so many jobs take the amounts; with -1, when one gives them back."""
+    a, b, c, d, e = (have - jobs * take for have, take in zip(free, amounts, strict=True))
+    return a, b, c, d, e
 
 
 def share(amounts: Amounts, shape: SizedClass) -> float:
@@ -90,11 +90,15 @@ class Tier:
         return left
 
     def _fill(self, rooms: dict[Amounts, int], amounts: Amounts, left: int) -> int:
-        cpus, memory_mb, disk_mb, gpus = amounts
+        cpus, memory_mb, disk_mb, gpus, machines = amounts
         fitting = [
             room
             for room in rooms
-            if room[0] >= cpus and room[1] >= memory_mb and room[2] >= disk_mb and room[3] >= gpus
+            if room[0] >= cpus
+            and room[1] >= memory_mb
+            and room[2] >= disk_mb
+            and room[3] >= gpus
+            and room[4] >= machines
         ]
         for room in fitting:
             number, each = rooms[room], times(amounts, room)
@@ -105,9 +109,9 @@ class Tier:
                     continue
                 rooms[room] -= executors
                 left -= jobs * executors
-                a, b, c, d = (have - jobs * take for have, take in zip(room, amounts, strict=True))
-                if a and b:  # what has no cpu or no memory left takes no further job
-                    self._touched[a, b, c, d] += executors
+                left_over = less(room, amounts, jobs)
+                if left_over[0] and left_over[1]:  # without cpu or memory it takes no further job
+                    self._touched[left_over] += executors
             if not rooms[room]:
                 del rooms[room]
             if not left:

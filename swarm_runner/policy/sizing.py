@@ -19,6 +19,11 @@ PATIENCE = 3.0
 # While jobs keep coming, that many times the square root of what is needed stands ready: what comes
 # by chance varies as the root of its mean (square-root staffing, Halfin and Whitt 1981).
 SPARE = 0.25
+# Jobs that wait for that long and for so many start-up times, while an executor that would hold
+# them idles, match nothing: for a job that matches, a free executor is found in seconds.
+IN_VAIN_S = 600.0
+IN_VAIN_START_UPS = 10.0
+IDLE_S = 120.0
 
 
 @hookimpl
@@ -38,13 +43,10 @@ def swarm_runner_size_class(capacity_class: SizedClass, status: ClassStatus) -> 
         said.append(f"{needed} would be needed, max_replicas is {capacity_class.max_replicas}")
     elif wanted > needed:
         said.append(f"min_replicas is {capacity_class.min_replicas}")
-    if status.executors.unplaceable and wanted > status.replicas:
-        wanted = capacity_class.limited(status.replicas)
-        said.append(
-            f"no growth to {needed}: Swarm finds no node for {status.executors.unplaceable}"
-        )
     if wanted < status.replicas:
         wanted = _after_pause(capacity_class, status, wanted, said)
+    if status.executors.unplaceable:
+        wanted = _placeable(capacity_class, status, wanted, said)
     return Decision(wanted=wanted, needed=needed, reason="; ".join(said))
 
 
@@ -70,19 +72,20 @@ def _needed(shape: SizedClass, status: ClassStatus) -> tuple[int, list[str]]:
     """The executors that this moment asks for, and what there is to say of it."""
     there = status.executors
     matching: list[tuple[Requests, Amounts]] = []
-    never = waiting = 0
+    never = in_vain = waiting = 0
     for request in status.requests:
         amounts = granted(request, shape)
         if amounts is None:
             never += request.count
+        elif _waits_in_vain(request, status):
+            in_vain += request.count
         elif request.count:
             matching.append((request, amounts))
             waiting += request.count
     rooms: dict[Amounts, int] = {}
     for room in status.rooms:
-        free = (room.cpus, room.memory_mb, room.disk_mb, room.gpus)
-        if shape.disk_mb is None:
-            free = (*free[:2], whole(shape)[2], free[3])
+        disk_mb = whole(shape)[2] if shape.disk_mb is None else room.disk_mb
+        free = (room.cpus, room.memory_mb, disk_mb, room.gpus, room.virtual_machines)
         rooms[free] = rooms.get(free, 0) + room.count
     busy = Tier(rooms)
     idle = Tier({whole(shape): there.idle})
@@ -92,15 +95,45 @@ def _needed(shape: SizedClass, status: ClassStatus) -> tuple[int, list[str]]:
     said = [f"{waiting} waiting, {status.running_jobs} running on {there.busy}"]
     if never:
         said.append(f"{never} waiting fit no executor of this class and do not count")
+    if in_vain:
+        said.append(
+            f"{in_vain} waiting do not count: an executor that would hold them idles beside them, "
+            "and stays to see whether they match (`swarm-runner explain` says why they do not)"
+        )
     if grow:
         said.append(f"{grow} more for {new.jobs} of them")
     if grow < new.touched:
         said.append(f"not {new.touched}: {why}")
-    needed = there.busy + idle.touched + starting.touched + grow
+    needed = there.busy + max(idle.touched, min(in_vain, 1)) + starting.touched + grow
     spare = _spare(status, needed)
     if spare:
         said.append(f"{spare} to spare, as jobs keep coming")
-    return needed + spare, said
+    return _with_useless(status, needed + spare, said), said
+
+
+def _waits_in_vain(request: Requests, status: ClassStatus) -> bool:
+    """Whether something else than room keeps these jobs from executors that would hold them."""
+    patience_s = max(IN_VAIN_S, IN_VAIN_START_UPS * status.start_up_s)
+    return request.oldest_wait_s > patience_s and status.idle_for_s > IDLE_S
+
+
+def _with_useless(status: ClassStatus, working: int, said: list[str]) -> int:
+    """The executors that are to work, and those that hold a place beside them and take no job.
+
+    These are no reason to shrink: Swarm might take others, and whoever is silent may be at work.
+    They are a reason to grow by as many as work: where nothing works, more would not either.
+    """
+    there = status.executors
+    places = there.silent + there.useless
+    if not places:
+        return working
+    what = [(there.silent, "silent"), (there.useless, "broken or being replaced")]
+    told = ", ".join(f"{number} {kind}" for number, kind in what if number)
+    said.append(f"{places} in place that take no job ({told})")
+    if not working:
+        return there.silent
+    grown = working + min(places, max(there.busy + there.idle, 1))
+    return max(grown, min(working + places, status.replicas))
 
 
 def _growth(shape: SizedClass, status: ClassStatus, starting: Tier, new: Tier) -> tuple[int, str]:
@@ -149,6 +182,19 @@ def _soon(status: ClassStatus, new: Tier) -> float:
 def _runtime_s(request: Requests, status: ClassStatus) -> float:
     known = status.runtime_s if request.runtime_s is None else request.runtime_s
     return known or 0.0
+
+
+def _placeable(
+    capacity_class: SizedClass, status: ClassStatus, wanted: int, said: list[str]
+) -> int:
+    """What Swarm finds nodes for, and one that waits for room: when that has it, more may have."""
+    unplaceable = status.executors.unplaceable
+    most = capacity_class.limited(status.replicas - unplaceable + 1)
+    if wanted <= most:
+        return wanted
+    enough = ", and one that waits is enough to see when it does" if unplaceable > 1 else ""
+    said.append(f"not {wanted}: Swarm finds no node for {unplaceable}{enough}")
+    return most
 
 
 def _after_pause(

@@ -60,7 +60,12 @@ class Autoscaler:
         stop: threading.Event,
         interval_s: float = INTERVAL_S,
     ) -> None:
-        """Round after round, until `stop` is set; `tell` gets each step."""
+        """Round after round, until `stop` is set; `tell` gets each step.
+
+        Raises OutOfReachError when the Swarm does not answer at first: it may be the wrong one.
+        What does not answer later changes nothing, and is asked again.
+        """
+        self._swarm.services(self._pool.name)
         while not stop.is_set():
             began = time.monotonic()
             for step in self.round():
@@ -93,7 +98,9 @@ class Autoscaler:
         sized = self._sized[name]
         answer = self._hook.swarm_runner_size_class(capacity_class=sized, status=status)
         decision = decided(answer, sized, status)
-        if not decision.frozen:
+        if decision.frozen:
+            self._observer.forget(name)
+        else:
             self._observer.remember(name, decision.needed)
         scaling = self._scaling(name, status, decision)
         if decision.frozen or decision.wanted == status.replicas:
@@ -126,6 +133,7 @@ class Autoscaler:
 
     def _blind(self, name: str, why: str) -> Scaling:
         """Nothing can be seen of the class, and nothing is changed."""
+        self._observer.forget(name)
         last = self._replicas.get(name, 0)
         return Scaling(
             time_s=self._clock(),

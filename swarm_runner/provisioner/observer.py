@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from statistics import fmean, median
 from typing import TypeVar
@@ -29,7 +29,7 @@ ENDED_JOBS = 200
 # An executor is up well before this; one that runs longer without a slot was up before us.
 STARTED_WITHIN_S = 90.0
 # Executors renew their ads each minute (UPDATE_INTERVAL). One that the collector has not heard of
-# for three is broken, and no capacity; until then it is not known what it does.
+# for three takes no job, if it has heard of others; until then it is not known what it does.
 SILENT_FOR_S = 180.0
 _START_UPS = 20
 _LOOKS = 1000
@@ -62,6 +62,7 @@ class Observer:
         self._awaited: set[str] = set()
         self._heard: set[str] = set()
         self._silent_since: dict[str, float] = {}
+        self._idle_since: dict[str, float] = {}
 
     def look(self) -> Look:
         """The pool at this moment. Raises OutOfReachError when the Swarm does not answer.
@@ -79,22 +80,26 @@ class Observer:
         for slot in slots or ():
             by_task[slot.task].append(slot)
         self._count_clusters(waiting, now)
-        made = {task.id: _made_s(task, now) for task in tasks}
+        made = {task.id: made_s(task, now) for task in tasks}
         classes = {}
+        idle_since: dict[str, float] = {}
         for name, replicas in status.replicas.items():
             if name not in self._pool.classes:
                 continue  # `pool up` removes it
             executors = [one for one in status.executors if one.capacity_class == name]
             found = seen(self._pool.classes[name], replicas, executors, by_task, now)
-            lacks, starting = list(missing), 0
+            lacks = list(missing)
             if slots is not None:
                 self._measure_starts(name, [e.task for e in executors], by_task, made, now)
-                absent, starting = self._silent(found.silent, made, now)
+                found, absent = self._tell_silent(found, made, now)
                 if absent:
-                    lacks.append(f"what {len(absent)} executors do that run and are not advertised")
+                    lacks.append(f"what {absent} executors do that run and are not advertised")
+            idle_since |= {task: self._idle_since.get(task, now) for task in found.idle}
+            idle_for_s = now - min((idle_since[task] for task in found.idle), default=now)
             classes[name] = self._class_status(
-                name, replicas, found, starting, waiting, ended, now, lacks
+                name, replicas, found, idle_for_s, waiting, ended, now, lacks
             )
+        self._idle_since = idle_since
         self._forget({task.id for task in tasks})
         return Look(status, services, classes)
 
@@ -102,6 +107,10 @@ class Observer:
         """Keep what was found to be needed at this moment."""
         found = Needed(time_s=self._clock(), executors=needed)
         self._needed[capacity_class].append(found)
+
+    def forget(self, capacity_class: str) -> None:
+        """What was needed at this moment is not known, and what was before means nothing now."""
+        self._needed.pop(capacity_class, None)
 
     def _jobs(self) -> tuple[Sequence[WaitingJobs], Sequence[EndedJob]]:
         limit = ENDED_JOBS * len(self._pool.classes)
@@ -112,7 +121,7 @@ class Observer:
         name: str,
         replicas: int,
         found: Seen,
-        starting: int,
+        idle_for_s: float,
         waiting: Sequence[WaitingJobs],
         ended: Sequence[EndedJob],
         now: float,
@@ -121,11 +130,10 @@ class Observer:
         mine = [jobs for jobs in waiting if jobs.capacity_class == name]
         gone = [job for job in ended if job.capacity_class == name][:ENDED_JOBS]
         runtimes = [job.runtime_s for job in gone if job.runtime_s is not None]
-        there = found.executors
         return ClassStatus(
             time_s=now,
             replicas=replicas,
-            executors=there.model_copy(update={"starting": there.starting + starting}),
+            executors=found.executors,
             rooms=found.rooms,
             requests=tuple(
                 Requests(
@@ -142,13 +150,14 @@ class Observer:
                 name, sum(jobs.count for jobs in mine) + found.running_jobs, gone, now
             ),
             start_up_s=median(self._start_ups[name]) if self._start_ups[name] else START_UP_S,
+            idle_for_s=idle_for_s,
             history=self._history(name, replicas, now),
             missing=tuple(missing),
         )
 
     def _history(self, name: str, replicas: int, now: float) -> tuple[Needed, ...]:
         if name not in self._needed:
-            # Who begins now does not know what was needed just before.
+            # Who begins now, or sees again, does not know what was needed just before.
             self._needed[name] = deque([Needed(time_s=now, executors=replicas)])
         kept = self._needed[name]
         while kept and kept[0].time_s <= now - self._sized[name].shrink_pause_s:
@@ -204,17 +213,22 @@ class Observer:
                 self._start_ups[name].append(max(took_s, 0.0))
             self._awaited.discard(task)
 
-    def _silent(
-        self, silent: Sequence[str], made: Mapping[str, float], now: float
-    ) -> tuple[list[str], int]:
-        """Of the executors without a slot: those that had or should have one, how many are new."""
-        absent, new = [], 0
-        for task in silent:
+    def _tell_silent(self, found: Seen, made: Mapping[str, float], now: float) -> tuple[Seen, int]:
+        """Count the executors without a slot: as starting, as silent, or as those we miss."""
+        new = silent = absent = 0
+        for task in found.silent:
             if task not in self._heard and now - made[task] < STARTED_WITHIN_S:
                 new += 1
+            elif not found.heard:
+                self._silent_since[task] = now  # it may be the collector
+                absent += 1
             elif now - self._silent_since.setdefault(task, now) < SILENT_FOR_S:
-                absent.append(task)
-        return absent, new
+                absent += 1
+            else:
+                silent += 1
+        there = found.executors
+        numbers = {"starting": there.starting + new, "silent": silent}
+        return replace(found, executors=there.model_copy(update=numbers)), absent
 
     def _forget(self, tasks: set[str]) -> None:
         self._heard &= tasks
@@ -231,6 +245,6 @@ def _asked(question: Callable[[], Answer], what: str, missing: list[str]) -> Ans
         return None
 
 
-def _made_s(task: TaskState, now: float) -> float:
+def made_s(task: TaskState, now: float) -> float:
     """When Swarm made the task, in seconds since the epoch; now, if it does not say."""
     return datetime.fromisoformat(task.created_at).timestamp() if task.created_at else now

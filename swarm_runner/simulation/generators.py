@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from random import Random
 
 from swarm_runner.model.demand import Shape, SizedClass
-from swarm_runner.policy.packing import granted, share
+from swarm_runner.policy.packing import NOTHING, granted, share
 from swarm_runner.simulation.trace import Trace
 
 DAY_S = 86_400.0
@@ -92,7 +92,7 @@ def generate(
         random = Random(f"{name} {each.name} {seed}")  # noqa: S311  no secret
         shapes = [_shape(each, part) for part in parts]
         numbers = [trace.number(shape, each.name) for shape in shapes]
-        shares = [share(granted(shape, each) or (0, 0, 0, 0), each) for shape in shapes]
+        shares = [share(granted(shape, each) or NOTHING, each) for shape in shapes]
         weights = list(parts.values())
         mean_share = sum(map(float.__mul__, shares, map(float, weights))) / sum(weights)
         if jobs is None:

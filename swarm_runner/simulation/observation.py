@@ -63,6 +63,7 @@ class Observer:
                 memory_mb=free[1],
                 disk_mb=0 if uncounted else free[2],
                 gpus=free[3],
+                virtual_machines=free[4],
                 count=count,
             )
             for number, (free, count) in enumerate(zip(rooms.free, rooms.count, strict=True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 
 from swarm_runner.model.demand import SizedClass
-from swarm_runner.policy.packing import Amounts, granted, times, whole
+from swarm_runner.policy.packing import Amounts, granted, less, times, whole
 from swarm_runner.simulation.trace import ClassTrace
 
 EMPTY = 0
@@ -39,10 +39,7 @@ class Rooms:
             amounts = self._granted[kind]
             found = NO_ROOM
             if amounts is not None and times(amounts, self.free[room]):
-                a, b, c, d = self.free[room]
-                found = self._number(
-                    (a - amounts[0], b - amounts[1], c - amounts[2], d - amounts[3])
-                )
+                found = self._number(less(self.free[room], amounts))
             self._less[key] = found
         return found
 
@@ -51,9 +48,9 @@ class Rooms:
         key = room, kind
         found = self._more.get(key)
         if found is None:
-            a, b, c, d = self.free[room]
-            e, f, g, h = self._granted[kind] or (0, 0, 0, 0)
-            found = self._more[key] = self._number((a + e, b + f, c + g, d + h))
+            amounts = self._granted[kind]
+            free = self.free[room] if amounts is None else less(self.free[room], amounts, -1)
+            found = self._more[key] = self._number(free)
         return found
 
     def _number(self, free: Amounts) -> int:

@@ -105,7 +105,8 @@ class FakeSwarm(FakePool):
             self._roll(name)
         seen = [task for task in self._tasks if task.service in services]
         self._tasks = [self._step(task) for task in self._tasks]
-        self._tasks = [task for task in self._tasks if not task.gone or task.failed]
+        remembered = ("failed", "complete")
+        self._tasks = [t for t in self._tasks if not t.gone or t.state in remembered]
         return seen
 
     def create_service(self, wish: ServiceWish) -> None:
@@ -239,7 +240,7 @@ class FakeSwarm(FakePool):
     def answer(self) -> None:
         """See `FakePool.answer`."""
         self.engine()
-        if not self.in_swarm:
+        if not (self.in_swarm and self.manager):
             raise OutOfReachError("this node is not a swarm manager")
 
     def _reconcile(self, name: str) -> None:
@@ -247,7 +248,9 @@ class FakeSwarm(FakePool):
         mine = self._living(name)
         for task in mine[wanted:]:
             self._end(task)
-        for slot in range(len(mine) + 1, wanted + 1):
+        taken = {task.slot for task in mine}
+        free = (slot for slot in itertools.count(1) if slot not in taken)
+        for slot in itertools.islice(free, max(wanted - len(mine), 0)):
             self._start(name, slot)
 
     def _roll(self, name: str) -> None:
@@ -292,7 +295,7 @@ class FakeSwarm(FakePool):
         )
 
     def _step(self, task: TaskState) -> TaskState:
-        if task.failed or task.lost:
+        if task.gone or task.lost:
             return task
         if task.id in self.retiring and task.id not in self.busy:
             return task.model_copy(update={"state": "complete", "desired": "shutdown"})

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from swarm_runner.errors import OutOfReachError
 from swarm_runner.hookspecs import hookimpl
 from swarm_runner.model.demand import Scaling
 from swarm_runner.model.health import Mending
@@ -34,18 +35,21 @@ POOL = Pool(
 class Bench:
     """A pool that is up, and an autoscaler of it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, pool: Pool = POOL) -> None:
         self.now = BEGIN_S
         self.mended: list[Mending] = []
         self.swarm = FakeSwarm()
         token = directory / "token"
-        self.provisioner = Provisioner(POOL, self.swarm, self.swarm, token, look_s=0.001)
+        self.pool = pool
+        self.provisioner = Provisioner(pool, self.swarm, self.swarm, token, look_s=0.001)
         self.provisioner.up()
         self.autoscaler = self.another()
 
     def another(self, *plugins: object, act: bool = True) -> Autoscaler:
         manager = plugin_manager(plugins, installed=False)
-        return Autoscaler(POOL, self.swarm, self.swarm, manager, act=act, clock=lambda: self.now)
+        return Autoscaler(
+            self.pool, self.swarm, self.swarm, manager, act=act, clock=lambda: self.now
+        )
 
     def round(self, of: Autoscaler | None = None, later_s: float = 5) -> dict[str, Scaling]:
         self.now += later_s
@@ -163,8 +167,9 @@ def test_no_growth_while_swarm_finds_no_node(bench: Bench) -> None:
     assert bench.round()["normal"].wanted == 2
     bench.submit(2)
     held = bench.round()["normal"]
-    assert (held.wanted, held.executors.unplaceable) == (2, 2)
-    assert "Swarm finds no node for 2" in held.reason
+    assert (held.wanted, held.executors.unplaceable) == (1, 2)
+    assert "not 4: Swarm finds no node for 2, and one that waits is enough" in held.reason
+    assert [bench.round()["normal"].wanted for _ in range(3)] == [1, 1, 1]
     assert "insufficient resources" in "; ".join(bench.provisioner.status().unsettled())
     bench.swarm.full.clear()
     bench.round()
@@ -192,13 +197,60 @@ def test_a_collector_that_begins_anew_freezes(bench: Bench) -> None:
     assert bench.round()["normal"].wanted == 4
 
 
-def test_an_executor_that_stays_silent_is_no_capacity(bench: Bench) -> None:
+def test_an_executor_that_stays_silent_is_no_capacity_and_is_replaced(bench: Bench) -> None:
     tasks = up(bench)
     bench.swarm.silent = {tasks[0]}
     assert bench.round()["normal"].frozen
     after = bench.round(later_s=200)["normal"]
     assert not after.frozen
-    assert after.executors.idle == 1
+    assert (after.executors.idle, after.executors.silent) == (1, 1)
+    assert after.wanted == 5  # four, beside the silent one
+    assert "1 in place that take no job (1 silent)" in after.reason
+    [mending] = bench.mended
+    assert (mending.task, mending.done) == (tasks[0], "told to go")
+    assert mending.reason == "the collector has not heard of it for 180 s"
+
+
+def test_a_class_that_is_silent_as_a_whole_stays_frozen(bench: Bench) -> None:
+    bench.swarm.silent = set(up(bench))
+    bench.swarm.queue.clear()
+    for later_s in (5, 200, 200):
+        scaling = bench.round(later_s=later_s)["normal"]
+        assert (scaling.frozen, scaling.wanted) == (True, 2)
+        assert not bench.mended
+
+
+def test_silence_is_no_reason_to_shrink(bench: Bench) -> None:
+    tasks = up(bench)
+    bench.swarm.queue.clear()
+    bench.swarm.silent = {tasks[0]}
+    bench.swarm.busy = {tasks[0]}  # which nobody knows
+    wanted = [bench.round(later_s=later_s)["normal"].wanted for later_s in (5, 179, 2, 29, 2)]
+    assert wanted == [2, 2, 2, 2, 1]  # the idle one may go, no more
+    assert [bench.round(later_s=40)["normal"].wanted for _ in range(3)] == [1, 1, 1]
+
+
+def test_those_that_are_heard_of_one_after_another_are_not_silent(bench: Bench) -> None:
+    tasks = up(bench)
+    bench.swarm.silent = set(tasks)
+    for _ in range(3):
+        assert bench.round(later_s=100)["normal"].frozen
+    bench.swarm.silent = {tasks[0]}
+    assert bench.round()["normal"].frozen
+    assert not bench.mended
+
+
+def test_after_a_freeze_it_waits_for_a_whole_pause(bench: Bench) -> None:
+    up(bench)
+    bench.swarm.queue.clear()
+    for blinding in ("let_in", "reachable"):
+        setattr(bench.swarm, blinding, False)
+        for _ in range(12):
+            assert bench.round()["normal"].frozen
+        setattr(bench.swarm, blinding, True)
+        assert bench.round()["normal"].wanted == 2
+        assert bench.round(later_s=29)["normal"].wanted == 2
+    assert bench.round()["normal"].wanted == 0
 
 
 def test_one_that_begins_while_the_collector_is_empty_freezes_too(bench: Bench) -> None:
@@ -349,6 +401,22 @@ def test_it_runs_until_it_is_told_to_end(bench: Bench) -> None:
     assert [step.capacity_class for step in told] == ["normal", "big"] * 2
 
 
+def test_an_outage_ends_it_at_first_and_freezes_it_later(bench: Bench) -> None:
+    stop = threading.Event()
+    told: list[Step] = []
+
+    def tell(step: Step) -> None:
+        told.append(step)
+        bench.swarm.reachable = False
+        if len(told) == 4:
+            stop.set()
+
+    bench.autoscaler.run(tell, stop, interval_s=0.001)
+    assert [isinstance(step, Scaling) and step.frozen for step in told] == [False] * 2 + [True] * 2
+    with pytest.raises(OutOfReachError, match="does not answer"):
+        bench.autoscaler.run(tell, stop, interval_s=0.001)
+
+
 def test_an_executor_that_does_not_work_is_replaced(bench: Bench) -> None:
     tasks = up(bench)
     bench.swarm.broken[tasks[0]] = "no scratch directory"
@@ -359,6 +427,42 @@ def test_an_executor_that_does_not_work_is_replaced(bench: Bench) -> None:
     (mending,) = bench.mended
     assert (mending.task, mending.done) == (tasks[0], "told to go")
     assert tasks[0] in bench.swarm.retiring
+
+
+def test_the_broken_do_not_count_as_executors(bench: Bench) -> None:
+    tasks = up(bench)
+    bench.swarm.broken[tasks[0]] = "no scratch directory"
+    found = bench.round()["normal"]
+    assert (found.wanted, found.executors.useless) == (5, 1)
+    bench.swarm.busy.add(tasks[0])
+    bench.swarm.retiring.add(tasks[0])  # told to go, and not by Swarm
+    found = bench.round()["normal"]
+    assert (found.executors.useless, found.executors.retiring) == (1, 0)
+
+
+def test_jobs_that_match_nothing_do_not_keep_executors(bench: Bench) -> None:
+    bench.submit(4)
+    for _ in range(3):
+        bench.round()
+    assert bench.replicas()["normal"] == 4
+    for _ in range(30):
+        found = bench.round(later_s=30)["normal"]
+    assert found.wanted == 1
+    assert "4 waiting do not count" in found.reason
+    bench.submit(2, memory_mb=200, first_cluster=2, last_cluster=2)
+    assert bench.round()["normal"].wanted == 2
+
+
+def test_a_guest_takes_one_of_its_executors_virtual_machines(tmp_path: Path) -> None:
+    shape = CapacityClass(
+        cpus=4, memory_mb=1024, replicas=1, min_replicas=0, virtual_machines=1, emulate=True
+    )
+    bench = Bench(tmp_path, Pool(name="galaxy", classes={"vm": shape}))
+    [executor] = bench.provisioner.status().executors
+    bench.swarm.busy.add(executor.task)
+    assert bench.round()["vm"].wanted == 1
+    bench.submit(2, capacity_class="vm")
+    assert bench.round()["vm"].wanted == 3
 
 
 def test_a_dry_run_only_names_the_broken(bench: Bench) -> None:

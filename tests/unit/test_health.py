@@ -1,10 +1,11 @@
 from __future__ import annotations
 
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 
 import pytest
 
+from swarm_runner.errors import RefusedError
 from swarm_runner.model.health import JobRun
 from swarm_runner.model.pool import CapacityClass, Pool
 from swarm_runner.policy.health import black_holes
@@ -13,6 +14,8 @@ from swarm_runner.provisioner.health import NODE_LIMIT, Health
 from swarm_runner.testing.swarm import FakeSwarm
 
 POOL = Pool(name="galaxy")
+# FakeSwarm's tasks are made at the beginning of 2026.
+BEGIN_S = 1767225600.0
 _numbers = count()
 
 
@@ -87,7 +90,7 @@ class Bench:
     """A pool that is up on a fake Swarm, its health, and a clock."""
 
     def __init__(self, directory: Path, pool: Pool = POOL) -> None:
-        self.now = 1000.0
+        self.now = BEGIN_S
         self.swarm = FakeSwarm()
         self.said: list[str] = []
         token = directory / "token"
@@ -186,11 +189,80 @@ def test_one_after_another_and_a_few_on_a_node(bench: Bench) -> None:
     assert "told to go" in {done for _, done in bench.round()}
 
 
+def test_several_at_once_keep_to_the_rate(bench: Bench) -> None:
+    bench.provisioner.scale({"normal": 5})
+    both = [bench.health, Health(POOL, bench.swarm, bench.swarm, clock=lambda: bench.now)]
+    bench.swarm.broken = dict.fromkeys(bench.executors(), "no disk")
+    bench.swarm.busy = set(bench.executors())
+    told: list[float] = []
+    for _ in range(50):
+        for health in both:
+            found = health.round(bench.provisioner.status())
+            told += [bench.now for mending in found if mending.done == "told to go"]
+        bench.now += 6
+    assert len(told) == NODE_LIMIT
+    assert all(later - sooner >= 60 for sooner, later in pairwise(told))
+
+
+def test_one_that_begins_anew_keeps_to_the_rate(bench: Bench) -> None:
+    one, other = bench.executors()
+    bench.swarm.broken = dict.fromkeys((one, other), "no disk")
+    bench.swarm.busy = {one}
+
+    def fresh() -> list[tuple[str, str]]:
+        health = Health(POOL, bench.swarm, bench.swarm, grace_s=0, clock=lambda: bench.now)
+        found = health.round(bench.provisioner.status())
+        return [(mending.task, mending.done) for mending in found]
+
+    assert fresh() == [(one, "told to go"), (other, "waits")]
+    assert fresh() == [(other, "waits")]  # one retires
+    bench.swarm.busy.clear()
+    for _ in range(3):
+        bench.provisioner.status()
+    assert one not in bench.executors()
+    assert fresh() == [(other, "waits")]  # it went a moment ago
+    bench.now += 70
+    assert fresh() == [(other, "told to go")]
+
+
+def test_a_silent_one_among_others_is_replaced(bench: Bench) -> None:
+    silent, heard = bench.executors()
+    bench.swarm.silent = {silent, heard}
+    for _ in range(3):
+        assert bench.round() == []
+        bench.now += 100
+    bench.swarm.silent = {silent}  # it was the collector, and the others are still to come
+    assert bench.round() == []
+    bench.now += 179
+    assert bench.round() == []
+    bench.now += 2
+    assert bench.round() == [(silent, "told to go")]
+
+
+def test_what_cannot_be_told_to_go_is_tried_again_after_a_pause(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sick = bench.executors()[0]
+    bench.swarm.broken[sick] = "no disk"
+    tried: list[str] = []
+
+    def refuse(service: str, _command: list[str]) -> bytes:
+        tried.append(service)
+        raise RefusedError("condor_off: failed to find daemons")
+
+    monkeypatch.setattr(bench.swarm, "run_in", refuse)
+    bench.round()
+    for later_s in (61, 2, 2, 61):
+        bench.now += later_s
+        assert bench.round() == [(sick, "failed")]
+    assert len(tried) == 2
+
+
 def test_a_black_hole_is_replaced_at_once(bench: Bench) -> None:
     good, hole = bench.executors()
     seen = [*runs(good, "abc" * 4, well=True), *runs(hole, "abcabc", well=False)]
     bench.swarm.job_runs = [
-        run.model_copy(update={"ended_s": 999.0 + n}) for n, run in enumerate(seen)
+        run.model_copy(update={"ended_s": BEGIN_S + n}) for n, run in enumerate(seen)
     ]
     assert bench.round() == [(hole, "told to go")]
 

@@ -298,7 +298,7 @@ def test_an_engine_that_does_not_answer(bench: Bench) -> None:
 def test_a_class_of_virtual_machines_has_the_image_for_it_and_says_what_they_run_on(
     tmp_path: Path,
 ) -> None:
-    machines = CapacityClass(memory_mb=512, virtual_machines=2, emulate=True)
+    machines = CapacityClass(cpus=2, memory_mb=512, virtual_machines=2, emulate=True)
     pool = Pool(name="galaxy", classes=POOL.classes | {"vm": machines})
     bench = Bench(tmp_path, pool=pool)
     status = bench.provisioner.up()

@@ -10,4 +10,4 @@ CONFIGURATION = Path("/run/job_conf.json")
 
 if __name__ == "__main__":
     CONFIGURATION.write_text(os.environ["SWARM_RUNNER_CONFIGURATION"])
-    sys.exit(main(["pool", "autoscale", "--job-conf", str(CONFIGURATION)]))
+    sys.exit(main(["pool", "autoscale", "--records", "--job-conf", str(CONFIGURATION)]))

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from importlib import resources
 from typing import Any
 
 import pytest
@@ -72,6 +73,28 @@ def test_every_decision_is_a_line_of_json(cli: Cli, swarm: FakeSwarm) -> None:
     assert [record["capacity_class"] for record in records] == ["normal", "big"] * 3
     assert (records[0]["wanted"], records[0]["done"]) == (5, "shown")
     assert swarm.services("galaxy")["galaxy_htcondor-executor"].replicas == 2
+
+
+def test_the_service_has_a_record_beside_each_line(cli: Cli, swarm: FakeSwarm) -> None:
+    cli("pool", "up")
+    swarm.queue = [jobs(5)]
+    done = cli("pool", "autoscale", "--interval", "0.1", "--records")
+    lines = done.out.splitlines()
+    records = [json.loads(line) for line in lines if line.startswith("{")]
+    assert len(records) * 2 == len(lines)
+    assert (records[0]["wanted"], records[0]["done"]) == (5, "scaled")
+    assert records[0]["reason"] in lines[0]
+    entrypoint = resources.files("swarm_runner") / "swarm" / "autoscaler" / "entrypoint.py"
+    assert '"autoscale", "--records"' in entrypoint.read_text()
+
+
+@pytest.mark.parametrize("trouble", ["in_swarm", "manager", "reachable"])
+def test_a_swarm_that_is_none_ends_it(cli: Cli, swarm: FakeSwarm, trouble: str) -> None:
+    cli("pool", "up")
+    setattr(swarm, trouble, False)
+    done = cli("pool", "autoscale", "--interval", "0.1")
+    assert (done.code, done.out) == (3, "")
+    assert "not a swarm manager" in done.err or "does not answer" in done.err
 
 
 def test_it_waits_for_a_pool_that_is_not_there(cli: Cli) -> None:

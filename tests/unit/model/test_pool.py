@@ -143,7 +143,7 @@ def test_classes_of_virtual_machines_are_an_order_of_their_own() -> None:
     pool = Pool(
         classes={
             "normal": CapacityClass(memory_mb=1024),
-            "vm": CapacityClass(memory_mb=512, virtual_machines=2, emulate=True),
+            "vm": CapacityClass(cpus=2, memory_mb=512, virtual_machines=2, emulate=True),
             "big": CapacityClass(memory_mb=2048),
         }
     )
@@ -151,10 +151,15 @@ def test_classes_of_virtual_machines_are_an_order_of_their_own() -> None:
     assert not Pool().virtual_machines
     assert pool.classes_for(machine=True) == ["vm"]
     assert pool.classes_for(machine=False) == ["normal", "big"]
-    assert pool.sizes(machine=True) == "vm: 1 cpu, 512 MB memory, 2 virtual machines"
+    assert pool.sizes(machine=True) == "vm: 2 cpu, 512 MB memory, 2 virtual machines"
     small = {"memory_mb": 256, "virtual_machines": 1}
     said = refusal(classes={"vm": {"memory_mb": 512, "virtual_machines": 1}, "vm-small": small})
     assert "less memory than vm" in said["classes.vm-small"]
+
+
+def test_no_more_virtual_machines_than_cpus() -> None:
+    said = refusal(classes={"vm": {"memory_mb": 512, "cpus": 2, "virtual_machines": 3}})
+    assert "is 3, above cpus (2): each takes one at least" in said["classes.vm.virtual_machines"]
 
 
 def test_only_virtual_machines_are_emulated() -> None:

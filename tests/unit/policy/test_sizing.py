@@ -88,6 +88,16 @@ def test_gpus_and_disk_count() -> None:
     assert decide(NORMAL, requests=(idle(1, gpus=1),)).wanted == 0
 
 
+def test_virtual_machines_are_counted() -> None:
+    shape = SizedClass.of(
+        "vm", CapacityClass(cpus=8, memory_mb=8192, replicas=0, virtual_machines=2)
+    )
+    assert decide(shape, requests=(idle(6),)).wanted == 3
+    rooms = (Room(cpus=7, memory_mb=7000, virtual_machines=1),)
+    seen: dict[str, Any] = {"replicas": 1, "executors": Executors(busy=1), "rooms": rooms}
+    assert decide(shape, requests=(idle(3),), running_jobs=1, **seen).wanted == 2
+
+
 def test_limits_hold_and_are_told() -> None:
     decision = decide(requests=(idle(1000),))
     assert decision.wanted == 20
@@ -126,8 +136,64 @@ def test_no_growth_beyond_what_swarm_can_place() -> None:
     seen: dict[str, Any] = {"replicas": 3, "executors": stuck, "running_jobs": 8}
     decision = decide(requests=(idle(40),), **seen)
     assert decision.wanted == 3
-    assert "no growth to 12: Swarm finds no node for 1" in decision.reason
+    assert "not 12: Swarm finds no node for 1" in decision.reason
     assert decide(**seen).wanted == 2  # what waits for a node in vain may go
+
+
+def test_one_that_waits_for_room_is_enough() -> None:
+    stuck = Executors(busy=2, unplaceable=8)
+    recent = (Needed(time_s=999, executors=10),)
+    decision = decide(requests=(idle(40),), replicas=10, executors=stuck, history=recent)
+    assert decision.wanted == 3
+    assert decision.reason.endswith(
+        "not 12: Swarm finds no node for 8, and one that waits is enough to see when it does"
+    )
+    least = NORMAL.model_copy(update={"min_replicas": 5})
+    assert decide(least, replicas=10, executors=stuck).wanted == 5
+
+
+def test_places_of_those_that_take_no_job_are_counted() -> None:
+    executors = Executors(busy=4, useless=2, silent=1)
+    seen: dict[str, Any] = {"replicas": 7, "executors": executors, "running_jobs": 16}
+    decision = decide(requests=(idle(8),), **seen)
+    assert decision.wanted == 9
+    assert "3 in place that take no job (1 silent, 2 broken or being replaced)" in decision.reason
+    assert decide(**seen).wanted == 7  # Swarm might take those that work
+    one = SizedClass(name="one", memory_mb=512, max_replicas=1)
+    decision = decide(one, requests=(idle(1),), replicas=1, executors=Executors(useless=1))
+    assert decision.wanted == 1
+    assert "2 would be needed, max_replicas is 1" in decision.reason
+
+
+def test_the_broken_go_when_nothing_is_needed_and_the_silent_stay() -> None:
+    assert decide(replicas=3, executors=Executors(idle=1, useless=2)).wanted == 0
+    assert decide(replicas=3, executors=Executors(idle=1, silent=2)).wanted == 2
+
+
+def test_where_all_break_there_is_no_growth_without_end() -> None:
+    def round_of(replicas: int) -> int:
+        broken = Executors(useless=replicas)
+        return decide(requests=(idle(8),), replicas=replicas, executors=broken).wanted
+
+    replicas = 2
+    for _ in range(5):
+        replicas = round_of(replicas)
+    assert replicas == 4 - 1
+
+
+def test_jobs_that_match_nothing_do_not_count() -> None:
+    executors = Executors(busy=1, idle=2)
+    seen: dict[str, Any] = {"replicas": 3, "executors": executors, "running_jobs": 4}
+    old, new = idle(40, oldest_wait_s=700), idle(8, memory_mb=600, oldest_wait_s=5)
+    decision = decide(requests=(old, new), idle_for_s=130, **seen)
+    assert decision.wanted == 3
+    assert "40 waiting do not count: an executor that would hold them idles" in decision.reason
+    # One stays, and tells whether they still match nothing.
+    assert decide(requests=(old,), idle_for_s=130, **seen).wanted == 2
+    # On a busy pool an executor idles for moments, however long others have waited.
+    assert decide(requests=(old,), idle_for_s=20, **seen).wanted == 11
+    slow = {"start_up_s": 100.0, **seen}
+    assert decide(requests=(old,), idle_for_s=130, **slow).wanted == 11
 
 
 def test_missing_information_changes_nothing() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarm_runner.model.demand import Requests, Shape, SizedClass
-from swarm_runner.policy.packing import Amounts, Tier, granted, pack, times, whole
+from swarm_runner.policy.packing import Amounts, Tier, granted, less, pack, times, whole
 
 SHAPE = SizedClass(name="normal", cpus=8, memory_mb=8192, disk_mb=10_000, gpus=2)
 
@@ -35,8 +35,7 @@ def one_by_one(pairs: list[tuple[Requests, Amounts]]) -> int:
             if place is None:
                 place = len(bins)
                 bins.append(whole(SHAPE))
-            a, b, c, d = (have - take for have, take in zip(bins[place], amounts, strict=True))
-            bins[place] = (a, b, c, d)
+            bins[place] = less(bins[place], amounts)
     return len(bins)
 
 
@@ -48,6 +47,7 @@ def test_every_job_has_a_place_and_no_executor_more_than_it_has(found: list[Requ
     least = [
         math.ceil(sum(request.count * amounts[n] for request, amounts in pairs) / total)
         for n, total in enumerate(whole(SHAPE))
+        if total
     ]
     assert max(least) <= new.touched <= new.jobs
     # Groups at once are packed about as well as jobs one by one.
@@ -76,8 +76,16 @@ def test_what_is_granted_is_a_step_above_or_all_that_fits(memory_mb: int) -> Non
 
 def test_an_odd_executor_gives_what_was_asked_where_no_step_fits() -> None:
     odd = SizedClass(name="odd", cpus=1, memory_mb=1000)
-    assert granted(Shape(memory_mb=900), odd) == (1, 1000 - 100, 0, 0)
+    assert granted(Shape(memory_mb=900), odd) == (1, 1000 - 100, 0, 0, 0)
     assert granted(Shape(memory_mb=1001), odd) is None
+
+
+def test_in_a_class_with_virtual_machines_every_job_is_one() -> None:
+    machines = SizedClass(name="vm", cpus=8, memory_mb=8192, virtual_machines=2)
+    guest = Requests(memory_mb=256, count=10)
+    amounts = granted(guest, machines)
+    assert amounts == (1, 256, 0, 0, 1)
+    assert pack([(guest, amounts)], [], machines).touched == 5
 
 
 def test_a_better_fit_of_many_shapes_is_found() -> None:
