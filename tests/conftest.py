@@ -12,7 +12,7 @@ from tests.lab.pool import LabPool, lab_pool
 
 @pytest.fixture(scope="session", autouse=True)
 def _interruptible() -> None:
-    """What a shell starts in the background ignores Ctrl-C, and so would the commands under test."""
+    """What a shell starts in the background ignores Ctrl-C, and so would what the tests start."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -15,6 +15,9 @@ SLOT_ATTRIBUTES = (
     "Memory",
     "TotalSlotMemory",
     "TotalSlotCpus",
+    "TotalSlotDisk",
+    "GPUs",
+    "TotalSlotGPUs",
     "PartitionableSlot",
     "JobId",
     "JobStart",
@@ -28,12 +31,15 @@ SLOT_ATTRIBUTES = (
     "SwarmGuestFailure",
 )
 
+_KB_PER_MB = 1024
+
 
 def slot(ad: Ad) -> Slot:
     """The slot that an ad describes."""
     vacated_at = None
     if ad.get("Activity") == "Retiring" and "RetirementTimeRemaining" in ad:
         vacated_at = float(ad.get("MyCurrentTime", 0) + ad["RetirementTimeRemaining"])
+    disk_kb = ad.get("TotalSlotDisk")
     return Slot(
         name=ad.get("Name", ""),
         task=ad.get("SwarmTaskId", ""),
@@ -44,6 +50,9 @@ def slot(ad: Ad) -> Slot:
         memory_mb=int(ad.get("Memory", 0)),
         total_memory_mb=int(ad.get("TotalSlotMemory", 0)),
         total_cpus=ad.get("TotalSlotCpus", 0),
+        total_disk_mb=None if disk_kb is None else int(disk_kb) // _KB_PER_MB,
+        gpus=ad.get("GPUs", 0),
+        total_gpus=ad.get("TotalSlotGPUs", 0),
         partitionable=ad.get("PartitionableSlot", False),
         job=ad.get("JobId"),
         job_began_s=ad.get("JobStart"),

@@ -1,6 +1,7 @@
 """A pool as a compose file for `docker stack deploy`. Pure.
 
-Source: the compose file reference, version 3 ("deploy", "secrets", "endpoint_mode").
+Source: the compose file reference, version 3 ("deploy", "secrets", "endpoint_mode",
+"generic_resources").
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from swarm_runner.model.stack import (
+    GPU_RESOURCE,
     NODE_LABEL,
     SIGNING_KEY_PATH,
     STACK_LABEL,
@@ -116,7 +118,11 @@ def _service(wish: ServiceWish, stack: Stack, node: str) -> dict[str, Any]:
     if wish.node_id is not None:
         service["deploy"]["placement"] = {"constraints": [f"node.hostname == {node}"]}
     if wish.memory_mb is not None:
-        service["deploy"]["resources"] = {"reservations": {"memory": f"{wish.memory_mb}M"}}
+        reservations: dict[str, Any] = {"memory": f"{wish.memory_mb}M"}
+        if wish.gpus:
+            gpus = {"kind": GPU_RESOURCE, "value": wish.gpus}
+            reservations["generic_resources"] = [{"discrete_resource_spec": gpus}]
+        service["deploy"]["resources"] = {"reservations": reservations}
     return service
 
 

@@ -35,7 +35,9 @@ class CapacityClass(Frozen):
     cpus: Count = Field(1, ge=1, le=4096)
     memory_mb: Count = Field(ge=MINIMUM_MEMORY_MB, le=64 * 2**20, description="MB, for jobs")
     disk_mb: Count | None = Field(None, ge=1, description="MB; what a job may ask for at most")
-    gpus: Count = Field(0, ge=0, le=1024)
+    gpus: Count = Field(
+        0, ge=0, le=1024, description="how many of its node's GPUs each executor is given"
+    )
     virtual_machines: Count = Field(
         0,
         ge=0,
@@ -79,6 +81,8 @@ class CapacityClass(Frozen):
         if self.virtual_machines > self.cpus:
             above = f"is {self.virtual_machines}, above cpus ({self.cpus}): each takes one at least"
             faults.append((("virtual_machines",), above))
+        if self.gpus and self.virtual_machines:
+            faults.append((("gpus",), "are for containers: a virtual machine is given none"))
         refuse(self, faults)
         return self
 

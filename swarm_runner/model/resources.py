@@ -45,7 +45,7 @@ def _number_or_text(least: int, most: int) -> WithJsonSchema:
 
 
 MAXIMUM_MEMORY_MB = 64 * 2**20
-MAXIMUM_DISK_MB = 2**30
+MAXIMUM_DISK_MB = 64 * 2**20
 _MEMORY = Annotated[
     Count,
     Field(le=MAXIMUM_MEMORY_MB, json_schema_extra={"minimum": MINIMUM_MEMORY_MB}),
@@ -117,6 +117,10 @@ class Resources(Frozen):
                     )
                 amounts[full] = WithUnit(amounts.pop(short))
         return amounts
+
+    def __str__(self) -> str:
+        parts = [f"{self.cpus} cpu", f"{self.memory_mb} MB memory", f"{self.disk_mb} MB disk"]
+        return ", ".join([*parts, f"{self.gpus} gpu"] if self.gpus else parts)
 
     @model_validator(mode="after")
     def _sane(self) -> Self:

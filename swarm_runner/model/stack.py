@@ -23,6 +23,9 @@ STACK_LABEL = "com.docker.stack.namespace"
 WISH_LABEL = "swarm-runner.wish"
 CLASS_LABEL = "swarm-runner.class"
 NODE_LABEL = "swarm-runner.manager-node"
+# What a node's daemon.json calls its GPUs. Swarm tells a task which it was given, in the variable
+# DOCKER_RESOURCE_GPU (executor.conf).
+GPU_RESOURCE = "gpu"
 
 
 class MountWish(Frozen):
@@ -59,6 +62,7 @@ class ServiceWish(Frozen):
     node_id: str | None = None
     needs_manager: bool = False
     memory_mb: int | None = None
+    gpus: int = 0
     stop_grace_s: int = 60
 
     def digest(self) -> str:
@@ -205,6 +209,7 @@ class Stack(Frozen):
             network=self.network,
             replicas=shape.replicas,
             memory_mb=shape.memory_mb,
+            gpus=shape.gpus,
             # Longer than the daemons' own patience, so that Swarm never cuts a job off.
             stop_grace_s=shape.retirement_s + GRACE_S,
         )

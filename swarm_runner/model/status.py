@@ -103,6 +103,9 @@ class Slot(Frozen):
     memory_mb: int
     total_memory_mb: int
     total_cpus: float = 0
+    total_disk_mb: int | None = Field(None, description="where it is known")
+    gpus: int = 0
+    total_gpus: int = 0
     partitionable: bool = False
     job: str | None = None
     job_began_s: float | None = None

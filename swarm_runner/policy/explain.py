@@ -9,11 +9,13 @@ from typing import Any
 
 from swarm_runner.model.job import Job
 from swarm_runner.model.pool import Pool
+from swarm_runner.model.resources import Resources
 from swarm_runner.model.status import Slot
 
 # JobStatus and hold reason codes (HTCondor manual).
 _IDLE, _REMOVED, _HELD = 1, 3, 5
 _BY_USER, _SPOOLING = 1, 16
+_VM_UNIVERSE = 13  # JobUniverse
 _KB_PER_MB = 1024
 # After so long with a free slot something is wrong: matching takes seconds.
 _PATIENCE_S = 90
@@ -74,15 +76,10 @@ def _held(ad: Mapping[str, Any]) -> Explanation:
 
 def _idle(ad: Mapping[str, Any], slots: Sequence[Slot], pool: Pool, now: float) -> Explanation:
     name = ad.get("SwarmRunnerClass", "")
-    cpus, memory_mb = ad.get("RequestCpus", 1), ad.get("RequestMemory", 0)
-    asked = f"it asks for {cpus} cpu, {memory_mb} MB memory"
-    disk_mb = ad.get("RequestDisk", 0) // _KB_PER_MB
-    details = [f"{asked}, {disk_mb} MB disk, in class {name}"]
-    large = [
-        one
-        for one, shape in pool.classes.items()
-        if shape.memory_mb >= memory_mb and shape.cpus >= cpus
-    ]
+    asked = _asked(ad)
+    details = [f"it asks for {asked}, in class {name}"]
+    kind = pool.classes_for(machine=ad.get("JobUniverse") == _VM_UNIVERSE)
+    large = [one for one in kind if pool.classes[one].fits(asked)]
     details.append(f"classes that are large enough: {', '.join(large) or 'none'}")
     ours = [slot for slot in slots if slot.capacity_class == name]
     wholes = [slot for slot in ours if slot.partitionable]
@@ -93,16 +90,25 @@ def _idle(ad: Mapping[str, Any], slots: Sequence[Slot], pool: Pool, now: float) 
         details.append(f"HTCondor says: {rejected}")
     waited_s = now - ad.get("EnteredCurrentStatus", now)
     machines = pool.classes[name].virtual_machines if name in pool.classes else 0
-    summary = _summary(name, well, ours, cpus, memory_mb, machines, waited_s)
+    summary = _summary(name, well, ours, asked, machines, waited_s)
     return Explanation(summary, tuple(details))
+
+
+def _asked(ad: Mapping[str, Any]) -> Resources:
+    """The requests of a job in the queue, whatever they are: plugins amend submit descriptions."""
+    return Resources.model_construct(
+        cpus=ad.get("RequestCpus", 1),
+        memory_mb=ad.get("RequestMemory", 0),
+        disk_mb=-(-ad.get("RequestDisk", 0) // _KB_PER_MB),
+        gpus=ad.get("RequestGPUs", 0),
+    )
 
 
 def _summary(
     name: str,
     well: list[Slot],
     ours: list[Slot],
-    cpus: int,
-    memory_mb: int,
+    asked: Resources,
     machines: int,
     waited_s: float,
 ) -> str:
@@ -115,14 +121,10 @@ def _summary(
     taking = [slot for slot in well if slot.activity != "Retiring" and slot.state != "Drained"]
     if not taking:
         return f"The job waits: all executors of class {name} are on their way out."
-    roomy = [s for s in taking if s.total_memory_mb >= memory_mb and s.total_cpus >= cpus]
+    roomy = [slot for slot in taking if _could_hold(slot, asked)]
     if not roomy:
-        most = max(slot.total_memory_mb for slot in taking)
-        return (
-            f"The job fits no executor of class {name}: the largest has {most} MB memory. The "
-            "executors are older than the configuration: run `swarm-runner pool up`."
-        )
-    free = [slot for slot in roomy if slot.memory_mb >= memory_mb and slot.cpus >= cpus]
+        return f"The job fits no executor of class {name}: {_too_small(taking, asked)}"
+    free = [slot for slot in roomy if _has_room(slot, asked)]
     guests = Counter(slot.task for slot in ours if slot.job)
     full = machines and all(guests[slot.task] >= machines for slot in free)
     if not free or full:
@@ -141,3 +143,35 @@ def _summary(
             f"{waited_s:.0f} s."
         )
     return f"The job is about to start: an executor of class {name} is free."
+
+
+def _could_hold(slot: Slot, asked: Resources) -> bool:
+    """Whether an executor with nothing else to do has all of it."""
+    return (
+        slot.total_cpus >= asked.cpus
+        and slot.total_memory_mb >= asked.memory_mb
+        and slot.total_gpus >= asked.gpus
+        and (slot.total_disk_mb is None or slot.total_disk_mb >= asked.disk_mb)
+    )
+
+
+def _has_room(slot: Slot, asked: Resources) -> bool:
+    """Whether what it needs is free; the disk of a node is nobody's own."""
+    return slot.cpus >= asked.cpus and slot.memory_mb >= asked.memory_mb and slot.gpus >= asked.gpus
+
+
+def _too_small(slots: list[Slot], asked: Resources) -> str:
+    """What the largest lacks, and what to do: a class says all of its size but the disk."""
+    disks = [slot.total_disk_mb for slot in slots if slot.total_disk_mb is not None]
+    if disks and max(disks) < asked.disk_mb:
+        return (
+            f"it asks for {asked.disk_mb} MB disk, and the largest has {max(disks)}. Ask for less, "
+            "or give the nodes more."
+        )
+    largest = f"{max(slot.total_memory_mb for slot in slots)} MB memory"
+    if asked.gpus:
+        largest += f" and {max(slot.total_gpus for slot in slots)} gpu"
+    return (
+        f"the largest has {largest}. The executors are older than the configuration: run "
+        "`swarm-runner pool up`."
+    )

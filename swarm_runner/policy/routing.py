@@ -36,12 +36,13 @@ def swarm_runner_route(invocation: Invocation, destination: Destination, pool: P
     fitting = [name for name in allowed if pool.classes[name].fits(resources)]
     if asked and asked not in fitting:
         raise _refusal(
-            invocation, f"{_words(resources)} does not fit class {asked} ({pool.classes[asked]})"
+            invocation,
+            f"a request of {resources} does not fit class {asked} ({pool.classes[asked]})",
         )
     if not fitting:
         raise _refusal(
             invocation,
-            f"{_words(resources)} fits no class of pool {pool.name}. It has "
+            f"a request of {resources} fits no class of pool {pool.name}. It has "
             f"{pool.sizes(machine=machine)}",
         )
     first = fitting[0]
@@ -56,7 +57,7 @@ def swarm_runner_route(invocation: Invocation, destination: Destination, pool: P
                 f"It has {pool.sizes(machine=machine)}",
             )
         candidates = tuple(fitting[: fitting.index(roomy[0]) + 1])
-    reason = "asked for" if asked else f"the smallest class that fits {_words(resources)}"
+    reason = "asked for" if asked else f"the smallest class that fits a request of {resources}"
     return Route(
         destination=destination.name, capacity_class=first, candidates=candidates, reason=reason
     )
@@ -97,14 +98,6 @@ def _check_machine(invocation: Invocation, pool: Pool, classes: list[str]) -> No
             f"no class of pool {pool.name} runs virtual machines; give one `virtual_machines: 1`. "
             f"It has {pool.sizes()}",
         )
-
-
-def _words(resources: Resources) -> str:
-    parts = [f"{resources.cpus} cpu", f"{resources.memory_mb} MB memory"]
-    parts.append(f"{resources.disk_mb} MB disk")
-    if resources.gpus:
-        parts.append(f"{resources.gpus} gpu")
-    return "a request of " + ", ".join(parts)
 
 
 def _refusal(invocation: Invocation, message: str) -> InvalidInputError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from swarm_runner.model.stack import WISH_LABEL, ServiceWish
+from swarm_runner.model.stack import GPU_RESOURCE, WISH_LABEL, ServiceWish
 
 _SECOND_NS = 1_000_000_000
 _ROOT_ONLY = 0o400
@@ -49,7 +49,10 @@ def service_arguments(
     reservation = None
     if wish.memory_mb is not None:
         # Jobs run beside the executor; the reservation keeps Swarm from promising a node twice.
-        reservation = types.Resources(mem_reservation=wish.memory_mb * 2**20)
+        reservation = types.Resources(
+            mem_reservation=wish.memory_mb * 2**20,
+            generic_resources={GPU_RESOURCE: wish.gpus} if wish.gpus else None,
+        )
     template = types.TaskTemplate(
         container,
         resources=reservation,

@@ -116,6 +116,8 @@ class FakePool(ABC):
             memory_mb=memory_mb,
             total_memory_mb=memory_mb,
             total_cpus=float(wish.environment["SWARM_RUNNER_CPUS"]),
+            gpus=0 if busy else wish.gpus,
+            total_gpus=wish.gpus,
             partitionable=True,
             job="1.0" if busy else None,
             docker=True,

@@ -47,6 +47,19 @@ def test_up_makes_the_slides_pool(bench: Bench) -> None:
     assert status.settled
 
 
+def test_executors_are_given_their_gpus(tmp_path: Path) -> None:
+    shape = CapacityClass(memory_mb=64, gpus=2, replicas=1)
+    bench = Bench(tmp_path, pool=Pool(name="galaxy", classes={"gpu": shape}))
+    bench.provisioner.up()
+    [slot] = bench.swarm.slots()
+    assert (slot.gpus, slot.total_gpus) == (2, 2)
+    # Other GPUs are another service.
+    fewer = bench.of(Pool(name="galaxy", classes={"gpu": shape.model_copy(update={"gpus": 1})}))
+    fewer.up()
+    [slot] = bench.swarm.slots()
+    assert slot.total_gpus == 1
+
+
 def test_up_gives_each_party_the_rights_it_needs(bench: Bench) -> None:
     bench.provisioner.up()
     executor, client = map(list, bench.swarm.tokens_made)

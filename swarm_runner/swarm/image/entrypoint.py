@@ -40,6 +40,16 @@ def main() -> int:
     return condor_master()
 
 
+def check_gpus() -> None:
+    """End if Swarm gave us GPUs that have no names: HTCondor takes a number for a count."""
+    given = os.environ.get("DOCKER_RESOURCE_GPU", "")
+    if any(name.strip().isdigit() for name in given.split(",")):
+        sys.exit(
+            f"swarm-runner: the node's GPUs are {given!r}; its daemon.json must name each by its "
+            'UUID: "node-generic-resources": ["gpu=GPU-...", ...]'
+        )
+
+
 def overlay_address() -> str:
     """Our address on the pool's overlay: the one from which the manager's name is reached."""
     if os.environ["SWARM_RUNNER_ROLE"] == "manager":
@@ -126,6 +136,7 @@ class Executor:
 
     def run(self) -> int:
         """Prepare, serve until condor_master ends, leave nothing behind."""
+        check_gpus()
         if self._wants_kvm():
             code = self._twin()
             if code != NO_KVM:

@@ -110,6 +110,8 @@ class Engine:
             # So that `debian:trixie` can be pulled by that name, where there is no Docker Hub.
             "registry-mirrors": [f"http://{REGISTRY}"],
         }
+        if self.node.gpus:
+            settings["node-generic-resources"] = [f"gpu={name}" for name in self.node.gpus]
         if self._tls:
             bundle = certificates.server(self.node)
             hosts.append(f"tcp://{self.node.address}:{TLS_PORT}")

@@ -12,6 +12,8 @@ BRIDGE = "srlab0"
 SUBNET = "198.18.77.0/24"
 MACHINE = "198.18.77.1"  # the bridge's own end
 NODES = 3
+# Made up: names that the Swarm hands out. There is no device behind them.
+GPUS = {3: ("GPU-1", "GPU-2")}
 
 SHARED = ROOT / "shared"
 CERTIFICATES = ROOT / "certificates"
@@ -39,6 +41,11 @@ class Node:
     def address(self) -> str:
         """On the bridge."""
         return f"198.18.77.{10 + self.number}"
+
+    @property
+    def gpus(self) -> tuple[str, ...]:
+        """What its engine calls its GPUs."""
+        return GPUS.get(self.number, ())
 
     @property
     def namespace(self) -> str:

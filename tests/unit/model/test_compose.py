@@ -35,6 +35,21 @@ def test_it_has_the_services_that_up_makes() -> None:
     )
 
 
+def test_executors_reserve_memory_and_gpus() -> None:
+    shapes = {"normal": CapacityClass(memory_mb=64), "gpu": CapacityClass(memory_mb=128, gpus=2)}
+    pool = POOL.model_copy(update={"classes": shapes})
+    services = compose(STACK.model_copy(update={"pool": pool}), "swarm-1")["services"]
+    assert services["htcondor-executor"]["deploy"]["resources"] == {
+        "reservations": {"memory": "64M"}
+    }
+    assert services["htcondor-executor-gpu"]["deploy"]["resources"] == {
+        "reservations": {
+            "memory": "128M",
+            "generic_resources": [{"discrete_resource_spec": {"kind": "gpu", "value": 2}}],
+        }
+    }
+
+
 def test_secrets_are_made_beforehand() -> None:
     secrets = compose(STACK, "swarm-1")["secrets"]
     assert [secret["external"] for secret in secrets.values()] == [True, True]

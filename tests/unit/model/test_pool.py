@@ -162,6 +162,11 @@ def test_no_more_virtual_machines_than_cpus() -> None:
     assert "is 3, above cpus (2): each takes one at least" in said["classes.vm.virtual_machines"]
 
 
+def test_a_virtual_machine_is_given_no_gpus() -> None:
+    said = refusal(classes={"vm": {"memory_mb": 512, "virtual_machines": 1, "gpus": 1}})
+    assert "a virtual machine is given none" in said["classes.vm.gpus"]
+
+
 def test_only_virtual_machines_are_emulated() -> None:
     said = refusal(classes={"normal": {"memory_mb": 512, "emulate": True}})
     assert "virtual_machines" in said["classes.normal.emulate"]

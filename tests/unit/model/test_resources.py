@@ -64,7 +64,7 @@ def test_less_than_a_container_needs_is_refused_and_the_forms_are_shown(amount: 
         ("cpus", [0, -1, 4097, 1.5, True, "2", None]),
         ("memory_mb", [64 * 2**20 + 1, 10**30, 99.5, True, None]),
         ("max_memory_mb", [15, 10**30, True]),
-        ("disk_mb", [0, -5, 2**30 + 1, True, None]),
+        ("disk_mb", [0, -5, 64 * 2**20 + 1, True, None]),
         ("gpus", [-1, 1025, True]),
         ("time_limit_s", [0, -1, 10**12, True]),
     ],

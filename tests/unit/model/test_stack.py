@@ -47,8 +47,15 @@ def test_a_class_may_bound_the_disk() -> None:
     assert executor.environment["SWARM_RUNNER_START"] == "&& TARGET.RequestDisk <= 2048"
 
 
+def test_the_executors_of_a_class_reserve_its_gpus() -> None:
+    classes = {"normal": CapacityClass(memory_mb=64), "gpu": CapacityClass(memory_mb=64, gpus=2)}
+    stack = STACK.model_copy(update={"pool": POOL.model_copy(update={"classes": classes})})
+    assert {name: wish.gpus for name, wish in stack.executors().items()} == {"normal": 0, "gpu": 2}
+
+
 def test_the_digest_tells_a_change_but_not_a_scaling() -> None:
     wish = STACK.executors()["normal"]
     assert wish.model_copy(update={"replicas": 9}).digest() == wish.digest()
     assert wish.model_copy(update={"memory_mb": 9}).digest() != wish.digest()
+    assert wish.model_copy(update={"gpus": 1}).digest() != wish.digest()
     assert wish.model_copy(update={"image": "pool:2"}).digest() != wish.digest()
