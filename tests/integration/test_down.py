@@ -18,12 +18,13 @@ from tests.integration.shell import LIMIT_S, Shell
 from tests.lab.pool import lab_files
 
 NAME, PORT = "swarm-runner-test-down", 9739
-COMPLETED, HELD = 4, 5
+IDLE, RUNNING, COMPLETED, HELD = 1, 2, 4, 5
+RETIREMENT_S = 15
 
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Iterator[Shell]:
-    classes = {"normal": {"cpus": 1, "memory_mb": 512, "replicas": 1}}
+    classes = {"normal": {"cpus": 1, "memory_mb": 512, "replicas": 1, "retirement_s": RETIREMENT_S}}
     job_conf, _ = lab_files(NAME, PORT, {"classes": classes})
     shell = Shell(tmp_path, job_conf, f"down-{uuid.uuid4().hex[:12]}")
     shell.run("pool", "down", "--force")
@@ -52,6 +53,20 @@ def test_from_up_to_down(shell: Shell, access_point: AccessPoint) -> None:
     assert "1 jobs have not ended, or their outputs were not fetched" in refused.err
     assert shell.mine("jobs", "--wait").code == 0
     assert (shell.directory / "out").read_text() == "carried\n"
+
+    # A job that is longer than its executor may take to go: told before, and vacated then.
+    _submit(shell, {"shell": "sleep 600"})
+    _await(access_point, RUNNING)
+    (job,) = _queued(access_point)
+    since = time.monotonic()
+    gone = shell.run("pool", "scale", "normal=0")
+    assert gone.code == 0, gone.err
+    assert f"stays until job {job} ends (vacated at " in gone.err
+    assert time.monotonic() - since > RETIREMENT_S
+    (ad,) = access_point.jobs(Selection(), ("JobStatus", "NumJobStarts"))
+    assert (ad["JobStatus"], ad["NumJobStarts"]) == (IDLE, 1)
+    access_point.remove([job], "seen")
+    assert shell.run("pool", "scale", "normal=1").code == 0
 
     # A job that is held, and runs when it is released.
     _submit(shell, {"shell": "sleep 5"})

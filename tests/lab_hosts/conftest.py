@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -135,12 +135,12 @@ class Work:
 
     def await_running(self, count: int) -> None:
         """Until so many have begun."""
-        Retrying(
-            retry=retry_if_result(lambda begun: begun < count),
-            wait=wait_fixed(0.5),
-            stop=stop_after_delay(LIMIT_S),
-        )(lambda: sum(map(bool, self.starts())))
+        _await(lambda: sum(map(bool, self.starts())), count)
         self.runner.poll()
+
+    def await_starts(self, count: int) -> None:
+        """Until there were so many starts, those of jobs that began again among them."""
+        _await(lambda: sum(self.starts()), count)
 
     def finish(self) -> list[Job]:
         """All jobs, when they have ended; each has ended well."""
@@ -152,6 +152,14 @@ class Work:
     def _lines(self, what: str, number: int) -> int:
         file = self.directory / f"{what}-{number}"
         return len(file.read_text().splitlines()) if file.exists() else 0
+
+
+def _await(counted: Callable[[], int], count: int) -> None:
+    Retrying(
+        retry=retry_if_result(lambda begun: begun < count),
+        wait=wait_fixed(0.5),
+        stop=stop_after_delay(LIMIT_S),
+    )(counted)
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ LEASE_S = 60
 # What the access point may need beyond the lease, to notice and to match anew; and how much of a
 # lease may have passed unrenewed.
 SLACK_S = 30
+AWAY_S = 120
 
 
 def docker(*words: str) -> None:
@@ -127,3 +128,33 @@ def test_jobs_of_a_lost_host_run_again_after_their_lease(pool: HostsPool) -> Non
         assert min((job.started_at or 0) - lost_at for job in again) > LEASE_S - SLACK_S
         late = max((job.started_at or 0) - lost_at for job in again)
         assert late < LEASE_S + SLACK_S
+
+
+def test_a_host_that_is_cut_off_delivers_nothing_late(pool: HostsPool) -> None:
+    with pool.work(LEASE_S) as work:
+        # Longer than a starter that hears nothing lets its job live.
+        work.submit([LEASE_S + SLACK_S] * EXECUTORS)
+        work.await_running(EXECUTORS)
+        hosts("part", "swarm-3")
+        try:
+            work.await_starts(EXECUTORS + 2)
+        finally:
+            hosts("heal", "swarm-3")
+        jobs = work.finish()
+        assert sorted(work.starts()) == [1, 1, 1, 1, 2, 2], work.account()
+        assert work.ends() == [1] * EXECUTORS, work.account()
+        assert {job.node for job in jobs if job.starts > 1} <= {"swarm-1", "swarm-2"}
+
+
+def test_jobs_outlast_a_manager_that_is_away_for_two_minutes(pool: HostsPool) -> None:
+    """With the lease that a job has when nobody says otherwise."""
+    manager = pool.destination.pool.service()
+    with pool.work() as work:
+        work.submit([AWAY_S + 60] * EXECUTORS)
+        work.await_running(EXECUTORS)
+        docker("service", "scale", "--detach", f"{manager}=0")
+        time.sleep(AWAY_S)
+        docker("service", "scale", "--detach", f"{manager}=1")
+        jobs = work.finish()
+        assert work.starts() == work.ends() == [1] * EXECUTORS, work.account()
+        assert {job.starts for job in jobs} == {1}
