@@ -238,6 +238,14 @@ class Provisioner:
         self._waiting.until_allowed(
             lambda: self._swarm.remove_rest(self.pool.name, volumes), GONE_LIMIT_S
         )
+        if services and engine.nodes > 1:
+            image = next(iter(services.values())).image
+            left = self._swarm.remove_volumes(self.pool.name, image, volumes)
+            if left:
+                self._progress(
+                    f"{', '.join(left)} could not be asked: `docker volume rm {' '.join(volumes)}` "
+                    "there removes what is left of the pool"
+                )
         self._token.unlink(missing_ok=True)
         if self._swarm.initialised_here():
             self._progress("dissolving the Swarm that `pool up --init` made")

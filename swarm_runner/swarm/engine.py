@@ -260,6 +260,14 @@ class DockerSwarm:
                 with contextlib.suppress(docker.errors.NotFound):
                     self._api.remove_volume(volume)
 
+    def remove_volumes(self, pool: str, image: str, volumes: Sequence[str]) -> list[str]:
+        """See `port.Swarm`."""
+        from swarm_runner.swarm.errand import on_every_node
+
+        command = ["docker", "volume", "rm", "--force", *volumes]
+        with engine_errors("removing the pool's volumes on every node"):
+            return on_every_node(self._api, f"{pool}_htcondor-errand", image, command)
+
     def run_in(self, service: str, command: Sequence[str]) -> bytes | None:
         """See `port.Swarm`."""
         label: dict[str, str | list[str] | bool] = {

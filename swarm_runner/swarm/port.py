@@ -88,6 +88,12 @@ class Swarm(Protocol):
         Raises RefusedError while something still uses one of them.
         """
 
+    def remove_volumes(self, pool: str, image: str, volumes: Sequence[str]) -> list[str]:
+        """Remove the named volumes on every node, by containers of that image.
+
+        The hosts where they may remain come back: drained ones, and those that do not answer.
+        """
+
     def run_in(self, service: str, command: Sequence[str]) -> bytes | None:
         """Standard output of a command in the service's container on this engine.
 

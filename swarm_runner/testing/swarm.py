@@ -33,6 +33,8 @@ class FakeSwarm(FakePool):
         self.host, self.nodes, self.name = "", 1, NODE
         self.failing: dict[str, str] = {}
         self.full: dict[str, str] = {}
+        self.errands: list[tuple[str, str, tuple[str, ...]]] = []
+        self.unreached: list[str] = []
         self._made_here = False
         self._services: dict[str, tuple[ServiceWish, ServiceState]] = {}
         self._tasks: list[TaskState] = []
@@ -207,6 +209,12 @@ class FakeSwarm(FakePool):
             return b""
         self.tokens_made.append(tuple(command))
         return b"a.fake.token\n"
+
+    def remove_volumes(self, pool: str, image: str, volumes: Sequence[str]) -> list[str]:
+        """See `Swarm.remove_volumes`; `errands` has what was asked, `unreached` the answer."""
+        self.engine()
+        self.errands.append((pool, image, tuple(volumes)))
+        return list(self.unreached)
 
     def lose_node_of(self, task: str) -> None:
         """Its node goes down: Swarm replaces the task, and HTCondor keeps its last words."""

@@ -5,8 +5,10 @@ There is no device behind the names.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
+import docker
 import pytest
 
 from swarm_runner.condor.access_point import AccessPoint
@@ -53,6 +55,16 @@ def with_gpus(made: HostsPool) -> Iterator[HostsPool]:
         yield HostsPool(destination, provisioner, made.engine)
     finally:
         provisioner.down(force=True)
+    assert _volumes(pool.name) == []
+
+
+def _volumes(pool: str) -> list[str]:
+    """The pool's volumes on all hosts."""
+    found: list[str] = []
+    for node in nodes():
+        with contextlib.closing(docker.DockerClient(node.docker_host)) as engine:
+            found += [one.name for one in engine.volumes.list() if one.name.startswith(pool)]
+    return found
 
 
 def job(work: Work, name: str, gpus: int, seconds: int) -> Invocation:

@@ -280,6 +280,18 @@ def test_down_removes_what_up_made(tmp_path: Path) -> None:
     bench.provisioner.down()  # again is no error
 
 
+def test_down_removes_the_volumes_of_every_node(bench: Bench) -> None:
+    bench.swarm.nodes, bench.swarm.unreached = 3, ["swarm-3"]
+    image = "registry.example.org/pool:1"
+    pool = POOL.model_copy(update={"image": image})
+    provisioner = bench.of(pool)
+    provisioner.up()
+    provisioner.down()
+    volumes = ("galaxy_htcondor-spool", "galaxy_htcondor-scratch")
+    assert bench.swarm.errands == [("galaxy", image, volumes)]
+    assert any("swarm-3 could not be asked: `docker volume rm" in said for said in bench.said)
+
+
 def test_down_leaves_a_swarm_that_it_did_not_make(bench: Bench) -> None:
     bench.provisioner.up()
     bench.provisioner.down()
