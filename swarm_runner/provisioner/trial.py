@@ -73,8 +73,8 @@ class Trial:
             return ""
         [node] = self.bad
         return (
-            f". No other node was tried: if {node} is to blame, `docker node update --availability "
-            f"drain {node}` and upgrade again"
+            f". No other node was tried: if {node} is to blame, mend it, or (unless it holds the "
+            f"queue) `docker node update --availability drain {node}`, and upgrade again"
         )
 
     def _fails_on(self, task: TaskState) -> bool:
