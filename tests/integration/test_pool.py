@@ -190,7 +190,7 @@ def test_an_engine_that_does_not_answer(
 def test_what_no_node_has_the_memory_for_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     classes = {
         "normal": {"memory_mb": 256, "replicas": 1},
-        "huge": {"memory_mb": 100_000_000, "replicas": 0},
+        "huge": {"memory_mb": 64_000_000, "replicas": 0},
     }
     with lab_pool("swarm-runner-test-huge", 9742, {"classes": classes}) as lab:
         with pytest.raises(RefusedError, match=f"after 10 s still .*huge: 0 of 1 .*{NO_ROOM}"):
