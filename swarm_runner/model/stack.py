@@ -203,7 +203,8 @@ class Stack(Frozen):
             name=self.pool.service(name),
             image=self.image,
             environment=self._environment("executor", settings),
-            labels=self.labels | {CLASS_LABEL: name},
+            # Who holds the queue is known even when the manager's service is gone.
+            labels=self.labels | {CLASS_LABEL: name, NODE_LABEL: self.node_id},
             mounts=(engine, scratch, *self._volumes()),
             secret=SecretWish(name=self.executor_token, target="/etc/condor/tokens.d/executor"),
             network=self.network,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 
 from pydantic import Field
 
@@ -227,18 +228,26 @@ class PoolStatus(Frozen):
         """Whether every executor that should be there works, and every other is gone."""
         return not self.unsettled()
 
-    def unsettled(self) -> list[str]:
-        """What is still to come or to go, in words."""
-        said = list(self.trouble)
-        for name, wanted in self.replicas.items():
-            ready, leaving = self.ready(name), self.leaving(name)
-            if ready != wanted:
+    def unsettled(
+        self,
+        classes: Iterable[str] | None = None,
+        stuck: Mapping[str, int] = MappingProxyType({}),
+    ) -> list[str]:
+        """What is still to come or to go in these classes, or else in the whole pool, in words.
+
+        `stuck` is in how many places of a class nobody waits for an executor any more.
+        """
+        said = list(self.trouble) if classes is None else []
+        for name in self.replicas if classes is None else classes:
+            wanted, ready, leaving = self.replicas[name], self.ready(name), self.leaving(name)
+            if not wanted - stuck.get(name, 0) <= ready <= wanted:
                 said.append(f"{name}: {ready} of {wanted} executors ready")
             if leaving:
                 waits = [e.waits_for() for e in self._of(name) if e.retiring and e.jobs]
                 said.append(", ".join([f"{name}: {leaving} leaving", *waits]))
-        # A node that is down may stay so; nobody waits for it.
-        said += sorted({e.trouble for e in self.executors if e.trouble and not e.lost})
+            # A node that is down may stay so; nobody waits for it.
+            wrong = {e.trouble for e in self._of(name) if e.trouble and not e.lost}
+            said += sorted(wrong) if name not in stuck else []
         return said
 
     def _of(self, capacity_class: str) -> list[ExecutorStatus]:

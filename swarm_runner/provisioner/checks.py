@@ -66,9 +66,12 @@ def check_ours(pool: Pool, services: Iterable[ServiceState]) -> None:
             )
 
 
-def check_whole(pool: Pool, present: Mapping[str, ServiceState]) -> None:
-    """Raise RefusedError when services of the pool are missing."""
-    wanted = [pool.service(), *(pool.service(name) for name in pool.classes)]
+def check_whole(
+    pool: Pool, present: Mapping[str, ServiceState], classes: Iterable[str] | None = None
+) -> None:
+    """Raise RefusedError when services of the pool, or of these classes, are missing."""
+    names: list[str | None] = [None, *pool.classes] if classes is None else [*classes]
+    wanted = [pool.service(name) for name in names]
     missing = [name for name in wanted if name not in present]
     if missing:
         raise RefusedError(

@@ -9,8 +9,9 @@ from swarm_runner.errors import OutOfReachError, RefusedError
 from swarm_runner.model.pool import Pool
 from swarm_runner.model.stack import Stack
 from swarm_runner.provisioner.checks import network_advice
+from swarm_runner.provisioner.failures import Failures
 from swarm_runner.provisioner.tokens import Tokens
-from swarm_runner.provisioner.waiting import Failures, Waiting
+from swarm_runner.provisioner.waiting import Waiting
 from swarm_runner.swarm.port import Swarm
 
 SIGNED_LIMIT_S = 300.0

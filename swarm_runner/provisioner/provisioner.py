@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from swarm_runner.condor.view import PoolView
@@ -11,7 +12,6 @@ from swarm_runner.model.health import Mending
 from swarm_runner.model.pool import Pool
 from swarm_runner.model.stack import CLASS_LABEL, NODE_LABEL, ServiceWish, Stack
 from swarm_runner.model.status import EngineState, PoolStatus, ServiceState
-from swarm_runner.policy.status import join
 from swarm_runner.provisioner.checks import (
     check_counts,
     check_host,
@@ -24,9 +24,12 @@ from swarm_runner.provisioner.daemon import keep_autoscaler
 from swarm_runner.provisioner.entrance import Entrance
 from swarm_runner.provisioner.health import Health
 from swarm_runner.provisioner.jobs import PoolJobs
-from swarm_runner.provisioner.rollout import PATIENCE_S, Rollout, due
+from swarm_runner.provisioner.looking import Looking, queue_node
+from swarm_runner.provisioner.rollout import Rollout, due
+from swarm_runner.provisioner.settling import Settling
 from swarm_runner.provisioner.tokens import Tokens
-from swarm_runner.provisioner.waiting import LOOK_S, Failures, Waiting
+from swarm_runner.provisioner.trial import PATIENCE_S
+from swarm_runner.provisioner.waiting import LOOK_S, Waiting
 from swarm_runner.swarm.port import Swarm
 
 Progress = Callable[[str], None]
@@ -65,6 +68,8 @@ class Provisioner:
         self._waiting = Waiting(progress, look_s)
         self._entrance = Entrance(pool, swarm, view, token, self._waiting)
         self._jobs = PoolJobs(view, self._waiting, progress)
+        self._looking = Looking(pool, swarm, view)
+        self._settling = Settling(pool, swarm, self._looking.look, self._waiting)
 
     def up(
         self,
@@ -89,22 +94,20 @@ class Provisioner:
                     "the stack was deployed by somebody else, and gets no autoscaler from here; "
                     "`swarm-runner pool autoscale` runs one"
                 )
-            return self._enter(limit_s)
+            return self._enter(engine, limit_s)
         check_ours(self.pool, self._swarm.services(self.pool.name).values())
         image = self._swarm.pool_image(
             self.pool.image, self._progress, virtual_machines=self.pool.virtual_machines
         )
         check_image(self.pool, engine, image)
         present = self._swarm.services(self.pool.name)
-        manager = present.get(self.pool.service())
-        node_id = manager.labels[NODE_LABEL] if manager else engine.node_id
-        if manager:
+        if self.pool.service() in present:
             check_settings(self.pool, present)
-        stack = Stack(pool=self.pool, image=image, node_id=node_id)
+        stack = Stack(pool=self.pool, image=image, node_id=queue_node(self.pool, present, engine))
         if stack.network not in self._swarm.networks(self.pool.name):
             self._progress(f"making network {stack.network}")
             self._swarm.create_network(stack.network, stack.labels)
-        failures = Failures(self._swarm.tasks(self.pool.name))
+        failures = self._settling.begin(engine.nodes)
         tokens = Tokens(stack, self._swarm)
         tokens.make_signing_key()
         self._make(stack.manager(), present)
@@ -121,9 +124,9 @@ class Provisioner:
         if dropped:
             self._progress(f"removing {', '.join(sorted(dropped))}: the class is gone")
             self._swarm.remove_services(sorted(dropped))
-        if self._roll(stack, limit_s):
-            failures = Failures(self._swarm.tasks(self.pool.name))
-        self._await_replicas(limit_s, failures)
+        if self._roll(stack, engine, limit_s):
+            failures = self._settling.begin(engine.nodes)
+        self._settling.settle(list(wishes), limit_s, failures)
         # At last: from then on the number of executors is its own.
         keep_autoscaler(stack, self._swarm, tokens, self._progress, self._waiting, autoscale)
         return self.status()
@@ -137,7 +140,7 @@ class Provisioner:
         services are missing, or when `limit_s` ends the wait, not the upgrade.
         """
         engine = self._manager_engine(initialise=False)
-        present = self._swarm.services(self.pool.name)
+        present = self._services()
         check_ours(self.pool, present.values())
         pool = self.pool if image is None else self.pool.model_copy(update={"image": image})
         check_whole(pool, present)
@@ -147,9 +150,12 @@ class Provisioner:
             pool.image, self._progress, virtual_machines=pool.virtual_machines
         )
         check_image(pool, engine, taken)
-        if not self._roll(Stack(pool=pool, image=taken, node_id=node_id), limit_s):
+        rolled = self._roll(Stack(pool=pool, image=taken, node_id=node_id), engine, limit_s)
+        if not rolled:
             self._progress("nothing differs: every service runs this image and configuration")
-        return self._await_replicas(limit_s, Failures(self._swarm.tasks(self.pool.name)))
+        classes = [wish.labels[CLASS_LABEL] for wish in rolled if CLASS_LABEL in wish.labels]
+        self._settling.settle(classes, limit_s, self._settling.begin(engine.nodes))
+        return self._waiting.patiently(self.status)
 
     def mend(
         self, *, act: bool = True, limit_s: float | None = None
@@ -157,23 +163,29 @@ class Provisioner:
         """Have the executors that do not work replaced, and wait until that is done.
 
         What was found and done comes back, with the status at the end; without `act` nothing is
-        done. Raises RefusedError when `limit_s` ends the wait.
+        done. Raises RefusedError when services are missing, and when `limit_s` ends the wait.
         """
+        self._manager_engine(initialise=False)
+        check_whole(self.pool, self._services())
         health = Health(self.pool, self._swarm, self._view, act=act, grace_s=0)
         found: dict[str, Mending] = {}
 
-        def look() -> tuple[PoolStatus, bool]:
-            status = self.status()
+        def look() -> bool:
+            status = self._looking.look()
             sick = health.round(status)
             for mending in sick:
                 found[mending.task] = mending
                 self._waiting.say(str(mending))
-            if not sick and status.unsettled():
-                self._waiting.say("waiting for " + "; ".join(status.unsettled()))
-            return status, status.settled and not (sick or health.going)
+            left = [*status.trouble, *status.unsettled({m.capacity_class for m in found.values()})]
+            if left and not sick:
+                self._waiting.say("waiting for " + "; ".join(left))
+            return not (left or sick or health.going)
 
-        status, _ = self._waiting.until(look, lambda looked: looked[1], limit_s) if act else look()
-        return list(found.values()), status
+        if act:
+            self._waiting.until(look, bool, limit_s)
+        else:
+            look()
+        return list(found.values()), self._waiting.patiently(self.status)
 
     def status(self) -> PoolStatus:
         """What Swarm and HTCondor say, joined.
@@ -182,31 +194,28 @@ class Provisioner:
         a pool whose collector does not answer is a status with trouble.
         """
         self._manager_engine(initialise=False)
-        services = self._swarm.services(self.pool.name)
-        if not services:
-            raise RefusedError(
-                f"there is no pool {self.pool.name}; `swarm-runner pool up` makes it"
-            )
-        tasks = self._swarm.tasks(self.pool.name)
-        try:
-            return join(self.pool, services, tasks, self._view.slots())
-        except OutOfReachError as error:
-            return join(self.pool, services, tasks, None, trouble=str(error))
+        return self._looking.shown()
 
     def scale(self, replicas: Mapping[str, int], *, limit_s: float | None = None) -> PoolStatus:
         """Set how many executors each class has and wait until they are there, or gone.
 
         No running job is ended: an executor that leaves finishes its jobs first, which may take
         as long as they do; `limit_s` ends the wait (RefusedError), not the scaling.
-        Raises InvalidInputError for unknown classes and counts out of range, all at once.
+        Other classes are not waited for. Raises InvalidInputError for unknown classes and counts
+        out of range, all at once; RefusedError when the service of one is missing, and when
+        executors do not start, on one node at least.
         """
         check_counts(self.pool, replicas)
-        self.status()
-        failures = Failures(self._swarm.tasks(self.pool.name))
+        engine = self._manager_engine(initialise=False)
+        self._waiting.patiently(self._looking.look, limit_s)
+        check_whole(self.pool, self._services(), replicas)
+        failures = self._settling.begin(engine.nodes)
         for name, count in replicas.items():
-            self._progress(f"scaling {self.pool.service(name)} to {count}")
-            self._swarm.scale_service(self.pool.service(name), count)
-        return self._await_replicas(limit_s, failures)
+            service = self.pool.service(name)
+            self._progress(f"scaling {service} to {count}")
+            self._waiting.patiently(partial(self._swarm.scale_service, service, count))
+        self._settling.settle(replicas, limit_s, failures, whole=True)
+        return self._waiting.patiently(self.status)
 
     def down(self, *, drain: bool = False, force: bool = False) -> None:
         """Remove exactly what `up` made.
@@ -219,19 +228,17 @@ class Provisioner:
             self._token.unlink(missing_ok=True)
             return
         self._manager_engine(initialise=False)
-        services = self._swarm.services(self.pool.name)
+        services = self._services()
         check_ours(self.pool, services.values())
         if self.pool.service() in services:
             self._jobs.settle(drain=drain, force=force)
-        manager = services.get(self.pool.service())
-        node_id = manager.labels[NODE_LABEL] if manager else engine.node_id
-        stack = Stack(pool=self.pool, image="unused", node_id=node_id)
+        stack = Stack(pool=self.pool, image="unused", node_id="unused")
         if services:
             # Executors first: they say goodbye to a collector that is still there.
             executors = sorted(set(services) - {self.pool.service()})
             self._progress(f"removing {', '.join([*executors, self.pool.service()])}")
-            self._swarm.remove_services(executors)
-            self._swarm.remove_services([self.pool.service()])
+            for names in (executors, [self.pool.service()]):
+                self._waiting.patiently(partial(self._swarm.remove_services, names))
         self._progress("waiting for the containers to end")
         volumes = [stack.spool_volume, stack.scratch_volume]
         # Swarm lets go of networks and volumes a moment after the last task.
@@ -247,11 +254,11 @@ class Provisioner:
                     "there removes what is left of the pool"
                 )
         self._token.unlink(missing_ok=True)
-        if self._swarm.initialised_here():
+        if self._waiting.patiently(self._swarm.initialised_here):
             self._progress("dissolving the Swarm that `pool up --init` made")
             self._swarm.leave()
 
-    def _enter(self, limit_s: float) -> PoolStatus:
+    def _enter(self, engine: EngineState, limit_s: float) -> PoolStatus:
         """Of a stack that somebody else deployed: let this client in, and wait; change nothing."""
         missing = [
             name
@@ -262,10 +269,11 @@ class Provisioner:
             raise RefusedError(
                 f"pool.services names {', '.join(missing)}, which is not there: deploy the stack"
             )
-        failures = Failures(self._swarm.tasks(self.pool.name))
+        failures = self._settling.begin(engine.nodes)
         tokens = Tokens(Stack(pool=self.pool, image="unused", node_id="unused"), self._swarm)
         self._entrance.let_client_in(tokens, failures)
-        return self._await_replicas(limit_s, failures)
+        self._settling.settle(list(self.pool.classes), limit_s, failures)
+        return self.status()
 
     def _manager_engine(self, initialise: bool) -> EngineState:
         engine = self._swarm.engine()
@@ -290,26 +298,20 @@ class Provisioner:
             self._progress(f"making service {wish.name}")
             self._swarm.create_service(wish)
 
-    def _roll(self, stack: Stack, limit_s: float | None) -> bool:
-        """Bring the services to the stack's wishes; whether any had to be.
+    def _roll(self, stack: Stack, engine: EngineState, limit_s: float | None) -> list[ServiceWish]:
+        """Bring the services to the stack's wishes; those that had to be.
 
         The manager is last: a bad image shows itself on one executor, not on the queue.
         """
         wishes = [*stack.executors().values(), stack.manager()]
-        different = due(self._swarm.services(self.pool.name), wishes)
+        different = due(self._services(), wishes)
         for wish in different:
             if CLASS_LABEL not in wish.labels:
                 self._jobs.steady()
-            rollout = Rollout(wish, self._swarm, self.status, self._waiting, self._patience_s)
-            rollout.roll(limit_s)
-        return bool(different)
+            Rollout(
+                wish, self._swarm, self._looking.look, self._waiting, engine.nodes, self._patience_s
+            ).roll(limit_s)
+        return different
 
-    def _await_replicas(self, limit_s: float | None, failures: Failures) -> PoolStatus:
-        def look() -> PoolStatus:
-            failures.check(self._swarm.tasks(self.pool.name))
-            status = self.status()
-            if not status.settled:
-                self._waiting.say("waiting for " + "; ".join(status.unsettled()))
-            return status
-
-        return self._waiting.until(look, lambda status: status.settled, limit_s)
+    def _services(self) -> dict[str, ServiceState]:
+        return self._waiting.patiently(lambda: self._swarm.services(self.pool.name))

@@ -16,17 +16,18 @@ class FakePool(ABC):
     """Satisfies `condor.view.PoolView`.
 
     `busy` holds the ids of tasks that finish a job first: they leave only when taken out of it.
-    `retiring` are those that condor_off told to go. `let_in` tells whether the pool takes the
-    client's token. Tasks in `silent`, or of an image in it, run, and the collector does not know
-    them. `broken` says of a task why its slot is; those in `switched_off` offer no more virtual
-    machines. `queue` and `past` are the jobs that wait, and those that ended; `job_runs` is how
-    jobs fared.
+    `retiring` are those that condor_off told to go, `vacated_at` says when their jobs are vacated.
+    `let_in` tells whether the pool takes the client's token. Tasks in `silent`, or of an image in
+    it, run, and the collector does not know them. `broken` says of a task why its slot is; those
+    in `switched_off` offer no more virtual machines. `queue` and `past` are the jobs that wait,
+    and those that ended; `job_runs` is how jobs fared.
     """
 
     def __init__(self) -> None:
         self.let_in = True
         self.busy: set[str] = set()
         self.retiring: set[str] = set()
+        self.vacated_at: dict[str, float] = {}
         self.silent: set[str] = set()
         self.broken: dict[str, str] = {}
         self.switched_off: set[str] = set()
@@ -120,6 +121,7 @@ class FakePool(ABC):
             total_gpus=wish.gpus,
             partitionable=True,
             job="1.0" if busy else None,
+            vacated_at=self.vacated_at.get(task.id),
             docker=True,
             virtualization=virtualization,
             machines=virtualization == "emulated" and task.id not in self.switched_off,

@@ -9,17 +9,19 @@ from typing import Any
 from swarm_runner.errors import ChangedError, OutOfReachError, RefusedError
 from swarm_runner.model.stack import CLASS_LABEL, POOL_LABEL, WISH_LABEL, ServiceWish
 from swarm_runner.model.status import EngineState, ServiceState, TaskState
+from swarm_runner.testing.placement import host_for
 from swarm_runner.testing.pool import FakePool
 
 NODE = "swarm-1"
 
 
 class FakeSwarm(FakePool):
-    """Satisfies `swarm.port.Swarm`: one manager node, tasks that need one look to start or end.
+    """Satisfies `swarm.port.Swarm`: `nodes` hosts, tasks that need one look to start or end.
 
     `in_swarm` and `manager` set its part in a Swarm, `reachable` whether it answers at all.
-    `failing` maps a service or an image to the error with which its tasks fail to start, `full` a
-    service to the reason why no node takes another task. An update replaces one task with every
+    `failing` maps a service, an image or a host to the error with which its tasks fail to start,
+    `full` a service to the reason why no node takes another task. While `tight`, a task's
+    successor finds no room but where it was. An update replaces one task with every
     look at the tasks. `nameless` is a kernel that cannot do what service names need. What HTCondor
     would say of the tasks is `FakePool`'s.
     """
@@ -29,7 +31,7 @@ class FakeSwarm(FakePool):
         self.manager = manager
         super().__init__()
         self.reachable = True
-        self.nameless = False
+        self.nameless = self.tight = False
         self.host, self.nodes, self.name = "", 1, NODE
         self.failing: dict[str, str] = {}
         self.full: dict[str, str] = {}
@@ -39,8 +41,8 @@ class FakeSwarm(FakePool):
         self._services: dict[str, tuple[ServiceWish, ServiceState]] = {}
         self._tasks: list[TaskState] = []
         self._wishes: dict[str, ServiceWish] = {}
-        # Of each update: whether it is paced, and the tasks that were there before.
-        self._updates: dict[str, tuple[bool, frozenset[str]]] = {}
+        # Of each update: whether it is paced, and the tasks that it has started.
+        self._updates: dict[str, tuple[bool, set[str]]] = {}
         self._networks: dict[str, str] = {}
         self._secrets: dict[str, str] = {}
         self._numbers = itertools.count(1)
@@ -56,7 +58,7 @@ class FakeSwarm(FakePool):
             version="28.0.0",
             swarm=active,
             manager=active and self.manager,
-            node_id="node-1" if active else "",
+            node_id=self.name.replace("swarm", "node") if active else "",
             address="127.0.0.1" if active else "",
             nodes=self.nodes if active else 0,
             host=self.host,
@@ -137,8 +139,7 @@ class FakeSwarm(FakePool):
         if any(task.wish != wish.digest() for task in self._living(wish.name)):
             state = state.model_copy(update={"update": "updating"})
         self._services[wish.name] = (wish, state)
-        known = frozenset(task.id for task in self._tasks if task.service == wish.name)
-        self._updates[wish.name] = (pace_s > 0, known)
+        self._updates[wish.name] = (pace_s > 0, set())
 
     def service_spec(self, name: str) -> Mapping[str, Any]:
         """See `Swarm.service_spec`."""
@@ -266,8 +267,8 @@ class FakeSwarm(FakePool):
         wish, state = self._services[name]
         if state.update != "updating":
             return
-        paced, known = self._updates[name]
-        fresh = [t for t in self._tasks if t.service == name and t.id not in known]
+        paced, started = self._updates[name]
+        fresh = [task for task in self._tasks if task.id in started]
         old = [task for task in self._living(name) if task.wish != wish.digest()]
         if broken := [task for task in fresh if task.failed]:
             said = f"update paused due to failure or early termination of task {broken[0].id}"
@@ -276,7 +277,7 @@ class FakeSwarm(FakePool):
             state = state.model_copy(update={"update": "completed"})
         elif not (paced and fresh) and all(task.state == "running" for task in fresh):
             self._end(old[0])
-            self._start(name, old[0].slot)
+            started.add(self._start(name, old[0].slot))
         self._services[name] = (wish, state)
 
     def _living(self, name: str) -> list[TaskState]:
@@ -285,22 +286,32 @@ class FakeSwarm(FakePool):
     def _end(self, task: TaskState) -> None:
         self._tasks[self._tasks.index(task)] = _leaving(task)
 
-    def _start(self, name: str, slot: int) -> None:
+    def _host(self, name: str, slot: int) -> str:
+        pinned = self._services[name][0].node_id
+        if pinned:
+            return pinned.replace("node", "swarm")
+        before = [t.node for t in self._tasks if (t.service, t.slot) == (name, slot)]
+        if self.tight and before:
+            return before[-1]
+        return host_for(name, [f"swarm-{n}" for n in range(1, self.nodes + 1)], self._tasks)
+
+    def _start(self, name: str, slot: int) -> str:
         number = next(self._numbers)
         self._tasks.append(
             TaskState(
                 id=f"task{number:08}",
                 service=name,
                 slot=slot,
-                node=NODE,
+                node=self._host(name, slot),
                 container=f"{number:012x}",
                 state="pending" if name in self.full else "starting",
                 error=self.full.get(name, ""),
                 desired="running",
-                created_at=f"2026-01-01T00:00:{number:02}Z",
+                created_at=f"2026-01-01T00:{number // 60:02}:{number % 60:02}Z",
                 wish=self._services[name][0].digest(),
             )
         )
+        return self._tasks[-1].id
 
     def _step(self, task: TaskState) -> TaskState:
         if task.gone or task.lost:
@@ -313,7 +324,8 @@ class FakeSwarm(FakePool):
             return task.model_copy(update={"state": "starting", "error": ""})
         if task.state == "starting":
             image = self._wishes[task.wish].image
-            error = self.failing.get(task.service) or self.failing.get(image)
+            causes = (task.service, image, task.node)
+            error = next((self.failing[c] for c in causes if c in self.failing), None)
             if error is not None:
                 return task.model_copy(
                     update={"state": "failed", "desired": "shutdown", "error": error}

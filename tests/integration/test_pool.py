@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import docker
 import pytest
 from docker.models.containers import Container
 
+from swarm_runner.cli import main
 from swarm_runner.condor.access_point import AccessPoint
 from swarm_runner.errors import OutOfReachError, RefusedError
 from swarm_runner.model.invocation import Invocation
@@ -21,10 +23,11 @@ from swarm_runner.policy.routing import swarm_runner_route
 from swarm_runner.provisioner import Provisioner
 from swarm_runner.swarm.engine import DockerSwarm
 from swarm_runner.translate import translate
-from tests.lab.pool import LabPool
+from tests.lab.pool import LabPool, lab_pool
 
 CONDOR_MARK = "org.htcondorproject"
 OWNER_MARK = "swarm-runner.executor"
+NO_ROOM = "insufficient resources"
 
 
 @pytest.fixture
@@ -182,3 +185,21 @@ def test_an_engine_that_does_not_answer(
     with pytest.raises(OutOfReachError, match="DOCKER_HOST"):
         nowhere.up()
     assert not (tmp_path / "token").exists()
+
+
+def test_what_no_node_has_the_memory_for_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    classes = {
+        "normal": {"memory_mb": 256, "replicas": 1},
+        "huge": {"memory_mb": 64_000_000, "replicas": 0},
+    }
+    with lab_pool("swarm-runner-test-huge", 9742, {"classes": classes}) as lab:
+        with pytest.raises(RefusedError, match=f"after 10 s still .*huge: 0 of 1 .*{NO_ROOM}"):
+            lab.provisioner.scale({"huge": 1}, limit_s=10)
+        capsys.readouterr()
+        assert main(["pool", "status", "--json", "--job-conf", str(lab.job_conf)]) == 0
+        status = json.loads(capsys.readouterr().out)
+        [line] = [line for line in status["executors"] if line["capacity_class"] == "huge"]
+        assert (line["task_state"], line["node"]) == ("pending", "")
+        assert NO_ROOM in line["trouble"]
+        # The others do not wait for it.
+        assert lab.provisioner.scale({"normal": 2}, limit_s=120).ready("normal") == 2

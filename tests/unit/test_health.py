@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from itertools import count, pairwise
 from pathlib import Path
 
@@ -296,6 +297,24 @@ def test_mend_replaces_and_waits(bench: Bench) -> None:
     assert status.settled
     assert sick not in {e.task for e in status.executors}
     assert any("broken slot: no disk; replacing it" in said for said in bench.said)
+
+
+def test_a_black_hole_that_was_told_to_go_is_shown_with_why(bench: Bench) -> None:
+    hole, good = bench.executors()
+    now = time.time()
+    bench.swarm.job_runs = [
+        run.model_copy(update={"ended_s": now - 60 + number})
+        for number, run in enumerate(
+            [*runs(good, "abc" * 4, well=True), *runs(hole, "abcabc", well=False)]
+        )
+    ]
+    bench.swarm.busy.add(hole)
+    bench.swarm.retiring.add(hole)
+    [line] = [line for line in bench.provisioner.status().executors if line.task == hole]
+    assert (line.state, line.jobs) == ("Retiring", ("1.0",))
+    assert line.trouble.startswith("its last 6 jobs failed")
+    bench.swarm.job_runs = []
+    assert not any(line.trouble for line in bench.provisioner.status().executors)
 
 
 def test_the_manager_elsewhere_is_said(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

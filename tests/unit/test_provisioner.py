@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import stat
 from pathlib import Path
 
@@ -7,11 +8,15 @@ import pytest
 
 from swarm_runner.errors import InvalidInputError, OutOfReachError, RefusedError
 from swarm_runner.model.pool import CapacityClass, Network, Pool
+from swarm_runner.model.queue import WaitingJobs
 from swarm_runner.model.stack import POOL_LABEL, Stack
-from swarm_runner.provisioner import Provisioner
+from swarm_runner.plugin_manager import plugin_manager
+from swarm_runner.provisioner import Autoscaler, Provisioner
 from swarm_runner.testing.swarm import FakeSwarm
 
 POOL = Pool(name="galaxy")
+VACATED_AT = 1767312000.0
+VACATED = "(vacated at 2026-01-02 00:00:00 UTC at the latest)"
 
 
 class Bench:
@@ -180,6 +185,29 @@ def test_a_stack_of_somebody_else_is_entered_scaled_and_left_alone(bench: Bench)
     assert set(bench.swarm.services("galaxy")) == set(before)
 
 
+def test_a_stack_of_somebody_else_is_sized_and_mended(bench: Bench) -> None:
+    provisioner = deployed(bench).of(ADOPTED)
+    sick = provisioner.up().executors[0].task
+    bench.swarm.queue.append(
+        WaitingJobs(
+            capacity_class="big",
+            count=3,
+            cpus=1,
+            memory_mb=2048,
+            first_cluster=1,
+            last_cluster=1,
+        )
+    )
+    bench.swarm.broken[sick] = "no disk"
+    found, status = provisioner.mend(limit_s=5)
+    assert [mending.task for mending in found] == [sick]
+    assert sick not in {line.task for line in status.executors}
+    autoscaler = Autoscaler(ADOPTED, bench.swarm, bench.swarm, plugin_manager(installed=False))
+    scalings = {step.capacity_class: step for step in autoscaler.round()}
+    assert getattr(scalings["big"], "done", "") == "scaled"
+    assert bench.swarm.services("galaxy")["mine_b"].replicas > 1
+
+
 def test_a_stack_of_somebody_else_must_be_named(bench: Bench) -> None:
     provisioner = deployed(bench).provisioner
     for command in (provisioner.up, provisioner.upgrade, provisioner.down):
@@ -247,6 +275,17 @@ def test_a_busy_executor_is_waited_for_and_named(bench: Bench) -> None:
     assert (line.state, line.jobs) == ("Retiring", ("1.0",))
     bench.swarm.busy.clear()
     assert bench.provisioner.scale({"normal": 1}).settled
+
+
+def test_a_scaling_names_the_job_that_will_be_vacated_and_when(bench: Bench) -> None:
+    busy = bench.provisioner.up().executors[1].task
+    bench.swarm.busy.add(busy)
+    bench.swarm.vacated_at[busy] = VACATED_AT
+    with pytest.raises(RefusedError, match=re.escape(f"until job 1.0 ends {VACATED}")):
+        bench.provisioner.scale({"normal": 1}, limit_s=0.2)
+    [line] = [e for e in bench.provisioner.status().executors if e.task == busy]
+    assert line.vacated_at == VACATED_AT
+    assert any(VACATED in said for said in bench.said)
 
 
 def test_an_executor_of_a_node_that_is_down_is_no_capacity(bench: Bench) -> None:

@@ -106,6 +106,16 @@ def test_a_busy_executor_is_named_with_its_job(bench: Bench) -> None:
     assert bench.provisioner.upgrade("registry/pool:2").settled
 
 
+def test_an_upgrade_names_the_job_that_will_be_vacated_and_when(bench: Bench) -> None:
+    busy = sorted(bench.tasks(NORMAL))[0]
+    bench.swarm.busy.add(busy)
+    bench.swarm.vacated_at[busy] = 1767312000.0
+    with pytest.raises(RefusedError, match="2026-01-02"):
+        bench.provisioner.upgrade("registry/pool:2", limit_s=0.3)
+    told = f"{busy} on swarm-1 stays until job 1.0 ends (vacated at 2026-01-02 00:00:00 UTC"
+    assert any(told in said for said in bench.said)
+
+
 def test_an_image_that_does_not_start_is_taken_back(bench: Bench) -> None:
     bench.provisioner.scale({"normal": 3})
     before = bench.images()

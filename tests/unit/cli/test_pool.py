@@ -99,6 +99,18 @@ def test_a_wait_that_runs_out_is_refused_with_what_it_waited_for(
     assert "of galaxy_htcondor-executor stays until job 1.0 ends" in table
 
 
+def test_status_tells_which_job_will_be_vacated_and_when(cli: Cli, swarm: FakeSwarm) -> None:
+    cli("pool", "up")
+    task = cli("pool", "status", "--json").data["executors"][0]["task"]
+    swarm.busy.add(task)
+    swarm.vacated_at[task] = 1767312000.0
+    assert cli("pool", "scale", "normal=0", "--timeout", "1").code == 1
+    [line] = [e for e in cli("pool", "status", "--json").data["executors"] if e["task"] == task]
+    assert line["vacated_at"] == 1767312000.0
+    table = " ".join(cli("pool", "status").out.split())
+    assert "stays until job 1.0 ends (vacated at 2026-01-02 00:00:00 UTC at the latest)" in table
+
+
 def test_down_refuses_while_jobs_run(cli: Cli, swarm: FakeSwarm) -> None:
     cli("pool", "up")
     swarm.busy.add("task00000001")
