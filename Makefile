@@ -6,7 +6,7 @@
 .PHONY: lab lab-needs lab-down test-lab
 .PHONY: galaxy-venv test-galaxy bench-galaxy
 .PHONY: snakemake-venv test-snakemake bench-snakemake
-.PHONY: bench-pool chaos
+.PHONY: bench-pool bench-simulation pictures chaos
 
 BIN := .venv/bin
 GALAXY_BIN := .venv-galaxy/bin
@@ -88,6 +88,14 @@ bench: engine ## the table of figures, measured on a real pool
 
 bench-pool: engine ## how soon a pool that looks after itself does so, on a real pool
 	$(WITH_ENGINE) $(BIN)/python -m tests.bench.pool
+
+bench-simulation: venv ## the sizing policy beside others on simulated days, and a day of a million jobs
+	$(BIN)/python -m tests.bench.simulation --large
+
+pictures: venv ## the pictures in docs/ anew; they change only when what they show does
+	$(BIN)/swarm-runner pool simulate bursts --min 0 --picture docs/pictures/bursts.svg
+	$(BIN)/swarm-runner pool simulate daily --min 0 --picture docs/pictures/daily.svg
+	$(BIN)/python -m tests.bench.simulation --picture docs/pictures/curve.svg
 
 chaos: lab ## jobs while the pool is scaled, upgraded and drained, on the three hosts
 	$(BIN)/python -m tests.chaos

@@ -18,8 +18,8 @@ from swarm_runner.model.document import suggestion
 from swarm_runner.model.pool import Pool
 from swarm_runner.plugin_manager import plugin_manager
 from swarm_runner.simulation import generators, picture
-from swarm_runner.simulation.pool import Placement
 from swarm_runner.simulation.report import SimulationReport
+from swarm_runner.simulation.rooms import Placement
 from swarm_runner.simulation.run import COMPARATORS, INTERVAL_S, ORACLE, Setting
 from swarm_runner.simulation.run import simulate as run
 from swarm_runner.simulation.trace import Trace
@@ -62,6 +62,15 @@ def simulate(
             help="The executors of each class that the nodes have room for; else as its maximum.",
         ),
     ] = None,
+    retirement: Annotated[
+        float | None,
+        typer.Option(
+            "--retirement",
+            min=0,
+            metavar="SECONDS",
+            help="How long a leaving executor's jobs have before they are vacated.",
+        ),
+    ] = None,
     placement: Annotated[
         Placement, typer.Option("--placement", help="Which of equal executors gets a job.")
     ] = Placement.ANY,
@@ -91,8 +100,13 @@ def simulate(
     """
     if picture_file is not None:
         picture.check(picture_file)
-    classes = _classes(destination(job_conf, destination_name).pool, least, most, pause)
-    setting = Setting(start_up, interval, placeable, placement)
+    pool = destination(job_conf, destination_name).pool
+    classes = _classes(pool, least, most, pause)
+    limits = {
+        name: shape.retirement_s if retirement is None else retirement
+        for name, shape in pool.classes.items()
+    }
+    setting = Setting(start_up, interval, placeable, placement, limits)
     size = plugin_manager().hook.swarm_runner_size_class
     with progress(f"simulating {trace}") as step:
         arrivals = _trace(trace, classes, seed, load, jobs)

@@ -1,47 +1,39 @@
 """The executors and the queue of one class, on a fake clock.
 
-Executors start after a while, run what fits, and when told to go finish their jobs first: nothing
-is ever evicted. As Swarm does, a scale-down takes tasks that do not run yet, then those with the
-highest number, whether they are busy or not. As HTCondor does, a job goes to the executor that it
-fills best, and jobs of a shape start in the order of their arrival.
+Executors start after a while, run what fits, and when told to go finish their jobs first. Jobs that
+take longer than the class's retirement limit from then on are vacated, and begin anew elsewhere. As
+Swarm does, a scale-down takes tasks that do not run yet, then those with the highest number,
+whether they are busy or not. As HTCondor does, a job goes to the executor that it fills best, and
+jobs of a shape start in the order of their arrival.
 """
 
 from __future__ import annotations
 
+import bisect
 import heapq
 import math
 import random
+import sys
 from array import array
 from collections import deque
 from collections.abc import Iterable
-from enum import Enum
 
 from swarm_runner.model.demand import SizedClass
-from swarm_runner.simulation.rooms import EMPTY, NO_ROOM, Rooms
+from swarm_runner.simulation.rooms import EMPTY, NO_ROOM, Placement, Rooms
 from swarm_runner.simulation.trace import ClassTrace
 
 RECENT_JOBS = 200
 _UP = -1
-
-
-class Placement(Enum):
-    """Which of the executors that a job fills equally well is taken.
-
-    ANY: in no chosen order, as HTCondor's negotiator does by default. LOWEST: the one with the
-    lowest number in its Swarm service, so that the highest, which Swarm removes first, are the
-    ones without jobs. LATEST: the one that was busy last.
-    """
-
-    ANY = "any"
-    LOWEST = "lowest"
-    LATEST = "latest"
+# At one moment after every other event: a job that ends at the limit has ended.
+_LIMIT = (sys.maxsize, -2)
 
 
 class ClassPool:
     """One class's executors and jobs, moved forward by `advance`.
 
-    `placeable` is how many executors Swarm has nodes for. With `at_once` executors there are as
-    many as jobs need, up to that number, without any start-up.
+    `placeable` is how many executors Swarm has nodes for, `retirement_s` how long jobs have whose
+    executor is told to go. With `at_once` executors there are as many as jobs need, up to that
+    number, without any start-up.
     """
 
     def __init__(
@@ -52,6 +44,7 @@ class ClassPool:
         *,
         placeable: int | None = None,
         placement: Placement = Placement.ANY,
+        retirement_s: float = math.inf,
         at_once: int = 0,
         begin_s: float = 0.0,
     ) -> None:
@@ -67,11 +60,13 @@ class ClassPool:
         self.queues: dict[int, deque[int]] = {}  # kind -> jobs that wait
         self.coming: dict[int, float] = {}  # executor -> when it is up
         self.pending: list[int] = []  # executors without a node
-        self.retiring: set[int] = set()
+        self.retiring: dict[int, float] = {}  # executor -> when its jobs are vacated
         # By executor: what foresight would have paid for.
         self.foreseen_s: list[float] = []
         self._idle_since: list[float] = []
         self._placeable, self._placement, self._at_once = placeable, placement, at_once
+        self._retirement_s = retirement_s
+        self._vacates = retirement_s < max(jobs.duration_s, default=0.0)
         self._random = random.Random(len(jobs))  # noqa: S311  no secret: an arbitrary order
         self._active: set[int] = set()
         # By executor: its number in the service, its place among equals, the jobs it runs.
@@ -111,6 +106,11 @@ class ClassPool:
         """Whether every job has ended."""
         return self.ended == len(self.jobs)
 
+    @property
+    def evictions(self) -> int:
+        """How often a job was vacated: a start that neither led to an end nor still may."""
+        return self.starts - self.ended - self.running
+
     def mean_age_s(self) -> float:
         """How long the jobs that run have been running, on average."""
         return self.now - self._start_sum_s / self.running if self.running else 0.0
@@ -131,11 +131,14 @@ class ClassPool:
                 self.now, executor, job = heapq.heappop(events)
                 if job == _UP:
                     self._up(executor)
+                elif executor == _LIMIT[0]:
+                    self._vacate()
                 else:
                     self._end(executor, job)
             elif arrival_s <= until_s:
                 self.now = arrival_s
-                self._arrive()
+                self.arrived += 1
+                self._queue(self.arrived - 1)
             else:
                 break
         self.now = until_s
@@ -193,7 +196,7 @@ class ClassPool:
         victims = by_number(self.pending, number)
         victims += by_number(self.coming, number - len(victims))
         victims += by_number(self._active, number - len(victims))
-        gone = set(victims)
+        gone, limit_s = set(victims), self.now + self._retirement_s
         self.pending = [executor for executor in self.pending if executor not in gone]
         for executor in victims:
             heapq.heappush(self._vacant, self._number[executor])
@@ -201,8 +204,28 @@ class ClassPool:
             if executor in self._active:
                 self._active.remove(executor)
                 if self._load[executor]:
-                    self.retiring.add(executor)
+                    self.retiring[executor] = limit_s
                 self.rooms.out(executor)
+        if self._vacates and not gone.isdisjoint(self.retiring):
+            heapq.heappush(self._events, (limit_s, *_LIMIT))
+
+    def _vacate(self) -> None:
+        """The jobs of executors that have retired for as long as they may queue again."""
+        gone = {executor for executor, limit_s in self.retiring.items() if limit_s <= self.now}
+        stopped = sorted(job for _, executor, job in self._events if executor in gone)
+        # In place: `advance` holds it, too.
+        self._events[:] = [event for event in self._events if event[1] not in gone]
+        heapq.heapify(self._events)
+        self._account()
+        for executor in gone:
+            del self.retiring[executor]
+        for job in stopped:
+            self.running -= 1
+            self._start_sum_s -= self.started_s[job]
+            self.started_s[job] = -1.0
+            self._queue(job)
+        self._heads = sorted((queue[0], kind) for kind, queue in self.queues.items())
+        self.place()
 
     def _up(self, executor: int) -> None:
         if self.coming.get(executor) == self.now:  # else it was called off
@@ -231,12 +254,15 @@ class ClassPool:
             heapq.heappush(self._heads, head)
         self.rooms.put(executor, room, self._key[executor])
 
-    def _arrive(self) -> None:
-        job = self.arrived
-        self.arrived += 1
+    def _queue(self, job: int) -> None:
+        """Where it fits now, or behind those of its shape that arrived before it."""
         kind = self.jobs.shape[job]
-        if kind in self.queues:
-            self.queues[kind].append(job)
+        queue = self.queues.get(kind)
+        if queue:
+            if job > queue[-1]:
+                queue.append(job)
+            else:
+                bisect.insort(queue, job)
             return
         executor = self.rooms.best(kind)
         if executor == NO_ROOM and len(self._active) < self._at_once:
@@ -281,5 +307,5 @@ class ClassPool:
             self._serve(executor, self.rooms.more(self.rooms.out(executor), kind))
         elif not self._load[executor]:
             self._account()
-            self.retiring.remove(executor)
+            del self.retiring[executor]
             self.place()

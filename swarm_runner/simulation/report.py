@@ -35,7 +35,8 @@ class Figures(Frozen):
     """One class, or all of them, under one controller.
 
     Executor-hours count from the moment that a node is taken until it is free again. A job that
-    never ran (`unfinished`) waited until the end of the simulation.
+    never ran (`unfinished`) waited until the end of the simulation; one that was evicted waited
+    until it started for the last time.
     """
 
     jobs: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from enum import Enum
 
 from swarm_runner.model.demand import SizedClass
 from swarm_runner.policy.packing import Amounts, granted, less, times, whole
@@ -10,6 +11,19 @@ from swarm_runner.simulation.trace import ClassTrace
 
 EMPTY = 0
 NO_ROOM = -1
+
+
+class Placement(Enum):
+    """Which of the executors that a job fills equally well is taken.
+
+    ANY: in no chosen order, as HTCondor's negotiator does by default. LOWEST: the one with the
+    lowest number in its Swarm service, so that the highest, which Swarm removes first, are the
+    ones without jobs. LATEST: the one that was busy last.
+    """
+
+    ANY = "any"
+    LOWEST = "lowest"
+    LATEST = "latest"
 
 
 class Rooms:

@@ -6,7 +6,7 @@ import itertools
 import math
 from array import array
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from swarm_runner.model.demand import START_UP_S, SizedClass
 from swarm_runner.simulation.controllers import (
@@ -17,7 +17,7 @@ from swarm_runner.simulation.controllers import (
     QueueRatio,
     SizeClass,
 )
-from swarm_runner.simulation.pool import ClassPool, Placement
+from swarm_runner.simulation.pool import ClassPool
 from swarm_runner.simulation.report import (
     ControllerReport,
     Figures,
@@ -26,6 +26,7 @@ from swarm_runner.simulation.report import (
     Waits,
     total,
 )
+from swarm_runner.simulation.rooms import Placement
 from swarm_runner.simulation.trace import ClassTrace, Trace, by_class
 
 INTERVAL_S = 5.0
@@ -44,13 +45,14 @@ class Setting:
     """What a pool on the fake clock is like.
 
     `placeable` is how many executors of a class the nodes hold, those that retire included; as
-    many as its `max_replicas` if None.
+    many as its `max_replicas` if None. `retirement_s` is by class, and endless where it names none.
     """
 
     start_up_s: float = START_UP_S
     interval_s: float = INTERVAL_S
     placeable: int | None = None
     placement: Placement = Placement.ANY
+    retirement_s: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -111,6 +113,7 @@ def _controlled(shape: SizedClass, jobs: ClassTrace, setting: Setting, make: Mak
         setting.start_up_s,
         placeable=placeable,
         placement=setting.placement,
+        retirement_s=setting.retirement_s.get(shape.name, math.inf),
         begin_s=-setting.start_up_s,
     )
     pool.scale(shape.min_replicas)
@@ -175,7 +178,7 @@ def _outcome(pool: ClassPool, executor_s: float, timeline: tuple[Moment, ...]) -
         executor_hours=executor_s / 3600,
         peak_executors=max((moment.executors for moment in timeline), default=0),
         scale_operations=pool.scale_operations,
-        evictions=pool.starts - pool.ended - pool.running,
+        evictions=pool.evictions,
         unfinished=len(waits) - pool.ended,
     )
     return _Outcome(figures, waits, timeline)

@@ -21,11 +21,14 @@ def show(figures: list[Figure], *, as_json: bool) -> bool:
         facts = [dataclasses.asdict(figure) | {"met": figure.met} for figure in figures]
         sys.stdout.write(json.dumps(facts, indent=2) + "\n")
     else:
-        console = Console()
-        if not console.is_terminal:
-            console = Console(width=WIDTH)
-        console.print(_table(figures))
+        console().print(_table(figures))
     return all(figure.met for figure in figures)
+
+
+def console() -> Console:
+    """Standard output, wide enough for a table where it is no terminal."""
+    found = Console()
+    return found if found.is_terminal else Console(width=WIDTH)
 
 
 def _table(figures: list[Figure]) -> Table:

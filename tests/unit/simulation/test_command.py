@@ -46,6 +46,17 @@ def test_json_and_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert file.read_text().startswith("<?xml")
 
 
+@pytest.mark.parametrize(("words", "some"), [(("--retirement", "5"), True), ((), False)])
+def test_a_short_retirement_limit_evicts(
+    words: tuple[str, ...], some: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    day = ("steady", "--jobs", "300", "--interval", "60", "--min", "0")
+    assert simulate(*day, "--alone", "--json", *words) == 0
+    (ours,) = json.loads(capsys.readouterr().out)["controllers"]
+    assert (ours["total"]["evictions"] > 0) is some
+    assert ours["total"]["unfinished"] == 0
+
+
 def test_a_named_trace(capsys: pytest.CaptureFixture[str]) -> None:
     assert simulate("bursts", "--jobs", "100", "--interval", "60", "--alone", "--max", "2") == 0
     assert "swarm_runner" in capsys.readouterr().out

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Sequence
 
@@ -7,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarm_runner.model.demand import Shape, SizedClass
-from swarm_runner.simulation.pool import ClassPool, Placement
+from swarm_runner.simulation.pool import ClassPool
+from swarm_runner.simulation.rooms import Placement
 from swarm_runner.simulation.trace import ClassTrace
 
 ONE = SizedClass(name="normal", cpus=1, memory_mb=1024, max_replicas=10)
@@ -49,8 +51,36 @@ def test_a_busy_executor_that_is_told_to_go_finishes_first() -> None:
     assert (pool.running, len(pool.retiring), pool.active) == (1, 1, 0)
     pool.advance(60)
     assert (pool.ended, pool.waiting, pool.alive) == (1, 1, 0)
-    assert pool.starts - pool.ended - pool.running == 0
+    assert pool.evictions == 0
     assert pool.executor_s() == 50
+
+
+def test_at_the_retirement_limit_jobs_are_vacated_and_begin_anew_before_later_ones() -> None:
+    pool = ClassPool(ONE, trace((0, 50), (0, 20), (5, 30)), 0.0, retirement_s=10.0)
+    pool.scale(2)
+    pool.advance(10)
+    pool.scale(0)
+    pool.advance(19)
+    assert (pool.running, len(pool.retiring), pool.evictions) == (2, 2, 0)
+    pool.advance(20)  # one has ended at the limit, the other has not
+    assert (pool.ended, pool.running, pool.waiting, pool.evictions) == (1, 0, 2, 1)
+    assert (pool.alive, pool.executor_s()) == (0, 40)
+    pool.scale(1)
+    pool.advance(200)
+    assert pool.finished
+    assert list(pool.started_s) == [20, 0, 70]
+    assert (pool.starts, pool.evictions) == (4, 1)
+
+
+def test_a_vacated_job_goes_where_there_is_room_at_once() -> None:
+    pool = ClassPool(FOUR, trace((0, 50), (0, 50)), 0.0, retirement_s=10.0)
+    pool.scale(1)
+    pool.advance(10)
+    pool.scale(0)
+    pool.scale(1)
+    pool.advance(100)
+    assert list(pool.started_s) == [20, 20]
+    assert pool.evictions == 2
 
 
 def test_swarm_removes_what_does_not_run_then_the_highest_number() -> None:
@@ -105,12 +135,23 @@ def test_foresight_pays_for_a_start_up_or_for_idling_whichever_is_less() -> None
 jobs = st.lists(st.tuples(st.floats(0, 100), st.floats(0, 50)), min_size=1, max_size=30).map(sorted)
 
 
-@given(jobs, st.lists(st.integers(0, 10), min_size=1, max_size=12), st.sampled_from(Placement))
-def test_every_job_runs_once_and_whole_however_the_pool_is_scaled(
-    arrivals: list[tuple[float, float]], sizes: list[int], placement: Placement
+sizes = st.lists(st.integers(0, 10), min_size=1, max_size=12)
+limits = st.sampled_from([math.inf, 25.0, 5.0, 0.0])
+
+
+@given(jobs, sizes, st.sampled_from(Placement), limits)
+def test_every_job_runs_whole_however_the_pool_is_scaled_and_once_where_it_may(
+    arrivals: list[tuple[float, float]], sizes: list[int], placement: Placement, limit_s: float
 ) -> None:
     shapes = (JOB, Shape(cpus=2, memory_mb=3000), Shape(cpus=4, memory_mb=100))
-    pool = ClassPool(FOUR, trace(*arrivals, shapes=shapes), 3.0, placeable=6, placement=placement)
+    pool = ClassPool(
+        FOUR,
+        trace(*arrivals, shapes=shapes),
+        3.0,
+        placeable=6,
+        placement=placement,
+        retirement_s=limit_s,
+    )
     for step, size in enumerate([*sizes, 10]):
         pool.scale(size)
         pool.advance(step * 10.0)
@@ -118,7 +159,9 @@ def test_every_job_runs_once_and_whole_however_the_pool_is_scaled(
         assert pool.active + len(pool.coming) + len(pool.pending) == size
     pool.advance(10_000)
     assert pool.finished
-    assert pool.starts == pool.ended == len(arrivals)
+    assert pool.ended == len(arrivals)
+    assert (pool.running, pool.waiting, pool.evictions) == (0, 0, pool.starts - len(arrivals))
+    assert not pool.evictions or limit_s < max(duration_s for _, duration_s in arrivals)
     assert all(
         started_s >= time_s for (time_s, _), started_s in zip(arrivals, pool.started_s, strict=True)
     )

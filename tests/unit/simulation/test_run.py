@@ -137,6 +137,13 @@ def test_a_named_trace_is_the_same_for_a_seed_and_has_its_load(name: str) -> Non
     assert 0.3 < work_s / (20 * 86_400) < 0.7
 
 
+def test_make_pictures_makes_every_picture_of_the_docs() -> None:
+    root = Path(__file__).parents[3]
+    makefile = (root / "Makefile").read_text()
+    for file in (root / "docs" / "pictures").iterdir():
+        assert f"--picture docs/pictures/{file.name}\n" in makefile, file.name
+
+
 def test_waits() -> None:
     waits = Waits.of(float(number) for number in range(100, -1, -1))
     assert (waits.mean_s, waits.p50_s, waits.p95_s, waits.max_s) == (50, 50, 95, 100)
