@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from swarm_runner.condor.port import Ad
 from swarm_runner.model.status import Slot
 
@@ -29,13 +31,17 @@ SLOT_ATTRIBUTES = (
     "HasVM",
     "VMOfflineReason",
     "SwarmGuestFailure",
+    "CondorVersion",
 )
+# Of "$CondorVersion: 25.14.1 2026-10-16 ... $".
+_VERSION = re.compile(r"[0-9]+(?:\.[0-9]+)+")
 
 _KB_PER_MB = 1024
 
 
 def slot(ad: Ad) -> Slot:
     """The slot that an ad describes."""
+    version = _VERSION.search(ad.get("CondorVersion", ""))
     vacated_at = None
     if ad.get("Activity") == "Retiring" and "RetirementTimeRemaining" in ad:
         vacated_at = float(ad.get("MyCurrentTime", 0) + ad["RetirementTimeRemaining"])
@@ -61,5 +67,6 @@ def slot(ad: Ad) -> Slot:
         vacated_at=vacated_at,
         virtualization=ad.get("SwarmVirtualization", ""),
         machines=ad.get("HasVM", False),
+        version=version[0] if version else "",
         machines_off=" ".join(filter(None, map(ad.get, ("VMOfflineReason", "SwarmGuestFailure")))),
     )

@@ -118,6 +118,7 @@ class Slot(Frozen):
     )
     machines: bool = Field(False, description="whether HTCondor offers virtual machines there")
     machines_off: str = Field("", description="why HTCondor no longer offers them")
+    version: str = Field("", description="HTCondor's")
 
     @property
     def trouble(self) -> str:
@@ -199,6 +200,7 @@ class PoolStatus(Frozen):
     executors: tuple[ExecutorStatus, ...]
     autoscaler: TaskState | None = Field(None, description="of `pool up --autoscale`, if it runs")
     trouble: tuple[str, ...] = ()
+    outdated: str = Field("", description="the oldest HTCondor of it, where that is too old")
 
     @property
     def jobs(self) -> tuple[str, ...]:

@@ -13,6 +13,8 @@ from swarm_runner.model.status import ExecutorStatus, PoolStatus, ServiceState, 
 STARTING = "Starting"
 RETIRING = "Retiring"
 LOST = "Lost"
+# The first HTCondor whose access point asks for more memory by itself (retry_request_memory).
+OLDEST = "25.2.1"
 
 
 def join(
@@ -25,7 +27,8 @@ def join(
     """One line for each executor task. `slots` is None when the collector did not answer."""
     manager_service = pool.service()
     by_task: dict[str, list[Slot]] = {}
-    for slot in slots or ():
+    slots = list(slots or ())
+    for slot in slots:
         by_task.setdefault(slot.task, []).append(slot)
     classes = {
         name: service.labels[CLASS_LABEL]
@@ -60,6 +63,12 @@ def join(
     if pool.autoscaler in services and (autoscaler is None or autoscaler.state != "running"):
         said = f": {autoscaler.state} {autoscaler.error}".rstrip() if autoscaler else ""
         troubles.append(f"the autoscaler is not running{said}")
+    outdated = _outdated(slots)
+    if outdated:
+        troubles.append(
+            f"its image has HTCondor {outdated}: {OLDEST} is the first that moves a job which "
+            "outgrows its memory to a bigger class"
+        )
     replicas = {classes[name]: services[name].replicas for name in services if name in classes}
     order = {name: number for number, name in enumerate(pool.classes)}
     executors.sort(key=lambda line: (order.get(line.capacity_class, len(order)), line.task))
@@ -70,7 +79,19 @@ def join(
         executors=tuple(executors),
         autoscaler=autoscaler,
         trouble=tuple(troubles),
+        outdated=outdated,
     )
+
+
+def _outdated(slots: Iterable[Slot]) -> str:
+    """The oldest version among the slots, if it is too old."""
+    found = {slot.version for slot in slots if slot.version}
+    oldest = min(found, key=_numbers, default=OLDEST)
+    return oldest if _numbers(oldest) < _numbers(OLDEST) else ""
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))
 
 
 def _missing(

@@ -50,6 +50,8 @@ class Settling:
             failures.check(tasks)
             status = self._look()
             self._check_there(classes, status)
+            if status.outdated:
+                raise HopelessError("; ".join(status.trouble))
             left = status.unsettled(classes, self._by_class(failures.stuck(tasks)))
             if left:
                 self._waiting.say("waiting for " + "; ".join([*status.trouble, *left]))

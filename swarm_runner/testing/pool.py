@@ -20,11 +20,13 @@ class FakePool(ABC):
     `let_in` tells whether the pool takes the client's token. Tasks in `silent`, or of an image in
     it, run, and the collector does not know them. `broken` says of a task why its slot is; those
     in `switched_off` offer no more virtual machines. `queue` and `past` are the jobs that wait,
-    and those that ended; `job_runs` is how jobs fared.
+    and those that ended; `job_runs` is how jobs fared. `version` is
+    HTCondor's.
     """
 
     def __init__(self) -> None:
         self.let_in = True
+        self.version = "25.14.1"
         self.busy: set[str] = set()
         self.retiring: set[str] = set()
         self.vacated_at: dict[str, float] = {}
@@ -125,5 +127,6 @@ class FakePool(ABC):
             docker=True,
             virtualization=virtualization,
             machines=virtualization == "emulated" and task.id not in self.switched_off,
+            version=self.version,
             machines_off="VMGAHP_ERR_INTERNAL" if task.id in self.switched_off else "",
         )

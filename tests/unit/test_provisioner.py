@@ -319,6 +319,13 @@ def test_down_removes_what_up_made(tmp_path: Path) -> None:
     bench.provisioner.down()  # again is no error
 
 
+def test_an_image_with_too_old_an_htcondor_is_refused(bench: Bench) -> None:
+    bench.swarm.version = "23.9.6"
+    with pytest.raises(RefusedError, match=r"HTCondor 23\.9\.6: 25\.2\.1 is the first"):
+        bench.provisioner.up()
+    assert bench.provisioner.status().outdated == "23.9.6"
+
+
 def test_down_removes_the_volumes_of_every_node(bench: Bench) -> None:
     bench.swarm.nodes, bench.swarm.unreached = 3, ["swarm-3"]
     image = "registry.example.org/pool:1"
