@@ -21,6 +21,10 @@ MARKER_BYTES = 1000
 # parseXenDiskParam).
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")
 _OWN = {CONSOLE, "condor_exec.exe"}
+# Beside virtio. QEMU's ide-hd, which both have, wants a node that it may write to ("Block node is
+# read-only"), and libvirt makes no second IDE controller.
+_BUSES = {"sd": "SATA", "hd": "IDE"}
+_LAST_IDE = "hdd"
 
 
 def _disk_file(value: str) -> str:
@@ -71,6 +75,7 @@ class Disk(Frozen):
 
     The guest works on a copy. A writable disk's copy comes back under another name, `returned`;
     it takes the place of `file` itself only with `overwrite`, and is thrown away with `discard`.
+    `vd*` is a virtio disk; the emulated ones of SATA (`sd*`) and IDE (`hd*`) are always writable.
     """
 
     file: Annotated[FileName, AfterValidator(_disk_file)]
@@ -82,6 +87,19 @@ class Disk(Frozen):
     )
     overwrite: Flag = Field(False, description="a writable disk comes back to `file` itself")
     discard: Flag = Field(False, description="what is written to a writable disk is not kept")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        bus = _BUSES.get(self.device[:2])
+        if bus == "IDE" and self.device > _LAST_IDE:
+            refuse(self, [(("device",), f"IDE has four disks at most, hda to {_LAST_IDE}")])
+        if bus and self.permission == "r":
+            said = (
+                f"{self.device} is {bus}, which QEMU does not offer read-only: say permission: w, "
+                "with discard: true if nothing is to come back, or use a virtio device (vda)"
+            )
+            refuse(self, [(("permission",), said)])
+        return self
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:

@@ -199,6 +199,13 @@ def test_a_writable_disk_comes_back_beside_its_original() -> None:
         ({"disks": [{"file": "a b"}]}, "vm.disks.0.file", "no name for a disk's file"),
         ({"disks": [{"file": "console.txt"}]}, "vm.disks.0.file", "no name for a disk's file"),
         ({"disks": [{"file": "a", "device": "vdz9"}]}, "vm.disks.0.device", "pattern"),
+        ({"disks": [{"file": "a", "device": "sda"}]}, "vm.disks.0.permission", "say permission: w"),
+        ({"disks": [{"file": "a", "device": "hdb"}]}, "vm.disks.0.permission", "hdb is IDE"),
+        (
+            {"disks": [{"file": "a", "device": "hde", "permission": "w"}]},
+            "vm.disks.0.device",
+            "four disks at most, hda to hdd",
+        ),
         ({"disks": [{"file": "a", "format": "vmdk"}]}, "vm.disks.0.format", "'raw' or 'qcow2'"),
         ({"disks": [{"file": "a", "returned": "b"}]}, "vm.disks.0.returned", "permission: w"),
         (

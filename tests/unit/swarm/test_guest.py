@@ -19,7 +19,7 @@ AD = """\
 VMPARAM_VM_NAME = "swarm-runner_galaxy_1.0"
 JobVMMemory = 96
 JobVM_VCPUS = 2
-VMPARAM_vm_Disk = "guest.img:vda:r:raw,answer.img:sdb:w:qcow2,/data/a.img:hdc:r:raw"
+VMPARAM_vm_Disk = "guest.img:vda:r:raw,answer.img:sdb:w:qcow2,/data/a.img:hdc:w:raw"
 """
 
 
@@ -73,7 +73,7 @@ def test_the_domain(
     assert disks == [
         (f"{tmp_path}/guest.img", "virtio", "raw", True),
         (f"{tmp_path}/answer.img", "sata", "qcow2", False),
-        ("/data/a.img", "ide", "raw", True),
+        ("/data/a.img", "ide", "raw", False),
     ]
     assert root.find("devices/serial/source").get("path") == f"{tmp_path}/{CONSOLE}"  # type: ignore[union-attr]
     assert (tmp_path / CONSOLE).exists(), "as the job's, before libvirt makes it root's"
