@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from swarm_runner.errors import Fault
 from swarm_runner.model.disk_header import HEADER_BYTES, DiskHeader, disk_header
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.machine import Disk, VirtualMachine
+from swarm_runner.runner.guests import holds
 
 _MB = 2**20
 # The console, and HTCondor's own files.
@@ -45,6 +47,7 @@ def look_at(invocation: Invocation, directory: str) -> Disks:
         # A copy that is written to may grow up to the size that its guest sees.
         needed += max(length, header.size) if disk.permission == "w" else length
     faults += _targets(invocation.key, machine, directory)
+    faults += _stale_marker(invocation.key, machine, directory)
     return Disks(tuple(faults), 0 if machine.checkpoint else -(-needed // _MB) + ROOM_MB)
 
 
@@ -85,3 +88,19 @@ def _targets(key: str, machine: VirtualMachine, directory: str) -> Iterator[Faul
                 f"{whole} is a disk of this vm, and would be overwritten by what comes back; name "
                 "another file with returned, or say overwrite: true",
             )
+
+
+def _stale_marker(key: str, machine: VirtualMachine, directory: str) -> Iterator[Fault]:
+    """A marker that is there before the guest starts proves nothing."""
+    marker = machine.success
+    if marker is None:
+        return
+    for disk in machine.disks:
+        file = Path(directory, disk.file)
+        # A file that cannot be read is told of already.
+        with contextlib.suppress(OSError):
+            if disk.device == marker.disk and holds(file, marker.text):
+                said = f"{file} holds {marker.text!r} before the guest starts, which would prove"
+                yield Fault(
+                    f"{key}: vm.success", f"{said} nothing; name another, or clear the disk"
+                )

@@ -82,7 +82,7 @@ class FakeAccessPoint:
         self._called("retrieve")
         for job in ids:
             ad = self.queue[job]
-            put(Path(ad["SUBMIT_Iwd"]), renamed(ad, self.sandboxes.pop(job)))
+            put(Path(ad["SUBMIT_Iwd"]), renamed(ad, self.sandboxes.pop(job)), self._clock())
             ad["StageOutFinish"] = self._now + 1
             self._leave(job)
 
@@ -204,7 +204,7 @@ class FakeAccessPoint:
         if job in self.sandboxes:
             self.sandboxes[job] = written
         else:
-            put(Path(ad["Iwd"]), renamed(ad, written))
+            put(Path(ad["Iwd"]), renamed(ad, written), self._clock())
             self._leave(job)
 
     def evict(self, job: JobId, reason: str = "the executor went away") -> None:

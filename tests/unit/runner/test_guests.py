@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,31 @@ def test_who_looks_when_the_console_is_gone_cannot_confirm_it(here: World) -> No
     assert "cannot be read" in again.outcome.message
 
 
+def recovered(world: World) -> str:
+    """What a runner that begins anew says of the guest, which it cannot confirm."""
+    with world.runner() as runner:
+        [job] = runner.recover()
+    assert job.outcome is not None
+    assert job.outcome.kind is OutcomeKind.UNCONFIRMED
+    return job.outcome.message
+
+
+def test_a_console_of_an_earlier_guest_confirms_nothing(here: World) -> None:
+    console = here.volume / "console.txt"
+    ended(here, machine(here, **MARKED), **{"console.txt": b"all done"})
+    earlier, later = here.clock() - 1000, here.clock() + 1000
+    os.utime(console, (earlier, earlier))
+    assert "is older than its start" in recovered(here)
+    os.utime(console, (later, later))
+    assert "was overwritten after its end" in recovered(here)
+
+
+def test_a_marker_that_is_there_before_the_guest_starts_is_refused(here: World) -> None:
+    (here.volume / "answer.img").write_bytes(bytes(5000) + b"all done" + bytes(MB))
+    says = said(here, machine(here, success={"text": "all done", "disk": "vdb"}))
+    assert f"{here.volume}/answer.img holds 'all done' before the guest starts" in says
+
+
 @pytest.mark.parametrize(
     ("content", "disk", "says"),
     [
@@ -159,3 +185,23 @@ def test_disks_from_elsewhere_are_spooled(here: World) -> None:
     assert job.outcome is not None
     assert job.outcome.kind is OutcomeKind.UNCONFIRMED
     assert (here.home / "new.img").read_bytes() == b"42"
+
+
+def test_what_waits_at_the_access_point_is_not_judged_by_what_lies_here(here: World) -> None:
+    for name in ("guest.img", "answer.img"):
+        (here.home / name).write_bytes(b"x")
+    (here.home / "console.txt").write_bytes(b"all done")
+    with here.runner() as runner:
+        away = machine(here, **MARKED).model_copy(update={"working_directory": str(here.home)})
+        [job] = runner.submit([away])
+        here.access_point.queue[job.id]["SwarmRunnerHost"] = "another-machine"
+        here.later(here.access_point.start, job.id)
+        now = here.clock()
+        os.utime(here.home / "console.txt", (now, now))
+        here.later(
+            here.access_point.finish, job.id, outputs={"console.txt": b"", "answer.img": b""}
+        )
+        [job] = runner.wait([job], timeout_s=5)
+    assert job.outcome is not None
+    assert job.outcome.kind is OutcomeKind.UNCONFIRMED
+    assert "waits at the access point" in job.outcome.message
