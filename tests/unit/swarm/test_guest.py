@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import sys
 from pathlib import Path
@@ -13,8 +12,8 @@ import pytest
 
 from swarm_runner.condor.bindings import htcondor
 from swarm_runner.model.machine import CONSOLE
+from tests.unit.swarm.image import load
 
-SOURCE = Path(__file__).parents[3] / "swarm_runner" / "swarm" / "image" / "guest.py"
 AD = """\
 VMPARAM_VM_NAME = "swarm-runner_galaxy_1.0"
 JobVMMemory = 96
@@ -26,11 +25,7 @@ VMPARAM_vm_Disk = "guest.img:vda:r:raw,answer.img:sdb:w:qcow2,/data/a.img:hdc:w:
 @pytest.fixture
 def guest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     htcondor()  # which wants to find no configuration
-    spec = importlib.util.spec_from_file_location("guest", SOURCE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load("guest")
     (tmp_path / "virtualization").write_text("emulated")
     monkeypatch.setattr(module, "VIRTUALIZATION", tmp_path / "virtualization")
     monkeypatch.setattr(module, "LOG", tmp_path / "VMGahpLog")
