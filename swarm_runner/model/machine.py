@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterator
 from typing import Annotated, Literal, Self
@@ -56,7 +57,7 @@ def _below(value: str) -> str:
             "{name} holds one of ; = \\ which HTCondor's list of names for outputs cannot carry",
             {"name": repr(value)},
         )
-    return value
+    return posixpath.normpath(value)  # so that one file has one name
 
 
 def _marker(value: str) -> str:

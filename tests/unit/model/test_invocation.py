@@ -229,6 +229,11 @@ def test_a_writable_disk_comes_back_beside_its_original() -> None:
             "vm.disks.0.returned",
             "comes back from elsewhere too",
         ),
+        (
+            {"disks": [{"file": "a", "permission": "w", "returned": "./console.txt"}]},
+            "vm.disks.0.returned",
+            "comes back from elsewhere too",
+        ),
         ({"console": "/tmp/c"}, "vm.console", "outside the working directory"),  # noqa: S108
         ({"console": "a;b"}, "vm.console", "one of ; = "),
         ({"success": {"text": " "}}, "vm.success.text", "needs some text"),

@@ -164,9 +164,26 @@ def test_a_disk_comes_back_to_itself_only_when_asked(here: World) -> None:
     assert (here.volume / "answer.img").read_bytes() == b"42"
 
 
-def test_two_guests_do_not_bring_their_consoles_to_one_file(here: World) -> None:
-    both = (machine(here, "a"), machine(here, "b", console="b.txt"))
-    assert "new.img is what a brings back too" in said(here, *both)
+@pytest.mark.parametrize("returned", ["new.img", "./new.img", "there/new.img"])
+def test_two_guests_do_not_bring_their_disks_to_one_file(here: World, returned: str) -> None:
+    (here.volume / "there").symlink_to(".")
+    disk = {"file": "answer.img", "permission": "w", "returned": returned}
+    both = (machine(here, "a"), machine(here, "b", console="b.txt", disks=[disk]))
+    assert "new.img is what a writes too" in said(here, *both)
+
+
+def test_two_guests_do_not_write_to_one_disk_in_place(here: World) -> None:
+    disk = {"file": str(here.volume / "answer.img"), "permission": "w", "overwrite": True}
+    fields: dict[str, Any] = {"disks": [disk], "checkpoint": True}
+    both = [machine(here, key, console=f"{key}.txt", **fields) for key in "ab"]
+    assert said(here, *both).count("answer.img is what a writes too") == 1
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_guest_does_not_bring_its_disk_to_where_another_reads(here: World, order: int) -> None:
+    (here.volume / "new.img").write_bytes(b"x")
+    both = [machine(here, "a"), machine(here, "b", console="b.txt", disks=[{"file": "./new.img"}])]
+    assert "new.img is what a of the same batch writes" in said(here, *both[::order])
 
 
 def test_a_checkpoint_needs_a_volume(here: World, tmp_path: Path) -> None:
