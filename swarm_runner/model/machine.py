@@ -148,7 +148,9 @@ class VirtualMachine(Frozen):
     disks: tuple[Disk, ...] = Field(min_length=1)
     checkpoint: Flag = False
     vcpus: Count = Field(1, ge=1, le=255)
-    networking: Flag = False
+    networking: Flag = Field(
+        False, description="a network card; the guest reaches the network, nobody reaches the guest"
+    )
     console: Returned = Field(CONSOLE, description="the file that the serial console comes back to")
     success: SuccessMarker | None = Field(
         None, description="without one, nobody knows whether the guest did its work"
@@ -191,6 +193,8 @@ class VirtualMachine(Frozen):
             targets |= {target} if target else set()
 
     def _shared_faults(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        if self.checkpoint and self.networking:
+            yield ("networking",), "HTCondor takes no network together with checkpoint"
         for number, disk in enumerate(self.disks if self.checkpoint else ()):
             if not disk.file.startswith("/"):
                 here = "a checkpoint leaves a disk where it is: give its absolute path, on a pool "

@@ -138,6 +138,9 @@ class Preparation:
 
     def _faults(self, invocation: Invocation, directory: str) -> Iterator[Fault]:
         key = invocation.key
+        if invocation.vm and invocation.vm.type != "kvm":
+            said = f"{invocation.vm.type}: the pool's executors run kvm; use that"
+            yield Fault(f"{key}: vm.type", said)
         where = f"{key}: working_directory"
         if invocation.in_place and not _below(directory, self._volumes):
             volumes = ", ".join(self._volumes) or "none"

@@ -193,6 +193,7 @@ def test_a_writable_disk_comes_back_beside_its_original() -> None:
         ({"type": "virtualbox"}, "vm.type", "use kvm or xen"),
         ({"disks": []}, "vm.disks", "at least 1"),
         ({"checkpoint": True}, "vm.disks.0.file", "absolute path, on a pool volume"),
+        ({"checkpoint": True, "networking": True}, "vm.networking", "together with checkpoint"),
         ({"disks": [{"file": "a:b"}]}, "vm.disks.0.file", "colon"),
         ({"disks": [{"file": "a", "device": "sda:w"}]}, "vm.disks.0.device", "pattern"),
         ({"memory_mb": 1}, "vm.memory_mb", "greater than or equal to 16"),

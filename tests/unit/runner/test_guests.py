@@ -153,6 +153,10 @@ def test_a_disk_that_will_not_do_is_refused_before_anything_is_sent(
     assert says in said(here, machine(here, disks=[{"file": "d.img"} | disk]))
 
 
+def test_what_no_executor_runs_is_refused_whatever_plugin_routes(here: World) -> None:
+    assert "vm.type: xen: the pool's executors run kvm" in said(here, machine(here, type="xen"))
+
+
 def test_a_disk_that_is_a_directory(here: World) -> None:
     (here.volume / "d.img").mkdir()
     assert "Is a directory" in said(here, machine(here, disks=[{"file": "d.img"}]))

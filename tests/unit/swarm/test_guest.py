@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from swarm_runner.condor.bindings import htcondor
+from swarm_runner.condor.bindings import classad, htcondor
 from swarm_runner.model.machine import CONSOLE
 from tests.unit.swarm.image import load
 
@@ -70,8 +70,18 @@ def test_the_domain(
         (f"{tmp_path}/answer.img", "sata", "qcow2", False),
         ("/data/a.img", "ide", "raw", False),
     ]
+    caches = [cache.text for cache in root.iterfind("features/tcg/tb-cache")]
+    assert caches == (["64"] if kind == "qemu" else [])
     assert root.find("devices/serial/source").get("path") == f"{tmp_path}/{CONSOLE}"  # type: ignore[union-attr]
     assert (tmp_path / CONSOLE).exists(), "as the job's, before libvirt makes it root's"
+
+
+@pytest.mark.parametrize("asked", [True, False, None])
+def test_a_network_card_is_for_who_asks(guest: ModuleType, asked: bool | None) -> None:
+    lines = "" if asked is None else f"JobVMNetworking = {str(asked).lower()}\n"
+    root = guest.domain(classad().parseOne(AD + lines), "/nowhere")
+    cards = [(card.get("type"), card.find("model").get("type")) for card in root.iter("interface")]
+    assert cards == ([("user", "virtio")] if asked else [])
 
 
 def test_a_rehearsal_that_fails_is_a_hold_with_the_last_words(
