@@ -18,7 +18,7 @@ import docker
 LABEL = "swarm-runner.twin-of"  # the entry point removes those whose first container is gone
 MARK = "SWARM_RUNNER_TWIN"
 TOKEN = "/etc/condor/tokens.d/executor"  # noqa: S105  its place
-NO_KVM = 3  # the exit code that says that nothing was started
+NO_KVM = 3  # the exit code that says that there is no KVM, or none that runs a guest
 REMOVED = 1  # the exit code when somebody else removed it: Swarm starts anew
 LOOK_S = 1.0
 
@@ -46,7 +46,12 @@ def main() -> int:
             return NO_KVM
         for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
             signal.signal(number, lambda got, _frame: _pass_on(twin, got))
-        return _end(twin)
+        code = _end(twin)
+        if code == NO_KVM:
+            # Why, its log tells, which goes with it.
+            with contextlib.suppress(docker.errors.APIError):
+                sys.stderr.write(twin.logs(tail=5).decode(errors="replace"))
+        return code
     finally:
         if twin is not None:
             with contextlib.suppress(docker.errors.NotFound):

@@ -38,6 +38,9 @@ class Container:
             raise self.refusal
         self.done.append("start")
 
+    def logs(self, **_options: int) -> bytes:
+        return b"KVM runs no guest\n"
+
     def remove(self, **_options: bool) -> None:
         self.done.append("remove")
 
@@ -95,3 +98,10 @@ def test_a_node_without_kvm(twin: ModuleType, monkeypatch: pytest.MonkeyPatch) -
     container = Container()
     container.refusal = docker.errors.APIError("x", explanation="no such device")
     assert ended(twin, container, monkeypatch) == twin.NO_KVM
+
+
+def test_a_kvm_that_runs_no_guest_is_told_of(
+    twin: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ended(twin, Container(twin.NO_KVM), monkeypatch) == twin.NO_KVM
+    assert "KVM runs no guest" in capsys.readouterr().err
