@@ -71,10 +71,12 @@ def translate(
     if runner is not None:
         commands.append(("My.SwarmRunnerName", string(runner)))
     if invocation.vm is not None and invocation.vm.success is not None:
-        commands += [
-            ("My.SwarmRunnerMarker", string(invocation.vm.success.text)),
-            ("My.SwarmRunnerMarked", string(invocation.vm.marked_file or "")),
-        ]
+        success = invocation.vm.success
+        if success.file is None:
+            commands.append(("My.SwarmRunnerMarker", string(success.text or "")))
+        else:
+            commands.append(("My.SwarmRunnerMarkerFile", string(success.file)))
+        commands.append(("My.SwarmRunnerMarked", string(invocation.vm.marked_file or "")))
     if invocation.tool_id is not None:
         commands.append(("My.SwarmRunnerTool", string(invocation.tool_id)))
     for name, value in invocation.attributes.items():

@@ -68,6 +68,15 @@ def _marker(value: str) -> str:
     return value
 
 
+def _inside(value: str) -> str:
+    parts = value.split("/")
+    if not value.startswith("/") or not parts[-1] or ".." in parts:
+        raise PydanticCustomError(
+            "file", "{name} is no absolute path of a file", {"name": repr(value)}
+        )
+    return _marker(value)
+
+
 Returned = Annotated[FileName, AfterValidator(_below)]
 
 
@@ -125,12 +134,30 @@ class Disk(Frozen):
 
 
 class SuccessMarker(Frozen):
-    """How the guest says that its work is done: HTCondor's exit code is 0 whatever happened."""
+    """How the guest says that its work is done: HTCondor's exit code is 0 whatever happened.
 
-    text: Annotated[Text, AfterValidator(_marker)]
-    disk: str | None = Field(
-        None, description="the device of a returned disk that holds the text; else the console does"
+    A text on its console or on a returned disk, or a file on a returned disk that is one FAT file
+    system as a whole. Such a disk is raw: in a qcow2 disk the bytes lie elsewhere.
+    """
+
+    text: Annotated[Text, AfterValidator(_marker)] | None = None
+    file: Annotated[Text, AfterValidator(_inside)] | None = Field(
+        None, description="its path from the root of the disk's file system; an absolute path"
     )
+    disk: str | None = Field(
+        None, description="the device of the returned disk that holds it; else the console does"
+    )
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.text is None) == (self.file is None):
+            refuse(self, [((), "give text, or file and disk")])
+        if self.file is not None and self.disk is None:
+            refuse(self, [(("disk",), "say on which disk (its device) the file is to be")])
+        return self
+
+    def __str__(self) -> str:
+        return repr(self.text) if self.file is None else f"the file {self.file}"
 
 
 class VirtualMachine(Frozen):
@@ -212,6 +239,9 @@ class VirtualMachine(Frozen):
         if self.success.disk not in back:
             known = ", ".join(back) or "none"
             yield ("success", "disk"), f"{self.success.disk} comes back from no disk ({known} does)"
+        if any(d.device == self.success.disk and d.format != "raw" for d in self.disks):
+            said = f"{self.success.disk} is not raw, and what is on it lies scattered in its file"
+            yield ("success", "disk"), f"{said}; use a raw disk or the console"
 
     @property
     def copied(self) -> tuple[str, ...]:

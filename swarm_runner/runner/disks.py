@@ -12,6 +12,7 @@ from swarm_runner.errors import Fault
 from swarm_runner.model.disk_header import HEADER_BYTES, DiskHeader, disk_header
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.machine import Disk, VirtualMachine
+from swarm_runner.runner import fat
 from swarm_runner.runner.guests import holds
 
 _MB = 2**20
@@ -47,7 +48,7 @@ def look_at(invocation: Invocation, directory: str) -> Disks:
         # A copy that is written to may grow up to the size that its guest sees.
         needed += max(length, header.size) if disk.permission == "w" else length
     faults += _targets(invocation.key, machine, directory)
-    faults += _stale_marker(invocation.key, machine, directory)
+    faults += _marker(invocation.key, machine, directory)
     return Disks(tuple(faults), 0 if machine.checkpoint else -(-needed // _MB) + ROOM_MB)
 
 
@@ -90,17 +91,19 @@ def _targets(key: str, machine: VirtualMachine, directory: str) -> Iterator[Faul
             )
 
 
-def _stale_marker(key: str, machine: VirtualMachine, directory: str) -> Iterator[Fault]:
+def _marker(key: str, machine: VirtualMachine, directory: str) -> Iterator[Fault]:
     """A marker that is there before the guest starts proves nothing."""
-    marker = machine.success
+    marker, where = machine.success, f"{key}: vm.success"
     if marker is None:
+        return
+    if marker.file is not None and not fat.readable():
+        said = f"{fat.LIBRARY} is needed to look for a file on a disk: {fat.INSTALL}"
+        yield Fault(f"{where}.file", said)
         return
     for disk in machine.disks:
         file = Path(directory, disk.file)
-        # A file that cannot be read is told of already.
+        # A disk that cannot be read is told of already; the guest may yet make its file system.
         with contextlib.suppress(OSError):
-            if disk.device == marker.disk and holds(file, marker.text):
-                said = f"{file} holds {marker.text!r} before the guest starts, which would prove"
-                yield Fault(
-                    f"{key}: vm.success", f"{said} nothing; name another, or clear the disk"
-                )
+            if disk.device == marker.disk and holds(file, text=marker.text, inside=marker.file):
+                said = f"{file} holds {marker} before the guest starts, which would prove nothing"
+                yield Fault(where, f"{said}; name another, or clear the disk")

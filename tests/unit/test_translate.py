@@ -155,6 +155,10 @@ def test_a_virtual_machines_disks_travel_with_it() -> None:
     assert written["vm_networking"] == "true"
     assert written.attribute("My.SwarmRunnerMarker") == 'a "done" $(x)'
     assert written.attribute("My.SwarmRunnerMarked") == "out/c.img"
+    vm["success"] = {"file": '/a "b"/c', "disk": "vdc"}
+    written = read(description(made(image=None, command=None, vm=vm)))
+    assert written.get("My.SwarmRunnerMarker") is None
+    assert written.attribute("My.SwarmRunnerMarkerFile") == '/a "b"/c'
 
 
 def test_a_checkpoint_leaves_its_disks_where_they_are() -> None:

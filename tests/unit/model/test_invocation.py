@@ -239,6 +239,19 @@ def test_a_writable_disk_comes_back_beside_its_original() -> None:
         ({"console": "a;b"}, "vm.console", "one of ; = "),
         ({"success": {"text": " "}}, "vm.success.text", "needs some text"),
         ({"success": {"text": "x", "disk": "vdb"}}, "vm.success.disk", "vda does"),
+        ({"success": {"disk": "vda"}}, "vm.success", "give text, or file and disk"),
+        ({"success": {"text": "x", "file": "/x"}}, "vm.success", "give text, or file and disk"),
+        ({"success": {"file": "/x"}}, "vm.success.disk", "on which disk"),
+        ({"success": {"file": "x", "disk": "vda"}}, "vm.success.file", "no absolute path"),
+        ({"success": {"file": "/x/", "disk": "vda"}}, "vm.success.file", "no absolute path"),
+        (
+            {
+                "disks": [{"file": "a", "permission": "w", "format": "qcow2"}],
+                "success": {"text": "x", "disk": "vda"},
+            },
+            "vm.success.disk",
+            "vda is not raw",
+        ),
         (
             {"checkpoint": True, "disks": [{"file": "/v/a", "permission": "w"}]},
             "vm.disks.0.overwrite",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +14,10 @@ from swarm_runner.errors import InvalidInputError
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.job import Job, OutcomeKind
 from swarm_runner.model.pool import CapacityClass
+from swarm_runner.runner import fat
 from tests.unit.model.test_disk_header import qcow2
 from tests.unit.runner.conftest import World
+from tests.unit.runner.test_fat import GOLDEN
 
 MB = 2**20
 MARKED: dict[str, Any] = {"success": {"text": "all done"}}
@@ -72,6 +75,31 @@ def test_a_marker_on_a_returned_disk(here: World) -> None:
     outcome = ended(here, marked, **{"answer.img": bytes(5000) + b"all done"}).outcome
     assert outcome is not None
     assert outcome.ok
+
+
+def test_a_file_on_a_returned_disk(here: World) -> None:
+    marked = machine(here, success={"file": "/done/ok", "disk": "vdb"})
+    disk = gzip.decompress(GOLDEN.read_bytes())
+    outcome = ended(here, marked, **{"answer.img": disk}).outcome
+    assert outcome is not None
+    assert outcome.ok
+    assert "the file /done/ok, is in" in outcome.message
+    (here.volume / "new.img").write_bytes(bytes(100))
+    os.utime(here.volume / "new.img", (here.clock(), here.clock()))
+    assert "no FAT file system can be read" in recovered(here)
+    # An earlier guest's disk, given to the next one.
+    (here.volume / "answer.img").write_bytes(disk)
+    again = machine(here, "again", success={"file": "/done/ok", "disk": "vdb"})
+    with here.runner() as runner, pytest.raises(InvalidInputError, match="holds the file /done/ok"):
+        runner.submit([again])
+
+
+def test_a_file_is_looked_for_by_a_library_that_not_everybody_has(
+    here: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fat, "LIBRARY", "no_such_library")
+    marked = machine(here, success={"file": "/done/ok", "disk": "vdb"})
+    assert "pip install 'swarm-runner[guests]'" in said(here, marked)
 
 
 @pytest.mark.parametrize(
