@@ -24,7 +24,7 @@ from swarm_runner.model.text import PROCESS
 Commands = list[tuple[str, str]]
 # A job runs in its own class alone. A plugin that amends `requirements` begins with this.
 IN_ITS_CLASS = "TARGET.CapacityClass =?= MY.SwarmRunnerClass"
-# So often executors may fail to start a guest before its job ends. The first of HTCondor's reasons
+# So often a guest may fail to start before its job ends. The first of HTCondor's reasons
 # switches the executor's virtual machines off; after the other it would try again without end.
 GUEST_TRIES = 2
 _FAILED_STARTS = "(NumVacatesByReason.JobShouldRequeue ?: 0) + (NumVacatesByReason.VMError ?: 0)"
@@ -71,10 +71,12 @@ def translate(
     if runner is not None:
         commands.append(("My.SwarmRunnerName", string(runner)))
     if invocation.vm is not None and invocation.vm.success is not None:
-        commands += [
-            ("My.SwarmRunnerMarker", string(invocation.vm.success.text)),
-            ("My.SwarmRunnerMarked", string(invocation.vm.marked_file or "")),
-        ]
+        success = invocation.vm.success
+        if success.file is None:
+            commands.append(("My.SwarmRunnerMarker", string(success.text or "")))
+        else:
+            commands.append(("My.SwarmRunnerMarkerFile", string(success.file)))
+        commands.append(("My.SwarmRunnerMarked", string(invocation.vm.marked_file or "")))
     if invocation.tool_id is not None:
         commands.append(("My.SwarmRunnerTool", string(invocation.tool_id)))
     for name, value in invocation.attributes.items():
@@ -160,9 +162,7 @@ def _virtual_machine(invocation: Invocation, machine: VirtualMachine) -> Command
         ("periodic_hold_subcode", str(GUEST_HOLD)),
         (
             "periodic_hold_reason",
-            string(
-                f"Executors failed to start the guest {GUEST_TRIES} times; `pool status` tells more"
-            ),
+            string(f"It failed to start {GUEST_TRIES} times; `pool status` tells more"),
         ),
     ]
     if machine.type == "xen":

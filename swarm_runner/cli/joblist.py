@@ -14,7 +14,7 @@ from swarm_runner.model.pool import Pool
 from swarm_runner.model.status import Slot
 from swarm_runner.policy.explain import Explanation
 from swarm_runner.policy.explain import explain as words_about
-from swarm_runner.runner import guests
+from swarm_runner.runner import guests, outcomes
 from swarm_runner.runner.accounts import Accounts
 from swarm_runner.runner.ads import COMPLETED, job_id, observe
 
@@ -83,7 +83,7 @@ def _read(access_point: AccessPointPort, chosen: Selection, ended: int | None = 
         observe(accounts, ad, left=False)
         if ad.get("JobStatus") == COMPLETED and job_id(ad) in accounts.active:
             _complete(accounts, ad)
-            if ad.get("StageOutFinish", 0) < ad.get("EnteredCurrentStatus", 0):
+            if outcomes.unfetched(ad):
                 unfetched.append(job_id(ad))
     if ended != 0:
         for ad in access_point.history(chosen, limit=ended):

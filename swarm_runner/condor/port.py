@@ -47,6 +47,7 @@ TRACKED = (
     "MachineAttrSwarmNode0",
     "JobUniverse",
     "SwarmRunnerMarker",
+    "SwarmRunnerMarkerFile",
     "SwarmRunnerMarked",
     "Iwd",
     "SUBMIT_Iwd",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterator
 from typing import Annotated, Literal, Self
@@ -21,6 +22,10 @@ MARKER_BYTES = 1000
 # parseXenDiskParam).
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")
 _OWN = {CONSOLE, "condor_exec.exe"}
+# Beside virtio. QEMU's ide-hd, which both have, wants a node that it may write to ("Block node is
+# read-only"), and libvirt makes no second IDE controller.
+_BUSES = {"sd": "SATA", "hd": "IDE"}
+_LAST_IDE = "hdd"
 
 
 def _disk_file(value: str) -> str:
@@ -52,7 +57,7 @@ def _below(value: str) -> str:
             "{name} holds one of ; = \\ which HTCondor's list of names for outputs cannot carry",
             {"name": repr(value)},
         )
-    return value
+    return posixpath.normpath(value)  # so that one file has one name
 
 
 def _marker(value: str) -> str:
@@ -63,6 +68,15 @@ def _marker(value: str) -> str:
     return value
 
 
+def _inside(value: str) -> str:
+    parts = value.split("/")
+    if not value.startswith("/") or not parts[-1] or ".." in parts:
+        raise PydanticCustomError(
+            "file", "{name} is no absolute path of a file", {"name": repr(value)}
+        )
+    return _marker(value)
+
+
 Returned = Annotated[FileName, AfterValidator(_below)]
 
 
@@ -71,6 +85,7 @@ class Disk(Frozen):
 
     The guest works on a copy. A writable disk's copy comes back under another name, `returned`;
     it takes the place of `file` itself only with `overwrite`, and is thrown away with `discard`.
+    `vd*` is a virtio disk; the emulated ones of SATA (`sd*`) and IDE (`hd*`) are always writable.
     """
 
     file: Annotated[FileName, AfterValidator(_disk_file)]
@@ -82,6 +97,19 @@ class Disk(Frozen):
     )
     overwrite: Flag = Field(False, description="a writable disk comes back to `file` itself")
     discard: Flag = Field(False, description="what is written to a writable disk is not kept")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        bus = _BUSES.get(self.device[:2])
+        if bus == "IDE" and self.device > _LAST_IDE:
+            refuse(self, [(("device",), f"IDE has four disks at most, hda to {_LAST_IDE}")])
+        if bus and self.permission == "r":
+            said = (
+                f"{self.device} is {bus}, which QEMU does not offer read-only: say permission: w, "
+                "with discard: true if nothing is to come back, or use a virtio device (vda)"
+            )
+            refuse(self, [(("permission",), said)])
+        return self
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -106,12 +134,30 @@ class Disk(Frozen):
 
 
 class SuccessMarker(Frozen):
-    """How the guest says that its work is done: HTCondor's exit code is 0 whatever happened."""
+    """How the guest says that its work is done: HTCondor's exit code is 0 whatever happened.
 
-    text: Annotated[Text, AfterValidator(_marker)]
-    disk: str | None = Field(
-        None, description="the device of a returned disk that holds the text; else the console does"
+    A text on its console or on a returned disk, or a file on a returned disk that is one FAT file
+    system as a whole. Such a disk is raw: in a qcow2 disk the bytes lie elsewhere.
+    """
+
+    text: Annotated[Text, AfterValidator(_marker)] | None = None
+    file: Annotated[Text, AfterValidator(_inside)] | None = Field(
+        None, description="its path from the root of the disk's file system; an absolute path"
     )
+    disk: str | None = Field(
+        None, description="the device of the returned disk that holds it; else the console does"
+    )
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.text is None) == (self.file is None):
+            refuse(self, [((), "give text, or file and disk")])
+        if self.file is not None and self.disk is None:
+            refuse(self, [(("disk",), "say on which disk (its device) the file is to be")])
+        return self
+
+    def __str__(self) -> str:
+        return repr(self.text) if self.file is None else f"the file {self.file}"
 
 
 class VirtualMachine(Frozen):
@@ -129,7 +175,9 @@ class VirtualMachine(Frozen):
     disks: tuple[Disk, ...] = Field(min_length=1)
     checkpoint: Flag = False
     vcpus: Count = Field(1, ge=1, le=255)
-    networking: Flag = False
+    networking: Flag = Field(
+        False, description="a network card; the guest reaches the network, nobody reaches the guest"
+    )
     console: Returned = Field(CONSOLE, description="the file that the serial console comes back to")
     success: SuccessMarker | None = Field(
         None, description="without one, nobody knows whether the guest did its work"
@@ -172,6 +220,8 @@ class VirtualMachine(Frozen):
             targets |= {target} if target else set()
 
     def _shared_faults(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        if self.checkpoint and self.networking:
+            yield ("networking",), "HTCondor takes no network together with checkpoint"
         for number, disk in enumerate(self.disks if self.checkpoint else ()):
             if not disk.file.startswith("/"):
                 here = "a checkpoint leaves a disk where it is: give its absolute path, on a pool "
@@ -189,6 +239,9 @@ class VirtualMachine(Frozen):
         if self.success.disk not in back:
             known = ", ".join(back) or "none"
             yield ("success", "disk"), f"{self.success.disk} comes back from no disk ({known} does)"
+        if any(d.device == self.success.disk and d.format != "raw" for d in self.disks):
+            said = f"{self.success.disk} is not raw, and what is on it lies scattered in its file"
+            yield ("success", "disk"), f"{said}; use a raw disk or the console"
 
     @property
     def copied(self) -> tuple[str, ...]:

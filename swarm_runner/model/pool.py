@@ -45,7 +45,7 @@ class CapacityClass(Frozen):
         description="how many run at once on one executor; such a class runs no containers",
     )
     emulate: Flag = Field(
-        False, description="software emulation, many times slower, in place of the node's KVM"
+        False, description="software emulation, many times slower, where a node's KVM does not work"
     )
     replicas: Count = Field(1, ge=0, le=100_000, description="executors that `pool up` starts")
     min_replicas: Count | None = Field(

@@ -127,8 +127,8 @@ class Slot(Frozen):
             return f"broken slot: {self.broken}"
         if self.virtualization == "none":
             return (
-                "no virtual machines: its node has no /dev/kvm, and its class does not ask for "
-                "emulation (emulate: true)"
+                "no virtual machines: its node has no /dev/kvm that works, and its class does not "
+                "ask for emulation (emulate: true)"
             )
         if self.virtualization:
             off = f": {self.machines_off}" if self.machines_off else ""

@@ -47,6 +47,11 @@ def swarm_runner_job_held(job: Job, hold: Hold) -> Release | Remove | None:
     return Remove(_outcome(job, hold))
 
 
+def given_up(hold: Hold) -> bool:
+    """Whether it is our own rule about guests that executors failed to start."""
+    return hold.code == _PERIODIC and hold.subcode == GUEST_HOLD
+
+
 def _again(hold: Hold) -> Release | Remove:
     """Another try after a pause that doubles; an end when the tries are used up."""
     pulling = _PULL.search(hold.reason) is not None
@@ -87,7 +92,6 @@ def _kind(job: Job, hold: Hold) -> tuple[OutcomeKind, str]:
             return OutcomeKind.OUTPUT_MISSING, "The job ended without making an output it named."
         return OutcomeKind.OUTPUT_MISSING, "The output files could not be brought back."
     refused = hold.code == _NOT_CREATED and "VMGAHP" in hold.reason
-    given_up = hold.code == _PERIODIC and hold.subcode == GUEST_HOLD
-    if hold.code == _REHEARSAL or refused or given_up:
+    if hold.code == _REHEARSAL or refused or given_up(hold):
         return OutcomeKind.GUEST_NOT_STARTED, "The virtual machine could not be started."
     return OutcomeKind.NOT_RUN, "HTCondor could not run the job."

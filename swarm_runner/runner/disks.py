@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from swarm_runner.errors import Fault
 from swarm_runner.model.disk_header import HEADER_BYTES, DiskHeader, disk_header
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.machine import Disk, VirtualMachine
+from swarm_runner.runner import fat
+from swarm_runner.runner.guests import holds
 
 _MB = 2**20
 # The console, and HTCondor's own files.
@@ -45,6 +48,7 @@ def look_at(invocation: Invocation, directory: str) -> Disks:
         # A copy that is written to may grow up to the size that its guest sees.
         needed += max(length, header.size) if disk.permission == "w" else length
     faults += _targets(invocation.key, machine, directory)
+    faults += _marker(invocation.key, machine, directory)
     return Disks(tuple(faults), 0 if machine.checkpoint else -(-needed // _MB) + ROOM_MB)
 
 
@@ -85,3 +89,21 @@ def _targets(key: str, machine: VirtualMachine, directory: str) -> Iterator[Faul
                 f"{whole} is a disk of this vm, and would be overwritten by what comes back; name "
                 "another file with returned, or say overwrite: true",
             )
+
+
+def _marker(key: str, machine: VirtualMachine, directory: str) -> Iterator[Fault]:
+    """A marker that is there before the guest starts proves nothing."""
+    marker, where = machine.success, f"{key}: vm.success"
+    if marker is None:
+        return
+    if marker.file is not None and not fat.readable():
+        said = f"{fat.LIBRARY} is needed to look for a file on a disk: {fat.INSTALL}"
+        yield Fault(f"{where}.file", said)
+        return
+    for disk in machine.disks:
+        file = Path(directory, disk.file)
+        # A disk that cannot be read is told of already; the guest may yet make its file system.
+        with contextlib.suppress(OSError):
+            if disk.device == marker.disk and holds(file, text=marker.text, inside=marker.file):
+                said = f"{file} holds {marker} before the guest starts, which would prove nothing"
+                yield Fault(where, f"{said}; name another, or clear the disk")

@@ -258,15 +258,14 @@ class Follower:
         """
         ours = socket.gethostname()
         unfetched = [
-            ad
-            for ad in ads
-            if ad.get("SwarmRunnerHost", ours) == ours
-            and ad.get("StageOutFinish", 0) < ad.get("EnteredCurrentStatus", 0)
+            ad for ad in ads if ad.get("SwarmRunnerHost", ours) == ours and outcomes.unfetched(ad)
         ]
-        failed = self._retrieve([job_id(ad) for ad in unfetched])
+        wanted = [job_id(ad) for ad in unfetched]
+        failed = self._retrieve(wanted)
+        fetched = set(wanted) - failed.keys()
         for ad in ads:
             job = self._accounts.jobs[job_id(ad)]
-            outcome = guests.from_ad(ad)
+            outcome = guests.from_ad(ad, fetched=job.id in fetched)
             if job.id in failed:
                 tries = self._fetches[job.id] = self._fetches.get(job.id, 0) + 1
                 if tries < FETCHES:

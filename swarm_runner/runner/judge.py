@@ -5,11 +5,21 @@ from __future__ import annotations
 import heapq
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
-from swarm_runner.condor.port import AccessPointPort
+from swarm_runner.condor.port import AccessPointPort, Selection
 from swarm_runner.errors import OutOfReachError
-from swarm_runner.model.job import JobChange, JobId, JobState, Outcome, Release, Remove
+from swarm_runner.model.job import (
+    JobChange,
+    JobId,
+    JobState,
+    Outcome,
+    OutcomeKind,
+    Release,
+    Remove,
+)
+from swarm_runner.policy.holds import given_up
 from swarm_runner.runner.accounts import Accounts
 from swarm_runner.runner.outcomes import tagged
 
@@ -66,7 +76,24 @@ class Judge:
                 log.info("Job %s: %s", which, answer.reason)
                 heapq.heappush(self._due, (self._clock() + answer.after_s, which))
             elif isinstance(answer, Remove):
-                self._doomed[which] = answer.outcome
+                explained = given_up(hold) and answer.outcome.kind is OutcomeKind.GUEST_NOT_STARTED
+                self._doomed[which] = (
+                    self._with_the_log(which, answer.outcome) if explained else answer.outcome
+                )
+
+    def _with_the_log(self, which: JobId, outcome: Outcome) -> Outcome:
+        """Why the guest did not start, as its last executor logged it, if that is still there."""
+        try:
+            ads = self._access_point.jobs(Selection(ids=[which]), ("LastRemoteHost",))
+            machines = {_machine(str(ad["LastRemoteHost"])) for ad in ads if "LastRemoteHost" in ad}
+            slots = self._access_point.slots() if machines else []
+        except OutOfReachError:
+            return outcome  # the hold tells where to look
+        for slot in slots:
+            if _machine(slot.name) in machines and slot.machines_off:
+                said = f"{outcome.message}. The executor said: {slot.machines_off}"
+                return replace(outcome, message=said)
+        return outcome
 
     def _held(self, ids: Iterable[JobId]) -> list[JobId]:
         """Those that are still held: someone else may have acted in the meantime."""
@@ -101,3 +128,8 @@ class Judge:
                 changes.append(end)
                 del self._doomed[which]
         self._doomed = {which: self._doomed[which] for which in self._held(self._doomed)}
+
+
+def _machine(slot: str) -> str:
+    """The machine of a slot: a job's own slot is gone when it is held, another is there."""
+    return slot.rpartition("@")[2]

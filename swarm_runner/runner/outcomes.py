@@ -90,3 +90,8 @@ def from_ad(ad: Ad) -> Outcome:
     if ad.get("ExitBySignal") and "ExitSignal" in ad:
         return signalled(ad["ExitSignal"])
     return exited(ad.get("ExitCode", -1))
+
+
+def unfetched(ad: Ad) -> bool:
+    """Whether the outputs of a spooled job that has ended wait at the access point."""
+    return "SUBMIT_Iwd" in ad and ad.get("StageOutFinish", 0) < ad.get("EnteredCurrentStatus", 0)

@@ -65,7 +65,6 @@ class Preparation:
         faults: list[Fault] = []
         ready: list[Prepared] = []
         seen: set[str] = set()
-        returned: dict[str, str] = {}
         here = os.getcwd()  # noqa: PTH109 (a text is what is wanted)
         self._looked_at.clear()
         for invocation in invocations:
@@ -78,7 +77,7 @@ class Preparation:
                 faults += error.faults
             else:
                 ready.append(one)
-                faults += _clashes(one.invocation, returned)
+        faults += _clashes([one.invocation for one in ready])
         if faults:
             raise InvalidInputError(faults)
         return ready
@@ -139,6 +138,9 @@ class Preparation:
 
     def _faults(self, invocation: Invocation, directory: str) -> Iterator[Fault]:
         key = invocation.key
+        if invocation.vm and invocation.vm.type != "kvm":
+            said = f"{invocation.vm.type}: the pool's executors run kvm; use that"
+            yield Fault(f"{key}: vm.type", said)
         where = f"{key}: working_directory"
         if invocation.in_place and not _below(directory, self._volumes):
             volumes = ", ".join(self._volumes) or "none"
@@ -174,16 +176,38 @@ class Preparation:
         return self._looked_at[path]
 
 
-def _clashes(invocation: Invocation, returned: dict[str, str]) -> Iterator[Fault]:
-    """What two virtual machines of a batch would bring back to one file."""
-    if invocation.vm is None:
+def _clashes(invocations: Sequence[Invocation]) -> Iterator[Fault]:
+    """Files that one virtual machine of a batch writes, and another job writes or reads."""
+    if all(invocation.vm is None for invocation in invocations):
         return
-    for target in invocation.vm.comes_back.values():
-        file = os.path.join(invocation.working_directory or NOWHERE, target)  # noqa: PTH118
-        other = returned.setdefault(file, invocation.key)
-        if other != invocation.key:
-            said = f"{file} is what {other} brings back too; name another file"
-            yield Fault(f"{invocation.key}: vm", said)
+    writers: dict[str, str] = {}
+    for invocation in invocations:
+        for file in _written(invocation):
+            other = writers.setdefault(file, invocation.key)
+            if other != invocation.key:
+                said = f"{file} is what {other} writes too; name another file"
+                yield Fault(f"{invocation.key}: vm", said)
+    for invocation in invocations:
+        for field, name in _inputs(invocation):
+            file = _whole(invocation, name)
+            other = writers.get(file, invocation.key)
+            if other != invocation.key and file not in _written(invocation):
+                said = f"{file} is what {other} of the same batch writes; send one after the other"
+                yield Fault(f"{invocation.key}: {field}", said)
+
+
+def _written(invocation: Invocation) -> set[str]:
+    """Where a virtual machine's files come back to, and the disks that it writes to in place."""
+    machine = invocation.vm
+    if machine is None:
+        return set()
+    kept = machine.disks if machine.checkpoint else ()
+    names = [*machine.comes_back.values(), *(d.file for d in kept if d.permission == "w")]
+    return {_whole(invocation, name) for name in names}
+
+
+def _whole(invocation: Invocation, name: str) -> str:
+    return os.path.realpath(os.path.join(invocation.working_directory or NOWHERE, name))  # noqa: PTH118
 
 
 def _check_here(directory: str, key: str) -> None:

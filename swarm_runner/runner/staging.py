@@ -51,9 +51,11 @@ def _gathered(item: Prepared, stage: Path) -> Prepared:
 
 def _link(invocation: Invocation, name: str, stage: Path) -> None:
     source = Path(invocation.working_directory or "/", name)
-    # As HTCondor places them: a relative name keeps its directories, an absolute one does not,
-    # and what ends with a slash stands for what is in it.
-    inside = "" if os.path.isabs(name) else os.path.dirname(os.path.normpath(name))  # noqa: PTH117, PTH120
+    # As HTCondor places them: a relative name keeps its directories (preserve_relative_paths, which
+    # containers have), an absolute one does not, and what ends with a slash stands for what is in
+    # it. vm_disk names a disk without its directories.
+    bare = os.path.isabs(name) or invocation.vm  # noqa: PTH117
+    inside = "" if bare else os.path.dirname(os.path.normpath(name))  # noqa: PTH120
     if name.endswith("/"):
         for entry in source.iterdir():
             _place(entry, stage / entry.name)

@@ -82,7 +82,7 @@ class FakeAccessPoint:
         self._called("retrieve")
         for job in ids:
             ad = self.queue[job]
-            put(Path(ad["SUBMIT_Iwd"]), renamed(ad, self.sandboxes.pop(job)))
+            put(Path(ad["SUBMIT_Iwd"]), renamed(ad, self.sandboxes.pop(job)), self._clock())
             ad["StageOutFinish"] = self._now + 1
             self._leave(job)
 
@@ -160,6 +160,7 @@ class FakeAccessPoint:
         ad["JobCurrentStartDate"] = ad["JobCurrentStartExecutingDate"] = self._now
         ad["MachineAttrCapacityClass0"] = capacity_class = evaluated(ad, "SwarmRunnerClass")
         ad["MachineAttrSwarmTaskId0"], ad["MachineAttrSwarmNode0"] = executor, node
+        ad["RemoteHost"] = f"slot1_1@{node}"
         self._set(ad, RUNNING)
         self._log(ad).started(
             job,
@@ -204,7 +205,7 @@ class FakeAccessPoint:
         if job in self.sandboxes:
             self.sandboxes[job] = written
         else:
-            put(Path(ad["Iwd"]), renamed(ad, written))
+            put(Path(ad["Iwd"]), renamed(ad, written), self._clock())
             self._leave(job)
 
     def evict(self, job: JobId, reason: str = "the executor went away") -> None:
@@ -247,6 +248,8 @@ class FakeAccessPoint:
         return EventLogWriter(Path(ad.get("UserLog", "/nowhere/log")))
 
     def _set(self, ad: dict[str, Any], status: int) -> None:
+        if status != RUNNING and "RemoteHost" in ad:
+            ad["LastRemoteHost"] = ad.pop("RemoteHost")
         ad["JobStatus"], ad["EnteredCurrentStatus"] = status, self._now
 
     def _queue(self, ad: dict[str, Any], spool: bool) -> None:

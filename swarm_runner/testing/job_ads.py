@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -63,9 +64,10 @@ def renamed(ad: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str, byte
     return {targets.get(name, name): content for name, content in files.items()}
 
 
-def put(directory: Path, files: Mapping[str, bytes]) -> None:
-    """Write files to where they belong."""
+def put(directory: Path, files: Mapping[str, bytes], at: float) -> None:
+    """Write files to where they belong, at that time."""
     for name, content in files.items():
         file = directory / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content)
+        os.utime(file, (at, at))

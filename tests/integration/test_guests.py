@@ -5,6 +5,7 @@ All of them run at once, the tutorial's commands beside a batch: HTCondor takes 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -19,20 +20,23 @@ from typing import Any
 import docker
 import pytest
 
-from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.job import Job, JobEvent, OutcomeKind
+from swarm_runner.model.job_conf import parse_job_conf
 from swarm_runner.runner import Runner
 from tests.integration.conftest import LIMIT_S
+from tests.integration.guests import TASK, in_place, machine, various
 from tests.lab.pool import LabPool, lab_pool
 from tests.unit.model.test_disk_header import qcow2
 
 ROOT = Path(__file__).parents[2]
 NAME = "swarm-runner-test-vm"
 PORT = 9720
-CLASSES = {
-    "vm": {"cpus": 5, "memory_mb": 640, "replicas": 1, "virtual_machines": 5, "emulate": True}
-}
-ANSWER = "expr 6 \\* 7 > /dev/vdc\necho the answer is written\n"
+# The tutorial's class, with room for all that is here at once.
+JOB_CONF = ROOT / "examples" / "vm" / "job_conf.yml"
+TUTORIAL = parse_job_conf(JOB_CONF.read_text(), str(JOB_CONF)).destination()
+CLASS = TUTORIAL.pool.classes["vm"].model_dump(exclude_unset=True)
+CLASSES = {"vm": CLASS | {"cpus": 7, "memory_mb": 768, "virtual_machines": 6}}
+PROCESSES = ["sh", "-c", "cat /proc/[0-9]*/comm"]
 
 
 @dataclass
@@ -82,21 +86,31 @@ def ended(machines: LabPool, tutorial: Path) -> Ended:
     with typed(making, tutorial, machines.job_conf) as first:
         said = first.communicate(timeout=LIMIT_S)[0]
     assert first.returncode == 0, said
-    [line] = machines.provisioner.status().executors
-    engine = docker.from_env()
-    killed = engine.containers.get(line.container).exec_run(
-        ["sh", "-c", "kill -KILL $(cat /run/libvirtd.pid)"]
-    )
-    engine.close()
-    assert killed.exit_code == 0, "libvirtd is run again: none of what follows notices"
     directory = machines.volume / "guests"
     directory.mkdir()
     directory.chmod(0o777)  # jobs write here as a user of their own
+    (directory / "task").write_text(TASK)
+    with where_guests_run(machines) as container:
+        killed = container.exec_run(["sh", "-c", "kill -KILL $(cat /run/libvirtd.pid)"])
+        assert killed.exit_code == 0, "libvirtd is run again: none of what follows notices"
+        names = [str(directory / name) for name in ("task", "task.qcow2")]
+        made = container.exec_run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", *names])
+        assert made.exit_code == 0, made.output
     with typed(running, tutorial, machines.job_conf) as then:
         jobs = run(machines, directory, tutorial / "guest.img")
         said = then.communicate(timeout=LIMIT_S)[0]
     assert then.returncode == 0, said
     return Ended(directory, jobs, tutorial, said)
+
+
+@contextlib.contextmanager
+def where_guests_run(machines: LabPool) -> Iterator[Any]:
+    """The executor's container; the second one, if that has a KVM."""
+    [line] = machines.provisioner.status().executors
+    with contextlib.closing(docker.from_env()) as engine:
+        label = f"swarm-runner.twin-of={line.container[:12]}"
+        twins = engine.containers.list(filters={"label": label})
+        yield twins[0] if twins else engine.containers.get(line.container)
 
 
 def typed(lines: list[str], directory: Path, job_conf: Path) -> subprocess.Popen[str]:
@@ -115,7 +129,6 @@ def typed(lines: list[str], directory: Path, job_conf: Path) -> subprocess.Popen
 def run(machines: LabPool, directory: Path, guest: Path) -> dict[str, Job]:
     """A batch of guests that end in different ways."""
     shutil.copy(guest, directory / "guest.img")
-    (directory / "task").write_text(ANSWER)
     (directory / "for-ever").write_text("while :; do sleep 1; done\n")
     (directory / "answer.img").write_bytes(bytes(2**16))
     (directory / "in-place.img").write_bytes(bytes(2**16))
@@ -126,6 +139,7 @@ def run(machines: LabPool, directory: Path, guest: Path) -> dict[str, Job]:
     hanging = {"file": "for-ever", "device": "vdb"}
     batch = [
         machine(directory, "good", [{"file": "task", "device": "vdb"}, answer], success="42"),
+        various(directory),
         machine(directory, "hangs", [hanging], time_limit_s=35),
         machine(directory, "removed", [hanging]),
         machine(
@@ -141,46 +155,15 @@ def run(machines: LabPool, directory: Path, guest: Path) -> dict[str, Job]:
         return {job.key: job for job in runner.jobs()}
 
 
-def in_place(directory: Path) -> Invocation:
-    """A guest whose disks are left where they are."""
-    files = {"vda": "guest.img", "vdb": "task", "vdc": "in-place.img"}
-    disks: list[dict[str, Any]] = [
-        {"file": str(directory / file), "device": name} for name, file in files.items()
-    ]
-    disks[-1] |= {"permission": "w", "overwrite": True}
-    vm = {"memory_mb": 96, "disks": disks, "checkpoint": True, "console": "in-place.txt"}
-    return Invocation.model_validate(
-        {
-            "key": "in-place",
-            "vm": vm | {"success": {"text": "the answer is written"}},
-            "resources": {"disk_mb": 50, "time_limit_s": 300},
-            "working_directory": str(directory),
-        }
-    )
-
-
-def machine(
-    directory: Path,
-    key: str,
-    disks: list[dict[str, Any]],
-    success: str | None = None,
-    time_limit_s: int = 300,
-) -> Invocation:
-    vm: dict[str, Any] = {
-        "memory_mb": 96,
-        "disks": [{"file": "guest.img"}, *disks],
-        "console": f"{key}.txt",
-    }
-    if success:
-        vm["success"] = {"text": success, "disk": "vdc"}
-    return Invocation.model_validate(
-        {
-            "key": key,
-            "vm": vm,
-            "resources": {"disk_mb": 50, "time_limit_s": time_limit_s},
-            "working_directory": str(directory),
-        }
-    )
+def test_the_status_is_as_the_tutorial_shows_it(machines: LabPool) -> None:
+    text = (ROOT / "docs" / "virtual-machines.md").read_text()
+    [shown] = re.findall(r"^    (machines_htcondor-executor-vm .*)$", text, re.MULTILINE)
+    [line] = machines.provisioner.status().executors
+    # On a machine whose KVM works that is what it says.
+    expected = shown.replace(TUTORIAL.pool.name, NAME).replace("emulated", line.virtualization)
+    with typed(["swarm-runner pool status"], ROOT, machines.job_conf) as status:
+        said = status.communicate(timeout=LIMIT_S)[0]
+    assert expected in [row.rstrip() for row in said.splitlines()]
 
 
 def test_the_tutorial_word_for_word(ended: Ended) -> None:
@@ -204,6 +187,19 @@ def test_a_guest_reads_one_disk_and_writes_to_another(ended: Ended) -> None:
     assert (ended.directory / "new.img").read_bytes().startswith(b"42\n")
     assert (ended.directory / "answer.img").read_bytes() == bytes(2**16)
     assert "the answer is written" in (ended.directory / "good.txt").read_text()
+
+
+def test_what_a_guest_has_is_what_it_asked_for(ended: Ended) -> None:
+    """A SATA disk to boot from, a qcow2 disk, two processors, a network card; or none of them."""
+    outcome = ended.jobs["various"].outcome
+    assert outcome is not None
+    assert outcome.ok, outcome.message
+    said = (ended.directory / "various.txt").read_text()
+    assert "network cards: 1" in said
+    assert "processors: 2" in said
+    said = (ended.directory / "good.txt").read_text()
+    assert "network cards: 0" in said
+    assert "processors: 1" in said
 
 
 def test_a_guest_whose_disks_are_left_on_the_volume(ended: Ended) -> None:
@@ -234,6 +230,16 @@ def test_a_guest_that_is_removed(ended: Ended) -> None:
     assert "it's too slow" in ended.message("removed")
 
 
+@pytest.mark.usefixtures("ended")
+def test_of_guests_that_ended_or_were_ended_no_qemu_is_left(machines: LabPool) -> None:
+    limit = time.monotonic() + LIMIT_S
+    with where_guests_run(machines) as container:
+        while "qemu-system" in (said := container.exec_run(PROCESSES).output.decode()):
+            assert time.monotonic() < limit, said
+            time.sleep(1)
+        assert "libvirtd" in said
+
+
 def test_a_disk_that_qemu_does_not_open_ends_its_job_with_qemus_words(ended: Ended) -> None:
     assert ended.kind("broken") is OutcomeKind.GUEST_NOT_STARTED
     assert "qemu" in ended.message("broken")
@@ -241,18 +247,16 @@ def test_a_disk_that_qemu_does_not_open_ends_its_job_with_qemus_words(ended: End
     assert ended.jobs["broken"].starts <= 1
 
 
-def test_an_executor_whose_virtual_machines_are_switched_off_is_shown(
+def test_an_executor_whose_virtual_machines_are_switched_off_is_shown_and_replaced(
     ended: Ended, machines: LabPool
 ) -> None:
     [line] = machines.provisioner.status().executors
-    assert (line.virtualization, line.ready, line.trouble) == ("emulated", True, "")
-    engine = docker.from_env()
+    assert (line.ready, line.trouble) == (True, "")
+    assert line.virtualization in ("emulated", "kvm")
     # A QEMU that opens whatever it is given, and starts nothing.
-    replaced = engine.containers.get(line.container).exec_run(
-        ["ln", "-sf", "/bin/true", "/usr/bin/qemu-system-x86_64"]
-    )
-    engine.close()
-    assert replaced.exit_code == 0
+    with where_guests_run(machines) as container:
+        replaced = container.exec_run(["ln", "-sf", "/bin/true", "/usr/bin/qemu-system-x86_64"])
+        assert replaced.exit_code == 0
     with Runner(machines.destination, name="unlucky") as runner:
         [job] = runner.submit([machine(ended.directory, "unlucky", [])])
         limit = time.monotonic() + LIMIT_S
@@ -266,3 +270,8 @@ def test_an_executor_whose_virtual_machines_are_switched_off_is_shown(
         assert "there is none that can take jobs" in runner.explain(job).summary
         runner.remove([job])
         runner.wait([job], LIMIT_S)
+    mended, status = machines.provisioner.mend(limit_s=LIMIT_S)
+    assert [(mending.task, mending.done) for mending in mended] == [(line.task, "told to go")]
+    [fresh] = [other for other in status.executors if not other.retiring]
+    assert fresh.task != line.task
+    assert (fresh.ready, fresh.trouble) == (True, "")

@@ -390,5 +390,5 @@ def test_a_class_of_virtual_machines_has_the_image_for_it_and_says_what_they_run
 
 def test_without_kvm_and_without_emulation_an_executor_says_what_it_lacks(tmp_path: Path) -> None:
     pool = Pool(name="galaxy", classes={"vm": CapacityClass(memory_mb=512, virtual_machines=1)})
-    with pytest.raises(RefusedError, match="no /dev/kvm, and its class does not ask for emulation"):
+    with pytest.raises(RefusedError, match="no /dev/kvm that works, and its class does not"):
         Bench(tmp_path, pool=pool).provisioner.up(limit_s=0.1)

@@ -9,7 +9,7 @@ from swarm_runner.condor.bindings import classad
 from swarm_runner.errors import InvalidInputError
 from swarm_runner.model.document import parse_invocations
 from swarm_runner.model.invocation import Invocation
-from swarm_runner.model.pool import CapacityClass, Destination, Pool, Route
+from swarm_runner.model.pool import CapacityClass, Destination, Pool
 from swarm_runner.model.resources import Resources
 from swarm_runner.policy.routing import swarm_runner_route
 from swarm_runner.translate import class_expression, translate, with_defaults
@@ -46,10 +46,7 @@ vm:
 
 
 def description(invocation: Invocation, **options: Any) -> Any:
-    if invocation.vm is not None and invocation.vm.type == "xen":  # no executor of ours runs it
-        route = Route(destination="d", capacity_class="vm", candidates=("vm",), reason="asked for")
-    else:
-        route = swarm_runner_route(invocation, Destination(pool=POOL), POOL)
+    route = swarm_runner_route(invocation, Destination(pool=POOL), POOL)
     return translate(invocation, route, POOL, **options)
 
 
@@ -144,9 +141,8 @@ def test_a_virtual_machines_disks_travel_with_it() -> None:
         {"file": "e.img", "device": "vde", "permission": "w", "discard": True},
     ]
     success = {"text": 'a "done" $(x)', "disk": "vdc"}
-    machine = made(
-        image=None, command=None, vm={"memory_mb": 64, "disks": disks, "success": success}
-    )
+    vm = {"memory_mb": 64, "disks": disks, "success": success, "networking": True}
+    machine = made(image=None, command=None, vm=vm)
     written = read(description(machine))
     assert written["vm_disk"] == (
         "a.img:vda:r:raw,b.img:vdb:w:raw,c.img:vdc:w:raw,d.img:vdd:w:raw,e.img:vde:w:raw"
@@ -156,8 +152,13 @@ def test_a_virtual_machines_disks_travel_with_it() -> None:
     assert written.files("transfer_output_files") == ["console.txt", "b.img", "c.img", "d.img"]
     assert written["transfer_output_remaps"] == '"b.img=returned-b.img;c.img=out/c.img"'
     assert written["request_memory"] == "64M"
+    assert written["vm_networking"] == "true"
     assert written.attribute("My.SwarmRunnerMarker") == 'a "done" $(x)'
     assert written.attribute("My.SwarmRunnerMarked") == "out/c.img"
+    vm["success"] = {"file": '/a "b"/c', "disk": "vdc"}
+    written = read(description(made(image=None, command=None, vm=vm)))
+    assert written.get("My.SwarmRunnerMarker") is None
+    assert written.attribute("My.SwarmRunnerMarkerFile") == '/a "b"/c'
 
 
 def test_a_checkpoint_leaves_its_disks_where_they_are() -> None:

@@ -21,6 +21,7 @@ SCRATCH = Path("/var/lib/swarm-runner/scratch")
 SPOOL = Path("/var/lib/swarm-runner/spool")
 ENGINE = Path("/var/run/docker.sock")
 OWNER_LABEL = "swarm-runner.executor"  # set by docker-wrapper on each job's container
+KVM = Path("/dev/kvm")
 TWIN_LABEL, NO_KVM = "swarm-runner.twin-of", 3  # see twin.py
 
 
@@ -141,6 +142,13 @@ class Executor:
             code = self._twin()
             if code != NO_KVM:
                 return code
+        if "SWARM_RUNNER_VIRTUAL_MACHINES" in os.environ:
+            code = self._offer_virtual_machines()
+            if code:
+                return code
+        return self._serve()
+
+    def _serve(self) -> int:
         self._join_engine_group()
         self._clear_leftovers()
         owned_by_condor(self.home)
@@ -162,8 +170,6 @@ class Executor:
         if names:
             lines.append(f"DOCKER_MOUNT_VOLUMES = {', '.join(names)}")
         (CONFIG / "executor-volumes.conf").write_text("\n".join([*lines, ""]))
-        if "SWARM_RUNNER_VIRTUAL_MACHINES" in os.environ:
-            self._offer_virtual_machines()
         try:
             return condor_master(self._clear_if_possible)
         finally:
@@ -171,9 +177,9 @@ class Executor:
             shutil.rmtree(self.home, ignore_errors=True)
 
     def _wants_kvm(self) -> bool:
-        """Whether its virtual machines need a KVM that Swarm did not give it."""
-        wants = os.environ.get("SWARM_RUNNER_EMULATE") == "False"
-        return wants and "SWARM_RUNNER_TWIN" not in os.environ and not Path("/dev/kvm").exists()
+        """Whether its virtual machines may have a KVM, which Swarm does not give it."""
+        wants = "SWARM_RUNNER_VIRTUAL_MACHINES" in os.environ
+        return wants and "SWARM_RUNNER_TWIN" not in os.environ and not KVM.exists()
 
     def _twin(self) -> int:
         """Run in a second container, which has it; the exit code is its own."""
@@ -181,14 +187,20 @@ class Executor:
         twin = subprocess.Popen(command)
         for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
             signal.signal(number, lambda got, _frame: twin.send_signal(got))
-        return twin.wait()
+        code = twin.wait()
+        for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        return code
 
-    def _offer_virtual_machines(self) -> None:
-        """Run libvirt; the image's variant for virtual machines has it."""
-        shutil.copy(SHARE / "vm.conf", CONFIG)
+    def _offer_virtual_machines(self) -> int:
+        """Run libvirt, which the image's variant for virtual machines has; 0 if that can be."""
         prepare = Path(__file__).with_name("hypervisor.py")
-        subprocess.run([sys.executable, str(prepare)], check=True)
+        code = subprocess.run([sys.executable, str(prepare)], check=False).returncode
+        if code:
+            return code  # NO_KVM is for the first container to hear
+        shutil.copy(SHARE / "vm.conf", CONFIG)
         threading.Thread(target=libvirtd, daemon=True).start()
+        return 0
 
     def _join_engine_group(self) -> None:
         gid = ENGINE.stat().st_gid

@@ -1,7 +1,9 @@
 """Prepares an executor to run virtual machines, on KVM or on software emulation."""
 
 import os
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 KVM = Path("/dev/kvm")
@@ -9,11 +11,31 @@ KVM = Path("/dev/kvm")
 VIRTUALIZATION = Path("/run/swarm-runner-virtualization")
 ADVERTISED = Path("/etc/condor/config.d/virtualization.conf")
 SETTINGS = Path("/etc/libvirt/qemu.conf")
+TWIN, NO_KVM = "SWARM_RUNNER_TWIN", 3  # see twin.py
+QEMU = "/usr/bin/qemu-system-x86_64"
+PROBE_LIMIT_S = 10
+# A boot sector for the probe: pi, rounded, and 39 is 42. HTCondor takes a file for KVM, and a KVM
+# that opens may still be one that runs each of a guest's instructions by software, and not all of
+# them: those of floating point it does not know.
+PROBE = bytes.fromhex(
+    "31c0"  # xor %ax, %ax
+    "8ed8"  # mov %ax, %ds
+    "dbe3"  # fninit
+    "d9eb"  # fldpi
+    "df1ef07d"  # fistps 0x7df0, which is in this sector
+    "a0f07d"  # mov 0x7df0, %al
+    "0427"  # add $39, %al
+    "e6f4"  # out %al, $0xf4: qemu's isa-debug-exit ends with twice that and 1
+    "f4ebfd"  # hlt, for ever
+)
+PROVED = 2 * 42 + 1
 
 
 def main() -> int:
     """Write libvirt's settings; find out what guests will run on, and say so."""
     found = virtualization()
+    if TWIN in os.environ and found != "kvm":
+        return NO_KVM  # the first container does without
     VIRTUALIZATION.write_text(found)
     ADVERTISED.write_text(f'SwarmVirtualization = "{found}"\n')
     user, group = (os.environ[f"SWARM_RUNNER_USER_{what}"] for what in ("UID", "GID"))
@@ -39,17 +61,48 @@ def main() -> int:
 
 
 def virtualization() -> str:
-    """`kvm`, `emulated`, or `none` where there is no KVM and nobody asked for emulation."""
+    """`kvm`, `emulated`, or `none` where no KVM works and nobody asked for emulation."""
+    if opens() and runs_a_guest():
+        KVM.chmod(0o666)  # the container's own node: guests run as the job's user
+        return "kvm"
+    if os.environ["SWARM_RUNNER_EMULATE"] != "True":
+        return "none"
+    # HTCondor looks for the name alone before it offers virtual machines.
+    KVM.touch()
+    return "emulated"
+
+
+def opens() -> bool:
+    """Whether there is a device, and the container may use it."""
     try:
         os.close(os.open(KVM, os.O_RDWR))
     except OSError:
-        if os.environ["SWARM_RUNNER_EMULATE"] != "True":
-            return "none"
-        # HTCondor looks for the name alone before it offers virtual machines.
-        KVM.touch()
-        return "emulated"
-    KVM.chmod(0o666)  # the container's own node: guests run as the job's user
-    return "kvm"
+        return False
+    return True
+
+
+def runs_a_guest(accelerator: str = "kvm") -> bool:
+    """Whether a guest comes through its BIOS, and computes."""
+    with tempfile.NamedTemporaryFile() as disk:
+        disk.write(PROBE.ljust(510, b"\0") + b"\x55\xaa")
+        disk.flush()
+        command = [QEMU, "-no-user-config", "-nodefaults", "-display", "none", "-no-reboot"]
+        command += ["-accel", accelerator, "-cpu", "max", "-m", "16"]
+        command += ["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]
+        command += ["-drive", f"file={disk.name},format=raw,if=ide"]
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=PROBE_LIMIT_S, check=False
+            )
+        except subprocess.TimeoutExpired as late:
+            # As a rule QEMU has told of an error, and waits for somebody to look at it.
+            said = (late.stderr or b"").decode(errors="replace") or "it hangs"
+        else:
+            if done.returncode == PROVED:
+                return True
+            said = done.stderr or f"exit code {done.returncode}"
+    sys.stderr.write(f"swarm-runner: KVM runs no guest: {said.splitlines()[0]}\n")
+    return False
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ import docker
 LABEL = "swarm-runner.twin-of"  # the entry point removes those whose first container is gone
 MARK = "SWARM_RUNNER_TWIN"
 TOKEN = "/etc/condor/tokens.d/executor"  # noqa: S105  its place
-NO_KVM = 3  # the exit code that says that nothing was started
+NO_KVM = 3  # the exit code that says that there is no KVM, or none that runs a guest
+REMOVED = 1  # the exit code when somebody else removed it: Swarm starts anew
 LOOK_S = 1.0
 
 
@@ -45,7 +46,12 @@ def main() -> int:
             return NO_KVM
         for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
             signal.signal(number, lambda got, _frame: _pass_on(twin, got))
-        return _end(twin)
+        code = _end(twin)
+        if code == NO_KVM:
+            # Why, its log tells, which goes with it.
+            with contextlib.suppress(docker.errors.APIError):
+                sys.stderr.write(twin.logs(tail=5).decode(errors="replace"))
+        return code
     finally:
         if twin is not None:
             with contextlib.suppress(docker.errors.NotFound):
@@ -68,11 +74,15 @@ def _pass_on(twin: Any, number: int) -> None:
 def _end(twin: Any) -> int:
     while True:
         time.sleep(LOOK_S)
-        # An engine that is away for a moment must not end the executor.
-        with contextlib.suppress(docker.errors.APIError, OSError):
+        try:
             twin.reload()
-            if twin.status in ("exited", "dead"):
-                return int(twin.attrs["State"]["ExitCode"])
+        except docker.errors.NotFound:
+            sys.stderr.write("swarm-runner: the container that has the KVM was removed\n")
+            return REMOVED
+        except (docker.errors.APIError, OSError):
+            continue  # an engine that is away for a moment must not end the executor
+        if twin.status in ("exited", "dead"):
+            return int(twin.attrs["State"]["ExitCode"])
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ SLIDES = """\
 tool_id: vm_sample_job
 vm: {type: %s, memory_mb: %s, disks: [{file: disk.img, device: vda, permission: w, format: raw}]}
 """
+MARKED = "], success: {text: all done}}\n"
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +48,20 @@ def test_the_slides_machine_ends_without_a_proof_of_its_work(
     assert (tmp_path / "returned-disk.img").read_bytes() == b"made"
     [ad] = hive.past
     assert ad["SwarmRunnerClass"] == "vm"
+
+
+def test_an_old_console_does_not_confirm_a_job_whose_own_was_not_fetched(
+    cli: Cli, hive: Hive, tmp_path: Path
+) -> None:
+    (tmp_path / "vm.yml").write_text((SLIDES % ("kvm", 64)).replace("]}\n", MARKED))
+    assert cli("submit", "vm.yml").code == 0
+    (tmp_path / "console.txt").write_text("all done")
+    for _ in range(2):
+        hive.step()
+    hive.asleep = True
+    [job] = cli("jobs", "--json").data
+    assert job["outcome"]["kind"] == "unconfirmed"
+    assert "waits at the access point" in job["outcome"]["message"]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from swarm_runner.cli import connect
 from swarm_runner.testing.swarm import FakeSwarm
 from tests.unit.cli.conftest import JOB_CONF, Cli
 
+ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.usefixtures("job_conf", "swarm")
 
 
@@ -197,3 +199,25 @@ def test_mend_tells_whom_it_replaced(cli: Cli, swarm: FakeSwarm) -> None:
     assert [(m["task"], m["done"]) for m in done.data["mended"]] == [(sick, "told to go")]
     assert sick not in {line["task"] for line in done.data["status"]["executors"]}
     assert cli("pool", "mend").err.endswith("0 executors were replaced.\n")
+
+
+def test_status_says_what_guests_run_on(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line that the tutorial shows, of its own configuration."""
+    monkeypatch.setenv("SWARM_RUNNER_JOB_CONF", str(ROOT / "examples" / "vm" / "job_conf.yml"))
+    tutorial = (ROOT / "docs" / "virtual-machines.md").read_text()
+    [shown] = re.findall(r"^    (machines_htcondor-executor-vm .*)$", tutorial, re.MULTILINE)
+    assert "emulated" in shown
+    cli("pool", "up")
+    assert shown in cli("pool", "status").out.splitlines()
+    # Without emulation, and a node without KVM.
+    text = (ROOT / "examples" / "vm" / "job_conf.yml").read_text()
+    (tmp_path / "kvm.yml").write_text(
+        text.replace(", emulate: true", "").replace("name: machines", "name: k")
+    )
+    monkeypatch.setenv("SWARM_RUNNER_JOB_CONF", str(tmp_path / "kvm.yml"))
+    assert cli("pool", "up", "--timeout", "1").code == 1
+    lines = cli("pool", "status").out.splitlines()
+    assert "k_htcondor-executor-vm  class vm, 0 of 1 ready" in lines
+    assert "no virtual machines: " in lines[lines.index("what is wrong") + 1]

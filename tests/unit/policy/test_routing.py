@@ -150,8 +150,6 @@ def test_a_virtual_machine_is_routed_by_its_own_figures_to_a_class_that_has_some
             "fits no class of pool galaxy. It has vm: 2 cpu, 512 MB memory, 2",
         ),
         (machine("normal"), "class normal runs containers, and no virtual machines. It has vm:"),
-        (machine(networking=True), "give a guest no network"),
-        (machine(type="xen"), "executors run kvm"),
         (made({"memory_mb": 4096}, capacity_class="vm"), "class vm runs virtual machines alone"),
         (made({"memory_mb": 9000}), "It has normal: 1 cpu, 4096 MB memory"),
     ],

@@ -6,6 +6,7 @@ import pytest
 
 from swarm_runner.hookspecs import hookimpl
 from swarm_runner.model.job import Hold, Job, JobChange, JobEvent, JobState, OutcomeKind, Release
+from swarm_runner.model.status import Slot
 from swarm_runner.runner.judge import ASK_AGAIN_S
 from tests.unit.runner.conftest import World, events
 
@@ -44,6 +45,36 @@ def test_a_permanent_hold_ends_the_job(
         (recovered,) = again.recover()
         assert recovered.outcome == ended.outcome
         assert again.poll() == []
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_guest_that_failed_to_start_ends_with_its_executors_log(
+    world: World, there: bool
+) -> None:
+    container = "0123456789ab" if there else "another"
+    slot = Slot(
+        name=f"slot1@{container}",
+        task="task-1",
+        state="Unclaimed",
+        activity="Idle",
+        cpus=1,
+        memory_mb=512,
+        total_memory_mb=512,
+        virtualization="emulated",
+        machines_off="VMGAHP_ERR_INTERNAL Failed to create libvirt domain: no such device",
+    )
+    world.access_point.executors.append(slot)
+    with world.runner() as runner:
+        (job,) = runner.submit([world.invocation()])
+        world.later(world.access_point.start, job.id, node="0123456789ab")
+        world.later(world.access_point.evict, job.id)
+        reason = "It failed to start 2 times; `pool status` tells more"
+        world.later(world.access_point.trouble, job.id, 3, 6, reason)
+        outcome = runner.poll()[-1].job.outcome
+    assert outcome is not None
+    assert outcome.kind is OutcomeKind.GUEST_NOT_STARTED
+    assert reason in outcome.message
+    assert ("no such device" in outcome.message) is there
 
 
 def test_a_passing_hold_is_released_with_growing_pauses_and_a_limit(world: World) -> None:

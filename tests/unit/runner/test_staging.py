@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,15 @@ def test_names_keep_their_spaces_and_directories(work: Path) -> None:
 def test_an_absolute_name_loses_its_directories(work: Path) -> None:
     with staged([prepared(work, str(work / "sub dir" / "two.fq"))]) as [gathered]:
         assert sent(gathered) == {"two.fq": "sub dir/two.fq"}
+
+
+def test_a_disk_loses_its_directories_too(work: Path) -> None:
+    disks = [{"file": "sub dir/two.fq"}, {"file": "plain.fq", "device": "vdb"}]
+    invocation = Invocation.model_validate(
+        {"working_directory": str(work), "vm": {"memory_mb": 64, "disks": disks}}
+    )
+    with staged([replace(prepared(work), invocation=invocation)]) as [gathered]:
+        assert sent(gathered) == {"two.fq": "sub dir/two.fq", "plain.fq": "plain.fq"}
 
 
 def test_a_directory_comes_whole_or_as_its_contents(work: Path) -> None:

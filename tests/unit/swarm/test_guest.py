@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import sys
 from pathlib import Path
@@ -11,26 +10,22 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from swarm_runner.condor.bindings import htcondor
+from swarm_runner.condor.bindings import classad, htcondor
 from swarm_runner.model.machine import CONSOLE
+from tests.unit.swarm.image import load
 
-SOURCE = Path(__file__).parents[3] / "swarm_runner" / "swarm" / "image" / "guest.py"
 AD = """\
 VMPARAM_VM_NAME = "swarm-runner_galaxy_1.0"
 JobVMMemory = 96
 JobVM_VCPUS = 2
-VMPARAM_vm_Disk = "guest.img:vda:r:raw,answer.img:sdb:w:qcow2,/data/a.img:hdc:r:raw"
+VMPARAM_vm_Disk = "guest.img:vda:r:raw,answer.img:sdb:w:qcow2,/data/a.img:hdc:w:raw"
 """
 
 
 @pytest.fixture
 def guest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     htcondor()  # which wants to find no configuration
-    spec = importlib.util.spec_from_file_location("guest", SOURCE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load("guest")
     (tmp_path / "virtualization").write_text("emulated")
     monkeypatch.setattr(module, "VIRTUALIZATION", tmp_path / "virtualization")
     monkeypatch.setattr(module, "LOG", tmp_path / "VMGahpLog")
@@ -73,10 +68,20 @@ def test_the_domain(
     assert disks == [
         (f"{tmp_path}/guest.img", "virtio", "raw", True),
         (f"{tmp_path}/answer.img", "sata", "qcow2", False),
-        ("/data/a.img", "ide", "raw", True),
+        ("/data/a.img", "ide", "raw", False),
     ]
+    caches = [cache.text for cache in root.iterfind("features/tcg/tb-cache")]
+    assert caches == (["64"] if kind == "qemu" else [])
     assert root.find("devices/serial/source").get("path") == f"{tmp_path}/{CONSOLE}"  # type: ignore[union-attr]
     assert (tmp_path / CONSOLE).exists(), "as the job's, before libvirt makes it root's"
+
+
+@pytest.mark.parametrize("asked", [True, False, None])
+def test_a_network_card_is_for_who_asks(guest: ModuleType, asked: bool | None) -> None:
+    lines = "" if asked is None else f"JobVMNetworking = {str(asked).lower()}\n"
+    root = guest.domain(classad().parseOne(AD + lines), "/nowhere")
+    cards = [(card.get("type"), card.find("model").get("type")) for card in root.iter("interface")]
+    assert cards == ([("user", "virtio")] if asked else [])
 
 
 def test_a_rehearsal_that_fails_is_a_hold_with_the_last_words(
