@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import socket
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from swarm_runner.condor.event_log import EventLog
 from swarm_runner.condor.port import AccessPointPort, Ad, Selection
-from swarm_runner.errors import OutOfReachError
-from swarm_runner.model.job import JobChange, JobId, JobState, Outcome, OutcomeKind
+from swarm_runner.model.job import JobChange, JobId, JobState
 from swarm_runner.model.pool import JobUser
-from swarm_runner.runner import guests, outcomes
+from swarm_runner.runner import outcomes
 from swarm_runner.runner.accounts import Accounts
 from swarm_runner.runner.ads import COMPLETED, job_id, observe
 from swarm_runner.runner.events import EventReader
+from swarm_runner.runner.fetching import Fetcher
 from swarm_runner.runner.state import State, make_log
 
 log = logging.getLogger(__name__)
@@ -33,7 +32,6 @@ LOST_AFTER_S = 10.0
 PROOF_S = 15.0
 # So long may it be silent while jobs are active before the access point is asked.
 SILENCE_S = 900.0
-FETCHES = 3
 # A log of this size, tens of thousands of jobs, begins anew when no job is active.
 ROLL_BYTES = 128 * 2**20
 
@@ -56,12 +54,12 @@ class Follower:
         self._state = state
         self._log = EventLog(state.event_log) if state.event_log else None
         self._reader = EventReader(accounts)
+        self._fetcher = Fetcher(access_point, accounts, clock)
         self._user = user
         self._clock = clock
         self._polled: set[JobId] = set()
         self._puzzles: set[JobId] = set()
         self._missing: dict[JobId, float] = {}
-        self._fetches: dict[JobId, int] = {}
         self._unproven_since: float | None = None
         self._heard_at = clock()
         # Whether every key that this runner ever sent is known.
@@ -219,7 +217,7 @@ class Follower:
                     self._poll_unlogged({which})
                 if ad.get("JobStatus") == COMPLETED:
                     finished.append(ad)
-        self._fetch(finished, changes)
+        changes += self._fetcher.fetch(finished)
         queued = {job_id(ad) for ad in ads}
         active = self._accounts.active
         self._vanished([job for job in ids if job in active and job not in queued], changes)
@@ -251,55 +249,6 @@ class Follower:
                 self._polled.add(job)
         self._missing = missing
 
-    def _fetch(self, ads: list[Ad], changes: list[JobChange]) -> None:
-        """Bring the outputs of spooled jobs back, then close their accounts.
-
-        The access point takes them out of the queue by itself once they are fetched.
-        """
-        ours = socket.gethostname()
-        unfetched = [
-            ad for ad in ads if ad.get("SwarmRunnerHost", ours) == ours and outcomes.unfetched(ad)
-        ]
-        wanted = [job_id(ad) for ad in unfetched]
-        failed = self._retrieve(wanted)
-        fetched = set(wanted) - failed.keys()
-        for ad in ads:
-            job = self._accounts.jobs[job_id(ad)]
-            outcome = guests.from_ad(ad, fetched=job.id in fetched)
-            if job.id in failed:
-                tries = self._fetches[job.id] = self._fetches.get(job.id, 0) + 1
-                if tries < FETCHES:
-                    continue
-                outcome = _unfetched(outcome, failed[job.id])
-            self._fetches.pop(job.id, None)
-            ended_at = float(ad.get("CompletionDate", self._clock()))
-            changes.append(self._accounts.end(job, JobState.COMPLETED, outcome, ended_at))
-
-    def _retrieve(self, ids: list[JobId]) -> dict[JobId, str]:
-        """Fetch all in one go, or else one by one; those that failed, and why."""
-        failed: dict[JobId, str] = {}
-        if not ids:
-            return failed
-        try:
-            self._access_point.retrieve(ids)
-        except OutOfReachError:
-            for job in ids:
-                try:
-                    self._access_point.retrieve([job])
-                except OutOfReachError as error:
-                    failed[job] = str(error)
-        return failed
-
     def _has_history(self) -> bool:
         chosen = Selection(runner=self._runner)
         return bool(self._access_point.history(chosen, ("ClusterId",), limit=1))
-
-
-def _unfetched(outcome: Outcome, why: str) -> Outcome:
-    return Outcome(
-        OutcomeKind.OUTPUT_MISSING,
-        f"{outcome.message} Its outputs could not be brought back ({why}); the access point keeps "
-        "them for ten days.",
-        exit_code=outcome.exit_code,
-        signal=outcome.signal,
-    )

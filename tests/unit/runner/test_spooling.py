@@ -11,7 +11,7 @@ import pytest
 from swarm_runner.condor.port import Receipt
 from swarm_runner.errors import OutOfReachError
 from swarm_runner.model.job import JobEvent, JobId, JobState, OutcomeKind
-from swarm_runner.runner.follower import FETCHES
+from swarm_runner.runner.fetching import FETCHES
 from tests.unit.runner.conftest import World, events
 
 
