@@ -25,6 +25,7 @@ from swarm_runner.provisioner.entrance import Entrance
 from swarm_runner.provisioner.health import Health
 from swarm_runner.provisioner.jobs import PoolJobs
 from swarm_runner.provisioner.looking import Looking, queue_node
+from swarm_runner.provisioner.removal import remove
 from swarm_runner.provisioner.rollout import Rollout, due
 from swarm_runner.provisioner.settling import Settling
 from swarm_runner.provisioner.tokens import Tokens
@@ -232,27 +233,7 @@ class Provisioner:
         check_ours(self.pool, services.values())
         if self.pool.service() in services:
             self._jobs.settle(drain=drain, force=force)
-        stack = Stack(pool=self.pool, image="unused", node_id="unused")
-        if services:
-            # Executors first: they say goodbye to a collector that is still there.
-            executors = sorted(set(services) - {self.pool.service()})
-            self._progress(f"removing {', '.join([*executors, self.pool.service()])}")
-            for names in (executors, [self.pool.service()]):
-                self._waiting.patiently(partial(self._swarm.remove_services, names))
-        self._progress("waiting for the containers to end")
-        volumes = [stack.spool_volume, stack.scratch_volume]
-        # Swarm lets go of networks and volumes a moment after the last task.
-        self._waiting.until_allowed(
-            lambda: self._swarm.remove_rest(self.pool.name, volumes), GONE_LIMIT_S
-        )
-        if services and engine.nodes > 1:
-            image = next(iter(services.values())).image
-            left = self._swarm.remove_volumes(self.pool.name, image, volumes)
-            if left:
-                self._progress(
-                    f"{', '.join(left)} could not be asked: `docker volume rm {' '.join(volumes)}` "
-                    "there removes what is left of the pool"
-                )
+        remove(self.pool, self._swarm, self._waiting, self._progress)
         self._token.unlink(missing_ok=True)
         if self._waiting.patiently(self._swarm.initialised_here):
             self._progress("dissolving the Swarm that `pool up --init` made")

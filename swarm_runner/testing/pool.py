@@ -25,6 +25,7 @@ class FakePool(ABC):
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.let_in = True
         self.version = "25.14.1"
         self.busy: set[str] = set()

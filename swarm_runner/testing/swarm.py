@@ -9,13 +9,14 @@ from typing import Any
 from swarm_runner.errors import ChangedError, OutOfReachError, RefusedError
 from swarm_runner.model.stack import CLASS_LABEL, POOL_LABEL, WISH_LABEL, ServiceWish
 from swarm_runner.model.status import EngineState, ServiceState, TaskState
+from swarm_runner.testing.belongings import FakeBelongings
 from swarm_runner.testing.placement import host_for
 from swarm_runner.testing.pool import FakePool
 
 NODE = "swarm-1"
 
 
-class FakeSwarm(FakePool):
+class FakeSwarm(FakePool, FakeBelongings):
     """Satisfies `swarm.port.Swarm`: `nodes` hosts, tasks that need one look to start or end.
 
     `in_swarm` and `manager` set its part in a Swarm, `reachable` whether it answers at all.
@@ -35,16 +36,12 @@ class FakeSwarm(FakePool):
         self.host, self.nodes, self.name = "", 1, NODE
         self.failing: dict[str, str] = {}
         self.full: dict[str, str] = {}
-        self.errands: list[tuple[str, str, tuple[str, ...]]] = []
-        self.unreached: list[str] = []
         self._made_here = False
         self._services: dict[str, tuple[ServiceWish, ServiceState]] = {}
         self._tasks: list[TaskState] = []
         self._wishes: dict[str, ServiceWish] = {}
         # Of each update: whether it is paced, and the tasks that it has started.
         self._updates: dict[str, tuple[bool, set[str]]] = {}
-        self._networks: dict[str, str] = {}
-        self._secrets: dict[str, str] = {}
         self._numbers = itertools.count(1)
         self._versions = itertools.count(1)
 
@@ -170,32 +167,6 @@ class FakeSwarm(FakePool):
             self._services.pop(name, None)
         self._tasks = [task for task in self._tasks if task.service in self._services]
 
-    def networks(self, pool: str) -> set[str]:
-        """See `Swarm.networks`."""
-        return {name for name, owner in self._networks.items() if owner == pool}
-
-    def create_network(self, name: str, labels: Mapping[str, str]) -> None:
-        """See `Swarm.create_network`."""
-        self._networks[name] = labels[POOL_LABEL]
-
-    def secrets(self, pool: str) -> set[str]:
-        """See `Swarm.secrets`."""
-        return {name for name, owner in self._secrets.items() if owner == pool}
-
-    def create_secret(self, name: str, data: bytes, labels: Mapping[str, str]) -> None:
-        """See `Swarm.create_secret`."""
-        if not data:
-            raise RefusedError(f"creating secret {name}: it is empty")
-        self._secrets[name] = labels[POOL_LABEL]
-
-    def remove_rest(self, pool: str, volumes: Sequence[str]) -> None:
-        """See `Swarm.remove_rest`."""
-        if self.services(pool):
-            raise RefusedError(f"removing {', '.join(volumes)}: they are in use")
-        for kept in (self._networks, self._secrets):
-            for name in [name for name, owner in kept.items() if owner == pool]:
-                del kept[name]
-
     def run_in(self, service: str, command: Sequence[str]) -> bytes | None:
         """See `Swarm.run_in`. condor_token_create prints a token, others nothing."""
         self.answer()
@@ -211,22 +182,12 @@ class FakeSwarm(FakePool):
         self.tokens_made.append(tuple(command))
         return b"a.fake.token\n"
 
-    def remove_volumes(self, pool: str, image: str, volumes: Sequence[str]) -> list[str]:
-        """See `Swarm.remove_volumes`; `errands` has what was asked, `unreached` the answer."""
-        self.engine()
-        self.errands.append((pool, image, tuple(volumes)))
-        return list(self.unreached)
-
     def lose_node_of(self, task: str) -> None:
         """Its node goes down: Swarm replaces the task, and HTCondor keeps its last words."""
         self._tasks = [
             _leaving(one).model_copy(update={"node_down": True}) if one.id == task else one
             for one in self._tasks
         ]
-
-    def lose_secret(self, name: str) -> None:
-        """Remove a secret, as by hand."""
-        del self._secrets[name]
 
     def _state(self, wish: ServiceWish, replicas: int) -> ServiceState:
         return ServiceState(
