@@ -36,7 +36,6 @@ from swarm_runner.swarm.port import Swarm
 Progress = Callable[[str], None]
 UP_LIMIT_S = 300.0
 NETWORK_LIMIT_S = 60.0
-GONE_LIMIT_S = 180.0
 
 
 def _silent(_message: str) -> None:

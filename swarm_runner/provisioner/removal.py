@@ -10,7 +10,7 @@ from swarm_runner.model.stack import Stack
 from swarm_runner.provisioner.waiting import Waiting
 from swarm_runner.swarm.port import Swarm
 
-GONE_LIMIT_S = 120.0
+GONE_LIMIT_S = 180.0
 
 
 def remove(pool: Pool, swarm: Swarm, waiting: Waiting, progress: Callable[[str], None]) -> None:
