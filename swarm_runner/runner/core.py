@@ -151,7 +151,8 @@ class Core:
         unknown = [
             one.key
             for one in invocations
-            if not self.accounts.find(one.key)
+            # Some of a key's jobs may be on their way from the queue to the history.
+            if len(self.accounts.find(one.key)) != one.repeat
             and (
                 one.key in self._doubtful
                 # A key that was just made up is nobody else's.

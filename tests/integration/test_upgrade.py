@@ -52,8 +52,8 @@ class Bed:
         with Runner(self.lab.destination, name=self.name, access_point=self.access_point) as runner:
             return [job.id for job in runner.submit(invocations)]
 
-    def history(self, jobs: list[JobId]) -> list[Ad]:
-        return self.access_point.history(Selection(ids=jobs), ("ExitCode",))
+    def history(self, jobs: list[JobId], *more: str) -> list[Ad]:
+        return self.access_point.history(Selection(ids=jobs), ("ExitCode", *more))
 
     def work(self, tools: list[str]) -> None:
         """A short job of each, until the last has ended."""
@@ -120,4 +120,5 @@ def test_an_upgrade_under_running_jobs(bed: Bed, engine: docker.DockerClient) ->
     assert not before & {line.task for line in status.executors}
     eventually(lambda: len(bed.history(jobs)) == len(jobs))
     assert {ad["ExitCode"] for ad in bed.history(jobs)} == {0}
-    assert [file.read_text() for file in files] == ["ran\n"] * len(files)
+    told = bed.history(jobs, "NumJobStarts", "VacateReason", "VacateReasonCode", "LastVacateTime")
+    assert [file.read_text() for file in files] == ["ran\n"] * len(files), told

@@ -170,3 +170,16 @@ def test_recovered_jobs_are_the_same_in_both_ways(logged: World) -> None:
         asked = by_asking.recover()
     assert sorted(asked, key=lambda job: job.id) == sorted(told, key=lambda job: job.id)
     assert len(asked) == len(ids)
+
+
+def test_a_key_of_which_some_jobs_have_left_the_queue_is_whole(polled: World) -> None:
+    many = polled.invocation("many", repeat=3)
+    with polled.runner() as runner:
+        jobs = runner.submit([many])
+    for job in jobs[1:]:
+        polled.later(polled.access_point.start, job.id)
+        polled.later(polled.access_point.finish, job.id)
+    with polled.runner() as again:
+        again.jobs()
+        assert [job.id for job in again.submit([many])] == [job.id for job in jobs]
+    assert polled.access_point.calls["submit"] == 1
