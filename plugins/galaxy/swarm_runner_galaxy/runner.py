@@ -1,27 +1,26 @@
 """Galaxy's job runner: `load: swarm_runner_galaxy.runner:SwarmJobRunner`.
 
 Three kinds of threads meet here. Galaxy's worker threads prepare jobs, and do whatever touches
-its database. The sender submits. Galaxy's monitor thread follows the pool (`following`).
+its database (`collecting`). The sender submits. Galaxy's monitor thread follows the pool
+(`following`).
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from galaxy import model
 from galaxy.exceptions import ConfigurationError
-from galaxy.jobs.runners import AsynchronousJobRunner
 from pydantic import ValidationError
 
 from swarm_runner import Job, Runner
 from swarm_runner.errors import Fault, InvalidInputError, SwarmRunnerError
-from swarm_runner.model.job import OutcomeKind
-from swarm_runner_galaxy import container, endings, metrics, parameters
+from swarm_runner_galaxy import container, metrics, parameters
+from swarm_runner_galaxy.collecting import GONE, STATES, Collecting
 from swarm_runner_galaxy.following import Following
 from swarm_runner_galaxy.keys import key
+from swarm_runner_galaxy.later import Later
 from swarm_runner_galaxy.metadata import MetadataSetter
 from swarm_runner_galaxy.raw import RawCommands
 from swarm_runner_galaxy.script import SHELL, invocation, slots_statement, without_braces
@@ -32,13 +31,11 @@ from swarm_runner_galaxy.steps import NewsFirst
 
 __all__ = ("SwarmJobRunner",)
 log = logging.getLogger(__name__)
-STATES = model.Job.states
-GONE = (STATES.DELETED, STATES.DELETING)
 STOPPED = (STATES.STOPPED, STATES.STOPPING)
 STOP_LIMIT_S = 5.0
 
 
-class SwarmJobRunner(AsynchronousJobRunner):  # type: ignore[misc]
+class SwarmJobRunner(Collecting):
     """Runs each tool in its own container, in HTCondor's docker universe on the Swarm pool."""
 
     runner_name = "SwarmJobRunner"
@@ -61,6 +58,7 @@ class SwarmJobRunner(AsynchronousJobRunner):  # type: ignore[misc]
         except SwarmRunnerError as error:
             raise ConfigurationError(f"runners.{section.runner_id}: {error}") from error
         self._following = Following(self._pool, self._work, self._again)
+        self._later = Later(self._work)
         self._sender = Sender(self._pool, self._sent, self._refused, self._dropped)
         self._metadata = MetadataSetter(lambda path: app.datatypes_registry.to_xml_file(path=path))
         metrics.register(app.job_metrics)
@@ -140,81 +138,8 @@ class SwarmJobRunner(AsynchronousJobRunner):  # type: ignore[misc]
 
     def check_watched_items(self) -> None:
         """The monitor's look at the pool. It asks Galaxy's database nothing."""
+        self._later.look()
         self._following.look()
-
-    def finish_job(self, job_state: SwarmJobState) -> None:
-        """Collect what a job has made."""
-        self._set_metadata(job_state.job_wrapper)
-        self._record(job_state)
-        super().finish_job(job_state)
-
-    def fail_job(
-        self,
-        job_state: Any,
-        exception: bool = False,
-        message: str = "Job failed",
-        full_status: dict[str, Any] | None = None,
-    ) -> None:
-        """End a job that did not end by itself, with what it has said so far."""
-        if full_status is None:
-            full_status = self._streams(job_state.job_wrapper)
-        super().fail_job(job_state, exception, message, full_status)
-
-    # Steps that worker threads take.
-
-    def advance(self, state: SwarmJobState) -> None:
-        """Tell Galaxy what has become of a job, as far as that is news."""
-        with state.lock:
-            wrapper, wanted, why = state.job_wrapper, state.wanted, state.why
-            news = state.ended is None and (wanted, why) != state.told
-            job = None
-            if not state.id_told:
-                job = wrapper.get_job()
-                # One transaction for both.
-                wrapper.set_external_id(state.job_id, job=job, flush=not news)
-                state.id_told = True
-            if news:
-                wrapper.change_state(wanted, info=why or False, job=job)
-                state.told = (wanted, why)
-
-    def conclude(self, state: SwarmJobState) -> None:
-        """A job has ended in the pool: finish it, fail it, or drop it."""
-        self.advance(state)
-        outcome = state.outcome
-        if state.cancelled and not state.kept:
-            self.discard(state)
-        elif state.kept or (
-            outcome.kind is OutcomeKind.EXITED and Path(state.exit_code_file).exists()
-        ):
-            self.finish_job(state)
-        else:
-            log.warning("(%s/%s) %s", state.job_wrapper.get_id_tag(), state.job_id, outcome.message)
-            state.runner_state = endings.runner_state(
-                outcome, schedd_escalates=state.schedd_escalates
-            )
-            state.fail_message = endings.message(outcome)
-            state.stop_job = False
-            self._record(state)
-            self.fail_job(state)
-
-    def discard(self, state: SwarmJobState) -> None:
-        """Somebody deleted the job: only its files are left to see to."""
-        if state.job_wrapper.cleanup_job in ("always", "onsuccess"):
-            state.cleanup()
-            state.job_wrapper.cleanup()
-
-    def reject(self, state: SwarmJobState) -> None:
-        """The pool refuses the job for good."""
-        state.job_wrapper.fail(state.fail_message)
-
-    def check_limits(self, state: SwarmJobState) -> None:
-        """Galaxy's own limits, of job_conf's `limits` and of the tool."""
-        if state.check_limits():
-            self._following.drop(state)
-            self._following.remove(state.key)
-            self.fail_job(state)
-
-    # The rest.
 
     def _prepare(self, job_wrapper: Any, job_key: str) -> None:
         destination = job_wrapper.job_destination
@@ -293,34 +218,3 @@ class SwarmJobRunner(AsynchronousJobRunner):  # type: ignore[misc]
 
     def _again(self, job_wrapper: Any) -> None:
         self.mark_as_queued(job_wrapper)
-
-    def _set_metadata(self, job_wrapper: Any) -> None:
-        if job_wrapper.get_state() in (STATES.ERROR, *GONE):
-            return
-        strategy = job_wrapper.metadata_strategy
-        if "celery" in strategy:
-            self._handle_metadata_externally(job_wrapper, resolve_requirements=True)
-            return
-        job_wrapper.setup_external_metadata(
-            output_fnames=job_wrapper.job_io.get_output_fnames(),
-            set_extension=True,
-            tmp_dir=job_wrapper.working_directory,
-            datatypes_config=self._metadata.datatypes,
-            # What was copied over when the outputs were made stays.
-            kwds={"overwrite": False},
-        )
-        self._metadata.set(job_wrapper.working_directory, extended="extended" in strategy)
-
-    def _record(self, state: SwarmJobState) -> None:
-        if state.ended is not None:
-            metrics.record(state.job_wrapper.get_job(), state.ended)
-
-    def _streams(self, job_wrapper: Any) -> dict[str, str]:
-        """What the tool has written so far."""
-        found = {}
-        for name in ("stdout", "stderr"):
-            file = Path(job_wrapper.working_directory, "outputs", f"tool_{name}")
-            if file.exists():
-                with file.open("rb") as stream:
-                    found[name] = self._job_io_for_db(stream)
-        return found

@@ -18,6 +18,7 @@ class SwarmJobState(AsynchronousJobState):  # type: ignore[misc]
     `wanted` is the Galaxy state that the pool's news ask for, and `why` a word about it; `told` is
     what Galaxy was given of the two. `cancelled` says that somebody deleted the job, `kept` that
     he stopped it and wants the outputs it has made. `ended` is the pool's job when it has ended.
+    `over` says that Galaxy has done with this attempt: no step is taken any more.
     """
 
     def __init__(self, job_wrapper: Any, key: str, told: str, job_id: str | None = None) -> None:
@@ -33,11 +34,13 @@ class SwarmJobState(AsynchronousJobState):  # type: ignore[misc]
         self.wanted, self.why = told, ""
         self.told = (told, "")
         self.id_told = job_id is not None
-        self.cancelled = self.kept = False
+        self.cancelled = self.kept = self.over = False
         self.ended: Job | None = None
         self.schedd_escalates = False
+        # Steps in a row that have failed.
+        self.failures = 0
         # Worker threads take steps of one job in turns.
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
 
     @property
     def outcome(self) -> Outcome:

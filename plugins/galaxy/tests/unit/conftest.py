@@ -14,6 +14,7 @@ from galaxy import model
 from galaxy.app_unittest_utils.galaxy_mock import MockApp
 from galaxy.job_metrics import JobMetrics
 from galaxy.jobs import JobDestination
+from swarm_runner_galaxy import later
 from swarm_runner_galaxy import runner as runner_module
 from swarm_runner_galaxy.keys import key
 from swarm_runner_galaxy.runner import SwarmJobRunner
@@ -115,6 +116,7 @@ class World:
         self._monkeypatch = monkeypatch
         pool = functools.partial(Runner, clock=self.clock, patience_s=0.2)
         monkeypatch.setattr(runner_module, "Runner", pool)
+        monkeypatch.setattr(later, "monotonic", self.clock)
         monkeypatch.setattr(Section, "access_point", lambda _: self.access_point)
         monkeypatch.setattr(SwarmJobRunner, "build_command_line", lambda *_, **__: "cat in > out")
         self.runner = self.start()
@@ -165,7 +167,11 @@ class World:
                 step, state = self.runner.work_queue.get_nowait()
             except Empty:
                 return
-            step(state)
+            try:
+                step(state)
+            except Exception:  # noqa: BLE001 (as Galaxy's run_next does)
+                assert step != self.runner.fail_job
+                self.runner.work_queue.put((self.runner.fail_job, state))
 
     def submitted(self, wrapper: Wrapper) -> JobId:
         """The job in the pool."""

@@ -1,0 +1,124 @@
+"""Steps of worker threads that fail for what passes, and for what does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from galaxy.jobs import JobDestination
+from galaxy.jobs.runners import JobState
+from sqlalchemy.exc import OperationalError
+from swarm_runner_galaxy.later import TRIES
+
+from unit.conftest import World, Wrapper
+
+
+def locked(times: int, call: Callable[..., Any]) -> Callable[..., Any]:
+    """The call on a database that is locked at first."""
+    left = [times]
+
+    def tried(*arguments: Any, **more: Any) -> Any:
+        if left[0]:
+            left[0] -= 1
+            raise OperationalError("UPDATE job", {}, Exception("database is locked"))
+        return call(*arguments, **more)
+
+    return tried
+
+
+def running(world: World) -> Wrapper:
+    job = world.job()
+    world.queue(job)
+    world.access_point.start(world.submitted(job))
+    return job
+
+
+def test_a_database_that_was_locked_for_a_while_costs_no_job(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = running(world)
+    job.change_state = locked(3, job.change_state)  # type: ignore[method-assign]
+    world.look()
+    assert job.get_state() == "queued"
+    for _ in range(3):
+        world.look()
+    assert job.get_state() == "running"
+    assert job.get_job().job_runner_external_id == str(world.submitted(job))
+    assert job.failures == []
+    monkeypatch.setattr(world.runner, "finish_job", locked(2, world.finished.append))
+    world.end(job)
+    for _ in range(4):
+        world.look()
+    assert len(world.finished) == 1
+    assert job.failures == []
+
+
+def test_a_job_that_was_finished_before_the_trouble_is_not_finished_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = running(world)
+    world.look()
+    calls = []
+
+    def finish(state: Any) -> None:
+        calls.append(state)
+        job.get_job().state = "ok"
+        world.app.model.session.commit()
+        raise OSError("the disk")
+
+    monkeypatch.setattr(world.runner, "finish_job", finish)
+    world.end(job)
+    for _ in range(4):
+        world.look()
+    assert len(calls) == 1
+    assert job.get_state() == "ok"
+
+
+def test_trouble_that_does_not_pass_fails_the_job_and_takes_it_out_of_the_pool(
+    world: World,
+) -> None:
+    job = running(world)
+    job.change_state = locked(1000, job.change_state)  # type: ignore[method-assign]
+    for _ in range(TRIES):
+        world.clock.now += 60
+        world.look()
+    world.look()
+    assert len(job.failures) == 1
+    assert world.access_point.queue == {}
+    # Another attempt may use the directory by now.
+    assert not job.cleaned
+
+
+def test_news_of_an_attempt_that_galaxy_has_failed_are_passed_over(world: World) -> None:
+    job = running(world)
+    world.look()
+    state = world.runner._following.find(job.get_id_tag())
+    world.runner.fail_job(state)
+    world.end(job)
+    world.look()
+    assert world.finished == []
+    assert len(job.failures) == 1
+
+
+def test_galaxys_own_state_of_a_job_is_ours(world: World) -> None:
+    """Galaxy's worker makes one of its own where a wrapper's step has raised."""
+    job = running(world)
+    world.runner.fail_job(JobState(job_wrapper=job, job_destination=JobDestination()))
+    world.look()
+    world.look()
+    assert len(job.failures) == 1
+    assert world.access_point.queue == {}
+    assert not job.cleaned
+
+
+def test_a_job_whose_streams_are_missing_fails(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Galaxy marks it as failed while it collects."""
+    job = running(world)
+    world.look()
+    monkeypatch.setattr(world.runner, "finish_job", world.runner.mark_as_failed)
+    world.end(job)
+    world.look()
+    assert len(job.failures) == 1
