@@ -15,7 +15,7 @@ from typing import Any
 from galaxy import model
 
 from swarm_runner import Job, JobId, JobState, Runner
-from swarm_runner.errors import OutOfReachError
+from swarm_runner.errors import OutOfReachError, RefusedError
 from swarm_runner.runner import outcomes
 from swarm_runner_galaxy.keys import tag
 from swarm_runner_galaxy.state import SwarmJobState
@@ -91,7 +91,6 @@ class Following:
                 self._pool.recover()
                 self._opened.set()
                 self._unpark()
-            self._remove()
             changes = self._pool.poll()
         except OutOfReachError as error:
             if not self._away:
@@ -110,6 +109,7 @@ class Following:
         for state in list(self._limited.values()):
             if state.running:
                 self._work("check_limits", state)
+        self._remove()
 
     def _unpark(self) -> None:
         while self._parked:
@@ -118,8 +118,14 @@ class Following:
     def _remove(self) -> None:
         keys = list(self._doomed)
         found = [job for key in keys for job in self._pool.find(key)]
-        if found:
-            self._pool.remove(found, "it was deleted in Galaxy")
+        try:
+            if found:
+                self._pool.remove(found, "it was deleted in Galaxy")
+        except OutOfReachError as error:
+            log.warning("Jobs deleted in Galaxy are removed later: %s", error)
+            return
+        except RefusedError as error:
+            log.warning("Jobs deleted in Galaxy stay in the pool: %s", error)
         for _ in keys:
             self._doomed.popleft()
 

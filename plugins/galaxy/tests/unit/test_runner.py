@@ -11,6 +11,7 @@ from sqlalchemy import event
 from swarm_runner_galaxy.keys import key
 from swarm_runner_galaxy.script import without_braces
 
+from swarm_runner.errors import RefusedError
 from unit.conftest import World
 
 
@@ -373,3 +374,23 @@ def test_galaxys_cgroup_metrics_work_in_any_shell(template: str, names: str) -> 
     script = template.format(metrics="file", cgroup_mount="/sys/fs/cgroup")
     assert names in without_braces(script)
     assert without_braces("for f in /a/{b,c}; do true; done") == "for f in /a/{b,c}; do true; done"
+
+
+def test_a_job_that_may_not_be_removed_does_not_stop_the_news_of_others(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise RefusedError("1 jobs are another user's")
+
+    deleted, other = world.job(), world.job()
+    world.queue(deleted, other)
+    monkeypatch.setattr(world.access_point, "remove", refuse)
+    deleted.change_state("deleted")
+    world.runner.stop_job(deleted)
+    world.access_point.start(world.submitted(other))
+    world.look()
+    assert other.get_state() == "running"
+    assert list(world.runner._following._doomed) == []
+    world.end(other)
+    world.look()
+    assert [state.job_wrapper for state in world.finished] == [other]
