@@ -105,6 +105,9 @@ class Collecting(AsynchronousJobRunner):  # type: ignore[misc]
             except Exception as error:
                 with contextlib.suppress(Exception):  # the database may be away
                     self.sa_session.rollback()
+                if self._should_stop:
+                    log.info("(%s) is left to the next Galaxy: %r", state.key, error)
+                    return
                 if not self._later.put(name, state):
                     raise
                 log.warning(

@@ -33,6 +33,8 @@ __all__ = ("SwarmJobRunner",)
 log = logging.getLogger(__name__)
 STOPPED = (STATES.STOPPED, STATES.STOPPING)
 STOP_LIMIT_S = 5.0
+# The sender tries again by itself. Whoever else asks the pool is not to wait for a submit.
+PATIENCE_S = 2.0
 
 
 class SwarmJobRunner(Collecting):
@@ -54,6 +56,7 @@ class SwarmJobRunner(Collecting):
                 name=section.name,
                 access_point=self._access_point,
                 plugins=[RawCommands(self._raw)],
+                patience_s=PATIENCE_S,
             )
         except SwarmRunnerError as error:
             raise ConfigurationError(f"runners.{section.runner_id}: {error}") from error
@@ -86,11 +89,13 @@ class SwarmJobRunner(Collecting):
 
     def shutdown(self) -> None:
         """Stop them. The jobs go on, and the next Galaxy finds them."""
+        self._should_stop = True
         self._sender.stop(STOP_LIMIT_S)
-        super().shutdown()
-        self._pool.close()
+        # A pool that does not answer keeps no thread.
         self._access_point.close()
+        super().shutdown()
         self._metadata.close()
+        self._pool.close()
 
     # What Galaxy asks of a runner.
 
@@ -138,8 +143,9 @@ class SwarmJobRunner(Collecting):
 
     def check_watched_items(self) -> None:
         """The monitor's look at the pool. It asks Galaxy's database nothing."""
-        self._later.look()
-        self._following.look()
+        if not self._should_stop:
+            self._later.look()
+            self._following.look()
 
     def _prepare(self, job_wrapper: Any, job_key: str) -> None:
         destination = job_wrapper.job_destination

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from swarm_runner.errors import InvalidInputError, OutOfReachError, UnknownSubmitError
@@ -170,3 +172,10 @@ def test_recovered_jobs_are_the_same_in_both_ways(logged: World) -> None:
         asked = by_asking.recover()
     assert sorted(asked, key=lambda job: job.id) == sorted(told, key=lambda job: job.id)
     assert len(asked) == len(ids)
+
+
+def test_to_find_a_key_is_not_to_wait_for_a_submit_that_hangs(world: World) -> None:
+    with world.runner() as runner:
+        (job,) = runner.submit([world.invocation("one")])
+        with ThreadPoolExecutor(1) as other, runner._core.lock:
+            assert other.submit(runner.find, "one").result(timeout=10) == [job]
