@@ -41,7 +41,6 @@ class Collecting(AsynchronousJobRunner):  # type: ignore[misc]
     def discard(self, state: SwarmJobState) -> None:
         """Somebody deleted the job: only its files are left to see to."""
         if state.job_wrapper.cleanup_job in ("always", "onsuccess"):
-            state.cleanup()
             state.job_wrapper.cleanup()
         state.over = True
 

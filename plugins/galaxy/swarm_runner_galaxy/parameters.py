@@ -123,9 +123,7 @@ class Parameters(Frozen):
     @property
     def schedd_escalates(self) -> bool:
         """Whether the schedd, not Galaxy, gives a job that ran out of memory another try."""
-        return self.escalation == SCHEDD or (
-            self.escalation is None and self.max_memory is not None
-        )
+        return schedd_escalates(self.model_dump(include={"escalation", "max_memory"}))
 
     @property
     def resources(self) -> Resources:
@@ -141,6 +139,11 @@ class Parameters(Frozen):
 
 
 OWN = frozenset(Parameters.model_fields) - {"raw"}
+
+
+def schedd_escalates(params: Mapping[str, Any]) -> bool:
+    """Whether the schedd owns another try, by a destination's parameters as Galaxy keeps them."""
+    return (params.get("escalation") or SCHEDD) == SCHEDD and bool(params.get("max_memory"))
 
 
 def parse(params: Mapping[str, Any], destination: str, pool: Pool) -> Parameters:

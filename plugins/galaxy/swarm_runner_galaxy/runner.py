@@ -110,6 +110,8 @@ class SwarmJobRunner(Collecting):
         if found:
             log.info("(%s) is in the pool already, as %s", job_wrapper.get_id_tag(), found[0].id)
             state = SwarmJobState(job_wrapper, job_key, STATES.QUEUED)
+            self._following.expect(state)
+            self._notice(state, job_wrapper.get_state())
             self._sent(state, found[0])
             return
         try:
@@ -136,9 +138,9 @@ class SwarmJobRunner(Collecting):
         state = SwarmJobState(
             job_wrapper, key(job_wrapper), job.state, job_id=job.job_runner_external_id
         )
-        state.kept = state.cancelled = job.state in STOPPED
+        self._notice(state, job.state)
         self._following.follow(state)
-        if state.kept:
+        if state.cancelled:
             self._following.remove(state.key)
 
     def check_watched_items(self) -> None:
@@ -159,7 +161,6 @@ class SwarmJobRunner(Collecting):
             return
         image = container.image(job_wrapper)
         state = SwarmJobState(job_wrapper, job_key, STATES.QUEUED)
-        state.schedd_escalates = wanted.schedd_escalates
         script = self.get_job_file(
             job_wrapper,
             exit_code_path=state.exit_code_file,
@@ -180,13 +181,20 @@ class SwarmJobRunner(Collecting):
                 Fault(str(detail["loc"][0]), detail["msg"])
                 for detail in error.errors(include_url=False)
             ) from error
+        # Whoever deletes the job from now on finds it.
+        self._following.expect(state)
         if job_wrapper.get_state() in (*GONE, *STOPPED):
+            self._following.drop(state)
             self.discard(state)
             return
         if wanted.raw:
             self._raw[job_key] = wanted.raw
-        self._following.expect(state)
         self._sender.put(state, made)
+
+    def _notice(self, state: SwarmJobState, galaxy_state: str) -> None:
+        """Somebody may have deleted or stopped the job while nobody followed it."""
+        state.kept |= galaxy_state in STOPPED
+        state.cancelled |= galaxy_state in (*GONE, *STOPPED)
 
     def _find_container(self, job_wrapper: Any, *arguments: Any, **more: Any) -> Any:
         """Galaxy looks for it while it builds the command; once is enough."""

@@ -10,6 +10,7 @@ from galaxy.jobs.runners import AsynchronousJobState
 
 from swarm_runner import Job, Outcome
 from swarm_runner_galaxy.keys import tag
+from swarm_runner_galaxy.parameters import schedd_escalates
 
 
 class SwarmJobState(AsynchronousJobState):  # type: ignore[misc]
@@ -36,7 +37,10 @@ class SwarmJobState(AsynchronousJobState):  # type: ignore[misc]
         self.id_told = job_id is not None
         self.cancelled = self.kept = self.over = False
         self.ended: Job | None = None
-        self.schedd_escalates = False
+        self.schedd_escalates = schedd_escalates(job_wrapper.job_destination.params)
+        # They lie in the job's directory, which Galaxy removes whole. Galaxy removes these while it
+        # finishes a job, and one that is killed then is to find the exit code when it starts again.
+        self.cleanup_file_attributes = []
         # Steps in a row that have failed.
         self.failures = 0
         # Worker threads take steps of one job in turns.

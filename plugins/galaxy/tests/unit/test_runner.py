@@ -394,3 +394,53 @@ def test_a_job_that_may_not_be_removed_does_not_stop_the_news_of_others(
     world.end(other)
     world.look()
     assert [state.job_wrapper for state in world.finished] == [other]
+
+
+def test_one_owner_of_another_try_after_a_restart_too(world: World) -> None:
+    states = {}
+    recovered, adopted = world.job(max_memory="1 GB"), world.job(max_memory="1 GB")
+    world.queue(recovered, adopted)
+    sent = [world.submitted(job) for job in (recovered, adopted)]
+    recovered.set_external_id(str(sent[0]))
+    world.start()
+    world.runner._handle_runner_state = lambda _, state: states.update(
+        {state.job_wrapper.job_id: state.runner_state}
+    )
+    world.runner.recover(recovered.get_job(), recovered)
+    world.runner.queue_job(adopted)
+    world.look()
+    for which in sent:
+        world.access_point.start(which)
+        world.access_point.trouble(which, 34, 102, "over its limit")
+    world.look()
+    assert set(states.values()) == {"memory_limit_reached_after_escalation"}
+    assert len(states) == 2
+
+
+@pytest.mark.parametrize(("state", "finished"), [("deleting", 0), ("stopped", 1)])
+def test_a_job_that_was_deleted_before_it_could_be_adopted(
+    world: World, state: str, finished: int
+) -> None:
+    job = world.job()
+    world.queue(job)
+    world.start()
+    world.runner.queue_job(job)  # parked
+    job.change_state(state)
+    world.look()
+    world.look()
+    world.look()
+    assert world.access_point.queue == {}
+    assert job.failures == []
+    assert len(world.finished) == finished
+    assert job.cleaned is not bool(finished)
+
+
+def test_the_exit_code_outlives_a_kill_while_galaxy_finishes_the_job(world: World) -> None:
+    job = world.job()
+    world.queue(job)
+    world.access_point.start(world.submitted(job))
+    world.end(job)
+    world.look()
+    (state,) = world.finished
+    state.cleanup()  # as Galaxy does on its way
+    assert Path(state.exit_code_file).read_text() == "0"
