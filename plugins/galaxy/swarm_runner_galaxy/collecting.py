@@ -50,8 +50,13 @@ class Collecting(AsynchronousJobRunner):  # type: ignore[misc]
 
     def check_limits(self, state: SwarmJobState) -> None:
         """Galaxy's own limits, of job_conf's `limits` and of the tool."""
-        if not state.over and state.check_limits():
-            self.fail_job(state)
+        try:
+            # Galaxy looks at every twentieth call, and this one is asked for less often.
+            state.check_count = 19
+            if not state.over and state.check_limits():
+                self.fail_job(state)
+        finally:
+            state.in_check = False
 
     def finish_job(self, job_state: SwarmJobState) -> None:
         """Collect what a job has made."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from typing import Any
+from weakref import WeakSet
 
 from galaxy.exceptions import ConfigurationError
 from pydantic import ValidationError
@@ -35,6 +36,9 @@ STOPPED = (STATES.STOPPED, STATES.STOPPING)
 STOP_LIMIT_S = 5.0
 # The sender tries again by itself. Whoever else asks the pool is not to wait for a submit.
 PATIENCE_S = 2.0
+
+# Those of this process: a Galaxy may have one for each of its pools.
+_RUNNING: WeakSet[SwarmJobRunner] = WeakSet()
 
 
 class SwarmJobRunner(Collecting):
@@ -84,11 +88,13 @@ class SwarmJobRunner(Collecting):
 
     def start(self) -> None:
         """Start the threads."""
+        _RUNNING.add(self)
         super().start()
         self._sender.start()
 
     def shutdown(self) -> None:
         """Stop them. The jobs go on, and the next Galaxy finds them."""
+        _RUNNING.discard(self)
         self._should_stop = True
         self._sender.stop(STOP_LIMIT_S)
         # A pool that does not answer keeps no thread.
@@ -97,23 +103,45 @@ class SwarmJobRunner(Collecting):
         self._metadata.close()
         self._pool.close()
 
+    # What the runners of one Galaxy ask of each other.
+
+    @property
+    def looked(self) -> bool:
+        """Whether the pool was asked what earlier Galaxies have sent, even if it is away."""
+        return self._following.looked
+
+    def adopt(self, job_wrapper: Any, job_key: str) -> bool:
+        """Follow a job that an earlier Galaxy has sent to this runner's pool; whether there is one.
+
+        Since then a rule may have chosen another runner for it.
+        """
+        found = self._pool.find(job_key) if self._following.opened else []
+        if not found:
+            return False
+        log.info("(%s) is in the pool already, as %s", job_wrapper.get_id_tag(), found[0].id)
+        job = job_wrapper.get_job()
+        # Galaxy asks this one to stop it; the number of the job in the pool is told with it.
+        job.job_runner_name = self._section.runner_id
+        state = SwarmJobState(job_wrapper, job_key, STATES.QUEUED, job_id=str(found[0].id))
+        self._following.expect(state)
+        job_wrapper.set_external_id(state.job_id, job=job)
+        self._notice(state, job_wrapper.get_state())
+        self._sent(state, found[0])
+        return True
+
     # What Galaxy asks of a runner.
 
     def queue_job(self, job_wrapper: Any) -> None:
         """Prepare a job and give it to the sender."""
-        if not self._following.opened:
+        others = [runner for runner in _RUNNING if runner is not self]
+        if not (self._following.opened and all(other.looked for other in others)):
             # An earlier Galaxy may have sent it: only the pool knows.
             self._following.park(job_wrapper)
             return
         job_key = key(job_wrapper)
-        found = self._pool.find(job_key)
-        if found:
-            log.info("(%s) is in the pool already, as %s", job_wrapper.get_id_tag(), found[0].id)
-            state = SwarmJobState(job_wrapper, job_key, STATES.QUEUED)
-            self._following.expect(state)
-            self._notice(state, job_wrapper.get_state())
-            self._sent(state, found[0])
-            return
+        for runner in (self, *others):
+            if runner.adopt(job_wrapper, job_key):
+                return
         try:
             self._prepare(job_wrapper, job_key)
         except InvalidInputError as error:

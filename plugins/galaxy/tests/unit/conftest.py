@@ -14,7 +14,7 @@ from galaxy import model
 from galaxy.app_unittest_utils.galaxy_mock import MockApp
 from galaxy.job_metrics import JobMetrics
 from galaxy.jobs import JobDestination
-from swarm_runner_galaxy import later
+from swarm_runner_galaxy import following, later
 from swarm_runner_galaxy import runner as runner_module
 from swarm_runner_galaxy.keys import key
 from swarm_runner_galaxy.runner import SwarmJobRunner
@@ -116,7 +116,8 @@ class World:
         self._monkeypatch = monkeypatch
         pool = functools.partial(Runner, clock=self.clock, patience_s=0.2)
         monkeypatch.setattr(runner_module, "Runner", pool)
-        monkeypatch.setattr(later, "monotonic", self.clock)
+        for module in (later, following):
+            monkeypatch.setattr(module, "monotonic", self.clock)
         monkeypatch.setattr(Section, "access_point", lambda _: self.access_point)
         monkeypatch.setattr(SwarmJobRunner, "build_command_line", lambda *_, **__: "cat in > out")
         self.runner = self.start()

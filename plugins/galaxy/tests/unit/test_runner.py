@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 from galaxy.job_metrics.instrumenters import cgroup
 from sqlalchemy import event
+from swarm_runner_galaxy import runner as runner_module
 from swarm_runner_galaxy.keys import key
 from swarm_runner_galaxy.script import without_braces
 
@@ -33,7 +34,7 @@ def test_a_job_runs_to_its_end(world: World) -> None:
     assert job.failures == []
 
 
-def test_the_pools_number_of_a_job_that_waits_is_told_at_the_second_look(world: World) -> None:
+def test_the_pools_number_of_a_job_that_waits_is_told_after_a_while(world: World) -> None:
     job = world.job()
     world.queue(job)
     world.look()
@@ -444,3 +445,65 @@ def test_the_exit_code_outlives_a_kill_while_galaxy_finishes_the_job(world: Worl
     (state,) = world.finished
     state.cleanup()  # as Galaxy does on its way
     assert Path(state.exit_code_file).read_text() == "0"
+
+
+def test_a_job_that_another_runner_of_this_galaxy_has_sent_is_not_sent_again(
+    world: World,
+) -> None:
+    """A rule may choose otherwise when Galaxy starts again."""
+    job = world.job()
+    world.queue(job)
+    which = world.submitted(job)
+    first = world.start()
+    first._section.runner_id = "first"
+    world.settings = {**world.settings, "name": "galaxy-second"}
+    second = world.start()
+    for runner in (first, second):
+        runner_module._RUNNING.add(runner)
+    try:
+        second.queue_job(job)
+        world.look()  # the second alone: it does not know yet what the first one's pool has
+        assert world.access_point.calls["submit"] == 1
+        first.check_watched_items()
+        world.look()
+    finally:
+        runner_module._RUNNING.clear()
+    assert world.access_point.calls["submit"] == 1
+    assert job.get_job().job_runner_name == "first"
+    assert job.get_job().job_runner_external_id == str(which)
+    assert first._following.find(job.get_id_tag()) is not None
+    assert second._following.find(job.get_id_tag()) is None
+
+
+def test_limits_are_looked_at_now_and_then_and_never_pile_up(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = world.job()
+    job.limited = True
+    asked: list[float] = []
+
+    def check_limits(runtime: float) -> None:
+        asked.append(runtime)
+
+    monkeypatch.setattr(job, "check_limits", check_limits, raising=False)
+    world.queue(job)
+    world.access_point.start(world.submitted(job))
+    world.look()
+    world.clock.now += 20
+    # The worker threads are busy elsewhere.
+    for _ in range(10):
+        world.clock.now += 20
+        world.runner.check_watched_items()
+    assert world.runner.work_queue.qsize() == 1
+    world.work()
+    assert len(asked) == 1
+    for _ in range(8):
+        world.look()
+    assert len(asked) == 3
+    limit = ("tool_timelimit_reached", "it took too long")
+    monkeypatch.setattr(job, "check_limits", lambda **_: limit)
+    world.clock.now += 20
+    world.look()
+    world.look()
+    assert job.failures == ["it took too long"]
+    assert world.access_point.queue == {}
