@@ -16,6 +16,7 @@ from galaxy.exceptions import ConfigurationError
 from pydantic import ValidationError
 
 from swarm_runner import Job, Runner
+from swarm_runner.condor.port import Selection
 from swarm_runner.errors import Fault, InvalidInputError, SwarmRunnerError
 from swarm_runner_galaxy import container, metrics, parameters
 from swarm_runner_galaxy.collecting import GONE, STATES, Collecting
@@ -66,7 +67,7 @@ class SwarmJobRunner(Collecting):
             raise ConfigurationError(f"runners.{section.runner_id}: {error}") from error
         self._following = Following(self._pool, self._work, self._again)
         self._later = Later(self._work)
-        self._sender = Sender(self._pool, self._sent, self._refused, self._dropped)
+        self._sender = Sender(self._pool, self._sent, self._refused, self._dropped, self._is_queued)
         self._metadata = MetadataSetter(lambda path: app.datatypes_registry.to_xml_file(path=path))
         metrics.register(app.job_metrics)
         log.info(
@@ -249,6 +250,10 @@ class SwarmJobRunner(Collecting):
         log.error("(%s) the pool refuses it: %s", state.job_wrapper.get_id_tag(), said)
         state.fail_message = f"This job could not be started: {said}"
         self._work("reject", state)
+
+    def _is_queued(self, job_key: str) -> bool:
+        wanted = Selection(runner=self._section.name, keys=[job_key])
+        return bool(self._access_point.jobs(wanted, ("ClusterId", "ProcId")))
 
     def _dropped(self, state: SwarmJobState) -> None:
         self._raw.pop(state.key, None)

@@ -37,12 +37,14 @@ class SwarmJobState(AsynchronousJobState):  # type: ignore[misc]
         self.id_told = job_id is not None
         self.cancelled = self.kept = self.over = False
         self.ended: Job | None = None
+        # How often the pool did not take it, and took others.
+        self.refusals = 0
         # Whether Galaxy's limits are about to be looked at.
         self.in_check = False
         self.schedd_escalates = schedd_escalates(job_wrapper.job_destination.params)
         # They lie in the job's directory, which Galaxy removes whole. Galaxy removes these while it
         # finishes a job, and one that is killed then is to find the exit code when it starts again.
-        self.cleanup_file_attributes = []
+        self.cleanup_file_attributes: list[str] = []
         # Steps in a row that have failed.
         self.failures = 0
         # Worker threads take steps of one job in turns.

@@ -149,10 +149,8 @@ class World:
     def send(self) -> None:
         """What the sender's thread does."""
         sender = self.runner._sender
-        if not sender._letters.empty():
-            batch = sender._batch()
-            if batch:
-                sender._send(batch)
+        if sender._waiting or not sender._letters.empty():
+            sender.round()
         self.work()
 
     def look(self) -> None:

@@ -212,7 +212,7 @@ def test_a_job_that_was_being_submitted_at_the_kill_is_adopted(world: World) -> 
     world.runner.queue_job(job)
     sender = world.runner._sender
     # Submitted, and killed before Galaxy had noted its number.
-    sender._submit([letter.invocation for letter in sender._batch()])
+    world.runner._pool.submit([letter.invocation for letter in sender._batch()])
     assert job.get_job().job_runner_external_id is None
     world.start()
     world.runner.queue_job(job)  # parked: what the pool has is not known yet
