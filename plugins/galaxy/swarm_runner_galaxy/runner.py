@@ -68,7 +68,9 @@ class SwarmJobRunner(Collecting):
         self._following = Following(self._pool, self._work, self._again)
         self._later = Later(self._work)
         self._sender = Sender(self._pool, self._sent, self._refused, self._dropped, self._is_queued)
-        self._metadata = MetadataSetter(lambda path: app.datatypes_registry.to_xml_file(path=path))
+        self._metadata = MetadataSetter(
+            lambda path: app.datatypes_registry.to_xml_file(path=path), nworkers
+        )
         metrics.register(app.job_metrics)
         log.info(
             "Runner %s is %s in pool %s at %s",
