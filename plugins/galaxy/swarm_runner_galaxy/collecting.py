@@ -60,7 +60,7 @@ class Collecting(AsynchronousJobRunner):  # type: ignore[misc]
 
     def finish_job(self, job_state: SwarmJobState) -> None:
         """Collect what a job has made."""
-        self._set_metadata(job_state.job_wrapper)
+        self._set_metadata(job_state)
         self._record(job_state)
         super().finish_job(job_state)
 
@@ -125,17 +125,23 @@ class Collecting(AsynchronousJobRunner):  # type: ignore[misc]
                 state.failures = 0
 
     def _tell(self, state: SwarmJobState) -> None:
+        """All that is news is one transaction."""
         wrapper, wanted, why = state.job_wrapper, state.wanted, state.why
         news = state.ended is None and (wanted, why) != state.told
-        job = None
+        if state.id_told and not news:
+            return
+        job = wrapper.get_job()
         if not state.id_told:
-            job = wrapper.get_job()
-            # One transaction for both.
-            wrapper.set_external_id(state.job_id, job=job, flush=not news)
+            wrapper.set_external_id(state.job_id, job=job, flush=False)
         if news:
-            wrapper.change_state(wanted, info=why or False, job=job)
+            wrapper.change_state(wanted, info=why or False, flush=False, job=job)
+        if state.container is None:
+            self.sa_session.commit()
+        else:
+            type(wrapper).set_container(wrapper, state.container)  # which commits
+        state.id_told, state.container = True, None
+        if news:
             state.told = (wanted, why)
-        state.id_told = True
 
     def _end(self, state: SwarmJobState) -> None:
         if state.failures and not state.cancelled and state.job_wrapper.get_job().finished:
@@ -160,26 +166,31 @@ class Collecting(AsynchronousJobRunner):  # type: ignore[misc]
             self.fail_job(state)
         state.over = True
 
-    def _set_metadata(self, job_wrapper: Any) -> None:
-        if job_wrapper.get_state() in (STATES.ERROR, *GONE):
+    def _set_metadata(self, state: SwarmJobState) -> None:
+        wrapper = state.job_wrapper
+        job = wrapper.get_job()
+        if state.metadata_set or job.state in (STATES.ERROR, *GONE):
             return
-        strategy = job_wrapper.metadata_strategy
+        strategy = wrapper.metadata_strategy
         if "celery" in strategy:
-            self._handle_metadata_externally(job_wrapper, resolve_requirements=True)
-            return
-        job_wrapper.setup_external_metadata(
-            output_fnames=job_wrapper.job_io.get_output_fnames(),
-            set_extension=True,
-            tmp_dir=job_wrapper.working_directory,
-            datatypes_config=self._metadata.datatypes,
-            # What was copied over when the outputs were made stays.
-            kwds={"overwrite": False},
-        )
-        self._metadata.set(job_wrapper.working_directory, extended="extended" in strategy)
+            self._handle_metadata_externally(wrapper, resolve_requirements=True)
+        else:
+            wrapper.setup_external_metadata(
+                output_fnames=wrapper.job_io.get_output_fnames(),
+                # Galaxy commits for this, and loads the job anew.
+                set_extension=any(output.dataset.ext == "auto" for output in job.output_datasets),
+                tmp_dir=wrapper.working_directory,
+                datatypes_config=self._metadata.datatypes,
+                include_command=False,
+                # What was copied over when the outputs were made stays.
+                kwds={"overwrite": False},
+            )
+            self._metadata.set(wrapper.working_directory, extended="extended" in strategy)
+        state.metadata_set = True
 
     def _record(self, state: SwarmJobState) -> None:
         if state.ended is not None:
-            metrics.record(state.job_wrapper.get_job(), state.ended)
+            metrics.record(self.sa_session, state.job_wrapper.get_job().id, state.ended)
 
     def _streams(self, job_wrapper: Any) -> dict[str, str]:
         """What the tool has written so far."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 from weakref import WeakSet
 
@@ -192,6 +193,7 @@ class SwarmJobRunner(Collecting):
             return
         image = container.image(job_wrapper)
         state = SwarmJobState(job_wrapper, job_key, STATES.QUEUED)
+        state.container = job_wrapper.swarm_container
         script = self.get_job_file(
             job_wrapper,
             exit_code_path=state.exit_code_file,
@@ -228,10 +230,13 @@ class SwarmJobRunner(Collecting):
         state.cancelled |= galaxy_state in (*GONE, *STOPPED)
 
     def _find_container(self, job_wrapper: Any, *arguments: Any, **more: Any) -> Any:
-        """Galaxy looks for it while it builds the command; once is enough."""
-        found = super()._find_container(job_wrapper, *arguments, **more)
-        job_wrapper.swarm_container = found
-        return found
+        """Galaxy looks for it while it builds the command; once is enough.
+
+        It is written down later, with other news: by itself it would be a transaction more.
+        """
+        job_wrapper.swarm_container = None
+        job_wrapper.set_container = partial(setattr, job_wrapper, "swarm_container")
+        return super()._find_container(job_wrapper, *arguments, **more)
 
     def _reject(self, job_wrapper: Any, error: InvalidInputError) -> None:
         said = "; ".join(str(fault) for fault in error.faults)

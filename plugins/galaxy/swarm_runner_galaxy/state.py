@@ -37,6 +37,9 @@ class SwarmJobState(AsynchronousJobState):  # type: ignore[misc]
         self.id_told = job_id is not None
         self.cancelled = self.kept = self.over = False
         self.ended: Job | None = None
+        # What Galaxy is to be told of with the job's number in the pool.
+        self.container: Any = None
+        self.metadata_set = False
         # How often the pool did not take it, and took others.
         self.refusals = 0
         # Whether Galaxy's limits are about to be looked at.

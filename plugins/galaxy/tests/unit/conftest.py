@@ -60,6 +60,7 @@ class Wrapper:
         self.limited = self.cleaned = False
         self.prepared = 0
         self.failures: list[str] = []
+        self.told_containers: list[Any] = []
         self.infos: list[Any] = []
         self._job_io = None
         directory.mkdir(parents=True)
@@ -84,9 +85,16 @@ class Wrapper:
         if flush:
             self.app.model.session.commit()
 
-    def change_state(self, state: str, info: Any = False, job: Any = None) -> None:
+    def change_state(
+        self, state: str, info: Any = False, flush: bool = True, job: Any = None
+    ) -> None:
         (job or self.get_job()).set_state(state)
         self.infos.append(info)
+        if flush:
+            self.app.model.session.commit()
+
+    def set_container(self, container: Any) -> None:
+        self.told_containers.append(container)
         self.app.model.session.commit()
 
     def fail(self, message: str, **_: Any) -> None:

@@ -13,7 +13,7 @@ from swarm_runner_galaxy.keys import key
 from swarm_runner_galaxy.script import without_braces
 
 from swarm_runner.errors import RefusedError
-from unit.conftest import World
+from unit.conftest import DOCKER, World
 
 
 def test_a_job_runs_to_its_end(world: World) -> None:
@@ -25,9 +25,15 @@ def test_a_job_runs_to_its_end(world: World) -> None:
     assert (ad["RequestMemory"], ad["RequestCpus"]) == (256, 1)
     assert ad["Iwd"] == job.working_directory
     world.access_point.start(which)
+    commits: list[object] = []
+    note = commits.append
+    event.listen(world.app.model.engine, "commit", note)
     world.look()
+    event.remove(world.app.model.engine, "commit", note)
     assert job.get_state() == "running"
     assert job.get_job().job_runner_external_id == str(which)
+    assert job.told_containers == [DOCKER]
+    assert len(commits) == 1
     world.end(job)
     world.look()
     assert [state.job_id for state in world.finished] == [str(which)]
