@@ -109,6 +109,14 @@ def test_no_container_or_one_of_another_kind(world: World) -> None:
     assert "of type singularity" in other.failures[0]
 
 
+def test_interactive_tools_are_refused(world: World) -> None:
+    job = world.job()
+    job.guest_ports = [8888]
+    world.queue(job)
+    assert "interactive tools cannot run in this destination" in job.failures[0]
+    assert world.access_point.queue == {}
+
+
 def test_raw_commands_reach_the_job_ad(world: World) -> None:
     job = world.job(**{"htcondor_+Group": '"a b"', "htcondor_priority": "7"})
     world.queue(job)

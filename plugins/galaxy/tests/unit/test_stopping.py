@@ -65,3 +65,37 @@ def test_a_pool_that_does_not_answer_does_not_keep_galaxy(world: World) -> None:
     assert time.monotonic() - began < LIMIT_S
     assert first.failures == second.failures == []
     assert not any(thread.is_alive() for thread in (*runner.work_threads, runner.monitor_thread))
+
+
+class Closes(FakeAccessPoint):
+    """Answers, until it is closed."""
+
+    def close(self) -> None:
+        self.reachable = False
+
+
+def test_jobs_go_on_without_galaxy(world: World) -> None:
+    world.access_point = pool = Closes(world.clock)
+    runner = world.start()
+    world.look()
+    queued, running = world.job(), world.job()
+    world.queue(queued, running)
+    pool.start(world.submitted(running))
+    world.look()
+    world.look()
+    # Threads that have nothing to do: the test's database belongs to this one.
+    runner.start()
+    runner.shutdown()
+    assert len(pool.queue) == 2
+    assert queued.failures == running.failures == []
+    pool.reachable = True
+    world.start()
+    for job in (queued, running):
+        world.runner.recover(job.get_job(), job)
+    world.look()
+    for job in (queued, running):
+        if job is queued:
+            pool.start(world.submitted(job))
+        world.end(job)
+    world.look()
+    assert {state.job_wrapper for state in world.finished} == {queued, running}
