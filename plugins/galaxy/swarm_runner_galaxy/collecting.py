@@ -40,13 +40,11 @@ class Collecting(AsynchronousJobRunner):  # type: ignore[misc]
 
     def discard(self, state: SwarmJobState) -> None:
         """Somebody deleted the job: only its files are left to see to."""
-        if state.job_wrapper.cleanup_job in ("always", "onsuccess"):
-            state.job_wrapper.cleanup()
-        state.over = True
+        self._take("discard", self._clean, state)
 
     def reject(self, state: SwarmJobState) -> None:
         """The pool refuses the job for good."""
-        state.job_wrapper.fail(state.fail_message)
+        self._take("reject", lambda state: state.job_wrapper.fail(state.fail_message), state)
 
     def check_limits(self, state: SwarmJobState) -> None:
         """Galaxy's own limits, of job_conf's `limits` and of the tool."""
@@ -87,7 +85,7 @@ class Collecting(AsynchronousJobRunner):  # type: ignore[misc]
                 return
             # What the pool says of this attempt is no news any more: the next may use the files.
             self._following.drop(state)
-            if job_state.stop_job:
+            if job_state.stop_job and state.ended is None:
                 state.cancelled = True
                 self._following.remove(state.key)
             if full_status is None:
@@ -120,6 +118,7 @@ class Collecting(AsynchronousJobRunner):  # type: ignore[misc]
                     state.job_id,
                     name,
                     error,
+                    exc_info=state.failures == 1,
                 )
             else:
                 state.failures = 0
@@ -150,7 +149,7 @@ class Collecting(AsynchronousJobRunner):  # type: ignore[misc]
         self._tell(state)
         outcome = state.outcome
         if state.cancelled and not state.kept:
-            self.discard(state)
+            self._clean(state)
         elif state.kept or (
             outcome.kind is OutcomeKind.EXITED and Path(state.exit_code_file).exists()
         ):
@@ -165,6 +164,10 @@ class Collecting(AsynchronousJobRunner):  # type: ignore[misc]
             self._record(state)
             self.fail_job(state)
         state.over = True
+
+    def _clean(self, state: SwarmJobState) -> None:
+        if state.job_wrapper.cleanup_job in ("always", "onsuccess"):
+            state.job_wrapper.cleanup()
 
     def _set_metadata(self, state: SwarmJobState) -> None:
         wrapper = state.job_wrapper

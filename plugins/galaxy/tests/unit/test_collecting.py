@@ -124,9 +124,12 @@ def test_a_job_whose_streams_are_missing_fails(
     job = running(world)
     world.look()
     monkeypatch.setattr(world.runner, "finish_job", world.runner.mark_as_failed)
+    monkeypatch.setattr(job, "fail", locked(1, job.fail))
     world.end(job)
-    world.look()
+    for _ in range(3):
+        world.look()
     assert len(job.failures) == 1
+    assert not job.cleaned
 
 
 class Ending(SimpleNamespace):
