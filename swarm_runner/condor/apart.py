@@ -48,9 +48,14 @@ class AccessPointApart:
         self._lock = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
         self._line: Connection[Any, Any] | None = None
+        self._closing = threading.Event()
 
     def close(self) -> None:
-        """End the child."""
+        """End the child for good. Who waits for an answer is told at once that there is none."""
+        self._closing.set()
+        child = self._child
+        if child is not None:
+            child.kill()
         with self._lock:
             self._end()
 
@@ -122,6 +127,8 @@ class AccessPointApart:
         return answer
 
     def _start(self) -> Connection[Any, Any]:
+        if self._closing.is_set():
+            raise EOFError("it is closed")
         ours, theirs = Pipe()
         with theirs:
             self._child = subprocess.Popen(  # noqa: S603 (this very module)
@@ -131,6 +138,8 @@ class AccessPointApart:
             )
         self._line = ours
         ours.send(self._made_by)
+        if self._closing.is_set():  # meanwhile
+            raise EOFError("it is closed")
         return ours
 
     def _end(self) -> None:

@@ -12,7 +12,7 @@ from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from swarm_runner.condor.access_point import AccessPoint
 from swarm_runner.condor.port import AccessPointPort, Selection
-from swarm_runner.errors import UnknownSubmitError
+from swarm_runner.errors import SwarmRunnerError, UnknownSubmitError
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.job import Job, JobChange, JobId, JobState
 from swarm_runner.model.pool import Destination
@@ -194,8 +194,10 @@ class Core:
     def _send(self, prepared: Sequence[Prepared]) -> None:
         try:
             sent = self._sender.send(prepared)
-        except UnknownSubmitError:
-            self._doubtful.update(one.invocation.key for one in prepared)
+        except Exception as error:
+            # Also what nobody has foreseen: the jobs may be there.
+            if isinstance(error, UnknownSubmitError) or not isinstance(error, SwarmRunnerError):
+                self._doubtful.update(one.invocation.key for one in prepared)
             raise
         now = self._clock()
         ids: dict[bool, list[JobId]] = {False: [], True: []}

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from swarm_runner.condor.port import AccessPointPort, Selection
-from swarm_runner.errors import OutOfReachError
+from swarm_runner.errors import OutOfReachError, RefusedError
 from swarm_runner.model.job import (
     JobChange,
     JobId,
@@ -113,6 +113,9 @@ class Judge:
             for which in ids:
                 heapq.heappush(self._due, (now, which))
             raise
+        except RefusedError as error:
+            log.warning("Jobs %s stay held: %s", ", ".join(map(str, ids)), error)
+            return
         jobs = self._accounts.jobs
         changes += [self._accounts.release(jobs[which], ANOTHER_TRY) for which in ids]
 
@@ -121,7 +124,13 @@ class Judge:
         for which in self._held(self._doomed):
             alike.setdefault(self._doomed[which], []).append(which)
         for outcome, ids in alike.items():
-            self._access_point.remove(ids, tagged(outcome.kind, outcome.message))
+            try:
+                self._access_point.remove(ids, tagged(outcome.kind, outcome.message))
+            except RefusedError as error:
+                log.warning("Jobs %s stay held: %s", ", ".join(map(str, ids)), error)
+                for which in ids:
+                    del self._doomed[which]
+                continue
             for which in ids:
                 job = self._accounts.jobs[which]
                 end = self._accounts.end(job, JobState.REMOVED, outcome, self._clock())

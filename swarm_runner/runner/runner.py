@@ -178,10 +178,13 @@ class Runner:
             return list(self._core.accounts.jobs.values())
 
     def find(self, key: str) -> list[Job]:
-        """The jobs of a key, as the runner saw them last; none if it does not know the key."""
-        with self._core.lock:
+        """The jobs of a key, as the runner saw them last; none if it does not know the key.
+
+        Waits for no other call: one that hangs in a submit may do so for minutes.
+        """
+        if not self._core.opened:
             self._core.open()
-            return self._core.accounts.find(key)
+        return self._core.accounts.find(key)
 
     def explain(self, job: Job | JobId) -> Explanation:
         """Why a job is idle or held, in words; of one that has ended, how."""

@@ -84,11 +84,13 @@ class Sender:
         return orphans
 
     def _batch(self, batch: SubmitBatch, keys: list[str], spool: bool) -> list[JobId]:
+        said = ""
         for attempt in range(SENDS):
             try:
                 receipt = self._access_point.submit(batch, spool=spool)
             except SubmitInDoubtError as doubt:
-                log.warning("A submit is in doubt (%s): looking for its jobs", doubt)
+                said = str(doubt)
+                log.warning("A submit is in doubt (%s): looking for its jobs", said)
                 found = self._found(keys, doubt)
                 if found:
                     return found
@@ -97,7 +99,7 @@ class Sender:
                 if spool:
                     self._spool(receipt)
                 return receipt.ids
-        raise OutOfReachError(f"The access point took no submit in {SENDS} tries.")
+        raise OutOfReachError(f"The access point took no submit in {SENDS} tries: {said}")
 
     def _spool(self, receipt: Receipt) -> None:
         try:

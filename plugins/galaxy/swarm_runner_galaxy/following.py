@@ -10,18 +10,22 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 from galaxy import model
 
 from swarm_runner import Job, JobId, JobState, Runner
-from swarm_runner.errors import OutOfReachError
+from swarm_runner.errors import OutOfReachError, RefusedError
 from swarm_runner.runner import outcomes
 from swarm_runner_galaxy.keys import tag
 from swarm_runner_galaxy.state import SwarmJobState
 
 log = logging.getLogger(__name__)
 STATES = model.Job.states
+# Galaxy's own limits are looked at so often, and a number that changes no state is told so late.
+LIMITS_S = 20.0
+UNTOLD_S = 5.0
 
 
 class Following:
@@ -43,11 +47,14 @@ class Following:
         self._states: dict[str, SwarmJobState] = {}
         self._limited: dict[str, SwarmJobState] = {}
         self._new: deque[SwarmJobState] = deque()
-        self._untold: list[SwarmJobState] = []
+        self._untold: deque[tuple[float, SwarmJobState]] = deque()
+        self._limits_due = 0.0
         self._doomed: deque[str] = deque()
         self._parked: deque[Any] = deque()
         self._opened = threading.Event()
         self._away = False
+        # Whether the pool was asked what it has, even if it did not answer.
+        self.looked = False
 
     @property
     def opened(self) -> bool:
@@ -59,10 +66,8 @@ class Following:
         return self._states.get(job_tag)
 
     def park(self, job_wrapper: Any) -> None:
-        """Keep a job until the pool has answered once."""
+        """Keep a job until the next look that the pool answers."""
         self._parked.append(job_wrapper)
-        if self.opened:
-            self._unpark()
 
     def expect(self, state: SwarmJobState) -> None:
         """A job is on its way to the pool."""
@@ -90,26 +95,26 @@ class Following:
             if not self.opened:
                 self._pool.recover()
                 self._opened.set()
-                self._unpark()
-            self._remove()
             changes = self._pool.poll()
         except OutOfReachError as error:
             if not self._away:
                 log.warning("The pool is away, and jobs wait until it is back: %s", error)
             self._away = True
             return
+        finally:
+            self.looked = True
         if self._away:
             log.info("The pool is back")
         self._away = False
+        self._unpark()
         for change in changes:
             state = self._states.get(tag(change.job.key))
             if state is not None and state.key == change.job.key:
                 self._apply(state, change.job, change.reason)
         self._tell_ids()
         self._catch_up()
-        for state in list(self._limited.values()):
-            if state.running:
-                self._work("check_limits", state)
+        self._check_limits()
+        self._remove()
 
     def _unpark(self) -> None:
         while self._parked:
@@ -118,8 +123,14 @@ class Following:
     def _remove(self) -> None:
         keys = list(self._doomed)
         found = [job for key in keys for job in self._pool.find(key)]
-        if found:
-            self._pool.remove(found, "it was deleted in Galaxy")
+        try:
+            if found:
+                self._pool.remove(found, "it was deleted in Galaxy")
+        except OutOfReachError as error:
+            log.warning("Jobs deleted in Galaxy are removed later: %s", error)
+            return
+        except RefusedError as error:
+            log.warning("Jobs deleted in Galaxy stay in the pool: %s", error)
         for _ in keys:
             self._doomed.popleft()
 
@@ -134,16 +145,27 @@ class Following:
                 if state.job_wrapper.has_limits():
                     self._limited[tag(state.key)] = state
                 self._apply(state, found[0], "")
-                self._untold.append(state)
+                self._untold.append((monotonic() + UNTOLD_S, state))
             else:
                 self._end(state, _lost(state.key))
 
     def _tell_ids(self) -> None:
-        """The pool's number of a job that still waits; of one that runs it is told with that."""
-        untold, self._untold = self._untold, []
-        for state in untold:
+        """The pool's number of a job that waits long; of one that runs it is told with that."""
+        now = monotonic()
+        while self._untold and self._untold[0][0] <= now:
+            _, state = self._untold.popleft()
             if not state.id_told and state.ended is None:
                 self._work("advance", state)
+
+    def _check_limits(self) -> None:
+        now = monotonic()
+        if now < self._limits_due:
+            return
+        self._limits_due = now + LIMITS_S
+        for state in list(self._limited.values()):
+            if state.running and not state.in_check:
+                state.in_check = True
+                self._work("check_limits", state)
 
     def _apply(self, state: SwarmJobState, job: Job, reason: str) -> None:
         if job.state.ended:

@@ -1,12 +1,13 @@
 """Galaxy's metadata of a finished job, set outside its container and outside Galaxy's process.
 
 Galaxy's own way starts an interpreter for each job, which takes ten seconds of processor time to
-import what it needs and to read the datatypes. Here a server does both once, and forks a process
-for each job. (The standard library's fork server would run Galaxy's main program in each of them.)
+import what it needs and to read the datatypes. Here a server does both once, and forks workers,
+each of which sets the metadata of one job after another, as a celery worker of Galaxy's does.
 """
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import logging
 import os
@@ -16,17 +17,23 @@ import subprocess
 import sys
 import tempfile
 import threading
+import traceback
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from socketserver import ForkingMixIn, StreamRequestHandler, UnixStreamServer
 from typing import Any
 
 log = logging.getLogger(__name__)
 LOG_NAME = "swarm_runner_metadata.log"
 DONE = b"done\n"
-# Jobs that may wait to be taken by the server.
+# Jobs that may wait to be taken by a worker.
 BACKLOG = 128
+WORKERS = 4
+# A worker ends after so many jobs, or a job that fails, and another takes its place.
+JOBS_OF_A_WORKER = 100
+# The index of a large BAM file takes half an hour. What takes longer counts as failed.
+LIMIT_S = 2 * 3600
+_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 
 class MetadataSetter:
@@ -35,8 +42,14 @@ class MetadataSetter:
     `write_datatypes` writes Galaxy's datatypes to a file, `datatypes`, where all jobs find them.
     """
 
-    def __init__(self, write_datatypes: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        write_datatypes: Callable[[str], None],
+        workers: int = WORKERS,
+        limit_s: int = LIMIT_S,
+    ) -> None:
         self._write_datatypes = write_datatypes
+        self._numbers = (min(workers, WORKERS), limit_s)
         self._directory = tempfile.TemporaryDirectory(prefix="swarm-runner-galaxy-")
         self.datatypes = str(Path(self._directory.name, "datatypes.xml"))
         # Galaxy's temporary directories may lie deep, and a socket's name has 107 bytes at most:
@@ -45,9 +58,14 @@ class MetadataSetter:
         self._address = f"/proc/self/fd/{self._opened}/metadata"
         self._server: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
+        self._closed = False
 
     def set(self, job_directory: str, *, extended: bool) -> bool:
-        """Set what Galaxy has written down in the directory; whether that went well."""
+        """Set what Galaxy has written down in the directory; whether that went well.
+
+        Raises InterruptedError when Galaxy stops meanwhile.
+        """
+        answer = b""
         try:
             self._ensure_server()
             with socket.socket(socket.AF_UNIX) as line:
@@ -56,7 +74,8 @@ class MetadataSetter:
                 answer = line.makefile("rb").readline()
         except OSError as error:
             log.error("The metadata in %s could not be set: %s", job_directory, error)
-            return False
+        if answer != DONE and self._closed:
+            raise InterruptedError("Galaxy stops")
         if answer != DONE:
             log.error("The metadata in %s could not be set; see %s there", job_directory, LOG_NAME)
         return answer == DONE
@@ -64,6 +83,7 @@ class MetadataSetter:
     def close(self) -> None:
         """End the server."""
         with self._lock:
+            self._closed = True
             if self._server is not None:
                 self._server.kill()
                 self._server.wait()
@@ -73,6 +93,8 @@ class MetadataSetter:
 
     def _ensure_server(self) -> None:
         with self._lock:
+            if self._closed:
+                raise InterruptedError("Galaxy stops")
             if self._server is not None and self._server.poll() is None:
                 return
             Path(self._address).unlink(missing_ok=True)
@@ -81,50 +103,88 @@ class MetadataSetter:
             with socket.socket(socket.AF_UNIX) as listening:
                 listening.bind(self._address)
                 listening.listen(BACKLOG)
+                numbers = map(str, (listening.fileno(), *self._numbers))
                 self._server = subprocess.Popen(  # noqa: S603 (this very module)
-                    [sys.executable, "-m", __name__, str(listening.fileno()), self.datatypes],
+                    [sys.executable, "-m", __name__, self.datatypes, *numbers],
                     stdin=subprocess.DEVNULL,
                     pass_fds=[listening.fileno()],
                 )
 
 
-class _Handler(StreamRequestHandler):
-    def handle(self) -> None:
-        """One job, in a process of its own."""
-        from galaxy.metadata.set_metadata import set_metadata_portable
-
-        request = self.rfile.readline().decode().removesuffix("\n")
-        extended, directory = request[:1] == "1", request[1:]
-        os.chdir(directory)
-        out = os.open(LOG_NAME, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        os.dup2(out, 1)
-        os.dup2(out, 2)
-        set_metadata_portable(
-            tool_job_working_directory=directory, extended_metadata_collection=extended
-        )
-        self.wfile.write(DONE)
-
-
-class _Server(ForkingMixIn, UnixStreamServer):
-    def __init__(self, listening: int) -> None:
-        super().__init__("", _Handler, bind_and_activate=False)
-        self.socket.close()
-        self.socket = socket.socket(fileno=listening)
-        self._galaxy = os.getppid()
-
-    def service_actions(self) -> None:
-        """Twice a second: end with Galaxy."""
-        super().service_actions()
-        if os.getppid() != self._galaxy:
-            os._exit(0)
-
-
 def main() -> None:
-    """Serve until Galaxy ends."""
+    """Keep the workers, until Galaxy ends."""
+    datatypes, numbers = sys.argv[1], map(int, sys.argv[2:])
+    listening, most, limit_s = numbers
+    galaxy = os.getppid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    server = _Server(int(sys.argv[1]))
-    _warm(sys.argv[2])
-    server.serve_forever()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+    _warm(datatypes)
+    workers: set[int] = set()
+    while os.getppid() == galaxy:
+        while len(workers) < most:
+            worker = os.fork()
+            if not worker:
+                _work(listening, limit_s)
+            workers.add(worker)
+        signal.sigtimedwait({signal.SIGCHLD}, 0.5)
+        workers = {worker for worker in workers if os.waitpid(worker, os.WNOHANG) == (0, 0)}
+
+
+def _work(listening: int, limit_s: int) -> None:
+    """Set the metadata of one job after another, and end with the server."""
+    server = os.getppid()
+    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+    entrance = socket.socket(fileno=listening)
+    for _ in range(JOBS_OF_A_WORKER):
+        if os.getppid() != server:
+            break
+        line, _ = entrance.accept()
+        with line:
+            if not _answer(line, limit_s):
+                break
+    os._exit(0)
+
+
+def _answer(line: socket.socket, limit_s: int) -> bool:
+    """One job: whether the worker is as good as new after it."""
+    with line.makefile("rb") as request:
+        asked = request.readline().decode().removesuffix("\n")
+    signal.alarm(limit_s)  # ends the process
+    try:
+        _set(asked[1:], extended=asked[:1] == "1")
+    except (Exception, SystemExit):  # noqa: BLE001 (told in the job's log, and by the answer)
+        traceback.print_exc()
+        return False
+    finally:
+        signal.alarm(0)
+    line.sendall(DONE)
+    return True
+
+
+def _set(directory: str, *, extended: bool) -> None:
+    from galaxy.metadata.set_metadata import set_metadata_portable
+    from galaxy.model import Dataset
+
+    os.chdir(directory)
+    _say_to(LOG_NAME)
+    set_metadata_portable(
+        tool_job_working_directory=directory, extended_metadata_collection=extended
+    )
+    # All that it leaves behind.
+    Dataset.object_store = None
+    os.chdir("/")
+    _say_to(os.devnull)
+
+
+def _say_to(file: str) -> None:
+    """Let this process, and those that it starts, write to a file."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    out = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(out, 1)
+    os.dup2(out, 2)
+    os.close(out)
 
 
 def _warm(datatypes: str) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from galaxy import model
 from galaxy.job_metrics.formatting import FormattedMetric, JobMetricFormatter
 from galaxy.job_metrics.instrumenters import InstrumentPlugin
 from galaxy.job_metrics.safety import Safety
+from sqlalchemy import insert
 
 from swarm_runner import Job
 
@@ -49,7 +51,7 @@ def register(job_metrics: Any) -> None:
     job_metrics.plugin_classes.setdefault(PLUGIN, HTCondorMetrics)
 
 
-def record(galaxy_job: Any, job: Job) -> None:
+def record(session: Any, galaxy_job: int, job: Job) -> None:
     """Write it down with Galaxy's job; it is saved with the job's end."""
     known: dict[str, Any] = {
         "capacity_class": job.capacity_class,
@@ -64,6 +66,21 @@ def record(galaxy_job: Any, job: Job) -> None:
             "disk_used_mb": job.usage.disk_mb,
             "execute_s": job.usage.execute_s,
         }
+    texts: list[dict[str, Any]] = []
+    numbers: list[dict[str, Any]] = []
     for name, value in known.items():
         if value is not None:
-            galaxy_job.add_metric(PLUGIN, name, value)
+            row = {
+                "job_id": galaxy_job,
+                "plugin": PLUGIN,
+                "metric_name": name,
+                "metric_value": value,
+            }
+            (texts if isinstance(value, str) else numbers).append(row)
+    # Without Galaxy's objects, and without loading those that the job has.
+    for table, rows in (
+        (model.JobMetricText.table, texts),
+        (model.JobMetricNumeric.table, numbers),
+    ):
+        if rows:
+            session.execute(insert(table), rows)

@@ -32,19 +32,42 @@ from swarm_runner.translate import IN_ITS_CLASS
 RAW = "htcondor_"
 _NUMBER = re.compile(r"\s*[0-9]{1,15}(\.[0-9]{1,9})?\s*")
 _COMMAND = re.compile(r"(\+|My\.)?[A-Za-z_][A-Za-z0-9_]*", re.IGNORECASE)
-# What the runner writes into each submit description itself.
+# What the runner writes into each submit description itself, by the names of the commands and of
+# the job ad's attributes, which HTCondor takes for commands too; and what is no command at all.
 _OURS = re.compile(
-    r"universe|docker_image|container_image|executable|transfer_executable|arguments|environment|"
-    r"getenv|initialdir|iwd|input|output|error|log|queue|request_\w+|retry_request_\w+|"
-    r"allowed_\w+_duration|job_lease_duration|should_transfer_files|submit_event_notes|"
-    r"ulog_execute_attrs|(\+|My\.)SwarmRunner\w*|(\+|My\.)Requirements",
+    r"(\+|My\.)?(universe|jobuniverse|wantdocker|docker_?image|container_?image|executable|cmd|"
+    r"transfer_?executable|arguments|args|environment|env|getenv|initial_?dir|job_iwd|iwd|input|in|"
+    r"output|out|error|err|log|userlog|(retry_?)?request_?\w+|allowed_?\w+_?duration|"
+    r"job_?lease_?duration|should_?transfer_?files|when_?to_?transfer_?output|"
+    r"transfer_?(input|output)\w*|submit_?event_?notes|ulog_?execute_?attrs|swarmrunner\w*|"
+    r"galaxyjobid|galaxydestination|hold|leave_?(job_?)?in_?queue|owner|user|clusterid|procid|"
+    r"jobstatus|queue|include|use|if|elif|else|endif|warning)|(\+|My\.)Requirements",
+    re.IGNORECASE,
+)
+# Those of them that stand in old destinations.
+_LEFT_OVER = re.compile(
+    r"executable|transfer_\w+|arguments|environment|getenv|initialdir|input|output|error|log|hold|"
+    r"queue|leave_in_queue|should_transfer_files|when_to_transfer_output|submit_event_notes|"
+    r"job_lease_duration|retry_request_\w+",
     re.IGNORECASE,
 )
 # Raw commands of Galaxy's older HTCondor runners, which this one takes with the prefix alone.
 _RAW_COMMANDS = re.compile(
-    r"requirements|rank|periodic_\w+|on_exit_\w+|accounting_group\w*|priority|nice_user|concurrency_limits|"
-    r"\+\w+|max_retries|notification|job_max_vacate_time|max_idle|want_\w+",
+    r"requirements|rank|periodic_\w+|on_exit_\w+|accounting_group\w*|priority|nice_user|"
+    r"concurrency_limits\w*|(\+|My\.)\w+|max_retries|retry_until|success_exit_code|notification|"
+    r"notify_user|email_attributes|job_max_vacate_time|max_idle|max_materialize|want_\w+|"
+    r"job_prio|batch_name|stream_(output|error|input)|docker_network_type|docker_pull_policy|"
+    r"docker_override_entrypoint|container_service_names|keep_claim_idle|kill_sig\w*|"
+    r"deferral_\w+|cron_\w+|job_machine_attrs\w*|use_x509userproxy|x509userproxy|coresize|"
+    r"encrypt_\w+|dont_encrypt_\w+|max_transfer_\w+|noop_job\w*|priority_\w+|gpus_\w+|"
+    r"require_gpus|stack_size|use_oauth_services|\w+_oauth_\w+",
     re.IGNORECASE,
+)
+_IMAGE = re.compile("docker_image|container_image", re.IGNORECASE)
+_TOOLS_IMAGE = (
+    "is an HTCondor command: here each tool brings its own image. Remove the line; "
+    "docker_default_container_id names the image of tools without one, and "
+    "docker_container_id_override that of all"
 )
 _OLD_UNIVERSE = (
     "is {}, a setting of Galaxy's older HTCondor runners. This one runs every tool in its "
@@ -123,9 +146,7 @@ class Parameters(Frozen):
     @property
     def schedd_escalates(self) -> bool:
         """Whether the schedd, not Galaxy, gives a job that ran out of memory another try."""
-        return self.escalation == SCHEDD or (
-            self.escalation is None and self.max_memory is not None
-        )
+        return schedd_escalates(self.model_dump(include={"escalation", "max_memory"}))
 
     @property
     def resources(self) -> Resources:
@@ -141,6 +162,11 @@ class Parameters(Frozen):
 
 
 OWN = frozenset(Parameters.model_fields) - {"raw"}
+
+
+def schedd_escalates(params: Mapping[str, Any]) -> bool:
+    """Whether the schedd owns another try, by a destination's parameters as Galaxy keeps them."""
+    return (params.get("escalation") or SCHEDD) == SCHEDD and bool(params.get("max_memory"))
 
 
 def parse(params: Mapping[str, Any], destination: str, pool: Pool) -> Parameters:
@@ -185,6 +211,10 @@ def _strange(given: Mapping[str, Any], pool: Pool) -> Iterator[tuple[str, str]]:
                 yield key, _OTHER_POOL.format(repr(value), pool.name)
         elif key == "request_walltime":
             yield key, "is not known here: write time_limit_s, in seconds"
+        elif _IMAGE.fullmatch(key):
+            yield key, _TOOLS_IMAGE
+        elif _LEFT_OVER.fullmatch(key):
+            yield key, "is an HTCondor command that the runner sets itself: remove the line"
         elif _RAW_COMMANDS.fullmatch(key):
             yield key, f"is a raw HTCondor command: write {RAW}{key} to pass it on"
         else:

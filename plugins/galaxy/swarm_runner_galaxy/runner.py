@@ -1,27 +1,29 @@
 """Galaxy's job runner: `load: swarm_runner_galaxy.runner:SwarmJobRunner`.
 
 Three kinds of threads meet here. Galaxy's worker threads prepare jobs, and do whatever touches
-its database. The sender submits. Galaxy's monitor thread follows the pool (`following`).
+its database (`collecting`). The sender submits. Galaxy's monitor thread follows the pool
+(`following`).
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from pathlib import Path
+from functools import partial
 from typing import Any
+from weakref import WeakSet
 
-from galaxy import model
 from galaxy.exceptions import ConfigurationError
-from galaxy.jobs.runners import AsynchronousJobRunner
 from pydantic import ValidationError
 
 from swarm_runner import Job, Runner
+from swarm_runner.condor.port import Selection
 from swarm_runner.errors import Fault, InvalidInputError, SwarmRunnerError
-from swarm_runner.model.job import OutcomeKind
-from swarm_runner_galaxy import container, endings, metrics, parameters
+from swarm_runner_galaxy import container, metrics, parameters
+from swarm_runner_galaxy.collecting import GONE, STATES, Collecting
 from swarm_runner_galaxy.following import Following
 from swarm_runner_galaxy.keys import key
+from swarm_runner_galaxy.later import Later
 from swarm_runner_galaxy.metadata import MetadataSetter
 from swarm_runner_galaxy.raw import RawCommands
 from swarm_runner_galaxy.script import SHELL, invocation, slots_statement, without_braces
@@ -32,13 +34,16 @@ from swarm_runner_galaxy.steps import NewsFirst
 
 __all__ = ("SwarmJobRunner",)
 log = logging.getLogger(__name__)
-STATES = model.Job.states
-GONE = (STATES.DELETED, STATES.DELETING)
 STOPPED = (STATES.STOPPED, STATES.STOPPING)
 STOP_LIMIT_S = 5.0
+# The sender tries again by itself. Whoever else asks the pool is not to wait for a submit.
+PATIENCE_S = 2.0
+
+# Those of this process: a Galaxy may have one for each of its pools.
+_RUNNING: WeakSet[SwarmJobRunner] = WeakSet()
 
 
-class SwarmJobRunner(AsynchronousJobRunner):  # type: ignore[misc]
+class SwarmJobRunner(Collecting):
     """Runs each tool in its own container, in HTCondor's docker universe on the Swarm pool."""
 
     runner_name = "SwarmJobRunner"
@@ -57,12 +62,16 @@ class SwarmJobRunner(AsynchronousJobRunner):  # type: ignore[misc]
                 name=section.name,
                 access_point=self._access_point,
                 plugins=[RawCommands(self._raw)],
+                patience_s=PATIENCE_S,
             )
         except SwarmRunnerError as error:
             raise ConfigurationError(f"runners.{section.runner_id}: {error}") from error
         self._following = Following(self._pool, self._work, self._again)
-        self._sender = Sender(self._pool, self._sent, self._refused, self._dropped)
-        self._metadata = MetadataSetter(lambda path: app.datatypes_registry.to_xml_file(path=path))
+        self._later = Later(self._work)
+        self._sender = Sender(self._pool, self._sent, self._refused, self._dropped, self._is_queued)
+        self._metadata = MetadataSetter(
+            lambda path: app.datatypes_registry.to_xml_file(path=path), nworkers
+        )
         metrics.register(app.job_metrics)
         log.info(
             "Runner %s is %s in pool %s at %s",
@@ -83,32 +92,60 @@ class SwarmJobRunner(AsynchronousJobRunner):  # type: ignore[misc]
 
     def start(self) -> None:
         """Start the threads."""
+        _RUNNING.add(self)
         super().start()
         self._sender.start()
 
     def shutdown(self) -> None:
         """Stop them. The jobs go on, and the next Galaxy finds them."""
+        _RUNNING.discard(self)
+        self._should_stop = True
         self._sender.stop(STOP_LIMIT_S)
-        super().shutdown()
-        self._pool.close()
+        # A pool that does not answer keeps no thread.
         self._access_point.close()
+        super().shutdown()
         self._metadata.close()
+        self._pool.close()
+
+    # What the runners of one Galaxy ask of each other.
+
+    @property
+    def looked(self) -> bool:
+        """Whether the pool was asked what earlier Galaxies have sent, even if it is away."""
+        return self._following.looked
+
+    def adopt(self, job_wrapper: Any, job_key: str) -> bool:
+        """Follow a job that an earlier Galaxy has sent to this runner's pool; whether there is one.
+
+        Since then a rule may have chosen another runner for it.
+        """
+        found = self._pool.find(job_key) if self._following.opened else []
+        if not found:
+            return False
+        log.info("(%s) is in the pool already, as %s", job_wrapper.get_id_tag(), found[0].id)
+        job = job_wrapper.get_job()
+        # Galaxy asks this one to stop it; the number of the job in the pool is told with it.
+        job.job_runner_name = self._section.runner_id
+        state = SwarmJobState(job_wrapper, job_key, STATES.QUEUED, job_id=str(found[0].id))
+        self._following.expect(state)
+        job_wrapper.set_external_id(state.job_id, job=job)
+        self._notice(state, job_wrapper.get_state())
+        self._sent(state, found[0])
+        return True
 
     # What Galaxy asks of a runner.
 
     def queue_job(self, job_wrapper: Any) -> None:
         """Prepare a job and give it to the sender."""
-        if not self._following.opened:
+        others = [runner for runner in _RUNNING if runner is not self]
+        if not (self._following.opened and all(other.looked for other in others)):
             # An earlier Galaxy may have sent it: only the pool knows.
             self._following.park(job_wrapper)
             return
         job_key = key(job_wrapper)
-        found = self._pool.find(job_key)
-        if found:
-            log.info("(%s) is in the pool already, as %s", job_wrapper.get_id_tag(), found[0].id)
-            state = SwarmJobState(job_wrapper, job_key, STATES.QUEUED)
-            self._sent(state, found[0])
-            return
+        for runner in (self, *others):
+            if runner.adopt(job_wrapper, job_key):
+                return
         try:
             self._prepare(job_wrapper, job_key)
         except InvalidInputError as error:
@@ -133,88 +170,16 @@ class SwarmJobRunner(AsynchronousJobRunner):  # type: ignore[misc]
         state = SwarmJobState(
             job_wrapper, key(job_wrapper), job.state, job_id=job.job_runner_external_id
         )
-        state.kept = state.cancelled = job.state in STOPPED
+        self._notice(state, job.state)
         self._following.follow(state)
-        if state.kept:
+        if state.cancelled:
             self._following.remove(state.key)
 
     def check_watched_items(self) -> None:
         """The monitor's look at the pool. It asks Galaxy's database nothing."""
-        self._following.look()
-
-    def finish_job(self, job_state: SwarmJobState) -> None:
-        """Collect what a job has made."""
-        self._set_metadata(job_state.job_wrapper)
-        self._record(job_state)
-        super().finish_job(job_state)
-
-    def fail_job(
-        self,
-        job_state: Any,
-        exception: bool = False,
-        message: str = "Job failed",
-        full_status: dict[str, Any] | None = None,
-    ) -> None:
-        """End a job that did not end by itself, with what it has said so far."""
-        if full_status is None:
-            full_status = self._streams(job_state.job_wrapper)
-        super().fail_job(job_state, exception, message, full_status)
-
-    # Steps that worker threads take.
-
-    def advance(self, state: SwarmJobState) -> None:
-        """Tell Galaxy what has become of a job, as far as that is news."""
-        with state.lock:
-            wrapper, wanted, why = state.job_wrapper, state.wanted, state.why
-            news = state.ended is None and (wanted, why) != state.told
-            job = None
-            if not state.id_told:
-                job = wrapper.get_job()
-                # One transaction for both.
-                wrapper.set_external_id(state.job_id, job=job, flush=not news)
-                state.id_told = True
-            if news:
-                wrapper.change_state(wanted, info=why or False, job=job)
-                state.told = (wanted, why)
-
-    def conclude(self, state: SwarmJobState) -> None:
-        """A job has ended in the pool: finish it, fail it, or drop it."""
-        self.advance(state)
-        outcome = state.outcome
-        if state.cancelled and not state.kept:
-            self.discard(state)
-        elif state.kept or (
-            outcome.kind is OutcomeKind.EXITED and Path(state.exit_code_file).exists()
-        ):
-            self.finish_job(state)
-        else:
-            log.warning("(%s/%s) %s", state.job_wrapper.get_id_tag(), state.job_id, outcome.message)
-            state.runner_state = endings.runner_state(
-                outcome, schedd_escalates=state.schedd_escalates
-            )
-            state.fail_message = endings.message(outcome)
-            state.stop_job = False
-            self._record(state)
-            self.fail_job(state)
-
-    def discard(self, state: SwarmJobState) -> None:
-        """Somebody deleted the job: only its files are left to see to."""
-        if state.job_wrapper.cleanup_job in ("always", "onsuccess"):
-            state.cleanup()
-            state.job_wrapper.cleanup()
-
-    def reject(self, state: SwarmJobState) -> None:
-        """The pool refuses the job for good."""
-        state.job_wrapper.fail(state.fail_message)
-
-    def check_limits(self, state: SwarmJobState) -> None:
-        """Galaxy's own limits, of job_conf's `limits` and of the tool."""
-        if state.check_limits():
-            self._following.drop(state)
-            self._following.remove(state.key)
-            self.fail_job(state)
-
-    # The rest.
+        if not self._should_stop:
+            self._later.look()
+            self._following.look()
 
     def _prepare(self, job_wrapper: Any, job_key: str) -> None:
         destination = job_wrapper.job_destination
@@ -228,7 +193,7 @@ class SwarmJobRunner(AsynchronousJobRunner):  # type: ignore[misc]
             return
         image = container.image(job_wrapper)
         state = SwarmJobState(job_wrapper, job_key, STATES.QUEUED)
-        state.schedd_escalates = wanted.schedd_escalates
+        state.container = job_wrapper.swarm_container
         script = self.get_job_file(
             job_wrapper,
             exit_code_path=state.exit_code_file,
@@ -249,19 +214,29 @@ class SwarmJobRunner(AsynchronousJobRunner):  # type: ignore[misc]
                 Fault(str(detail["loc"][0]), detail["msg"])
                 for detail in error.errors(include_url=False)
             ) from error
+        # Whoever deletes the job from now on finds it.
+        self._following.expect(state)
         if job_wrapper.get_state() in (*GONE, *STOPPED):
+            self._following.drop(state)
             self.discard(state)
             return
         if wanted.raw:
             self._raw[job_key] = wanted.raw
-        self._following.expect(state)
         self._sender.put(state, made)
 
+    def _notice(self, state: SwarmJobState, galaxy_state: str) -> None:
+        """Somebody may have deleted or stopped the job while nobody followed it."""
+        state.kept |= galaxy_state in STOPPED
+        state.cancelled |= galaxy_state in (*GONE, *STOPPED)
+
     def _find_container(self, job_wrapper: Any, *arguments: Any, **more: Any) -> Any:
-        """Galaxy looks for it while it builds the command; once is enough."""
-        found = super()._find_container(job_wrapper, *arguments, **more)
-        job_wrapper.swarm_container = found
-        return found
+        """Galaxy looks for it while it builds the command; once is enough.
+
+        It is written down later, with other news: by itself it would be a transaction more.
+        """
+        job_wrapper.swarm_container = None
+        job_wrapper.set_container = partial(setattr, job_wrapper, "swarm_container")
+        return super()._find_container(job_wrapper, *arguments, **more)
 
     def _reject(self, job_wrapper: Any, error: InvalidInputError) -> None:
         said = "; ".join(str(fault) for fault in error.faults)
@@ -283,6 +258,10 @@ class SwarmJobRunner(AsynchronousJobRunner):  # type: ignore[misc]
         state.fail_message = f"This job could not be started: {said}"
         self._work("reject", state)
 
+    def _is_queued(self, job_key: str) -> bool:
+        wanted = Selection(runner=self._section.name, keys=[job_key])
+        return bool(self._access_point.jobs(wanted, ("ClusterId", "ProcId")))
+
     def _dropped(self, state: SwarmJobState) -> None:
         self._raw.pop(state.key, None)
         self._following.drop(state)
@@ -293,34 +272,3 @@ class SwarmJobRunner(AsynchronousJobRunner):  # type: ignore[misc]
 
     def _again(self, job_wrapper: Any) -> None:
         self.mark_as_queued(job_wrapper)
-
-    def _set_metadata(self, job_wrapper: Any) -> None:
-        if job_wrapper.get_state() in (STATES.ERROR, *GONE):
-            return
-        strategy = job_wrapper.metadata_strategy
-        if "celery" in strategy:
-            self._handle_metadata_externally(job_wrapper, resolve_requirements=True)
-            return
-        job_wrapper.setup_external_metadata(
-            output_fnames=job_wrapper.job_io.get_output_fnames(),
-            set_extension=True,
-            tmp_dir=job_wrapper.working_directory,
-            datatypes_config=self._metadata.datatypes,
-            # What was copied over when the outputs were made stays.
-            kwds={"overwrite": False},
-        )
-        self._metadata.set(job_wrapper.working_directory, extended="extended" in strategy)
-
-    def _record(self, state: SwarmJobState) -> None:
-        if state.ended is not None:
-            metrics.record(state.job_wrapper.get_job(), state.ended)
-
-    def _streams(self, job_wrapper: Any) -> dict[str, str]:
-        """What the tool has written so far."""
-        found = {}
-        for name in ("stdout", "stderr"):
-            file = Path(job_wrapper.working_directory, "outputs", f"tool_{name}")
-            if file.exists():
-                with file.open("rb") as stream:
-                    found[name] = self._job_io_for_db(stream)
-        return found

@@ -1,7 +1,8 @@
 """Gathers what Galaxy's worker threads submit into batches, one transaction for what is there.
 
 A batch is what has come in while the one before it was on its way: nobody waits for a timer. While
-the pool is away, jobs wait here, and nowhere else.
+the pool is away, jobs wait here, and nowhere else. A batch that is not taken again and again, by a
+pool that answers, is sent job by job: one that is passed over by others is at fault itself.
 """
 
 from __future__ import annotations
@@ -11,15 +12,6 @@ import threading
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
-
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception_type,
-    sleep_using_event,
-    stop_when_event_set,
-    wait_exponential,
-)
 
 from swarm_runner import Invocation, Job, Runner
 from swarm_runner.errors import (
@@ -35,6 +27,8 @@ log = logging.getLogger(__name__)
 LINGER_S = 0.02
 LARGEST_BATCH = 1000
 LONGEST_PAUSE_S = 15.0
+# So often a batch is sent whole, and a job while others are taken.
+TRIES = 3
 _LATER = (OutOfReachError, UnknownSubmitError, RefusedError)
 
 
@@ -45,10 +39,19 @@ class Letter(NamedTuple):
     invocation: Invocation
 
 
+class _Left(NamedTuple):
+    """A job that was not taken, and why. `passed` says that another one was, after it."""
+
+    letter: Letter
+    error: Exception
+    passed: bool
+
+
 class Sender:
     """One thread that submits.
 
     For each job it calls one of: `sent`, `refused` by the pool, `dropped` because it was deleted.
+    `queued` says whether the pool has a job of that key, or raises OutOfReachError.
     """
 
     def __init__(
@@ -57,13 +60,18 @@ class Sender:
         sent: Callable[[SwarmJobState, Job], None],
         refused: Callable[[SwarmJobState, InvalidInputError], None],
         dropped: Callable[[SwarmJobState], None],
+        queued: Callable[[str], bool],
     ) -> None:
         self._pool = pool
         self._sent = sent
         self._refused = refused
         self._dropped = dropped
+        self._queued = queued
         self._letters: SimpleQueue[Letter | None] = SimpleQueue()
         self._stop = threading.Event()
+        # Those that were not taken, and how often in a row none was.
+        self._waiting: list[Letter] = []
+        self._failures = 0
         self._thread = threading.Thread(
             target=self._work, name="SwarmJobRunner.sender", daemon=True
         )
@@ -85,20 +93,34 @@ class Sender:
 
     def _work(self) -> None:
         while not self._stop.is_set():
-            batch = self._batch()
-            if batch:
-                try:
-                    self._send(batch)
-                except Exception:  # one batch must not end the thread
-                    log.exception("%d jobs could not be submitted", len(batch))
-                    for letter in batch:
-                        self._refused(letter.state, InvalidInputError("it could not be submitted"))
+            if self._waiting:
+                self._stop.wait(min(LONGEST_PAUSE_S, 2.0 ** min(self._failures, 10) / 4))
+            if not self._stop.is_set():
+                self.round()
+
+    def round(self) -> None:
+        """Send what is there, and wait for the first where nothing is."""
+        batch = self._batch()
+        if not batch:
+            return
+        suspects = any(letter.state.refusals for letter in batch)
+        whole = self._failures < TRIES and not suspects
+        left = self._whole(batch) if whole else self._singly(batch)
+        self._waiting = [one.letter for one in left]
+        if len(left) < len(batch):
+            self._failures = 0
+        elif not self._stop.is_set():
+            if not self._failures:
+                log.warning("%d jobs wait until the pool takes them: %r", len(left), left[0].error)
+            self._failures += 1
 
     def _batch(self) -> list[Letter]:
         """What has come in, at least one; those that were deleted meanwhile are not sent."""
-        first = self._letters.get()
-        batch = [first]
-        self._stop.wait(LINGER_S)
+        batch: list[Letter | None] = [*self._waiting]
+        self._waiting = []
+        if not batch:
+            batch.append(self._letters.get())
+            self._stop.wait(LINGER_S)
         while len(batch) < LARGEST_BATCH:
             try:
                 batch.append(self._letters.get_nowait())
@@ -112,34 +134,60 @@ class Sender:
                 wanted.append(letter)
         return wanted
 
-    def _send(self, batch: Sequence[Letter]) -> None:
+    def _whole(self, batch: Sequence[Letter]) -> list[_Left]:
+        error = self._send(batch)
+        if error is None:
+            return []
+        if isinstance(error, InvalidInputError):  # one bad job must not keep the others
+            return self._singly(batch)
+        return [_Left(letter, error, passed=False) for letter in batch]
+
+    def _singly(self, batch: Sequence[Letter]) -> list[_Left]:
+        left: list[_Left] = []
+        for number, letter in enumerate(batch):
+            error = self._send([letter])
+            if error is None or isinstance(error, InvalidInputError):
+                left = [one._replace(passed=True) for one in left]
+            if isinstance(error, InvalidInputError):
+                self._refused(letter.state, error)
+            elif error is not None:
+                left.append(_Left(letter, error, passed=False))
+                if self._stop.is_set() or not self._answers(letter):
+                    left += [_Left(rest, error, passed=False) for rest in batch[number + 1 :]]
+                    break
+        return [one for one in left if not self._at_fault(one)]
+
+    def _at_fault(self, one: _Left) -> bool:
+        """Whether it is the job that keeps the pool from taking it; it is refused then."""
+        letter, error, passed = one
+        letter.state.refusals += passed or not isinstance(error, _LATER)
+        if letter.state.refusals < TRIES or isinstance(error, UnknownSubmitError):
+            return False
         try:
-            jobs = self._submit([letter.invocation for letter in batch])
-        except _LATER:
-            return  # Galaxy stops
-        except InvalidInputError as error:
-            if len(batch) == 1:
-                self._refused(batch[0].state, error)
-                return
-            # One bad job must not keep the others.
-            for letter in batch:
-                self._send([letter])
-            return
+            if self._queued(letter.invocation.key):
+                return False
+        except OutOfReachError:
+            return False
+        said = str(error) if isinstance(error, _LATER) else f"{type(error).__name__}: {error}"
+        self._refused(letter.state, InvalidInputError(said))
+        return True
+
+    def _answers(self, letter: Letter) -> bool:
+        try:
+            self._queued(letter.invocation.key)
+        except OutOfReachError:
+            return False
+        return True
+
+    def _send(self, batch: Sequence[Letter]) -> Exception | None:
+        """Submit once; what kept the jobs from being taken. What is there is not sent again."""
+        try:
+            jobs = self._pool.submit([letter.invocation for letter in batch])
+        except (InvalidInputError, *_LATER) as error:
+            return error
+        except Exception as error:  # one batch must not end the thread
+            log.exception("%d jobs could not be submitted", len(batch))
+            return error
         for letter, job in zip(batch, jobs, strict=True):
             self._sent(letter.state, job)
-
-    def _submit(self, invocations: Sequence[Invocation]) -> list[Job]:
-        """Submit until the access point has them. A key that it has is not sent again."""
-        return Retrying(
-            retry=retry_if_exception_type(_LATER),
-            stop=stop_when_event_set(self._stop),
-            wait=wait_exponential(multiplier=0.5, max=LONGEST_PAUSE_S),
-            sleep=sleep_using_event(self._stop),
-            before_sleep=lambda call: _say(call, len(invocations)),
-            reraise=True,
-        )(self._pool.submit, invocations)
-
-
-def _say(call: RetryCallState, count: int) -> None:
-    if call.attempt_number == 1 and call.outcome is not None:
-        log.warning("%d jobs wait until the pool takes them: %s", count, call.outcome.exception())
+        return None

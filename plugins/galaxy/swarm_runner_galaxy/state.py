@@ -10,6 +10,7 @@ from galaxy.jobs.runners import AsynchronousJobState
 
 from swarm_runner import Job, Outcome
 from swarm_runner_galaxy.keys import tag
+from swarm_runner_galaxy.parameters import schedd_escalates
 
 
 class SwarmJobState(AsynchronousJobState):  # type: ignore[misc]
@@ -18,6 +19,7 @@ class SwarmJobState(AsynchronousJobState):  # type: ignore[misc]
     `wanted` is the Galaxy state that the pool's news ask for, and `why` a word about it; `told` is
     what Galaxy was given of the two. `cancelled` says that somebody deleted the job, `kept` that
     he stopped it and wants the outputs it has made. `ended` is the pool's job when it has ended.
+    `over` says that Galaxy has done with this attempt: no step is taken any more.
     """
 
     def __init__(self, job_wrapper: Any, key: str, told: str, job_id: str | None = None) -> None:
@@ -33,11 +35,23 @@ class SwarmJobState(AsynchronousJobState):  # type: ignore[misc]
         self.wanted, self.why = told, ""
         self.told = (told, "")
         self.id_told = job_id is not None
-        self.cancelled = self.kept = False
+        self.cancelled = self.kept = self.over = False
         self.ended: Job | None = None
-        self.schedd_escalates = False
+        # What Galaxy is to be told of with the job's number in the pool.
+        self.container: Any = None
+        self.metadata_set = False
+        # How often the pool did not take it, and took others.
+        self.refusals = 0
+        # Whether Galaxy's limits are about to be looked at.
+        self.in_check = False
+        self.schedd_escalates = schedd_escalates(job_wrapper.job_destination.params)
+        # They lie in the job's directory, which Galaxy removes whole. Galaxy removes these while it
+        # finishes a job, and one that is killed then is to find the exit code when it starts again.
+        self.cleanup_file_attributes: list[str] = []
+        # Steps in a row that have failed.
+        self.failures = 0
         # Worker threads take steps of one job in turns.
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
 
     @property
     def outcome(self) -> Outcome:

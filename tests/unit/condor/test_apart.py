@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -106,3 +107,26 @@ def test_nobody_there() -> None:
     with pytest.raises(OutOfReachError, match=r"Nothing answers at 127\.0\.0\.1:9"):
         apart.jobs(Selection())
     apart.close()
+
+
+def test_closing_ends_a_call_that_hangs(trouble: AccessPointApart) -> None:
+    trouble._limit_s = 60.0
+    told: list[Exception] = []
+
+    def ask() -> None:
+        try:
+            trouble.hold([], "for ever")
+        except OutOfReachError as error:
+            told.append(error)
+
+    trouble.jobs(Selection())  # the child is there
+    asking = threading.Thread(target=ask)
+    asking.start()
+    while not trouble._lock.locked():
+        time.sleep(0.01)
+    trouble.close()
+    asking.join(10)
+    assert len(told) == 1
+    with pytest.raises(OutOfReachError, match="it is closed"):
+        trouble.jobs(Selection())
+    assert trouble._child is None

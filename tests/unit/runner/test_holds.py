@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from swarm_runner.errors import RefusedError
 from swarm_runner.hookspecs import hookimpl
 from swarm_runner.model.job import Hold, Job, JobChange, JobEvent, JobState, OutcomeKind, Release
 from swarm_runner.model.status import Slot
@@ -201,3 +202,23 @@ def test_a_plugin_that_fails_keeps_nobody_from_the_news(
         assert runner.poll() == []
         world.clock.forward(2)
         assert events(runner.poll()) == [JobEvent.ENDED]
+
+
+@pytest.mark.parametrize(("code", "method"), [(34, "remove"), (35, "release")])
+def test_a_held_job_of_another_user_stays_held_and_the_others_go_on(
+    world: World, monkeypatch: pytest.MonkeyPatch, code: int, method: str
+) -> None:
+    def refuse(*_: object) -> int:
+        raise RefusedError("1 jobs are another user's")
+
+    monkeypatch.setattr(world.access_point, method, refuse)
+    with world.runner() as runner:
+        theirs, ours = runner.submit([world.invocation("theirs"), world.invocation("ours")])
+        world.later(world.access_point.trouble, theirs.id, code, 102, NO_REGISTRY)
+        runner.poll()
+        for _ in range(3):
+            world.clock.forward(60)
+            assert runner.poll() == []
+        world.later(world.access_point.start, ours.id)
+        assert events(runner.poll()) == [JobEvent.STARTED]
+        assert [job.state for job in runner.find("theirs")] == [JobState.HELD]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from swarm_runner.errors import InvalidInputError, OutOfReachError, UnknownSubmitError
@@ -183,3 +185,10 @@ def test_a_key_of_which_some_jobs_have_left_the_queue_is_whole(polled: World) ->
         again.jobs()
         assert [job.id for job in again.submit([many])] == [job.id for job in jobs]
     assert polled.access_point.calls["submit"] == 1
+
+
+def test_to_find_a_key_is_not_to_wait_for_a_submit_that_hangs(world: World) -> None:
+    with world.runner() as runner:
+        (job,) = runner.submit([world.invocation("one")])
+        with ThreadPoolExecutor(1) as other, runner._core.lock:
+            assert other.submit(runner.find, "one").result(timeout=10) == [job]

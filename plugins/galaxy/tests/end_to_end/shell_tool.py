@@ -23,7 +23,7 @@ _XML = """<tool id="{id}" name="{id}" version="1.0" profile="24.0">
   <configfiles><configfile name="script">$text</configfile></configfiles>
   <inputs>
     <param name="text" type="text"><sanitizer sanitize="false"/></param>
-    <param name="word" type="text" value=""/>
+    <param name="word" type="text" value=""><sanitizer sanitize="false"/></param>
     <param name="first" type="data" format="data" optional="true"/>
   </inputs>
   <outputs><data name="out" format="txt"/></outputs>

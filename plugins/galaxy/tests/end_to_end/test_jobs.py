@@ -17,6 +17,8 @@ from swarm_runner.condor.port import Selection
 from swarm_runner.model.job import JobId
 
 AWKWARD = 'it\'s "quoted" $HOME `x` \\n %s ünïcödé 漢字 $(id) ; # & | < > *'
+# The tool puts it between single quotes, on the command line.
+WORD = AWKWARD.replace("'", "")
 # The whole needs more than the 128 MB that 100 are rounded up to.
 GREEDY = "x=$(head -c 300000000 /dev/zero | tr '\\0' a); echo survived"
 QUICK = {
@@ -84,6 +86,7 @@ def started(site: Site) -> Started:
     client = site.client
     jobs = {name: client.start(name, text=script) for name, script in QUICK.items()}
     jobs["words"] = client.start("shell", text=f"cat <<'END'\n{AWKWARD}\nEND\n")
+    jobs["word"] = client.start("shell", text="printf '%s\\n' \"$2\"", word=WORD)
     jobs["user"] = client.start("shell", text="id -u; pwd; touch here; ls -ln here | cut -d' ' -f3")
     jobs["code"] = client.start("shell", text="echo so far; echo sorry >&2; exit 7")
     collection = client.collection([f"member {n}" for n in range(MEMBERS)])
@@ -105,6 +108,7 @@ def external(site: Site, job: str) -> JobId:
 
 def test_quotes_and_unicode(started: Started) -> None:
     assert started.output("words") == AWKWARD + "\n"
+    assert started.output("word") == WORD + "\n"
 
 
 def test_runs_as_galaxys_user_in_galaxys_directory(started: Started) -> None:

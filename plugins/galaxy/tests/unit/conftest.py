@@ -14,6 +14,7 @@ from galaxy import model
 from galaxy.app_unittest_utils.galaxy_mock import MockApp
 from galaxy.job_metrics import JobMetrics
 from galaxy.jobs import JobDestination
+from swarm_runner_galaxy import following, later
 from swarm_runner_galaxy import runner as runner_module
 from swarm_runner_galaxy.keys import key
 from swarm_runner_galaxy.runner import SwarmJobRunner
@@ -59,6 +60,7 @@ class Wrapper:
         self.limited = self.cleaned = False
         self.prepared = 0
         self.failures: list[str] = []
+        self.told_containers: list[Any] = []
         self.infos: list[Any] = []
         self._job_io = None
         directory.mkdir(parents=True)
@@ -83,9 +85,16 @@ class Wrapper:
         if flush:
             self.app.model.session.commit()
 
-    def change_state(self, state: str, info: Any = False, job: Any = None) -> None:
+    def change_state(
+        self, state: str, info: Any = False, flush: bool = True, job: Any = None
+    ) -> None:
         (job or self.get_job()).set_state(state)
         self.infos.append(info)
+        if flush:
+            self.app.model.session.commit()
+
+    def set_container(self, container: Any) -> None:
+        self.told_containers.append(container)
         self.app.model.session.commit()
 
     def fail(self, message: str, **_: Any) -> None:
@@ -115,6 +124,8 @@ class World:
         self._monkeypatch = monkeypatch
         pool = functools.partial(Runner, clock=self.clock, patience_s=0.2)
         monkeypatch.setattr(runner_module, "Runner", pool)
+        for module in (later, following):
+            monkeypatch.setattr(module, "monotonic", self.clock)
         monkeypatch.setattr(Section, "access_point", lambda _: self.access_point)
         monkeypatch.setattr(SwarmJobRunner, "build_command_line", lambda *_, **__: "cat in > out")
         self.runner = self.start()
@@ -146,10 +157,8 @@ class World:
     def send(self) -> None:
         """What the sender's thread does."""
         sender = self.runner._sender
-        if not sender._letters.empty():
-            batch = sender._batch()
-            if batch:
-                sender._send(batch)
+        if sender._waiting or not sender._letters.empty():
+            sender.round()
         self.work()
 
     def look(self) -> None:
@@ -165,7 +174,11 @@ class World:
                 step, state = self.runner.work_queue.get_nowait()
             except Empty:
                 return
-            step(state)
+            try:
+                step(state)
+            except Exception:  # noqa: BLE001 (as Galaxy's run_next does)
+                assert step != self.runner.fail_job
+                self.runner.work_queue.put((self.runner.fail_job, state))
 
     def submitted(self, wrapper: Wrapper) -> JobId:
         """The job in the pool."""

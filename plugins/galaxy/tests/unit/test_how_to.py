@@ -6,10 +6,13 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
+from galaxy.jobs import JobDestination
+from galaxy.jobs.runners.state_handlers import resubmit
 from swarm_runner_galaxy.parameters import Parameters, parse
 from tpv.commands.dryrunner import TPVDryRunner
 from tpv.rules import gateway
@@ -84,15 +87,53 @@ def test_tpv(tmp_path: Path, tool: str, capacity_class: str, memory_mb: int) -> 
 
 
 def test_resubmit() -> None:
-    pool = parse_job_conf(JOB_CONF, "job_conf.yml").destination("swarm").pool
-    (environment,) = yaml.safe_load(RESUBMIT).values()
-    wanted = parameters(environment, pool)
+    """The environments are valid, and the second gets what the document says from the first."""
+    conf = yaml.safe_load(JOB_CONF)
+    conf["execution"]["environments"] |= yaml.safe_load(RESUBMIT)
+    destinations = parse_job_conf(yaml.safe_dump(conf, sort_keys=False), "x").destinations
+    pool = destinations["swarm"].pool
+    environments = yaml.safe_load(RESUBMIT)
+    first = environments["swarm"]
+    wanted = parameters(first, pool)
     assert not wanted.schedd_escalates
     assert wanted.time_limit_s == 3600
-    assert {entry["environment"] for entry in environment["resubmit"]} == {
-        "swarm_large",
-        "swarm_long",
-    }
+    assert [entry["environment"] for entry in first["resubmit"]] == ["swarm_large", "swarm_long"]
+    assert set(destinations) >= {"swarm", "swarm_large", "swarm_long"}
+    large = resubmitted(environments, "memory_limit_reached")
+    assert large.pop("id") == "swarm_large"
+    given = parse(large, "swarm_large", pool)
+    assert (given.request_memory, given.time_limit_s) == (4096, None)
+    long = resubmitted(environments, "walltime_reached")
+    assert long.pop("id") == "swarm_long"
+    given = parse(long, "swarm_long", pool)
+    assert (given.request_memory, given.time_limit_s) == (512, 86400)
+
+
+def resubmitted(environments: dict[str, dict[str, Any]], runner_state: str) -> dict[str, Any]:
+    """The parameters, and the `id`, of the destination that Galaxy sends the job to."""
+
+    def destination(name: str) -> JobDestination:
+        found = dict(environments[name])
+        runner, again = found.pop("runner"), found.pop("resubmit", [])
+        return JobDestination(id=name, runner=runner, resubmit=again, params=found)
+
+    first = destination("swarm")
+    job = SimpleNamespace(destination_params=first.params, state_history=[])
+    chosen: list[JobDestination] = []
+    wrapper = SimpleNamespace(
+        job_id=1,
+        job_destination=first,
+        get_job=lambda: job,
+        clear_working_directory=lambda: None,
+        set_job_destination=chosen.append,
+    )
+    state = SimpleNamespace(
+        job_wrapper=wrapper, job_destination=first, runner_state=runner_state, job_id="1.0"
+    )
+    app = SimpleNamespace(job_config=SimpleNamespace(get_destination=destination))
+    resubmit.failure(app, SimpleNamespace(mark_as_resubmitted=lambda *_, **__: None), state)
+    (second,) = chosen
+    return {**second.params, "id": second.id}
 
 
 def test_galaxy_yml() -> None:

@@ -1,45 +1,201 @@
-"""Metadata is set by a server that outlives a job, and not Galaxy."""
+"""Metadata is set by workers that outlive a job, and not Galaxy."""
 
 from __future__ import annotations
 
+import json
+import os
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from galaxy import model
 from galaxy.datatypes.registry import Registry
+from galaxy.metadata import get_metadata_compute_strategy
+from galaxy.objectstore import config_to_dict
+from swarm_runner_galaxy import metadata
 from swarm_runner_galaxy.metadata import LOG_NAME, MetadataSetter
 
+LIMIT_S = 5
+Make = Callable[..., Path]
 
-@pytest.fixture
-def setter(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[MetadataSetter]:
+
+@pytest.fixture(scope="module")
+def setter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MetadataSetter]:
     # Galaxy's own directory for temporary files, which may be a long one.
     deep = tmp_path_factory.mktemp("galaxy") / ("deep" * 30)
     deep.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(deep))
     registry = Registry()
     registry.load_datatypes()
-    made = MetadataSetter(lambda path: registry.to_xml_file(path=path))
+    model.set_datatypes_registry(registry)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(deep))
+        made = MetadataSetter(lambda path: registry.to_xml_file(path=path), 1, LIMIT_S)
     yield made
     made.close()
 
 
-def test_what_cannot_be_set_is_told_and_the_next_is_taken(
-    setter: MetadataSetter, tmp_path: Path
+@pytest.fixture
+def job(app: Any, setter: MetadataSetter, tmp_path: Path) -> Make:
+    """Makes the directory of a job that has ended, as Galaxy leaves it for its metadata script."""
+
+    def make(name: str, strategy: str = "directory", *, blocked: bool = False) -> Path:
+        directory, data = tmp_path / name, tmp_path / f"{name}.dat"
+        (directory / "working").mkdir(parents=True)
+        (directory / "outputs").mkdir()
+        if blocked:
+            os.mkfifo(data)
+        else:
+            data.write_text("one\ntwo\nthree\n")
+        for stream in ("stdout", "stderr"):
+            (directory / f"outputs/tool_{stream}").write_text(f"{name} said it")
+        session, ended = app.model.session, model.Job()
+        output = model.HistoryDatasetAssociation(
+            extension="txt", create_dataset=True, sa_session=session
+        )
+        output.dataset.external_filename = str(data)
+        session.add_all([ended, output])
+        ended.add_output_dataset("out", output)
+        session.commit()
+        (directory / f"galaxy_{ended.id}.ec").write_text("0")
+        get_metadata_compute_strategy(
+            app.config, ended.id, metadata_strategy_override=strategy
+        ).setup_external_metadata(
+            {"out": output},
+            {},
+            session,
+            uses_tool_provided_metadata=False,
+            allows_unnamed_outputs=False,
+            allows_external_output_paths=False,
+            tmp_dir=str(directory),
+            output_fnames=[SimpleNamespace(real_path=str(data), false_path=None)],
+            datatypes_config=setter.datatypes,
+            job_metadata=str(directory / "working/galaxy.json"),
+            object_store_conf=object_store(tmp_path),
+            tool=SimpleNamespace(
+                stdio_exit_codes=[],
+                stdio_regexes=[],
+                outputs={},
+                output_collections={},
+                config_file="tool.xml",
+            ),
+            job=ended,
+            include_command=False,
+            kwds={"overwrite": False},
+        )
+        return directory
+
+    return make
+
+
+def object_store(home: Path) -> dict[str, Any]:
+    config = SimpleNamespace(
+        object_store_check_old_style=False,
+        enable_quotas=False,
+        file_path=str(home / "objects"),
+        umask=0o77,
+        jobs_directory=str(home),
+        new_file_path=str(home),
+        object_store_cache_path=str(home),
+        object_store_cache_size=-1,
+        gid=os.getgid(),
+    )
+    return {
+        "type": "disk",
+        "store_by": "uuid",
+        "files_dir": config.file_path,
+        "extra_dirs": [
+            {"type": "temp", "path": str(home)},
+            {"type": "job_work", "path": str(home)},
+        ],
+        "config": config_to_dict(config),
+    }
+
+
+def workers(setter: MetadataSetter) -> list[int]:
+    assert setter._server is not None
+    pid = setter._server.pid
+    return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+
+
+def data_lines(directory: Path) -> Any:
+    """What was found out about the output."""
+    extended = directory / "metadata/outputs_populated/datasets_attrs.txt"
+    if extended.exists():
+        (found,) = json.loads(extended.read_text())
+        return found["metadata"]["data_lines"]
+    return json.loads((directory / "metadata/metadata_out_out").read_text())["data_lines"]
+
+
+def test_one_worker_sets_the_metadata_of_jobs_of_every_kind(
+    setter: MetadataSetter, job: Make, tmp_path: Path
 ) -> None:
-    for name in ("one", "a b"):
+    assert setter.set(str(job("first")), extended=False)
+    at_first = workers(setter)
+    for name, strategy in (("a b", "extended"), ("plain", "directory"), ("again", "extended")):
+        directory = job(name, strategy)
+        assert setter.set(str(directory), extended=strategy == "extended"), (
+            directory / LOG_NAME
+        ).read_text()
+        assert data_lines(directory) == 3
+        result = (directory / "metadata/metadata_results_out").read_text()
+        assert json.loads(result)[0] is True
+    said = json.loads((tmp_path / "again/metadata/outputs_populated/jobs_attrs.txt").read_text())
+    assert said[0]["tool_stdout"] == "again said it"
+    assert workers(setter) == at_first
+    # It stays in no job's directory.
+    (worker,) = at_first
+    assert Path(f"/proc/{worker}/cwd").readlink() == Path("/")
+
+
+def test_what_cannot_be_set_is_told_and_the_next_is_taken(
+    setter: MetadataSetter, job: Make, tmp_path: Path
+) -> None:
+    for name in ("one", "two words"):
         (tmp_path / name).mkdir()
         assert not setter.set(str(tmp_path / name), extended=False)
         assert "Failed to find metadata/params.json" in (tmp_path / name / LOG_NAME).read_text()
+    assert setter.set(str(job("good")), extended=False)
 
 
-def test_a_server_that_was_killed_is_started_again(setter: MetadataSetter, tmp_path: Path) -> None:
-    setter._ensure_server()
-    first = setter._server
+def test_one_that_hangs_is_given_up(setter: MetadataSetter, job: Make) -> None:
+    began = time.monotonic()
+    assert not setter.set(str(job("hangs", blocked=True)), extended=False)
+    assert time.monotonic() - began < 3 * LIMIT_S
+    assert setter.set(str(job("good")), extended=False)
+
+
+def test_a_worker_is_replaced_now_and_then(setter: MetadataSetter, job: Make) -> None:
+    good = str(job("good"))
+    seen = set()
+    for _ in range(metadata.JOBS_OF_A_WORKER + 1):
+        assert setter.set(good, extended=False)
+        seen.update(workers(setter))
+    assert len(seen) == 2
+
+
+def test_a_server_that_was_killed_is_started_again(setter: MetadataSetter, job: Make) -> None:
+    good = str(job("good"))
+    assert setter.set(good, extended=False)
+    first, (worker,) = setter._server, workers(setter)
     assert first is not None
     first.kill()
     first.wait()
-    assert not setter.set(str(tmp_path), extended=False)
+    assert setter.set(good, extended=False)
     assert setter._server is not first
+    assert not running(worker)
+
+
+def running(process: int) -> bool:
+    file = Path(f"/proc/{process}/stat")
+    return file.exists() and file.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+def test_nothing_is_set_any_more_when_galaxy_stops() -> None:
+    setter = MetadataSetter(lambda path: None)  # noqa: ARG005
+    setter.close()
+    with pytest.raises(InterruptedError):
+        setter.set("/nonexistent", extended=False)

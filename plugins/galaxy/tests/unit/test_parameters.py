@@ -107,6 +107,26 @@ def test_raw_commands_have_a_prefix() -> None:
     assert "write htcondor_+Group" in faults(**{"+Group": "x"})["+Group"]
 
 
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("docker_image", "docker_container_id_override"),
+        ("container_image", "each tool brings its own image"),
+        ("should_transfer_files", "remove the line"),
+        ("transfer_input_files", "remove the line"),
+        ("getenv", "remove the line"),
+        ("environment", "remove the line"),
+        ("leave_in_queue", "remove the line"),
+        ("hold", "remove the line"),
+        ("docker_network_type", "write htcondor_docker_network_type"),
+        ("concurrency_limits", "write htcondor_concurrency_limits"),
+        ("My.Group", "write htcondor_My.Group"),
+    ],
+)
+def test_what_was_left_over_from_an_older_runner(key: str, said: str) -> None:
+    assert said in faults(**{key: "x"})[key]
+
+
 def test_requirements_are_added_to_ours() -> None:
     given = parsed(htcondor_requirements='Arch == "X86_64"')
     assert given.raw == {
@@ -116,7 +136,12 @@ def test_requirements_are_added_to_ours() -> None:
 
 @pytest.mark.parametrize(
     "key",
-    ["universe", "docker_image", "request_memory", "Executable", "log", "+SwarmRunnerKey", "a b"],
+    [
+        *("universe", "docker_image", "request_memory", "Executable", "log", "+SwarmRunnerKey"),
+        *("+UserLog", "+RequestMemory", "My.Iwd", "UserLog", "RequestMemory", "my.dockerimage"),
+        *("include", "queue", "if", "hold", "+LeaveJobInQueue", "+Requirements", "a b"),
+        *("+GalaxyJobId", "transfer_input_files", "+TransferInput", "+Env", "+JobLeaseDuration"),
+    ],
 )
 def test_raw_commands_that_are_not_the_administrators(key: str) -> None:
     assert f"htcondor_{key}" in faults(**{f"htcondor_{key}": "x"})

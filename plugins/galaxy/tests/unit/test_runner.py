@@ -8,10 +8,12 @@ from types import SimpleNamespace
 import pytest
 from galaxy.job_metrics.instrumenters import cgroup
 from sqlalchemy import event
+from swarm_runner_galaxy import runner as runner_module
 from swarm_runner_galaxy.keys import key
 from swarm_runner_galaxy.script import without_braces
 
-from unit.conftest import World
+from swarm_runner.errors import RefusedError
+from unit.conftest import DOCKER, World
 
 
 def test_a_job_runs_to_its_end(world: World) -> None:
@@ -23,16 +25,22 @@ def test_a_job_runs_to_its_end(world: World) -> None:
     assert (ad["RequestMemory"], ad["RequestCpus"]) == (256, 1)
     assert ad["Iwd"] == job.working_directory
     world.access_point.start(which)
+    commits: list[object] = []
+    note = commits.append
+    event.listen(world.app.model.engine, "commit", note)
     world.look()
+    event.remove(world.app.model.engine, "commit", note)
     assert job.get_state() == "running"
     assert job.get_job().job_runner_external_id == str(which)
+    assert job.told_containers == [DOCKER]
+    assert len(commits) == 1
     world.end(job)
     world.look()
     assert [state.job_id for state in world.finished] == [str(which)]
     assert job.failures == []
 
 
-def test_the_pools_number_of_a_job_that_waits_is_told_at_the_second_look(world: World) -> None:
+def test_the_pools_number_of_a_job_that_waits_is_told_after_a_while(world: World) -> None:
     job = world.job()
     world.queue(job)
     world.look()
@@ -99,6 +107,14 @@ def test_no_container_or_one_of_another_kind(world: World) -> None:
     world.queue(bare, other)
     assert "docker_default_container_id" in bare.failures[0]
     assert "of type singularity" in other.failures[0]
+
+
+def test_interactive_tools_are_refused(world: World) -> None:
+    job = world.job()
+    job.guest_ports = [8888]
+    world.queue(job)
+    assert "interactive tools cannot run in this destination" in job.failures[0]
+    assert world.access_point.queue == {}
 
 
 def test_raw_commands_reach_the_job_ad(world: World) -> None:
@@ -210,7 +226,7 @@ def test_a_job_that_was_being_submitted_at_the_kill_is_adopted(world: World) -> 
     world.runner.queue_job(job)
     sender = world.runner._sender
     # Submitted, and killed before Galaxy had noted its number.
-    sender._submit([letter.invocation for letter in sender._batch()])
+    world.runner._pool.submit([letter.invocation for letter in sender._batch()])
     assert job.get_job().job_runner_external_id is None
     world.start()
     world.runner.queue_job(job)  # parked: what the pool has is not known yet
@@ -373,3 +389,135 @@ def test_galaxys_cgroup_metrics_work_in_any_shell(template: str, names: str) -> 
     script = template.format(metrics="file", cgroup_mount="/sys/fs/cgroup")
     assert names in without_braces(script)
     assert without_braces("for f in /a/{b,c}; do true; done") == "for f in /a/{b,c}; do true; done"
+
+
+def test_a_job_that_may_not_be_removed_does_not_stop_the_news_of_others(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise RefusedError("1 jobs are another user's")
+
+    deleted, other = world.job(), world.job()
+    world.queue(deleted, other)
+    monkeypatch.setattr(world.access_point, "remove", refuse)
+    deleted.change_state("deleted")
+    world.runner.stop_job(deleted)
+    world.access_point.start(world.submitted(other))
+    world.look()
+    assert other.get_state() == "running"
+    assert list(world.runner._following._doomed) == []
+    world.end(other)
+    world.look()
+    assert [state.job_wrapper for state in world.finished] == [other]
+
+
+def test_one_owner_of_another_try_after_a_restart_too(world: World) -> None:
+    states = {}
+    recovered, adopted = world.job(max_memory="1 GB"), world.job(max_memory="1 GB")
+    world.queue(recovered, adopted)
+    sent = [world.submitted(job) for job in (recovered, adopted)]
+    recovered.set_external_id(str(sent[0]))
+    world.start()
+    world.runner._handle_runner_state = lambda _, state: states.update(
+        {state.job_wrapper.job_id: state.runner_state}
+    )
+    world.runner.recover(recovered.get_job(), recovered)
+    world.runner.queue_job(adopted)
+    world.look()
+    for which in sent:
+        world.access_point.start(which)
+        world.access_point.trouble(which, 34, 102, "over its limit")
+    world.look()
+    assert set(states.values()) == {"memory_limit_reached_after_escalation"}
+    assert len(states) == 2
+
+
+@pytest.mark.parametrize(("state", "finished"), [("deleting", 0), ("stopped", 1)])
+def test_a_job_that_was_deleted_before_it_could_be_adopted(
+    world: World, state: str, finished: int
+) -> None:
+    job = world.job()
+    world.queue(job)
+    world.start()
+    world.runner.queue_job(job)  # parked
+    job.change_state(state)
+    world.look()
+    world.look()
+    world.look()
+    assert world.access_point.queue == {}
+    assert job.failures == []
+    assert len(world.finished) == finished
+    assert job.cleaned is not bool(finished)
+
+
+def test_the_exit_code_outlives_a_kill_while_galaxy_finishes_the_job(world: World) -> None:
+    job = world.job()
+    world.queue(job)
+    world.access_point.start(world.submitted(job))
+    world.end(job)
+    world.look()
+    (state,) = world.finished
+    state.cleanup()  # as Galaxy does on its way
+    assert Path(state.exit_code_file).read_text() == "0"
+
+
+def test_a_job_that_another_runner_of_this_galaxy_has_sent_is_not_sent_again(
+    world: World,
+) -> None:
+    """A rule may choose otherwise when Galaxy starts again."""
+    job = world.job()
+    world.queue(job)
+    which = world.submitted(job)
+    first = world.start()
+    first._section.runner_id = "first"
+    world.settings = {**world.settings, "name": "galaxy-second"}
+    second = world.start()
+    for runner in (first, second):
+        runner_module._RUNNING.add(runner)
+    try:
+        second.queue_job(job)
+        world.look()  # the second alone: it does not know yet what the first one's pool has
+        assert world.access_point.calls["submit"] == 1
+        first.check_watched_items()
+        world.look()
+    finally:
+        runner_module._RUNNING.clear()
+    assert world.access_point.calls["submit"] == 1
+    assert job.get_job().job_runner_name == "first"
+    assert job.get_job().job_runner_external_id == str(which)
+    assert first._following.find(job.get_id_tag()) is not None
+    assert second._following.find(job.get_id_tag()) is None
+
+
+def test_limits_are_looked_at_now_and_then_and_never_pile_up(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = world.job()
+    job.limited = True
+    asked: list[float] = []
+
+    def check_limits(runtime: float) -> None:
+        asked.append(runtime)
+
+    monkeypatch.setattr(job, "check_limits", check_limits, raising=False)
+    world.queue(job)
+    world.access_point.start(world.submitted(job))
+    world.look()
+    world.clock.now += 20
+    # The worker threads are busy elsewhere.
+    for _ in range(10):
+        world.clock.now += 20
+        world.runner.check_watched_items()
+    assert world.runner.work_queue.qsize() == 1
+    world.work()
+    assert len(asked) == 1
+    for _ in range(8):
+        world.look()
+    assert len(asked) == 3
+    limit = ("tool_timelimit_reached", "it took too long")
+    monkeypatch.setattr(job, "check_limits", lambda **_: limit)
+    world.clock.now += 20
+    world.look()
+    world.look()
+    assert job.failures == ["it took too long"]
+    assert world.access_point.queue == {}
