@@ -61,7 +61,7 @@ def test_from_up_to_down(shell: Shell, access_point: AccessPoint) -> None:
     since = time.monotonic()
     gone = shell.run("pool", "scale", "normal=0")
     assert gone.code == 0, gone.err
-    assert f"stays until job {job} ends (vacated at " in gone.err
+    assert f"until job {job} ends (vacated at " in gone.err
     assert time.monotonic() - since > RETIREMENT_S
     (ad,) = access_point.jobs(Selection(ids=[job]), ("JobStatus", "NumJobStarts"))
     assert (ad["JobStatus"], ad["NumJobStarts"]) == (IDLE, 1)
