@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
@@ -97,7 +99,7 @@ def direct(job: Any, shellcmd: str) -> Script:
     program = job.resources.get("shell_exec") or shell.get_executable() or "sh"
     prefix = shell._get_process_prefix(program)  # noqa: SLF001
     text = " ".join((prefix, _command(job, shellcmd), shell._process_suffix)).strip()  # noqa: SLF001
-    return Script(program.rsplit("/", 1)[-1], text + "\n")
+    return Script(program.rsplit("/", 1)[-1], f"{_tidying(job)}{text}\n")
 
 
 def nested(command: str) -> Script:
@@ -138,6 +140,17 @@ def _home(user: str) -> str:
     """What programs expect of a user that the image does not know."""
     settings = " ".join(f"{name}={TEMPORARY}" for name in _TEMPORARIES)
     return f"export USER={user} LOGNAME={user} {settings}"
+
+
+def _tidying(job: Any) -> str:
+    """Remove what a run that HTCondor broke off has left, as Snakemake does before the first.
+
+    After an eviction, a lost node or an out-of-memory kill the same command begins again, and
+    Snakemake hears nothing of it.
+    """
+    made = (file for file in job.output if "update" not in file.flags)
+    names = [str(file) for file in chain(made, job.log) if str(file) != os.devnull]
+    return f"rm -rf -- {shlex.join(names)}\n" if names else ""
 
 
 def _command(job: Any, shellcmd: str) -> str:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from snakemake_executor_plugin_swarm_runner.ways import INLINE_LENGTH, Script, inline
+from snakemake_executor_plugin_swarm_runner.ways import INLINE_LENGTH, Script, direct, inline
 
 SAID = "a 'b' \"c\" $d `e` \\n \\0101 %s %b é \u2028 end"
 
@@ -30,3 +33,43 @@ def test_a_script_in_the_arguments_has_the_variables_of_its_job() -> None:
 def test_a_long_script_does_not_travel_in_the_arguments() -> None:
     assert inline(Script("sh", "x" * INLINE_LENGTH), 1, "me") is not None
     assert inline(Script("sh", "x" * (INLINE_LENGTH + 1)), 1, "me") is None
+
+
+class File(str):
+    """A file of a job's, with its flags."""
+
+    __slots__ = ("flags",)
+
+    def __new__(cls, name: str, *flags: str) -> File:
+        made = super().__new__(cls, name)
+        made.flags = dict.fromkeys(flags, True)
+        return made
+
+
+def _job(*output: File, log: tuple[File, ...] = ()) -> Any:
+    return SimpleNamespace(output=list(output), log=list(log), resources={"shell_exec": "sh"})
+
+
+def _run_again(job: Any, command: str, directory: Path) -> None:
+    """As HTCondor does with a job that it could not bring to its end."""
+    line = inline(direct(job, command), 1, "me")
+    assert line is not None
+    for _ in range(2):
+        subprocess.run(line, cwd=directory, check=True)
+
+
+def test_a_second_start_finds_nothing_of_the_first(tmp_path: Path) -> None:
+    made, log = File("it's $HOME.txt"), File("-f.log")
+    command = "echo once >> \"it's \\$HOME.txt\"; mkdir parts; echo said >> ./-f.log"
+    _run_again(_job(made, File("parts", "directory"), log=(log,)), command, tmp_path)
+    assert (tmp_path / made).read_text() == "once\n"
+    assert (tmp_path / log).read_text() == "said\n"
+
+
+def test_what_a_rule_updates_is_left_to_it(tmp_path: Path) -> None:
+    _run_again(_job(File("all.txt", "update")), "echo more >> all.txt", tmp_path)
+    assert (tmp_path / "all.txt").read_text() == "more\nmore\n"
+
+
+def test_a_job_that_makes_nothing_tidies_nothing() -> None:
+    assert "rm" not in direct(_job(log=(File("/dev/null"),)), "true").text
