@@ -91,7 +91,7 @@ class Caller:
         from swarm_runner import Invocation
 
         direct = self.runs_directly(job)
-        asked = requested(job, self._site.pool, escalate=not self._settings.no_escalation)
+        asked = requested(job, self._site.destination, escalate=not self._settings.no_escalation)
         name = f"group {job.groupid}" if job.is_group() else job.name
         try:
             invocation = Invocation(
