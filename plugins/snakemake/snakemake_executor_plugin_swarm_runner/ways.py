@@ -83,12 +83,12 @@ def image(job: Any) -> str | None:
 def image_for_code(job: Any) -> str | None:
     """The image that a nested job's rule wants its code to run in: then Snakemake is to be there.
 
-    None for a shell rule, and for a group whose rules do not agree.
+    None for shell rules, whose images need not have it, and for a group whose other rules do not
+    agree.
     """
-    if job.is_group():
-        images = {image(one) for one in job}
-        return images.pop() if len(images) == 1 else None
-    return None if job.is_shell else image(job)
+    members = job if job.is_group() else [job]
+    images = {image(one) for one in members if not one.is_shell}
+    return images.pop() if len(images) == 1 else None
 
 
 def direct(job: Any, shellcmd: str) -> Script:

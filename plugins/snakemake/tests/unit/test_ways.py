@@ -8,7 +8,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from snakemake_executor_plugin_swarm_runner.ways import INLINE_LENGTH, Script, direct, inline
+from snakemake_executor_plugin_swarm_runner.ways import (
+    INLINE_LENGTH,
+    Script,
+    direct,
+    image_for_code,
+    inline,
+)
 
 SAID = "a 'b' \"c\" $d `e` \\n \\0101 %s %b é \u2028 end"
 
@@ -73,3 +79,23 @@ def test_what_a_rule_updates_is_left_to_it(tmp_path: Path) -> None:
 
 def test_a_job_that_makes_nothing_tidies_nothing() -> None:
     assert "rm" not in direct(_job(log=(File("/dev/null"),)), "true").text
+
+
+class Group(list[Any]):
+    """A group of jobs."""
+
+    def is_group(self) -> bool:
+        return True
+
+
+def _member(image: str | None, *, shell: bool) -> Any:
+    return SimpleNamespace(container_img_url=image, is_shell=shell, is_group=lambda: False)
+
+
+def test_code_runs_in_the_image_that_its_rule_names() -> None:
+    script, shell = _member("docker://code", shell=False), _member("docker://tool", shell=True)
+    assert image_for_code(script) == "code"
+    assert image_for_code(shell) is None
+    assert image_for_code(Group([shell, shell])) is None
+    assert image_for_code(Group([shell, script])) == "code"
+    assert image_for_code(Group([script, _member(None, shell=False)])) is None
