@@ -17,11 +17,13 @@ from snakemake_interface_executor_plugins.settings import SharedFSUsage
 from snakemake_executor_plugin_swarm_runner.invocations import Caller
 from snakemake_executor_plugin_swarm_runner.runs import Run
 from snakemake_executor_plugin_swarm_runner.settings import ExecutorSettings
-from snakemake_executor_plugin_swarm_runner.sites import OURS, find_site
+from snakemake_executor_plugin_swarm_runner.sites import OURS, Site, find_site
 from snakemake_executor_plugin_swarm_runner.tracking import Tracker
 
 if TYPE_CHECKING:
     from types import FrameType
+
+    from swarm_runner import Job
 
 # Between two looks, in seconds: at a file, at the access point.
 LOG_LOOK_S, POLL_LOOK_S = 1.0, 2.0
@@ -50,12 +52,11 @@ class Executor(RemoteExecutor):
             self.workflow.storage_settings.shared_fs_usage = frozenset(usage)
         Path(self.tmpdir).chmod(0o755)  # nested jobs wait for files that are listed there
         run = Run.begin(self._workdir / OURS)
-        scripts = run.file(SCRIPTS)
-        scripts.mkdir(exist_ok=True)
-        caller = Caller(
-            site, settings, self.workflow, scripts, self.format_job_exec, self.envvars()
-        )
-        tracker = Tracker(site, run, caller, self)
+        try:
+            tracker = self._track(site, settings, run)
+        except BaseException:
+            run.abandon()
+            raise
         try:
             tracker.open()
         except BaseException:
@@ -63,6 +64,14 @@ class Executor(RemoteExecutor):
             raise
         self._tracker = tracker
         self._guarded = False
+
+    def _track(self, site: Site, settings: ExecutorSettings, run: Run) -> Tracker:
+        scripts = run.file(SCRIPTS)
+        scripts.mkdir(exist_ok=True)
+        caller = Caller(
+            site, settings, self.workflow, scripts, self.format_job_exec, self.envvars()
+        )
+        return Tracker(site, run, caller, self)
 
     # What Snakemake asks for.
 
@@ -129,10 +138,20 @@ class Executor(RemoteExecutor):
         answers: list[BaseException | None] = self.workflow.async_run(all_of_them())
         return answers
 
-    def unseen(self, job: Any) -> bool:
-        """Whether all that a job makes is there, and Snakemake does not know yet that it ended."""
-        made = self.workflow.async_run(self.workflow.persistence.incomplete(job))
-        return bool(job.output) and len(made) == len(job.output)
+    def unseen(self, job: Any, ended: Job) -> bool:
+        """Whether all that this good end was to make is there, and Snakemake knows nothing of it.
+
+        What a rule only touches, Snakemake itself makes once it knows.
+        """
+        persistence = self.workflow.persistence
+        made = self.workflow.async_run(persistence.incomplete(job))
+        touched = set() if job.is_group() else job.touch_output
+        if not set(job.output) - touched <= set(made):
+            return False
+        if not job.output:
+            # Snakemake keeps no record of such a job; what it reads may be newer than its end.
+            return all(_time_of(file) <= (ended.ended_at or 0) for file in job.input)
+        return bool(made) or ended.key in persistence.external_jobids(job)
 
     def _guard(self) -> None:
         """Let SIGTERM do what Ctrl-C does.
@@ -143,6 +162,13 @@ class Executor(RemoteExecutor):
             return
         self._guarded = True
         signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _time_of(file: str) -> float:
+    try:
+        return Path(file).stat().st_mtime
+    except OSError:
+        return 0.0  # a temporary one, gone since
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001

@@ -13,6 +13,7 @@ from snakemake_executor_plugin_swarm_runner.settings import ExecutorSettings
 
 if TYPE_CHECKING:
     from swarm_runner import Destination, JobConf, Pool
+    from swarm_runner.condor.apart import AccessPointApart
 
 JOB_CONF = "SWARM_RUNNER_JOB_CONF"
 OURS = Path(".snakemake", "swarm-runner")
@@ -35,6 +36,14 @@ class Site:
     def pool(self) -> Pool:
         """The pool that the jobs run in."""
         return self.destination.pool
+
+    def access_point(self) -> AccessPointApart:
+        """The pool's access point; one that does not answer holds nobody up who wants to stop."""
+        from swarm_runner.condor.access_point import AccessPoint
+        from swarm_runner.condor.apart import AccessPointApart
+
+        pool, tokens = self.pool, self.destination.token_directory
+        return AccessPointApart(AccessPoint, pool.address, pool.name, tokens)
 
     def sees(self, path: Path | str) -> bool:
         """Whether the executors see that file at the same path."""

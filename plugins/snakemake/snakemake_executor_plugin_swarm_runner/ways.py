@@ -8,6 +8,7 @@ import shlex
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
+from types import SimpleNamespace
 from typing import Any
 
 from snakemake_interface_common.exceptions import WorkflowError
@@ -91,14 +92,35 @@ def image_for_code(job: Any) -> str | None:
     return images.pop() if len(images) == 1 else None
 
 
-def direct(job: Any, shellcmd: str) -> Script:
+def command(job: Any, shellcmd: str) -> str | None:
+    """The rule's command; None when a part of it is known only where the job runs.
+
+    Where temporary files go Snakemake leaves open until then: but that we know.
+    """
+    from snakemake.common.tbdstring import TBDString
+    from snakemake.iocontainers import ResourceList
+
+    open_part = str(TBDString())
+    if open_part not in shellcmd:
+        return shellcmd
+    chosen = job.rule.resources.get("tmpdir")
+    fixed = None if chosen is None or chosen.is_evaluable() else chosen.value
+    known = ResourceList(fromdict=dict(job.resources.items()) | {"tmpdir": fixed or TEMPORARY})
+    params, _ = job.rule.expand_params(
+        job.wildcards_dict, job.input, job.output, SimpleNamespace(resources=known)
+    )
+    formatted: str = job.format_wildcards(job.rule.shellcmd, resources=known, params=params)
+    return None if open_part in formatted else formatted
+
+
+def direct(job: Any, command: str) -> Script:
     """The rule's command, with what Snakemake itself puts around it."""
     from snakemake.shell import shell
 
     # Snakemake keeps what the Snakefile says by shell.prefix() and the like in the class alone.
     program = job.resources.get("shell_exec") or shell.get_executable() or "sh"
     prefix = shell._get_process_prefix(program)  # noqa: SLF001
-    text = " ".join((prefix, _command(job, shellcmd), shell._process_suffix)).strip()  # noqa: SLF001
+    text = " ".join((prefix, command, shell._process_suffix)).strip()  # noqa: SLF001
     return Script(program.rsplit("/", 1)[-1], f"{_tidying(job)}{text}\n")
 
 
@@ -151,17 +173,3 @@ def _tidying(job: Any) -> str:
     made = (file for file in job.output if "update" not in file.flags)
     names = [str(file) for file in chain(made, job.log) if str(file) != os.devnull]
     return f"rm -rf -- {shlex.join(names)}\n" if names else ""
-
-
-def _command(job: Any, shellcmd: str) -> str:
-    from snakemake.common.tbdstring import TBDString
-    from snakemake.iocontainers import ResourceList
-
-    if str(TBDString()) not in shellcmd:
-        return shellcmd
-    # Where temporary files go is known only where the job runs: and that we know.
-    known = dict(job.resources.items())
-    chosen = job.rule.resources.get("tmpdir")
-    known["tmpdir"] = TEMPORARY if chosen.is_evaluable() else chosen.value or TEMPORARY
-    formatted: str = job.format_wildcards(job.rule.shellcmd, resources=ResourceList(fromdict=known))
-    return formatted

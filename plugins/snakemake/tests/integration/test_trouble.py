@@ -156,13 +156,13 @@ rule all:
     input: expand("{n}.txt", n=range(COUNT))
 
 rule wait:
-    output: "{n}.txt"
+    output: touch("{n}.done"), text="{n}.txt"
     container: "docker://debian:trixie"
     resources: mem_mb=64, disk_mb=10
     shell:
         "echo begun >> runs.{wildcards.n}; "
         "while ! test -e go; do sleep 0.2; done; "
-        "echo {wildcards.n} > {output}"
+        "echo {wildcards.n} > {output.text}"
 """
 
 
@@ -203,6 +203,23 @@ def test_killed_and_started_again(make_workflow: Workflows) -> None:
         workflow.write("go", "")
         assert process.wait(LIMIT_S) == 0, workflow.said
     _check_once_each(workflow, 6)
+
+
+def test_a_changed_rule_takes_its_jobs_place(make_workflow: Workflows) -> None:
+    workflow, process = _waiting(make_workflow, 3)
+    process.kill()
+    process.wait()
+    changed = workflow.read("Snakefile").replace("echo begun", "echo changed")
+    workflow.write("Snakefile", changed)
+    assert workflow.run("--unlock") == 0
+    with workflow.start("--rerun-incomplete") as process:
+        wait_until(lambda: workflow.said.count("has changed since") == 3, "all are replaced")
+        workflow.write("go", "")
+        assert process.wait(LIMIT_S) == 0, workflow.said
+    for number in range(3):
+        assert workflow.read(f"{number}.txt") == f"{number}\n"
+        assert workflow.read(f"runs.{number}") == "begun\nchanged\n"
+    assert workflow.pool.queued() == 0
 
 
 def test_jobs_that_end_while_nobody_looks(make_workflow: Workflows) -> None:

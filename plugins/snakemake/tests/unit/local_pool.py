@@ -26,6 +26,9 @@ class LocalPool(FakeAccessPoint):
         self.codes: dict[JobId, int] = {}
         self._guard = threading.RLock()
 
+    def close(self) -> None:
+        """As one apart has it."""
+
     def submit(self, batch: SubmitBatch, *, spool: bool = False) -> Receipt:
         with self._guard:
             receipt = super().submit(batch, spool=spool)

@@ -102,6 +102,16 @@ def test_no_pool(job_conf: Path) -> None:
     assert not list((directory / ".snakemake" / "swarm-runner").glob("snakemake-*"))
 
 
+def test_a_state_directory_that_cannot_be_made(job_conf: Path) -> None:
+    directory = _below(job_conf)
+    (directory / "file").touch()
+    options = ["--swarm-runner-state-directory", "file/state"]
+    said = _run(directory, "--swarm-runner-job-conf", str(job_conf), *options)
+    assert "state_directory: " in said
+    assert "Not a directory" in said
+    assert not list((directory / ".snakemake" / "swarm-runner").glob("snakemake-*"))
+
+
 def test_no_job_conf(tmp_path: Path) -> None:
     said = _run(tmp_path)
     assert f"cannot see the working directory {tmp_path}" in said

@@ -78,7 +78,8 @@ def test_each_try_has_a_number_that_was_never_used() -> None:
     assert earlier.active == 1
     assert [earlier.next_key(one).number for _ in range(2)] == [3, 4]
     assert earlier.next_key(two).number == 1
-    before = earlier.take(old[0].place)
+    before = earlier.latest(old[0].place)
     assert before is not None
     assert before.key == old[1]
-    assert earlier.take(old[0].place) is None
+    earlier.take(old[0].place)
+    assert earlier.latest(old[0].place) is None

@@ -44,7 +44,7 @@ def test_a_long_script_does_not_travel_in_the_arguments() -> None:
 class File(str):
     """A file of a job's, with its flags."""
 
-    __slots__ = ("flags",)
+    flags: dict[str, bool]
 
     def __new__(cls, name: str, *flags: str) -> File:
         made = super().__new__(cls, name)
@@ -66,7 +66,7 @@ def _run_again(job: Any, command: str, directory: Path) -> None:
 
 def test_a_second_start_finds_nothing_of_the_first(tmp_path: Path) -> None:
     made, log = File("it's $HOME.txt"), File("-f.log")
-    command = "echo once >> \"it's \\$HOME.txt\"; mkdir parts; echo said >> ./-f.log"
+    command = 'echo once >> "it\'s \\$HOME.txt"; mkdir parts; echo said >> ./-f.log'
     _run_again(_job(made, File("parts", "directory"), log=(log,)), command, tmp_path)
     assert (tmp_path / made).read_text() == "once\n"
     assert (tmp_path / log).read_text() == "said\n"
