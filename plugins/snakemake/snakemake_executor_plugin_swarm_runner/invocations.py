@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +83,9 @@ class Caller:
         self._environment = dict(environment)
         # Of standard output and standard error, by the name of a rule.
         self._directories: dict[str, str] = {}
+        # Where workflow.source_path() puts files; a nested Snakemake has a cache of its own.
+        cache = str(workflow.sourcecache.runtime_cache_path)
+        self._hidden_cache = None if site.sees(cache) else cache
 
     def direct_script(self, job: Any, shellcmd: str | None) -> ways.Script | None:
         """What runs in the image of the job's own rule; None for a job that runs nested.
@@ -98,6 +102,8 @@ class Caller:
             command = ways.command(job, shellcmd or "")
             if command is None:
                 reason = "a part of its command is known only where it runs"
+            elif self._hidden_cache and self._hidden_cache in command:
+                reason = "its command reads Snakemake's source cache, which executors cannot see"
             else:
                 return ways.direct(job, command)
         if mode == DIRECT:
@@ -115,6 +121,7 @@ class Caller:
 
         from swarm_runner import Invocation
 
+        self._check_files(job)
         script = self.direct_script(job, shellcmd)
         direct = script is not None
         asked = requested(job, self._site.destination, escalate=not self._settings.no_escalation)
@@ -138,6 +145,22 @@ class Caller:
             )
             raise WorkflowError(f"the job cannot be submitted: {'; '.join(faults)}") from error
         return Call(job, invocation, direct)
+
+    def _check_files(self, job: Any) -> None:
+        """Say now what would only be found by a job that waits for a file, or writes it nowhere.
+
+        Raises WorkflowError.
+        """
+        if not self._site.shared:
+            return
+        for file in chain(job.input, job.output, job.log):
+            if not file.startswith("/") or file.startswith("/dev/") or file.is_storage:
+                continue
+            if not self._site.sees(file):
+                raise WorkflowError(
+                    f"the executors cannot see {file}: put it on a volume of the pool, or let "
+                    "the rule be local (localrules:)"
+                )
 
     def _command(self, job: Any, key: str, script: ways.Script | None) -> dict[str, Any]:
         user = self._site.pool.user.name
