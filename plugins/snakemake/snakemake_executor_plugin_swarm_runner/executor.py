@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 
     from swarm_runner import Job
 
-# Between two looks, in seconds: at a file, at the access point.
-LOG_LOOK_S, POLL_LOOK_S = 1.0, 2.0
+# Between two looks, in seconds: at a file, at the access point. A look at a file that has nothing
+# new costs a millisecond, and as much again for Snakemake's loop around it, which a workflow of
+# hours pays all the time; a container takes longer than this to begin and to go.
+LOG_LOOK_S, POLL_LOOK_S = 2.0, 2.0
 SCRIPTS = "scripts"
 
 

@@ -133,7 +133,7 @@ class Caller:
                 image=self._direct_image(job) if direct else self._nested_image(job),
                 resources=asked,
                 capacity_class=chosen_class(job),
-                environment=self._environment,
+                environment=self._environment_of(job),
                 working_directory=str(self._site.workdir),
                 in_place=self._site.shared,
                 **self._command(job, key, script),
@@ -163,9 +163,8 @@ class Caller:
                 )
 
     def _command(self, job: Any, key: str, script: ways.Script | None) -> dict[str, Any]:
-        user = self._site.pool.user.name
         if not self._site.shared:
-            return {"shell": ways.in_own_directory(self._nested_command(job), user)}
+            return {"shell": ways.in_own_directory(self._nested_command(job))}
         if script is None:
             if not self._site.sees(self._workflow.main_snakefile):
                 raise WorkflowError(
@@ -173,14 +172,19 @@ class Caller:
                     "which a nested job reads: put it on a volume of the pool"
                 )
             script = ways.nested(self._nested_command(job))
-        threads = job.resources.get("_cores", 1)
-        command = ways.inline(script, threads, user)
+        command = ways.inline(script)
         if command is None:
             file, fresh = self._scripts / key, self._scripts / f"{key}.new"
             fresh.write_text(script.text)
             fresh.replace(file)  # at once: a job that is taken up may be reading it
-            command = ways.starter(script.shell, str(file), threads, user)
+            command = ways.starter(script.shell, str(file))
         return {"command": command}
+
+    def _environment_of(self, job: Any) -> dict[str, str]:
+        """It stands once in the ad of a round whose jobs have as many threads."""
+        return self._environment | ways.environment(
+            self._site.pool.user.name, job.resources.get("_cores", 1)
+        )
 
     def _direct_image(self, job: Any) -> str | None:
         return ways.image(job) or self._site.destination.default_image

@@ -6,7 +6,6 @@ import os
 import re
 import shlex
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import chain
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +21,9 @@ _THREADS = (
     *("OMP_NUM_THREADS", "GOTO_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"),
     *("VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS"),
 )
-_TEMPORARIES = ("HOME", "TMPDIR", "TMP", "TEMPDIR", "TEMP")
+# HTCondor sets these itself, whatever the job's ad says (starter.cpp, PublishToEnv), and so does
+# the image with HOME: only the script has the last word.
+_IN_SCRIPT = f"export HOME={TEMPORARY} TMPDIR={TEMPORARY} TMP={TEMPORARY} TEMP={TEMPORARY}"
 # A script of so many characters travels in the job's arguments, a longer one as a file: making a
 # file costs as much as all else that is done for a job.
 INLINE_LENGTH = 2000
@@ -129,39 +130,38 @@ def nested(command: str) -> Script:
     return Script("sh", f"{command}\n")
 
 
-def starter(program: str, file: str, threads: int, user: str) -> list[str]:
-    """The command line that runs a script in an image, with the variables that Snakemake sets."""
-    return ["/bin/sh", "-c", f'{_settings(user, threads)}; exec "$0" "$1"', program, file]
+def starter(program: str, file: str) -> list[str]:
+    """The command line that runs a script in an image."""
+    return ["/bin/sh", "-c", f'{_IN_SCRIPT}; exec "$0" "$1"', program, file]
 
 
-def inline(script: Script, threads: int, user: str) -> list[str] | None:
+def inline(script: Script) -> list[str] | None:
     """The same, with the script in it; None when it is too long for that."""
     text = _ESCAPED.sub(_escape, script.text.strip("\n"))
     if len(text) > INLINE_LENGTH:
         return None
-    run = f'{_settings(user, threads)}; exec "$0" -c "$(printf %b "$1")"'
+    run = f'{_IN_SCRIPT}; exec "$0" -c "$(printf %b "$1")"'
     return ["/bin/sh", "-c", run, script.shell, text]
 
 
-def in_own_directory(command: str, user: str) -> str:
+def in_own_directory(command: str) -> str:
     """One command line for a nested job whose directory is HTCondor's."""
-    return f"{_home(user)}; {command}"
+    return f"{_IN_SCRIPT}; {command}"
 
 
-@lru_cache(maxsize=64)
-def _settings(user: str, threads: int) -> str:
-    return " ".join((_home(user), *(f"{name}={threads}" for name in _THREADS)))
+def environment(user: str, threads: int) -> dict[str, str]:
+    """What programs expect of a user that the image does not know, and what Snakemake sets."""
+    return {
+        "USER": user,
+        "LOGNAME": user,
+        "TEMPDIR": TEMPORARY,
+        **dict.fromkeys(_THREADS, str(threads)),
+    }
 
 
 def _escape(character: re.Match[str]) -> str:
     """In octal, as `printf %b` reads it; POSIX has no other way that all shells share."""
     return "".join(f"\\0{byte:03o}" for byte in character[0].encode())
-
-
-def _home(user: str) -> str:
-    """What programs expect of a user that the image does not know."""
-    settings = " ".join(f"{name}={TEMPORARY}" for name in _TEMPORARIES)
-    return f"export USER={user} LOGNAME={user} {settings}"
 
 
 def _tidying(job: Any) -> str:

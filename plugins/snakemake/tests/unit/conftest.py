@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from snakemake_executor_plugin_swarm_runner import executor
 from snakemake_executor_plugin_swarm_runner.sites import Site
 
 from tests.unit.local_pool import LocalPool
@@ -62,6 +63,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     file = tmp_path / "job_conf.yml"
     file.write_text(yaml.safe_dump(conf))
     access_point = LocalPool()
+    monkeypatch.setattr(executor, "LOG_LOOK_S", 0.2)
     monkeypatch.setattr(Site, "access_point", lambda _: access_point)
     # Nested jobs are to find this Snakemake.
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")

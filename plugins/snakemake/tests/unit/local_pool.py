@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import threading
@@ -15,6 +16,7 @@ from swarm_runner.testing import FakeAccessPoint
 from swarm_runner.testing.submit_language import _expanded  # what it leaves out, we read
 
 _WORD = re.compile(r"(?:'(?:[^']|'')*'|[^\s'])+")
+_KEPT = ("executable", "arguments", "environment", "initialdir", "output", "error")
 _QUOTED = re.compile(r"'((?:[^']|'')*)'")
 
 
@@ -36,7 +38,7 @@ class LocalPool(FakeAccessPoint):
         for job, row in zip(receipt.ids, rows, strict=True):
             values = {
                 name: _expanded(_expanded(batch.common[name], row), {"DOLLAR": "$"})
-                for name in ("executable", "arguments", "initialdir", "output", "error")
+                for name in _KEPT
             }
             threading.Thread(target=self._run, args=(job, values), daemon=True).start()
         return receipt
@@ -52,6 +54,7 @@ class LocalPool(FakeAccessPoint):
             code = subprocess.run(
                 [values["executable"], *_words(values["arguments"])],
                 cwd=place,
+                env=os.environ | dict(word.split("=", 1) for word in _words(values["environment"])),
                 stdout=output,
                 stderr=error,
                 check=False,

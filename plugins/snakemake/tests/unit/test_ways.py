@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from snakemake_executor_plugin_swarm_runner.ways import (
     INLINE_LENGTH,
+    TEMPORARY,
     Script,
     direct,
+    environment,
     image_for_code,
     inline,
 )
@@ -22,7 +24,7 @@ SAID = "a 'b' \"c\" $d `e` \\n \\0101 %s %b é \u2028 end"
 @pytest.mark.parametrize("program", ["sh", "bash"])
 def test_a_script_in_the_arguments_is_the_script(program: str) -> None:
     script = Script(program, f"\n# first\ncat <<'END'\n{SAID}\n\tin\x01dented\nEND\necho $FOO\n")
-    command = inline(script, 3, "me")
+    command = inline(script)
     assert command is not None
     assert not any(ord(character) < 32 for word in command for character in word)
     done = subprocess.run(command, capture_output=True, text=True, check=True, env={"FOO": "x"})
@@ -30,15 +32,17 @@ def test_a_script_in_the_arguments_is_the_script(program: str) -> None:
 
 
 def test_a_script_in_the_arguments_has_the_variables_of_its_job() -> None:
-    command = inline(Script("sh", 'echo "$OMP_NUM_THREADS $USER $HOME"\n'), 3, "me")
+    command = inline(Script("sh", 'echo "$OMP_NUM_THREADS $USER $HOME $TMPDIR"\n'))
     assert command is not None
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout == "3 me /tmp\n"
+    # As HTCondor has it, which sets TMPDIR after the job's own.
+    variables = environment("me", 3) | {"TMPDIR": "/scratch", "HOME": "/"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=variables)
+    assert done.stdout == f"3 me {TEMPORARY} {TEMPORARY}\n"
 
 
 def test_a_long_script_does_not_travel_in_the_arguments() -> None:
-    assert inline(Script("sh", "x" * INLINE_LENGTH), 1, "me") is not None
-    assert inline(Script("sh", "x" * (INLINE_LENGTH + 1)), 1, "me") is None
+    assert inline(Script("sh", "x" * INLINE_LENGTH)) is not None
+    assert inline(Script("sh", "x" * (INLINE_LENGTH + 1))) is None
 
 
 class File(str):
@@ -58,7 +62,7 @@ def _job(*output: File, log: tuple[File, ...] = ()) -> Any:
 
 def _run_again(job: Any, command: str, directory: Path) -> None:
     """As HTCondor does with a job that it could not bring to its end."""
-    line = inline(direct(job, command), 1, "me")
+    line = inline(direct(job, command))
     assert line is not None
     for _ in range(2):
         subprocess.run(line, cwd=directory, check=True)

@@ -58,3 +58,11 @@ def test_a_source_in_snakemakes_cache_is_read_nested(place: Place) -> None:
     code, said = place.run(snakefile, "--swarm-runner-snakemake-image", "snakemake:fake")
     assert code == 0, said
     assert (place.volume / "a").read_text() == "from the source\n"
+
+
+def test_a_command_has_the_variables_that_snakemake_gives_it(place: Place) -> None:
+    said = "echo $OMP_NUM_THREADS $MKL_NUM_THREADS $USER $LOGNAME $HOME $TMPDIR $TEMPDIR > {output}"
+    code, log = place.run(rule("one", '"a"', said, "threads: 1"))
+    assert code == 0, log
+    words = (place.volume / "a").read_text().split()
+    assert words == ["1", "1", "somebody", "somebody", *[TEMPORARY] * 3]
