@@ -47,6 +47,10 @@ class Executor(RemoteExecutor):
         self._workdir = Path.cwd()
         shared = SharedFSUsage.INPUT_OUTPUT in usage
         site = find_site(settings, self._workdir, shared=shared)
+        if site.remembered is not None:
+            self.logger.info(
+                f"swarm-runner: uses {site.remembered}, the file of the last `pool up`."
+            )
         cache = self.workflow.sourcecache.runtime_cache_path
         if not site.sees(cache):
             # Nested jobs are to look for nothing there.

@@ -25,12 +25,14 @@ class Site:
     """A destination as one workflow sees it.
 
     `workdir` is the workflow's directory. `shared` says that jobs read and write it in place;
-    else they have directories of their own, and their files travel through storage.
+    else they have directories of their own, and their files travel through storage. `remembered`
+    is the file that describes the pool, if nobody named it.
     """
 
     destination: Destination
     workdir: Path
     shared: bool
+    remembered: Path | None = None
 
     @property
     def pool(self) -> Pool:
@@ -58,22 +60,24 @@ def find_site(settings: ExecutorSettings, workdir: Path, *, shared: bool) -> Sit
     directory though it is to be shared.
     """
     from swarm_runner import InvalidInputError
+    from swarm_runner.runner.remembered import remembered
 
+    named = settings.job_conf or os.environ.get(JOB_CONF)
+    last = None if named else remembered()
     try:
-        destination = _destination(settings, workdir)
+        destination = _destination(settings, workdir, named or last)
     except InvalidInputError as error:
         raise WorkflowError(f"swarm-runner: {error}") from error
-    site = Site(destination, workdir, shared)
+    site = Site(destination, workdir, shared, last)
     if shared:
         _check_workdir(site)
     return site
 
 
-def _destination(settings: ExecutorSettings, workdir: Path) -> Destination:
+def _destination(settings: ExecutorSettings, workdir: Path, file: Path | str | None) -> Destination:
     """Raises InvalidInputError."""
     from swarm_runner import Destination
 
-    file = settings.job_conf or os.environ.get(JOB_CONF)
     if file:
         chosen = _parsed(Path(file)).destination(settings.destination)
     elif settings.destination:
