@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import signal
 import threading
 from collections.abc import AsyncGenerator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from snakemake_interface_executor_plugins.settings import SharedFSUsage
+from snakemake_interface_executor_plugins.utils import encode_target_jobs_cli_args
 
 from snakemake_executor_plugin_swarm_runner.invocations import Caller
 from snakemake_executor_plugin_swarm_runner.runs import Run
@@ -86,8 +89,26 @@ class Executor(RemoteExecutor):
         return "python"
 
     def get_job_args(self, job: Any) -> str:
-        """A nested Snakemake has the slot's processors, not the machine's."""
-        return f"{super().get_job_args(job)} --cores {max(1, job.resources.get('_cores', 1))}"
+        """A nested Snakemake has the slot's processors, not the machine's.
+
+        Raises WorkflowError when Snakemake cannot name the job to another Snakemake.
+        """
+        targets = job.get_target_spec()
+        words = encode_target_jobs_cli_args(targets)
+        if not _can_be_read(words, targets):
+            raise WorkflowError(
+                f"Snakemake cannot tell a Snakemake in a container of {', '.join(words)}: it loses "
+                "commas, and quotes at the ends of wildcards; name the file otherwise, or let a "
+                "shell rule run directly"
+            )
+        args = super().get_job_args(job)
+        temporary = self.workflow.dag.get_unneeded_temp_files(job)
+        for word in map(str, chain(words, job.get_wait_for_files(), temporary)):
+            # Snakemake quotes as Python does; where that escapes, or takes double quotes, a shell
+            # reads something else.
+            if repr(word) != f"'{word}'":
+                args = args.replace(repr(word), shlex.quote(word))
+        return f"{args} --cores {max(1, job.resources.get('_cores', 1))}"
 
     def run_job(self, job: Any) -> None:
         """Run one job."""
@@ -168,6 +189,16 @@ class Executor(RemoteExecutor):
             return
         self._guarded = True
         signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _can_be_read(words: Sequence[str], targets: Sequence[Any]) -> bool:
+    """Whether another Snakemake reads the same targets in these words."""
+    from snakemake.target_jobs import parse_target_jobs_cli_args
+
+    try:
+        return bool(parse_target_jobs_cli_args(words) == targets)
+    except ValueError:
+        return False
 
 
 def _time_of(file: str) -> float:
