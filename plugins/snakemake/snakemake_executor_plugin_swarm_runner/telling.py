@@ -99,7 +99,8 @@ class Teller:
         """The access point does not answer, or takes nothing."""
         if not self._away:
             self._away = True
-            self._logger.warning(f"swarm-runner: {error} Jobs that run go on; the workflow waits.")
+            said = str(error).rstrip(".")
+            self._logger.warning(f"swarm-runner: {said}. Jobs that run go on; the workflow waits.")
 
     def is_back(self) -> None:
         """It answers again."""

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import time
+from typing import Any
 
 import docker
 import pytest
@@ -263,6 +264,35 @@ rule late:
 """
 
 
+def _manager(engine: docker.DockerClient, pool: Pool) -> Any:
+    """The container with the access point."""
+    name = pool.destination.pool.service()
+    mark: dict[str, str | list[str] | bool] = {"label": f"com.docker.swarm.service.name={name}"}
+    (manager,) = engine.containers.list(filters=mark)
+    return manager
+
+
+def test_an_access_point_that_hangs_holds_up_no_interrupt(
+    make_workflow: Workflows, pool: Pool
+) -> None:
+    workflow, process = _waiting(make_workflow, 2)
+    with contextlib.closing(docker.from_env()) as engine:
+        manager = _manager(engine, pool)
+        manager.pause()
+        try:
+            process.send_signal(signal.SIGINT)
+            # The access point has a minute to answer.
+            assert process.wait(150) == 1
+        finally:
+            manager.unpause()
+    assert "could not be removed and may go on" in workflow.said
+    with workflow.start("--rerun-incomplete") as process:
+        wait_until(lambda: workflow.said.count(": taken up.") == 2, "both are taken up")
+        workflow.write("go", "")
+        assert process.wait(LIMIT_S) == 0, workflow.said
+    _check_once_each(workflow, 2)
+
+
 def test_an_access_point_that_goes_away(make_workflow: Workflows, pool: Pool) -> None:
     workflow = make_workflow(LATER)
     name = pool.destination.pool.service()
@@ -270,8 +300,7 @@ def test_an_access_point_that_goes_away(make_workflow: Workflows, pool: Pool) ->
         wait_until((workflow.directory / "early.txt").exists, "the first rule ends")
         wait_until(lambda: "rule local" in workflow.said, "the local rule begins")
         service = engine.services.get(name)  # type: ignore[no-untyped-call]
-        mark: dict[str, str | list[str] | bool] = {"label": f"com.docker.swarm.service.name={name}"}
-        (manager,) = engine.containers.list(filters=mark)
+        manager = _manager(engine, pool)
         try:
             manager.kill()
             service.scale(0)
