@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
+from snakemake_executor_plugin_swarm_runner.tracking import Tracker
 from snakemake_executor_plugin_swarm_runner.ways import TEMPORARY
+from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 
 from swarm_runner.condor.port import Receipt
 from swarm_runner.model.submit import SubmitBatch
@@ -174,3 +178,25 @@ def test_nested_jobs_that_snakemake_cannot_name_are_refused(place: Place) -> Non
     for name in ('say "so"', '"a,b"'):
         assert f"Snakemake cannot tell a Snakemake in a container of lost:sample={name}:" in said
     assert not place.access_point.calls["submit"]
+
+
+@pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
+def test_who_stops_a_workflow_stops_its_jobs(
+    place: Place, monkeypatch: pytest.MonkeyPatch, which: signal.Signals
+) -> None:
+    pool = place.access_point
+    pool.full = True
+    look = Tracker.look
+
+    def look_and_stop(tracker: Tracker, active: list[SubmittedJobInfo]) -> list[SubmittedJobInfo]:
+        if pool.queue:
+            os.kill(os.getpid(), which)
+        return look(tracker, active)
+
+    monkeypatch.setattr(Tracker, "look", look_and_stop)
+    code, said = place.run(rule("one", '"a"', "touch {output}"))
+    assert code == 1
+    assert "removed 1 jobs of this workflow" in said
+    assert "Traceback" not in said
+    assert not pool.queue
+    assert not list((place.volume / ".snakemake" / "swarm-runner").glob("snakemake-*"))
