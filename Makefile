@@ -50,7 +50,7 @@ test-snakemake: engine snakemake-venv ## tests of plugins/snakemake, from its wh
 bench-snakemake: engine snakemake-venv ## the figures of plugins/snakemake beside the peer's, on a real pool
 	@$(LAB)/snakemake-peer
 	$(WITH_ENGINE) $(BIN)/python -m tests.lab.with_pool $(SNAKEMAKE_POOL) \
-		env -C plugins/snakemake .venv/bin/python -m tests.bench .venv-peer/bin/python
+		env -C plugins/snakemake .venv/bin/python -m tests.bench .venv-peer/bin/python $(OPTIONS)
 
 snakemake-venv: venv
 	@$(LAB)/snakemake-venv

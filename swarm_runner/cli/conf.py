@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from swarm_runner.cli.console import side
 from swarm_runner.errors import Fault, InvalidInputError
 from swarm_runner.model.document import parse_invocations
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.job_conf import JobConf, parse_job_conf
 from swarm_runner.model.pool import Destination
+from swarm_runner.runner.remembered import remembered
 
 STANDARD_INPUT = "-"
 
@@ -31,7 +33,12 @@ def read(file: str) -> tuple[str, str]:
 
 
 def job_conf(file: Path | None) -> JobConf:
-    """The configuration of a file; without one, the pool that `Destination()` describes."""
+    """The configuration of a file; without one, of the file that is remembered.
+
+    Without that, the pool that `Destination()` describes.
+    """
+    if file is None and (file := remembered()) is not None:
+        side().print(f"Using {file}, the file of the last `pool up`.", soft_wrap=True)
     if file is None:
         default = Destination()
         return JobConf("the built-in configuration", {default.name: default}, default.name)

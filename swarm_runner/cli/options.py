@@ -15,7 +15,8 @@ JobConfPath = Annotated[
         "--job-conf",
         envvar=JOB_CONF_VARIABLE,
         metavar="PATH",
-        help="Configuration file. Without one: a pool 'swarm-runner' on this machine.",
+        help="Configuration file. Without one: that of the last `pool up`; else a pool "
+        "'swarm-runner' on this machine.",
     ),
 ]
 DestinationName = Annotated[

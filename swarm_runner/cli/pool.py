@@ -19,6 +19,7 @@ from swarm_runner.errors import Fault, InvalidInputError
 from swarm_runner.model.document import suggestion
 from swarm_runner.model.pool import Pool
 from swarm_runner.model.status import PoolStatus
+from swarm_runner.runner.remembered import forget, remember
 
 UP_TIMEOUT_S = 300.0
 
@@ -58,7 +59,8 @@ def up(
 ) -> None:
     """Make the pool, or change what differs.
 
-    It compares with the configuration, and waits until every slot is advertised.
+    It compares with the configuration, and waits until every slot is advertised. Commands
+    without a configuration then use this one, until `pool down`.
     """
     place = destination(job_conf, destination_name)
     word = (
@@ -69,6 +71,7 @@ def up(
         status = connect.provisioner(place, step).up(
             initialise=init, autoscale=autoscale, limit_s=timeout
         )
+    remember(job_conf)
     _show(place.pool, status, as_json)
 
 
@@ -189,6 +192,7 @@ def down(
     word = "`swarm-runner pool status` shows what is left, `swarm-runner pool down` removes it."
     with interruptible(lambda: word), progress(f"taking down pool {place.pool.name}") as step:
         connect.provisioner(place, step).down(drain=drain, force=force)
+    forget(job_conf)
     if as_json:
         show_json({"pool": place.pool.name, "removed": True})
     else:

@@ -31,6 +31,13 @@ from swarm_runner.model.status import Slot
 from swarm_runner.model.submit import SubmitBatch
 
 LIMIT_S = 60.0
+# What the child runs: modules come from where ours do, and from no directory that it is started in.
+_CHILD = """
+import sys
+sys.path[:] = sys.argv[2:]
+from swarm_runner.condor.apart import main
+main(int(sys.argv[1]))
+"""
 
 
 class AccessPointApart:
@@ -122,6 +129,10 @@ class AccessPointApart:
                 if method == "submit":
                     raise SubmitInDoubtError(said) from error
                 raise OutOfReachError(said) from error
+            except BaseException:
+                # Whoever asks next is not to get this answer.
+                self._end()
+                raise
         if isinstance(answer, SwarmRunnerError):
             raise answer
         return answer
@@ -132,9 +143,11 @@ class AccessPointApart:
         ours, theirs = Pipe()
         with theirs:
             self._child = subprocess.Popen(  # noqa: S603 (this very module)
-                [sys.executable, "-m", __name__, str(theirs.fileno())],
+                [sys.executable, "-c", _CHILD, str(theirs.fileno()), *sys.path],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
+                # A terminal's Ctrl-C is ours: there may be jobs to remove.
+                start_new_session=True,
             )
         self._line = ours
         ours.send(self._made_by)
@@ -174,6 +187,7 @@ def serve(line: Connection[Any, Any]) -> None:
         line.send(answer)
 
 
-if __name__ == "__main__":
+def main(line: int) -> None:
+    """The child: serve on that file descriptor."""
     with contextlib.suppress(EOFError, KeyboardInterrupt):
-        serve(Connection(int(sys.argv[1])))
+        serve(Connection(line))

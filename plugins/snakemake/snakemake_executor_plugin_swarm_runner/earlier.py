@@ -19,7 +19,7 @@ class Before(NamedTuple):
 
 
 class Earlier:
-    """Gives each job its next key, and the job that was its latest before, once."""
+    """Gives each job its next key, and the job that was its latest before."""
 
     def __init__(self, jobs: Iterable[Job]) -> None:
         self._latest: dict[str, Before] = {}
@@ -41,6 +41,10 @@ class Earlier:
         number = self._numbers[key.place] = self._numbers.get(key.place, 0) + 1
         return key._replace(number=number)
 
-    def take(self, place: str) -> Before | None:
-        """The latest job of a place, if nobody asked for it yet."""
-        return self._latest.pop(place, None)
+    def latest(self, place: str) -> Before | None:
+        """The latest job of a place, unless it was taken."""
+        return self._latest.get(place)
+
+    def take(self, place: str) -> None:
+        """The latest job of a place is cared for."""
+        self._latest.pop(place, None)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import signal
 import threading
 from collections.abc import AsyncGenerator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,18 +15,23 @@ from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from snakemake_interface_executor_plugins.settings import SharedFSUsage
+from snakemake_interface_executor_plugins.utils import encode_target_jobs_cli_args
 
 from snakemake_executor_plugin_swarm_runner.invocations import Caller
 from snakemake_executor_plugin_swarm_runner.runs import Run
 from snakemake_executor_plugin_swarm_runner.settings import ExecutorSettings
-from snakemake_executor_plugin_swarm_runner.sites import OURS, find_site
+from snakemake_executor_plugin_swarm_runner.sites import OURS, Site, find_site
 from snakemake_executor_plugin_swarm_runner.tracking import Tracker
 
 if TYPE_CHECKING:
     from types import FrameType
 
-# Between two looks, in seconds: at a file, at the access point.
-LOG_LOOK_S, POLL_LOOK_S = 1.0, 2.0
+    from swarm_runner import Job
+
+# Between two looks, in seconds: at a file, at the access point. A look at a file that has nothing
+# new costs a millisecond, and as much again for Snakemake's loop around it, which a workflow of
+# hours pays all the time; a container takes longer than this to begin and to go.
+LOG_LOOK_S, POLL_LOOK_S = 2.0, 2.0
 SCRIPTS = "scripts"
 
 
@@ -43,6 +50,10 @@ class Executor(RemoteExecutor):
         self._workdir = Path.cwd()
         shared = SharedFSUsage.INPUT_OUTPUT in usage
         site = find_site(settings, self._workdir, shared=shared)
+        if site.remembered is not None:
+            self.logger.info(
+                f"swarm-runner: uses {site.remembered}, the file of the last `pool up`."
+            )
         cache = self.workflow.sourcecache.runtime_cache_path
         if not site.sees(cache):
             # Nested jobs are to look for nothing there.
@@ -50,12 +61,11 @@ class Executor(RemoteExecutor):
             self.workflow.storage_settings.shared_fs_usage = frozenset(usage)
         Path(self.tmpdir).chmod(0o755)  # nested jobs wait for files that are listed there
         run = Run.begin(self._workdir / OURS)
-        scripts = run.file(SCRIPTS)
-        scripts.mkdir(exist_ok=True)
-        caller = Caller(
-            site, settings, self.workflow, scripts, self.format_job_exec, self.envvars()
-        )
-        tracker = Tracker(site, run, caller, self)
+        try:
+            tracker = self._track(site, settings, run)
+        except BaseException:
+            run.abandon()
+            raise
         try:
             tracker.open()
         except BaseException:
@@ -64,6 +74,14 @@ class Executor(RemoteExecutor):
         self._tracker = tracker
         self._guarded = False
 
+    def _track(self, site: Site, settings: ExecutorSettings, run: Run) -> Tracker:
+        scripts = run.file(SCRIPTS)
+        scripts.mkdir(exist_ok=True)
+        caller = Caller(
+            site, settings, self.workflow, scripts, self.format_job_exec, self.envvars()
+        )
+        return Tracker(site, run, caller, self)
+
     # What Snakemake asks for.
 
     def get_python_executable(self) -> str:
@@ -71,8 +89,26 @@ class Executor(RemoteExecutor):
         return "python"
 
     def get_job_args(self, job: Any) -> str:
-        """A nested Snakemake has the slot's processors, not the machine's."""
-        return f"{super().get_job_args(job)} --cores {max(1, job.resources.get('_cores', 1))}"
+        """A nested Snakemake has the slot's processors, not the machine's.
+
+        Raises WorkflowError when Snakemake cannot name the job to another Snakemake.
+        """
+        targets = job.get_target_spec()
+        words = encode_target_jobs_cli_args(targets)
+        if not _can_be_read(words, targets):
+            raise WorkflowError(
+                f"Snakemake cannot tell a Snakemake in a container of {', '.join(words)}: it loses "
+                "commas, and quotes at the ends of wildcards; name the file otherwise, or let a "
+                "shell rule run directly"
+            )
+        args = super().get_job_args(job)
+        temporary = self.workflow.dag.get_unneeded_temp_files(job)
+        for word in map(str, chain(words, job.get_wait_for_files(), temporary)):
+            # Snakemake quotes as Python does; where that escapes, or takes double quotes, a shell
+            # reads something else.
+            if repr(word) != f"'{word}'":
+                args = args.replace(repr(word), shlex.quote(word))
+        return f"{args} --cores {max(1, job.resources.get('_cores', 1))}"
 
     def run_job(self, job: Any) -> None:
         """Run one job."""
@@ -129,10 +165,20 @@ class Executor(RemoteExecutor):
         answers: list[BaseException | None] = self.workflow.async_run(all_of_them())
         return answers
 
-    def unseen(self, job: Any) -> bool:
-        """Whether all that a job makes is there, and Snakemake does not know yet that it ended."""
-        made = self.workflow.async_run(self.workflow.persistence.incomplete(job))
-        return bool(job.output) and len(made) == len(job.output)
+    def unseen(self, job: Any, ended: Job) -> bool:
+        """Whether all that this good end was to make is there, and Snakemake knows nothing of it.
+
+        What a rule only touches, Snakemake itself makes once it knows.
+        """
+        persistence = self.workflow.persistence
+        made = self.workflow.async_run(persistence.incomplete(job))
+        touched = set() if job.is_group() else job.touch_output
+        if not set(job.output) - touched <= set(made):
+            return False
+        if not job.output:
+            # Snakemake keeps no record of such a job; what it reads may be newer than its end.
+            return all(_time_of(file) <= (ended.ended_at or 0) for file in job.input)
+        return bool(made) or ended.key in persistence.external_jobids(job)
 
     def _guard(self) -> None:
         """Let SIGTERM do what Ctrl-C does.
@@ -143,6 +189,23 @@ class Executor(RemoteExecutor):
             return
         self._guarded = True
         signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _can_be_read(words: Sequence[str], targets: Sequence[Any]) -> bool:
+    """Whether another Snakemake reads the same targets in these words."""
+    from snakemake.target_jobs import parse_target_jobs_cli_args
+
+    try:
+        return bool(parse_target_jobs_cli_args(words) == targets)
+    except ValueError:
+        return False
+
+
+def _time_of(file: str) -> float:
+    try:
+        return Path(file).stat().st_mtime
+    except OSError:
+        return 0.0  # a temporary one, gone since
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001

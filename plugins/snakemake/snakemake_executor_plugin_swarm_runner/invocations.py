@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +19,7 @@ from snakemake_executor_plugin_swarm_runner.settings import AUTO, DIRECT, Execut
 from snakemake_executor_plugin_swarm_runner.sites import OURS, Site
 
 if TYPE_CHECKING:
-    from swarm_runner import Invocation
+    from swarm_runner import Invocation, JobId
 
 LOGS = OURS / "logs"
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
@@ -25,18 +27,36 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 @dataclass(frozen=True)
 class Call:
-    """One submission of a job, as swarm_runner takes it."""
+    """One submission of a job, as swarm_runner takes it. `after` is to have ended before."""
 
     job: Any
     invocation: Invocation
     direct: bool
+    after: JobId | None = None
 
     @property
-    def streams(self) -> list[Path]:
-        """Where standard output and standard error go."""
-        place = Path(self.invocation.working_directory or "")
+    def place(self) -> str:
+        """See JobKey."""
+        return self.invocation.key.partition(".")[0]
+
+    @property
+    def written_streams(self) -> list[str]:
+        """The files of standard output and standard error that are there."""
+        return [stream for stream in self._streams if os.path.exists(stream)]  # noqa: PTH110 (never raises)
+
+    def drop_empty_streams(self) -> None:
+        """Remove those of them in which nothing was said."""
+        for stream in self._streams:
+            # It may be another user's, or gone.
+            with contextlib.suppress(OSError):
+                if os.stat(stream).st_size == 0:  # noqa: PTH116 (done for each job)
+                    os.unlink(stream)  # noqa: PTH108
+
+    @property
+    def _streams(self) -> list[str]:
+        place = self.invocation.working_directory or ""
         names = (self.invocation.stdout, self.invocation.stderr)
-        return [place / name for name in names if name]
+        return [f"{place}/{name}" for name in names if name]
 
 
 class Caller:
@@ -63,23 +83,34 @@ class Caller:
         self._environment = dict(environment)
         # Of standard output and standard error, by the name of a rule.
         self._directories: dict[str, str] = {}
+        # Where workflow.source_path() puts files; a nested Snakemake has a cache of its own.
+        cache = str(workflow.sourcecache.runtime_cache_path)
+        self._hidden_cache = None if site.sees(cache) else cache
 
-    def runs_directly(self, job: Any) -> bool:
-        """Whether the job's shell command runs in its own image.
+    def direct_script(self, job: Any, shellcmd: str | None) -> ways.Script | None:
+        """What runs in the image of the job's own rule; None for a job that runs nested.
 
-        Raises WorkflowError when it is to, and cannot.
+        Raises WorkflowError when it is to run directly, and cannot.
         """
         mode = self._settings.mode
         if mode not in (AUTO, DIRECT):
-            return False
+            return None
         reason = ways.obstacle(job, self._workflow, shared=self._site.shared)
         if reason is None and self._direct_image(job) is None:
             reason = "its rule has no container:"
-        if reason and mode == DIRECT:
+        if reason is None:
+            command = ways.command(job, shellcmd or "")
+            if command is None:
+                reason = "a part of its command is known only where it runs"
+            elif self._hidden_cache and self._hidden_cache in command:
+                reason = "its command reads Snakemake's source cache, which executors cannot see"
+            else:
+                return ways.direct(job, command)
+        if mode == DIRECT:
             raise WorkflowError(
                 f"the job cannot run directly, because {reason}; use --swarm-runner-mode {AUTO}"
             )
-        return reason is None
+        return None
 
     def call(self, job: Any, key: str, shellcmd: str | None) -> Call:
         """The call of a job, under that key; `shellcmd` is the job's, None for a group.
@@ -90,8 +121,10 @@ class Caller:
 
         from swarm_runner import Invocation
 
-        direct = self.runs_directly(job)
-        asked = requested(job, self._site.pool, escalate=not self._settings.no_escalation)
+        self._check_files(job)
+        script = self.direct_script(job, shellcmd)
+        direct = script is not None
+        asked = requested(job, self._site.destination, escalate=not self._settings.no_escalation)
         name = f"group {job.groupid}" if job.is_group() else job.name
         try:
             invocation = Invocation(
@@ -100,10 +133,10 @@ class Caller:
                 image=self._direct_image(job) if direct else self._nested_image(job),
                 resources=asked,
                 capacity_class=chosen_class(job),
-                environment=self._environment,
+                environment=self._environment_of(job),
                 working_directory=str(self._site.workdir),
                 in_place=self._site.shared,
-                **self._command(job, key, shellcmd or "", direct=direct),
+                **self._command(job, key, script),
                 **self._streams(_UNSAFE.sub("_", name), key),
             )
         except ValidationError as error:
@@ -113,23 +146,45 @@ class Caller:
             raise WorkflowError(f"the job cannot be submitted: {'; '.join(faults)}") from error
         return Call(job, invocation, direct)
 
-    def _command(self, job: Any, key: str, shellcmd: str, *, direct: bool) -> dict[str, Any]:
-        user = self._site.pool.user.name
+    def _check_files(self, job: Any) -> None:
+        """Say now what would only be found by a job that waits for a file, or writes it nowhere.
+
+        Raises WorkflowError.
+        """
         if not self._site.shared:
-            return {"shell": ways.in_own_directory(self._nested_command(job), user)}
-        if not (direct or self._site.sees(self._workflow.main_snakefile)):
-            raise WorkflowError(
-                f"the executors cannot see the Snakefile {self._workflow.main_snakefile}, which "
-                "a nested job reads: put it on a volume of the pool"
-            )
-        script = ways.direct(job, shellcmd) if direct else ways.nested(self._nested_command(job))
-        threads = job.resources.get("_cores", 1)
-        command = ways.inline(script, threads, user)
+            return
+        for file in chain(job.input, job.output, job.log):
+            if not file.startswith("/") or file.startswith("/dev/") or file.is_storage:
+                continue
+            if not self._site.sees(file):
+                raise WorkflowError(
+                    f"the executors cannot see {file}: put it on a volume of the pool, or let "
+                    "the rule be local (localrules:)"
+                )
+
+    def _command(self, job: Any, key: str, script: ways.Script | None) -> dict[str, Any]:
+        if not self._site.shared:
+            return {"shell": ways.in_own_directory(self._nested_command(job))}
+        if script is None:
+            if not self._site.sees(self._workflow.main_snakefile):
+                raise WorkflowError(
+                    f"the executors cannot see the Snakefile {self._workflow.main_snakefile}, "
+                    "which a nested job reads: put it on a volume of the pool"
+                )
+            script = ways.nested(self._nested_command(job))
+        command = ways.inline(script)
         if command is None:
-            file = self._scripts / key
-            file.write_text(script.text)
-            command = ways.starter(script.shell, str(file), threads, user)
+            file, fresh = self._scripts / key, self._scripts / f"{key}.new"
+            fresh.write_text(script.text)
+            fresh.replace(file)  # at once: a job that is taken up may be reading it
+            command = ways.starter(script.shell, str(file))
         return {"command": command}
+
+    def _environment_of(self, job: Any) -> dict[str, str]:
+        """It stands once in the ad of a round whose jobs have as many threads."""
+        return self._environment | ways.environment(
+            self._site.pool.user.name, job.resources.get("_cores", 1)
+        )
 
     def _direct_image(self, job: Any) -> str | None:
         return ways.image(job) or self._site.destination.default_image

@@ -8,7 +8,10 @@ to the same files.
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 LENGTH = 16
@@ -50,13 +53,33 @@ def place_of(members: Iterable[Any]) -> str:
 
 
 def _work_of(job: Any, shellcmd: str | None = None) -> tuple[str, ...]:
-    return (
-        job.rule.name,
-        *map(str, job.input),
-        str(shellcmd or job.shellcmd or job.rule.run_func_src),
-        str(job.rule.script or job.rule.notebook or job.rule.wrapper),
-        str(job.container_img_url),
-    )
+    rule = job.rule
+    facts = (rule.name, *map(str, job.input), str(job.container_img_url))
+    if job.is_shell:
+        return (*facts, str(shellcmd or job.shellcmd))
+    # A shell command has its params in it; what other code reads of them, nobody sees.
+    params = json.dumps(list(job.params), default=_plain, skipkeys=True)
+    code = str(rule.run_func_src or rule.script or rule.notebook or rule.wrapper)
+    return (*facts, code, params, _content(job, rule.script or rule.notebook))
+
+
+def _plain(value: object) -> object:
+    """The same in each process, for what JSON does not know."""
+    if isinstance(value, set | frozenset):
+        return sorted(map(repr, value))
+    return str(value) if isinstance(value, os.PathLike) else type(value).__name__
+
+
+def _content(job: Any, script: str | None) -> str:
+    """What stands in a script or notebook on this machine; empty for others."""
+    if script is None:
+        return ""
+    # Snakemake asks the same of a script to tell whether outputs are older; it has no other name.
+    source = job._path_to_source_file(script)  # noqa: SLF001
+    try:
+        return Path(source).read_bytes().hex()
+    except (TypeError, OSError):
+        return ""  # it is no file of this machine's, or goes wrong where it is to run
 
 
 def _hash(facts: object) -> str:

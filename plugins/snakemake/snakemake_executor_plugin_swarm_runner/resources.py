@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from snakemake_interface_common.exceptions import WorkflowError
 
 if TYPE_CHECKING:
-    from swarm_runner import Pool, Resources
+    from swarm_runner import Destination, Resources
 
 MINIMUM_MEMORY_MB = 16  # below it swarm_runner suspects that a unit was forgotten
 MEMORY, MOST_MEMORY, DISK, RUNTIME, CLASS = (
@@ -24,11 +24,12 @@ GPUS = ("gpu", "gpus")
 _MEMORIES = ("mem_mb", "mem_mib", "mem")
 
 
-def requested(job: Any, pool: Pool, *, escalate: bool) -> Resources:
+def requested(job: Any, destination: Destination, *, escalate: bool) -> Resources:
     """The job's request; what the rule does not say is left to the destination.
 
-    `escalate` gives it the largest class's memory for a second run after it was killed for its
-    memory. Raises WorkflowError for a resource of the wrong kind.
+    `escalate` gives it the memory of the largest class that it may run in, for a second run after
+    it was killed for its memory; unless rule or destination say how much. Raises WorkflowError
+    for a resource of the wrong kind.
     """
     given: Mapping[str, Any] = job.resources
     amounts: dict[str, int] = {"cpus": max(1, int(given.get("_cores", 1)))}
@@ -46,7 +47,7 @@ def requested(job: Any, pool: Pool, *, escalate: bool) -> Resources:
         amounts["gpus"] = max(gpus)
     most_mb = _number(given, MOST_MEMORY)
     if most_mb is None and escalate and not grows(job):
-        most_mb = _roomiest(frozenset(amounts.items()), pool)
+        most_mb = _roomiest(frozenset(amounts.items()), destination, chosen_class(job))
     if most_mb and most_mb >= amounts.get("memory_mb", 0):
         amounts["max_memory_mb"] = most_mb
     return _resources(frozenset(amounts.items()))
@@ -95,8 +96,18 @@ def _resources(amounts: frozenset[tuple[str, int]]) -> Resources:
     return Resources(**dict(amounts))
 
 
-def _roomiest(amounts: frozenset[tuple[str, int]], pool: Pool) -> int | None:
-    """The memory of the largest class that has room for everything else."""
-    asked = _resources(amounts)
-    sizes = [shape.memory_mb for shape in pool.classes.values() if shape.fits(asked)]
-    return max(sizes, default=None)
+def _roomiest(
+    amounts: frozenset[tuple[str, int]], destination: Destination, named: str | None
+) -> int | None:
+    """The memory of the largest class of containers, from the named one on, that has the rest."""
+    pool, defaults = destination.pool, destination.resources
+    if defaults is not None:
+        if "max_memory_mb" in defaults.model_fields_set:
+            return None
+        amounts = frozenset((defaults.model_dump(exclude_unset=True) | dict(amounts)).items())
+    asked, classes = _resources(amounts), pool.classes_for(machine=False)
+    first = named or destination.class_for(machine=False)
+    if first in classes:
+        classes = classes[classes.index(first) :]
+    shapes = (pool.classes[name] for name in classes)
+    return max((shape.memory_mb for shape in shapes if shape.fits(asked)), default=None)

@@ -63,6 +63,13 @@ class Run:
         shutil.rmtree(self.directory, ignore_errors=True)
         self.leave()
 
+    def abandon(self) -> None:
+        """As if it had not been begun here."""
+        if self.resumed:
+            self.leave()
+        else:
+            self.end()
+
     def leave(self) -> None:
         """Let the next start take it up."""
         os.close(self._lock)

@@ -19,7 +19,8 @@ class ExecutorSettings(ExecutorSettingsBase):
         default=None,
         metadata={
             "help": "The job_conf YAML file that describes the pool. Without it the file that "
-            "SWARM_RUNNER_JOB_CONF names; without that, the default pool on this machine.",
+            "SWARM_RUNNER_JOB_CONF names; without that, the file of the last `swarm-runner pool "
+            "up`; without that, the default pool on this machine.",
         },
     )
     destination: Optional[str] = field(  # noqa: UP045

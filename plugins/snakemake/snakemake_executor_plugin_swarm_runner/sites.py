@@ -13,6 +13,7 @@ from snakemake_executor_plugin_swarm_runner.settings import ExecutorSettings
 
 if TYPE_CHECKING:
     from swarm_runner import Destination, JobConf, Pool
+    from swarm_runner.condor.apart import AccessPointApart
 
 JOB_CONF = "SWARM_RUNNER_JOB_CONF"
 OURS = Path(".snakemake", "swarm-runner")
@@ -24,17 +25,27 @@ class Site:
     """A destination as one workflow sees it.
 
     `workdir` is the workflow's directory. `shared` says that jobs read and write it in place;
-    else they have directories of their own, and their files travel through storage.
+    else they have directories of their own, and their files travel through storage. `remembered`
+    is the file that describes the pool, if nobody named it.
     """
 
     destination: Destination
     workdir: Path
     shared: bool
+    remembered: Path | None = None
 
     @property
     def pool(self) -> Pool:
         """The pool that the jobs run in."""
         return self.destination.pool
+
+    def access_point(self) -> AccessPointApart:
+        """The pool's access point; one that does not answer holds nobody up who wants to stop."""
+        from swarm_runner.condor.access_point import AccessPoint
+        from swarm_runner.condor.apart import AccessPointApart
+
+        pool, tokens = self.pool, self.destination.token_directory
+        return AccessPointApart(AccessPoint, pool.address, pool.name, tokens)
 
     def sees(self, path: Path | str) -> bool:
         """Whether the executors see that file at the same path."""
@@ -49,22 +60,24 @@ def find_site(settings: ExecutorSettings, workdir: Path, *, shared: bool) -> Sit
     directory though it is to be shared.
     """
     from swarm_runner import InvalidInputError
+    from swarm_runner.runner.remembered import remembered
 
+    named = settings.job_conf or os.environ.get(JOB_CONF)
+    last = None if named else remembered()
     try:
-        destination = _destination(settings, workdir)
+        destination = _destination(settings, workdir, named or last)
     except InvalidInputError as error:
         raise WorkflowError(f"swarm-runner: {error}") from error
-    site = Site(destination, workdir, shared)
+    site = Site(destination, workdir, shared, last)
     if shared:
         _check_workdir(site)
     return site
 
 
-def _destination(settings: ExecutorSettings, workdir: Path) -> Destination:
+def _destination(settings: ExecutorSettings, workdir: Path, file: Path | str | None) -> Destination:
     """Raises InvalidInputError."""
     from swarm_runner import Destination
 
-    file = settings.job_conf or os.environ.get(JOB_CONF)
     if file:
         chosen = _parsed(Path(file)).destination(settings.destination)
     elif settings.destination:

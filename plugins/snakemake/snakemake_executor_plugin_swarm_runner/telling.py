@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from snakemake_executor_plugin_swarm_runner.invocations import Call
     from swarm_runner import Job, JobChange, JobId
 
 NOT_FOUND = 127
@@ -18,6 +19,8 @@ _SHELL_NOT_FOUND = (
     "Snakemake's shell commands run in bash; for an image without it, say "
     "shell.executable('sh') in the Snakefile, or resources: shell_exec='sh' in the rule."
 )
+
+_NEXT_START = "The next start in this directory takes up what is left."
 
 
 class Teller:
@@ -45,14 +48,21 @@ class Teller:
         how = "has ended meanwhile" if before.state.ended else f"is {before.state}"
         self._logger.info(f"swarm-runner: {title(job)} {how} as job {before.id}: taken up.")
 
-    def submits(self, jobs: Sequence[Any], submitted: Sequence[Job]) -> None:
+    def replaces(self, job: Any, before: Job) -> None:
+        """A job of an earlier run would write to the same files."""
+        self._logger.info(
+            f"swarm-runner: {title(job)} has changed since it was submitted as job {before.id}; "
+            "that is removed first."
+        )
+
+    def submits(self, sent: Sequence[tuple[Call, Job]]) -> None:
         """What Snakemake's jobs are called by HTCondor: each if they are few."""
-        if len(jobs) <= FEW:
-            for job, one in zip(jobs, submitted, strict=True):
-                self._logger.info(f"swarm-runner: {title(job)} is job {one.id}.")
+        if len(sent) <= FEW:
+            for call, job in sent:
+                self._logger.info(f"swarm-runner: {title(call.job)} is job {job.id}.")
         else:
-            first, last = submitted[0].id, submitted[-1].id
-            self._logger.info(f"swarm-runner: submitted {len(jobs)} jobs, {first} to {last}.")
+            first, last = sent[0][1].id, sent[-1][1].id
+            self._logger.info(f"swarm-runner: submitted {len(sent)} jobs, {first} to {last}.")
 
     def follows(self, job: Any, submitted: Job) -> None:
         """From now on changes of this job may come."""
@@ -89,7 +99,8 @@ class Teller:
         """The access point does not answer, or takes nothing."""
         if not self._away:
             self._away = True
-            self._logger.warning(f"swarm-runner: {error} Jobs that run go on; the workflow waits.")
+            said = str(error).rstrip(".")
+            self._logger.warning(f"swarm-runner: {said}. Jobs that run go on; the workflow waits.")
 
     def is_back(self) -> None:
         """It answers again."""
@@ -104,11 +115,26 @@ class Teller:
             "waiting until they are gone."
         )
 
+    def are_not_gone(self, count: int, after_s: float) -> None:
+        """They were removed, but what runs them did not let them go yet."""
+        if count:
+            self._logger.warning(
+                f"swarm-runner: {count} of them are not gone after {after_s:.0f} s; a node may be "
+                f"lost. The pool stops them as soon as it can. {_NEXT_START}"
+            )
+
+    def cannot_see_them_go(self, error: Exception) -> None:
+        """They were removed, and nobody can be asked whether they are gone."""
+        self._logger.warning(
+            f"swarm-runner: they are removed, but whether they are gone nobody can tell now: "
+            f"{error} {_NEXT_START}"
+        )
+
     def cannot_remove(self, error: Exception) -> None:
         """The workflow was stopped, and its jobs go on."""
         self._logger.error(
-            f"swarm-runner: jobs of this workflow could not be removed and may go on: {error} "
-            "The next start in this directory takes them up."
+            "swarm-runner: jobs of this workflow could not be removed and may go on: "
+            f"{error} {_NEXT_START}"
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from snakemake_interface_common.exceptions import WorkflowError
@@ -14,12 +14,14 @@ from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_executor_plugin_swarm_runner.earlier import Earlier
 from snakemake_executor_plugin_swarm_runner.invocations import Call, Caller
 from snakemake_executor_plugin_swarm_runner.runs import Run
+from snakemake_executor_plugin_swarm_runner.sending import send, troubles
 from snakemake_executor_plugin_swarm_runner.sites import Site
 from snakemake_executor_plugin_swarm_runner.telling import Teller, said_of
 
 if TYPE_CHECKING:
     from snakemake_executor_plugin_swarm_runner.executor import Executor
-    from swarm_runner import InvalidInputError, Job, JobId, Runner
+    from swarm_runner import Job, JobId, Runner
+    from swarm_runner.condor.apart import AccessPointApart
 
 # Between two tries to reach an access point that is away, in seconds.
 RETRY_S = 5.0
@@ -39,9 +41,12 @@ class Tracker:
         self._executor = executor
         self._teller = Teller(executor.logger)
         self._lock = threading.RLock()
-        self._runner = _runner(site, run)
+        self._access_point = site.access_point()
+        self._runner = _runner(site, run, self._access_point)
         self._earlier = Earlier([])
         self._unsent: list[Call] = []
+        # Calls that would write to the same files as a job of an earlier run, until it has ended.
+        self._behind: dict[JobId, Call] = {}
         self._next_try_at = 0.0
         # Jobs that have ended, until Snakemake has been told.
         self._ended: dict[JobId, Job] = {}
@@ -83,61 +88,72 @@ class Tracker:
                 else:
                     if call is not None:
                         calls.append(call)
-            self._unsent += self._prepared(calls)
-            self._submit()
+            for call in self._prepared(calls):
+                if call.after is None:
+                    self._unsent.append(call)
+                else:
+                    self._earlier.take(call.place)
+                    self._behind[call.after] = call
+            self._go_on()
 
-    def look(self, active: Sequence[SubmittedJobInfo]) -> list[SubmittedJobInfo]:
+    def look(self, active: list[SubmittedJobInfo]) -> list[SubmittedJobInfo]:
         """Tell Snakemake what has ended; those that have not."""
         with self._lock:
             if self._stopped:
-                return list(active)
+                return active
             self._learn()
-            if self._unsent and time.monotonic() >= self._next_try_at:
-                self._submit()
-            still = []
-            for info in active:
-                aux = info.aux or {}
-                job = self._ended.pop(aux[ID], None)
-                if job is None:
-                    still.append(info)
-                else:
-                    self._report(info, job)
-            return still
+            freed = [which for which in self._behind if which in self._ended]
+            for which in freed:
+                del self._ended[which]
+                self._unsent.append(self._behind.pop(which))
+            if freed or time.monotonic() >= self._next_try_at:
+                self._go_on()
+            if not self._ended:
+                return active
+            return [info for info in active if not self._tell(info)]
 
     def remove_all(self) -> None:
         """Take every job of this run out of the queue, and wait until they are gone."""
-        from swarm_runner import SwarmRunnerError
-
         self._stopped = True
         try:
-            count = self._runner.remove_all("the workflow was stopped")
-            self._teller.removes(count)
-            self._runner.wait(timeout_s=REMOVAL_S)
-        except SwarmRunnerError as error:
+            # A look that is on its way may still submit; after it nobody does.
+            with self._lock:
+                self._unsent.clear()
+                self._behind.clear()
+                count = self._runner.remove_all("the workflow was stopped")
+        except troubles() as error:
             self._teller.cannot_remove(error)
+            return
+        self._teller.removes(count)
+        try:
+            jobs = self._runner.wait(timeout_s=REMOVAL_S)
+        except troubles() as error:
+            self._teller.cannot_see_them_go(error)
+        else:
+            self._teller.are_not_gone(sum(not job.state.ended for job in jobs), REMOVAL_S)
 
     def close(self) -> None:
         """Forget a run of which nothing is left; one with jobs can be taken up again."""
-        from swarm_runner import SwarmRunnerError
-
         try:
-            left = any(not job.state.ended for job in self._runner.jobs())
-            if left and not self._stopped:
+            if self._left and not self._stopped:
                 self.remove_all()
-                left = any(not job.state.ended for job in self._runner.jobs())
-        except SwarmRunnerError:
+            left = self._left
+        except troubles():
             left = True
-        self._runner.close()
-        if left:
-            self._run.leave()
-        else:
-            self._runner.discard()
-            self._run.end()
+        self._end(leave=left)
 
     def abandon(self) -> None:
         """Leave without having asked for anything."""
+        self._end(leave=self._run.resumed)
+
+    @property
+    def _left(self) -> bool:
+        return any(not job.state.ended for job in self._runner.jobs())
+
+    def _end(self, *, leave: bool) -> None:
         self._runner.close()
-        if self._run.resumed:
+        self._access_point.close()
+        if leave:
             self._run.leave()
         else:
             self._runner.discard()
@@ -147,79 +163,80 @@ class Tracker:
         """The job's call; None when it was submitted by a run that was killed."""
         shellcmd = None if job.is_group() else job.shellcmd
         key = self._earlier.next_key(job, shellcmd)
-        before = self._earlier.take(key.place)
+        before = self._earlier.latest(key.place)
         if before is None:
             return self._caller.call(job, str(key), shellcmd)
-        if before.key.work == key.work:
-            attach = not before.job.state.ended
-            if attach or (before.job.outcome and before.job.outcome.ok and self._unseen(job)):
-                if not attach:
-                    self._ended[before.job.id] = before.job
-                self._teller.takes_up(job, before.job)
-                self._submitted(self._caller.call(job, str(before.key), shellcmd), before.job)
-                return None
-        if not before.job.state.ended:
-            # It would write to the same files.
-            self._runner.remove([before.job.id], "the rule has changed since")
-            self._runner.wait([before.job.id], timeout_s=REMOVAL_S)
-        return self._caller.call(job, str(key), shellcmd)
+        old, ended = before.job, before.job.state.ended
+        if before.key.work == key.work and (not ended or self._unseen(job, old)):
+            call = self._caller.call(job, str(before.key), shellcmd)
+            self._earlier.take(key.place)
+            if ended:
+                self._ended[old.id] = old
+            self._teller.takes_up(job, old)
+            self._submitted(call, old)
+            return None
+        if ended:
+            self._earlier.take(key.place)
+            return self._caller.call(job, str(key), shellcmd)
+        call = self._caller.call(job, str(key), shellcmd)
+        self._teller.replaces(job, old)
+        return replace(call, after=old.id)
 
-    def _unseen(self, job: Any) -> bool:
-        return self._executor.unseen(job)
+    def _unseen(self, job: Any, ended: Job) -> bool:
+        good = ended.outcome is not None and ended.outcome.ok
+        return good and self._executor.unseen(job, ended)
 
     def _prepared(self, calls: list[Call]) -> list[Call]:
         """Those that may be sent."""
         direct = [call for call in calls if call.direct]
-        troubles = self._executor.prepare([call.job for call in direct])
-        failed = set()
-        for call, trouble in zip(direct, troubles, strict=True):
-            if trouble is not None:
+        found = self._executor.prepare([call.job for call in direct])
+        troubles = dict(zip((call.invocation.key for call in direct), found, strict=True))
+        ready = []
+        for call in calls:
+            trouble = troubles.get(call.invocation.key)
+            if trouble is None:
+                try:
+                    # Before it is sent: a run that is killed must not take half an output for a
+                    # whole one.
+                    call.job.register(external_jobid=call.invocation.key)
+                except Exception as error:  # noqa: BLE001 (one job's trouble is that job's alone)
+                    trouble = error
+            if trouble is None:
+                ready.append(call)
+            else:
                 self._fail(call.job, _said(trouble))
-                failed.add(call.invocation.key)
-        ready = [call for call in calls if call.invocation.key not in failed]
-        for call in ready:
-            # Before it is sent: a run that is killed must not take half an output for a whole one.
-            call.job.register(external_jobid=call.invocation.key)
         return ready
 
-    def _submit(self) -> None:
+    def _go_on(self) -> None:
         """Send what is not sent yet; what nobody takes now, a later look tries again."""
+        if self._stopped:
+            return
+        if self._behind:
+            self._clear_way()
         if self._unsent:
-            self._unsent = self._send(self._unsent)
-            self._next_try_at = time.monotonic() + RETRY_S
+            self._submit()
+        self._next_try_at = time.monotonic() + RETRY_S
 
-    def _send(self, calls: list[Call]) -> list[Call]:
-        """Submit, and refuse what is refused; those that nobody takes now."""
-        from swarm_runner import (
-            InvalidInputError,
-            OutOfReachError,
-            RefusedError,
-            UnknownSubmitError,
-        )
-
-        if not calls:
-            return []
+    def _clear_way(self) -> None:
+        """Remove jobs whose rules have changed since. Once they have ended others may begin."""
         try:
-            jobs = self._runner.submit([call.invocation for call in calls])
-        except InvalidInputError as error:
-            faults = _by_key(error)
-            refused = [call for call in calls if call.invocation.key in faults]
-            for call in refused:
-                self._fail(call.job, "; ".join(faults[call.invocation.key]))
-            if refused:
-                return self._send([call for call in calls if call not in refused])
-            if len(calls) > 1:
-                return [late for call in calls for late in self._send([call])]
-            self._fail(calls[0].job, str(error))
-            return []
-        except (OutOfReachError, RefusedError, UnknownSubmitError) as error:
+            self._runner.remove(self._behind, "the rule has changed since")
+        except troubles() as error:
             self._teller.is_away(error)
-            return calls
-        self._teller.is_back()
-        self._teller.submits([call.job for call in calls], jobs)
-        for call, job in zip(calls, jobs, strict=True):
+
+    def _submit(self) -> None:
+        sent = send(self._runner, self._unsent)
+        self._unsent = sent.late
+        for call, why in sent.refused:
+            self._fail(call.job, why)
+        if sent.trouble is not None:
+            self._teller.is_away(sent.trouble)
+        elif sent.queued:
+            self._teller.is_back()
+        if sent.queued:
+            self._teller.submits(sent.queued)
+        for call, job in sent.queued:
             self._submitted(call, job)
-        return []
 
     def _submitted(self, call: Call, job: Job) -> None:
         self._teller.follows(call.job, job)
@@ -227,33 +244,32 @@ class Tracker:
         self._executor.report_job_submission(info, register_job=False)
 
     def _learn(self) -> None:
-        """Look once at what has changed."""
-        from swarm_runner import OutOfReachError
-
+        """Look once at what has changed. What goes wrong now may go well at the next look."""
         try:
             changes = self._runner.poll()
-        except OutOfReachError as error:
+        except troubles() as error:
             self._teller.is_away(error)
             return
-        if not self._unsent:
+        if not (self._unsent or self._behind):
             self._teller.is_back()
         for change in changes:
             self._teller.tells(change)
             if change.job.state.ended:
                 self._ended[change.job.id] = change.job
 
-    def _report(self, info: SubmittedJobInfo, job: Job) -> None:
-        """Tell Snakemake of a job that has ended."""
+    def _tell(self, info: SubmittedJobInfo) -> bool:
+        """Tell Snakemake of a job if it has ended."""
         aux = info.aux or {}
-        call: Call = aux[CALL]
+        job, call = self._ended.pop(aux[ID], None), aux[CALL]
+        if job is None:
+            return False
         self._teller.forgets(job)
         if job.outcome is not None and job.outcome.ok:
-            for stream in call.streams:
-                _drop_if_empty(stream)
+            call.drop_empty_streams()
             self._executor.report_job_success(info)
         else:
-            written = [str(stream) for stream in call.streams if stream.exists()]
-            self._failed(info, said_of(job, direct=call.direct), written)
+            self._failed(info, said_of(job, direct=call.direct), call.written_streams)
+        return True
 
     def _fail(self, job: Any, message: str) -> None:
         """Tell Snakemake of a job that could not be submitted."""
@@ -266,32 +282,17 @@ class Tracker:
         self._executor.report_job_error(info, msg=f"{message} ", aux_logs=logs)
 
 
-def _runner(site: Site, run: Run) -> Runner:
+def _runner(site: Site, run: Run, access_point: AccessPointApart) -> Runner:
     """Raises WorkflowError when its state cannot be kept."""
     from swarm_runner import InvalidInputError, Runner
 
     try:
-        return Runner(site.destination, name=run.name, patience_s=PATIENCE_S)
+        return Runner(
+            site.destination, name=run.name, access_point=access_point, patience_s=PATIENCE_S
+        )
     except InvalidInputError as error:
         raise WorkflowError(f"swarm-runner: {error}") from error
 
 
-def _by_key(error: InvalidInputError) -> dict[str, list[str]]:
-    """The faults of each invocation; a fault's place begins with its key."""
-    faults: dict[str, list[str]] = {}
-    for fault in error.faults:
-        key, _, field = fault.where.partition(": ")
-        faults.setdefault(key, []).append(f"{field}: {fault.message}" if field else fault.message)
-    return faults
-
-
 def _said(error: BaseException) -> str:
     return str(error) or type(error).__name__
-
-
-def _drop_if_empty(stream: Path) -> None:
-    try:
-        if stream.stat().st_size == 0:
-            stream.unlink()
-    except OSError:
-        return  # it is another user's, or gone

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import chain
+from types import SimpleNamespace
 from typing import Any
 
 from snakemake_interface_common.exceptions import WorkflowError
@@ -19,7 +21,9 @@ _THREADS = (
     *("OMP_NUM_THREADS", "GOTO_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"),
     *("VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS"),
 )
-_TEMPORARIES = ("HOME", "TMPDIR", "TMP", "TEMPDIR", "TEMP")
+# HTCondor sets these itself, whatever the job's ad says (starter.cpp, PublishToEnv), and so does
+# the image with HOME: only the script has the last word.
+_IN_SCRIPT = f"export HOME={TEMPORARY} TMPDIR={TEMPORARY} TMP={TEMPORARY} TEMP={TEMPORARY}"
 # A script of so many characters travels in the job's arguments, a longer one as a file: making a
 # file costs as much as all else that is done for a job.
 INLINE_LENGTH = 2000
@@ -81,23 +85,44 @@ def image(job: Any) -> str | None:
 def image_for_code(job: Any) -> str | None:
     """The image that a nested job's rule wants its code to run in: then Snakemake is to be there.
 
-    None for a shell rule, and for a group whose rules do not agree.
+    None for shell rules, whose images need not have it, and for a group whose other rules do not
+    agree.
     """
-    if job.is_group():
-        images = {image(one) for one in job}
-        return images.pop() if len(images) == 1 else None
-    return None if job.is_shell else image(job)
+    members = job if job.is_group() else [job]
+    images = {image(one) for one in members if not one.is_shell}
+    return images.pop() if len(images) == 1 else None
 
 
-def direct(job: Any, shellcmd: str) -> Script:
+def command(job: Any, shellcmd: str) -> str | None:
+    """The rule's command; None when a part of it is known only where the job runs.
+
+    Where temporary files go Snakemake leaves open until then: but that we know.
+    """
+    from snakemake.common.tbdstring import TBDString
+    from snakemake.iocontainers import ResourceList
+
+    open_part = str(TBDString())
+    if open_part not in shellcmd:
+        return shellcmd
+    chosen = job.rule.resources.get("tmpdir")
+    fixed = None if chosen is None or chosen.is_evaluable() else chosen.value
+    known = ResourceList(fromdict=dict(job.resources.items()) | {"tmpdir": fixed or TEMPORARY})
+    params, _ = job.rule.expand_params(
+        job.wildcards_dict, job.input, job.output, SimpleNamespace(resources=known)
+    )
+    formatted: str = job.format_wildcards(job.rule.shellcmd, resources=known, params=params)
+    return None if open_part in formatted else formatted
+
+
+def direct(job: Any, command: str) -> Script:
     """The rule's command, with what Snakemake itself puts around it."""
     from snakemake.shell import shell
 
     # Snakemake keeps what the Snakefile says by shell.prefix() and the like in the class alone.
     program = job.resources.get("shell_exec") or shell.get_executable() or "sh"
     prefix = shell._get_process_prefix(program)  # noqa: SLF001
-    text = " ".join((prefix, _command(job, shellcmd), shell._process_suffix)).strip()  # noqa: SLF001
-    return Script(program.rsplit("/", 1)[-1], text + "\n")
+    text = " ".join((prefix, command, shell._process_suffix)).strip()  # noqa: SLF001
+    return Script(program.rsplit("/", 1)[-1], f"{_tidying(job)}{text}\n")
 
 
 def nested(command: str) -> Script:
@@ -105,28 +130,33 @@ def nested(command: str) -> Script:
     return Script("sh", f"{command}\n")
 
 
-def starter(program: str, file: str, threads: int, user: str) -> list[str]:
-    """The command line that runs a script in an image, with the variables that Snakemake sets."""
-    return ["/bin/sh", "-c", f'{_settings(user, threads)}; exec "$0" "$1"', program, file]
+def starter(program: str, file: str) -> list[str]:
+    """The command line that runs a script in an image."""
+    return ["/bin/sh", "-c", f'{_IN_SCRIPT}; exec "$0" "$1"', program, file]
 
 
-def inline(script: Script, threads: int, user: str) -> list[str] | None:
+def inline(script: Script) -> list[str] | None:
     """The same, with the script in it; None when it is too long for that."""
     text = _ESCAPED.sub(_escape, script.text.strip("\n"))
     if len(text) > INLINE_LENGTH:
         return None
-    run = f'{_settings(user, threads)}; exec "$0" -c "$(printf %b "$1")"'
+    run = f'{_IN_SCRIPT}; exec "$0" -c "$(printf %b "$1")"'
     return ["/bin/sh", "-c", run, script.shell, text]
 
 
-def in_own_directory(command: str, user: str) -> str:
+def in_own_directory(command: str) -> str:
     """One command line for a nested job whose directory is HTCondor's."""
-    return f"{_home(user)}; {command}"
+    return f"{_IN_SCRIPT}; {command}"
 
 
-@lru_cache(maxsize=64)
-def _settings(user: str, threads: int) -> str:
-    return " ".join((_home(user), *(f"{name}={threads}" for name in _THREADS)))
+def environment(user: str, threads: int) -> dict[str, str]:
+    """What programs expect of a user that the image does not know, and what Snakemake sets."""
+    return {
+        "USER": user,
+        "LOGNAME": user,
+        "TEMPDIR": TEMPORARY,
+        **dict.fromkeys(_THREADS, str(threads)),
+    }
 
 
 def _escape(character: re.Match[str]) -> str:
@@ -134,21 +164,12 @@ def _escape(character: re.Match[str]) -> str:
     return "".join(f"\\0{byte:03o}" for byte in character[0].encode())
 
 
-def _home(user: str) -> str:
-    """What programs expect of a user that the image does not know."""
-    settings = " ".join(f"{name}={TEMPORARY}" for name in _TEMPORARIES)
-    return f"export USER={user} LOGNAME={user} {settings}"
+def _tidying(job: Any) -> str:
+    """Remove what a run that HTCondor broke off has left, as Snakemake does before the first.
 
-
-def _command(job: Any, shellcmd: str) -> str:
-    from snakemake.common.tbdstring import TBDString
-    from snakemake.iocontainers import ResourceList
-
-    if str(TBDString()) not in shellcmd:
-        return shellcmd
-    # Where temporary files go is known only where the job runs: and that we know.
-    known = dict(job.resources.items())
-    chosen = job.rule.resources.get("tmpdir")
-    known["tmpdir"] = TEMPORARY if chosen.is_evaluable() else chosen.value or TEMPORARY
-    formatted: str = job.format_wildcards(job.rule.shellcmd, resources=ResourceList(fromdict=known))
-    return formatted
+    After an eviction, a lost node or an out-of-memory kill the same command begins again, and
+    Snakemake hears nothing of it.
+    """
+    made = (file for file in job.output if "update" not in file.flags)
+    names = [str(file) for file in chain(made, job.log) if str(file) != os.devnull]
+    return f"rm -rf -- {shlex.join(names)}\n" if names else ""

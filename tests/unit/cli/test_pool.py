@@ -221,3 +221,35 @@ def test_status_says_what_guests_run_on(
     lines = cli("pool", "status").out.splitlines()
     assert "k_htcondor-executor-vm  class vm, 0 of 1 ready" in lines
     assert "no virtual machines: " in lines[lines.index("what is wrong") + 1]
+
+
+def test_the_file_of_the_last_pool_up_is_used_without_one(
+    cli: Cli, job_conf: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cli("pool", "up")
+    monkeypatch.delenv("SWARM_RUNNER_JOB_CONF")
+    done = cli("pool", "status")
+    assert done.err.startswith(f"Using {job_conf}, the file of the last `pool up`.")
+    assert "galaxy_htcondor-executor " in done.out
+    other = tmp_path / "other.yml"
+    other.write_text(JOB_CONF.replace("name: galaxy", "name: other"))
+    assert "there is no pool other" in cli("pool", "status", "--job-conf", str(other)).err
+    # Another pool's end is none of this one's.
+    cli("pool", "up", "--job-conf", str(other))
+    cli("pool", "up", "--job-conf", str(job_conf))
+    cli("pool", "down", "--job-conf", str(other))
+    assert cli("pool", "status").code == 0
+    assert cli("pool", "down").code == 0
+    assert "there is no pool swarm-runner" in cli("pool", "status").err
+
+
+def test_a_configuration_that_somebody_put_there_stays(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    own = tmp_path / "config" / "swarm-runner" / "job_conf.yml"
+    own.parent.mkdir(parents=True)
+    own.write_text(JOB_CONF.replace("name: galaxy", "name: mine"))
+    cli("pool", "up")
+    cli("pool", "down")
+    monkeypatch.delenv("SWARM_RUNNER_JOB_CONF")
+    assert "there is no pool mine" in cli("pool", "status").err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -130,3 +131,24 @@ def test_closing_ends_a_call_that_hangs(trouble: AccessPointApart) -> None:
     with pytest.raises(OutOfReachError, match="it is closed"):
         trouble.jobs(Selection())
     assert trouble._child is None
+
+
+def test_one_that_was_interrupted_answers_the_next_question(trouble: AccessPointApart) -> None:
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        trouble.hold([], "for ever")
+    assert trouble.jobs(Selection()) == []
+
+
+def test_a_terminals_interrupt_is_not_its_own(trouble: AccessPointApart) -> None:
+    trouble.jobs(Selection())
+    assert trouble._child is not None
+    assert os.getpgid(trouble._child.pid) != os.getpgid(0)
+
+
+def test_modules_of_the_current_directory_are_not_its_own(
+    trouble: AccessPointApart, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "subprocess.py").write_text("raise SystemExit(1)")
+    monkeypatch.chdir(tmp_path)
+    assert trouble.jobs(Selection()) == []

@@ -1,16 +1,23 @@
 """`python -m tests.bench PEER`: our executor beside snakemake-executor-plugin-htcondor.
 
-PEER is the Python of an environment with that plugin. Both bring the same workflow to the same
-access point, with Snakemake's own settings but for the size of a round.
+PEER is the Python of an environment with that plugin and the same Snakemake. Both bring the same
+workflow to the same access point, with `--max-jobs-per-timespan 1000/1s --latency-wait 60`. The
+peer looks at its jobs each `--seconds-between-status-checks`: at Snakemake's default, 10, and at 1.
+Ours decides that itself.
 
 500 short jobs run, in containers of one image. The peer has no docker universe: its jobs are given
 the attributes that make one of a vanilla job, and run the command through a `job_wrapper`, because
 its own way, a Snakemake in each job, costs a second more per job.
 
 2,000 jobs that do nothing are submitted, looked at and removed. They are for executors that do not
-exist: so what is measured is the main process, and no container.
+exist: so what is measured is the main process, and no container. As all are stopped after the same
+number of looks, only the peer that looks each second is among them.
 
-An executor that does nothing at all shows what Snakemake itself costs, whoever executes.
+An executor that does nothing at all shows what Snakemake itself costs, whoever executes. Of the
+jobs that run it ends ten a second, because Snakemake's scheduler wakes up for what ends.
+
+Rounds take turns, each beginning with another executor, and medians count. The 500 run once unless
+asked otherwise: they take minutes with each.
 """
 
 from __future__ import annotations
@@ -29,22 +36,24 @@ from pathlib import Path
 
 import yaml
 from rich.console import Console
-from rich.table import Table
 
 from swarm_runner import Destination, JobId, parse_job_conf
 from swarm_runner.condor.access_point import AccessPoint
 from swarm_runner.condor.port import Selection
 from swarm_runner.condor.token import token_file
+from tests.bench import table
 
 HARNESS = Path(__file__).with_name("harness.py")
 FLOOR = Path(__file__).with_name("floor")
 LIMIT_S = 3600
-RUN, SENT, LOOKS = 500, 2000, 20
+RUN, SENT, LOOKS = 500, 2000, 10
+RUN_ROUNDS, SENT_ROUNDS = 1, 3
+# Of the jobs that the executor that does nothing ends, each second.
+ENDED_PER_S = 10
 IMAGE = "debian:trixie"
 # A class that no executor has: its jobs wait.
 NOWHERE = "nowhere"
-WIDTH = 140
-NAMES = ("swarm-runner", "htcondor (peer)", "nothing")
+WIDTH = 160
 SNAKEFILE = """
 rule all:
     input: expand("out/{n}", n=range(JOBS))
@@ -90,27 +99,46 @@ def main() -> int:
     """Measure, show, judge; exit code 1 if a target is missed."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("peer", type=Path, help="the Python of an environment with the peer")
+    parser.add_argument(
+        "--rounds", type=int, default=SENT_ROUNDS, help="of the jobs that wait; 3 when absent"
+    )
+    parser.add_argument(
+        "--run-rounds", type=int, default=RUN_ROUNDS, help="of the jobs that run; 1 when absent"
+    )
     parser.add_argument("--json", action="store_true", help="the figures as JSON")
     options = parser.parse_args()
     job_conf = Path(os.environ["SWARM_RUNNER_JOB_CONF"])
     destination = parse_job_conf(job_conf.read_text(), str(job_conf)).destination()
     with tempfile.TemporaryDirectory() as scratch:
-        ways = [
-            _ours(job_conf, Path(scratch)),
-            _theirs(destination, options.peer.absolute()),
-            _nothing(),
-        ]
-        measured = {
-            "run": [_measure(way, destination, RUN, run=True) for way in ways],
-            "sent": [_measure(way, destination, SENT, run=False) for way in ways],
-        }
-    rows = [*_rows_of_run(measured["run"]), *_rows_of_sent(measured["sent"])]
+        peer = options.peer.absolute()
+        ours, nothing = _ours(job_conf, Path(scratch)), _nothing()
+        seldom = _theirs(table.PEER, destination, peer, looks_each_s=10)
+        often = _theirs(table.PEER_OFTEN, destination, peer, looks_each_s=1)
+        ran = _rounds([ours, seldom, often, nothing], destination, options.run_rounds, run=True)
+        sent = _rounds([ours, often, nothing], destination, options.rounds, run=False)
+    rows = [*table.rows_of_run(RUN, _middle(ran)), *table.rows_of_sent(SENT, _middle(sent))]
     if options.json:
-        sys.stdout.write(json.dumps(measured, indent=2) + "\n")
+        sys.stdout.write(json.dumps({"run": ran, "sent": sent}, indent=2) + "\n")
     else:
         console = Console()
-        (console if console.is_terminal else Console(width=WIDTH)).print(_table(rows))
+        (console if console.is_terminal else Console(width=WIDTH)).print(table.table(rows))
     return 0 if all(row[-1] != "MISSED" for row in rows) else 1
+
+
+def _rounds(
+    ways: list[Way], destination: Destination, rounds: int, *, run: bool
+) -> dict[str, list[table.Figures]]:
+    """Measure all in turns, each round beginning with another; the figures by executor."""
+    measured: dict[str, list[table.Figures]] = {way.name: [] for way in ways}
+    for number in range(rounds):
+        first = number % len(ways)
+        for way in (*ways[first:], *ways[:first]):
+            measured[way.name].append(_measure(way, destination, RUN if run else SENT, run=run))
+    return measured
+
+
+def _middle(measured: Mapping[str, list[table.Figures]]) -> table.Facts:
+    return {name: table.middle(rounds) for name, rounds in measured.items()}
 
 
 def _ours(job_conf: Path, scratch: Path) -> Way:
@@ -121,7 +149,7 @@ def _ours(job_conf: Path, scratch: Path) -> Way:
     file = scratch / "job_conf.yml"
     file.write_text(yaml.safe_dump(conf, sort_keys=False))
     return Way(
-        NAMES[0],
+        table.OURS,
         sys.executable,
         "snakemake_executor_plugin_swarm_runner",
         ["--executor", "swarm-runner", "--swarm-runner-job-conf", str(file)],
@@ -131,7 +159,7 @@ def _ours(job_conf: Path, scratch: Path) -> Way:
     )
 
 
-def _theirs(destination: Destination, python: Path) -> Way:
+def _theirs(name: str, destination: Destination, python: Path, *, looks_each_s: int) -> Way:
     """The peer, told by HTCondor's own configuration where the pool is."""
     pool = destination.pool
     settings = {
@@ -142,11 +170,11 @@ def _theirs(destination: Destination, python: Path) -> Way:
     }
     settings |= dict.fromkeys(("TRUST_DOMAIN", "UID_DOMAIN", "FILESYSTEM_DOMAIN"), pool.name)
     return Way(
-        NAMES[1],
+        name,
         str(python),
         "snakemake_executor_plugin_htcondor",
-        ["--executor", "htcondor"],
-        {f"_CONDOR_{name}": value for name, value in settings.items()}
+        ["--executor", "htcondor", "--seconds-between-status-checks", str(looks_each_s)],
+        {f"_CONDOR_{knob}": value for knob, value in settings.items()}
         | {"CONDOR_CONFIG": "ONLY_ENV"},
         THEIRS,
         THEIRS_NOWHERE,
@@ -156,17 +184,17 @@ def _theirs(destination: Destination, python: Path) -> Way:
 def _nothing() -> Way:
     """An executor that leaves its jobs lying: Snakemake's own cost."""
     return Way(
-        NAMES[2],
+        table.NOTHING,
         sys.executable,
         "snakemake_executor_plugin_nothing",
-        ["--executor", "nothing"],
+        ["--executor", "nothing", "--seconds-between-status-checks", "1"],
         {"PYTHONPATH": str(FLOOR)},
         OURS,
         OURS_NOWHERE,
     )
 
 
-def _measure(way: Way, destination: Destination, jobs: int, *, run: bool) -> dict[str, float]:
+def _measure(way: Way, destination: Destination, jobs: int, *, run: bool) -> table.Figures:
     """Run the workflow once, to its end or until its jobs wait; the harness's figures."""
     directory = Path(destination.pool.volumes[0].path) / f"bench-{uuid.uuid4().hex[:6]}"
     umask = os.umask(0)
@@ -181,13 +209,14 @@ def _measure(way: Way, destination: Destination, jobs: int, *, run: bool) -> dic
         facts = directory / "facts.json"
         command = [way.python, str(HARNESS), way.module, str(facts), str(jobs)]
         command += [str(0 if run else LOOKS), *way.options, "--jobs", str(jobs)]
-        command += ["--max-jobs-per-timespan", "1000/1s"]
-        command += ["--seconds-between-status-checks", "1", "--latency-wait", "60"]
+        command += ["--max-jobs-per-timespan", "1000/1s", "--latency-wait", "60"]
         with (directory / "log").open("w") as log:
             subprocess.run(
                 command,
                 cwd=directory,
-                env=os.environ | way.environment | ({"NOTHING_ENDS": "1"} if run else {}),
+                env=os.environ
+                | way.environment
+                | {"NOTHING_ENDS_PER_S": str(ENDED_PER_S if run else 0)},
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 timeout=LIMIT_S,
@@ -211,59 +240,6 @@ def _clear(destination: Destination) -> None:
     access_point = AccessPoint.connect(destination.pool, destination.token_directory)
     ads = access_point.jobs(Selection(), ("ClusterId", "ProcId"))
     access_point.remove([JobId(ad["ClusterId"], ad["ProcId"]) for ad in ads], "the next begins")
-
-
-def _rows_of_run(facts: Sequence[Mapping[str, float]]) -> list[tuple[str, ...]]:
-    """The last one's jobs cost nothing and end at once: their rate would say nothing."""
-    what = f"{RUN:,} jobs run"
-    return [
-        _row(f"{what}: jobs/s, from the first submit", [RUN / one["run_s"] for one in facts[:2]]),
-        *_rows_of_all(what, facts),
-    ]
-
-
-def _rows_of_sent(facts: Sequence[Mapping[str, float]]) -> list[tuple[str, ...]]:
-    looks = [1000 * one["look_s"] / one["looks"] for one in facts]
-    what = f"{SENT:,} jobs wait"
-    return [*_rows_of_all(what, facts), _row(f"{what}: one look, ms of CPU", looks)]
-
-
-def _rows_of_all(what: str, facts: Sequence[Mapping[str, float]]) -> list[tuple[str, ...]]:
-    rates = [one["sent"] / one["send_s"] for one in facts]
-    cpu_s = _column(facts, "cpu_s")
-    added_s = [whole_s - cpu_s[-1] for whole_s in cpu_s]
-    return [
-        _row(f"{what}: submitted, jobs/s", rates, "at least", 4),
-        _row(f"{what}: submits", _column(facts, "submits")),
-        _row(f"{what}: CPU of the main process, s", cpu_s, "at most", 0.6),
-        _row(f"{what}: of it not Snakemake's own, s", added_s[:2]),
-    ]
-
-
-def _column(facts: Sequence[Mapping[str, float]], name: str) -> list[float]:
-    return [one[name] for one in facts]
-
-
-def _row(
-    what: str, figures: Sequence[float], rule: str = "", target: float | None = None
-) -> tuple[str, ...]:
-    """The ratio is ours to the peer's."""
-    ratio = figures[0] / figures[1]
-    shown = [*(f"{figure:,.2f}" for figure in figures), *[""] * (len(NAMES) - len(figures))]
-    cells = (what, *shown, f"{ratio:.2f}")
-    if target is None:
-        return (*cells, "", "")
-    met = ratio >= target if rule == "at least" else ratio <= target
-    return (*cells, f"{rule} {target:g}", "met" if met else "MISSED")
-
-
-def _table(rows: Sequence[tuple[str, ...]]) -> Table:
-    table = Table(title="Figures of one run on one machine; trust the ratios")
-    for name in ("", *NAMES, "ratio", "target", ""):
-        table.add_column(name, justify="left" if not name else "right")
-    for row in rows:
-        table.add_row(*row)
-    return table
 
 
 if __name__ == "__main__":

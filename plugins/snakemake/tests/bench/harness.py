@@ -2,7 +2,7 @@
 
 PLUGIN is the executor's module. The workflow is stopped after LOOKS looks at JOBS submitted jobs;
 with no LOOKS it runs to its end. FACTS is the file that gets the figures. It is run in another
-environment than ours too, and imports nothing but Snakemake, the plugin and HTCondor.
+environment than ours too, and imports nothing but Snakemake, what it needs, and the plugin.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import atexit
 import importlib
 import json
 import os
+import resource
 import signal
 import sys
 import time
@@ -39,15 +40,26 @@ class Meter:
 
         module.Executor.run_jobs = run_jobs
         module.Executor.check_active_jobs = check_active_jobs
-        bindings = importlib.import_module("htcondor2")
-        submit = bindings.Schedd.submit
+        self._count_submits(module.__name__)
 
-        def counted(schedd: Any, *arguments: Any, **more: Any) -> Any:
-            meter.submits += 1
-            return submit(schedd, *arguments, **more)
+    def _count_submits(self, plugin: str) -> None:
+        """Where each makes them: ours talks to the schedd in a process of its own."""
+        if plugin.endswith("_swarm_runner"):
+            apart = importlib.import_module("swarm_runner.condor.apart")
+            self._count(apart.AccessPointApart)
+        elif plugin.endswith("_htcondor"):
+            bindings = importlib.import_module("htcondor2")
+            self._count(bindings.Schedd)
+            _find_schedd(bindings)
 
-        bindings.Schedd.submit = counted
-        _find_schedd(bindings)
+    def _count(self, sender: Any) -> None:
+        submit = sender.submit
+
+        def counted(*arguments: Any, **more: Any) -> Any:
+            self.submits += 1
+            return submit(*arguments, **more)
+
+        sender.submit = counted
 
     def send(self, executor: Any, jobs: Any) -> None:
         began = time.perf_counter()
@@ -74,8 +86,18 @@ class Meter:
             names = ("sent", "submits", "looks", "send_s", "look_s")
             facts = {name: getattr(self, name) for name in names}
             facts["cpu_s"] = time.process_time()
+            facts["children_s"] = _children_s()
             facts["run_s"] = time.perf_counter() - (self._began or 0.0)
             FACTS.write_text(json.dumps(facts))
+
+
+def _children_s() -> float:
+    """The processor time of all children, those that live and those that have ended."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # Snakemake brings it.
+    ours = importlib.import_module("psutil").Process()
+    living = [child.cpu_times() for child in ours.children(recursive=True)]
+    return ended.ru_utime + ended.ru_stime + sum(float(each.user + each.system) for each in living)
 
 
 def _find_schedd(bindings: Any) -> None:

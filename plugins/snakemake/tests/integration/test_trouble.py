@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import time
+from typing import Any
 
 import docker
 import pytest
@@ -22,7 +23,9 @@ rule grew:
     output: "grew.txt"
     container: "docker://debian:trixie"
     resources: mem_mb=128, disk_mb=10
-    shell: "perl -e 'my @all; push @all, q(x) x (1 << 20) for 1 .. 400' && echo done > {output}"
+    shell:
+        "echo begun >> {output}; "
+        "perl -e 'my @all; push @all, q(x) x (1 << 20) for 1 .. 400' && echo done >> {output}"
 
 rule asked:
     output: "asked.txt"
@@ -36,7 +39,9 @@ rule asked:
 def test_a_job_that_outgrows_its_memory(make_workflow: Workflows) -> None:
     workflow = make_workflow(HUNGRY)
     assert workflow.run() == 0, workflow.said
-    assert workflow.read("grew.txt") == workflow.read("asked.txt") == "done\n"
+    assert workflow.read("asked.txt") == "done\n"
+    # The second run found nothing of the first.
+    assert workflow.read("grew.txt") == "begun\ndone\n"
     # The schedd gave the first what the largest class has; Snakemake tried the second again.
     assert "runs again, in class big" in workflow.said
     assert workflow.said.count("Trying to restart job") == 1
@@ -152,13 +157,13 @@ rule all:
     input: expand("{n}.txt", n=range(COUNT))
 
 rule wait:
-    output: "{n}.txt"
+    output: touch("{n}.done"), text="{n}.txt"
     container: "docker://debian:trixie"
     resources: mem_mb=64, disk_mb=10
     shell:
         "echo begun >> runs.{wildcards.n}; "
         "while ! test -e go; do sleep 0.2; done; "
-        "echo {wildcards.n} > {output}"
+        "echo {wildcards.n} > {output.text}"
 """
 
 
@@ -199,6 +204,23 @@ def test_killed_and_started_again(make_workflow: Workflows) -> None:
         workflow.write("go", "")
         assert process.wait(LIMIT_S) == 0, workflow.said
     _check_once_each(workflow, 6)
+
+
+def test_a_changed_rule_takes_its_jobs_place(make_workflow: Workflows) -> None:
+    workflow, process = _waiting(make_workflow, 3)
+    process.kill()
+    process.wait()
+    changed = workflow.read("Snakefile").replace("echo begun", "echo changed")
+    workflow.write("Snakefile", changed)
+    assert workflow.run("--unlock") == 0
+    with workflow.start("--rerun-incomplete") as process:
+        wait_until(lambda: workflow.said.count("has changed since") == 3, "all are replaced")
+        workflow.write("go", "")
+        assert process.wait(LIMIT_S) == 0, workflow.said
+    for number in range(3):
+        assert workflow.read(f"{number}.txt") == f"{number}\n"
+        assert workflow.read(f"runs.{number}") == "begun\nchanged\n"
+    assert workflow.pool.queued() == 0
 
 
 def test_jobs_that_end_while_nobody_looks(make_workflow: Workflows) -> None:
@@ -242,6 +264,35 @@ rule late:
 """
 
 
+def _manager(engine: docker.DockerClient, pool: Pool) -> Any:
+    """The container with the access point."""
+    name = pool.destination.pool.service()
+    mark: dict[str, str | list[str] | bool] = {"label": f"com.docker.swarm.service.name={name}"}
+    (manager,) = engine.containers.list(filters=mark)
+    return manager
+
+
+def test_an_access_point_that_hangs_holds_up_no_interrupt(
+    make_workflow: Workflows, pool: Pool
+) -> None:
+    workflow, process = _waiting(make_workflow, 2)
+    with contextlib.closing(docker.from_env()) as engine:
+        manager = _manager(engine, pool)
+        manager.pause()
+        try:
+            process.send_signal(signal.SIGINT)
+            # The access point has a minute to answer.
+            assert process.wait(150) == 1
+        finally:
+            manager.unpause()
+    assert "could not be removed and may go on" in workflow.said
+    with workflow.start("--rerun-incomplete") as process:
+        wait_until(lambda: workflow.said.count(": taken up.") == 2, "both are taken up")
+        workflow.write("go", "")
+        assert process.wait(LIMIT_S) == 0, workflow.said
+    _check_once_each(workflow, 2)
+
+
 def test_an_access_point_that_goes_away(make_workflow: Workflows, pool: Pool) -> None:
     workflow = make_workflow(LATER)
     name = pool.destination.pool.service()
@@ -249,8 +300,7 @@ def test_an_access_point_that_goes_away(make_workflow: Workflows, pool: Pool) ->
         wait_until((workflow.directory / "early.txt").exists, "the first rule ends")
         wait_until(lambda: "rule local" in workflow.said, "the local rule begins")
         service = engine.services.get(name)  # type: ignore[no-untyped-call]
-        mark: dict[str, str | list[str] | bool] = {"label": f"com.docker.swarm.service.name={name}"}
-        (manager,) = engine.containers.list(filters=mark)
+        manager = _manager(engine, pool)
         try:
             manager.kill()
             service.scale(0)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,8 +13,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from snakemake_executor_plugin_swarm_runner import executor
+from snakemake_executor_plugin_swarm_runner.sites import Site
 
-from swarm_runner.condor.access_point import AccessPoint
 from tests.unit.local_pool import LocalPool
 
 
@@ -22,6 +26,23 @@ class Place:
     access_point: LocalPool
     job_conf: Path
     volume: Path
+
+    def run(self, snakefile: str, *options: str) -> tuple[int, str]:
+        """Snakemake in this process, on the volume: its exit code and what it said."""
+        from snakemake.cli import main
+
+        os.chdir(self.volume)
+        (self.volume / "Snakefile").write_text(snakefile)
+        command = ["--executor", "swarm-runner", "--swarm-runner-job-conf", str(self.job_conf)]
+        before, said = signal.getsignal(signal.SIGTERM), io.StringIO()
+        try:
+            with contextlib.redirect_stderr(said):
+                main([*command, "--jobs", "20", "--latency-wait", "1", *options])
+        except SystemExit as end:
+            return int(end.code or 0), said.getvalue()
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        return 0, said.getvalue()
 
 
 @pytest.fixture
@@ -42,7 +63,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     file = tmp_path / "job_conf.yml"
     file.write_text(yaml.safe_dump(conf))
     access_point = LocalPool()
-    monkeypatch.setattr(AccessPoint, "connect", lambda *_: access_point)
+    monkeypatch.setattr(executor, "LOG_LOOK_S", 0.2)
+    monkeypatch.setattr(Site, "access_point", lambda _: access_point)
     # Nested jobs are to find this Snakemake.
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     umask, directory = os.umask(0), Path.cwd()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import threading
@@ -15,25 +16,33 @@ from swarm_runner.testing import FakeAccessPoint
 from swarm_runner.testing.submit_language import _expanded  # what it leaves out, we read
 
 _WORD = re.compile(r"(?:'(?:[^']|'')*'|[^\s'])+")
+_KEPT = ("executable", "arguments", "environment", "initialdir", "output", "error")
 _QUOTED = re.compile(r"'((?:[^']|'')*)'")
 
 
 class LocalPool(FakeAccessPoint):
-    """Its jobs begin at once. `codes` are exit codes that came, by job."""
+    """Its jobs begin at once, or never if `full`. `codes` are exit codes that came, by job."""
+
+    full = False
 
     def __init__(self) -> None:
         super().__init__()
         self.codes: dict[JobId, int] = {}
         self._guard = threading.RLock()
 
+    def close(self) -> None:
+        """As one apart has it."""
+
     def submit(self, batch: SubmitBatch, *, spool: bool = False) -> Receipt:
         with self._guard:
             receipt = super().submit(batch, spool=spool)
+        if self.full:
+            return receipt
         rows: list[Any] = list(batch.rows) or [{}] * batch.count
         for job, row in zip(receipt.ids, rows, strict=True):
             values = {
                 name: _expanded(_expanded(batch.common[name], row), {"DOLLAR": "$"})
-                for name in ("executable", "arguments", "initialdir", "output", "error")
+                for name in _KEPT
             }
             threading.Thread(target=self._run, args=(job, values), daemon=True).start()
         return receipt
@@ -49,6 +58,7 @@ class LocalPool(FakeAccessPoint):
             code = subprocess.run(
                 [values["executable"], *_words(values["arguments"])],
                 cwd=place,
+                env=os.environ | dict(word.split("=", 1) for word in _words(values["environment"])),
                 stdout=output,
                 stderr=error,
                 check=False,

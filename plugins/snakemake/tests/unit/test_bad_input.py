@@ -29,7 +29,8 @@ def _run(directory: Path, *options: str, umask: int = 0) -> str:
         capture_output=True,
         text=True,
         check=False,
-        env={name: value for name, value in os.environ.items() if name != JOB_CONF},
+        env={name: value for name, value in os.environ.items() if name != JOB_CONF}
+        | {"XDG_CONFIG_HOME": str(directory / "config")},
         umask=umask,
     )
     assert done.returncode == 1, done.stderr
@@ -102,6 +103,16 @@ def test_no_pool(job_conf: Path) -> None:
     assert not list((directory / ".snakemake" / "swarm-runner").glob("snakemake-*"))
 
 
+def test_a_state_directory_that_cannot_be_made(job_conf: Path) -> None:
+    directory = _below(job_conf)
+    (directory / "file").touch()
+    options = ["--swarm-runner-state-directory", "file/state"]
+    said = _run(directory, "--swarm-runner-job-conf", str(job_conf), *options)
+    assert "state_directory: " in said
+    assert "Not a directory" in said
+    assert not list((directory / ".snakemake" / "swarm-runner").glob("snakemake-*"))
+
+
 def test_no_job_conf(tmp_path: Path) -> None:
     said = _run(tmp_path)
     assert f"cannot see the working directory {tmp_path}" in said
@@ -111,6 +122,16 @@ def test_no_job_conf(tmp_path: Path) -> None:
     missing = tmp_path / "missing.yml"
     said = _run(tmp_path, "--swarm-runner-job-conf", str(missing))
     assert f"{missing}: cannot be read" in said
+
+
+def test_the_file_of_the_last_pool_up(job_conf: Path) -> None:
+    directory = _below(job_conf)
+    remembered = directory / "config" / "swarm-runner" / "job_conf.yml"
+    remembered.parent.mkdir(parents=True)
+    remembered.symlink_to(job_conf)
+    said = _run(directory)
+    assert f"uses {job_conf}, the file of the last `pool up`" in said
+    assert "Nothing answers at 127.0.0.1:1" in said
 
 
 def test_a_destination_that_does_not_exist(job_conf: Path) -> None:

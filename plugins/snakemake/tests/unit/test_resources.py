@@ -10,15 +10,18 @@ from snakemake.common.tbdstring import TBDString
 from snakemake_executor_plugin_swarm_runner.resources import chosen_class, requested
 from snakemake_interface_common.exceptions import WorkflowError
 
-from swarm_runner import CapacityClass, Pool
+from swarm_runner import CapacityClass, Destination, Invocation, Pool, Resources
+from swarm_runner.policy.routing import swarm_runner_route
 
 POOL = Pool(
     classes={
         "normal": CapacityClass(cpus=2, memory_mb=1000),
         "big": CapacityClass(cpus=8, memory_mb=4000, gpus=1),
         "vast": CapacityClass(cpus=1, memory_mb=8000),
+        "guests": CapacityClass(cpus=8, memory_mb=16000, virtual_machines=1),
     }
 )
+DESTINATION = Destination(pool=POOL)
 
 
 def _job(*, again: dict[str, Any] | None = None, **resources: Any) -> Any:
@@ -39,8 +42,10 @@ def _job(*, again: dict[str, Any] | None = None, **resources: Any) -> Any:
     )
 
 
-def _asked(job: Any, *, escalate: bool = False) -> dict[str, Any]:
-    return requested(job, POOL, escalate=escalate).model_dump(exclude_unset=True)
+def _asked(
+    job: Any, *, escalate: bool = False, destination: Destination = DESTINATION
+) -> dict[str, Any]:
+    return requested(job, destination, escalate=escalate).model_dump(exclude_unset=True)
 
 
 def test_what_a_rule_does_not_say_is_left_to_the_destination() -> None:
@@ -76,10 +81,32 @@ def test_what_is_not_known_yet_is_not_said() -> None:
         ({"mem_mb": 100, "max_mem_mb": 900}, 900),
         ({"mem_mb": 100, "max_mem_mb": 0}, None),
         ({"mem_mb": 9000}, None),
+        ({"mem_mb": 100, "capacity_class": "big"}, 8000),
+        ({"mem_mb": 100, "capacity_class": "vast"}, 8000),
+        ({"mem_mb": 100, "_cores": 4, "capacity_class": "normal"}, 4000),
+        ({"mem_mb": 100, "capacity_class": "none such"}, 8000),
     ],
 )
 def test_the_next_memory(resources: dict[str, Any], most_mb: int | None) -> None:
     assert _asked(_job(**resources), escalate=True).get("max_memory_mb") == most_mb
+
+
+def test_the_next_memory_is_of_a_class_that_runs_containers() -> None:
+    asked = requested(_job(mem_mb=100), DESTINATION, escalate=True)
+    one = Invocation(image="debian", command=("true",), resources=asked)
+    route = swarm_runner_route(invocation=one, destination=DESTINATION, pool=POOL)
+    assert route.candidates == ("normal", "big", "vast")
+
+
+def test_the_next_memory_has_room_for_what_the_destination_asks() -> None:
+    two_cpus = DESTINATION.model_copy(update={"resources": Resources(cpus=2, gpus=1)})
+    asked = _asked(_job(mem_mb=100), escalate=True, destination=two_cpus)
+    assert asked["max_memory_mb"] == 4000
+    chosen = DESTINATION.model_copy(update={"resources": Resources(max_memory_mb=2000)})
+    assert "max_memory_mb" not in _asked(_job(mem_mb=100), escalate=True, destination=chosen)
+    late = DESTINATION.model_copy(update={"capacity_class": "big"})
+    asked = _asked(_job(mem_mb=100, _cores=2), escalate=True, destination=late)
+    assert asked["max_memory_mb"] == 4000
 
 
 def test_a_rule_that_asks_for_more_itself_is_not_escalated() -> None:

@@ -48,7 +48,26 @@ def test_of_several_left_the_latest_is_taken_up(tmp_path: Path) -> None:
 def _job(output: list[str], shellcmd: str = "true", **more: Any) -> Any:
     rule = SimpleNamespace(name="rule", run_func_src=None, script=None, notebook=None, wrapper=None)
     facts = {"rule": rule, "input": [], "container_img_url": None, "is_group": lambda: False}
+    facts |= {"is_shell": True, "_path_to_source_file": lambda path: path}
     return SimpleNamespace(output=output, shellcmd=shellcmd, **facts | more)
+
+
+def _scripted(script: Path | str, *params: Any) -> Any:
+    job = _job(["a"], is_shell=False, params=list(params))
+    job.rule.script = script
+    return job
+
+
+def test_what_a_script_reads_is_of_its_key(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("one")
+    key = JobKey.of(_scripted(script, 1, {"b", "a"}, {1: [Path("c")]}, object()), 1)
+    assert JobKey.of(_scripted(script, 1, {"a", "b"}, {1: [Path("c")]}, object()), 1) == key
+    for params in [(2, {"b", "a"}), (1, {"b"}, {1: [Path("c")]}, object())]:
+        assert JobKey.of(_scripted(script, *params), 1).work != key.work
+    script.write_text("two")
+    assert JobKey.of(_scripted(script, 1, {"b", "a"}, {1: [Path("c")]}, object()), 1) != key
+    assert JobKey.of(_scripted("https://example.org/script.py"), 1)
 
 
 def test_keys_tell_what_is_made_and_how() -> None:
@@ -78,7 +97,8 @@ def test_each_try_has_a_number_that_was_never_used() -> None:
     assert earlier.active == 1
     assert [earlier.next_key(one).number for _ in range(2)] == [3, 4]
     assert earlier.next_key(two).number == 1
-    before = earlier.take(old[0].place)
+    before = earlier.latest(old[0].place)
     assert before is not None
     assert before.key == old[1]
-    assert earlier.take(old[0].place) is None
+    earlier.take(old[0].place)
+    assert earlier.latest(old[0].place) is None
