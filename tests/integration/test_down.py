@@ -79,6 +79,8 @@ def test_from_up_to_down(shell: Shell, access_point: AccessPoint) -> None:
     time.sleep(5)
     assert draining.poll() is None
     access_point.release([job], "now")
+    # What it has said is fetched, too, before the queue goes.
+    assert shell.mine("jobs", "--wait").code == 0
     _, said = draining.communicate(timeout=LIMIT_S)
     assert draining.returncode == 0, said
     assert "waiting until 1 jobs have ended, held ones too" in said
