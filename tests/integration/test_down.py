@@ -67,13 +67,14 @@ def test_from_up_to_down(shell: Shell, access_point: AccessPoint) -> None:
     (ad,) = access_point.jobs(Selection(ids=[job]), ("JobStatus", "NumJobStarts"))
     assert (ad["JobStatus"], ad["NumJobStarts"]) == (IDLE, 1)
     access_point.remove([job], "seen")
-    assert shell.run("pool", "scale", "normal=1").code == 0
 
-    # A job that is held, and runs when it is released.
+    # A job that is held, and runs when it is released. It was held before it could run: one that
+    # is released while it is still being stopped is lost to HTCondor's schedd (docs/findings.md).
     _submit(shell, {"shell": "sleep 5"})
     (job,) = _queued(access_point)
     access_point.hold([job], "not now")
     _await(access_point, HELD)
+    assert shell.run("pool", "scale", "normal=1").code == 0
     assert shell.run("pool", "down").code == 1
     draining = shell.start("pool", "down", "--drain")
     time.sleep(5)
