@@ -68,7 +68,10 @@ def lab_files(name: str, port: int, settings: Mapping[str, Any]) -> tuple[Path, 
     volume.chmod(0o1777)  # jobs run as a user of their own
     # The contents alone: a pool that was left over has the directory mounted.
     for entry in volume.iterdir():
-        shutil.rmtree(entry, ignore_errors=True)
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink()
     job_conf = state / "job_conf.yml"
     job_conf.write_text(_job_conf(name, port, state, volume, settings))
     return job_conf, volume

@@ -157,7 +157,7 @@ def test_a_host_that_is_cut_off_delivers_nothing_late(pool: HostsPool) -> None:
         # Longer than a starter that hears nothing lets its job live.
         work.submit([LEASE_S + SLACK_S] * EXECUTORS)
         work.await_running(EXECUTORS)
-        hosts("part", "swarm-3")
+        hosts("partition", "swarm-3")
         try:
             work.await_starts(EXECUTORS + 2)
         finally:
