@@ -3,7 +3,7 @@
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-down test unit lint format bench venv engine
-.PHONY: lab lab-needs lab-down test-lab
+.PHONY: lab lab-needs lab-down test-lab test-lab-slow
 .PHONY: galaxy-venv test-galaxy bench-galaxy
 .PHONY: snakemake-venv test-snakemake bench-snakemake
 .PHONY: bench-pool bench-simulation pictures chaos
@@ -81,7 +81,11 @@ lab-down: venv ## remove them
 
 test-lab: UP := --tls
 test-lab: lab ## the tests that break hosts, on those three
-	$(BIN)/pytest tests/lab_hosts
+	$(BIN)/pytest tests/lab_hosts -m "not slow"
+
+test-lab-slow: UP := --tls
+test-lab-slow: lab ## what takes minutes to be given up: a host cut off, the manager away, an upgrade beside a full disk
+	$(BIN)/pytest tests/lab_hosts -m slow
 
 bench: engine ## the table of figures, measured on a real pool
 	$(WITH_ENGINE) $(BIN)/python -m tests.bench

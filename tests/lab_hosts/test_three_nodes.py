@@ -99,6 +99,7 @@ def test_a_host_with_a_full_disk_costs_no_job(pool: HostsPool) -> None:
     assert work.starts() == work.ends() == [1] * 12
 
 
+@pytest.mark.slow
 def test_an_upgrade_goes_on_without_a_host_with_a_full_disk(pool: HostsPool) -> None:
     before = pool.destination.pool
     shape = before.classes["normal"].model_copy(update={"retirement_s": 3600})
@@ -156,6 +157,7 @@ def test_jobs_of_a_lost_host_run_again_after_their_lease(pool: HostsPool) -> Non
         assert late < LEASE_S + SLACK_S
 
 
+@pytest.mark.slow
 def test_a_host_that_is_cut_off_delivers_nothing_late(pool: HostsPool) -> None:
     with pool.work(LEASE_S) as work:
         # Longer than a starter that hears nothing lets its job live.
@@ -172,6 +174,7 @@ def test_a_host_that_is_cut_off_delivers_nothing_late(pool: HostsPool) -> None:
         assert {job.node for job in jobs if job.starts > 1} <= {"swarm-1", "swarm-2"}
 
 
+@pytest.mark.slow
 def test_jobs_outlast_a_manager_that_is_away_for_two_minutes(pool: HostsPool) -> None:
     """With the lease that a job has when nobody says otherwise."""
     manager = pool.destination.pool.service()
