@@ -84,7 +84,7 @@ test-lab: lab ## the tests that break hosts, on those three
 	$(BIN)/pytest tests/lab_hosts -m "not slow"
 
 test-lab-slow: UP := --tls
-test-lab-slow: lab ## what takes minutes to be given up: a host cut off, the manager away, an upgrade beside a full disk
+test-lab-slow: lab ## what takes minutes to be given up: a host cut off, the manager away for two minutes
 	$(BIN)/pytest tests/lab_hosts -m slow
 
 bench: engine ## the table of figures, measured on a real pool

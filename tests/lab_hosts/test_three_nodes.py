@@ -13,14 +13,9 @@ import pytest
 from docker import DockerClient
 from docker.errors import APIError
 
-from swarm_runner.condor.access_point import AccessPoint
-from swarm_runner.condor.token import token_file
-from swarm_runner.errors import RefusedError
-from swarm_runner.provisioner import Provisioner
-from swarm_runner.swarm.engine import DockerSwarm
 from tests.lab.hosts.images import pool_image
 from tests.lab.hosts.layout import nodes
-from tests.lab_hosts.conftest import EXECUTORS, LIMIT_S, HostsPool, hosts
+from tests.lab_hosts.conftest import EXECUTORS, HostsPool, hosts
 
 LEASE_S = 60
 # What the access point may need beyond the lease, to notice and to match anew; and how much of a
@@ -97,28 +92,6 @@ def test_a_host_with_a_full_disk_costs_no_job(pool: HostsPool) -> None:
     finally:
         hosts("heal", "swarm-3")
     assert work.starts() == work.ends() == [1] * 12
-
-
-@pytest.mark.slow
-def test_an_upgrade_goes_on_without_a_host_with_a_full_disk(pool: HostsPool) -> None:
-    before = pool.destination.pool
-    shape = before.classes["normal"].model_copy(update={"retirement_s": 3600})
-    changed = before.model_copy(update={"classes": {"normal": shape}})
-    tokens = pool.destination.token_directory
-    view, token = AccessPoint.connect(changed, tokens), token_file(changed.name, tokens)
-    provisioner = Provisioner(changed, DockerSwarm(), view, token)
-    hosts("fill", "swarm-3")
-    try:
-        # Swarm tries the host a few times, until its engine there no longer answers for a task.
-        with contextlib.suppress(RefusedError):
-            provisioner.upgrade(limit_s=60)
-        pool.availability("swarm-3", "drain")
-        status = provisioner.upgrade(limit_s=LIMIT_S)
-    finally:
-        hosts("heal", "swarm-3")
-        pool.availability("swarm-3", "active")
-    ready = {e.node for e in status.executors if e.ready}
-    assert (status.ready("normal"), ready) == (EXECUTORS, {"swarm-1", "swarm-2"})
 
 
 def test_jobs_go_on_without_their_manager(pool: HostsPool) -> None:
