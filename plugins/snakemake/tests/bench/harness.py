@@ -116,6 +116,8 @@ def _find_schedd(bindings: Any) -> None:
 if __name__ == "__main__":
     plugin, file, count, looks, *arguments = sys.argv[1:]
     FACTS = Path(file)
+    # What a shell starts in the background ignores Ctrl-C, by which a workflow that waits is ended.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     atexit.register(Meter(importlib.import_module(plugin), int(count), int(looks)).write)
     from snakemake.cli import main
 
