@@ -11,12 +11,10 @@ from typing import Any
 
 import yaml
 
-from swarm_runner.condor.access_point import AccessPoint
-from swarm_runner.condor.token import token_file
+from swarm_runner.cli import connect
 from swarm_runner.model.job_conf import parse_job_conf
 from swarm_runner.model.pool import Destination
 from swarm_runner.provisioner import Provisioner
-from swarm_runner.swarm.engine import DockerSwarm
 
 STATE = Path(__file__).parents[2] / ".state" / "lab"
 # Beside a pool of the demonstration, or somebody's own.
@@ -44,13 +42,7 @@ def lab_pool(
     """
     job_conf, volume = lab_files(name, port, settings or {})
     destination = parse_job_conf(job_conf.read_text(), str(job_conf)).destination()
-    pool = destination.pool
-    provisioner = Provisioner(
-        pool,
-        DockerSwarm(),
-        AccessPoint.connect(pool, destination.token_directory),
-        token_file(pool.name, destination.token_directory),
-    )
+    provisioner = connect.provisioner(destination, lambda _message: None)
     # What a broken-off session left: its jobs, and executors by another number.
     provisioner.down(force=True)
     try:

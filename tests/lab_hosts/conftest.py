@@ -17,14 +17,12 @@ import pytest
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from swarm_runner import Runner
-from swarm_runner.condor.access_point import AccessPoint
-from swarm_runner.condor.token import token_file
+from swarm_runner.cli import connect
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.job import Job
 from swarm_runner.model.pool import DEFAULT_LEASE_S, Destination, Pool
 from swarm_runner.model.status import ExecutorStatus
 from swarm_runner.provisioner import Provisioner
-from swarm_runner.swarm.engine import DockerSwarm
 from tests.chaos.storm import make_available
 from tests.lab.hosts import certificates
 from tests.lab.hosts.images import pool_image
@@ -179,12 +177,7 @@ def made() -> Iterator[HostsPool]:
         pytest.MonkeyPatch.context() as patch,
     ):
         set_remote(patch, certificates.client())
-        provisioner = Provisioner(
-            pool,
-            DockerSwarm(),
-            AccessPoint.connect(pool, destination.token_directory),
-            token_file(pool.name, destination.token_directory),
-        )
+        provisioner = connect.provisioner(destination, lambda _message: None)
         # What a broken-off session left: its jobs, and executors by another number.
         provisioner.down(force=True)
         try:

@@ -11,13 +11,10 @@ from collections.abc import Iterator
 import docker
 import pytest
 
-from swarm_runner.condor.access_point import AccessPoint
-from swarm_runner.condor.token import token_file
+from swarm_runner.cli import connect
 from swarm_runner.errors import InvalidInputError
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.pool import Destination, Pool
-from swarm_runner.provisioner import Provisioner
-from swarm_runner.swarm.engine import DockerSwarm
 from tests.lab.hosts.images import pool_image
 from tests.lab.hosts.layout import SHARED, nodes
 from tests.lab_hosts.conftest import STATE, HostsPool, Work
@@ -43,12 +40,7 @@ def with_gpus(made: HostsPool) -> Iterator[HostsPool]:
         state_directory=str(STATE / "state-gpus"),
         token_directory=str(STATE / "tokens-gpus.d"),
     )
-    provisioner = Provisioner(
-        pool,
-        DockerSwarm(),
-        AccessPoint.connect(pool, destination.token_directory),
-        token_file(pool.name, destination.token_directory),
-    )
+    provisioner = connect.provisioner(destination, lambda _message: None)
     provisioner.down(force=True)
     try:
         provisioner.up()

@@ -12,12 +12,9 @@ import pytest
 import yaml
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from swarm_runner.condor.access_point import AccessPoint
-from swarm_runner.condor.token import token_file
+from swarm_runner.cli import connect
 from swarm_runner.errors import RefusedError
 from swarm_runner.model.pool import Destination, Pool
-from swarm_runner.provisioner import Provisioner
-from swarm_runner.swarm.engine import DockerSwarm
 from tests.lab.hosts.images import pool_image
 from tests.lab.hosts.layout import SHARED, nodes
 from tests.lab_hosts.conftest import STATE, HostsPool
@@ -65,12 +62,7 @@ def deployed(made: HostsPool, tmp_path: Path) -> Iterator[HostsPool]:
         state_directory=str(STATE / "state-git"),
         token_directory=str(STATE / "tokens-git.d"),
     )
-    provisioner = Provisioner(
-        pool,
-        DockerSwarm(adopted=pool.adopted()),
-        AccessPoint.connect(pool, destination.token_directory),
-        token_file(pool.name, destination.token_directory),
-    )
+    provisioner = connect.provisioner(destination, lambda _message: None)
     try:
         for command in making:
             if command.startswith(("openssl", "docker")):

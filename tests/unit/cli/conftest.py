@@ -1,10 +1,7 @@
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,6 +15,7 @@ from swarm_runner.runner import Runner
 from swarm_runner.runner import runner as loop
 from swarm_runner.testing.access_point import IDLE, RUNNING, FakeAccessPoint
 from swarm_runner.testing.swarm import FakeSwarm
+from tests.result import Result
 
 JOB_CONF = """\
 runners:
@@ -33,20 +31,6 @@ execution:
     swarm: {runner: swarm}
     roomy: {runner: swarm, capacity_class: big, docker_default_container_id: "debian:trixie"}
 """
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a command did."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def data(self) -> Any:
-        """Standard output as JSON."""
-        return json.loads(self.out)
 
 
 Cli = Callable[..., Result]
