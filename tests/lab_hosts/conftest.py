@@ -19,7 +19,7 @@ from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 from swarm_runner import Runner
 from swarm_runner.cli import connect
 from swarm_runner.model.invocation import Invocation
-from swarm_runner.model.job import Job
+from swarm_runner.model.job import Job, JobState
 from swarm_runner.model.pool import DEFAULT_LEASE_S, Destination, Pool
 from swarm_runner.model.status import ExecutorStatus
 from swarm_runner.provisioner import Provisioner
@@ -121,7 +121,8 @@ class Work:
     def account(self) -> str:
         """When and in which container each job began and ended, for a message."""
         files = sorted([*self.directory.glob("started-*"), *self.directory.glob("ended-*")])
-        return "\n".join(f"{file.name}: {file.read_text().splitlines()}" for file in files)
+        said = [f"{file.name}: {file.read_text().splitlines()}" for file in files]
+        return "\n".join([*said, *map(str, self.runner.jobs())])
 
     def starts(self) -> list[int]:
         """How often each job's command has begun, by its own account."""
@@ -135,6 +136,12 @@ class Work:
         """Until so many have begun."""
         _await(lambda: sum(map(bool, self.starts())), count)
         self.runner.poll()
+
+    def running_on(self, host: str) -> set[str]:
+        """The keys of the jobs that run there now."""
+        self.runner.poll()
+        running = [job for job in self.runner.jobs() if job.state is JobState.RUNNING]
+        return {job.key for job in running if job.node == host}
 
     def await_starts(self, count: int) -> None:
         """Until there were so many starts, those of jobs that began again among them."""

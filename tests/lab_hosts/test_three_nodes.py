@@ -107,8 +107,10 @@ def test_jobs_go_on_without_their_manager(pool: HostsPool) -> None:
 
 def test_jobs_of_a_lost_host_run_again_after_their_lease(pool: HostsPool) -> None:
     with pool.work(LEASE_S) as work:
-        work.submit([30] * EXECUTORS)
+        work.submit([40] * EXECUTORS)
         work.await_running(EXECUTORS)
+        there = work.running_on("swarm-3")
+        assert there, work.account()
         hosts("kill", "swarm-3")
         lost_at = time.time()
         try:
@@ -120,9 +122,9 @@ def test_jobs_of_a_lost_host_run_again_after_their_lease(pool: HostsPool) -> Non
             jobs = work.finish()
         finally:
             hosts("up", "--tls")
-        assert sorted(work.starts()) == [1, 1, 1, 1, 2, 2], work.account()
+        assert work.starts() == [1 + (job.key in there) for job in jobs], work.account()
         assert work.ends() == [1] * EXECUTORS, work.account()
-        again = [job for job in jobs if job.starts > 1]
+        again = [job for job in jobs if job.key in there]
         assert {job.node for job in again} <= {"swarm-1", "swarm-2"}
         # Not before the node's own starter has given up.
         assert min((job.started_at or 0) - lost_at for job in again) > LEASE_S - SLACK_S
@@ -136,15 +138,17 @@ def test_a_host_that_is_cut_off_delivers_nothing_late(pool: HostsPool) -> None:
         # Longer than a starter that hears nothing lets its job live.
         work.submit([LEASE_S + SLACK_S] * EXECUTORS)
         work.await_running(EXECUTORS)
+        there = work.running_on("swarm-3")
+        assert there, work.account()
         hosts("partition", "swarm-3")
         try:
-            work.await_starts(EXECUTORS + 2)
+            work.await_starts(EXECUTORS + len(there))
         finally:
             hosts("heal", "swarm-3")
         jobs = work.finish()
-        assert sorted(work.starts()) == [1, 1, 1, 1, 2, 2], work.account()
+        assert work.starts() == [1 + (job.key in there) for job in jobs], work.account()
         assert work.ends() == [1] * EXECUTORS, work.account()
-        assert {job.node for job in jobs if job.starts > 1} <= {"swarm-1", "swarm-2"}
+        assert {job.node for job in jobs if job.key in there} <= {"swarm-1", "swarm-2"}
 
 
 @pytest.mark.slow
