@@ -79,19 +79,24 @@ def test_a_host_without_the_registry_costs_no_job(pool: HostsPool) -> None:
 
 
 def test_a_host_with_a_full_disk_costs_no_job(pool: HostsPool) -> None:
-    hosts("fill", "swarm-3")
-    try:
-        with (
-            contextlib.closing(DockerClient(nodes()[2].docker_host)) as third,
-            pytest.raises(APIError, match="no space left on device"),
-        ):
-            third.containers.create(pool_image())
-        with pool.work() as work:
+    with pool.work() as work:
+        # Some run there when it happens, some come to it.
+        work.submit([15] * EXECUTORS)
+        work.await_running(EXECUTORS)
+        hosts("fill", "swarm-3")
+        try:
+            with (
+                contextlib.closing(DockerClient(nodes()[2].docker_host)) as third,
+                pytest.raises(APIError, match="no space left on device"),
+            ):
+                third.containers.create(pool_image())
             work.submit([4] * 12)
             work.finish()
-    finally:
-        hosts("heal", "swarm-3")
-    assert work.starts() == work.ends() == [1] * 12
+        finally:
+            hosts("heal", "swarm-3")
+        assert work.starts() == work.ends() == [1] * (EXECUTORS + 12), work.account()
+    # Its executors did not end, so that they need no time to come back.
+    assert pool.provisioner.status().ready("normal") == EXECUTORS
 
 
 def test_jobs_go_on_without_their_manager(pool: HostsPool) -> None:

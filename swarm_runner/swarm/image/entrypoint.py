@@ -19,6 +19,7 @@ CONFIG = Path("/etc/condor/config.d")
 SHARE = Path("/usr/local/share/swarm-runner")
 SCRATCH = Path("/var/lib/swarm-runner/scratch")
 SPOOL = Path("/var/lib/swarm-runner/spool")
+LOG = Path("/dev/shm/condor")  # noqa: S108 - as executor.conf says
 ENGINE = Path("/var/run/docker.sock")
 OWNER_LABEL = "swarm-runner.executor"  # set by docker-wrapper on each job's container
 KVM = Path("/dev/kvm")
@@ -152,6 +153,7 @@ class Executor:
         self._join_engine_group()
         self._clear_leftovers()
         owned_by_condor(self.home)
+        owned_by_condor(LOG)
         execute = self._same_path_as_on_the_node() / self.id
         Path("/run/swarm-runner-executor").write_text(self.id)
         Path("/run/swarm-runner-pool").write_text(os.environ["SWARM_RUNNER_POOL"])

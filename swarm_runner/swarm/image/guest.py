@@ -20,7 +20,7 @@ import classad2  # type: ignore[import-untyped]
 VIRTUALIZATION = Path("/run/swarm-runner-virtualization")
 QEMU = "/usr/bin/qemu-system-x86_64"
 CONSOLE = "console.txt"  # model/machine.py names it to the submit description
-LOG = Path("/var/log/condor/VMGahpLog")
+LOG = Path("/dev/shm/condor/VMGahpLog")  # noqa: S108 - in executor.conf's LOG
 _FAILURE = re.compile(r"\b(fail|cannot|could not|error)", re.IGNORECASE)
 REHEARSAL_LIMIT_S = 60
 # Of what is emulated, QEMU keeps the translation, by its own measure up to 1 GiB for each guest.
