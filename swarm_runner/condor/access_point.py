@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from swarm_runner.condor.bindings import htcondor
 from swarm_runner.condor.connection import Connection
-from swarm_runner.condor.constraint import constraint, plain
+from swarm_runner.condor.constraint import constraint, end, plain
 from swarm_runner.condor.demand import (
     ENDED_ATTRIBUTES,
     GROUP_ATTRIBUTES,
@@ -111,12 +111,9 @@ class AccessPoint:
     ) -> list[Ad]:
         """See AccessPointPort.history."""
         text, names = constraint(selection), list(attributes)
-        # Read backwards, it ends at the first job that left the queue before.
-        since = (
-            None if selection.since is None else f"EnteredCurrentStatus < {int(selection.since)}"
-        )
+        stop = end(selection)
         ads = self._connection.ask(
-            lambda schedd: schedd.history(text, names, -1 if limit is None else limit, since)
+            lambda schedd: schedd.history(text, names, -1 if limit is None else limit, stop)
         )
         return [plain(ad, attributes) for ad in ads]
 

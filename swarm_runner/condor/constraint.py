@@ -24,6 +24,16 @@ def constraint(selection: Selection) -> str:
     return " && ".join(f"({part})" for part in parts) or "true"
 
 
+def end(selection: Selection) -> str | None:
+    """Of which job on the history, which is read backwards, is not looked at any more."""
+    parts = []
+    if selection.since is not None:
+        parts.append(f"(EnteredCurrentStatus < {int(selection.since)})")
+    if selection.after is not None:
+        parts.append(f"({_identified([selection.after])})")
+    return " || ".join(parts) or None
+
+
 def _quoted(value: str) -> str:
     return str(classad().quote(value))
 

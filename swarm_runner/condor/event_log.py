@@ -61,21 +61,6 @@ class EventLog:
         """How much of it has been read."""
         return self._size
 
-    @property
-    def earlier(self) -> Path:
-        """Where `roll` leaves what it takes away."""
-        return self.path.with_suffix(".earlier")
-
-    def roll(self) -> None:
-        """Move the log away, over what was moved before. Raises OSError.
-
-        Only for a log of no active job: HTCondor goes on writing where it has begun.
-        """
-        self._inode = self._size = 0
-        self._head = b""
-        self.close()
-        self.path.replace(self.earlier)
-
     def close(self) -> None:
         """Close the file. A later look opens it again from the beginning."""
         if self._reader is not None:

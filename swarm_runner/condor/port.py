@@ -92,13 +92,15 @@ class Receipt:
 class Selection:
     """Which jobs: all that meet every condition that is given.
 
-    `runner` is SwarmRunnerName, `since` (seconds since the epoch) drops what ended before.
+    `runner` is SwarmRunnerName, `since` (seconds since the epoch) drops what ended before. `after`
+    is for the history: the jobs that left the queue after that one, or all if it is not there.
     """
 
     runner: str | None = None
     keys: Sequence[str] | None = None
     ids: Sequence[JobId] | None = None
     since: float | None = None
+    after: JobId | None = None
 
 
 class AccessPointPort(Protocol):

@@ -6,7 +6,7 @@ import logging
 import shutil
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
@@ -68,7 +68,10 @@ class Core:
         # Changes that were found, but whose look was broken off.
         self._found: list[JobChange] = []
         self._doubtful: set[str] = set()
-        self._looked_up_at: float | None = None
+        # Hashes of keys, a tenth of what the jobs themselves take.
+        self._forgotten: set[int] = set()
+        # The latest job of the history whose predecessors are all known.
+        self._latest: JobId | None = None
 
     def open(self) -> None:
         """Learn what there is of this runner, once."""
@@ -85,8 +88,9 @@ class Core:
         """See Runner.submit."""
         with self.lock:
             self.open()
-            prepared = self._preparation.prepare(invocations, self.follower.event_log)
             with self._state.alone():
+                self.follower.turn()
+                prepared = self._preparation.prepare(invocations, self.follower.event_log)
                 self._catch_up(invocations)
                 self._send([p for p in prepared if not self.accounts.find(p.invocation.key)])
             return [job for one in invocations for job in self.accounts.find(one.key)]
@@ -104,6 +108,15 @@ class Core:
                 self._found += observe(self.accounts, ad, left=False)
             self.follower.sent(map(job_id, strangers), logged=False)
             return [job_id(ad) for ad in ads]
+
+    def forget(self, ids: Iterable[JobId]) -> None:
+        """Let go of the jobs among these that have ended."""
+        with self.lock:
+            for which in ids:
+                job = self.accounts.jobs.get(which)
+                if job is not None and job.state.ended:
+                    self.accounts.forget(which)
+                    self._forgotten.add(hash(job.key))
 
     def discard(self) -> None:
         """Remove what the runner keeps on disk."""
@@ -148,26 +161,24 @@ class Core:
     def _catch_up(self, invocations: Sequence[Invocation]) -> None:
         """Learn of the keys that other programs of this name have sent, or we, in doubt."""
         self.follower.look(self._found)
-        unknown = [
+        unknown = {
             one.key
             for one in invocations
             # Some of a key's jobs may be on their way from the queue to the history.
             if len(self.accounts.find(one.key)) != one.repeat
             and (
-                one.key in self._doubtful
+                self._questionable(one.key)
                 # A key that was just made up is nobody else's.
                 or ("key" in one.model_fields_set and not self.follower.complete)
             )
-        ]
+        }
         if not unknown:
             return
-        now = self._clock()
-        since = None if self._doubtful.intersection(unknown) else self._looked_up_at
         wanted = {one.key: one.repeat for one in invocations}
 
         def look() -> bool:
             """Whether every key has all of its jobs, or none."""
-            self._take_up(unknown, since)
+            self._take_up(unknown)
             found = {key: len(self.accounts.find(key)) for key in unknown}
             return all(found[key] in (0, wanted[key]) for key in unknown)
 
@@ -179,16 +190,28 @@ class Core:
             retry_error_callback=lambda state: state.outcome and state.outcome.result(),
         )(look)
         self._doubtful.difference_update(unknown)
-        self._looked_up_at = now
 
-    def _take_up(self, keys: Sequence[str], since: float | None) -> None:
-        queued, gone = self._sender.look_up(keys, since)
+    def _questionable(self, key: str) -> bool:
+        """Whether the access point may have jobs of it, sent by us, of which we know nothing."""
+        return key in self._doubtful or hash(key) in self._forgotten
+
+    def _take_up(self, keys: Collection[str]) -> None:
+        latest = self._latest
+        if any(map(self._questionable, keys)):
+            queued, gone = self._sender.look_up(list(keys))
+        else:
+            # All keys at once: the history is long, and this is not the last batch.
+            queued, gone = self._sender.look_around(list(keys), latest)
+            latest = job_id(gone[0]) if gone else latest
         orphans = self._sender.drop_unspooled(queued)
         for ads, left in ((queued, False), (gone, True)):
             for ad in ads:
-                self._found += observe(self.accounts, ad, left=left)
+                news = job_id(ad) in self.accounts.jobs or ad.get("SwarmRunnerKey") in keys
+                changes = observe(self.accounts, ad, left=left)
+                self._found += changes if news else []
         for orphan in orphans:
             self.accounts.forget(orphan)
+        self._latest = latest
         self.follower.sent(map(job_id, queued), logged=False)
 
     def _send(self, prepared: Sequence[Prepared]) -> None:

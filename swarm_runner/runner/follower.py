@@ -7,7 +7,6 @@ all of them.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -21,6 +20,7 @@ from swarm_runner.runner.accounts import Accounts
 from swarm_runner.runner.ads import COMPLETED, job_id, observe
 from swarm_runner.runner.events import EventReader
 from swarm_runner.runner.fetching import Fetcher
+from swarm_runner.runner.logs import Logs
 from swarm_runner.runner.state import State, make_log
 
 log = logging.getLogger(__name__)
@@ -32,8 +32,6 @@ LOST_AFTER_S = 10.0
 PROOF_S = 15.0
 # So long may it be silent while jobs are active before the access point is asked.
 SILENCE_S = 900.0
-# A log of this size, tens of thousands of jobs, begins anew when no job is active.
-ROLL_BYTES = 128 * 2**20
 
 
 class Follower:
@@ -52,7 +50,7 @@ class Follower:
         self._accounts = accounts
         self._runner = runner
         self._state = state
-        self._log = EventLog(state.event_log) if state.event_log else None
+        self._logs = Logs(state, user) if state.event_log else None
         self._reader = EventReader(accounts)
         self._fetcher = Fetcher(access_point, accounts, clock)
         self._user = user
@@ -68,7 +66,7 @@ class Follower:
     @property
     def event_log(self) -> Path | None:
         """The log that new jobs are to be followed by."""
-        return self._log.path if self._log else None
+        return self._logs.newest.path if self._logs else None
 
     @property
     def polling(self) -> bool:
@@ -76,27 +74,30 @@ class Follower:
         return bool(self._polled)
 
     def close(self) -> None:
-        """Close the log."""
-        if self._log is not None:
-            self._log.close()
+        """Close the logs."""
+        if self._logs is not None:
+            self._logs.close()
 
     def open(self) -> list[Ad]:
-        """Read the log from its beginning and look at the queue once; what is queued.
+        """Read the logs from their beginning and look at the queue once; what is queued.
 
         Holds the runner's lock, so that nobody submits meanwhile.
         """
         changes: list[JobChange] = []
-        self._read_earlier()
         self._read(changes)
-        fresh = self._log is not None and not self._accounts.jobs
+        fresh = self._logs is not None and not self._accounts.jobs
         ads = self._ask(list(self._accounts.active), changes, everything=True)
-        if self._log is not None:
+        if self._logs is not None:
             if fresh and (ads or self._has_history()):
                 self._state.note_gaps()
             self.complete = not self._state.log_has_gaps
-            if not self._accounts.active and self._log.size_bytes > ROLL_BYTES:
-                self._roll(self._log)
+            self._logs.opened(self._accounts.active)
         return ads
+
+    def turn(self) -> None:
+        """Choose the log for jobs that are submitted next. Under the runner's lock."""
+        if self._logs is not None:
+            self._logs.turn(self._accounts.active)
 
     def recall(self) -> None:
         """Take up all that the history has of this runner, unless the log has told it."""
@@ -108,7 +109,7 @@ class Follower:
         """Follow jobs that were just submitted."""
         if not logged:
             self._poll_unlogged(set(ids))
-        elif self._unproven_since is None and self._log is not None:
+        elif self._unproven_since is None and self._logs is not None:
             self._unproven_since = self._clock()
 
     def look(self, changes: list[JobChange]) -> None:
@@ -116,18 +117,18 @@ class Follower:
 
         Raises OutOfReachError; what was learnt before that is in `changes`.
         """
-        if self._log is not None:
+        if self._logs is not None:
             self._read(changes)
-            self._doubt()
+            self._doubt(self._logs)
         puzzles = self._accounts.strangers - self._puzzles
         if self._polled or puzzles:
             self._puzzles |= puzzles
             self._polled &= self._accounts.active
-            self._ask([*self._polled, *puzzles], changes, everything=self._log is None)
+            self._ask([*self._polled, *puzzles], changes, everything=self._logs is None)
 
     def _poll_unlogged(self, ids: set[JobId]) -> None:
         """Ask for jobs that the log does not tell of; a later start is to know of them too."""
-        if self._log is not None and not ids <= self._polled:
+        if self._logs is not None and not ids <= self._polled:
             self._note_gaps()
         self._polled |= ids
 
@@ -136,71 +137,56 @@ class Follower:
         self._state.note_gaps()
 
     def _read(self, changes: list[JobChange]) -> None:
-        if self._log is None:
-            return
-        apply, read = self._reader.apply, False
-        for event in self._log.new_events():
-            read = True
-            change = apply(event)
-            if change is not None:
-                changes.append(change)
-        if read:
-            self._heard_at = self._clock()
-            self._unproven_since = None
+        for event_log in self._logs or ():
+            apply, read = self._reader.apply, False
+            for event in event_log.new_events():
+                read = True
+                change = apply(event)
+                if change is not None:
+                    changes.append(change)
+            if read:
+                self._heard_at = self._clock()
+                if event_log.path == self.event_log:
+                    self._unproven_since = None
 
-    def _read_earlier(self) -> None:
-        """Take up the jobs of the log before this one: all of them have ended."""
-        if self._log is None:
-            return
-        with contextlib.closing(EventLog(self._log.earlier)) as earlier:
-            for event in earlier.new_events():
-                self._reader.apply(event)
-
-    def _roll(self, event_log: EventLog) -> None:
-        """Begin a new log. HTCondor never cuts one, and all of it is read at every start."""
-        if event_log.earlier.exists():
-            self._note_gaps()
-        try:
-            event_log.roll()
-            make_log(event_log.path, self._user)
-        except OSError as error:
-            log.warning("There will be no event log: %s", error)
-            self._drop_log()
-
-    def _doubt(self) -> None:
-        """Fall back on asking when the log cannot be believed."""
-        if self._log is None:
-            return
+    def _doubt(self, logs: Logs) -> None:
+        """Fall back on asking when a log cannot be believed."""
         now = self._clock()
-        if self._log.damaged:
-            log.warning("%s was damaged or replaced: asking the access point", self._log.path)
+        damaged = [event_log for event_log in logs if event_log.damaged]
+        for event_log in damaged:
+            log.warning("%s was damaged or replaced: asking the access point", event_log.path)
             try:
-                if not self._log.readable:
-                    self._log.set_aside()
-                self._log.damaged = False
-                self._note_gaps()
-                make_log(self._log.path, self._user)
+                self._mend(event_log)
             except OSError as error:
                 log.warning("There will be no event log: %s", error)
-                self._drop_log()
+                self._drop_logs()
+                break
+        if damaged:
             # A running job's shadow may go on writing into the file that is gone.
             self._polled.update(self._accounts.active)
         elif self._unproven_since is not None and now - self._unproven_since > PROOF_S:
             log.warning(
                 "The access point does not write %s: is its volume the same there? "
                 "Following jobs by asking the access point.",
-                self._log.path,
+                self.event_log,
             )
-            self._drop_log()
+            self._drop_logs()
             self._polled.update(self._accounts.active)
         elif self._accounts.active and now - self._heard_at > SILENCE_S:
             self._heard_at = now
             self._polled.update(self._accounts.active)
 
-    def _drop_log(self) -> None:
+    def _mend(self, event_log: EventLog) -> None:
+        if not event_log.readable:
+            event_log.set_aside()
+        event_log.damaged = False
+        self._note_gaps()
+        make_log(event_log.path, self._user)
+
+    def _drop_logs(self) -> None:
         self._note_gaps()
         self.close()
-        self._log = None
+        self._logs = None
 
     def _ask(self, ids: list[JobId], changes: list[JobChange], *, everything: bool) -> list[Ad]:
         """Compare with the queue, and with the history for those of `ids` that left it."""
@@ -211,9 +197,9 @@ class Follower:
             which = job_id(ad)
             changes += observe(self._accounts, ad, left=False)
             if which in self._accounts.active:
-                if self._log is None:
+                if self._logs is None:
                     self._polled.add(which)
-                elif ad.get("UserLog") != str(self._log.path):
+                elif not self._logs.follow(ad.get("UserLog", "")):
                     self._poll_unlogged({which})
                 if ad.get("JobStatus") == COMPLETED:
                     finished.append(ad)

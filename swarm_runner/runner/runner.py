@@ -186,6 +186,14 @@ class Runner:
             self._core.open()
         return self._core.accounts.find(key)
 
+    def forget(self, jobs: Iterable[Job | JobId]) -> None:
+        """Drop jobs that have ended from memory: for a program that runs for months.
+
+        They are in no `jobs` and no `find` any more. A key of theirs that is submitted again still
+        gives the same jobs, as long as HTCondor's history has them. Others stay.
+        """
+        self._core.forget(map(_id, jobs))
+
     def explain(self, job: Job | JobId) -> Explanation:
         """Why a job is idle or held, in words; of one that has ended, how."""
         which, core, pool = _id(job), self._core, self.destination.pool

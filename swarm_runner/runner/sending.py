@@ -65,12 +65,15 @@ class Sender:
             raise
         return sent
 
-    def look_up(self, keys: Sequence[str], since: float | None = None) -> tuple[list[Ad], list[Ad]]:
-        """The ads of these keys in the queue, and those that have left it since."""
+    def look_up(self, keys: Sequence[str]) -> tuple[list[Ad], list[Ad]]:
+        """The ads of these keys in the queue, and those that have left it."""
         chosen = Selection(runner=self._runner, keys=keys)
-        queued = self._access_point.jobs(chosen)
-        gone = Selection(runner=self._runner, keys=keys, since=since)
-        return queued, self._access_point.history(gone)
+        return self._access_point.jobs(chosen), self._access_point.history(chosen)
+
+    def look_around(self, keys: Sequence[str], after: JobId | None) -> tuple[list[Ad], list[Ad]]:
+        """The ads of these keys in the queue, and all that left it after that job, latest first."""
+        queued = self._access_point.jobs(Selection(runner=self._runner, keys=keys))
+        return queued, self._access_point.history(Selection(runner=self._runner, after=after))
 
     def drop_unspooled(self, ads: Iterable[Ad]) -> list[JobId]:
         """Withdraw jobs whose files nobody will send any more; which these are.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,16 +16,20 @@ from swarm_runner.errors import Fault, InvalidInputError
 from swarm_runner.model.pool import Destination, JobUser, Pool
 
 log = logging.getLogger(__name__)
-LOG_NAME = "events.log"
+# The first event log is events.log, the second events-2.log, and so on.
+_LOG_NAME = re.compile(r"events(?:-([0-9]+))?\.log")
 LOCK_NAME = "lock"
-# There, when the event log does not tell of all jobs of that name.
+# There, when the event logs do not tell of all jobs of that name.
 GAPS_NAME = "log-has-gaps"
 DIRECTORY = ".swarm-runner"
 OWNERS, EVERYBODYS = 0o644, 0o666
 
 
 class State:
-    """A runner's own directory. `event_log` is None where the access point cannot write one."""
+    """A runner's own directory.
+
+    `event_log`, the newest, is None where the access point cannot write one.
+    """
 
     def __init__(self, directory: Path, event_log: Path | None) -> None:
         self.directory = directory
@@ -62,9 +67,17 @@ class State:
         directory.mkdir(parents=True, exist_ok=True)
         return cls(directory, None)
 
+    def logs(self) -> list[Path]:
+        """The event logs that there are, oldest first."""
+        return _logs(self.directory) if self.event_log else []
+
+    def next_log(self, newest: Path) -> Path:
+        """Where the log after that one is to be."""
+        return self.directory / f"events-{log_number(newest) + 1}.log"
+
     @property
     def log_has_gaps(self) -> bool:
-        """Whether there were jobs that the event log does not tell of, in this run or before."""
+        """Whether there were jobs that the event logs do not tell of, in this run or before."""
         return (self.directory / GAPS_NAME).exists()
 
     def note_gaps(self) -> None:
@@ -101,9 +114,19 @@ def _prepared(directory: Path, pool: Pool) -> Path | None:
     os.close(_lock_file(directory))
     if not any(directory.is_relative_to(volume) for volume in writable_volumes(pool)):
         return None
-    file = directory / LOG_NAME
+    file = (_logs(directory) or [directory / "events.log"])[-1]
     make_log(file, pool.user)
     return file
+
+
+def log_number(path: Path) -> int:
+    """Which of a runner's event logs this is; 0 if it is none."""
+    match = _LOG_NAME.fullmatch(path.name)
+    return int(match[1] or 1) if match else 0
+
+
+def _logs(directory: Path) -> list[Path]:
+    return sorted(filter(log_number, directory.iterdir()), key=log_number)
 
 
 def _lock_file(directory: Path) -> int:

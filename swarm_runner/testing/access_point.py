@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,9 @@ class FakeAccessPoint:
     ) -> list[Ad]:
         """See AccessPointPort.history."""
         self._called("history")
-        found = [part(ad, attributes) for ad in reversed(self.past) if chosen(ad, selection)]
+        after = selection.after
+        newer = takewhile(lambda ad: (ad["ClusterId"], ad["ProcId"]) != after, reversed(self.past))
+        found = [part(ad, attributes) for ad in newer if chosen(ad, selection)]
         return found[:limit]
 
     def remove(self, ids: Iterable[JobId], reason: str) -> int:

@@ -196,6 +196,22 @@ def test_the_history_begins_with_the_latest_and_ends_at_a_time(bench: Bench) -> 
     assert bench.access_point.history(future) == []
 
 
+def test_the_history_ends_at_a_job(bench: Bench) -> None:
+    receipt = bench.submit(*(bench.invocation(f"k{n}") for n in range(3)))
+    # They leave in another order than they came.
+    order = [receipt.ids[n] for n in (2, 0, 1)]
+    for job in order:
+        bench.access_point.remove([job], "not wanted")
+        bench.left(job)
+
+    def after(job: JobId) -> list[str]:
+        chosen = Selection(runner=bench.runner, after=job)
+        return [ad["SwarmRunnerKey"] for ad in bench.access_point.history(chosen)]
+
+    assert [after(job) for job in order] == [["k1", "k0"], ["k1"], []]
+    assert after(JobId(99_999_999, 0)) == ["k1", "k0", "k2"]
+
+
 def test_hold_and_release(bench: Bench) -> None:
     (job,) = bench.submit(bench.invocation("one", capacity_class="big")).ids
     assert bench.access_point.hold([job, JobId(99_999_999, 0)], "let me look") == 1

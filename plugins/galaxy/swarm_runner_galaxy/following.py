@@ -51,6 +51,8 @@ class Following:
         self._limits_due = 0.0
         self._doomed: deque[str] = deque()
         self._parked: deque[Any] = deque()
+        # Jobs that have ended; a server lives for months, and the runner would keep them all.
+        self._ended: list[JobId] = []
         self._opened = threading.Event()
         self._away = False
         # Whether the pool was asked what it has, even if it did not answer.
@@ -115,6 +117,8 @@ class Following:
         self._catch_up()
         self._check_limits()
         self._remove()
+        self._pool.forget(self._ended)
+        self._ended.clear()
 
     def _unpark(self) -> None:
         while self._parked:
@@ -184,6 +188,7 @@ class Following:
 
     def _end(self, state: SwarmJobState, job: Job) -> None:
         self.drop(state)
+        self._ended.append(job.id)
         state.ended = job
         self._work("conclude", state)
 

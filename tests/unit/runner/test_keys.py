@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from swarm_runner.errors import InvalidInputError, OutOfReachError, UnknownSubmitError
-from swarm_runner.model.job import JobState
+from swarm_runner.model.job import JobId, JobState
 from tests.unit.runner.conftest import World
 
 
@@ -37,6 +37,60 @@ def test_a_key_that_has_ended_is_adopted_with_its_outcome(world: World) -> None:
     assert adopted.outcome is not None
     assert adopted.outcome.exit_code == 3
     assert world.access_point.calls["submit"] == 1
+
+
+def test_keys_that_ended_before_are_adopted_one_after_another(world: World) -> None:
+    keys = [f"key-{number}" for number in range(4)]
+    with world.runner() as runner:
+        jobs = runner.submit([world.invocation(key) for key in keys])
+    for job in jobs:
+        world.later(world.access_point.start, job.id)
+        world.later(world.access_point.finish, job.id)
+    world.clock.forward(3600)
+    sent = world.access_point.calls["submit"]
+    with world.runner() as again:
+        for key, job in zip(keys, jobs, strict=True):
+            assert [one.id for one in again.submit([world.invocation(key)])] == [job.id]
+    assert world.access_point.calls["submit"] == sent
+
+
+def test_a_look_at_the_history_is_news_of_those_keys_alone(polled: World) -> None:
+    with polled.runner() as runner:
+        jobs = runner.submit([polled.invocation("asked"), polled.invocation("not")])
+        other = runner.submit([polled.invocation("going")])[0]
+    for job in jobs:
+        polled.later(polled.access_point.start, job.id)
+        polled.later(polled.access_point.finish, job.id)
+    with polled.runner() as again:
+        again.poll()
+        polled.later(polled.access_point.start, other.id)
+        polled.later(polled.access_point.finish, other.id)
+        again.submit([polled.invocation("asked")])
+        ended = [change.job.key for change in again.poll() if change.job.state.ended]
+        assert sorted(set(ended)) == ["asked", "going"]
+
+
+def test_forgotten_jobs_are_gone_but_their_keys_are_not_sent_again(world: World) -> None:
+    with world.runner() as runner:
+        ended, active = runner.submit([world.invocation("ended"), world.invocation("active")])
+        many = runner.submit([world.invocation("many", repeat=3)])
+        for job in (ended, *many):
+            world.later(world.access_point.start, job.id)
+            world.later(world.access_point.finish, job.id)
+        runner.wait([ended, *many])
+        runner.forget([ended, active, many[0], JobId(9999, 0)])
+        assert [job.id for job in runner.jobs()] == [active.id, many[1].id, many[2].id]
+        assert runner.find("ended") == []
+        with pytest.raises(InvalidInputError, match="knows no such job"):
+            runner.wait([ended])
+        sent = world.access_point.calls["submit"]
+        again = runner.submit(
+            [world.invocation("many", repeat=3), world.invocation("ended"), world.invocation("new")]
+        )
+        assert [job.id for job in again[:4]] == [*(job.id for job in many), ended.id]
+        assert again[3].outcome is not None
+        assert again[3].outcome.ok
+        assert world.access_point.calls["submit"] == sent + 1
 
 
 def test_a_keys_jobs_are_found_without_sending_it(world: World) -> None:

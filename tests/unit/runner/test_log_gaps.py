@@ -8,7 +8,7 @@ import pytest
 
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.job import JobId, JobState
-from swarm_runner.runner import follower
+from swarm_runner.runner import logs
 from tests.unit.runner.conftest import World
 
 
@@ -63,7 +63,7 @@ def test_keys_of_a_log_that_was_lost_are_known_beside_the_new_one(logged: World)
 
 
 def test_keys_of_two_logs_ago_are_known(logged: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(follower, "ROLL_BYTES", 1)
+    monkeypatch.setattr(logs, "TURN_BYTES", 1)
     for key in ("first", "second", "third"):
         with logged.runner() as runner:
             (job,) = runner.submit([logged.invocation(key)])

@@ -40,6 +40,18 @@ def test_a_job_runs_to_its_end(world: World) -> None:
     assert job.failures == []
 
 
+def test_jobs_that_have_ended_are_not_kept_in_memory(world: World) -> None:
+    ended, active = world.job(), world.job()
+    world.queue(ended, active)
+    which = world.submitted(active)
+    for job in (ended, active):
+        world.access_point.start(world.submitted(job))
+    world.end(ended)
+    world.look()
+    assert [job.id for job in world.runner._pool.jobs()] == [which]
+    assert len(world.finished) == 1
+
+
 def test_the_pools_number_of_a_job_that_waits_is_told_after_a_while(world: World) -> None:
     job = world.job()
     world.queue(job)
