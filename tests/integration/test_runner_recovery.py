@@ -12,6 +12,7 @@ from docker.models.containers import Container
 
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.job import JobState
+from swarm_runner.runner import logs
 from tests.integration.conftest import Bed, Beds, start
 from tests.lab.pool import LabPool
 
@@ -100,6 +101,27 @@ def test_two_programs_at_once_send_each_key_once(bed: Bed) -> None:
     assert said[0] == said[1]
     assert len(set(said[0])) == 20
     assert len(bed.queued()) <= 20
+
+
+def test_each_key_once_when_no_log_knows_it_any_more(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a new log for each submit; the history alone has the first keys, and all of `poll`."""
+    monkeypatch.setattr(logs, "TURN_BYTES", 1)
+    invocations = [bed.invocation(f"k{n}", f"exit {n}") for n in range(4)]
+    with bed.runner() as runner:
+        long = runner.submit([bed.invocation("long", "sleep 20")])
+        jobs = [job for one in invocations for job in runner.wait(runner.submit([one]), LIMIT_S)]
+        jobs += runner.wait(long, LIMIT_S)
+        runner.wait(runner.submit([bed.invocation("last", "true")]), LIMIT_S)
+    assert [job.starts for job in jobs] == [1] * 5
+    with bed.runner() as later:
+        for job, one in zip(jobs, invocations, strict=False):
+            assert [(found.id, found.outcome) for found in later.submit([one])] == [
+                (job.id, job.outcome)
+            ]
+        if later.event_log is not None:
+            assert len(list(later.event_log.parent.glob("events*.log"))) == 2
 
 
 @pytest.fixture
