@@ -31,6 +31,8 @@ ELECTION_LIMIT_S = 120
 @pytest.fixture
 def three_managers(pool: HostsPool) -> Iterator[HostsPool]:
     hosts("up", "--tls", "--managers", "3")
+    # The Swarm may be another one: what cannot be mended is made anew.
+    pool.provisioner.up()
     try:
         yield pool
     finally:

@@ -24,7 +24,8 @@ from tests.lab.hosts.layout import SWARM_PORT, Node
 READY_LIMIT_S = 30
 # Managers that were killed need a minute to find each other and elect a leader.
 ELECTION_LIMIT_S = 120
-MEND_LIMIT_S = 60
+# A host that was just started may need a minute until it manages.
+MEND_LIMIT_S = 150
 # An engine's own part in its Swarm. Pending: it waits for a leader, as after every start.
 ACTIVE, PENDING = "active", "pending"
 Hosts = Sequence[tuple[Node, docker.DockerClient]]
