@@ -104,24 +104,23 @@ def test_two_programs_at_once_send_each_key_once(bed: Bed) -> None:
 
 
 def test_each_key_once_when_no_log_knows_it_any_more(
-    bed: Bed, monkeypatch: pytest.MonkeyPatch
+    make_bed: Beds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a new log for each submit; the history alone has the first keys, and all of `poll`."""
+    """With a new log for each submit; the history alone has the first keys."""
+    bed = make_bed("log")
     monkeypatch.setattr(logs, "TURN_BYTES", 1)
-    invocations = [bed.invocation(f"k{n}", f"exit {n}") for n in range(4)]
+    codes = {"long": 10, "short": 0, "last": 0}
+    invocations = [bed.invocation(key, f"sleep {code}; exit {code}") for key, code in codes.items()]
     with bed.runner() as runner:
-        long = runner.submit([bed.invocation("long", "sleep 20")])
-        jobs = [job for one in invocations for job in runner.wait(runner.submit([one]), LIMIT_S)]
-        jobs += runner.wait(long, LIMIT_S)
-        runner.wait(runner.submit([bed.invocation("last", "true")]), LIMIT_S)
-    assert [job.starts for job in jobs] == [1] * 5
+        sent = [job for one in invocations for job in runner.submit([one])]
+        jobs = runner.wait(sent, LIMIT_S)
+        runner.wait(runner.submit([bed.invocation("end", "true")]), LIMIT_S)
+    assert [job.outcome and job.outcome.exit_code for job in jobs] == list(codes.values())
+    assert [job.starts for job in jobs] == [1] * len(jobs)
     with bed.runner() as later:
-        for job, one in zip(jobs, invocations, strict=False):
-            assert [(found.id, found.outcome) for found in later.submit([one])] == [
-                (job.id, job.outcome)
-            ]
-        if later.event_log is not None:
-            assert len(list(later.event_log.parent.glob("events*.log"))) == 2
+        assert [job.key for job in later.jobs()] == ["last", "end"]
+        for job, one in zip(jobs, invocations, strict=True):
+            assert [found.id for found in later.submit([one])] == [job.id]
 
 
 @pytest.fixture
