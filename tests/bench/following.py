@@ -165,7 +165,8 @@ def _poll(runner: Runner) -> None:
 
 
 def _memory(directory: Path) -> Figure:
-    path = directory / "running.log"
+    path = directory / "running" / "events.log"
+    path.parent.mkdir()
     _write(path, TRACKED, whole=False)
     # In a process of its own: memory that others have freed would be taken for nothing.
     command = [sys.executable, "-m", "tests.bench.following", str(path)]
