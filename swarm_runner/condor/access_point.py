@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from swarm_runner.condor.bindings import htcondor
 from swarm_runner.condor.connection import Connection
-from swarm_runner.condor.constraint import constraint, end, plain
+from swarm_runner.condor.constraint import constraint, history_end, plain
 from swarm_runner.condor.demand import (
     ENDED_ATTRIBUTES,
     GROUP_ATTRIBUTES,
@@ -111,9 +111,9 @@ class AccessPoint:
     ) -> list[Ad]:
         """See AccessPointPort.history."""
         text, names = constraint(selection), list(attributes)
-        stop = end(selection)
+        end = history_end(selection)
         ads = self._connection.ask(
-            lambda schedd: schedd.history(text, names, -1 if limit is None else limit, stop)
+            lambda schedd: schedd.history(text, names, -1 if limit is None else limit, end)
         )
         return [plain(ad, attributes) for ad in ads]
 

@@ -24,8 +24,8 @@ def constraint(selection: Selection) -> str:
     return " && ".join(f"({part})" for part in parts) or "true"
 
 
-def end(selection: Selection) -> str | None:
-    """Of which job on the history, which is read backwards, is not looked at any more."""
+def history_end(selection: Selection) -> str | None:
+    """The ClassAd expression at whose first job the history, read backwards, is left; or None."""
     parts = []
     if selection.since is not None:
         parts.append(f"(EnteredCurrentStatus < {int(selection.since)})")

@@ -68,7 +68,7 @@ class Core:
         # Changes that were found, but whose look was broken off.
         self._found: list[JobChange] = []
         self._doubtful: set[str] = set()
-        # Hashes of keys, a tenth of what the jobs themselves take.
+        # Hashes of the keys of jobs that were let go: far smaller than the jobs.
         self._forgotten: set[int] = set()
         # The latest job of the history whose predecessors are all known.
         self._latest: JobId | None = None

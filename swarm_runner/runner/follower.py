@@ -11,7 +11,6 @@ import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from swarm_runner.condor.event_log import EventLog
 from swarm_runner.condor.port import AccessPointPort, Ad, Selection
 from swarm_runner.model.job import JobChange, JobId, JobState
 from swarm_runner.model.pool import JobUser
@@ -21,7 +20,7 @@ from swarm_runner.runner.ads import COMPLETED, job_id, observe
 from swarm_runner.runner.events import EventReader
 from swarm_runner.runner.fetching import Fetcher
 from swarm_runner.runner.logs import Logs
-from swarm_runner.runner.state import State, make_log
+from swarm_runner.runner.state import State
 
 log = logging.getLogger(__name__)
 # Above this the ids are no longer named one by one.
@@ -53,7 +52,6 @@ class Follower:
         self._logs = Logs(state, user) if state.event_log else None
         self._reader = EventReader(accounts)
         self._fetcher = Fetcher(access_point, accounts, clock)
-        self._user = user
         self._clock = clock
         self._polled: set[JobId] = set()
         self._puzzles: set[JobId] = set()
@@ -155,8 +153,9 @@ class Follower:
         damaged = [event_log for event_log in logs if event_log.damaged]
         for event_log in damaged:
             log.warning("%s was damaged or replaced: asking the access point", event_log.path)
+            self._note_gaps()
             try:
-                self._mend(event_log)
+                logs.mend(event_log)
             except OSError as error:
                 log.warning("There will be no event log: %s", error)
                 self._drop_logs()
@@ -175,13 +174,6 @@ class Follower:
         elif self._accounts.active and now - self._heard_at > SILENCE_S:
             self._heard_at = now
             self._polled.update(self._accounts.active)
-
-    def _mend(self, event_log: EventLog) -> None:
-        if not event_log.readable:
-            event_log.set_aside()
-        event_log.damaged = False
-        self._note_gaps()
-        make_log(event_log.path, self._user)
 
     def _drop_logs(self) -> None:
         self._note_gaps()

@@ -71,6 +71,13 @@ class Logs:
                 self._begin(path, active)
         self._remove(active)
 
+    def mend(self, one: EventLog) -> None:
+        """Make a damaged log one that is written and read again. Raises OSError."""
+        if not one.readable:
+            one.set_aside()
+        one.damaged = False
+        make_log(one.path, self._user)
+
     def _begin(self, path: Path, active: Collection[JobId]) -> None:
         self._logs.append(EventLog(path))
         self._let_go(self._logs[-KEPT - 1 : -KEPT], active)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
 IMAGE = Path(__file__).parents[3] / "swarm_runner" / "swarm" / "image"
+ASK = "import htcondor2, sys; print(*(htcondor2.param[name] for name in sys.argv[1:]), sep='\\n')"
 
 
 def load(name: str) -> ModuleType:
@@ -17,3 +21,13 @@ def load(name: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def configured(*names: str, **environment: str) -> list[str]:
+    """What HTCondor reads in an executor's configuration."""
+    own = {"CONDOR_CONFIG": str(IMAGE / "executor.conf"), "PATH": os.environ["PATH"]}
+    command = [sys.executable, "-c", ASK, *names]
+    asked = subprocess.run(
+        command, env=own | environment, stdout=subprocess.PIPE, text=True, check=True
+    )
+    return asked.stdout.splitlines()

@@ -10,7 +10,8 @@ from typing import Any
 import docker
 import pytest
 
-from tests.unit.swarm.image import load
+from swarm_runner.condor.bindings import htcondor
+from tests.unit.swarm.image import configured, load
 
 SERVED = 17
 
@@ -81,3 +82,9 @@ def test_the_second_container_makes_no_third_and_serves_with_kvm_alone(
 
 def test_all_three_mean_the_same_by_that_code(entrypoint: ModuleType) -> None:
     assert entrypoint.NO_KVM == load("twin").NO_KVM == load("hypervisor").NO_KVM == 3
+
+
+def test_its_programs_know_where_htcondor_writes_its_logs() -> None:
+    htcondor()  # which wants to find no configuration
+    assert configured("LOG", "LOCK", "RUN") == [str(load("entrypoint").LOG)] * 3
+    assert load("guest").LOG.parent == load("entrypoint").LOG

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -14,9 +11,7 @@ import pytest
 from swarm_runner.model.pool import CapacityClass, Pool
 from swarm_runner.model.stack import ServiceWish, Stack
 from swarm_runner.swarm.services import service_arguments
-
-IMAGE = Path(__file__).parents[3] / "swarm_runner" / "swarm" / "image"
-ASK = "import htcondor2, sys; print(*(htcondor2.param[name] for name in sys.argv[1:]), sep='\\n')"
+from tests.unit.swarm.image import IMAGE, configured, load
 
 
 def executor(gpus: int) -> ServiceWish:
@@ -37,16 +32,6 @@ def test_an_executor_reserves_its_gpus() -> None:
     assert reserved(0) == memory
 
 
-def configured(*names: str, **environment: str) -> list[str]:
-    """What HTCondor reads in an executor's configuration."""
-    own = {"CONDOR_CONFIG": str(IMAGE / "executor.conf"), "PATH": os.environ["PATH"]}
-    command = [sys.executable, "-c", ASK, *names]
-    asked = subprocess.run(
-        command, env=own | environment, stdout=subprocess.PIPE, text=True, check=True
-    )
-    return asked.stdout.splitlines()
-
-
 def test_an_executor_offers_what_the_swarm_gave_it() -> None:
     [given] = configured("MACHINE_RESOURCE_GPUs", DOCKER_RESOURCE_GPU="GPU-1,GPU-2")
     assert given == "GPU-1,GPU-2"
@@ -63,12 +48,7 @@ def test_a_job_is_told_its_own_gpus_or_none() -> None:
 
 @pytest.fixture
 def entrypoint() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("entrypoint", IMAGE / "entrypoint.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load("entrypoint")
 
 
 @pytest.mark.parametrize("given", ["1", "0,1", "GPU-1,2"])
