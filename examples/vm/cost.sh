@@ -1,4 +1,4 @@
-# Two pieces of work, timed: in a guest (cost.yml), and in a container beside it.
+# Times two workloads. Run it in a guest (cost.yml) and in a container, and compare.
 echo "a shell that counts to 500000"
 time sh -c 'n=0; while [ $n -lt 500000 ]; do n=$((n + 1)); done'
 echo "the SHA-256 sum of 100 MB"

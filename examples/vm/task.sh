@@ -1,4 +1,4 @@
-# What the guest runs. This file is its second disk, raw; /dev/vdc is the third.
+# The commands that the guest runs. This file is its second disk (raw); /dev/vdc is the third.
 n=1 sum=0
 while [ $n -le 100 ]; do
   sum=$((sum + n * n))
