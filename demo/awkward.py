@@ -7,11 +7,11 @@ from pathlib import Path
 
 from typing_extensions import override
 
-from demo.part import Part, expect, unsuccessful
+from demo.part import Part, expect, failed_jobs
 from swarm_runner import Invocation, Job
 
 # One line, because a submit description has no other kind. Each text is told with its length.
-TELL = (
+REPORT_SCRIPT = (
     'open my $told, ">:raw", "told" or die $!; '
     'printf {$told} "%d:%s,", length, $_ for @ARGV; print {$told} "\\n"; '
     'printf {$told} "%s=%d:%s,", $_, length $ENV{$_}, $ENV{$_} for sort grep {/^DEMO_/} keys %ENV; '
@@ -52,7 +52,7 @@ TEXTS: dict[str, tuple[str, ...]] = {
 }
 
 
-class Awkward(Part):
+class AwkwardArguments(Part):
     """Ten invocations that tell what reached them."""
 
     letter = "c"
@@ -64,16 +64,16 @@ class Awkward(Part):
         for number, name in enumerate(TEXTS):
             there = directory / str(number)
             there.mkdir(parents=True)
-            (there / name).write_bytes(_content(number))
+            (there / name).write_bytes(_file_content(number))
 
     @override
-    def first(self) -> list[Invocation]:
+    def initial_invocations(self) -> list[Invocation]:
         return [
             Invocation(
                 key=self.key(str(number)),
                 tool_id="perl",
                 image="debian:trixie",
-                command=("/usr/bin/perl", "-e", TELL, "--", *texts),
+                command=("/usr/bin/perl", "-e", REPORT_SCRIPT, "--", *texts),
                 environment=_environment(name, texts),
                 working_directory=str(self._directory / str(number)),
                 inputs=(name,),
@@ -83,19 +83,19 @@ class Awkward(Part):
         ]
 
     @override
-    def faults(self, jobs: Sequence[Job]) -> list[str]:
-        faults = unsuccessful(jobs)
+    def problems(self, jobs: Sequence[Job]) -> list[str]:
+        faults = failed_jobs(jobs)
         faults += expect(f"{len(jobs)} of {len(TEXTS)} ran", unless=len(jobs) == len(TEXTS))
         for number, (name, texts) in enumerate(TEXTS.items()):
             there = self._directory / str(number)
             told, copy = there / "told", there / f"{name}.copy"
             faults += expect(
                 f"{name}: arguments or environment came out changed",
-                unless=told.exists() and told.read_bytes() == _told(name, texts),
+                unless=told.exists() and told.read_bytes() == _expected_report(name, texts),
             )
             faults += expect(
                 f"{name}: the file came back changed",
-                unless=copy.exists() and copy.read_bytes() == _content(number),
+                unless=copy.exists() and copy.read_bytes() == _file_content(number),
             )
         return faults
 
@@ -104,20 +104,22 @@ def _environment(name: str, texts: Sequence[str]) -> dict[str, str]:
     return {f"DEMO_{number}": text for number, text in enumerate(texts)} | {"DEMO_FILE": name}
 
 
-def _told(name: str, texts: Sequence[str]) -> bytes:
+def _expected_report(name: str, texts: Sequence[str]) -> bytes:
     """What TELL writes when all is well."""
-    arguments = b"".join(_net(text) for text in texts)
+    arguments = b"".join(_netstring(text) for text in texts)
     environment = sorted(_environment(name, texts).items())
     return (
-        arguments + b"\n" + b"".join(f"{key}=".encode() + _net(text) for key, text in environment)
+        arguments
+        + b"\n"
+        + b"".join(f"{key}=".encode() + _netstring(text) for key, text in environment)
     )
 
 
-def _net(text: str) -> bytes:
+def _netstring(text: str) -> bytes:
     raw = text.encode()
     return b"%d:%s," % (len(raw), raw)
 
 
-def _content(number: int) -> bytes:
+def _file_content(number: int) -> bytes:
     """Every byte value, and no newline at the end."""
     return bytes(range(256)) * (number + 1)

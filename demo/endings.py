@@ -7,14 +7,14 @@ from pathlib import Path
 
 from typing_extensions import override
 
-from demo.part import Part, expect, unsuccessful
+from demo.part import Part, expect, failed_jobs
 from swarm_runner import Invocation, Job, OutcomeKind, Resources
 
 # More than normal's container gets, be it with as much swap again.
-HOG = 'my @all; push @all, "x" x (1 << 20) for 1 .. 1200; print scalar @all'
+MEMORY_HOG_SCRIPT = 'my @all; push @all, "x" x (1 << 20) for 1 .. 1200; print scalar @all'
 
 
-class Outgrown(Part):
+class MemoryExceeded(Part):
     """Killed for its memory on normal; the schedd asks for more, and it ends well on big."""
 
     letter = "d"
@@ -26,13 +26,13 @@ class Outgrown(Part):
         self._directory.mkdir(parents=True)
 
     @override
-    def first(self) -> list[Invocation]:
+    def initial_invocations(self) -> list[Invocation]:
         return [
             Invocation(
                 key=self.key("hog"),
                 tool_id="perl",
                 image="debian:trixie",
-                command=("/usr/bin/perl", "-e", HOG),
+                command=("/usr/bin/perl", "-e", MEMORY_HOG_SCRIPT),
                 resources=Resources(memory_mb=300, max_memory_mb=1500),
                 working_directory=str(self._directory),
                 stdout="count",
@@ -41,8 +41,8 @@ class Outgrown(Part):
         ]
 
     @override
-    def faults(self, jobs: Sequence[Job]) -> list[str]:
-        faults = unsuccessful(jobs)
+    def problems(self, jobs: Sequence[Job]) -> list[str]:
+        faults = failed_jobs(jobs)
         for job in jobs:
             on_big = job.capacity_class == "big"
             faults += expect(f"it ended on {job.capacity_class}, not on big", unless=on_big)
@@ -52,20 +52,20 @@ class Outgrown(Part):
         return faults + expect("its output is wrong", unless=counted)
 
 
-class Failing(Part):
+class ExpectedFailures(Part):
     """Jobs whose failure is the answer."""
 
     letter = "e"
     title = "a failure, and no such image"
 
-    def __init__(self, run: str, directory: Path, no_such_image: str) -> None:
+    def __init__(self, run: str, directory: Path, missing_image: str) -> None:
         super().__init__(run)
         self._directory = directory
         self._directory.mkdir(parents=True)
-        self._no_such_image = no_such_image
+        self._missing_image = missing_image
 
     @override
-    def first(self) -> list[Invocation]:
+    def initial_invocations(self) -> list[Invocation]:
         place = str(self._directory)
         return [
             Invocation(  # noqa: S604 (the shell is the container's)
@@ -78,14 +78,14 @@ class Failing(Part):
             Invocation(
                 key=self.key("no-image"),
                 tool_id="true",
-                image=self._no_such_image,
+                image=self._missing_image,
                 command=("true",),
                 working_directory=place,
             ),
         ]
 
     @override
-    def faults(self, jobs: Sequence[Job]) -> list[str]:
+    def problems(self, jobs: Sequence[Job]) -> list[str]:
         ends = {job.key: job.outcome for job in jobs}
         failed, pulled = ends.get(self.key("exit-3")), ends.get(self.key("no-image"))
         exited = failed is not None and (failed.kind, failed.exit_code) == (OutcomeKind.EXITED, 3)

@@ -12,11 +12,11 @@ import docker
 from docker.errors import NotFound
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
-SOURCE = Path(__file__).with_name("images")
+SOURCE_DIRECTORY = Path(__file__).with_name("images")
 REPOSITORY = "swarm-runner-demo"
 REGISTRY = "swarm-runner-demo-registry"
 TOOLS = ("bowtie2", "samtools", "bcftools", "data", "registry")
-BUILD_LIMIT_S = 900
+BUILD_TIMEOUT_S = 900
 
 
 class Images:
@@ -24,14 +24,14 @@ class Images:
 
     def __init__(self) -> None:
         """Raises docker.errors.DockerException when no engine answers."""
-        self._engine = docker.from_env(timeout=BUILD_LIMIT_S)
+        self._docker_client = docker.from_env(timeout=BUILD_TIMEOUT_S)
 
     def build(self, progress: Callable[[str], None]) -> None:
         """Build the images; what is built already is taken from the engine's cache."""
         for tool in TOOLS:
             progress(f"building {REPOSITORY}/{tool}:1 from Debian's packages")
-            self._engine.images.build(
-                path=str(SOURCE / tool), tag=f"{REPOSITORY}/{tool}:1", rm=True
+            self._docker_client.images.build(
+                path=str(SOURCE_DIRECTORY / tool), tag=f"{REPOSITORY}/{tool}:1", rm=True
             )
 
     def make_volume(self, directory: Path) -> None:
@@ -46,13 +46,13 @@ class Images:
         command = ["find", "/volume", "-mindepth", "1", "-delete"]
         self._run("debian:trixie", command, {directory: "/volume"})
 
-    def data(self, directory: Path) -> None:
+    def unpack_data(self, directory: Path) -> None:
         """Unpack the genome and the reads into a directory.
 
         From the image's files: what a container prints passes through the engine's log, whose
         reader may miss the end of it.
         """
-        container = self._engine.containers.create(f"{REPOSITORY}/data:1")
+        container = self._docker_client.containers.create(f"{REPOSITORY}/data:1")
         try:
             chunks, _ = container.get_archive("/data/.")
             archive = io.BytesIO(b"".join(chunks))
@@ -65,12 +65,12 @@ class Images:
         """Run a command in an image, in a directory of the node; raises ContainerError."""
         self._run(image, command, {directory: str(directory)}, working_dir=str(directory))
 
-    def registry(self) -> str:
+    def start_registry(self) -> str:
         """The address of a registry that runs on this node, with nothing in it."""
         try:
-            container = self._engine.containers.get(REGISTRY)
+            container = self._docker_client.containers.get(REGISTRY)
         except NotFound:
-            container = self._engine.containers.run(
+            container = self._docker_client.containers.run(
                 f"{REPOSITORY}/registry:1",
                 name=REGISTRY,
                 detach=True,
@@ -80,13 +80,13 @@ class Images:
         container.reload()
         published = container.ports["5000/tcp"] or []
         port = int(published[0]["HostPort"])
-        _await_answer(port)
+        _wait_for_registry(port)
         return f"localhost:{port}"
 
     def stop_registry(self) -> None:
         """Stop it, and with it goes its container."""
         try:
-            self._engine.containers.get(REGISTRY).stop(timeout=2)
+            self._docker_client.containers.get(REGISTRY).stop(timeout=2)
         except NotFound:
             return
 
@@ -97,7 +97,7 @@ class Images:
         volumes: dict[Path, str],
         working_dir: str | None = None,
     ) -> None:
-        self._engine.containers.run(
+        self._docker_client.containers.run(
             image,
             list(command),
             name=f"{REPOSITORY}-step",
@@ -113,7 +113,7 @@ class Images:
     wait=wait_fixed(0.2),
     reraise=True,
 )
-def _await_answer(port: int) -> None:
+def _wait_for_registry(port: int) -> None:
     """The engine opens the port before the registry in the container listens."""
     connection = http.client.HTTPConnection("localhost", port, timeout=5)
     try:

@@ -27,24 +27,24 @@ class Part(ABC):
         return job.key.startswith(f"{self._run}/{self.letter}/")
 
     @abstractmethod
-    def first(self) -> list[Invocation]:
+    def initial_invocations(self) -> list[Invocation]:
         """The invocations that wait for nothing."""
 
-    def then(self, ended: Job) -> list[Invocation]:  # noqa: ARG002 (most parts have one step)
+    def next_invocations(self, job: Job) -> list[Invocation]:  # noqa: ARG002 (most parts have one step)
         """The invocations that have waited for this job, now that it has ended."""
         return []
 
     @abstractmethod
-    def faults(self, jobs: Sequence[Job]) -> list[str]:
+    def problems(self, jobs: Sequence[Job]) -> list[str]:
         """What is not as it should be, once all jobs of the part have ended; nothing is good."""
 
 
-def expect(fault: str, *, unless: bool) -> list[str]:
+def expect(problem: str, *, unless: bool) -> list[str]:
     """The fault, unless all is well."""
-    return [] if unless else [fault]
+    return [] if unless else [problem]
 
 
-def unsuccessful(jobs: Sequence[Job]) -> list[str]:
+def failed_jobs(jobs: Sequence[Job]) -> list[str]:
     """A line for each job that did not end with exit code 0."""
     return [
         f"{job.key}: {job.outcome.message if job.outcome else 'has not ended'}"

@@ -16,20 +16,20 @@ from demo.part import Part
 from swarm_runner import Job, JobChange, JobState
 from swarm_runner.model.job import JobId
 
-LATEST = 8
+RECENT_CHANGES = 8
 COLUMNS = (JobState.IDLE, JobState.RUNNING, JobState.HELD, "done")
 STYLES = {"started": "cyan", "held": "yellow", "evicted": "yellow", "ended": "green"}
 
 
-class Progress:
+class ProgressView:
     """A table of the parts, redrawn as jobs change; a line for each change without a terminal."""
 
     def __init__(self, console: Console, parts: Sequence[Part]) -> None:
         self._console = console
         self._parts = parts
         self._jobs: dict[JobId, Job] = {}
-        self._latest: deque[Text] = deque(maxlen=LATEST)
-        self._live = Live(console=console, get_renderable=self._picture, refresh_per_second=4)
+        self._recent_lines: deque[Text] = deque(maxlen=RECENT_CHANGES)
+        self._live = Live(console=console, get_renderable=self._render, refresh_per_second=4)
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -38,49 +38,49 @@ class Progress:
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         if self._console.is_terminal:
             self._live.stop()
 
-    def submitted(self, jobs: Iterable[Job]) -> None:
+    def add_jobs(self, jobs: Iterable[Job]) -> None:
         """Count new jobs in."""
         self._jobs |= {job.id: job for job in jobs}
 
-    def changed(self, change: JobChange) -> None:
+    def apply(self, change: JobChange) -> None:
         """Tell of one change."""
         self._jobs[change.job.id] = change.job
-        line = _line(change)
-        self._latest.append(line)
+        line = _format_change(change)
+        self._recent_lines.append(line)
         if not self._console.is_terminal:
             self._console.print(line, soft_wrap=True)
 
-    def _picture(self) -> Group:
+    def _render(self) -> Group:
         table = Table("", "part", *COLUMNS, box=None, header_style="dim")
         for part in self._parts:
             mine = [job for job in self._jobs.values() if part.owns(job)]
             count = Counter("done" if job.state.ended else job.state for job in mine)
             cells = [str(count[column] or "·") for column in COLUMNS]
             table.add_row(part.letter, part.title, *cells)
-        return Group(table, Text(), *self._latest)
+        return Group(table, Text(), *self._recent_lines)
 
 
-def _line(change: JobChange) -> Text:
+def _format_change(change: JobChange) -> Text:
     job = change.job
     words = [change.event.value]
     if change.event.value == "started":
         words.append(f"on {job.capacity_class}, executor {_executor(job)}")
     if change.event.value == "ended" and job.outcome is not None:
-        words.append(_ending(job))
+        words.append(_outcome_label(job))
     elif change.reason:
         words.append(change.reason)
     line = Text(f"  {_name(job):<16} ", style="bold", overflow="ellipsis", no_wrap=True)
     return line.append(": ".join(words), style=f"not bold {STYLES.get(words[0], 'dim')}")
 
 
-def results(parts: Sequence[Part], jobs: Sequence[Job]) -> Table:
+def results_table(parts: Sequence[Part], jobs: Sequence[Job]) -> Table:
     """What ran where, for how long, and how it ended."""
     table = Table("job", "tool", "class", "node", "executor", "started", "seconds", "ending")
     table.title = "What ran"
@@ -94,18 +94,21 @@ def results(parts: Sequence[Part], jobs: Sequence[Job]) -> Table:
                 _executor(job),
                 f"{job.starts}x",
                 _seconds(job),
-                Text(_ending(job), style="green" if job.outcome and job.outcome.ok else "yellow"),
+                Text(
+                    _outcome_label(job),
+                    style="green" if job.outcome and job.outcome.ok else "yellow",
+                ),
             )
         table.add_section()
     return table
 
 
-def verdicts(parts: Sequence[Part], jobs: Sequence[Job]) -> tuple[Table, bool]:
+def verdict_table(parts: Sequence[Part], jobs: Sequence[Job]) -> tuple[Table, bool]:
     """Whether each part ended as it should, and whether all did."""
     table = Table("", "part", "as it should?")
     good = True
     for part in parts:
-        faults = part.faults([job for job in jobs if part.owns(job)])
+        faults = part.problems([job for job in jobs if part.owns(job)])
         good = good and not faults
         verdict = Text("\n".join(faults), style="red") if faults else Text("yes", style="green")
         table.add_row(part.letter, part.title, verdict)
@@ -126,7 +129,7 @@ def _seconds(job: Job) -> str:
     return f"{job.ended_at - job.started_at:.0f}"
 
 
-def _ending(job: Job) -> str:
+def _outcome_label(job: Job) -> str:
     outcome = job.outcome
     if outcome is None:
         return job.state.value

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from typing_extensions import override
 
-from demo.part import Part, expect, unsuccessful
+from demo.part import Part, expect, failed_jobs
 from swarm_runner import Invocation, Job, Resources
 
 JOBS = 10
@@ -25,7 +25,7 @@ class Slides(Part):
         self._directory.mkdir(parents=True)
 
     @override
-    def first(self) -> list[Invocation]:
+    def initial_invocations(self) -> list[Invocation]:
         return [
             Invocation(
                 key=self.key("hosts"),
@@ -41,8 +41,8 @@ class Slides(Part):
         ]
 
     @override
-    def faults(self, jobs: Sequence[Job]) -> list[str]:
-        faults = unsuccessful(jobs)
+    def problems(self, jobs: Sequence[Job]) -> list[str]:
+        faults = failed_jobs(jobs)
         faults += expect(f"{len(jobs)} jobs instead of {JOBS}", unless=len(jobs) == JOBS)
         seen = set()
         for number in range(JOBS):

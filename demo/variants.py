@@ -12,16 +12,16 @@ from pathlib import Path
 
 from typing_extensions import override
 
-from demo.part import Part, expect, unsuccessful
+from demo.part import Part, expect, failed_jobs
 from swarm_runner import Invocation, Job, Resources
 
 CHUNKS = 8
-LINES_A_READ = 4
+LINES_PER_READ = 4
 BOWTIE2, SAMTOOLS, BCFTOOLS = (
     f"swarm-runner-demo/{tool}:1" for tool in ("bowtie2", "samtools", "bcftools")
 )
-INDEX = ("bowtie2-build", "-q", "lambda_virus.fa", "lambda")
-CALL = "bcftools mpileup -f lambda_virus.fa {0}.bam | bcftools call -mv -Ov -o {0}.vcf"
+INDEX_COMMAND = ("bowtie2-build", "-q", "lambda_virus.fa", "lambda")
+CALL_COMMAND = "bcftools mpileup -f lambda_virus.fa {0}.bam | bcftools call -mv -Ov -o {0}.vcf"
 
 DirectRun = Callable[[str, Sequence[str], Path], None]
 
@@ -37,36 +37,36 @@ class Variants(Part):
     letter = "b"
     title = "variants of the lambda phage"
 
-    def __init__(self, run: str, directory: Path, directly: DirectRun) -> None:
+    def __init__(self, run: str, directory: Path, run_directly: DirectRun) -> None:
         """`directory` holds the genome and the reads; `directly` runs a command in an image."""
         super().__init__(run)
         self._directory = directory
-        self._directly = directly
+        self._run_directly = run_directly
         self._aligned = 0
         for mate in (1, 2):
-            self._divide(mate)
+            self._split_reads(mate)
 
     @override
-    def first(self) -> list[Invocation]:
-        return [self._step("index", BOWTIE2, INDEX)]
+    def initial_invocations(self) -> list[Invocation]:
+        return [self._step("index", BOWTIE2, INDEX_COMMAND)]
 
     @override
-    def then(self, ended: Job) -> list[Invocation]:
-        if ended.outcome is None or not ended.outcome.ok:
+    def next_invocations(self, job: Job) -> list[Invocation]:
+        if job.outcome is None or not job.outcome.ok:
             return []
-        step = ended.key.removeprefix(self.key(""))
+        step = job.key.removeprefix(self.key(""))
         if step == "index":
             return [self._alignment(chunk) for chunk in range(CHUNKS)]
         if step.startswith("align"):
             self._aligned += 1
             return [self._merge()] if self._aligned == CHUNKS else []
         if step == "merge":
-            return [self._step("call", BCFTOOLS, ("/bin/sh", "-ec", CALL.format("merged")))]
+            return [self._step("call", BCFTOOLS, ("/bin/sh", "-ec", CALL_COMMAND.format("merged")))]
         return []
 
     @override
-    def faults(self, jobs: Sequence[Job]) -> list[str]:
-        faults = unsuccessful(jobs)
+    def problems(self, jobs: Sequence[Job]) -> list[str]:
+        faults = failed_jobs(jobs)
         steps = 1 + CHUNKS + 2
         faults += expect(f"{len(jobs)} of {steps} steps ran", unless=len(jobs) == steps)
         merges = [job for job in jobs if job.key == self.key("merge")]
@@ -86,19 +86,19 @@ class Variants(Part):
 
     def _reference(self) -> list[bytes]:
         for image, command in (
-            (BOWTIE2, INDEX),
+            (BOWTIE2, INDEX_COMMAND),
             (BOWTIE2, align("reads_1.fq", "reads_2.fq", "direct.sam")),
             (SAMTOOLS, ("samtools", "sort", "-o", "direct.bam", "direct.sam")),
-            (BCFTOOLS, ("/bin/sh", "-ec", CALL.format("direct"))),
+            (BCFTOOLS, ("/bin/sh", "-ec", CALL_COMMAND.format("direct"))),
         ):
-            self._directly(image, command, self._directory)
+            self._run_directly(image, command, self._directory)
         return self.records("direct")
 
-    def _divide(self, mate: int) -> None:
+    def _split_reads(self, mate: int) -> None:
         """Whole reads in their order, so that the merged alignments keep it."""
         with (self._directory / f"reads_{mate}.fq").open("rb") as reads:
             lines = reads.readlines()
-        share = -(-len(lines) // LINES_A_READ // CHUNKS) * LINES_A_READ
+        share = -(-len(lines) // LINES_PER_READ // CHUNKS) * LINES_PER_READ
         rest = iter(lines)
         for chunk in range(CHUNKS):
             (self._directory / f"chunk{chunk}_{mate}.fq").write_bytes(b"".join(islice(rest, share)))

@@ -15,12 +15,12 @@ from swarm_runner._version import __version__
 
 if TYPE_CHECKING:
     from swarm_runner.errors import (
-        Fault,
+        Diagnostic,
         InvalidInputError,
-        OutOfReachError,
-        RefusedError,
+        PreconditionError,
+        SubmitUnresolvedError,
         SwarmRunnerError,
-        UnknownSubmitError,
+        UnreachableError,
     )
     from swarm_runner.hookspecs import hookimpl
     from swarm_runner.model.document import dump_invocations, parse_invocations
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 __all__ = [
     "CapacityClass",
     "Destination",
+    "Diagnostic",
     "Disk",
-    "Fault",
     "InvalidInputError",
     "Invocation",
     "Job",
@@ -46,18 +46,18 @@ __all__ = [
     "JobConf",
     "JobId",
     "JobState",
-    "OutOfReachError",
     "Outcome",
     "OutcomeKind",
     "Pool",
-    "RefusedError",
+    "PreconditionError",
     "Resources",
     "Route",
     "Runner",
     "SubmitDescription",
+    "SubmitUnresolvedError",
     "SuccessMarker",
     "SwarmRunnerError",
-    "UnknownSubmitError",
+    "UnreachableError",
     "VirtualMachine",
     "__version__",
     "dump_invocations",
@@ -67,7 +67,7 @@ __all__ = [
     "translate",
 ]
 
-_HOME = {
+_EXPORTS = {
     "errors": (
         "Fault",
         "InvalidInputError",
@@ -88,13 +88,13 @@ _HOME = {
     "runner": ("Runner",),
     "translate": ("translate",),
 }
-_MODULES = {name: module for module, names in _HOME.items() for name in names}
+_EXPORT_MODULES = {name: module for module, names in _EXPORTS.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
+    if name not in _EXPORT_MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    value = getattr(import_module(f"{__name__}.{_EXPORT_MODULES[name]}"), name)
     globals()[name] = value
     return value
 

@@ -15,14 +15,14 @@ class SwarmRunnerError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class Diagnostic:
     """One thing wrong with an input: `where` (key, line, job) and what to do."""
 
-    where: str
+    location: str
     message: str
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.message}" if self.where else self.message
+        return f"{self.location}: {self.message}" if self.location else self.message
 
 
 class InvalidInputError(SwarmRunnerError):
@@ -31,24 +31,24 @@ class InvalidInputError(SwarmRunnerError):
     `faults` holds every fault that was found, not only the first.
     """
 
-    def __init__(self, faults: Iterable[Fault] | str) -> None:
-        self.faults: tuple[Fault, ...] = (
-            (Fault("", faults),) if isinstance(faults, str) else tuple(faults)
+    def __init__(self, diagnostics: Iterable[Diagnostic] | str) -> None:
+        self.diagnostics: tuple[Diagnostic, ...] = (
+            (Diagnostic("", diagnostics),) if isinstance(diagnostics, str) else tuple(diagnostics)
         )
-        super().__init__("\n".join(str(fault) for fault in self.faults))
+        super().__init__("\n".join(str(fault) for fault in self.diagnostics))
 
-    def __reduce__(self) -> tuple[type[InvalidInputError], tuple[tuple[Fault, ...]]]:
-        return type(self), (self.faults,)
+    def __reduce__(self) -> tuple[type[InvalidInputError], tuple[tuple[Diagnostic, ...]]]:
+        return type(self), (self.diagnostics,)
 
 
-class OutOfReachError(SwarmRunnerError):
+class UnreachableError(SwarmRunnerError):
     """The access point, the collector, the engine or the Swarm is out of reach.
 
     It did not answer, or did not let us in. Retry later, or mend the connection.
     """
 
 
-class UnknownSubmitError(SwarmRunnerError):
+class SubmitUnresolvedError(SwarmRunnerError):
     """A submit raised, and the look-up by key failed too.
 
     The jobs may or may not be in the queue. Submit the same invocations again: what is queued
@@ -56,12 +56,12 @@ class UnknownSubmitError(SwarmRunnerError):
     """
 
 
-class RefusedError(SwarmRunnerError):
+class PreconditionError(SwarmRunnerError):
     """The request is well formed, but the state of the pool forbids it.
 
     Jobs are running, a task cannot be placed, or a wait ran out.
     """
 
 
-class ChangedError(RefusedError):
+class ConflictError(PreconditionError):
     """Somebody else changed it since it was looked at. Look again, and decide anew."""

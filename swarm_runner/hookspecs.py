@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import pluggy
 
-from swarm_runner.model.demand import ClassStatus, Decision, SizedClass
+from swarm_runner.model.demand import ClassSnapshot, ScalingDecision, ScalingLimits
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.job import Hold, Job, JobChange, Release, Remove
 from swarm_runner.model.pool import Destination, Pool, Route
@@ -51,8 +51,8 @@ def swarm_runner_job_changed(change: JobChange) -> None:
 
 @hookspec(firstresult=True)
 def swarm_runner_size_class(
-    capacity_class: SizedClass, status: ClassStatus
-) -> Decision | int | None:
+    capacity_class: ScalingLimits, status: ClassSnapshot
+) -> ScalingDecision | int | None:
     """Say how many executors a class is to have. Fires once for each class and look at the pool.
 
     The class's limits hold whatever is answered. Answer from the arguments alone: the same code

@@ -4,31 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from swarm_runner.errors import Fault, InvalidInputError
+from swarm_runner.errors import Diagnostic, InvalidInputError
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.machine import VirtualMachine
-from swarm_runner.model.pool import GIVING_UP_S, Destination, Pool, Route
+from swarm_runner.model.pool import NODE_LOSS_DETECTION_S, Destination, Pool, Route
 from swarm_runner.model.resources import Resources
 from swarm_runner.model.submit import (
     SubmitDescription,
+    classad_string,
     classad_value,
-    environment,
-    files,
-    literal,
-    path,
-    string,
-    words,
+    escape_macros,
+    escape_path,
+    quote_arguments,
+    quote_environment,
+    quote_file_list,
 )
-from swarm_runner.model.text import PROCESS
+from swarm_runner.model.text import PROCESS_MACRO
 
 Commands = list[tuple[str, str]]
 # A job runs in its own class alone. A plugin that amends `requirements` begins with this.
-IN_ITS_CLASS = "TARGET.CapacityClass =?= MY.SwarmRunnerClass"
+CLASS_REQUIREMENT = "TARGET.CapacityClass =?= MY.SwarmRunnerClass"
 # So often a guest may fail to start before its job ends. The first of HTCondor's reasons
 # switches the executor's virtual machines off; after the other it would try again without end.
-GUEST_TRIES = 2
+MAX_VM_STARTS = 2
 _FAILED_STARTS = "(NumVacatesByReason.JobShouldRequeue ?: 0) + (NumVacatesByReason.VMError ?: 0)"
-GUEST_HOLD = 6  # the subcode of the hold that says so
+VM_START_HOLD_SUBCODE = 6  # the subcode of the hold that says so
 
 
 def translate(
@@ -48,60 +48,62 @@ def translate(
     destination's.
     """
     commands: Commands = (
-        _virtual_machine(invocation, invocation.vm)
+        _vm_commands(invocation, invocation.vm)
         if invocation.vm is not None
-        else _container(invocation)
+        else _container_commands(invocation)
     )
-    commands += _files(invocation)
+    commands += _file_commands(invocation)
     if log is not None:
         # The note carries the key into the event log, which alone then tells who is who.
         commands += [
-            ("log", path(log)),
-            ("submit_event_notes", literal(invocation.key)),
+            ("log", escape_path(log)),
+            ("submit_event_notes", escape_macros(invocation.key)),
             ("ulog_execute_attrs", "CapacityClass,SwarmNode,SwarmTaskId"),
         ]
-    commands += _resources(invocation)
+    commands += _resource_commands(invocation)
     if lease_s is not None:
-        commands.append(("job_lease_duration", str(lease_s - min(GIVING_UP_S, lease_s // 3))))
+        commands.append(
+            ("job_lease_duration", str(lease_s - min(NODE_LOSS_DETECTION_S, lease_s // 3)))
+        )
     commands += [
-        ("requirements", IN_ITS_CLASS),
+        ("requirements", CLASS_REQUIREMENT),
         ("My.SwarmRunnerClass", class_expression(route.candidates, pool)),
-        ("My.SwarmRunnerKey", string(invocation.key)),
+        ("My.SwarmRunnerKey", classad_string(invocation.key)),
     ]
     if runner is not None:
-        commands.append(("My.SwarmRunnerName", string(runner)))
+        commands.append(("My.SwarmRunnerName", classad_string(runner)))
     if invocation.vm is not None and invocation.vm.success is not None:
         success = invocation.vm.success
         if success.file is None:
-            commands.append(("My.SwarmRunnerMarker", string(success.text or "")))
+            commands.append(("My.SwarmRunnerMarker", classad_string(success.text or "")))
         else:
-            commands.append(("My.SwarmRunnerMarkerFile", string(success.file)))
-        commands.append(("My.SwarmRunnerMarked", string(invocation.vm.marked_file or "")))
+            commands.append(("My.SwarmRunnerMarkerFile", classad_string(success.file)))
+        commands.append(("My.SwarmRunnerMarked", classad_string(invocation.vm.marker_file or "")))
     if invocation.tool_id is not None:
-        commands.append(("My.SwarmRunnerTool", string(invocation.tool_id)))
+        commands.append(("My.SwarmRunnerTool", classad_string(invocation.tool_id)))
     for name, value in invocation.attributes.items():
         commands.append((f"My.{name}", classad_value(value)))
-    return SubmitDescription.of(commands, invocation.repeat)
+    return SubmitDescription.build(commands, invocation.repeat)
 
 
 def with_defaults(invocation: Invocation, destination: Destination) -> Invocation:
     """The invocation with the destination's values for what it does not set itself."""
     changes: dict[str, object] = {}
     if destination.resources is not None:
-        changes["resources"] = _merged(invocation.resources, destination.resources)
+        changes["resources"] = _merge_resources(invocation.resources, destination.resources)
     if invocation.image is None and invocation.vm is None and destination.default_image:
         changes["image"] = destination.default_image
-    default_class = destination.class_for(machine=invocation.vm is not None)
+    default_class = destination.class_for(vm=invocation.vm is not None)
     if invocation.capacity_class is None and default_class is not None:
         changes["capacity_class"] = default_class
     return invocation.model_copy(update=changes) if changes else invocation
 
 
-def _merged(own: Resources, default: Resources) -> Resources:
-    ours = {name: getattr(own, name) for name in own.model_fields_set}
-    theirs = {name: getattr(default, name) for name in default.model_fields_set}
+def _merge_resources(requested: Resources, defaults: Resources) -> Resources:
+    ours = {name: getattr(requested, name) for name in requested.model_fields_set}
+    theirs = {name: getattr(defaults, name) for name in defaults.model_fields_set}
     amounts = theirs | ours
-    most, memory = amounts.get("max_memory_mb"), amounts.get("memory_mb", own.memory_mb)
+    most, memory = amounts.get("max_memory_mb"), amounts.get("memory_mb", requested.memory_mb)
     if most is not None and most < memory:
         # A default gives way to what the invocation says.
         if "max_memory_mb" in ours:
@@ -117,97 +119,99 @@ def class_expression(candidates: Sequence[str], pool: Pool) -> str:
     The schedd raises RequestMemory by itself (retry_request_memory, HTCondor >= 25.2.1); the
     expression then names the next class with no runner alive.
     """
-    *smaller, expression = (string(name) for name in candidates)
+    *smaller, expression = (classad_string(name) for name in candidates)
     for name, quoted in zip(reversed(candidates[:-1]), reversed(smaller), strict=True):
         limit = pool.classes[name].memory_mb
         expression = f"ifThenElse(RequestMemory <= {limit}, {quoted}, {expression})"
     return expression
 
 
-def _container(invocation: Invocation) -> Commands:
+def _container_commands(invocation: Invocation) -> Commands:
     if invocation.image is None:
         message = "image is missing, and the destination names none: name the container image"
-        raise InvalidInputError([Fault(invocation.key, message)])
+        raise InvalidInputError([Diagnostic(invocation.key, message)])
     program, *arguments = invocation.argv
     commands: Commands = [
         ("universe", "docker"),
-        ("docker_image", literal(invocation.image)),
-        ("executable", literal(program)),
+        ("docker_image", escape_macros(invocation.image)),
+        ("executable", escape_macros(program)),
         ("transfer_executable", "false"),
-        ("arguments", words(arguments)),
+        ("arguments", quote_arguments(arguments)),
     ]
     if invocation.environment:
-        commands.append(("environment", environment(invocation.environment)))
+        commands.append(("environment", quote_environment(invocation.environment)))
     return commands
 
 
-def _virtual_machine(invocation: Invocation, machine: VirtualMachine) -> Commands:
+def _vm_commands(invocation: Invocation, vm: VirtualMachine) -> Commands:
     disks = ",".join(
-        f"{literal(disk.file if machine.checkpoint else disk.name)}"
+        f"{escape_macros(disk.file if vm.checkpoint else disk.name)}"
         f":{disk.device}:{disk.permission}:{disk.format}"
-        for disk in machine.disks
+        for disk in vm.disks
     )
     commands: Commands = [
         ("universe", "vm"),
-        ("executable", literal(invocation.tool_id or invocation.key)),
-        ("vm_type", machine.type),
-        ("vm_memory", str(machine.memory_mb)),
-        ("vm_vcpus", str(machine.vcpus)),
+        ("executable", escape_macros(invocation.tool_id or invocation.key)),
+        ("vm_type", vm.type),
+        ("vm_memory", str(vm.memory_mb)),
+        ("vm_vcpus", str(vm.vcpus)),
         ("vm_disk", disks),
-        ("vm_checkpoint", str(machine.checkpoint).lower()),
-        ("vm_networking", str(machine.networking).lower()),
+        ("vm_checkpoint", str(vm.checkpoint).lower()),
+        ("vm_networking", str(vm.networking).lower()),
     ]
     commands += [
-        ("periodic_hold", f"{_FAILED_STARTS} >= {GUEST_TRIES}"),
-        ("periodic_hold_subcode", str(GUEST_HOLD)),
+        ("periodic_hold", f"{_FAILED_STARTS} >= {MAX_VM_STARTS}"),
+        ("periodic_hold_subcode", str(VM_START_HOLD_SUBCODE)),
         (
             "periodic_hold_reason",
-            string(f"It failed to start {GUEST_TRIES} times; `pool status` tells more"),
+            classad_string(f"It failed to start {MAX_VM_STARTS} times; `pool status` tells more"),
         ),
     ]
-    if machine.type == "xen":
+    if vm.type == "xen":
         commands.append(("xen_kernel", "included"))  # the disk's own
     return commands
 
 
-def _files(invocation: Invocation) -> Commands:
+def _file_commands(invocation: Invocation) -> Commands:
     commands: Commands = []
     if invocation.working_directory is not None:
-        commands.append(("initialdir", literal(invocation.working_directory)))
+        commands.append(("initialdir", escape_macros(invocation.working_directory)))
     streams = (invocation.stdin, invocation.stdout, invocation.stderr)
     for name, stream in zip(("input", "output", "error"), streams, strict=True):
         if stream is not None:
             # Its number among the invocation's own jobs: alone, it shares a cluster with others'.
-            own = stream if invocation.repeat > 1 else stream.replace(PROCESS, "0")
-            commands.append((name, path(own)))
+            own = stream if invocation.repeat > 1 else stream.replace(PROCESS_MACRO, "0")
+            commands.append((name, escape_path(own)))
     if invocation.in_place:
         return [*commands, ("should_transfer_files", "NO")]
     if invocation.vm is not None:
         # vm_disk does not imply its files. Without names for what comes back, that would be all
         # that has changed, under the name of the file that it is a copy of.
-        returned = invocation.vm.comes_back
-        if invocation.vm.copied:
-            commands.append(("transfer_input_files", files(invocation.vm.copied)))
+        returned = invocation.vm.returned_files
+        if invocation.vm.transferred_disks:
+            commands.append(
+                ("transfer_input_files", quote_file_list(invocation.vm.transferred_disks))
+            )
         commands += [
             ("should_transfer_files", "YES"),
             ("when_to_transfer_output", "ON_EXIT"),
-            ("transfer_output_files", files(returned)),
+            ("transfer_output_files", quote_file_list(returned)),
         ]
         # A name that becomes itself is a cycle to HTCondor.
-        renamed = [f"{name}={literal(new)}" for name, new in returned.items() if name != new]
+        renamed = [f"{name}={escape_macros(new)}" for name, new in returned.items() if name != new]
         if renamed:
             commands.append(("transfer_output_remaps", f'"{";".join(renamed)}"'))
         return commands
     commands += [("should_transfer_files", "YES"), ("when_to_transfer_output", "ON_EXIT")]
     if invocation.inputs:
-        commands.append(("transfer_input_files", files(invocation.inputs)))
+        commands.append(("transfer_input_files", quote_file_list(invocation.inputs)))
     # Empty means "nothing", absent would mean "everything new".
-    commands.append(("transfer_output_files", files(invocation.outputs)))
+    commands.append(("transfer_output_files", quote_file_list(invocation.outputs)))
     commands.append(("preserve_relative_paths", "true"))
     return commands
 
 
-def _resources(invocation: Invocation) -> Commands:
+def _resource_commands(invocation: Invocation) -> Commands:
     asked, machine = invocation.resources, invocation.vm
     cpus = asked.cpus if machine is None else max(asked.cpus, machine.vcpus)
     memory_mb = asked.memory_mb if machine is None else machine.memory_mb

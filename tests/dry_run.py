@@ -11,14 +11,14 @@ from typing import Any
 from swarm_runner.condor.bindings import classad
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.pool import Destination
-from swarm_runner.model.submit import SubmitDescription, batches
-from swarm_runner.model.text import PROCESS
+from swarm_runner.model.submit import SubmitDescription, group_into_batches
+from swarm_runner.model.text import PROCESS_MACRO
 from swarm_runner.policy.routing import swarm_runner_route
 from swarm_runner.translate import translate
-from tests.strategies import MARKS, PHRASES, make
-from tests.unit.reading import raw_words
+from tests.strategies import AWKWARD_TEXTS, SPECIAL_CHARACTERS, make_invocations
+from tests.unit.reading import split_arguments
 
-BATCH = 100
+BATCH_SIZE = 100
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,17 @@ def describe(invocation: Invocation, *, log: str = "/var/log/unit.log") -> Submi
 def cases(count: int, seed: int = 1) -> Iterator[Case]:
     """Submit files of `count` invocations at least, in batches and alone."""
     choose = random.Random(seed)  # noqa: S311  no secret
-    marks = ["".join(choose.choices(MARKS, k=choose.randrange(1, 20))) for _ in range(200)]
-    for _ in range(0, count, BATCH):
-        found = choose.sample([*PHRASES, *marks], 20)
-        invocations = make(found, choose.randrange(2**32), BATCH)
-        yield Case(describe(invocations[0]).text(), invocations[:1])
-        for batch, members in batches([describe(invocation) for invocation in invocations]):
-            yield Case(batch.text(), [invocations[position] for position in members])
+    marks = [
+        "".join(choose.choices(SPECIAL_CHARACTERS, k=choose.randrange(1, 20))) for _ in range(200)
+    ]
+    for _ in range(0, count, BATCH_SIZE):
+        found = choose.sample([*AWKWARD_TEXTS, *marks], 20)
+        invocations = make_invocations(found, choose.randrange(2**32), BATCH_SIZE)
+        yield Case(describe(invocations[0]).render(), invocations[:1])
+        for batch, members in group_into_batches(
+            [describe(invocation) for invocation in invocations]
+        ):
+            yield Case(batch.render(), [invocations[position] for position in members])
 
 
 def differences(case: Case, ads: str) -> list[str]:
@@ -65,21 +69,21 @@ def differences(case: Case, ads: str) -> list[str]:
     return [
         f"{invocation.key} {name}: {found!r} for {wanted!r}"
         for job, invocation in zip(read, case.invocations, strict=True)
-        for name, wanted, found in _compared(job, invocation)
+        for name, wanted, found in _comparisons(job, invocation)
         if wanted != found
     ]
 
 
-def _compared(job: dict[str, Any], invocation: Invocation) -> Iterator[tuple[str, Any, Any]]:
+def _comparisons(job: dict[str, Any], invocation: Invocation) -> Iterator[tuple[str, Any, Any]]:
     program, *arguments = invocation.argv
     yield "Cmd", program, job["Cmd"]
-    yield "Arguments", arguments, raw_words(job["Arguments"])
+    yield "Arguments", arguments, split_arguments(job["Arguments"])
     variables = [f"{name}={value}" for name, value in invocation.environment.items()]
-    yield "Environment", variables, raw_words(job.get("Environment", ""))
+    yield "Environment", variables, split_arguments(job.get("Environment", ""))
     yield "DockerImage", invocation.image, job["DockerImage"]
     streams = {"In": invocation.stdin, "Out": invocation.stdout, "Err": invocation.stderr}
     for name, stream in streams.items():
-        yield name, (stream or "/dev/null").replace(PROCESS, "0"), job[name]
+        yield name, (stream or "/dev/null").replace(PROCESS_MACRO, "0"), job[name]
     for name, files in (
         ("TransferInput", invocation.inputs),
         ("TransferOutput", invocation.outputs),

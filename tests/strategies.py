@@ -12,8 +12,8 @@ from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.text import MACRO_START
 
 # What has a meaning somewhere on the way: submit language, HTCondor's quoting, ClassAds, shells.
-MARKS = "'\"$(){}[]\\,#%;|&=*~^:@!?/<> aXDOLARy09_é☃𝄞\u00a0\u2028\u200b\ufeff"
-PHRASES = (
+SPECIAL_CHARACTERS = "'\"$(){}[]\\,#%;|&=*~^:@!?/<> aXDOLARy09_é☃𝄞\u00a0\u2028\u200b\ufeff"
+AWKWARD_TEXTS = (
     *("$(X)", "$$(Machine)", "$$$(Machine)", "$ENV(HOME)", "$$ENV(HOME)", "$(DOLLAR)", "$$"),
     *("$$(DOLLARDOLLAR)", "$(DOLLAR)(X)", "$$([1+1])", "$INT($(X))", "$F(x)", "$RANDOM_CHOICE(a)"),
     *("$(Process)", "$(item0)", "$(item0:$(X))", "$$(", "$(", "$", "$'(X)"),
@@ -29,13 +29,13 @@ IMAGES = (
 CONTROL_CHARACTERS = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0), 0xD800, 0xDFFF)]
 
 texts: st.SearchStrategy[str] = st.one_of(
-    st.sampled_from(PHRASES),
-    st.text(MARKS, max_size=20),
+    st.sampled_from(AWKWARD_TEXTS),
+    st.text(SPECIAL_CHARACTERS, max_size=20),
     st.text(st.characters(exclude_categories=("Cc", "Cs")), max_size=20),
 )
 
 
-def _carried(text: str) -> str:
+def _limit_dollars(text: str) -> str:
     """The text with at most one dollar that would begin a macro: all that fits outside words."""
     runs = list(MACRO_START.finditer(text))
     if len(runs) > 1 or any(len(run[0]) > 1 for run in runs) or "$(dollar" in text.lower():
@@ -44,16 +44,16 @@ def _carried(text: str) -> str:
 
 
 # What neither a path nor a program may end with.
-_UNFINISHED = re.compile(r"[\s\\]+$")
+_TRAILING_WHITESPACE_OR_BACKSLASH = re.compile(r"[\s\\]+$")
 
 
 def _path(text: str) -> str:
-    clean = _carried(re.sub(r'[",]|://', "_", text)).strip()
-    return _UNFINISHED.sub("", clean) or "x"
+    clean = _limit_dollars(re.sub(r'[",]|://', "_", text)).strip()
+    return _TRAILING_WHITESPACE_OR_BACKSLASH.sub("", clean) or "x"
 
 
 def _program(text: str) -> str:
-    return _UNFINISHED.sub("", _carried(text).strip()) or "/bin/true"
+    return _TRAILING_WHITESPACE_OR_BACKSLASH.sub("", _limit_dollars(text).strip()) or "/bin/true"
 
 
 def _directory(text: str) -> str:
@@ -64,26 +64,26 @@ def _output(text: str) -> str:
     return re.sub(r"^[\s/]+", "", _path(text).replace("..", "_")) or "x"
 
 
-_PATHS = {"stdin": _path, "stdout": _path, "stderr": _path, "tool_id": _carried}
+_PATHS = {"stdin": _path, "stdout": _path, "stderr": _path, "tool_id": _limit_dollars}
 _NUMBERS = (True, False, 0, 1 - 2**63, 2**63 - 1, 0.1, -1e300, 5e-324, 1e22)
 
 
-class _Maker:
+class _InvocationGenerator:
     """Invocations of one shape out of a few texts, alone and joined, as a seed has it.
 
     Drawing each field by itself would cost ten times what the checks cost.
     """
 
-    def __init__(self, found: list[str], seed: int) -> None:
-        self._texts = found
+    def __init__(self, texts: list[str], seed: int) -> None:
+        self._texts = texts
         self._random = random.Random(seed)  # noqa: S311  no secret
         # Invocations with the same commands make one batch.
-        self._present = {name for name in (*_PATHS, "working_directory") if self._often()}
-        self._variables, self._attributes, self._inputs = (
+        self._used_fields = {name for name in (*_PATHS, "working_directory") if self._coin_flip()}
+        self._variable_count, self._attribute_count, self._input_count = (
             self._random.randrange(3) for _ in range(3)
         )
 
-    def _often(self) -> bool:
+    def _coin_flip(self) -> bool:
         return self._random.random() < 0.5
 
     def text(self) -> str:
@@ -98,33 +98,38 @@ class _Maker:
             arguments = [self.text() for _ in range(choose.randrange(5))]
             fields["command"] = [_program(self.text()), *arguments]
         for name, maker in _PATHS.items():
-            if name in self._present:
+            if name in self._used_fields:
                 fields[name] = maker(self.text())
-        if "working_directory" in self._present:
+        if "working_directory" in self._used_fields:
             fields["working_directory"] = _directory(self.text())
         return Invocation(
             key=f"k{position}-{choose.randrange(10**9)}",
             image=choose.choice(IMAGES),
-            environment={f"V_{number}": self.text() for number in range(self._variables)},
-            inputs=[_path(self.text()) for _ in range(self._inputs)],
+            environment={f"V_{number}": self.text() for number in range(self._variable_count)},
+            inputs=[_path(self.text()) for _ in range(self._input_count)],
             outputs=[_output(self.text()) for _ in range(choose.randrange(3))],
             attributes={
-                f"Test{number}": _carried(self.text()) if self._often() else choose.choice(_NUMBERS)
-                for number in range(self._attributes)
+                f"Test{number}": _limit_dollars(self.text())
+                if self._coin_flip()
+                else choose.choice(_NUMBERS)
+                for number in range(self._attribute_count)
             },
             resources={"memory_mb": choose.randrange(16, 1025)},
             **fields,
         )
 
 
-def batches(size: int = 20) -> st.SearchStrategy[list[Invocation]]:
+def invocation_batches(size: int = 20) -> st.SearchStrategy[list[Invocation]]:
     """So many invocations of containers, each with a key of its own."""
     return st.builds(
-        make, st.lists(texts, min_size=8, max_size=24), st.integers(0, 2**32), st.just(size)
+        make_invocations,
+        st.lists(texts, min_size=8, max_size=24),
+        st.integers(0, 2**32),
+        st.just(size),
     )
 
 
-def make(found: list[str], seed: int, size: int) -> list[Invocation]:
+def make_invocations(texts: list[str], seed: int, size: int) -> list[Invocation]:
     """So many invocations out of these texts, the same ones for the same seed."""
-    maker = _Maker(found, seed)
+    maker = _InvocationGenerator(texts, seed)
     return [maker.invocation(position) for position in range(size)]

@@ -12,7 +12,7 @@ from pluggy import PluginValidationError
 
 from swarm_runner._version import __version__
 from swarm_runner.cli import jobs, pool, texts
-from swarm_runner.cli.exits import ExitCode, complain, exit_code
+from swarm_runner.cli.exits import ExitCode, exit_code, print_error
 from swarm_runner.errors import SwarmRunnerError
 
 NAME = "swarm-runner"
@@ -25,8 +25,8 @@ app = typer.Typer(
 )
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(show_version: bool) -> None:
+    if show_version:
         typer.echo(f"{NAME} {__version__}")
         raise typer.Exit
 
@@ -60,11 +60,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         app(args=None if arguments is None else list(arguments), prog_name=NAME)
     except SwarmRunnerError as error:
-        complain(error)
+        print_error(error)
         return exit_code(error)
     except (OSError, PluginValidationError) as error:
-        complain(SwarmRunnerError(str(error)))
+        print_error(SwarmRunnerError(str(error)))
         return ExitCode.FAILED
     except SystemExit as end:
-        return end.code if isinstance(end.code, int) else ExitCode.FINE
-    return ExitCode.FINE
+        return end.code if isinstance(end.code, int) else ExitCode.OK
+    return ExitCode.OK

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from swarm_runner.cli import connect
-from swarm_runner.cli.conf import destination
+from swarm_runner.cli.conf import load_destination
 from swarm_runner.cli.options import DestinationName, JobConfPath
 
 if TYPE_CHECKING:
-    from swarm_runner.provisioner.autoscaler import Step
+    from swarm_runner.provisioner.autoscaler import AutoscalerRecord
 
 INTERVAL_S = 2.0
 
@@ -26,7 +26,7 @@ def autoscale(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what it would do; change nothing.")
     ] = False,
-    interval: Annotated[
+    interval_s: Annotated[
         float,
         typer.Option(
             "--interval", min=0.1, metavar="SECONDS", help="Between two looks, at the least."
@@ -48,37 +48,37 @@ def autoscale(
     A Swarm that does not answer at first ends it; what does not answer later
     changes nothing, and is asked again.
     """
-    place = destination(job_conf, destination_name)
-    tell = _tell_json if as_json else _Lines(records=records).tell
-    with _told_to_end() as stop:
-        connect.autoscaler(place, act=not dry_run).run(tell, stop, interval)
+    place = load_destination(job_conf, destination_name)
+    tell = _print_json if as_json else _LinePrinter(records=records).print_step
+    with _stop_on_signal() as stop:
+        connect.autoscaler(place, dry_run=dry_run).run(tell, stop, interval_s)
 
 
-def _tell_json(step: Step) -> None:
+def _print_json(step: AutoscalerRecord) -> None:
     typer.echo(step.model_dump_json())
 
 
-class _Lines:
+class _LinePrinter:
     """Tells a person what is new: the same decision again is not. With `records`, a program too."""
 
     def __init__(self, *, records: bool) -> None:
         self._records = records
-        self._said: dict[str, str] = {}
+        self._last_messages: dict[str, str] = {}
 
-    def tell(self, step: Step) -> None:
+    def print_step(self, step: AutoscalerRecord) -> None:
         said = str(step)
         # A class, or an executor of it that does not work.
         subject = getattr(step, "task", step.capacity_class)
-        if self._said.get(subject) != said:
-            self._said[subject] = said
+        if self._last_messages.get(subject) != said:
+            self._last_messages[subject] = said
             at = datetime.fromtimestamp(step.time_s, UTC).isoformat(timespec="seconds")
             typer.echo(f"{at} {said}")
             if self._records:
-                _tell_json(step)
+                _print_json(step)
 
 
 @contextlib.contextmanager
-def _told_to_end() -> Iterator[threading.Event]:
+def _stop_on_signal() -> Iterator[threading.Event]:
     """An event that SIGTERM and Ctrl-C set."""
     stop = threading.Event()
 

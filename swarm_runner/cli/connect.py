@@ -28,7 +28,7 @@ def swarm(pool: Pool) -> Swarm:
     """The Swarm that DOCKER_HOST or the docker context names. Nothing is sent yet."""
     from swarm_runner.swarm.engine import DockerSwarm
 
-    return DockerSwarm(adopted=pool.adopted())
+    return DockerSwarm(external_services=pool.external_services())
 
 
 def runner(destination: Destination, name: str) -> Runner:
@@ -48,10 +48,12 @@ def provisioner(destination: Destination, progress: Callable[[str], None]) -> Pr
     return Provisioner(pool, swarm(pool), access_point(destination), token, progress)
 
 
-def autoscaler(destination: Destination, *, act: bool) -> Autoscaler:
+def autoscaler(destination: Destination, *, dry_run: bool) -> Autoscaler:
     """What sizes a destination's pool, with the installed plugins' policies."""
     from swarm_runner.plugin_manager import plugin_manager
     from swarm_runner.provisioner import Autoscaler
 
     view = access_point(destination)
-    return Autoscaler(destination.pool, swarm(destination.pool), view, plugin_manager(), act=act)
+    return Autoscaler(
+        destination.pool, swarm(destination.pool), view, plugin_manager(), dry_run=dry_run
+    )

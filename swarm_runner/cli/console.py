@@ -14,25 +14,25 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 # Into a pipe or a file a table is as wide as it needs to be.
-UNBOUNDED = 10_000
+UNBOUNDED_WIDTH = 10_000
 
 
-def output() -> Console:
+def stdout_console() -> Console:
     """Standard output, for people."""
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal and not os.environ.get("COLUMNS"):
-        console.width = UNBOUNDED
+        console.width = UNBOUNDED_WIDTH
     return console
 
 
-def side() -> Console:
+def stderr_console() -> Console:
     """Standard error: progress, and words beside the result."""
     return Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 def show(*parts: RenderableType) -> None:
     """Print a result for people."""
-    console = output()
+    console = stdout_console()
     for part in parts:
         console.print(part)
 
@@ -50,7 +50,7 @@ def progress(title: str) -> Iterator[Callable[[str], None]]:
 
     A `title` of a quick command is only shown on a terminal, and goes when the command is done.
     """
-    console = side()
+    console = stderr_console()
     if not console.is_terminal:
         yield lambda message: console.print(message, soft_wrap=True)
         return

@@ -10,19 +10,19 @@ import typer
 
 from swarm_runner.errors import (
     InvalidInputError,
-    OutOfReachError,
+    SubmitUnresolvedError,
     SwarmRunnerError,
-    UnknownSubmitError,
+    UnreachableError,
 )
 
 
 class ExitCode(IntEnum):
     """What a script may rely on. 2 is also the code of a wrong option."""
 
-    FINE = 0
+    OK = 0
     FAILED = 1
     INVALID = 2
-    OUT_OF_REACH = 3
+    UNREACHABLE = 3
     INTERRUPTED = 130
 
 
@@ -30,24 +30,24 @@ def exit_code(error: SwarmRunnerError) -> ExitCode:
     """The code that tells a script what to do about an error."""
     if isinstance(error, InvalidInputError):
         return ExitCode.INVALID
-    if isinstance(error, OutOfReachError | UnknownSubmitError):
-        return ExitCode.OUT_OF_REACH
+    if isinstance(error, UnreachableError | SubmitUnresolvedError):
+        return ExitCode.UNREACHABLE
     return ExitCode.FAILED
 
 
-def complain(error: SwarmRunnerError) -> None:
+def print_error(error: SwarmRunnerError) -> None:
     """Say on standard error what is wrong: every fault, one to a line."""
-    faults = error.faults if isinstance(error, InvalidInputError) else (str(error),)
+    faults = error.diagnostics if isinstance(error, InvalidInputError) else (str(error),)
     for fault in faults:
         line = " ".join(str(fault).split("\n"))
         typer.echo(f"{typer.style('error:', fg=typer.colors.RED)} {line}", err=True)
 
 
 @contextlib.contextmanager
-def interruptible(word: Callable[[], str]) -> Iterator[None]:
+def interruptible(message: Callable[[], str]) -> Iterator[None]:
     """On Ctrl-C, say what goes on without us and end with code 130."""
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo(f"\nInterrupted. {word()}", err=True)
+        typer.echo(f"\nInterrupted. {message()}", err=True)
         raise typer.Exit(ExitCode.INTERRUPTED) from None

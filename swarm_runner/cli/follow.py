@@ -12,28 +12,28 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from swarm_runner.cli.console import side
-from swarm_runner.cli.tables import count, duration, tally
+from swarm_runner.cli.console import stderr_console
+from swarm_runner.cli.tables import count_by_state, format_duration, pluralize
 from swarm_runner.model.job import Job, JobChange, JobEvent, JobId
 
-LATEST = 8
-LINE_EVERY_S = 5.0
+RECENT_CHANGES = 8
+SUMMARY_INTERVAL_S = 5.0
 _STYLES = {JobEvent.STARTED: "cyan", JobEvent.HELD: "yellow", JobEvent.EVICTED: "yellow"}
 
 
-class Follow:
+class JobProgressView:
     """Some jobs and how they fare: on a terminal a picture that moves, else a line now and then."""
 
     def __init__(self, jobs: Iterable[Job], console: Console | None = None) -> None:
         self._jobs: dict[JobId, Job] = {job.id: job for job in jobs}
-        self._open = {job.id for job in self._jobs.values() if not job.state.ended}
-        self._console = console or side()
-        self._since = time.monotonic()
-        self._line_at = self._since
-        self._latest: deque[Text] = deque(maxlen=LATEST)
+        self._unfinished = {job.id for job in self._jobs.values() if not job.state.ended}
+        self._console = console or stderr_console()
+        self._started_at = time.monotonic()
+        self._last_summary_at = self._started_at
+        self._recent_lines: deque[Text] = deque(maxlen=RECENT_CHANGES)
         self._live = Live(
             console=self._console,
-            get_renderable=self._picture,
+            get_renderable=self._render,
             refresh_per_second=4,
             transient=True,
         )
@@ -45,9 +45,9 @@ class Follow:
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         if self._console.is_terminal:
             self._live.stop()
@@ -58,41 +58,41 @@ class Follow:
         return [self._jobs[which] for which in sorted(self._jobs)]
 
     @property
-    def open(self) -> list[Job]:
+    def unfinished(self) -> list[Job]:
         """Those that have not ended."""
-        return [self._jobs[which] for which in sorted(self._open)]
+        return [self._jobs[which] for which in sorted(self._unfinished)]
 
-    def change(self, change: JobChange) -> None:
+    def apply(self, change: JobChange) -> None:
         """Take note of a change; those of other jobs are passed over."""
         job = change.job
         if job.id not in self._jobs:
             return
         self._jobs[job.id] = job
         if job.state.ended:
-            self._open.discard(job.id)
+            self._unfinished.discard(job.id)
         if change.event is JobEvent.SUBMITTED:
             return
-        line = _line(change)
-        self._latest.append(line)
+        line = _format_change(change)
+        self._recent_lines.append(line)
         if self._console.is_terminal:
             return
         bad = job.outcome is not None and not job.outcome.ok
         if bad or change.event in (JobEvent.HELD, JobEvent.EVICTED):
             self._console.print(line, soft_wrap=True)
         now = time.monotonic()
-        if now - self._line_at >= LINE_EVERY_S or not self._open:
-            self._line_at = now
+        if now - self._last_summary_at >= SUMMARY_INTERVAL_S or not self._unfinished:
+            self._last_summary_at = now
             self._console.print(self._summary(), soft_wrap=True)
 
     def _summary(self) -> str:
-        spent = duration(time.monotonic() - self._since)
-        return f"{count(len(self._jobs), 'job')} after {spent}: {tally(self._jobs.values())}"
+        spent = format_duration(time.monotonic() - self._started_at)
+        return f"{pluralize(len(self._jobs), 'job')} after {spent}: {count_by_state(self._jobs.values())}"
 
-    def _picture(self) -> Group:
-        return Group(Text(self._summary(), style="bold"), *self._latest)
+    def _render(self) -> Group:
+        return Group(Text(self._summary(), style="bold"), *self._recent_lines)
 
 
-def _line(change: JobChange) -> Text:
+def _format_change(change: JobChange) -> Text:
     job = change.job
     words = change.event.value
     style = _STYLES.get(change.event, "dim")

@@ -9,10 +9,10 @@ import typer
 from rich.text import Text
 
 from swarm_runner.cli import conf, connect
-from swarm_runner.cli.console import progress, show, show_json, side
+from swarm_runner.cli.console import progress, show, show_json, stderr_console
 from swarm_runner.cli.exits import ExitCode, interruptible
 from swarm_runner.cli.options import AsJson, DestinationName, JobConfPath, JobNames, RunnerName
-from swarm_runner.cli.tables import count, failures, jobs_table, submitted_table, tally
+from swarm_runner.cli.tables import count_by_state, failures, jobs_table, pluralize, submitted_table
 from swarm_runner.errors import InvalidInputError, SwarmRunnerError
 from swarm_runner.model.job import Job, OutcomeKind
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from swarm_runner.runner import Runner
 
 DEFAULT_RUNNER = "default"
-RECENT = 20
-NAMED = 4
-REASON = "somebody ran `swarm-runner remove`"
+DEFAULT_ENDED_LIMIT = 20
+MAX_KEYS_SHOWN = 4
+REMOVE_REASON = "somebody ran `swarm-runner remove`"
 
 
 def submit(
@@ -38,32 +38,32 @@ def submit(
     A file holds one invocation, or a list. A key that was submitted before is not run again: its
     jobs are shown. With --wait the exit code is 1 when a job did not end well.
     """
-    place = conf.destination(job_conf, destination_name)
-    invocations = conf.invocations(files)
-    word = f"What was sent so far is queued: see `swarm-runner jobs{_of(runner)}`."
+    place = conf.load_destination(job_conf, destination_name)
+    invocations = conf.load_invocations(files)
+    word = f"What was sent so far is queued: see `swarm-runner jobs{_runner_option(runner)}`."
     with interruptible(lambda: word), connect.runner(place, runner) as session:
-        amount = count(sum(invocation.repeat for invocation in invocations), "job")
+        amount = pluralize(sum(invocation.repeat for invocation in invocations), "job")
         with progress(f"submitting {amount} to pool {place.pool.name}"):
             jobs = session.submit(invocations)
         if wait:
-            _end(_follow(session, jobs, runner), as_json)
+            _show_finished(_wait_for_jobs(session, jobs, runner), as_json)
             return
     if as_json:
         show_json(jobs)
         return
     show(submitted_table(jobs))
-    of = _of(runner)
-    side().print(
-        f"{count(len(jobs), 'job')} at pool {place.pool.name}. `swarm-runner jobs{of}` shows them; "
+    of = _runner_option(runner)
+    stderr_console().print(
+        f"{pluralize(len(jobs), 'job')} at pool {place.pool.name}. `swarm-runner jobs{of}` shows them; "
         f"`swarm-runner jobs{of} --wait` waits for them and brings their outputs.",
         soft_wrap=True,
     )
 
 
 def jobs(
-    ended: Annotated[
+    ended_limit: Annotated[
         int, typer.Option("--ended", min=0, metavar="N", help="How many ended jobs to show.")
-    ] = RECENT,
+    ] = DEFAULT_ENDED_LIMIT,
     wait: Annotated[
         bool,
         typer.Option(
@@ -83,34 +83,36 @@ def jobs(
     """
     from swarm_runner.cli import joblist
 
-    place = conf.destination(job_conf, destination_name)
+    place = conf.load_destination(job_conf, destination_name)
     if wait:
         with connect.runner(place, runner) as session:
             with progress(f"looking for jobs of runner {runner} in pool {place.pool.name}"):
                 active = [job for job in session.jobs() if not job.state.ended]
-            _end(_follow(session, active, runner), as_json)
+            _show_finished(_wait_for_jobs(session, active, runner), as_json)
         return
     with progress(f"asking the access point of pool {place.pool.name}"):
-        found, unfetched = joblist.jobs(connect.access_point(place), runner, ended)
+        found, unfetched = joblist.list_jobs(connect.access_point(place), runner, ended_limit)
     if as_json:
         show_json(found)
         return
     if found:
         show(jobs_table(found), *failures(found))
-    side().print(
-        f"runner {runner} in pool {place.pool.name}: {tally(found)}", style="dim", soft_wrap=True
+    stderr_console().print(
+        f"runner {runner} in pool {place.pool.name}: {count_by_state(found)}",
+        style="dim",
+        soft_wrap=True,
     )
     if unfetched:
-        side().print(
-            f"The outputs of {count(len(unfetched), 'job')} wait at the access point; "
-            f"`swarm-runner jobs{_of(runner)} --wait` brings them.",
+        stderr_console().print(
+            f"The outputs of {pluralize(len(unfetched), 'job')} wait at the access point; "
+            f"`swarm-runner jobs{_runner_option(runner)} --wait` brings them.",
             soft_wrap=True,
         )
 
 
 def remove(
     names: JobNames = None,
-    everything: Annotated[
+    all_jobs: Annotated[
         bool, typer.Option("--all", help="All jobs of the runner that have not ended.")
     ] = False,
     runner: RunnerName = DEFAULT_RUNNER,
@@ -120,25 +122,25 @@ def remove(
 ) -> None:
     """Take jobs out of the queue, running ones too. If one name is unknown, none is removed."""
     from swarm_runner.cli import joblist
-    from swarm_runner.runner.outcomes import tagged
+    from swarm_runner.runner.outcomes import encode_reason
 
-    if bool(names) == everything:
+    if bool(names) == all_jobs:
         raise InvalidInputError("name the jobs to remove, or say --all")
-    place = conf.destination(job_conf, destination_name)
+    place = conf.load_destination(job_conf, destination_name)
     access_point = connect.access_point(place)
     with progress(f"removing jobs from pool {place.pool.name}"):
-        if everything:
-            found = joblist.jobs(access_point, runner, ended=0).jobs
+        if all_jobs:
+            found = joblist.list_jobs(access_point, runner, ended_limit=0).jobs
         else:
-            found = joblist.find(access_point, runner, names or [])
+            found = joblist.find_jobs(access_point, runner, names or [])
         active = [job.id for job in found if not job.state.ended]
-        removed = access_point.remove(active, tagged(OutcomeKind.REMOVED, REASON))
+        removed = access_point.remove(active, encode_reason(OutcomeKind.REMOVED, REMOVE_REASON))
     if as_json:
         show_json({"removed": removed, "jobs": active})
         return
     before = len(found) - removed
     tail = f"; {before} had ended before" if before else ""
-    side().print(f"{count(removed, 'job')} removed{tail}", soft_wrap=True)
+    stderr_console().print(f"{pluralize(removed, 'job')} removed{tail}", soft_wrap=True)
 
 
 def explain(
@@ -156,11 +158,11 @@ def explain(
     """
     from swarm_runner.cli import joblist
 
-    place = conf.destination(job_conf, destination_name)
+    place = conf.load_destination(job_conf, destination_name)
     access_point = connect.access_point(place)
     with progress(f"asking the access point of pool {place.pool.name}"):
-        found = joblist.find(access_point, runner, names)
-        explained = joblist.explain(access_point, found, place.pool)
+        found = joblist.find_jobs(access_point, runner, names)
+        explained = joblist.explain_jobs(access_point, found, place.pool)
     if as_json:
         show_json([{"job": job, **asdict(words)} for job, words in explained])
         return
@@ -168,28 +170,28 @@ def explain(
         show(Text(f"{job.id} ({job.key}), {job.state.value}", style="bold"), str(words))
 
 
-def _follow(session: Runner, jobs: list[Job], runner: str) -> list[Job]:
+def _wait_for_jobs(session: Runner, jobs: list[Job], runner: str) -> list[Job]:
     """The jobs when all have ended."""
-    from swarm_runner.cli.follow import Follow
+    from swarm_runner.cli.follow import JobProgressView
 
-    follow = Follow(jobs)
+    follow = JobProgressView(jobs)
 
     def word() -> str:
-        return _going_on(follow.open, runner)
+        return _interrupted_message(follow.unfinished, runner)
 
     try:
         with interruptible(word), follow:
-            for change in session.watch() if follow.open else ():
-                follow.change(change)
-                if not follow.open:
+            for change in session.watch() if follow.unfinished else ():
+                follow.apply(change)
+                if not follow.unfinished:
                     break
     except SwarmRunnerError:
-        side().print(word(), soft_wrap=True)
+        stderr_console().print(word(), soft_wrap=True)
         raise
     return follow.jobs
 
 
-def _end(jobs: list[Job], as_json: bool) -> None:
+def _show_finished(jobs: list[Job], as_json: bool) -> None:
     """Show jobs that were waited for; the exit code tells whether all ended well."""
     if as_json:
         show_json(jobs)
@@ -199,17 +201,17 @@ def _end(jobs: list[Job], as_json: bool) -> None:
         raise typer.Exit(ExitCode.FAILED)
 
 
-def _going_on(jobs: list[Job], runner: str) -> str:
+def _interrupted_message(jobs: list[Job], runner: str) -> str:
     """What became of jobs that nobody waits for any more, and what can be done with them."""
     keys = list(dict.fromkeys(job.key for job in jobs))
-    named = " ".join(keys) if len(keys) <= NAMED else "--all"
-    of = _of(runner)
+    named = " ".join(keys) if len(keys) <= MAX_KEYS_SHOWN else "--all"
+    of = _runner_option(runner)
     return (
-        f"Not ended yet: {count(len(jobs), 'job')}. HTCondor goes on without us. "
+        f"Not ended yet: {pluralize(len(jobs), 'job')}. HTCondor goes on without us. "
         f"`swarm-runner jobs{of}` shows the jobs, `swarm-runner jobs{of} --wait` waits for them "
         f"again, `swarm-runner remove{of} {named}` ends them."
     )
 
 
-def _of(runner: str) -> str:
+def _runner_option(runner: str) -> str:
     return "" if runner == DEFAULT_RUNNER else f" --runner {runner}"

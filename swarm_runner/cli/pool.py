@@ -8,18 +8,18 @@ import typer
 
 from swarm_runner.cli import autoscale as autoscaling
 from swarm_runner.cli import connect
-from swarm_runner.cli.conf import destination
-from swarm_runner.cli.console import progress, show, show_json, side
+from swarm_runner.cli.conf import load_destination
+from swarm_runner.cli.console import progress, show, show_json, stderr_console
 from swarm_runner.cli.exits import interruptible
 from swarm_runner.cli.options import AsJson, DestinationName, JobConfPath, Timeout
 from swarm_runner.cli.pool_table import pool_table
 from swarm_runner.cli.render import render
 from swarm_runner.cli.simulate import simulate
-from swarm_runner.errors import Fault, InvalidInputError
+from swarm_runner.errors import Diagnostic, InvalidInputError
 from swarm_runner.model.document import suggestion
 from swarm_runner.model.pool import Pool
 from swarm_runner.model.status import PoolStatus
-from swarm_runner.runner.remembered import forget, remember
+from swarm_runner.runner.remembered import clear_current_config, set_current_config
 
 UP_TIMEOUT_S = 300.0
 
@@ -62,16 +62,16 @@ def up(
     It compares with the configuration, and waits until every slot is advertised. Commands
     without a configuration then use this one, until `pool down`.
     """
-    place = destination(job_conf, destination_name)
+    place = load_destination(job_conf, destination_name)
     word = (
         "What was made stays: `swarm-runner pool up` goes on from there, "
         "`swarm-runner pool down` removes it."
     )
     with interruptible(lambda: word), progress(f"bringing up pool {place.pool.name}") as step:
         status = connect.provisioner(place, step).up(
-            initialise=init, autoscale=autoscale, limit_s=timeout
+            initialise=init, autoscale=autoscale, timeout_s=timeout
         )
-    remember(job_conf)
+    set_current_config(job_conf)
     _show(place.pool, status, as_json)
 
 
@@ -85,7 +85,7 @@ def status(
 
     One table joins what Swarm and HTCondor say; below it is what is wrong with any.
     """
-    place = destination(job_conf, destination_name)
+    place = load_destination(job_conf, destination_name)
     with progress(f"looking at pool {place.pool.name}") as step:
         found = connect.provisioner(place, step).status()
     _show(place.pool, found, as_json)
@@ -104,11 +104,11 @@ def scale(
     Waits until they are there, or gone. No job is lost: an executor that leaves
     finishes its jobs first.
     """
-    place = destination(job_conf, destination_name)
-    wanted = _replicas(counts, place.pool)
+    place = load_destination(job_conf, destination_name)
+    wanted = _parse_replicas(counts, place.pool)
     word = "Swarm goes on scaling, and no job is lost: see `swarm-runner pool status`."
     with interruptible(lambda: word), progress(f"scaling pool {place.pool.name}") as step:
-        status = connect.provisioner(place, step).scale(wanted, limit_s=timeout)
+        status = connect.provisioner(place, step).scale(wanted, timeout_s=timeout)
     _show(place.pool, status, as_json)
 
 
@@ -128,16 +128,16 @@ def upgrade(
     One executor after another, the manager last; no running job is ended. What does
     not work is taken back, and the command ends with code 1.
     """
-    place = destination(job_conf, destination_name)
+    place = load_destination(job_conf, destination_name)
     word = (
         "No job is lost. Swarm goes on, one executor an hour where the first has not proved "
         "itself; `swarm-runner pool upgrade` takes it up."
     )
     with interruptible(lambda: word), progress(f"upgrading pool {place.pool.name}") as step:
-        status = connect.provisioner(place, step).upgrade(image, limit_s=timeout)
+        status = connect.provisioner(place, step).upgrade(image, timeout_s=timeout)
     _show(place.pool, status, as_json)
     if image not in (None, place.pool.image):
-        side().print(
+        stderr_console().print(
             f"Write image: {image} in the configuration; the next `swarm-runner pool up` or "
             "`upgrade` without --image would go back.",
             soft_wrap=True,
@@ -145,7 +145,7 @@ def upgrade(
 
 
 @app.command()
-def mend(
+def repair(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say which executors do not work, and why.")
     ] = False,
@@ -159,11 +159,11 @@ def mend(
     Those whose docker probe failed or whose slot is broken, and those that fail the jobs
     which others run well. They finish what they run first, and go one after another.
     """
-    place = destination(job_conf, destination_name)
+    place = load_destination(job_conf, destination_name)
     word = "What was told to go goes, and Swarm starts another in its place."
     with interruptible(lambda: word), progress(f"mending pool {place.pool.name}") as step:
         provisioner = connect.provisioner(place, step)
-        found, status = provisioner.mend(act=not dry_run, limit_s=timeout)
+        found, status = provisioner.repair(dry_run=dry_run, timeout_s=timeout)
     if as_json:
         show_json({"mended": found, "status": status})
         return
@@ -172,7 +172,7 @@ def mend(
         told = "\n".join(map(str, found)) or "Every executor works."
     else:
         told = f"{len(found)} executors were replaced."
-    side().print(told, soft_wrap=True)
+    stderr_console().print(told, soft_wrap=True)
 
 
 @app.command()
@@ -188,30 +188,32 @@ def down(
     """Remove exactly what `pool up` made. Refuses while jobs have not ended."""
     if drain and force:
         raise InvalidInputError("--drain waits for the jobs, --force removes them: choose one")
-    place = destination(job_conf, destination_name)
+    place = load_destination(job_conf, destination_name)
     word = "`swarm-runner pool status` shows what is left, `swarm-runner pool down` removes it."
     with interruptible(lambda: word), progress(f"taking down pool {place.pool.name}") as step:
         connect.provisioner(place, step).down(drain=drain, force=force)
-    forget(job_conf)
+    clear_current_config(job_conf)
     if as_json:
         show_json({"pool": place.pool.name, "removed": True})
     else:
-        side().print(f"Pool {place.pool.name} is gone.", soft_wrap=True)
+        stderr_console().print(f"Pool {place.pool.name} is gone.", soft_wrap=True)
 
 
-def _replicas(counts: list[str], pool: Pool) -> dict[str, int]:
+def _parse_replicas(counts: list[str], pool: Pool) -> dict[str, int]:
     """CLASS=N arguments as numbers. Raises InvalidInputError with every one that is wrong."""
     wanted: dict[str, int] = {}
-    faults: list[Fault] = []
+    faults: list[Diagnostic] = []
     for argument in counts:
         name, equals, number = argument.partition("=")
         if not (equals and number.isascii() and number.isdigit()):
-            faults.append(Fault(argument, "write CLASS=N, for example normal=5"))
+            faults.append(Diagnostic(argument, "write CLASS=N, for example normal=5"))
         elif name not in pool.classes:
             hint = suggestion(name, pool.classes)
-            faults.append(Fault(argument, f"no such class{hint}; the pool has {pool.sizes()}"))
+            faults.append(
+                Diagnostic(argument, f"no such class{hint}; the pool has {pool.describe_classes()}")
+            )
         elif name in wanted:
-            faults.append(Fault(argument, f"{name} is already to have {wanted[name]}"))
+            faults.append(Diagnostic(argument, f"{name} is already to have {wanted[name]}"))
         else:
             wanted[name] = int(number)
     if faults:

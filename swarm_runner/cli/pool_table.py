@@ -10,14 +10,14 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from swarm_runner.cli.tables import SHORT_ID, elastic, firm, plain_table
+from swarm_runner.cli.tables import SHORT_ID, nowrap, plain_table, truncated
 from swarm_runner.model.pool import Pool
 from swarm_runner.model.status import ExecutorStatus, PoolStatus, TaskState
 
 Row = tuple[str, ...]
 HEADERS: Row = ("node", "task", "container", "state", "activity", "memory", "job")
-_NODE = 0
-_MEMORY = 5
+_NODE_COLUMN = 0
+_MEMORY_COLUMN = 5
 
 
 def pool_table(pool: Pool, status: PoolStatus) -> Iterator[Text | Table | Padding]:
@@ -29,69 +29,73 @@ def pool_table(pool: Pool, status: PoolStatus) -> Iterator[Text | Table | Paddin
     rows = list(chain([HEADERS], *(rows for _, rows, _ in groups)))
     widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
     yield Text(f"pool {status.pool} at {pool.address}")
-    yield _indented(_grid([HEADERS], widths, ["bold"]))
+    yield _indent(_grid([HEADERS], widths, ["bold"]))
     for head, tasks, styles in groups:
         yield head
         if tasks:
-            yield _indented(_grid(tasks, widths, styles))
+            yield _indent(_grid(tasks, widths, styles))
     leaving = [
-        f"task {line.task[:SHORT_ID]} of {line.service} stays {line.waits_for()}"
+        f"task {line.task[:SHORT_ID]} of {line.service} stays {line.describe_drain()}"
         for line in status.executors
         if line.retiring and line.jobs
     ]
     if leaving:
         yield Text("what leaves", style="bold")
-        yield from (_indented(Text(line)) for line in leaving)
-    troubles = list(_troubles(status))
+        yield from (_indent(Text(line)) for line in leaving)
+    troubles = list(_problems(status))
     if troubles:
         yield Text("what is wrong", style="bold red")
-        yield from (_indented(Text(trouble)) for trouble in troubles)
+        yield from (_indent(Text(trouble)) for trouble in troubles)
 
 
 def _groups(pool: Pool, status: PoolStatus) -> Iterator[tuple[Text, list[Row], list[str]]]:
     """The head line of each service, its tasks' rows, and their styles."""
-    manager = [] if status.manager is None else [_manager(status.manager)]
-    yield _head(pool.service(), "manager"), manager, [""]
+    manager = [] if status.manager is None else [_task_row(status.manager)]
+    yield _head_line(pool.service(), "manager"), manager, [""]
     if status.autoscaler is not None:
-        yield _head(pool.autoscaler, "autoscaler"), [_manager(status.autoscaler)], [""]
+        yield _head_line(pool.autoscaler, "autoscaler"), [_task_row(status.autoscaler)], [""]
     for name in dict.fromkeys([*pool.classes, *status.replicas]):
         wanted = status.replicas.get(name)
         if wanted is None:
             continue  # its service is missing: that is among the troubles
         executors = [line for line in status.executors if line.capacity_class == name]
         told = f"class {name}, {status.ready(name)} of {wanted} ready"
-        if leaving := status.leaving(name):
+        if leaving := status.draining(name):
             told += f", {leaving} leaving"
         if lost := status.lost(name):
             told += f", {lost} lost"
         kinds = sorted({line.virtualization for line in executors if line.virtualization})
         told += "".join(f", {kind}" for kind in kinds if kind != "none")
-        styles = ["red" if line.trouble else "" for line in executors]
-        yield _head(pool.service(name), told), [_row(line) for line in executors], styles
+        styles = ["red" if line.problem else "" for line in executors]
+        yield (
+            _head_line(pool.service(name), told),
+            [_executor_row(line) for line in executors],
+            styles,
+        )
 
 
-def _indented(part: Text | Table) -> Padding:
+def _indent(part: Text | Table) -> Padding:
     return Padding(part, (0, 0, 0, 2), expand=False)
 
 
-def _head(service: str, told: str) -> Text:
-    return Text.assemble((service, "bold cyan"), f"  {told}")
+def _head_line(service: str, summary: str) -> Text:
+    return Text.assemble((service, "bold cyan"), f"  {summary}")
 
 
-def _manager(task: TaskState) -> Row:
+def _task_row(task: TaskState) -> Row:
     return (task.node, task.id[:SHORT_ID], task.container[:SHORT_ID], task.state, "", "", "")
 
 
-def _row(line: ExecutorStatus) -> Row:
-    memory = "" if line.memory_mb is None else f"{line.memory_mb} MB"
+def _executor_row(executor: ExecutorStatus) -> Row:
+    memory = "" if executor.memory_mb is None else f"{executor.memory_mb} MB"
     return (
-        line.node,
-        line.task[:SHORT_ID],
-        line.container[:SHORT_ID],
-        line.state or line.task_state,
-        line.activity,
+        executor.node,
+        executor.task[:SHORT_ID],
+        executor.container[:SHORT_ID],
+        executor.state or executor.task_state,
+        executor.activity,
         memory,
-        ", ".join(line.jobs),
+        ", ".join(executor.jobs),
     )
 
 
@@ -100,20 +104,23 @@ def _grid(rows: Sequence[Row], widths: Sequence[int], styles: Sequence[str]) -> 
     table.show_header = False
     for row, style in zip(rows, styles, strict=True):
         cells = [
-            value.rjust(width) if place == _MEMORY else value.ljust(width)
+            value.rjust(width) if place == _MEMORY_COLUMN else value.ljust(width)
             for place, (value, width) in enumerate(zip(row, widths, strict=True))
         ]
         table.add_row(
-            *(elastic(cell) if place == _NODE else firm(cell) for place, cell in enumerate(cells)),
+            *(
+                truncated(cell) if place == _NODE_COLUMN else nowrap(cell)
+                for place, cell in enumerate(cells)
+            ),
             style=style,
         )
     for place, column in enumerate(table.columns):
-        column.no_wrap = place != _NODE
+        column.no_wrap = place != _NODE_COLUMN
     return table
 
 
-def _troubles(status: PoolStatus) -> Iterator[str]:
-    yield from status.trouble
+def _problems(status: PoolStatus) -> Iterator[str]:
+    yield from status.problems
     for line in status.executors:
-        if line.trouble:
-            yield f"task {line.task[:SHORT_ID]} of {line.service}: {line.trouble}"
+        if line.problem:
+            yield f"task {line.task[:SHORT_ID]} of {line.service}: {line.problem}"

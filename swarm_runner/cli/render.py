@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from swarm_runner.cli.conf import destination
+from swarm_runner.cli.conf import load_destination
 from swarm_runner.cli.console import show_json
 from swarm_runner.cli.options import AsJson, DestinationName, JobConfPath
-from swarm_runner.errors import Fault, InvalidInputError
-from swarm_runner.model.compose import compose, making
+from swarm_runner.errors import Diagnostic, InvalidInputError
+from swarm_runner.model.compose import compose, setup_comments
 from swarm_runner.model.stack import Stack
 
 
@@ -29,13 +29,13 @@ def render(
     """
     import yaml
 
-    pool = destination(job_conf, destination_name).pool
+    pool = load_destination(job_conf, destination_name).pool
     if pool.image is None:
         message = "is missing: the nodes pull the image, so it must be named as a registry has it"
-        raise InvalidInputError([Fault("pool.image", message)])
+        raise InvalidInputError([Diagnostic("pool.image", message)])
     stack = Stack(pool=pool.model_copy(update={"services": None}), image=pool.image, node_id=node)
     document = compose(stack, node)
     if as_json:
         show_json(document)
     else:
-        typer.echo(making(stack) + yaml.safe_dump(document, sort_keys=False), nl=False)
+        typer.echo(setup_comments(stack) + yaml.safe_dump(document, sort_keys=False), nl=False)

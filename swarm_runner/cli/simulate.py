@@ -8,19 +8,19 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from swarm_runner.cli.conf import STANDARD_INPUT, destination, read
-from swarm_runner.cli.console import output, progress, show, show_json
+from swarm_runner.cli.conf import STANDARD_INPUT, load_destination, read_text
+from swarm_runner.cli.console import progress, show, show_json, stdout_console
 from swarm_runner.cli.options import AsJson, DestinationName, JobConfPath
-from swarm_runner.cli.tables import count, duration, plain_table
+from swarm_runner.cli.tables import format_duration, plain_table, pluralize
 from swarm_runner.errors import InvalidInputError
-from swarm_runner.model.demand import START_UP_S, SizedClass
+from swarm_runner.model.demand import START_UP_S, ScalingLimits
 from swarm_runner.model.document import suggestion
 from swarm_runner.model.pool import Pool
 from swarm_runner.plugin_manager import plugin_manager
 from swarm_runner.simulation import generators, picture
 from swarm_runner.simulation.report import SimulationReport
 from swarm_runner.simulation.rooms import Placement
-from swarm_runner.simulation.run import COMPARATORS, INTERVAL_S, ORACLE, Setting
+from swarm_runner.simulation.run import BASELINES, INTERVAL_S, ORACLE, SimulationConfig
 from swarm_runner.simulation.run import simulate as run
 from swarm_runner.simulation.trace import Trace
 from swarm_runner.simulation.trace_file import read_trace
@@ -33,27 +33,27 @@ def simulate(
         str,
         typer.Argument(metavar="TRACE", help=f"A file, or one of {', '.join(generators.NAMES)}."),
     ],
-    least: Annotated[
+    minimum: Annotated[
         int | None,
         typer.Option("--min", min=0, metavar="N", help="The least executors of each class."),
     ] = None,
-    most: Annotated[
+    maximum: Annotated[
         int | None,
         typer.Option("--max", min=1, metavar="N", help="The most executors of each class."),
     ] = None,
-    pause: Annotated[
+    cooldown_s: Annotated[
         float | None,
         typer.Option("--pause", min=0, metavar="SECONDS", help="The pause before shrinking."),
     ] = None,
-    start_up: Annotated[
+    start_up_s: Annotated[
         float,
         typer.Option("--start-up", min=0, metavar="SECONDS", help="How long a start takes."),
     ] = START_UP_S,
-    interval: Annotated[
+    interval_s: Annotated[
         float,
         typer.Option("--interval", min=0.1, metavar="SECONDS", help="Between two decisions."),
     ] = INTERVAL_S,
-    placeable: Annotated[
+    schedulable: Annotated[
         int | None,
         typer.Option(
             "--placeable",
@@ -62,7 +62,7 @@ def simulate(
             help="The executors of each class that the nodes have room for; else as its maximum.",
         ),
     ] = None,
-    retirement: Annotated[
+    retirement_s: Annotated[
         float | None,
         typer.Option(
             "--retirement",
@@ -83,10 +83,10 @@ def simulate(
         typer.Option("--load", min=0.001, metavar="PART", help="The load of a named trace."),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Another day of a named trace.")] = 1,
-    alone: Annotated[
+    policy_only: Annotated[
         bool, typer.Option("--alone", help="Run the policy only, nothing to compare it with.")
     ] = False,
-    picture_file: Annotated[
+    plot_file: Annotated[
         Path | None,
         typer.Option("--picture", metavar="FILE", help="Draw it, as SVG or PNG."),
     ] = None,
@@ -98,61 +98,61 @@ def simulate(
 
     It touches no pool. A plugin's policy is simulated in place of the built-in one.
     """
-    if picture_file is not None:
-        picture.check(picture_file)
-    pool = destination(job_conf, destination_name).pool
-    classes = _classes(pool, least, most, pause)
+    if plot_file is not None:
+        picture.check_file(plot_file)
+    pool = load_destination(job_conf, destination_name).pool
+    classes = _scaling_limits(pool, minimum, maximum, cooldown_s)
     limits = {
-        name: shape.retirement_s if retirement is None else retirement
+        name: shape.retirement_s if retirement_s is None else retirement_s
         for name, shape in pool.classes.items()
     }
-    setting = Setting(start_up, interval, placeable, placement, limits)
+    setting = SimulationConfig(start_up_s, interval_s, schedulable, placement, limits)
     size = plugin_manager().hook.swarm_runner_size_class
     with progress(f"simulating {trace}") as step:
-        arrivals = _trace(trace, classes, seed, load, jobs)
+        arrivals = _load_trace(trace, classes, seed, load, jobs)
         report = run(
             arrivals,
             classes,
             lambda each, status: size(capacity_class=each, status=status),
             setting,
-            against=() if alone else COMPARATORS,
+            baselines=() if policy_only else BASELINES,
             progress=step,
         )
-        if picture_file is not None:
-            picture.draw(report, picture_file)
+        if plot_file is not None:
+            picture.draw(report, plot_file)
     if as_json:
         show_json(report)
         return
-    show(table(report))
-    refused = f"; {count(report.refused, 'job')} fit no class and did not run"
-    output().print(
-        f"{count(report.jobs, 'job')}, an executor starts in {report.start_up_s:g} s"
+    show(report_table(report))
+    refused = f"; {pluralize(report.refused, 'job')} fit no class and did not run"
+    stdout_console().print(
+        f"{pluralize(report.jobs, 'job')}, an executor starts in {report.start_up_s:g} s"
         f"{refused if report.refused else ''}",
         soft_wrap=True,
     )
 
 
-def _classes(
-    pool: Pool, least: int | None, most: int | None, pause_s: float | None
-) -> dict[str, SizedClass]:
+def _scaling_limits(
+    pool: Pool, minimum: int | None, maximum: int | None, cooldown_s: float | None
+) -> dict[str, ScalingLimits]:
     found = {}
     for name, shape in pool.classes.items():
-        limit = shape.max_replicas if most is None else most
-        sized = SizedClass.of(name, shape)
-        floor = sized.min_replicas if least is None else least
+        limit = shape.max_replicas if maximum is None else maximum
+        sized = ScalingLimits.from_capacity_class(name, shape)
+        floor = sized.min_replicas if minimum is None else minimum
         if limit is not None and floor > limit:
             raise InvalidInputError(f"class {name} is to have at least {floor} and at most {limit}")
-        found[name] = SizedClass.of(
+        found[name] = ScalingLimits.from_capacity_class(
             name,
             shape.model_copy(update={"max_replicas": limit}),
             min_replicas=floor,
-            shrink_pause_s=pause_s,
+            cooldown_s=cooldown_s,
         )
     return found
 
 
-def _trace(
-    name: str, classes: dict[str, SizedClass], seed: int, load: float | None, jobs: int | None
+def _load_trace(
+    name: str, classes: dict[str, ScalingLimits], seed: int, load: float | None, jobs: int | None
 ) -> Trace:
     if name in generators.NAMES:
         return generators.generate(name, classes, seed=seed, load=load, jobs=jobs)
@@ -164,10 +164,10 @@ def _trace(
         hint = suggestion(name, generators.NAMES) or "."
         names = ", ".join(generators.NAMES)
         raise InvalidInputError(f"{name} is no file, and no named trace{hint} They are {names}")
-    return read_trace(*read(name))
+    return read_trace(*read_text(name))
 
 
-def table(report: SimulationReport) -> Table:
+def report_table(report: SimulationReport) -> Table:
     """A line for each controller; ratios are to the oracle, where it is there."""
     oracle = next((each for each in report.controllers if each.controller == ORACLE), None)
     columns = ("wait mean", "p50", "p95", "max", "executor-h", "scalings", "evictions", "most")
@@ -178,14 +178,14 @@ def table(report: SimulationReport) -> Table:
     for each in report.controllers:
         figures = each.total
         hours = f"{figures.executor_hours:.1f}"
-        mean = _time(figures.waits.mean_s)
+        mean = _format_time(figures.waits.mean_s)
         if oracle is not None:
-            mean += _ratio(figures.waits.mean_s, oracle.total.waits.mean_s)
-            hours += _ratio(figures.executor_hours, oracle.total.executor_hours)
+            mean += _format_ratio(figures.waits.mean_s, oracle.total.waits.mean_s)
+            hours += _format_ratio(figures.executor_hours, oracle.total.executor_hours)
         shown.add_row(
             each.controller,
             mean,
-            *map(_time, (figures.waits.p50_s, figures.waits.p95_s, figures.waits.max_s)),
+            *map(_format_time, (figures.waits.p50_s, figures.waits.p95_s, figures.waits.max_s)),
             hours,
             str(figures.scale_operations),
             str(figures.evictions),
@@ -194,10 +194,10 @@ def table(report: SimulationReport) -> Table:
     return shown
 
 
-def _time(seconds: float) -> str:
-    return f"{seconds:.1f}s" if seconds < _TENTHS_BELOW_S else duration(seconds)
+def _format_time(seconds: float) -> str:
+    return f"{seconds:.1f}s" if seconds < _TENTHS_BELOW_S else format_duration(seconds)
 
 
-def _ratio(value: float, base: float) -> str:
+def _format_ratio(value: float, base: float) -> str:
     """What is compared with next to nothing has no ratio worth telling."""
     return f" x{value / base:.2f}" if base >= 1 else ""

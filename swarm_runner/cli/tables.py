@@ -14,7 +14,7 @@ from swarm_runner.model.job import Job, JobState, Outcome, OutcomeKind
 from swarm_runner.model.pool import Destination
 
 SHORT_ID = 12  # Swarm's and Docker's short form
-NAMED_JOBS = 6
+MAX_JOBS_NAMED = 6
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86400
 
 
@@ -26,17 +26,17 @@ def plain_table(*headers: str) -> Table:
     return table
 
 
-def elastic(value: str, style: str = "") -> Text:
+def truncated(value: str, style: str = "") -> Text:
     """A cell that gives way first when the table is too wide; it is cut, not wrapped."""
     return Text(value, style=style, no_wrap=True, overflow="ellipsis")
 
 
-def firm(value: str, style: str = "") -> Text:
+def nowrap(value: str, style: str = "") -> Text:
     """A cell that is neither wrapped nor, as long as others can be, cut."""
     return Text(value, style=style)
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """12s, 3m20s, 2h05m, 3d04h."""
     whole = max(0, round(seconds))
     if whole < _MINUTE_S:
@@ -48,7 +48,7 @@ def duration(seconds: float) -> str:
     return f"{whole // _DAY_S}d{whole % _DAY_S // _HOUR_S:02d}h"
 
 
-def ending(outcome: Outcome) -> str:
+def outcome_label(outcome: Outcome) -> str:
     """An outcome in two or three words."""
     if outcome.kind is OutcomeKind.EXITED and outcome.exit_code is not None:
         return f"exit code {outcome.exit_code}"
@@ -57,14 +57,14 @@ def ending(outcome: Outcome) -> str:
     return outcome.kind.value.replace("_", " ")
 
 
-def count(number: int, noun: str) -> str:
+def pluralize(number: int, noun: str) -> str:
     """1 job, 2 jobs."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def tally(jobs: Iterable[Job]) -> str:
+def count_by_state(jobs: Iterable[Job]) -> str:
     """How many jobs there are of each kind, in words."""
-    states = Counter(_state(job) for job in jobs)
+    states = Counter(_state_name(job) for job in jobs)
     order = ("idle", "running", "held", "ended well", "failed")
     return ", ".join(f"{states[word]} {word}" for word in order if states[word]) or "no jobs"
 
@@ -76,14 +76,14 @@ def jobs_table(jobs: Sequence[Job], now: float | None = None) -> Table:
     """
     moment = time.time() if now is None else now
     columns = {
-        "job": [firm(str(job.id)) for job in jobs],
-        "key": [elastic(job.key) for job in jobs],
-        "tool": [elastic(job.tool_id or "") for job in jobs],
-        "state": [firm(*_words(job)) for job in jobs],
-        "class": [elastic(job.capacity_class or "") for job in jobs],
-        "node": [elastic(job.node or "") for job in jobs],
-        "executor": [elastic((job.executor or "")[:SHORT_ID]) for job in jobs],
-        "time": [firm(_time(job, moment)) for job in jobs],
+        "job": [nowrap(str(job.id)) for job in jobs],
+        "key": [truncated(job.key) for job in jobs],
+        "tool": [truncated(job.tool_id or "") for job in jobs],
+        "state": [nowrap(*_state_label(job)) for job in jobs],
+        "class": [truncated(job.capacity_class or "") for job in jobs],
+        "node": [truncated(job.node or "") for job in jobs],
+        "executor": [truncated((job.executor or "")[:SHORT_ID]) for job in jobs],
+        "time": [nowrap(_job_duration(job, moment)) for job in jobs],
     }
     shown = {name: cells for name, cells in columns.items() if any(cell.plain for cell in cells)}
     table = plain_table()
@@ -104,8 +104,8 @@ def submitted_table(jobs: Sequence[Job]) -> Table:
     for key, made in groups.items():
         first, last = made[0], made[-1]
         ids = str(first.id) if first is last else f"{first.id} to {last.id}"
-        state = firm(*_words(first)) if first is last else firm(tally(made))
-        table.add_row(firm(ids), elastic(key), elastic(first.tool_id or ""), state)
+        state = nowrap(*_state_label(first)) if first is last else nowrap(count_by_state(made))
+        table.add_row(nowrap(ids), truncated(key), truncated(first.tool_id or ""), state)
     return table
 
 
@@ -117,8 +117,8 @@ def failures(jobs: Iterable[Job]) -> list[Text | Padding]:
             groups.setdefault(job.outcome.message, []).append(job)
     lines: list[Text | Padding] = []
     for message, failed in groups.items():
-        names = ", ".join(f"{job.id} ({job.key})" for job in failed[:NAMED_JOBS])
-        more = f" and {len(failed) - NAMED_JOBS} more" if len(failed) > NAMED_JOBS else ""
+        names = ", ".join(f"{job.id} ({job.key})" for job in failed[:MAX_JOBS_NAMED])
+        more = f" and {len(failed) - MAX_JOBS_NAMED} more" if len(failed) > MAX_JOBS_NAMED else ""
         lines += [
             Text(f"{names}{more}:", style="red"),
             Padding(Text(message), (0, 0, 0, 2), expand=False),
@@ -140,21 +140,21 @@ def destinations_table(destinations: Iterable[Destination], default: str | None)
     return table
 
 
-def _state(job: Job) -> str:
+def _state_name(job: Job) -> str:
     if job.outcome is not None:
         return "ended well" if job.outcome.ok else "failed"
     return job.state.value
 
 
-def _words(job: Job) -> tuple[str, str]:
+def _state_label(job: Job) -> tuple[str, str]:
     """What a job does or how it ended, and the style to say it in."""
     if job.outcome is not None:
-        return ending(job.outcome), "green" if job.outcome.ok else "red"
+        return outcome_label(job.outcome), "green" if job.outcome.ok else "red"
     style = {JobState.RUNNING: "cyan", JobState.HELD: "yellow"}.get(job.state, "")
     return job.state.value, style
 
 
-def _time(job: Job, now: float) -> str:
+def _job_duration(job: Job, now: float) -> str:
     end = now if job.ended_at is None else job.ended_at
     begin = job.submitted_at if job.started_at is None else job.started_at
-    return "" if begin is None else duration(end - begin)
+    return "" if begin is None else format_duration(end - begin)

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from swarm_runner.cli import conf
-from swarm_runner.cli.console import show, show_json, side
+from swarm_runner.cli.console import show, show_json, stderr_console
 from swarm_runner.cli.options import AsJson, DestinationName, JobConfPath
 from swarm_runner.cli.tables import destinations_table, plain_table
-from swarm_runner.errors import Fault, InvalidInputError
+from swarm_runner.errors import Diagnostic, InvalidInputError
 from swarm_runner.model.document import suggestion
 
 
@@ -28,14 +28,14 @@ def validate(
     file = file or job_conf
     if file is None:
         raise InvalidInputError("name the job_conf file to validate")
-    found = conf.job_conf(file)
+    found = conf.load_job_conf(file)
     chosen = found.destinations
     if destination_name is not None:
         chosen = {destination_name: found.destination(destination_name)}
     if as_json:
         show_json({"default": found.default, "destinations": chosen})
         return
-    side().print(f"{file} is valid.", style="green", soft_wrap=True)
+    stderr_console().print(f"{file} is valid.", style="green", soft_wrap=True)
     show(destinations_table(chosen.values(), found.default))
 
 
@@ -46,10 +46,10 @@ def translate(
     as_json: AsJson = False,
 ) -> None:
     """Print the submit description of each invocation. Needs no pool."""
-    from swarm_runner.cli.translation import translations
+    from swarm_runner.cli.translation import translate_all
 
-    place = conf.destination(job_conf, destination_name)
-    made = translations(conf.invocations(files), place)
+    place = conf.load_destination(job_conf, destination_name)
+    made = translate_all(conf.load_invocations(files), place)
     if as_json:
         show_json(
             [
@@ -58,13 +58,13 @@ def translate(
                     "route": route,
                     "commands": dict(description.commands),
                     "count": description.count,
-                    "text": description.text(),
+                    "text": description.render(),
                 }
                 for invocation, route, description in made
             ]
         )
         return
-    typer.echo("\n".join(description.text() for _, _, description in made), nl=False)
+    typer.echo("\n".join(description.render() for _, _, description in made), nl=False)
 
 
 def schema(
@@ -84,7 +84,7 @@ def schema(
     chosen = known if name is None else {_schema_file(name, known): None}
     picked = {file: known[file] for file in chosen}
     if write is not None:
-        _write(write, picked)
+        _write_schemas(write, picked)
     elif name is not None:
         show_json(next(iter(picked.values())))
     elif as_json:
@@ -92,30 +92,34 @@ def schema(
     else:
         table = plain_table("name", "of")
         for file, content in picked.items():
-            table.add_row(_short(file), str(content.get("title") or content.get("description", "")))
+            table.add_row(
+                _schema_name(file), str(content.get("title") or content.get("description", ""))
+            )
         show(table)
 
 
-def _short(file: str) -> str:
+def _schema_name(file: str) -> str:
     return file.removesuffix(".schema.json")
 
 
 def _schema_file(name: str, known: dict[str, dict[str, Any]]) -> str:
     for file in known:
-        if name in (file, _short(file)):
+        if name in (file, _schema_name(file)):
             return file
-    names = [_short(file) for file in known]
+    names = [_schema_name(file) for file in known]
     hint = suggestion(name, names)
-    raise InvalidInputError([Fault(name, f"no such schema{hint}; there are {', '.join(names)}")])
+    raise InvalidInputError(
+        [Diagnostic(name, f"no such schema{hint}; there are {', '.join(names)}")]
+    )
 
 
-def _write(directory: Path, chosen: dict[str, dict[str, Any]]) -> None:
+def _write_schemas(directory: Path, schemas: dict[str, dict[str, Any]]) -> None:
     from pydantic_core import to_json
 
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        for file, content in chosen.items():
+        for file, content in schemas.items():
             (directory / file).write_bytes(to_json(content, indent=2) + b"\n")
-            side().print(f"wrote {directory / file}", soft_wrap=True)
+            stderr_console().print(f"wrote {directory / file}", soft_wrap=True)
     except OSError as error:
-        raise InvalidInputError([Fault(str(directory), str(error.strerror))]) from error
+        raise InvalidInputError([Diagnostic(str(directory), str(error.strerror))]) from error

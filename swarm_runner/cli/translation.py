@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from swarm_runner.errors import Fault, InvalidInputError
+from swarm_runner.errors import Diagnostic, InvalidInputError
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.pool import Destination, Route
 from swarm_runner.model.submit import SubmitDescription
 from swarm_runner.plugin_manager import plugin_manager
-from swarm_runner.runner.plugins import amended, routed
+from swarm_runner.runner.plugins import amend, route_invocation
 from swarm_runner.translate import translate, with_defaults
 
 
@@ -22,22 +22,22 @@ class Translation(NamedTuple):
     description: SubmitDescription
 
 
-def translations(invocations: Iterable[Invocation], destination: Destination) -> list[Translation]:
+def translate_all(invocations: Iterable[Invocation], destination: Destination) -> list[Translation]:
     """Each invocation as a submit description, amended by the installed plugins.
 
     Raises InvalidInputError with the faults of every invocation that fits no class.
     """
     hook = plugin_manager().hook
     made: list[Translation] = []
-    faults: list[Fault] = []
+    faults: list[Diagnostic] = []
     for given in invocations:
         try:
             invocation = with_defaults(given, destination)
-            route = routed(hook, invocation, destination)
+            route = route_invocation(hook, invocation, destination)
             description = translate(invocation, route, destination.pool)
-            description = amended(hook, description, invocation, route)
+            description = amend(hook, description, invocation, route)
         except InvalidInputError as error:
-            faults += error.faults
+            faults += error.diagnostics
         else:
             made.append(Translation(invocation, route, description))
     if faults:

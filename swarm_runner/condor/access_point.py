@@ -7,41 +7,41 @@ from typing import Any, Self
 
 from swarm_runner.condor.bindings import htcondor
 from swarm_runner.condor.connection import Connection
-from swarm_runner.condor.constraint import constraint, history_end, plain
+from swarm_runner.condor.constraint import history_since, job_constraint, to_python
 from swarm_runner.condor.demand import (
-    ENDED_ATTRIBUTES,
-    GROUP_ATTRIBUTES,
-    SHAPE_ATTRIBUTES,
-    WAITING,
-    ended_job,
-    waiting_jobs,
+    FINISHED_PROJECTION,
+    GROUP_BY_PROJECTION,
+    GROUP_PROJECTION,
+    IDLE_CONSTRAINT,
+    finished_job_from_ad,
+    idle_job_group_from_ad,
 )
 from swarm_runner.condor.port import (
-    TRACKED,
+    TRACK_PROJECTION,
     Ad,
-    Receipt,
-    Selection,
+    JobQuery,
     SubmitInDoubtError,
+    SubmitResult,
 )
-from swarm_runner.condor.runs import RUN_ATTRIBUTES, job_run
-from swarm_runner.condor.slots import SLOT_ATTRIBUTES, slot
-from swarm_runner.errors import Fault, InvalidInputError, RefusedError
+from swarm_runner.condor.runs import RUN_PROJECTION, job_run_from_ad
+from swarm_runner.condor.slots import SLOT_PROJECTION, slot_from_ad
+from swarm_runner.errors import Diagnostic, InvalidInputError, PreconditionError
 from swarm_runner.model.health import JobRun
 from swarm_runner.model.job import JobId
 from swarm_runner.model.pool import Pool
-from swarm_runner.model.queue import EndedJob, WaitingJobs
+from swarm_runner.model.queue import FinishedJob, IdleJobGroup
 from swarm_runner.model.status import Slot
 from swarm_runner.model.submit import SubmitBatch
 
 # What the bindings say when nothing was sent, and when the schedd or the submit language refused.
-_NOT_SENT = "Failed to connect to schedd"
-_DESCRIPTION = ("Failed to create job ad", "Failed to create a cluster ad")
-_REFUSED = ("Failed to create new cluster", "Failed to send")
+_CONNECT_ERROR = "Failed to connect to schedd"
+_DESCRIPTION_ERRORS = ("Failed to create job ad", "Failed to create a cluster ad")
+_REJECTION_ERRORS = ("Failed to create new cluster", "Failed to send")
 _UNSPOOLED = "JobStatus == 5 && HoldReasonCode == 16 && StageInFinish is undefined"
 # All that is in the queue, but for what was removed, and what is complete and nobody comes for:
 # outputs that were spooled wait there until they are fetched.
-_FETCHED = "SUBMIT_Iwd is undefined || (StageOutFinish ?: 0) >= EnteredCurrentStatus"
-_UNFINISHED = f"JobStatus != 3 && (JobStatus != 4 || !({_FETCHED}))"
+_RETRIEVED = "SUBMIT_Iwd is undefined || (StageOutFinish ?: 0) >= EnteredCurrentStatus"
+_UNFINISHED = f"JobStatus != 3 && (JobStatus != 4 || !({_RETRIEVED}))"
 
 
 class AccessPoint:
@@ -58,17 +58,17 @@ class AccessPoint:
         """The access point of a pool. Nothing is sent before the first question."""
         return cls(pool.address, pool.name, token_directory)
 
-    def submit(self, batch: SubmitBatch, *, spool: bool = False) -> Receipt:
+    def submit(self, batch: SubmitBatch, *, spool: bool = False) -> SubmitResult:
         """See AccessPointPort.submit."""
         # UnansweredError says that nothing was sent: a schedd that began anew, for one, knows
         # our session no longer.
-        return self._connection.patiently(lambda: self._submit(batch, spool))
+        return self._connection.retry_on_no_response(lambda: self._submit_once(batch, spool))
 
-    def _submit(self, batch: SubmitBatch, spool: bool) -> Receipt:
+    def _submit_once(self, batch: SubmitBatch, spool: bool) -> SubmitResult:
         bindings = htcondor()
         try:
             description = bindings.Submit(batch.common)
-            made = self._connection.tell(
+            made = self._connection.call_once(
                 lambda schedd: (
                     schedd.submit(description, itemdata=iter(batch.rows), spool=spool)
                     if batch.rows
@@ -76,46 +76,48 @@ class AccessPoint:
                 )
             )
         except ValueError as error:
-            raise InvalidInputError([Fault("", f"HTCondor refuses it: {error}")]) from error
+            raise InvalidInputError([Diagnostic("", f"HTCondor refuses it: {error}")]) from error
         except bindings.HTCondorException as error:
             said = str(error)
-            if said.startswith(_NOT_SENT):
-                raise self._connection.trouble(error) from error
-            if said.startswith(_DESCRIPTION):
-                raise InvalidInputError([Fault("", f"HTCondor refuses it: {said}")]) from error
-            if said.startswith(_REFUSED):
-                raise RefusedError(f"The access point takes no jobs now: {said}") from error
+            if said.startswith(_CONNECT_ERROR):
+                raise self._connection.diagnose(error) from error
+            if said.startswith(_DESCRIPTION_ERRORS):
+                raise InvalidInputError([Diagnostic("", f"HTCondor refuses it: {said}")]) from error
+            if said.startswith(_REJECTION_ERRORS):
+                raise PreconditionError(f"The access point takes no jobs now: {said}") from error
             raise SubmitInDoubtError(said) from error
-        return Receipt(made.cluster(), made.first_proc(), made.num_procs(), made if spool else None)
+        return SubmitResult(
+            made.cluster(), made.first_proc(), made.num_procs(), made if spool else None
+        )
 
-    def spool(self, receipt: Receipt) -> None:
+    def spool(self, result: SubmitResult) -> None:
         """See AccessPointPort.spool."""
         # Sending the same files twice does no harm.
-        self._connection.ask(lambda schedd: schedd.spool(receipt.spooling))
+        self._connection.query(lambda schedd: schedd.spool(result.spool_handle))
 
     def retrieve(self, ids: Sequence[JobId]) -> None:
         """See AccessPointPort.retrieve."""
-        self._connection.ask(lambda schedd: schedd.retrieve([str(job) for job in ids]))
+        self._connection.query(lambda schedd: schedd.retrieve([str(job) for job in ids]))
 
-    def jobs(self, selection: Selection, attributes: Sequence[str] = TRACKED) -> list[Ad]:
+    def jobs(self, query: JobQuery, projection: Sequence[str] = TRACK_PROJECTION) -> list[Ad]:
         """See AccessPointPort.jobs."""
-        text, names = constraint(selection), list(attributes)
-        ads = self._connection.ask(lambda schedd: schedd.query(text, names))
-        return [plain(ad, attributes) for ad in ads]
+        text, names = job_constraint(query), list(projection)
+        ads = self._connection.query(lambda schedd: schedd.query(text, names))
+        return [to_python(ad, projection) for ad in ads]
 
     def history(
         self,
-        selection: Selection,
-        attributes: Sequence[str] = TRACKED,
+        query: JobQuery,
+        projection: Sequence[str] = TRACK_PROJECTION,
         limit: int | None = None,
     ) -> list[Ad]:
         """See AccessPointPort.history."""
-        text, names = constraint(selection), list(attributes)
-        end = history_end(selection)
-        ads = self._connection.ask(
+        text, names = job_constraint(query), list(projection)
+        end = history_since(query)
+        ads = self._connection.query(
             lambda schedd: schedd.history(text, names, -1 if limit is None else limit, end)
         )
-        return [plain(ad, attributes) for ad in ads]
+        return [to_python(ad, projection) for ad in ads]
 
     def remove(self, ids: Iterable[JobId], reason: str) -> int:
         """See AccessPointPort.remove."""
@@ -123,7 +125,7 @@ class AccessPoint:
 
     def remove_unspooled(self, ids: Iterable[JobId], reason: str) -> int:
         """See AccessPointPort.remove_unspooled."""
-        chosen = constraint(Selection(ids=list(ids)))
+        chosen = job_constraint(JobQuery(ids=list(ids)))
         return self._act("Remove", f"({_UNSPOOLED}) && {chosen}", reason)
 
     def release(self, ids: Iterable[JobId], reason: str) -> int:
@@ -137,56 +139,60 @@ class AccessPoint:
     def slots(self) -> list[Slot]:
         """See AccessPointPort.slots."""
         kind = htcondor().AdType.Startd
-        ads = self._connection.ask_collector(
-            lambda collector: collector.query(kind, "true", list(SLOT_ATTRIBUTES))
+        ads = self._connection.query_collector(
+            lambda collector: collector.query(kind, "true", list(SLOT_PROJECTION))
         )
-        return [slot(plain(ad, SLOT_ATTRIBUTES)) for ad in ads]
+        return [slot_from_ad(to_python(ad, SLOT_PROJECTION)) for ad in ads]
 
-    def unfinished(self) -> int:
+    def count_unfinished(self) -> int:
         """See PoolView.unfinished."""
-        return len(self._connection.ask(lambda schedd: schedd.query(_UNFINISHED, ["ClusterId"])))
+        return len(self._connection.query(lambda schedd: schedd.query(_UNFINISHED, ["ClusterId"])))
 
-    def running(self) -> set[str]:
+    def running_ids(self) -> set[str]:
         """The jobs that the schedd takes to be running, as `cluster.proc`."""
         names = ["ClusterId", "ProcId"]
-        ads = self._connection.ask(lambda schedd: schedd.query("JobStatus == 2", names))
+        ads = self._connection.query(lambda schedd: schedd.query("JobStatus == 2", names))
         return {str(JobId(ad["ClusterId"], ad["ProcId"])) for ad in ads}
 
     def remove_all(self) -> None:
         """Remove every job of the pool from the queue."""
         self._act("Remove", "true", "the pool is taken down")
 
-    def waiting(self) -> list[WaitingJobs]:
+    def idle_jobs(self) -> list[IdleJobGroup]:
         """See PoolView.waiting."""
-        names, way = list(SHAPE_ATTRIBUTES), htcondor().QueryOpt.GroupBy
-        groups = self._connection.ask(lambda schedd: schedd.query(WAITING, names, opts=way))
-        return [waiting_jobs(plain(group, GROUP_ATTRIBUTES)) for group in groups]
+        names, way = list(GROUP_BY_PROJECTION), htcondor().QueryOpt.GroupBy
+        groups = self._connection.query(
+            lambda schedd: schedd.query(IDLE_CONSTRAINT, names, opts=way)
+        )
+        return [idle_job_group_from_ad(to_python(group, GROUP_PROJECTION)) for group in groups]
 
-    def ended(self, limit: int) -> list[EndedJob]:
+    def recent_jobs(self, limit: int) -> list[FinishedJob]:
         """See PoolView.ended."""
-        return [ended_job(ad) for ad in self.history(Selection(), ENDED_ATTRIBUTES, limit)]
+        return [
+            finished_job_from_ad(ad) for ad in self.history(JobQuery(), FINISHED_PROJECTION, limit)
+        ]
 
-    def runs(self, since_s: float, limit: int) -> list[JobRun]:
+    def recent_runs(self, since_s: float, limit: int) -> list[JobRun]:
         """See PoolView.runs."""
-        ended = self.history(Selection(since=since_s), RUN_ATTRIBUTES, limit)
-        text, names = f"JobStatus == 5 && EnteredCurrentStatus >= {int(since_s)}", RUN_ATTRIBUTES
-        held = self._connection.ask(lambda schedd: schedd.query(text, list(names), limit=limit))
-        ads = [*ended, *(plain(ad, RUN_ATTRIBUTES) for ad in held)]
-        return [run for ad in ads if (run := job_run(ad))]
+        ended = self.history(JobQuery(since=since_s), RUN_PROJECTION, limit)
+        text, names = f"JobStatus == 5 && EnteredCurrentStatus >= {int(since_s)}", RUN_PROJECTION
+        held = self._connection.query(lambda schedd: schedd.query(text, list(names), limit=limit))
+        ads = [*ended, *(to_python(ad, RUN_PROJECTION) for ad in held)]
+        return [run for ad in ads if (run := job_run_from_ad(ad))]
 
-    def _act(self, action: str, which: list[str] | str, reason: str) -> int:
-        if not which:
+    def _act(self, action: str, job_spec: list[str] | str, reason: str) -> int:
+        if not job_spec:
             return 0
         chosen = getattr(htcondor().JobAction, action)
 
         def order(schedd: Any) -> Any:
             # The bindings take a reason only in a pair with a code, which only a hold has.
-            return schedd.act(chosen, which, (reason, 0))
+            return schedd.act(chosen, job_spec, (reason, 0))
 
-        answer = self._connection.ask(order)
+        answer = self._connection.query(order)
         denied = answer["TotalPermissionDenied"]
         if denied:
-            raise RefusedError(
+            raise PreconditionError(
                 f"{denied} jobs are another user's; the access point lets nobody else touch them"
             )
         return int(answer["TotalSuccess"])

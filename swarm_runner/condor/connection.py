@@ -12,16 +12,16 @@ from typing import Any, TypeVar
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from swarm_runner.condor.bindings import LOCK, htcondor
-from swarm_runner.condor.token import token_file, token_trouble
-from swarm_runner.errors import OutOfReachError
+from swarm_runner.condor.token import token_file, token_problem
+from swarm_runner.errors import UnreachableError
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
-ATTEMPTS = 3
-PROBE_S = 3.0
+MAX_ATTEMPTS = 3
+PROBE_TIMEOUT_S = 3.0
 
 
-class UnansweredError(OutOfReachError):
+class NoResponseError(UnreachableError):
     """Nobody answered; asking again may help."""
 
 
@@ -31,44 +31,44 @@ class Connection:
     def __init__(self, address: str, pool_name: str, token_directory: str | None = None) -> None:
         self.address = address
         self.pool_name = pool_name
-        self._token = token_file(pool_name, token_directory)
-        self._location: Any = None
+        self._token_file = token_file(pool_name, token_directory)
+        self._schedd_location: Any = None
 
-    def ask(self, question: Callable[[Any], Result]) -> Result:
+    def query(self, operation: Callable[[Any], Result]) -> Result:
         """Put a question to the schedd that may be put again: a few times, with pauses."""
-        return self.patiently(lambda: self._once(question))
+        return self.retry_on_no_response(lambda: self._query_once(operation))
 
-    def ask_collector(self, question: Callable[[Any], Result]) -> Result:
+    def query_collector(self, operation: Callable[[Any], Result]) -> Result:
         """Put a question to the collector, likewise."""
-        return self.patiently(lambda: self._collector(question))
+        return self.retry_on_no_response(lambda: self._query_collector_once(operation))
 
-    def tell(self, order: Callable[[Any], Result]) -> Result:
+    def call_once(self, operation: Callable[[Any], Result]) -> Result:
         """Give the schedd an order, once.
 
         The bindings' own exception comes out, or OutOfReachError when there is no schedd to ask.
         """
         with LOCK, warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            schedd = self._schedd()
+            schedd = self._locate_schedd()
             try:
-                return order(schedd)
+                return operation(schedd)
             except htcondor().HTCondorException:
-                self._location = None
+                self._schedd_location = None
                 raise
             finally:
                 for warning in caught:
                     log.warning("HTCondor: %s", warning.message)
 
-    def patiently(self, attempt: Callable[[], Result]) -> Result:
+    def retry_on_no_response(self, operation: Callable[[], Result]) -> Result:
         """Try again, a few times and with pauses, while it raises UnansweredError."""
         return Retrying(
-            retry=retry_if_exception_type(UnansweredError),
-            stop=stop_after_attempt(ATTEMPTS),
+            retry=retry_if_exception_type(NoResponseError),
+            stop=stop_after_attempt(MAX_ATTEMPTS),
             wait=wait_exponential(multiplier=0.3, max=2),
             reraise=True,
-        )(attempt)
+        )(operation)
 
-    def trouble(self, said: object) -> OutOfReachError:
+    def diagnose(self, cause: object) -> UnreachableError:
         """Why the pool does not answer or does not let us in, as an error to raise.
 
         Looks, in this order: does anything listen there, is the token good, is a schedd
@@ -76,24 +76,24 @@ class Connection:
         """
         host, _, port = self.address.rpartition(":")
         try:
-            socket.create_connection((host, int(port)), PROBE_S).close()
+            socket.create_connection((host, int(port)), PROBE_TIMEOUT_S).close()
         except (OSError, UnicodeError) as error:
-            return UnansweredError(
+            return NoResponseError(
                 f"Nothing answers at {self.address} ({error}). Is pool {self.pool_name} up "
                 "(`swarm-runner pool status`), and are host and port right in job_conf?"
             )
-        wrong = token_trouble(self._token, time.time())
+        wrong = token_problem(self._token_file, time.time())
         if wrong:
-            return OutOfReachError(f"Pool {self.pool_name} does not let us in: {wrong}.")
+            return UnreachableError(f"Pool {self.pool_name} does not let us in: {wrong}.")
         with LOCK:
             self._configure()
             bindings = htcondor()
             try:
                 location = bindings.Collector(self.address).locate(bindings.DaemonType.Schedd)
             except bindings.HTCondorException:
-                return self._rejected(said)
+                return self._token_rejected(cause)
             if location is None:
-                return UnansweredError(
+                return NoResponseError(
                     f"Pool {self.pool_name} answers at {self.address}, but its access point "
                     "does not. It may be starting: try again in a minute."
                 )
@@ -101,52 +101,52 @@ class Connection:
                 bindings.ping(location, "WRITE")
             except bindings.HTCondorException as error:
                 if "connect" not in str(error):
-                    return self._rejected(said)
-        return UnansweredError(
+                    return self._token_rejected(cause)
+        return NoResponseError(
             f"The access point of pool {self.pool_name} at {self.address} did not answer "
-            f"({said}). It may be starting: try again in a minute."
+            f"({cause}). It may be starting: try again in a minute."
         )
 
-    def _rejected(self, said: object) -> OutOfReachError:
-        return OutOfReachError(
-            f"Pool {self.pool_name} at {self.address} does not take the token at {self._token} "
-            f"({said}). It is another pool's, or the pool was made anew since: "
+    def _token_rejected(self, cause: object) -> UnreachableError:
+        return UnreachableError(
+            f"Pool {self.pool_name} at {self.address} does not take the token at {self._token_file} "
+            f"({cause}). It is another pool's, or the pool was made anew since: "
             "`swarm-runner pool up` writes a new one."
         )
 
-    def _once(self, question: Callable[[Any], Result]) -> Result:
+    def _query_once(self, operation: Callable[[Any], Result]) -> Result:
         try:
-            return self.tell(question)
+            return self.call_once(operation)
         except htcondor().HTCondorException as error:
-            raise self.trouble(error) from error
+            raise self.diagnose(error) from error
 
-    def _collector(self, question: Callable[[Any], Result]) -> Result:
+    def _query_collector_once(self, operation: Callable[[Any], Result]) -> Result:
         bindings = htcondor()
         try:
             with LOCK:
                 self._configure()
-                return question(bindings.Collector(self.address))
+                return operation(bindings.Collector(self.address))
         except bindings.HTCondorException as error:
-            raise self.trouble(error) from error
+            raise self.diagnose(error) from error
 
-    def _schedd(self) -> Any:
+    def _locate_schedd(self) -> Any:
         """The schedd, located anew after each failure: a restart changes its address."""
         self._configure()
         bindings = htcondor()
-        if self._location is None:
+        if self._schedd_location is None:
             try:
                 location = bindings.Collector(self.address).locate(bindings.DaemonType.Schedd)
             except bindings.HTCondorException as error:
-                raise self.trouble(error) from error
+                raise self.diagnose(error) from error
             if location is None:
-                raise self.trouble("no schedd is advertised")
-            self._location = location
-        return bindings.Schedd(self._location)
+                raise self.diagnose("no schedd is advertised")
+            self._schedd_location = location
+        return bindings.Schedd(self._schedd_location)
 
     def _configure(self) -> None:
         """Set what the bindings read anew at each call; another pool's may stand there."""
         settings = htcondor().param
-        settings["SEC_TOKEN_DIRECTORY"] = str(self._token.parent)
+        settings["SEC_TOKEN_DIRECTORY"] = str(self._token_file.parent)
         settings["SEC_CLIENT_AUTHENTICATION"] = "REQUIRED"
         settings["SEC_CLIENT_AUTHENTICATION_METHODS"] = "IDTOKENS"
         for name in ("TRUST_DOMAIN", "UID_DOMAIN", "FILESYSTEM_DOMAIN"):

@@ -6,35 +6,35 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from swarm_runner.condor.bindings import classad
-from swarm_runner.condor.port import Ad, Selection
+from swarm_runner.condor.port import Ad, JobQuery
 from swarm_runner.model.job import JobId
 
 
-def constraint(selection: Selection) -> str:
+def job_constraint(query: JobQuery) -> str:
     """The ClassAd expression that is true for the selected jobs."""
     parts = []
-    if selection.runner is not None:
-        parts.append(f"SwarmRunnerName =?= {_quoted(selection.runner)}")
-    if selection.keys is not None:
-        parts.append(_member("SwarmRunnerKey", map(_quoted, selection.keys)))
-    if selection.ids is not None:
-        parts.append(_identified(selection.ids))
-    if selection.since is not None:
-        parts.append(f"EnteredCurrentStatus >= {int(selection.since)}")
+    if query.runner_name is not None:
+        parts.append(f"SwarmRunnerName =?= {_quote(query.runner_name)}")
+    if query.keys is not None:
+        parts.append(_member("SwarmRunnerKey", map(_quote, query.keys)))
+    if query.ids is not None:
+        parts.append(_ids_constraint(query.ids))
+    if query.since is not None:
+        parts.append(f"EnteredCurrentStatus >= {int(query.since)}")
     return " && ".join(f"({part})" for part in parts) or "true"
 
 
-def history_end(selection: Selection) -> str | None:
+def history_since(query: JobQuery) -> str | None:
     """The ClassAd expression at whose first job the history, read backwards, is left; or None."""
     parts = []
-    if selection.since is not None:
-        parts.append(f"(EnteredCurrentStatus < {int(selection.since)})")
-    if selection.after is not None:
-        parts.append(f"({_identified([selection.after])})")
+    if query.since is not None:
+        parts.append(f"(EnteredCurrentStatus < {int(query.since)})")
+    if query.after is not None:
+        parts.append(f"({_ids_constraint([query.after])})")
     return " || ".join(parts) or None
 
 
-def _quoted(value: str) -> str:
+def _quote(value: str) -> str:
     return str(classad().quote(value))
 
 
@@ -43,7 +43,7 @@ def _member(attribute: str, values: Iterable[str]) -> str:
     return f"identicalMember({attribute}, {{{', '.join(values)}}}) =?= true"
 
 
-def _identified(ids: Sequence[JobId]) -> str:
+def _ids_constraint(ids: Sequence[JobId]) -> str:
     clusters: dict[int, list[int]] = {}
     for cluster, proc in ids:
         clusters.setdefault(cluster, []).append(proc)
@@ -56,11 +56,11 @@ def _identified(ids: Sequence[JobId]) -> str:
     )
 
 
-def plain(ad: Any, attributes: Sequence[str]) -> Ad:
+def to_python(ad: Any, projection: Sequence[str]) -> Ad:
     """An ad's attributes as Python values; what is undefined or an error is left out."""
     bindings = classad()
     values: dict[str, Any] = {}
-    for name in attributes:
+    for name in projection:
         value = ad.get(name)
         if isinstance(value, bindings.ExprTree):
             value = ad.eval(name)

@@ -17,15 +17,15 @@ from typing import Any
 from swarm_runner.condor.bindings import htcondor
 
 # Every event ends with this line.
-END = b"...\n"
+EVENT_TERMINATOR = b"...\n"
 # Enough to tell one log's first event from another's.
 HEAD_BYTES = 160
 CHUNK_BYTES = 65536
 # Seconds. With 0 the reader waits one now and then, when a second has just begun: its clock is
 # a little behind Python's.
-NOT_WAITING = -1
+NO_WAIT = -1
 
-_EVENT = re.compile(rb"[0-9]{3} \(")
+_EVENT_HEADER = re.compile(rb"[0-9]{3} \(")
 
 Event = Mapping[str, Any]
 
@@ -40,20 +40,20 @@ class EventLog:
         self.path = path
         self.damaged = False
         self._reader: Any = None
-        self._file: int | None = None
+        self._fd: int | None = None
         self._inode = 0
         self._size = 0
-        self._torn = 0
+        self._partial_size = 0
         self._head = b""
 
     @property
-    def readable(self) -> bool:
+    def is_valid(self) -> bool:
         """Whether it begins like an event log. One that does not is never read again."""
-        return not self._head or _EVENT.match(self._head) is not None
+        return not self._head or _EVENT_HEADER.match(self._head) is not None
 
-    def set_aside(self) -> None:
+    def quarantine(self) -> None:
         """Move an unreadable log out of the way of a new one. Raises OSError."""
-        self._lost()
+        self._reset()
         self.path.replace(self.path.with_suffix(".damaged"))
 
     @property
@@ -66,9 +66,9 @@ class EventLog:
         if self._reader is not None:
             self._reader.close()
             self._reader = None
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
 
     def new_events(self) -> Iterator[Event]:
         """Events since the last look, in the log's order.
@@ -78,65 +78,68 @@ class EventLog:
         try:
             status = os.stat(self.path)  # noqa: PTH116 (Path.stat costs three times as much)
         except FileNotFoundError:
-            if self._file is not None:
-                self._lost()
+            if self._fd is not None:
+                self._reset()
             return
         if status.st_size == self._size and status.st_ino == self._inode:
             return
-        if self._file is not None and (
+        if self._fd is not None and (
             status.st_ino != self._inode
             or status.st_size < self._size
-            or not self._same_head(self._file)
+            or not self._head_unchanged(self._fd)
         ):
-            self._lost()
-        if status.st_size and self._file is None:
+            self._reset()
+        if status.st_size and self._fd is None:
             self._open(status.st_ino)
-        if self._file is not None and self._whole(self._file, status.st_size):
+        if self._fd is not None and self._ends_complete(self._fd, status.st_size):
             self._size = status.st_size
-            yield from self._read(self._file, status.st_size)
+            yield from self._read(self._fd, status.st_size)
 
     def _open(self, inode: int) -> None:
-        self._file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        self._head = os.pread(self._file, HEAD_BYTES, 0)
-        self._inode, self._size, self._torn = inode, 0, 0
+        self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        self._head = os.pread(self._fd, HEAD_BYTES, 0)
+        self._inode, self._size, self._partial_size = inode, 0, 0
         self._reader = htcondor().JobEventLog(str(self.path))
 
-    def _lost(self) -> None:
+    def _reset(self) -> None:
         self.damaged = True
         self._inode = self._size = 0
         self._head = b""
         self.close()
 
-    def _same_head(self, file: int) -> bool:
+    def _head_unchanged(self, fd: int) -> bool:
         """Whether the file still begins as it did: it may have been emptied and written anew."""
-        return os.pread(file, len(self._head), 0) == self._head
+        return os.pread(fd, len(self._head), 0) == self._head
 
-    def _whole(self, file: int, size: int) -> bool:
+    def _ends_complete(self, fd: int, size: int) -> bool:
         """Whether the last event is complete.
 
         HTCondor's reader sleeps a second over an incomplete one: leave it to the next look. One
         that has not grown since then stays as it is, and what precedes it is to be read.
         """
-        if os.pread(file, len(END), size - len(END)) == END or size == self._torn:
+        if (
+            os.pread(fd, len(EVENT_TERMINATOR), size - len(EVENT_TERMINATOR)) == EVENT_TERMINATOR
+            or size == self._partial_size
+        ):
             return True
-        self._torn = size
+        self._partial_size = size
         return False
 
-    def _read(self, file: int, size: int) -> Iterator[Event]:
+    def _read(self, fd: int, size: int) -> Iterator[Event]:
         stopped_at = -1
         while True:
             try:
-                yield from self._reader.events(NOT_WAITING)
+                yield from self._reader.events(NO_WAIT)
             except htcondor().HTCondorException:
                 self.damaged = True
             # How far the reader has come is what it pickles.
             state, offset = self._reader.__getstate__()
-            if offset >= size or size == self._torn:
+            if offset >= size or size == self._partial_size:
                 return
             # It stopped early: something there is no event.
             self.damaged = True
             if offset == stopped_at:
-                offset = _next_event(file, offset)
+                offset = _find_next_event(fd, offset)
                 if offset >= size:
                     return
                 self._reader.close()
@@ -144,14 +147,14 @@ class EventLog:
             stopped_at = offset
 
 
-def _next_event(file: int, offset: int) -> int:
+def _find_next_event(fd: int, offset: int) -> int:
     """Where the event after this one begins; the file's end if that is not known yet."""
-    size = os.fstat(file).st_size
+    size = os.fstat(fd).st_size
     while offset < size:
-        chunk = os.pread(file, CHUNK_BYTES, offset)
-        found = chunk.find(END)
+        chunk = os.pread(fd, CHUNK_BYTES, offset)
+        found = chunk.find(EVENT_TERMINATOR)
         if found >= 0:
-            return offset + found + len(END)
+            return offset + found + len(EVENT_TERMINATOR)
         # The line may be cut in two.
-        offset += max(1, len(chunk) - len(END) + 1)
+        offset += max(1, len(chunk) - len(EVENT_TERMINATOR) + 1)
     return size

@@ -19,7 +19,7 @@ from swarm_runner.model.submit import SubmitBatch
 Ad = Mapping[str, Any]
 
 # What tracking reads of an ad (HTCondor manual, "Job ClassAd attributes").
-TRACKED = (
+TRACK_PROJECTION = (
     "ClusterId",
     "ProcId",
     "JobStatus",
@@ -56,8 +56,8 @@ TRACKED = (
     "UserLog",
 )
 # What explaining a job needs beside that.
-EXPLAINED = (
-    *TRACKED,
+EXPLAIN_PROJECTION = (
+    *TRACK_PROJECTION,
     "SwarmRunnerClass",
     "RequestCpus",
     "RequestDisk",
@@ -74,29 +74,29 @@ class SubmitInDoubtError(SwarmRunnerError):
 
 
 @dataclass(frozen=True, slots=True)
-class Receipt:
+class SubmitResult:
     """What a submit made: `size` jobs, numbered from `first_proc`. `spooling` is the sender's."""
 
     cluster: int
     first_proc: int
-    size: int
-    spooling: Any = None
+    num_procs: int
+    spool_handle: Any = None
 
     @property
     def ids(self) -> list[JobId]:
         """The jobs, in the batch's order."""
-        return [JobId(self.cluster, self.first_proc + n) for n in range(self.size)]
+        return [JobId(self.cluster, self.first_proc + n) for n in range(self.num_procs)]
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class JobQuery:
     """Which jobs: all that meet every condition that is given.
 
     `runner` is SwarmRunnerName, `since` (seconds since the epoch) drops what ended before. `after`
     is for the history: the jobs that left the queue after that one, or all if it is not there.
     """
 
-    runner: str | None = None
+    runner_name: str | None = None
     keys: Sequence[str] | None = None
     ids: Sequence[JobId] | None = None
     since: float | None = None
@@ -109,26 +109,26 @@ class AccessPointPort(Protocol):
     Acting on a job that is gone is no error: the answer counts the jobs that changed.
     """
 
-    def submit(self, batch: SubmitBatch, *, spool: bool = False) -> Receipt:
+    def submit(self, batch: SubmitBatch, *, spool: bool = False) -> SubmitResult:
         """Queue a batch, whole or not at all. With `spool` its jobs wait for their files.
 
         Raises InvalidInputError when HTCondor refuses the description, OutOfReachError when
         nothing was sent, SubmitInDoubtError when it may have been queued all the same.
         """
 
-    def spool(self, receipt: Receipt) -> None:
+    def spool(self, result: SubmitResult) -> None:
         """Bring the input files of a batch that was submitted with `spool`."""
 
     def retrieve(self, ids: Sequence[JobId]) -> None:
         """Bring the output files of spooled jobs back to where they were submitted from."""
 
-    def jobs(self, selection: Selection, attributes: Sequence[str] = TRACKED) -> list[Ad]:
+    def jobs(self, query: JobQuery, projection: Sequence[str] = TRACK_PROJECTION) -> list[Ad]:
         """Jobs in the queue."""
 
     def history(
         self,
-        selection: Selection,
-        attributes: Sequence[str] = TRACKED,
+        query: JobQuery,
+        projection: Sequence[str] = TRACK_PROJECTION,
         limit: int | None = None,
     ) -> list[Ad]:
         """Jobs that have left the queue, the latest first."""

@@ -6,7 +6,7 @@ from swarm_runner.condor.port import Ad
 from swarm_runner.model.health import JobRun
 from swarm_runner.model.job import JobId
 
-RUN_ATTRIBUTES = (
+RUN_PROJECTION = (
     "ClusterId",
     "ProcId",
     "JobStatus",
@@ -21,13 +21,13 @@ RUN_ATTRIBUTES = (
     "ExitBySignal",
     "HoldReasonCode",
 )
-_COMPLETED, _HELD = 4, 5
+COMPLETED, HELD = 4, 5
 # Holds that tell nothing of the executor: by a user, a policy, for spooling, for a limit
 # (HTCondor manual, "HoldReasonCode").
-_NOT_THE_EXECUTOR = (1, 3, 16, 26, 34)
+_NON_EXECUTOR_HOLD_CODES = (1, 3, 16, 26, 34)
 
 
-def job_run(ad: Ad) -> JobRun | None:
+def job_run_from_ad(ad: Ad) -> JobRun | None:
     """The latest run of a job that ended or was put on hold; None if it never ran."""
     task = ad.get("MachineAttrSwarmTaskId0")
     # A run that never came to its command leaves the first date as the run before set it.
@@ -35,15 +35,18 @@ def job_run(ad: Ad) -> JobRun | None:
     if not task or not began:
         return None
     status, ended = ad.get("JobStatus"), ad["EnteredCurrentStatus"]
-    well = status == _COMPLETED and ad.get("ExitCode") == 0 and not ad.get("ExitBySignal", False)
-    held = status == _HELD and ad.get("HoldReasonCode") not in _NOT_THE_EXECUTOR
+    well = status == COMPLETED and ad.get("ExitCode") == 0 and not ad.get("ExitBySignal", False)
+    held = status == HELD and ad.get("HoldReasonCode") not in _NON_EXECUTOR_HOLD_CODES
     return JobRun(
         job=str(JobId(ad["ClusterId"], ad["ProcId"])),
         task=task,
-        kind=ad.get("SwarmRunnerTool") or ad.get("ContainerImage") or ad.get("DockerImage") or "?",
+        job_type=ad.get("SwarmRunnerTool")
+        or ad.get("ContainerImage")
+        or ad.get("DockerImage")
+        or "?",
         ended_s=ended,
         # An old start time is that of a run before this one.
         runtime_s=max(ended - began, 0),
-        well=well,
-        failed=held or (status == _COMPLETED and not well),
+        succeeded=well,
+        failed=held or (status == COMPLETED and not well),
     )

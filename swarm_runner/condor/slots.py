@@ -7,7 +7,7 @@ import re
 from swarm_runner.condor.port import Ad
 from swarm_runner.model.status import Slot
 
-SLOT_ATTRIBUTES = (
+SLOT_PROJECTION = (
     "Name",
     "SwarmTaskId",
     "CapacityClass",
@@ -34,14 +34,14 @@ SLOT_ATTRIBUTES = (
     "CondorVersion",
 )
 # Of "$CondorVersion: 25.14.1 2026-10-16 ... $".
-_VERSION = re.compile(r"[0-9]+(?:\.[0-9]+)+")
+_VERSION_PATTERN = re.compile(r"[0-9]+(?:\.[0-9]+)+")
 
 _KB_PER_MB = 1024
 
 
-def slot(ad: Ad) -> Slot:
+def slot_from_ad(ad: Ad) -> Slot:
     """The slot that an ad describes."""
-    version = _VERSION.search(ad.get("CondorVersion", ""))
+    version = _VERSION_PATTERN.search(ad.get("CondorVersion", ""))
     vacated_at = None
     if ad.get("Activity") == "Retiring" and "RetirementTimeRemaining" in ad:
         vacated_at = float(ad.get("MyCurrentTime", 0) + ad["RetirementTimeRemaining"])
@@ -63,10 +63,12 @@ def slot(ad: Ad) -> Slot:
         job=ad.get("JobId"),
         job_began_s=ad.get("JobStart"),
         docker=ad.get("HasDocker", False),
-        broken=ad.get("SlotBrokenReason", ""),
+        broken_reason=ad.get("SlotBrokenReason", ""),
         vacated_at=vacated_at,
         virtualization=ad.get("SwarmVirtualization", ""),
-        machines=ad.get("HasVM", False),
+        has_vm=ad.get("HasVM", False),
         version=version[0] if version else "",
-        machines_off=" ".join(filter(None, map(ad.get, ("VMOfflineReason", "SwarmGuestFailure")))),
+        vm_offline_reason=" ".join(
+            filter(None, map(ad.get, ("VMOfflineReason", "SwarmGuestFailure")))
+        ),
     )

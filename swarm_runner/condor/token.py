@@ -20,7 +20,7 @@ def token_file(pool_name: str, token_directory: str | None = None) -> Path:
     return directory / pool_name
 
 
-def token_trouble(file: Path, now: float) -> str | None:
+def token_problem(file: Path, now: float) -> str | None:
     """What is wrong with a token as far as one can see from here, and what to do; or nothing."""
     try:
         text = file.read_text(encoding="ascii").strip()

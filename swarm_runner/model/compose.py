@@ -13,8 +13,8 @@ from swarm_runner.model.stack import (
     NODE_LABEL,
     SIGNING_KEY_PATH,
     STACK_LABEL,
-    MountWish,
-    ServiceWish,
+    MountSpec,
+    ServiceSpec,
     Stack,
 )
 
@@ -29,7 +29,7 @@ def compose(stack: Stack, node: str) -> dict[str, Any]:
     Deployed as a stack with the pool's name, it has the names that `pool up` gives. Its secrets are
     there before: `making` says how.
     """
-    wishes = [stack.manager(), *stack.executors().values()]
+    wishes = [stack.central_manager(), *stack.executors().values()]
     volumes = (stack.spool_volume, stack.scratch_volume)
     secrets = (stack.signing_key, stack.executor_token)
     return {
@@ -41,7 +41,7 @@ def compose(stack: Stack, node: str) -> dict[str, Any]:
     }
 
 
-def making(stack: Stack) -> str:
+def setup_comments(stack: Stack) -> str:
     """Comments that say how to make the secrets and how to deploy, in commands of docker's own."""
     pool = stack.pool
     sign = (
@@ -76,30 +76,30 @@ def _key(name: str, stack: Stack) -> str:
     return name.removeprefix(f"{stack.pool.name}_")
 
 
-def _service(wish: ServiceWish, stack: Stack, node: str) -> dict[str, Any]:
+def _service(spec: ServiceSpec, stack: Stack, node: str) -> dict[str, Any]:
     own = {
-        name: value for name, value in wish.labels.items() if name not in (NODE_LABEL, STACK_LABEL)
+        name: value for name, value in spec.labels.items() if name not in (NODE_LABEL, STACK_LABEL)
     }
-    alias = {"aliases": [wish.hostname]} if wish.hostname else {}
+    alias = {"aliases": [spec.hostname]} if spec.hostname else {}
     service: dict[str, Any] = {
-        "image": wish.image,
+        "image": spec.image,
         "init": True,
         # A dollar is a variable's, and two are one dollar.
-        "environment": {name: value.replace("$", "$$") for name, value in wish.environment.items()},
+        "environment": {name: value.replace("$", "$$") for name, value in spec.environment.items()},
         "labels": own,
         "networks": {_NETWORK: alias},
-        "volumes": [_mount(mount, stack) for mount in wish.mounts],
+        "volumes": [_mount(mount, stack) for mount in spec.mounts],
         "secrets": [
             {
-                "source": _key(wish.secret.name, stack),
-                "target": wish.secret.target,
+                "source": _key(spec.secret.name, stack),
+                "target": spec.secret.target,
                 "mode": _ROOT_ONLY,
             }
         ],
-        "stop_grace_period": f"{wish.stop_grace_s}s",
+        "stop_grace_period": f"{spec.stop_grace_s}s",
         "deploy": {
-            "replicas": wish.replicas,
-            "endpoint_mode": wish.endpoint_mode,
+            "replicas": spec.replicas,
+            "endpoint_mode": spec.endpoint_mode,
             "labels": own,
             "restart_policy": {"condition": "any", "delay": "2s"},
             "update_config": {
@@ -110,23 +110,23 @@ def _service(wish: ServiceWish, stack: Stack, node: str) -> dict[str, Any]:
             },
         },
     }
-    if wish.hostname is not None:
-        service["hostname"] = wish.hostname
-    if wish.port is not None:
-        port = {"target": wish.port, "published": wish.port, "protocol": "tcp"}
-        service["ports"] = [port | {"mode": wish.publish}]
-    if wish.node_id is not None:
+    if spec.hostname is not None:
+        service["hostname"] = spec.hostname
+    if spec.port is not None:
+        port = {"target": spec.port, "published": spec.port, "protocol": "tcp"}
+        service["ports"] = [port | {"mode": spec.publish}]
+    if spec.node_id is not None:
         service["deploy"]["placement"] = {"constraints": [f"node.hostname == {node}"]}
-    if wish.memory_mb is not None:
-        reservations: dict[str, Any] = {"memory": f"{wish.memory_mb}M"}
-        if wish.gpus:
-            gpus = {"kind": GPU_RESOURCE, "value": wish.gpus}
+    if spec.memory_mb is not None:
+        reservations: dict[str, Any] = {"memory": f"{spec.memory_mb}M"}
+        if spec.gpus:
+            gpus = {"kind": GPU_RESOURCE, "value": spec.gpus}
             reservations["generic_resources"] = [{"discrete_resource_spec": gpus}]
         service["deploy"]["resources"] = {"reservations": reservations}
     return service
 
 
-def _mount(mount: MountWish, stack: Stack) -> dict[str, Any]:
+def _mount(mount: MountSpec, stack: Stack) -> dict[str, Any]:
     source = _key(mount.source, stack) if mount.volume else mount.source
     kind = "volume" if mount.volume else "bind"
     made = {"type": kind, "source": source, "target": mount.target}

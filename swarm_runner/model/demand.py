@@ -6,13 +6,13 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from swarm_runner.model.pool import SHRINK_PAUSE_S, CapacityClass
-from swarm_runner.model.text import Frozen, refuse
+from swarm_runner.model.pool import DEFAULT_COOLDOWN_S, CapacityClass
+from swarm_runner.model.text import FrozenModel, raise_diagnostics
 
 START_UP_S = 10.0
 
 
-class Shape(Frozen):
+class ResourceAmounts(FrozenModel):
     """An amount of an executor: what jobs of one kind ask for, or what is free. MB as HTCondor's.
 
     A request that does not say what it asks of disk asks for none.
@@ -24,7 +24,7 @@ class Shape(Frozen):
     gpus: int = Field(0, ge=0)
 
 
-class Requests(Shape):
+class IdleJobs(ResourceAmounts):
     """Idle jobs of one shape. `runtime_s` is how long jobs of this shape last, if that is known."""
 
     count: int = Field(ge=0)
@@ -32,7 +32,7 @@ class Requests(Shape):
     runtime_s: float | None = Field(None, ge=0)
 
 
-class Room(Shape):
+class FreeCapacity(ResourceAmounts):
     """What is free in each of `count` executors that run jobs and may take more.
 
     `virtual_machines` is how many more it may run, in a class that has them.
@@ -42,7 +42,7 @@ class Room(Shape):
     count: int = Field(1, ge=0)
 
 
-class Executors(Frozen):
+class ExecutorCounts(FrozenModel):
     """The executors of a class by what they do. Each is in one number only.
 
     `busy` run jobs, `idle` could and do not, `starting` are to come, `unplaceable` wait for a node
@@ -54,20 +54,20 @@ class Executors(Frozen):
     busy: int = Field(0, ge=0)
     idle: int = Field(0, ge=0)
     starting: int = Field(0, ge=0)
-    unplaceable: int = Field(0, ge=0)
+    unschedulable: int = Field(0, ge=0)
     retiring: int = Field(0, ge=0)
-    silent: int = Field(0, ge=0)
-    useless: int = Field(0, ge=0)
+    unresponsive: int = Field(0, ge=0)
+    unusable: int = Field(0, ge=0)
 
 
-class Needed(Frozen):
+class DemandSample(FrozenModel):
     """How many executors an earlier decision found to be needed, and when."""
 
     time_s: float
     executors: int = Field(ge=0)
 
 
-class SizedClass(Frozen):
+class ScalingLimits(FrozenModel):
     """A capacity class to be sized: its name, the shape of one executor, and the limits.
 
     `disk_mb` None means that disk is not counted, `max_replicas` None that Swarm's nodes are the
@@ -83,49 +83,53 @@ class SizedClass(Frozen):
     virtual_machines: int = Field(0, ge=0)
     min_replicas: int = Field(0, ge=0)
     max_replicas: int | None = Field(None, ge=0)
-    shrink_pause_s: float = Field(SHRINK_PAUSE_S, ge=0)
+    cooldown_s: float = Field(DEFAULT_COOLDOWN_S, ge=0)
 
     @classmethod
-    def of(
+    def from_capacity_class(
         cls,
         name: str,
-        shape: CapacityClass,
+        capacity_class: CapacityClass,
         *,
         min_replicas: int | None = None,
-        shrink_pause_s: float | None = None,
+        cooldown_s: float | None = None,
     ) -> Self:
         """The class of a pool's configuration, where nothing else is given.
 
         Its least number is then its `min_replicas`, or `replicas` where that is not set.
         """
-        least = shape.replicas if shape.min_replicas is None else shape.min_replicas
-        pause_s = shape.shrink_pause_s if shrink_pause_s is None else shrink_pause_s
+        least = (
+            capacity_class.replicas
+            if capacity_class.min_replicas is None
+            else capacity_class.min_replicas
+        )
+        pause_s = capacity_class.cooldown_s if cooldown_s is None else cooldown_s
         return cls(
             name=name,
-            cpus=shape.cpus,
-            memory_mb=shape.memory_mb,
-            disk_mb=shape.disk_mb,
-            gpus=shape.gpus,
-            virtual_machines=shape.virtual_machines,
+            cpus=capacity_class.cpus,
+            memory_mb=capacity_class.memory_mb,
+            disk_mb=capacity_class.disk_mb,
+            gpus=capacity_class.gpus,
+            virtual_machines=capacity_class.virtual_machines,
             min_replicas=least if min_replicas is None else min_replicas,
-            max_replicas=shape.max_replicas,
-            shrink_pause_s=pause_s,
+            max_replicas=capacity_class.max_replicas,
+            cooldown_s=pause_s,
         )
 
     @model_validator(mode="after")
-    def _limits(self) -> Self:
+    def _check_limits(self) -> Self:
         if self.max_replicas is not None and self.min_replicas > self.max_replicas:
             above = f"is {self.min_replicas}, above max_replicas ({self.max_replicas})"
-            refuse(self, [(("min_replicas",), above)])
+            raise_diagnostics(self, [(("min_replicas",), above)])
         return self
 
-    def limited(self, number: int) -> int:
+    def clamp(self, number: int) -> int:
         """The number, within the class's limits."""
         most = number if self.max_replicas is None else min(number, self.max_replicas)
         return max(self.min_replicas, most)
 
 
-class ClassStatus(Frozen):
+class ClassSnapshot(FrozenModel):
     """One look at one class. What could not be seen is named in `missing`, and decides nothing.
 
     `replicas` is what Swarm was last told. `runtime_s` is the mean of jobs that ended of late, or
@@ -137,19 +141,19 @@ class ClassStatus(Frozen):
 
     time_s: float
     replicas: int = Field(ge=0)
-    executors: Executors = Executors()
-    rooms: tuple[Room, ...] = ()
-    requests: tuple[Requests, ...] = ()
+    executors: ExecutorCounts = ExecutorCounts()
+    free_capacity: tuple[FreeCapacity, ...] = ()
+    idle_jobs: tuple[IdleJobs, ...] = ()
     running_jobs: int = Field(0, ge=0)
     runtime_s: float | None = Field(None, ge=0)
     arrivals_per_s: float | None = Field(None, ge=0)
     start_up_s: float = Field(START_UP_S, ge=0)
     idle_for_s: float = Field(0, ge=0)
-    history: tuple[Needed, ...] = ()
+    history: tuple[DemandSample, ...] = ()
     missing: tuple[str, ...] = ()
 
 
-class Decision(Frozen):
+class ScalingDecision(FrozenModel):
     """How many executors a class is to have, and why, for a person.
 
     `needed` is what this moment alone asks for; the caller keeps it as history. `frozen` means
@@ -162,7 +166,7 @@ class Decision(Frozen):
     frozen: bool = False
 
 
-class Scaling(Frozen):
+class ScalingRecord(FrozenModel):
     """What the autoscaler decided about one class at one moment, and what came of it.
 
     `done` is `scaled`; `kept`, as nothing was to change; `shown`, as nothing is to be changed;
@@ -177,20 +181,20 @@ class Scaling(Frozen):
     needed: int
     reason: str
     frozen: bool = False
-    done: Literal["scaled", "kept", "shown", "changed", "failed"] = "kept"
-    trouble: str = ""
-    executors: Executors = Executors()
+    action: Literal["scaled", "unchanged", "dry_run", "conflict", "failed"] = "unchanged"
+    problem: str = ""
+    executors: ExecutorCounts = ExecutorCounts()
     waiting: int = 0
     running_jobs: int = 0
 
     def __str__(self) -> str:
-        said = f"{self.capacity_class}: {self._change()} ({self.reason})"
-        return f"{said}; {self.trouble}" if self.trouble else said
+        said = f"{self.capacity_class}: {self._describe_change()} ({self.reason})"
+        return f"{said}; {self.problem}" if self.problem else said
 
-    def _change(self) -> str:
+    def _describe_change(self) -> str:
         if self.frozen:
             return f"frozen at {self.replicas}"
         if self.wanted == self.replicas:
             return f"stays at {self.replicas}"
-        word = {"scaled": "scaled", "shown": "would scale"}.get(self.done, "not scaled")
+        word = {"scaled": "scaled", "dry_run": "would scale"}.get(self.action, "not scaled")
         return f"{word} {self.replicas} -> {self.wanted}"

@@ -12,14 +12,14 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from swarm_runner.errors import Fault, InvalidInputError
+from swarm_runner.errors import Diagnostic, InvalidInputError
 from swarm_runner.model.invocation import Invocation
-from swarm_runner.model.source import Document, Path
-from swarm_runner.model.text import Frozen
+from swarm_runner.model.source import Document, KeyPath
+from swarm_runner.model.text import FrozenModel
 
 Model = TypeVar("Model", bound=BaseModel)
 
-MOST_NAMES = 12  # to be listed in one message
+MAX_LISTED_NAMES = 12  # to be listed in one message
 __all__ = ["Document", "dump_invocations", "parse", "parse_invocations", "suggestion", "validate"]
 
 
@@ -34,20 +34,20 @@ def parse(text: str, source: str) -> Document:
 def validate(
     model_type: type[Model],
     document: Document,
-    at: Path = (),
-    passed_over: Callable[[str], bool] | None = None,
+    path: KeyPath = (),
+    ignore: Callable[[str], bool] | None = None,
 ) -> Model:
     """The part of the document `at` a path, as a model; keys `passed_over` are not looked at.
 
     Raises InvalidInputError with every fault, each with its line and column.
     """
-    data = document.at(at)
-    if passed_over is not None and isinstance(data, dict):
-        data = {key: value for key, value in data.items() if not passed_over(str(key))}
+    data = document.value_at(path)
+    if ignore is not None and isinstance(data, dict):
+        data = {key: value for key, value in data.items() if not ignore(str(key))}
     try:
         return model_type.model_validate(data)
     except ValidationError as error:
-        raise InvalidInputError(_faults(error, model_type, document, at)) from error
+        raise InvalidInputError(_collect_diagnostics(error, model_type, document, path)) from error
 
 
 def parse_invocations(text: str, source: str) -> list[Invocation]:
@@ -57,28 +57,28 @@ def parse_invocations(text: str, source: str) -> list[Invocation]:
     """
     document = parse(text, source)
     if document.data is None:
-        raise InvalidInputError([Fault(source, "is empty; expected an invocation, or a list")])
+        raise InvalidInputError([Diagnostic(source, "is empty; expected an invocation, or a list")])
     several = isinstance(document.data, list)
-    places: list[Path] = [(n,) for n in range(len(document.data))] if several else [()]
+    places: list[KeyPath] = [(n,) for n in range(len(document.data))] if several else [()]
     if not places:
-        raise InvalidInputError([document.fault((), "is an empty list; expected invocations")])
+        raise InvalidInputError([document.diagnostic((), "is an empty list; expected invocations")])
     invocations: list[Invocation] = []
-    faults: list[Fault] = []
-    first: dict[str, Path] = {}
+    faults: list[Diagnostic] = []
+    first: dict[str, KeyPath] = {}
     for place in places:
         try:
             invocation = validate(Invocation, document, place)
         except InvalidInputError as error:
-            faults += error.faults
+            faults += error.diagnostics
             continue
         invocations.append(invocation)
         if invocation.key in first:
-            other = document.fault((*first[invocation.key], "key"), "").where
+            other = document.diagnostic((*first[invocation.key], "key"), "").location
             message = f"{invocation.key!r} is also the key at {other}; each call needs its own"
-            faults.append(document.fault((*place, "key"), message))
+            faults.append(document.diagnostic((*place, "key"), message))
         first.setdefault(invocation.key, place)
     if faults:
-        raise InvalidInputError(document.in_order(faults))
+        raise InvalidInputError(document.sort(faults))
     return invocations
 
 
@@ -99,48 +99,48 @@ def suggestion(name: str, names: Iterable[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
-def _faults(
-    error: ValidationError, model_type: type[BaseModel], document: Document, at: Path
-) -> list[Fault]:
-    found: dict[tuple[Path, str], Fault] = {}
+def _collect_diagnostics(
+    error: ValidationError, model_type: type[BaseModel], document: Document, base_path: KeyPath
+) -> list[Diagnostic]:
+    found: dict[tuple[KeyPath, str], Diagnostic] = {}
     for detail in error.errors(include_url=False):
-        location: Path = detail["loc"]
+        location: KeyPath = detail["loc"]
         # Pydantic also names union members and "[key]", which the document does not hold.
         path = location
-        while path and detail["type"] != "missing" and not _holds(document, at + path):
+        while path and detail["type"] != "missing" and not _contains(document, base_path + path):
             path = path[:-1]
         message = _message(detail, model_type, path)
-        found.setdefault((path, message), document.fault(at + path, message))
-    return document.in_order(found.values())
+        found.setdefault((path, message), document.diagnostic(base_path + path, message))
+    return document.sort(found.values())
 
 
-def _holds(document: Document, path: Path) -> bool:
+def _contains(document: Document, path: KeyPath) -> bool:
     *parents, last = path
     return document.has(path) or document.has((*parents, str(last).removesuffix("_mb")))
 
 
-def _message(detail: ErrorDetails, model_type: type[BaseModel], path: Path) -> str:
+def _message(detail: ErrorDetails, model_type: type[BaseModel], path: KeyPath) -> str:
     kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
     if kind == "missing":
         return "is missing"
     if kind == "extra_forbidden":
-        names = _names(model_type, path[:-1])
+        names = _accepted_keys(model_type, path[:-1])
         hint = suggestion(str(path[-1]), names)
-        if not hint and len(names) <= MOST_NAMES:
+        if not hint and len(names) <= MAX_LISTED_NAMES:
             hint = f"; known are {', '.join(names)}"
         return f"is not known here{hint}"
     if kind == "invalid_key":
         return "has a key that is no text; put it in quotes"
     if kind == "string_type":
         hint = "" if isinstance(value, (dict, list)) or value is None else "; put it in quotes"
-        return f"needs a text, not {_kind(value)}{hint}"
+        return f"needs a text, not {_describe_value(value)}{hint}"
     if kind.startswith(("int_", "float_", "bool_")):
         wanted = {"int": "a whole number", "float": "a number", "bool": "true or false"}
-        return f"needs {wanted[kind.partition('_')[0]]}, not {_kind(value)}"
+        return f"needs {wanted[kind.partition('_')[0]]}, not {_describe_value(value)}"
     if kind in ("dict_type", "model_type", "mapping_type", "model_attributes_type"):
-        return f"needs keys and values, not {_kind(value)}"
+        return f"needs keys and values, not {_describe_value(value)}"
     if kind in ("list_type", "tuple_type"):
-        return f"needs a list, not {_kind(value)}"
+        return f"needs a list, not {_describe_value(value)}"
     limits = {
         "greater_than_equal": "must be at least {ge}, not {value}",
         "less_than_equal": "must be at most {le}, not {value}",
@@ -149,11 +149,11 @@ def _message(detail: ErrorDetails, model_type: type[BaseModel], path: Path) -> s
         "finite_number": "must be a finite number",
     }
     if kind in limits:
-        return limits[kind].format(value=_kind(value), **context)
+        return limits[kind].format(value=_describe_value(value), **context)
     return detail["msg"]
 
 
-def _kind(value: object) -> str:
+def _describe_value(value: object) -> str:
     if value is None:
         return "nothing"
     if isinstance(value, bool):
@@ -169,22 +169,22 @@ def _kind(value: object) -> str:
     return f"the {type(value).__name__} {value}"
 
 
-def _names(model_type: type[BaseModel], path: Path) -> list[str]:
+def _accepted_keys(model_type: type[BaseModel], path: KeyPath) -> list[str]:
     """The keys that the model at `path` below `model_type` takes."""
     current: Any = model_type
     for part in path:
-        model = _model(current)
+        model = _find_model(current)
         if model is not None and part in model.model_fields:
             current = model.model_fields[str(part)].annotation
         elif typing.get_args(current):
             current = typing.get_args(current)
-    model = _model(current)
+    model = _find_model(current)
     if model is None:
         return []
-    return model.names() if issubclass(model, Frozen) else list(model.model_fields)
+    return model.accepted_keys() if issubclass(model, FrozenModel) else list(model.model_fields)
 
 
-def _model(annotation: Any) -> type[BaseModel] | None:
+def _find_model(annotation: Any) -> type[BaseModel] | None:
     """The model within Optional, Annotated, a tuple's items or a mapping's values."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
@@ -192,7 +192,7 @@ def _model(annotation: Any) -> type[BaseModel] | None:
     wrapper = typing.get_origin(annotation)
     if isinstance(annotation, tuple) or wrapper in (Union, types.UnionType, Annotated):
         for part in parts:
-            model = _model(part)
+            model = _find_model(part)
             if model is not None:
                 return model
     return None

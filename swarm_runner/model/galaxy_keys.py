@@ -55,6 +55,6 @@ def is_virtual_runner(name: object) -> bool:
     return isinstance(name, str) and name in _VIRTUAL_RUNNERS
 
 
-def is_off(settings: dict[str, Any]) -> bool:
+def is_disabled(settings: dict[str, Any]) -> bool:
     """Galaxy drops a runner or an environment that says `enabled: false`."""
     return str(settings.get("enabled", True)).lower() not in ("true", "yes", "on", "1")

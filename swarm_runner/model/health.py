@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from swarm_runner.model.text import Frozen
+from swarm_runner.model.text import FrozenModel
 
 
-class JobRun(Frozen):
+class JobRun(FrozenModel):
     """How the latest run of one job ended, and on which executor.
 
     `kind` is what jobs of one kind share: their tool, or else their image. A run that somebody
@@ -18,14 +18,14 @@ class JobRun(Frozen):
 
     job: str
     task: str = Field(description="the Swarm task of its executor")
-    kind: str
+    job_type: str
     ended_s: float
     runtime_s: float = Field(ge=0)
-    well: bool = False
+    succeeded: bool = False
     failed: bool = False
 
 
-class Mending(Frozen):
+class ExecutorReplacement(FrozenModel):
     """An executor that does not work, and what was done: a record, and a line for people.
 
     `done` is "told to go", "waits" (others of its class or node are being replaced), "shown" (a
@@ -39,12 +39,12 @@ class Mending(Frozen):
     node: str
     reason: str
     jobs: tuple[str, ...] = ()
-    done: Literal["told to go", "waits", "shown", "failed"]
-    trouble: str = ""
+    action: Literal["draining", "deferred", "dry_run", "failed"]
+    problem: str = ""
 
     def __str__(self) -> str:
         said = f"{self.capacity_class} executor {self.task[:12]} on {self.node}: {self.reason}"
-        if self.done == "told to go":
+        if self.action == "draining":
             after = f", when {', '.join(self.jobs)} have ended" if self.jobs else ""
             return f"{said}; replacing it{after}"
-        return f"{said}; {self.trouble}" if self.trouble else said
+        return f"{said}; {self.problem}" if self.problem else said

@@ -18,21 +18,21 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from swarm_runner.model.machine import VirtualMachine
-from swarm_runner.model.quantity import Count, Flag
+from swarm_runner.model.quantity import StrictBool, StrictInt
 from swarm_runner.model.resources import Resources
 from swarm_runner.model.text import (
     AbsolutePath,
     FileName,
-    Frozen,
+    FrozenModel,
     Image,
     Key,
     Label,
     Name,
     StreamPath,
     Text,
-    one_dollar,
-    program,
-    refuse,
+    check_program,
+    raise_diagnostics,
+    reject_macros,
 )
 
 # Linux refuses a single argument above 128 KiB (MAX_ARG_STRLEN), and all above 2 MiB by default.
@@ -47,11 +47,11 @@ _RESERVED_ATTRIBUTES = re.compile(r"SwarmRunner|Requirements$|Owner$|(Cluster|Pr
 class FrozenDict(dict[str, Any]):
     """A dict that stays as it was made; it can be copied and pickled."""
 
-    def _refuse(self, *_: object, **__: object) -> NoReturn:
+    def _raise_frozen(self, *_: object, **__: object) -> NoReturn:
         raise TypeError("an invocation is frozen; make another with model_copy")
 
-    __setitem__ = __delitem__ = __ior__ = _refuse
-    clear = pop = popitem = setdefault = update = _refuse
+    __setitem__ = __delitem__ = __ior__ = _raise_frozen
+    clear = pop = popitem = setdefault = update = _raise_frozen
 
     def __reduce__(self) -> tuple[type, tuple[dict[str, Any]]]:
         return FrozenDict, (dict(self),)
@@ -70,7 +70,7 @@ def _environment(value: dict[str, str]) -> FrozenDict:
 
 def _attribute_value(value: Any) -> bool | int | float | str:
     if isinstance(value, str):
-        return one_dollar(value)
+        return reject_macros(value)
     if isinstance(value, bool):
         return value
     # ClassAd numbers have 64 bits.
@@ -96,7 +96,7 @@ def _attributes(value: dict[str, Any]) -> FrozenDict:
 def _command(value: tuple[str, ...]) -> tuple[str, ...]:
     if not value or not value[0].strip():
         raise PydanticCustomError("command", "is empty: its first item names the program")
-    program(value[0])
+    check_program(value[0])
     return value
 
 
@@ -110,7 +110,7 @@ _Value = Annotated[
 Attributes = Annotated[dict[str, _Value], AfterValidator(_attributes)]
 
 
-class Invocation(Frozen):
+class Invocation(FrozenModel):
     """One tool call: a command in an image (or a virtual machine), its resources and files.
 
     Paths: `inputs`, `stdin`, `stdout` and `stderr` are on the caller's side, relative to
@@ -136,7 +136,7 @@ class Invocation(Frozen):
     working_directory: AbsolutePath | None = Field(
         None, description="absolute; the caller's current directory when absent"
     )
-    in_place: Flag = Field(False, description="run in working_directory, on a pool volume")
+    in_place: StrictBool = Field(False, description="run in working_directory, on a pool volume")
     inputs: tuple[FileName, ...] = ()
     outputs: tuple[FileName, ...] = ()
     stdin: StreamPath | None = None
@@ -150,15 +150,19 @@ class Invocation(Frozen):
         default_factory=dict, validate_default=True, description="extra ClassAd attributes"
     )
     capacity_class: Name | None = Field(None, description="routed by resources when absent")
-    repeat: Count = Field(1, ge=1, le=100_000, description="how many jobs of this one invocation")
+    repeat: StrictInt = Field(
+        1, ge=1, le=100_000, description="how many jobs of this one invocation"
+    )
 
     @model_validator(mode="after")
-    def _whole(self) -> Self:
-        machine = self._machine_faults if self.vm is not None else self._container_faults
-        refuse(self, [((field,), wrong) for field, wrong in (*machine(), *self._file_faults())])
+    def _check_consistency(self) -> Self:
+        machine = self._vm_diagnostics if self.vm is not None else self._container_diagnostics
+        raise_diagnostics(
+            self, [((field,), wrong) for field, wrong in (*machine(), *self._file_diagnostics())]
+        )
         return self
 
-    def _container_faults(self) -> Iterator[tuple[str, str]]:
+    def _container_diagnostics(self) -> Iterator[tuple[str, str]]:
         if (self.command is None) == (self.shell is None):
             yield "command", "give command (a list) or shell (a command line), one of the two"
             return
@@ -176,7 +180,7 @@ class Invocation(Frozen):
                 ),
             )
 
-    def _machine_faults(self) -> Iterator[tuple[str, str]]:
+    def _vm_diagnostics(self) -> Iterator[tuple[str, str]]:
         for field in ("image", "command", "shell"):
             if getattr(self, field) is not None:
                 yield field, "a vm runs what is on its disks: leave this out"
@@ -186,7 +190,7 @@ class Invocation(Frozen):
         if self.repeat > 1:
             yield "repeat", "the disks of several guests would come back to the same files"
 
-    def _file_faults(self) -> Iterator[tuple[str, str]]:
+    def _file_diagnostics(self) -> Iterator[tuple[str, str]]:
         for name in self.outputs:
             if name.startswith("/") or ".." in name.split("/"):
                 yield (

@@ -12,24 +12,24 @@ from typing import Any, TypeVar
 
 from pydantic import Field
 
-from swarm_runner.errors import Fault, InvalidInputError
+from swarm_runner.errors import Diagnostic, InvalidInputError
 from swarm_runner.model.document import Document, parse, suggestion, validate
 from swarm_runner.model.galaxy_keys import (
     ENVIRONMENT_KEYS,
     RUNNER_KEYS,
+    is_disabled,
     is_environment_key,
-    is_off,
     is_runner_key,
     is_virtual_runner,
 )
 from swarm_runner.model.pool import DEFAULT_LEASE_S, MINIMUM_LEASE_S, Destination, Pool
-from swarm_runner.model.quantity import Count
+from swarm_runner.model.quantity import StrictInt
 from swarm_runner.model.resources import DiskOrText, MemoryOrText, Resources
-from swarm_runner.model.source import Path
-from swarm_runner.model.text import AbsolutePath, Frozen, Image, Name, Text
+from swarm_runner.model.source import KeyPath
+from swarm_runner.model.text import AbsolutePath, FrozenModel, Image, Name, Text
 
-Section = TypeVar("Section", bound=Frozen)
-OWN_MODULES = "swarm_runner"
+Section = TypeVar("Section", bound=FrozenModel)
+MODULE_PREFIX = "swarm_runner"
 _RESOURCES = {
     "request_cpus": "cpus",
     "request_memory": "memory_mb",
@@ -40,11 +40,11 @@ _RESOURCES = {
 }
 
 
-class RunnerSection(Frozen):
+class RunnerSection(FrozenModel):
     """`runners.<id>`: a pool, and how its runner keeps its state."""
 
     load: Text | None = Field(None, description="Galaxy's line; only Galaxy reads it")
-    workers: Count = Field(4, ge=1, le=1000, description="Galaxy's worker threads")
+    workers: StrictInt = Field(4, ge=1, le=1000, description="Galaxy's worker threads")
     name: Text | None = Field(
         None,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
@@ -57,7 +57,7 @@ class RunnerSection(Frozen):
     token_directory: AbsolutePath | None = Field(
         None, description="where the client's token lies, mode 0600"
     )
-    lease_s: Count = Field(
+    lease_s: StrictInt = Field(
         DEFAULT_LEASE_S,
         ge=MINIMUM_LEASE_S,
         le=86400,
@@ -65,23 +65,23 @@ class RunnerSection(Frozen):
     )
 
     @classmethod
-    def names(cls) -> list[str]:
+    def accepted_keys(cls) -> list[str]:
         """The keys that a runner takes, Galaxy's own among them."""
         return [*cls.model_fields, *sorted(RUNNER_KEYS)]
 
 
-class EnvironmentSection(Frozen):
+class EnvironmentSection(FrozenModel):
     """`execution.environments.<id>`: a runner, and what its invocations get by default."""
 
     runner: Text
-    request_cpus: Count | None = Field(None, ge=1, le=4096)
+    request_cpus: StrictInt | None = Field(None, ge=1, le=4096)
     request_memory: MemoryOrText | None = Field(None, description="MB, or a text with a unit")
     max_memory: MemoryOrText | None = Field(
         None, description="MB, or a text with a unit; asked for after an out-of-memory kill"
     )
     request_disk: DiskOrText | None = Field(None, description="MB, or a text with a unit")
-    request_gpus: Count | None = Field(None, ge=0, le=1024)
-    time_limit_s: Count | None = Field(
+    request_gpus: StrictInt | None = Field(None, ge=0, le=1024)
+    time_limit_s: StrictInt | None = Field(
         None, ge=1, le=10 * 365 * 86400, description="seconds of execution"
     )
     capacity_class: Name | None = Field(None, description="routed by resources when absent")
@@ -90,7 +90,7 @@ class EnvironmentSection(Frozen):
     )
 
     @classmethod
-    def names(cls) -> list[str]:
+    def accepted_keys(cls) -> list[str]:
         """The keys that an environment takes, Galaxy's own among them."""
         return [*cls.model_fields, *sorted(ENVIRONMENT_KEYS)]
 
@@ -115,13 +115,13 @@ class JobConf:
             if len(self.destinations) == 1:
                 return next(iter(self.destinations.values()))
             message = f"name one of the environments {', '.join(self.destinations)}"
-            raise InvalidInputError([Fault(self.source, message)])
+            raise InvalidInputError([Diagnostic(self.source, message)])
         if name not in self.destinations:
             message = (
                 f"there is no environment {name!r} of ours; it has "
                 f"{', '.join(self.destinations)}{suggestion(name, self.destinations)}"
             )
-            raise InvalidInputError([Fault(self.source, message)])
+            raise InvalidInputError([Diagnostic(self.source, message)])
         return self.destinations[name]
 
 
@@ -136,111 +136,119 @@ def parse_job_conf(text: str, source: str) -> JobConf:
 @dataclass
 class _Reader:
     document: Document
-    faults: list[Fault] = field(default_factory=list)
+    diagnostics: list[Diagnostic] = field(default_factory=list)
 
     def read(self) -> JobConf:
         runners = self._section(("runners",))
-        ours = {name: self._runner(name) for name in runners if self._is_ours(runners[name])}
+        ours = {
+            name: self._runner(name) for name in runners if self._is_swarm_runner(runners[name])
+        }
         destinations: dict[str, Destination] = {}
         known: set[str] = set()
         for name, at, settings in self._environments():
             known.add(name)
             known.update(_tags(settings))
             runner = settings.get("runner")
-            if is_off(settings) or is_virtual_runner(runner):
+            if is_disabled(settings) or is_virtual_runner(runner):
                 continue
             if runner is None or runner not in runners:
-                self._unknown_runner(at, runner, list(runners))
+                self._report_unknown_runner(at, runner, list(runners))
             elif runner in ours:
                 destination = self._destination(name, at, str(runner), ours[str(runner)])
                 if destination is not None:
                     destinations[name] = destination
         default = self._default(known)
-        if not self.faults and not destinations:
-            self._fault(
+        if not self.diagnostics and not destinations:
+            self._add_diagnostic(
                 ("execution", "environments"),
                 "names no environment of swarm_runner: one whose runner has a pool",
             )
-        if self.faults:
-            raise InvalidInputError(self.document.in_order(self.faults))
+        if self.diagnostics:
+            raise InvalidInputError(self.document.sort(self.diagnostics))
         if default is None and len(destinations) == 1:
             default = next(iter(destinations))
         return JobConf(self.document.source, destinations, default)
 
-    def _fault(self, at: Path, message: str) -> None:
-        self.faults.append(self.document.fault(at, message))
+    def _add_diagnostic(self, path: KeyPath, message: str) -> None:
+        self.diagnostics.append(self.document.diagnostic(path, message))
 
-    def _section(self, at: Path) -> dict[str, Any]:
+    def _section(self, path: KeyPath) -> dict[str, Any]:
         """The mapping at a path; a fault and nothing where there is none."""
-        *parents, last = at
-        above = self.document.at(tuple(parents)) if self.document.has(tuple(parents)) else None
+        *parents, last = path
+        above = (
+            self.document.value_at(tuple(parents)) if self.document.has(tuple(parents)) else None
+        )
         if not isinstance(above, dict):
             if not parents:
-                self._fault((), "is no job_conf: needs the keys runners and execution")
+                self._add_diagnostic((), "is no job_conf: needs the keys runners and execution")
             return {}
         if last not in above:
-            self._fault(at, f"is missing{suggestion(str(last), [str(key) for key in above])}")
+            self._add_diagnostic(
+                path, f"is missing{suggestion(str(last), [str(key) for key in above])}"
+            )
             return {}
         section = above[last]
         if not isinstance(section, dict):
-            self._fault(at, "needs keys and values")
+            self._add_diagnostic(path, "needs keys and values")
             return {}
         return section
 
-    def _is_ours(self, settings: Any) -> bool:
-        if not isinstance(settings, dict) or is_off(settings):
+    def _is_swarm_runner(self, settings: Any) -> bool:
+        if not isinstance(settings, dict) or is_disabled(settings):
             return False
         load = settings.get("load")
-        return "pool" in settings or (isinstance(load, str) and load.startswith(OWN_MODULES))
+        return "pool" in settings or (isinstance(load, str) and load.startswith(MODULE_PREFIX))
 
     def _runner(self, name: str) -> RunnerSection | None:
         return self._validate(RunnerSection, ("runners", name), is_runner_key)
 
-    def _environments(self) -> Iterator[tuple[str, Path, dict[str, Any]]]:
+    def _environments(self) -> Iterator[tuple[str, KeyPath, dict[str, Any]]]:
         """Name, path and settings of each; Galaxy takes a list with ids too."""
-        at: Path = ("execution", "environments")
-        if self.document.has(at) and isinstance(self.document.at(at), list):
+        at: KeyPath = ("execution", "environments")
+        if self.document.has(at) and isinstance(self.document.value_at(at), list):
             entries = [
                 (item.get("id") if isinstance(item, dict) else None, (*at, position), item)
-                for position, item in enumerate(self.document.at(at))
+                for position, item in enumerate(self.document.value_at(at))
             ]
         else:
             self._section(("execution",))
             entries = [(name, (*at, name), item) for name, item in self._section(at).items()]
         for name, place, settings in entries:
             if not isinstance(name, str):
-                self._fault(place, "needs an id that is a text")
+                self._add_diagnostic(place, "needs an id that is a text")
             elif not isinstance(settings, dict):
-                self._fault(place, "needs keys and values")
+                self._add_diagnostic(place, "needs keys and values")
             else:
                 yield name, place, settings
 
-    def _unknown_runner(self, at: Path, runner: object, names: list[str]) -> None:
+    def _report_unknown_runner(self, path: KeyPath, runner: object, names: list[str]) -> None:
         if runner is None:
-            self._fault((*at, "runner"), "is missing")
+            self._add_diagnostic((*path, "runner"), "is missing")
         else:
             hint = suggestion(str(runner), names) or f"; there are {', '.join(names)}"
-            self._fault((*at, "runner"), f"{runner!r} is no runner of this file{hint}")
+            self._add_diagnostic((*path, "runner"), f"{runner!r} is no runner of this file{hint}")
 
     def _destination(
-        self, name: str, at: Path, runner: str, section: RunnerSection | None
+        self, name: str, path: KeyPath, runner: str, section: RunnerSection | None
     ) -> Destination | None:
-        settings = self._validate(EnvironmentSection, at, is_environment_key)
+        settings = self._validate(EnvironmentSection, path, is_environment_key)
         if settings is None or section is None:
             return None
         pool = section.pool or Pool()
-        resources = self._resources(at, settings)
+        resources = self._resources(path, settings)
         wanted = settings.capacity_class
         if wanted is not None and wanted not in pool.classes:
             hint = suggestion(wanted, pool.classes)
-            self._fault(
-                (*at, "capacity_class"),
-                f"{wanted!r} is no class of runner {runner}{hint}; it has {pool.sizes()}",
+            self._add_diagnostic(
+                (*path, "capacity_class"),
+                f"{wanted!r} is no class of runner {runner}{hint}; it has {pool.describe_classes()}",
             )
         elif resources is not None and not any(
             shape.fits(resources) for key, shape in pool.classes.items() if wanted in (None, key)
         ):
-            self._fault(at, f"what it requests fits no class; the pool has {pool.sizes()}")
+            self._add_diagnostic(
+                path, f"what it requests fits no class; the pool has {pool.describe_classes()}"
+            )
         return Destination(
             name=name,
             pool=pool,
@@ -253,7 +261,7 @@ class _Reader:
             capacity_class=wanted,
         )
 
-    def _resources(self, at: Path, settings: EnvironmentSection) -> Resources | None:
+    def _resources(self, path: KeyPath, settings: EnvironmentSection) -> Resources | None:
         """Only what the environment sets: the rest is an invocation's own default."""
         given = {
             ours: getattr(settings, theirs)
@@ -265,28 +273,28 @@ class _Reader:
         most, memory = given.get("max_memory_mb"), given.get("memory_mb")
         if most is not None and memory is not None and most < memory:
             message = f"is {most} MB, less than request_memory ({memory} MB)"
-            self._fault((*at, "max_memory"), message)
+            self._add_diagnostic((*path, "max_memory"), message)
             return None
         return Resources(**given)
 
     def _validate(
-        self, model: type[Section], at: Path, passed_over: Callable[[str], bool]
+        self, model: type[Section], path: KeyPath, ignore: Callable[[str], bool]
     ) -> Section | None:
         try:
-            return validate(model, self.document, at, passed_over)
+            return validate(model, self.document, path, ignore)
         except InvalidInputError as error:
-            self.faults += error.faults
+            self.diagnostics += error.diagnostics
             return None
 
     def _default(self, known: set[str]) -> str | None:
-        at: Path = ("execution", "default")
-        default = self.document.at(at) if self.document.has(at) else None
+        at: KeyPath = ("execution", "default")
+        default = self.document.value_at(at) if self.document.has(at) else None
         if default is None:
             return None
         if not isinstance(default, str) or default not in known:
             names = sorted(known)
             hint = suggestion(str(default), names) or f"; there are {', '.join(names)}"
-            self._fault(at, f"{default!r} is no environment of this file{hint}")
+            self._add_diagnostic(at, f"{default!r} is no environment of this file{hint}")
         return str(default)
 
 

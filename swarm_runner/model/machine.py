@@ -10,41 +10,41 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from swarm_runner.model.quantity import Count, Flag
+from swarm_runner.model.quantity import StrictBool, StrictInt
 from swarm_runner.model.resources import MINIMUM_MEMORY_MB
-from swarm_runner.model.text import FileName, Frozen, Text, refuse
+from swarm_runner.model.text import FileName, FrozenModel, Text, raise_diagnostics
 
 # The serial console's file where the guest runs; the executor's guest.py names it too.
-CONSOLE = "console.txt"
-MARKER_BYTES = 1000
+CONSOLE_FILE = "console.txt"
+MAX_MARKER_BYTES = 1000
 
 # vm_disk separates by commas and colons, and nothing quotes them (xen_type.linux.cpp,
 # parseXenDiskParam).
-_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")
-_OWN = {CONSOLE, "condor_exec.exe"}
+_SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")
+_RESERVED_NAMES = {CONSOLE_FILE, "condor_exec.exe"}
 # Beside virtio. QEMU's ide-hd, which both have, wants a node that it may write to ("Block node is
 # read-only"), and libvirt makes no second IDE controller.
 _BUSES = {"sd": "SATA", "hd": "IDE"}
 _LAST_IDE = "hdd"
 
 
-def _disk_file(value: str) -> str:
+def _check_disk_file(value: str) -> str:
     name = value.rpartition("/")[2]
     if ":" in value:
         raise PydanticCustomError(
             "file", "{name} holds a colon, which separates a disk's fields", {"name": repr(value)}
         )
-    if not _PLAIN.fullmatch(name) or name in _OWN:
+    if not _SAFE_NAME.fullmatch(name) or name in _RESERVED_NAMES:
         raise PydanticCustomError(
             "file",
             "{name} is no name for a disk's file; use letters, digits and . _ + - (and neither "
             "{console} nor a name that is HTCondor's)",
-            {"name": repr(name), "console": CONSOLE},
+            {"name": repr(name), "console": CONSOLE_FILE},
         )
     return value
 
 
-def _below(value: str) -> str:
+def _check_relative_path(value: str) -> str:
     if value.startswith("/") or value.endswith("/") or ".." in value.split("/"):
         raise PydanticCustomError(
             "file",
@@ -60,27 +60,27 @@ def _below(value: str) -> str:
     return posixpath.normpath(value)  # so that one file has one name
 
 
-def _marker(value: str) -> str:
-    if not value.strip() or len(value.encode()) > MARKER_BYTES:
+def _check_marker(value: str) -> str:
+    if not value.strip() or len(value.encode()) > MAX_MARKER_BYTES:
         raise PydanticCustomError(
-            "marker", "needs some text, of {most} bytes at most", {"most": MARKER_BYTES}
+            "marker", "needs some text, of {most} bytes at most", {"most": MAX_MARKER_BYTES}
         )
     return value
 
 
-def _inside(value: str) -> str:
+def _check_guest_path(value: str) -> str:
     parts = value.split("/")
     if not value.startswith("/") or not parts[-1] or ".." in parts:
         raise PydanticCustomError(
             "file", "{name} is no absolute path of a file", {"name": repr(value)}
         )
-    return _marker(value)
+    return _check_marker(value)
 
 
-Returned = Annotated[FileName, AfterValidator(_below)]
+RelativePath = Annotated[FileName, AfterValidator(_check_relative_path)]
 
 
-class Disk(Frozen):
+class Disk(FrozenModel):
     """One disk of a virtual machine (HTCondor manual, submit command vm_disk).
 
     The guest works on a copy. A writable disk's copy comes back under another name, `returned`;
@@ -88,36 +88,40 @@ class Disk(Frozen):
     `vd*` is a virtio disk; the emulated ones of SATA (`sd*`) and IDE (`hd*`) are always writable.
     """
 
-    file: Annotated[FileName, AfterValidator(_disk_file)]
+    file: Annotated[FileName, AfterValidator(_check_disk_file)]
     device: Annotated[str, Field(pattern=r"^(vd|sd|hd)[a-z]$")] = "vda"
     permission: Literal["r", "w"] = "r"
     format: Literal["raw", "qcow2"] = "raw"
-    returned: Returned | None = Field(
+    returned: RelativePath | None = Field(
         None, description="where a writable disk comes back to; returned-<file name> when absent"
     )
-    overwrite: Flag = Field(False, description="a writable disk comes back to `file` itself")
-    discard: Flag = Field(False, description="what is written to a writable disk is not kept")
+    overwrite: StrictBool = Field(False, description="a writable disk comes back to `file` itself")
+    discard: StrictBool = Field(False, description="what is written to a writable disk is not kept")
 
     @model_validator(mode="after")
-    def _possible(self) -> Self:
+    def _check_bus(self) -> Self:
         bus = _BUSES.get(self.device[:2])
         if bus == "IDE" and self.device > _LAST_IDE:
-            refuse(self, [(("device",), f"IDE has four disks at most, hda to {_LAST_IDE}")])
+            raise_diagnostics(
+                self, [(("device",), f"IDE has four disks at most, hda to {_LAST_IDE}")]
+            )
         if bus and self.permission == "r":
             said = (
                 f"{self.device} is {bus}, which QEMU does not offer read-only: say permission: w, "
                 "with discard: true if nothing is to come back, or use a virtio device (vda)"
             )
-            refuse(self, [(("permission",), said)])
+            raise_diagnostics(self, [(("permission",), said)])
         return self
 
     @model_validator(mode="after")
-    def _one_way(self) -> Self:
+    def _check_exclusive_options(self) -> Self:
         ways = [name for name in ("returned", "overwrite", "discard") if getattr(self, name)]
         if ways and self.permission == "r":
-            refuse(self, [((ways[0],), "is for a writable disk (permission: w); this one is not")])
+            raise_diagnostics(
+                self, [((ways[0],), "is for a writable disk (permission: w); this one is not")]
+            )
         if len(ways) > 1:
-            refuse(self, [((ways[1],), f"contradicts {ways[0]}: choose one of the two")])
+            raise_diagnostics(self, [((ways[1],), f"contradicts {ways[0]}: choose one of the two")])
         return self
 
     @property
@@ -126,22 +130,22 @@ class Disk(Frozen):
         return self.file.rpartition("/")[2]
 
     @property
-    def comes_back_as(self) -> str | None:
+    def returned_path(self) -> str | None:
         """The file that a writable disk comes back to; None if nothing does."""
         if self.permission == "r" or self.discard:
             return None
         return self.file if self.overwrite else self.returned or f"returned-{self.name}"
 
 
-class SuccessMarker(Frozen):
+class SuccessMarker(FrozenModel):
     """How the guest says that its work is done: HTCondor's exit code is 0 whatever happened.
 
     A text on its console or on a returned disk, or a file on a returned disk that is one FAT file
     system as a whole. Such a disk is raw: in a qcow2 disk the bytes lie elsewhere.
     """
 
-    text: Annotated[Text, AfterValidator(_marker)] | None = None
-    file: Annotated[Text, AfterValidator(_inside)] | None = Field(
+    text: Annotated[Text, AfterValidator(_check_marker)] | None = None
+    file: Annotated[Text, AfterValidator(_check_guest_path)] | None = Field(
         None, description="its path from the root of the disk's file system; an absolute path"
     )
     disk: str | None = Field(
@@ -149,18 +153,20 @@ class SuccessMarker(Frozen):
     )
 
     @model_validator(mode="after")
-    def _one(self) -> Self:
+    def _check_text_or_file(self) -> Self:
         if (self.text is None) == (self.file is None):
-            refuse(self, [((), "give text, or file and disk")])
+            raise_diagnostics(self, [((), "give text, or file and disk")])
         if self.file is not None and self.disk is None:
-            refuse(self, [(("disk",), "say on which disk (its device) the file is to be")])
+            raise_diagnostics(
+                self, [(("disk",), "say on which disk (its device) the file is to be")]
+            )
         return self
 
     def __str__(self) -> str:
         return repr(self.text) if self.file is None else f"the file {self.file}"
 
 
-class VirtualMachine(Frozen):
+class VirtualMachine(FrozenModel):
     """A virtual machine instead of a container (HTCondor's vm universe).
 
     `checkpoint` leaves the disks where they are, on a pool volume, in place of copying them: what
@@ -171,21 +177,23 @@ class VirtualMachine(Frozen):
     """
 
     type: Annotated[Text, Field(json_schema_extra={"enum": ["kvm", "xen"]})] = "kvm"
-    memory_mb: Count = Field(ge=MINIMUM_MEMORY_MB, le=64 * 2**20)
+    memory_mb: StrictInt = Field(ge=MINIMUM_MEMORY_MB, le=64 * 2**20)
     disks: tuple[Disk, ...] = Field(min_length=1)
-    checkpoint: Flag = False
-    vcpus: Count = Field(1, ge=1, le=255)
-    networking: Flag = Field(
+    checkpoint: StrictBool = False
+    vcpus: StrictInt = Field(1, ge=1, le=255)
+    networking: StrictBool = Field(
         False, description="a network card; the guest reaches the network, nobody reaches the guest"
     )
-    console: Returned = Field(CONSOLE, description="the file that the serial console comes back to")
+    console: RelativePath = Field(
+        CONSOLE_FILE, description="the file that the serial console comes back to"
+    )
     success: SuccessMarker | None = Field(
         None, description="without one, nobody knows whether the guest did its work"
     )
 
     @field_validator("type")
     @classmethod
-    def _supported(cls, value: str) -> str:
+    def _check_type(cls, value: str) -> str:
         if value == "vmware":
             raise PydanticCustomError(
                 "vm_type",
@@ -199,11 +207,18 @@ class VirtualMachine(Frozen):
         return value
 
     @model_validator(mode="after")
-    def _whole(self) -> Self:
-        refuse(self, [*self._disk_faults(), *self._shared_faults(), *self._marker_faults()])
+    def _check_consistency(self) -> Self:
+        raise_diagnostics(
+            self,
+            [
+                *self._disk_diagnostics(),
+                *self._checkpoint_diagnostics(),
+                *self._marker_diagnostics(),
+            ],
+        )
         return self
 
-    def _disk_faults(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    def _disk_diagnostics(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
         devices: set[str] = set()
         names: set[str] = set()
         targets = {self.console}
@@ -212,14 +227,14 @@ class VirtualMachine(Frozen):
                 yield ("disks", number, "device"), f"{disk.device} is another disk's too"
             if disk.name in names:
                 yield ("disks", number, "file"), f"{disk.name} is the name of another disk's file"
-            target = disk.comes_back_as
+            target = disk.returned_path
             if target in targets:
                 yield ("disks", number, "returned"), f"{target} comes back from elsewhere too"
             devices.add(disk.device)
             names.add(disk.name)
             targets |= {target} if target else set()
 
-    def _shared_faults(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    def _checkpoint_diagnostics(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
         if self.checkpoint and self.networking:
             yield ("networking",), "HTCondor takes no network together with checkpoint"
         for number, disk in enumerate(self.disks if self.checkpoint else ()):
@@ -232,10 +247,10 @@ class VirtualMachine(Frozen):
                     "with checkpoint the guest writes to the file itself: say overwrite: true",
                 )
 
-    def _marker_faults(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    def _marker_diagnostics(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
         if self.success is None or self.success.disk is None:
             return
-        back = [disk.device for disk in self.disks if disk.comes_back_as]
+        back = [disk.device for disk in self.disks if disk.returned_path]
         if self.success.disk not in back:
             known = ", ".join(back) or "none"
             yield ("success", "disk"), f"{self.success.disk} comes back from no disk ({known} does)"
@@ -244,26 +259,26 @@ class VirtualMachine(Frozen):
             yield ("success", "disk"), f"{said}; use a raw disk or the console"
 
     @property
-    def copied(self) -> tuple[str, ...]:
+    def transferred_disks(self) -> tuple[str, ...]:
         """The disks' files that go to the executor."""
         return () if self.checkpoint else tuple(disk.file for disk in self.disks)
 
     @property
-    def comes_back(self) -> dict[str, str]:
+    def returned_files(self) -> dict[str, str]:
         """What comes back: the name where the guest runs, and the file it becomes."""
-        returned = {CONSOLE: self.console}
+        returned = {CONSOLE_FILE: self.console}
         if not self.checkpoint:
             for disk in self.disks:
-                if disk.comes_back_as:
-                    returned[disk.name] = disk.comes_back_as
+                if disk.returned_path:
+                    returned[disk.name] = disk.returned_path
         return returned
 
     @property
-    def marked_file(self) -> str | None:
+    def marker_file(self) -> str | None:
         """The file, after the guest's end, that is to hold the success marker."""
         if self.success is None:
             return None
         for disk in self.disks:
             if disk.device == self.success.disk:
-                return disk.comes_back_as
+                return disk.returned_path
         return self.console

@@ -9,56 +9,56 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from swarm_runner.model.quantity import Count, Flag
+from swarm_runner.model.quantity import StrictBool, StrictInt
 from swarm_runner.model.resources import MINIMUM_MEMORY_MB, Resources
-from swarm_runner.model.text import AbsolutePath, Frozen, Image, Name, Text, refuse
+from swarm_runner.model.text import AbsolutePath, FrozenModel, Image, Name, Text, raise_diagnostics
 from swarm_runner.model.volume import Volume
 
 DEFAULT_CLASS = "normal"
-MANAGER = "manager"  # beside the classes' names, where services are named
-SHRINK_PAUSE_S = 30
+CENTRAL_MANAGER = "manager"  # beside the classes' names, where services are named
+DEFAULT_COOLDOWN_S = 30
 MINIMUM_LEASE_S = 60
 # A restart of the manager takes two minutes at most, and half a minute of a lease may have passed
 # unrenewed when it begins (STARTER_UPDATE_INTERVAL): twice as much, so that no job pays for it.
 DEFAULT_LEASE_S = 300
 # From a lease's end the access point needs 20 to 90 s to give up a node that does not answer: it
 # says good-bye three times. HTCondor's own lease is shorter by that, or by a third.
-GIVING_UP_S = 60
+NODE_LOSS_DETECTION_S = 60
 # What says how many executors of a shape there are, not the shape.
-_COUNTS = {"replicas", "min_replicas", "max_replicas", "shrink_pause_s"}
-_LONGEST_SERVICE_NAME = 63  # Swarm: a service's name is a DNS label
+_SCALING_FIELDS = {"replicas", "min_replicas", "max_replicas", "cooldown_s"}
+_MAX_SERVICE_NAME_LENGTH = 63  # Swarm: a service's name is a DNS label
 
 
-class CapacityClass(Frozen):
+class CapacityClass(FrozenModel):
     """The shape of one executor, and how many there are to be."""
 
-    cpus: Count = Field(1, ge=1, le=4096)
-    memory_mb: Count = Field(ge=MINIMUM_MEMORY_MB, le=64 * 2**20, description="MB, for jobs")
-    disk_mb: Count | None = Field(None, ge=1, description="MB; what a job may ask for at most")
-    gpus: Count = Field(
+    cpus: StrictInt = Field(1, ge=1, le=4096)
+    memory_mb: StrictInt = Field(ge=MINIMUM_MEMORY_MB, le=64 * 2**20, description="MB, for jobs")
+    disk_mb: StrictInt | None = Field(None, ge=1, description="MB; what a job may ask for at most")
+    gpus: StrictInt = Field(
         0, ge=0, le=1024, description="how many of its node's GPUs each executor is given"
     )
-    virtual_machines: Count = Field(
+    virtual_machines: StrictInt = Field(
         0,
         ge=0,
         le=1024,
         description="how many run at once on one executor; such a class runs no containers",
     )
-    emulate: Flag = Field(
+    emulate: StrictBool = Field(
         False, description="software emulation, many times slower, where a node's KVM does not work"
     )
-    replicas: Count = Field(1, ge=0, le=100_000, description="executors that `pool up` starts")
-    min_replicas: Count | None = Field(
+    replicas: StrictInt = Field(1, ge=0, le=100_000, description="executors that `pool up` starts")
+    min_replicas: StrictInt | None = Field(
         None, ge=0, le=100_000, description="the autoscaler's least; as replicas when absent"
     )
-    max_replicas: Count | None = Field(None, ge=1, le=100_000)
-    shrink_pause_s: Count = Field(
-        SHRINK_PAUSE_S,
+    max_replicas: StrictInt | None = Field(None, ge=1, le=100_000)
+    cooldown_s: StrictInt = Field(
+        DEFAULT_COOLDOWN_S,
         ge=0,
         le=30 * 86_400,
         description="seconds for which the autoscaler keeps an executor that is not needed",
     )
-    retirement_s: Count = Field(
+    retirement_s: StrictInt = Field(
         86_400,
         ge=0,
         le=30 * 86_400,
@@ -66,7 +66,7 @@ class CapacityClass(Frozen):
     )
 
     @model_validator(mode="after")
-    def _limits(self) -> Self:
+    def _check_limits(self) -> Self:
         least, most = self.min_replicas, self.max_replicas
         faults: list[tuple[tuple[str | int, ...], str]] = []
         if most is not None and self.replicas > most:
@@ -83,7 +83,7 @@ class CapacityClass(Frozen):
             faults.append((("virtual_machines",), above))
         if self.gpus and self.virtual_machines:
             faults.append((("gpus",), "are for containers: a virtual machine is given none"))
-        refuse(self, faults)
+        raise_diagnostics(self, faults)
         return self
 
     def fits(self, resources: Resources) -> bool:
@@ -107,15 +107,15 @@ class CapacityClass(Frozen):
         return ", ".join(parts)
 
 
-class JobUser(Frozen):
+class JobUser(FrozenModel):
     """The unprivileged account that jobs run as; what they write belongs to it."""
 
     name: Name = "swarm-runner"
-    uid: Count = Field(1000, ge=1, le=2**31 - 1)
-    gid: Count = Field(1000, ge=1, le=2**31 - 1)
+    uid: StrictInt = Field(1000, ge=1, le=2**31 - 1)
+    gid: StrictInt = Field(1000, ge=1, le=2**31 - 1)
 
 
-class Network(Frozen):
+class Network(FrozenModel):
     """How the manager is found on the overlay, and from outside."""
 
     endpoint_mode: Literal["dnsrr", "vip"] = Field(
@@ -127,13 +127,15 @@ class Network(Frozen):
     )
 
     @model_validator(mode="after")
-    def _possible(self) -> Self:
+    def _check_publish_mode(self) -> Self:
         if self.publish == "ingress" and self.endpoint_mode == "dnsrr":
-            refuse(self, [(("publish",), "ingress needs endpoint_mode: vip; Swarm has no other")])
+            raise_diagnostics(
+                self, [(("publish",), "ingress needs endpoint_mode: vip; Swarm has no other")]
+            )
         return self
 
 
-class Pool(Frozen):
+class Pool(FrozenModel):
     """An HTCondor pool on a Swarm: its classes, in order of size, and how to reach it."""
 
     name: Name = "swarm-runner"
@@ -151,7 +153,7 @@ class Pool(Frozen):
         pattern=r"^[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?$|^[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*$",
         description="the manager's address, as clients reach it",
     )
-    port: Count = Field(9618, ge=1, le=65535)
+    port: StrictInt = Field(9618, ge=1, le=65535)
     network: Network = Network()
     services: dict[Name, Text] | None = Field(
         None,
@@ -165,17 +167,20 @@ class Pool(Frozen):
     )
 
     @model_validator(mode="after")
-    def _whole(self) -> Self:
-        refuse(self, [*self._class_faults(), *self._volume_faults(), *self._service_faults()])
+    def _check_consistency(self) -> Self:
+        raise_diagnostics(
+            self,
+            [*self._class_diagnostics(), *self._volume_diagnostics(), *self._service_diagnostics()],
+        )
         return self
 
-    def _class_faults(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    def _class_diagnostics(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
         shapes = list(self.classes.items())
         # Those with virtual machines are an order of their own: no job moves between the two.
         machines = [item for item in shapes if item[1].virtual_machines]
         others = [item for item in shapes if not item[1].virtual_machines]
         for (small, one), (large, other) in (*pairwise(others), *pairwise(machines)):
-            if one.model_dump(exclude=_COUNTS) == other.model_dump(exclude=_COUNTS):
+            if one.model_dump(exclude=_SCALING_FIELDS) == other.model_dump(exclude=_SCALING_FIELDS):
                 yield ("classes", large), f"has the same shape as {small}; keep one of the two"
             elif one.memory_mb > other.memory_mb:
                 yield (
@@ -187,19 +192,19 @@ class Pool(Frozen):
                 )
         for name, _ in shapes:
             service = self.service(name)
-            if len(service) > _LONGEST_SERVICE_NAME:
+            if len(service) > _MAX_SERVICE_NAME_LENGTH:
                 yield (
                     ("classes", name),
                     (
                         f"makes the service name {service}, of {len(service)} characters; "
-                        f"Swarm takes {_LONGEST_SERVICE_NAME}"
+                        f"Swarm takes {_MAX_SERVICE_NAME_LENGTH}"
                     ),
                 )
 
-    def _service_faults(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    def _service_diagnostics(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
         if self.services is None:
             return
-        wanted = [MANAGER, *self.classes]
+        wanted = [CENTRAL_MANAGER, *self.classes]
         for name in wanted:
             if name not in self.services:
                 yield ("services",), f"names no service of {name}"
@@ -209,14 +214,14 @@ class Pool(Frozen):
             elif list(self.services.values()).count(service) > 1:
                 yield ("services", name), f"{service} is named twice"
 
-    def _volume_faults(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    def _volume_diagnostics(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
         paths = [PurePosixPath(volume.path) for volume in self.volumes]
         for position, path in enumerate(paths):
             for other in paths[:position]:
                 if path.is_relative_to(other) or other.is_relative_to(path):
                     yield ("volumes", position), f"{path} and {other} lie in one another; name one"
 
-    def adopted(self) -> dict[str, str] | None:
+    def external_services(self) -> dict[str, str] | None:
         """The class, or `manager`, of each service of a stack that somebody else deployed."""
         if self.services is None:
             return None
@@ -227,17 +232,17 @@ class Pool(Frozen):
         """The manager's `host:port`, as clients reach it."""
         return f"{self.host}:{self.port}"
 
-    def classes_for(self, *, machine: bool) -> list[str]:
+    def classes_for(self, *, vm: bool) -> list[str]:
         """The classes that run virtual machines, or those that run containers."""
-        return [name for name, c in self.classes.items() if bool(c.virtual_machines) is machine]
+        return [name for name, c in self.classes.items() if bool(c.virtual_machines) is vm]
 
-    def sizes(self, *, machine: bool | None = None) -> str:
+    def describe_classes(self, *, vm: bool | None = None) -> str:
         """The classes and their sizes, for a message; those of one kind, if `machine` is given."""
-        names = self.classes if machine is None else self.classes_for(machine=machine)
+        names = self.classes if vm is None else self.classes_for(vm=vm)
         return "; ".join(f"{name}: {self.classes[name]}" for name in names)
 
     @property
-    def virtual_machines(self) -> bool:
+    def has_vm_classes(self) -> bool:
         """Whether any class runs virtual machines."""
         return any(shape.virtual_machines for shape in self.classes.values())
 
@@ -249,7 +254,7 @@ class Pool(Frozen):
     def service(self, capacity_class: str | None = None) -> str:
         """The Swarm service of the manager, or of a class; named as on the 2019 slides."""
         if self.services is not None:
-            return self.services.get(capacity_class or MANAGER, "")
+            return self.services.get(capacity_class or CENTRAL_MANAGER, "")
         manager = f"{self.name}_htcondor"
         if capacity_class is None:
             return manager
@@ -258,7 +263,7 @@ class Pool(Frozen):
         return f"{manager}-executor-{capacity_class}"
 
 
-class Destination(Frozen):
+class Destination(FrozenModel):
     """A configured place to run: a pool, and what an invocation gets when it does not say."""
 
     name: Text = "swarm"
@@ -266,19 +271,19 @@ class Destination(Frozen):
     runner: Text = "swarm"
     state_directory: AbsolutePath | None = None
     token_directory: AbsolutePath | None = None
-    lease_s: Count = Field(DEFAULT_LEASE_S, ge=MINIMUM_LEASE_S)
+    lease_s: StrictInt = Field(DEFAULT_LEASE_S, ge=MINIMUM_LEASE_S)
     resources: Resources | None = Field(None, description="what it sets, an invocation may omit")
     default_image: Image | None = None
     capacity_class: Name | None = None
 
-    def class_for(self, *, machine: bool) -> Name | None:
+    def class_for(self, *, vm: bool) -> Name | None:
         """Its class, unless that runs virtual machines and the job is none, or the other way."""
         shape = self.pool.classes.get(self.capacity_class or "")
-        fitting = shape is None or bool(shape.virtual_machines) is machine
+        fitting = shape is None or bool(shape.virtual_machines) is vm
         return self.capacity_class if fitting else None
 
 
-class Route(Frozen):
+class Route(FrozenModel):
     """The decision where an invocation goes: destination, class, and the reason.
 
     `candidates` are the classes that the job may run in, smallest first: the one it starts in

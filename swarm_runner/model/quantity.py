@@ -12,10 +12,10 @@ from pydantic import Strict
 from pydantic_core import PydanticCustomError
 
 # Spelt out in both cases: JSON Schema's patterns have no flags.
-PATTERN = r"^ *([0-9]{1,12}(?:\.[0-9]{1,6})?) *([KkMmGgTt])(?:[iI]?[bB])? *$"
-_QUANTITY = re.compile(PATTERN)
+QUANTITY_PATTERN = r"^ *([0-9]{1,12}(?:\.[0-9]{1,6})?) *([KkMmGgTt])(?:[iI]?[bB])? *$"
+_QUANTITY = re.compile(QUANTITY_PATTERN)
 _MB = {"K": Decimal(1) / 1024, "M": Decimal(1), "G": Decimal(1024), "T": Decimal(1024 * 1024)}
-FORMS = '"512M", "2 GB" or "1.5GiB"'
+QUANTITY_EXAMPLES = '"512M", "2 GB" or "1.5GiB"'
 
 
 def megabytes(value: object) -> int:
@@ -27,7 +27,7 @@ def megabytes(value: object) -> int:
     found = _QUANTITY.fullmatch(value) if isinstance(value, str) else None
     if found is None:
         raise PydanticCustomError(
-            "quantity", "needs a number with a unit, such as {forms}", {"forms": FORMS}
+            "quantity", "needs a number with a unit, such as {forms}", {"forms": QUANTITY_EXAMPLES}
         )
     return math.ceil(Decimal(found[1]) * _MB[found[2].upper()])
 
@@ -48,7 +48,7 @@ def megabytes_or_count(value: Any) -> Any:
             "quantity",
             "takes a whole number of MB; for a text with a unit use the key without _mb, "
             "such as {forms}",
-            {"forms": FORMS},
+            {"forms": QUANTITY_EXAMPLES},
         )
     return value
 
@@ -59,5 +59,5 @@ def megabytes_or_text(value: Any) -> Any:
 
 
 # Whole numbers as such: neither true nor "2" nor 2.5 is one.
-Count = Annotated[int, Strict()]
-Flag = Annotated[bool, Strict()]
+StrictInt = Annotated[int, Strict()]
+StrictBool = Annotated[bool, Strict()]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from swarm_runner.model.demand import Shape
-from swarm_runner.model.text import Frozen
+from swarm_runner.model.demand import ResourceAmounts
+from swarm_runner.model.text import FrozenModel
 
 
-class WaitingJobs(Shape):
+class IdleJobGroup(ResourceAmounts):
     """Idle jobs of one class and one request.
 
     `capacity_class` is what the job's own expression says now; empty when it says nothing, and
@@ -21,7 +21,7 @@ class WaitingJobs(Shape):
     last_cluster: int
 
 
-class EndedJob(Frozen):
+class FinishedJob(FrozenModel):
     """A job that left the queue, by its end or otherwise. One that never ran has no `runtime_s`."""
 
     capacity_class: str

@@ -16,42 +16,42 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from swarm_runner.model.quantity import (
-    FORMS,
-    PATTERN,
-    Count,
+    QUANTITY_EXAMPLES,
+    QUANTITY_PATTERN,
+    StrictInt,
     WithUnit,
     megabytes_or_count,
     megabytes_or_text,
 )
-from swarm_runner.model.text import Frozen
+from swarm_runner.model.text import FrozenModel
 
 MINIMUM_MEMORY_MB = 16
 
 
-def _least(value: int) -> int:
+def _check_minimum_memory(value: int) -> int:
     if value < MINIMUM_MEMORY_MB:
         raise PydanticCustomError(
             "quantity",
             "is {amount} MB, below the least that runs a container ({least} MB); was a unit "
             "forgotten? Write for example {forms}",
-            {"amount": value, "least": MINIMUM_MEMORY_MB, "forms": FORMS},
+            {"amount": value, "least": MINIMUM_MEMORY_MB, "forms": QUANTITY_EXAMPLES},
         )
     return value
 
 
-def _number_or_text(least: int, most: int) -> WithJsonSchema:
-    number = {"type": "integer", "minimum": least, "maximum": most}
-    return WithJsonSchema({"anyOf": [number, {"type": "string", "pattern": PATTERN}]})
+def _number_or_text(minimum: int, maximum: int) -> WithJsonSchema:
+    number = {"type": "integer", "minimum": minimum, "maximum": maximum}
+    return WithJsonSchema({"anyOf": [number, {"type": "string", "pattern": QUANTITY_PATTERN}]})
 
 
 MAXIMUM_MEMORY_MB = 64 * 2**20
 MAXIMUM_DISK_MB = 64 * 2**20
 _MEMORY = Annotated[
-    Count,
+    StrictInt,
     Field(le=MAXIMUM_MEMORY_MB, json_schema_extra={"minimum": MINIMUM_MEMORY_MB}),
-    AfterValidator(_least),
+    AfterValidator(_check_minimum_memory),
 ]
-_DISK = Annotated[Count, Field(ge=1, le=MAXIMUM_DISK_MB)]
+_DISK = Annotated[StrictInt, Field(ge=1, le=MAXIMUM_DISK_MB)]
 Memory = Annotated[_MEMORY, BeforeValidator(megabytes_or_count)]
 Disk = Annotated[_DISK, BeforeValidator(megabytes_or_count)]
 MemoryOrText = Annotated[
@@ -62,51 +62,51 @@ MemoryOrText = Annotated[
 DiskOrText = Annotated[
     _DISK, BeforeValidator(megabytes_or_text), _number_or_text(1, MAXIMUM_DISK_MB)
 ]
-WITH_UNIT = ("memory", "max_memory", "disk")
+UNIT_KEYS = ("memory", "max_memory", "disk")
 
 
-def _texts_with_units(schema: dict[str, Any]) -> None:
+def _add_unit_keys(schema: dict[str, Any]) -> None:
     properties = schema["properties"]
-    for short in WITH_UNIT:
+    for short in UNIT_KEYS:
         properties[short] = {
             "type": "string",
-            "pattern": PATTERN,
-            "description": f"a number with a unit, such as {FORMS}; instead of {short}_mb",
+            "pattern": QUANTITY_PATTERN,
+            "description": f"a number with a unit, such as {QUANTITY_EXAMPLES}; instead of {short}_mb",
         }
 
 
-class Resources(Frozen):
+class Resources(FrozenModel):
     """What one job asks for. Memory and disk are in MB of 2**20 bytes, as HTCondor counts.
 
     `memory`, `max_memory` and `disk` take texts with a unit ("1.5 GB") in place of the fields in
     MB. What is left out comes from the destination; `model_fields_set` tells.
     """
 
-    model_config = ConfigDict(json_schema_extra=_texts_with_units)
+    model_config = ConfigDict(json_schema_extra=_add_unit_keys)
 
-    cpus: Count = Field(1, ge=1, le=4096)
+    cpus: StrictInt = Field(1, ge=1, le=4096)
     memory_mb: Memory = Field(512, description="MB; or `memory` with a unit")
     max_memory_mb: Memory | None = Field(
         None, description="MB; after an out-of-memory kill the schedd asks for this much, once"
     )
     disk_mb: Disk = Field(1024, description="MB; or `disk` with a unit")
-    gpus: Count = Field(0, ge=0, le=1024)
-    time_limit_s: Count | None = Field(
+    gpus: StrictInt = Field(0, ge=0, le=1024)
+    time_limit_s: StrictInt | None = Field(
         None, ge=1, le=10 * 365 * 86400, description="seconds of execution, then the job is ended"
     )
 
     @classmethod
-    def names(cls) -> list[str]:
+    def accepted_keys(cls) -> list[str]:
         """The keys that this model takes: its fields, and those with a unit."""
-        return [*cls.model_fields, *WITH_UNIT]
+        return [*cls.model_fields, *UNIT_KEYS]
 
     @model_validator(mode="before")
     @classmethod
-    def _units(cls, data: Any) -> Any:
+    def _convert_units(cls, data: Any) -> Any:
         if not isinstance(data, Mapping):
             return data
         amounts = dict(data)
-        for short in WITH_UNIT:
+        for short in UNIT_KEYS:
             if short in amounts:
                 full = f"{short}_mb"
                 if full in amounts:
@@ -123,7 +123,7 @@ class Resources(Frozen):
         return ", ".join([*parts, f"{self.gpus} gpu"] if self.gpus else parts)
 
     @model_validator(mode="after")
-    def _sane(self) -> Self:
+    def _check_limits(self) -> Self:
         if self.max_memory_mb is not None and self.max_memory_mb < self.memory_mb:
             raise PydanticCustomError(
                 "quantity",

@@ -10,7 +10,7 @@ from pydantic.json_schema import models_json_schema
 from swarm_runner.model.galaxy_keys import RUNNER_KEYS
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.job import Job, Outcome
-from swarm_runner.model.job_conf import OWN_MODULES, EnvironmentSection, RunnerSection
+from swarm_runner.model.job_conf import MODULE_PREFIX, EnvironmentSection, RunnerSection
 from swarm_runner.model.status import PoolStatus
 
 _HEAD = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
@@ -48,7 +48,7 @@ def _job_conf() -> dict[str, Any]:
     ours = {
         "anyOf": [
             {"required": ["pool"]},
-            {"required": ["load"], "properties": {"load": {"pattern": f"^{OWN_MODULES}"}}},
+            {"required": ["load"], "properties": {"load": {"pattern": f"^{MODULE_PREFIX}"}}},
         ]
     }
     section = {"$ref": "#/$defs/RunnerSection"}

@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml
 
-from swarm_runner.errors import Fault, InvalidInputError
+from swarm_runner.errors import Diagnostic, InvalidInputError
 
-Path = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 
 # A text in which aliases say the same thing again and again grows beyond any machine.
 MAXIMUM_ITEMS = 1_000_000
@@ -32,33 +32,33 @@ class Document:
         self._text = text
         self.data: Any = None
         try:
-            pairs = _Pairs()
-            self.data = json.loads(text, object_pairs_hook=pairs, parse_constant=_refuse)
+            pairs = _DuplicateKeyDetector()
+            self.data = json.loads(text, object_pairs_hook=pairs, parse_constant=_reject_constant)
         except (ValueError, RecursionError):
-            self.data = self._yaml()
+            self.data = self._load_yaml()
         else:
             # For places in it: tabs are white space in JSON, but none in YAML.
             self._text = text.replace("\t", " ")
-            if pairs.duplicates:
-                self.data = self._yaml()
+            if pairs.found_duplicate:
+                self.data = self._load_yaml()
 
-    def fault(self, path: Path, message: str) -> Fault:
+    def diagnostic(self, path: KeyPath, message: str) -> Diagnostic:
         """A fault at `path`, or at the closest thing above it that the text holds."""
         mark, shown = self._mark(path)
         place = f"{self.source}:{mark.line + 1}:{mark.column + 1}" if mark else self.source
-        name = _dotted(shown)
-        return Fault(f"{place}: {name}" if name else place, message)
+        name = _format_path(shown)
+        return Diagnostic(f"{place}: {name}" if name else place, message)
 
-    def in_order(self, faults: Iterable[Fault]) -> list[Fault]:
+    def sort(self, diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
         """Faults of this text in the order of their places."""
 
-        def place(fault: Fault) -> tuple[int, ...]:
-            after = fault.where.removeprefix(f"{self.source}:").split(":")
+        def place(fault: Diagnostic) -> tuple[int, ...]:
+            after = fault.location.removeprefix(f"{self.source}:").split(":")
             return tuple(int(part) for part in after[:2] if part.isdecimal())
 
-        return sorted(faults, key=place)
+        return sorted(diagnostics, key=place)
 
-    def has(self, path: Path) -> bool:
+    def has(self, path: KeyPath) -> bool:
         """Whether the data goes so deep."""
         value = self.data
         for part in path:
@@ -68,26 +68,26 @@ class Document:
                 return False
         return True
 
-    def at(self, path: Path) -> Any:
+    def value_at(self, path: KeyPath) -> Any:
         """The data at `path`. Raises LookupError or TypeError when there is none."""
         value = self.data
         for part in path:
             value = value[part]
         return value
 
-    def _yaml(self) -> Any:
+    def _load_yaml(self) -> Any:
         if self._root is None:
             return None
-        faults: list[Fault] = []
+        faults: list[Diagnostic] = []
         try:
             _check_size(self._root)
-            data = _Builder(self.source, faults).value(self._root)
+            data = _NodeConstructor(self.source, faults).construct(self._root)
         except RecursionError:
-            raise self._refusal("is nested too deeply") from None
+            raise self._input_error("is nested too deeply") from None
         except yaml.MarkedYAMLError as error:
-            raise self._syntax(error) from None
+            raise self._syntax_error(error) from None
         except _TooLargeError as error:
-            raise self._refusal(str(error)) from None
+            raise self._input_error(str(error)) from None
         if faults:
             raise InvalidInputError(faults)
         return data
@@ -97,31 +97,31 @@ class Document:
         try:
             return yaml.compose(self._text, Loader=yaml.SafeLoader)
         except yaml.MarkedYAMLError as error:
-            raise self._syntax(error) from None
+            raise self._syntax_error(error) from None
         except yaml.reader.ReaderError as error:
             before = self._text[: error.position]
             line, column = before.count("\n") + 1, error.position - before.rfind("\n")
             raise InvalidInputError(
                 [
-                    Fault(
+                    Diagnostic(
                         f"{self.source}:{line}:{column}",
                         f"holds the character U+{error.character:04X}, which YAML refuses",
                     )
                 ]
             ) from None
         except RecursionError:
-            raise self._refusal("is nested too deeply") from None
+            raise self._input_error("is nested too deeply") from None
 
-    def _refusal(self, message: str) -> InvalidInputError:
-        return InvalidInputError([Fault(self.source, message)])
+    def _input_error(self, message: str) -> InvalidInputError:
+        return InvalidInputError([Diagnostic(self.source, message)])
 
-    def _syntax(self, error: yaml.MarkedYAMLError) -> InvalidInputError:
+    def _syntax_error(self, error: yaml.MarkedYAMLError) -> InvalidInputError:
         mark = error.problem_mark or error.context_mark
         place = f"{self.source}:{mark.line + 1}:{mark.column + 1}" if mark else self.source
         about = " ".join(part for part in (error.context, error.problem) if part)
-        return InvalidInputError([Fault(place, f"is no YAML: {about}")])
+        return InvalidInputError([Diagnostic(place, f"is no YAML: {about}")])
 
-    def _mark(self, path: Path) -> tuple[yaml.Mark | None, Path]:
+    def _mark(self, path: KeyPath) -> tuple[yaml.Mark | None, KeyPath]:
         try:
             node = self._root
         except InvalidInputError:  # JSON that YAML does not take
@@ -157,26 +157,26 @@ def _child(
     return None
 
 
-def _dotted(path: Iterable[str | int]) -> str:
+def _format_path(path: Iterable[str | int]) -> str:
     text = ""
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}"
     return text.removeprefix(".")
 
 
-class _Pairs:
+class _DuplicateKeyDetector:
     """Builds JSON's objects and remembers whether a key came twice."""
 
     def __init__(self) -> None:
-        self.duplicates = False
+        self.found_duplicate = False
 
     def __call__(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         made = dict(pairs)
-        self.duplicates |= len(made) < len(pairs)
+        self.found_duplicate |= len(made) < len(pairs)
         return made
 
 
-def _refuse(constant: str) -> Any:
+def _reject_constant(constant: str) -> Any:
     raise ValueError(constant)
 
 
@@ -212,64 +212,66 @@ def _check_size(root: yaml.Node) -> None:
         raise _TooLargeError(f"repeats itself by aliases into more than {MAXIMUM_ITEMS} items")
 
 
-class _Builder:
+class _NodeConstructor:
     """Nodes to plain data. Each node once: an alias shares what its anchor made."""
 
-    def __init__(self, source: str, faults: list[Fault]) -> None:
+    def __init__(self, source: str, diagnostics: list[Diagnostic]) -> None:
         self._source = source
-        self._faults = faults
-        self._made: dict[int, Any] = {}
+        self._diagnostics = diagnostics
+        self._constructed: dict[int, Any] = {}
         self._constructor = yaml.constructor.SafeConstructor()
 
-    def value(self, node: yaml.Node) -> Any:
-        if id(node) not in self._made:
-            self._made[id(node)] = self._make(node)
-        return self._made[id(node)]
+    def construct(self, node: yaml.Node) -> Any:
+        if id(node) not in self._constructed:
+            self._constructed[id(node)] = self._construct(node)
+        return self._constructed[id(node)]
 
-    def _make(self, node: yaml.Node) -> Any:
+    def _construct(self, node: yaml.Node) -> Any:
         if isinstance(node, yaml.ScalarNode):
             try:
                 made = self._constructor.construct_object(node)
             except ValueError as error:
-                return self._fault(node.start_mark, f"{node.value!r} cannot be read: {error}")
+                return self._add_diagnostic(
+                    node.start_mark, f"{node.value!r} cannot be read: {error}"
+                )
             if isinstance(made, str):
-                return _whole_characters(made)
+                return _join_surrogates(made)
             if made is None or isinstance(made, (bool, int, float, datetime.date)):
                 return made
-            return self._fault(node.start_mark, f"the tag {node.tag} is not taken here")
+            return self._add_diagnostic(node.start_mark, f"the tag {node.tag} is not taken here")
         if node.tag not in _COLLECTIONS:
-            return self._fault(node.start_mark, f"the tag {node.tag} is not taken here")
+            return self._add_diagnostic(node.start_mark, f"the tag {node.tag} is not taken here")
         if isinstance(node, yaml.MappingNode):
-            return self._mapping(node)
-        return [self.value(item) for item in node.value]
+            return self._construct_mapping(node)
+        return [self.construct(item) for item in node.value]
 
-    def _mapping(self, node: yaml.MappingNode) -> dict[Any, Any]:
+    def _construct_mapping(self, node: yaml.MappingNode) -> dict[Any, Any]:
         first: dict[Any, yaml.Mark] = {}
         for key, _ in node.value:
             if key.tag == _MERGE:
                 continue
             if not isinstance(key, yaml.ScalarNode):
-                self._fault(key.start_mark, "a key must be a text")
+                self._add_diagnostic(key.start_mark, "a key must be a text")
                 continue
-            name = self.value(key)
+            name = self.construct(key)
             if name in first:
-                self._fault(
+                self._add_diagnostic(
                     key.start_mark,
                     f"{key.value} is given twice; it first stands in line {first[name].line + 1}",
                 )
             first.setdefault(name, key.start_mark)
         self._constructor.flatten_mapping(node)
         return {
-            self.value(key): self.value(value)
+            self.construct(key): self.construct(value)
             for key, value in node.value
             if isinstance(key, yaml.ScalarNode)
         }
 
-    def _fault(self, mark: yaml.Mark, message: str) -> None:
+    def _add_diagnostic(self, mark: yaml.Mark, message: str) -> None:
         place = f"{self._source}:{mark.line + 1}:{mark.column + 1}"
-        self._faults.append(Fault(place, message))
+        self._diagnostics.append(Diagnostic(place, message))
 
 
-def _whole_characters(text: str) -> str:
+def _join_surrogates(text: str) -> str:
     """JSON writes a character beyond U+FFFF as two escapes, which YAML reads as two characters."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")

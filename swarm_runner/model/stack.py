@@ -9,18 +9,18 @@ import hashlib
 import json
 
 from swarm_runner.model.pool import CapacityClass, Pool
-from swarm_runner.model.text import Frozen
+from swarm_runner.model.text import FrozenModel
 
-ENGINE_SOCKET = "/var/run/docker.sock"
+DOCKER_SOCKET = "/var/run/docker.sock"
 SCRATCH = "/var/lib/swarm-runner/scratch"
 SPOOL = "/var/lib/swarm-runner/spool"
 # As manager.conf says, too.
 SIGNING_KEY_PATH = "/etc/condor/passwords.d/POOL"
-TOKENS = "/etc/swarm-runner/tokens.d"
-GRACE_S = 300  # for file transfer and good-byes after the last job
+TOKEN_DIRECTORY = "/etc/swarm-runner/tokens.d"
+SHUTDOWN_GRACE_S = 300  # for file transfer and good-byes after the last job
 POOL_LABEL = "swarm-runner.pool"
 STACK_LABEL = "com.docker.stack.namespace"
-WISH_LABEL = "swarm-runner.wish"
+SPEC_DIGEST_LABEL = "swarm-runner.wish"
 CLASS_LABEL = "swarm-runner.class"
 NODE_LABEL = "swarm-runner.manager-node"
 # What a node's daemon.json calls its GPUs. Swarm tells a task which it was given, in the variable
@@ -28,7 +28,7 @@ NODE_LABEL = "swarm-runner.manager-node"
 GPU_RESOURCE = "gpu"
 
 
-class MountWish(Frozen):
+class MountSpec(FrozenModel):
     """A mount of a service: a named volume or a directory of the node."""
 
     source: str
@@ -37,22 +37,22 @@ class MountWish(Frozen):
     read_only: bool = False
 
 
-class SecretWish(Frozen):
+class SecretSpec(FrozenModel):
     """A Swarm secret and the file, mode 0400 of root, in which its service finds it."""
 
     name: str
     target: str
 
 
-class ServiceWish(Frozen):
+class ServiceSpec(FrozenModel):
     """One Swarm service as it is to be. `replicas` is a start, not part of what is compared."""
 
     name: str
     image: str
     environment: dict[str, str]
     labels: dict[str, str]
-    mounts: tuple[MountWish, ...]
-    secret: SecretWish
+    mounts: tuple[MountSpec, ...]
+    secret: SecretSpec
     network: str
     replicas: int
     hostname: str | None = None
@@ -60,7 +60,7 @@ class ServiceWish(Frozen):
     endpoint_mode: str = "dnsrr"
     publish: str = "host"
     node_id: str | None = None
-    needs_manager: bool = False
+    needs_swarm_manager: bool = False
     memory_mb: int | None = None
     gpus: int = 0
     stop_grace_s: int = 60
@@ -71,7 +71,7 @@ class ServiceWish(Frozen):
         return hashlib.sha256(rest.encode()).hexdigest()[:16]
 
 
-class Stack(Frozen):
+class Stack(FrozenModel):
     """All that `pool up` makes, and `pool down` removes."""
 
     pool: Pool
@@ -84,7 +84,7 @@ class Stack(Frozen):
         return f"{self.pool.name}_htcondor"
 
     @property
-    def manager_name(self) -> str:
+    def central_manager_name(self) -> str:
         """The manager's name on the overlay. HTCondor does not look up names with underscores."""
         return f"{self.pool.name}-manager"
 
@@ -118,50 +118,50 @@ class Stack(Frozen):
         """On everything that is the pool's; `docker stack ls` shows it as a stack."""
         return {POOL_LABEL: self.pool.name, STACK_LABEL: self.pool.name}
 
-    def name_probe(self) -> tuple[str, ...]:
+    def central_manager_probe(self) -> tuple[str, ...]:
         """A command for a container of the pool; it fails if the manager's name leads nowhere."""
-        door = (self.manager_name, self.pool.port)
+        door = (self.central_manager_name, self.pool.port)
         return ("python3", "-c", f"import socket; socket.create_connection({door!r}, 5)")
 
-    def manager(self) -> ServiceWish:
+    def central_manager(self) -> ServiceSpec:
         """Central manager and access point, on the node that holds its spool."""
-        spool = MountWish(source=self.spool_volume, target=SPOOL, volume=True)
-        return ServiceWish(
+        spool = MountSpec(source=self.spool_volume, target=SPOOL, volume=True)
+        return ServiceSpec(
             name=self.pool.service(),
             image=self.image,
             environment=self._environment("manager", {"HOST": self.pool.host}),
             labels=self.labels | {NODE_LABEL: self.node_id},
             mounts=(spool, *self._volumes()),
-            secret=SecretWish(name=self.signing_key, target=SIGNING_KEY_PATH),
+            secret=SecretSpec(name=self.signing_key, target=SIGNING_KEY_PATH),
             network=self.network,
             replicas=1,
-            hostname=self.manager_name,
+            hostname=self.central_manager_name,
             port=self.pool.port,
             endpoint_mode=self.pool.network.endpoint_mode,
             publish=self.pool.network.publish,
             node_id=self.node_id,
         )
 
-    def executors(self) -> dict[str, ServiceWish]:
+    def executors(self) -> dict[str, ServiceSpec]:
         """The service of each capacity class."""
         return {name: self._executor(name, shape) for name, shape in self.pool.classes.items()}
 
-    def autoscaler(self, image: str, node_id: str) -> ServiceWish:
+    def autoscaler(self, image: str, node_id: str) -> ServiceSpec:
         """The autoscaler, on the Swarm manager that has its image and whose engine it tells."""
         # It reaches the pool by the overlay, whatever address clients use.
-        pool = self.pool.model_copy(update={"host": self.manager_name})
+        pool = self.pool.model_copy(update={"host": self.central_manager_name})
         configuration = {
             "runners": {
                 "swarm": {
                     "pool": pool.model_dump(mode="json", exclude_unset=True),
-                    "token_directory": TOKENS,
+                    "token_directory": TOKEN_DIRECTORY,
                 }
             },
             "execution": {"environments": {"swarm": {"runner": "swarm"}}},
         }
-        engine = MountWish(source=ENGINE_SOCKET, target=ENGINE_SOCKET)
-        token = f"{TOKENS}/{self.pool.name}"
-        return ServiceWish(
+        engine = MountSpec(source=DOCKER_SOCKET, target=DOCKER_SOCKET)
+        token = f"{TOKEN_DIRECTORY}/{self.pool.name}"
+        return ServiceSpec(
             name=self.pool.autoscaler,
             image=image,
             environment={
@@ -170,21 +170,25 @@ class Stack(Frozen):
             },
             labels=self.labels,
             mounts=(engine,),
-            secret=SecretWish(name=self.autoscaler_token, target=token),
+            secret=SecretSpec(name=self.autoscaler_token, target=token),
             network=self.network,
             replicas=1,
             node_id=node_id,
-            needs_manager=True,
+            needs_swarm_manager=True,
         )
 
-    def _executor(self, name: str, shape: CapacityClass) -> ServiceWish:
-        disk = "" if shape.disk_mb is None else f"&& TARGET.RequestDisk <= {shape.disk_mb * 1024}"
+    def _executor(self, name: str, capacity_class: CapacityClass) -> ServiceSpec:
+        disk = (
+            ""
+            if capacity_class.disk_mb is None
+            else f"&& TARGET.RequestDisk <= {capacity_class.disk_mb * 1024}"
+        )
         settings = {
             "CLASS": name,
-            "CPUS": str(shape.cpus),
-            "MEMORY_MB": str(shape.memory_mb),
+            "CPUS": str(capacity_class.cpus),
+            "MEMORY_MB": str(capacity_class.memory_mb),
             "START": disk,
-            "RETIREMENT_S": str(shape.retirement_s),
+            "RETIREMENT_S": str(capacity_class.retirement_s),
             "TRUST_LOCAL_IMAGES": str(self.pool.pull == "missing"),
             "VOLUMES": "\n".join(
                 f"{volume.path}:{volume.path}{':ro' if volume.read_only else ''}"
@@ -194,25 +198,25 @@ class Stack(Frozen):
             "TASK": "{{.Task.ID}}",
             "NODE": "{{.Node.Hostname}}",
         }
-        if shape.virtual_machines:
-            settings["VIRTUAL_MACHINES"] = str(shape.virtual_machines)
-            settings["EMULATE"] = str(shape.emulate)
-        engine = MountWish(source=ENGINE_SOCKET, target=ENGINE_SOCKET)
-        scratch = MountWish(source=self.scratch_volume, target=SCRATCH, volume=True)
-        return ServiceWish(
+        if capacity_class.virtual_machines:
+            settings["VIRTUAL_MACHINES"] = str(capacity_class.virtual_machines)
+            settings["EMULATE"] = str(capacity_class.emulate)
+        engine = MountSpec(source=DOCKER_SOCKET, target=DOCKER_SOCKET)
+        scratch = MountSpec(source=self.scratch_volume, target=SCRATCH, volume=True)
+        return ServiceSpec(
             name=self.pool.service(name),
             image=self.image,
             environment=self._environment("executor", settings),
             # Who holds the queue is known even when the manager's service is gone.
             labels=self.labels | {CLASS_LABEL: name, NODE_LABEL: self.node_id},
             mounts=(engine, scratch, *self._volumes()),
-            secret=SecretWish(name=self.executor_token, target="/etc/condor/tokens.d/executor"),
+            secret=SecretSpec(name=self.executor_token, target="/etc/condor/tokens.d/executor"),
             network=self.network,
-            replicas=shape.replicas,
-            memory_mb=shape.memory_mb,
-            gpus=shape.gpus,
+            replicas=capacity_class.replicas,
+            memory_mb=capacity_class.memory_mb,
+            gpus=capacity_class.gpus,
             # Longer than the daemons' own patience, so that Swarm never cuts a job off.
-            stop_grace_s=shape.retirement_s + GRACE_S,
+            stop_grace_s=capacity_class.retirement_s + SHUTDOWN_GRACE_S,
         )
 
     def _environment(self, role: str, settings: dict[str, str]) -> dict[str, str]:
@@ -220,7 +224,7 @@ class Stack(Frozen):
         common = {
             "ROLE": role,
             "POOL": self.pool.name,
-            "MANAGER": self.manager_name,
+            "MANAGER": self.central_manager_name,
             "PORT": str(self.pool.port),
             "USER_NAME": user.name,
             "USER_UID": str(user.uid),
@@ -228,8 +232,8 @@ class Stack(Frozen):
         }
         return {f"SWARM_RUNNER_{name}": value for name, value in (common | settings).items()}
 
-    def _volumes(self) -> tuple[MountWish, ...]:
+    def _volumes(self) -> tuple[MountSpec, ...]:
         return tuple(
-            MountWish(source=volume.path, target=volume.path, read_only=volume.read_only)
+            MountSpec(source=volume.path, target=volume.path, read_only=volume.read_only)
             for volume in self.pool.volumes
         )

@@ -8,23 +8,23 @@ from types import MappingProxyType
 
 from pydantic import Field
 
-from swarm_runner.model.text import Frozen
+from swarm_runner.model.text import FrozenModel
 
 
-class EngineState(Frozen):
+class DockerEngine(FrozenModel):
     """The engine that DOCKER_HOST names, and its part in a Swarm."""
 
     name: str
     version: str
     swarm: bool
-    manager: bool
+    swarm_manager: bool
     node_id: str = ""
     address: str = ""
     nodes: int = 0
     host: str = Field("", description="as DOCKER_HOST names it; empty for a socket")
 
 
-class ServiceState(Frozen):
+class ServiceState(FrozenModel):
     """One service of a pool, as Swarm has it.
 
     `update` is Swarm's word for how its latest update stands (updating, paused, completed), and
@@ -46,7 +46,7 @@ class ServiceState(Frozen):
         return self.update in ("updating", "paused")
 
 
-class TaskState(Frozen):
+class TaskState(FrozenModel):
     """One Swarm task: an executor (or the manager) coming, being or going.
 
     `state` and `desired` are Swarm's words, `error` is Swarm's reason, if it gives one, `slot`
@@ -70,15 +70,15 @@ class TaskState(Frozen):
     @property
     def lost(self) -> bool:
         """Whether nobody knows what became of it."""
-        return self.node_down and not self.gone
+        return self.node_down and not self.stopped
 
     @property
-    def going(self) -> bool:
+    def stopping(self) -> bool:
         """Whether Swarm wants it to end."""
         return self.desired in ("shutdown", "remove", "complete")
 
     @property
-    def gone(self) -> bool:
+    def stopped(self) -> bool:
         """Whether it has ended."""
         return self.failed or self.state in ("complete", "shutdown", "orphaned", "remove")
 
@@ -88,7 +88,7 @@ class TaskState(Frozen):
         return self.state in ("failed", "rejected")
 
 
-class Slot(Frozen):
+class Slot(FrozenModel):
     """One slot as its startd advertises it; memory in MB.
 
     `job` is the `cluster.proc` it runs, `job_began_s` when that began, and `vacated_at` when a
@@ -111,36 +111,36 @@ class Slot(Frozen):
     job: str | None = None
     job_began_s: float | None = None
     docker: bool = False
-    broken: str = ""
+    broken_reason: str = ""
     vacated_at: float | None = None
     virtualization: str = Field(
         "", description="of a class with virtual machines: kvm, emulated, or none"
     )
-    machines: bool = Field(False, description="whether HTCondor offers virtual machines there")
-    machines_off: str = Field("", description="why HTCondor no longer offers them")
+    has_vm: bool = Field(False, description="whether HTCondor offers virtual machines there")
+    vm_offline_reason: str = Field("", description="why HTCondor no longer offers them")
     version: str = Field("", description="HTCondor's")
 
     @property
-    def trouble(self) -> str:
+    def problem(self) -> str:
         """Why it can take no job, in words; nothing if it can."""
-        if self.broken:
-            return f"broken slot: {self.broken}"
+        if self.broken_reason:
+            return f"broken slot: {self.broken_reason}"
         if self.virtualization == "none":
             return (
                 "no virtual machines: its node has no /dev/kvm that works, and its class does not "
                 "ask for emulation (emulate: true)"
             )
         if self.virtualization:
-            off = f": {self.machines_off}" if self.machines_off else ""
+            off = f": {self.vm_offline_reason}" if self.vm_offline_reason else ""
             return (
                 ""
-                if self.machines
+                if self.has_vm
                 else f"its virtual machines are switched off (HasVM is not true){off}"
             )
         return "" if self.docker else "its docker probe failed (HasDocker is not true)"
 
 
-class ExecutorStatus(Frozen):
+class ExecutorStatus(FrozenModel):
     """One line of `pool status`: a task, its slots, and what is wrong with it.
 
     `vacated_at` is when the jobs of a retiring executor are vacated, in seconds since the epoch.
@@ -152,7 +152,7 @@ class ExecutorStatus(Frozen):
     task: str
     container: str
     task_state: str
-    going: bool = False
+    stopping: bool = False
     lost: bool = Field(False, description="its node is down; what runs there runs again elsewhere")
     state: str
     activity: str
@@ -163,35 +163,35 @@ class ExecutorStatus(Frozen):
     virtualization: str = Field(
         "", description="of a class with virtual machines: kvm, emulated, or none"
     )
-    trouble: str = ""
+    problem: str = ""
 
     @property
     def retiring(self) -> bool:
         """Whether it is on its way out, by Swarm's will or its own."""
-        return self.going or self.state == "Retiring"
+        return self.stopping or self.state == "Retiring"
 
     @property
     def ready(self) -> bool:
         """Whether it can take a job."""
         known = self.task_state == "running" and self.memory_mb is not None
-        return known and not self.trouble and not (self.retiring or self.lost)
+        return known and not self.problem and not (self.retiring or self.lost)
 
-    def waits_for(self) -> str:
+    def describe_drain(self) -> str:
         """Which jobs a retiring executor waits for, and how long at most."""
         if not self.jobs:
             return ""
-        said = f"until {_named(self.jobs)} end{'s' if len(self.jobs) == 1 else ''}"
+        said = f"until {_format_jobs(self.jobs)} end{'s' if len(self.jobs) == 1 else ''}"
         if self.vacated_at is None:
             return said
         limit = datetime.fromtimestamp(self.vacated_at, UTC)
         return f"{said} (vacated at {limit:%Y-%m-%d %H:%M:%S} UTC at the latest)"
 
 
-def _named(jobs: Sequence[str]) -> str:
+def _format_jobs(jobs: Sequence[str]) -> str:
     return f"job{'s' if len(jobs) > 1 else ''} {', '.join(jobs)}"
 
 
-class PoolStatus(Frozen):
+class PoolStatus(FrozenModel):
     """A pool at one moment. `trouble` is what is wrong with the pool as a whole."""
 
     pool: str
@@ -199,8 +199,10 @@ class PoolStatus(Frozen):
     replicas: dict[str, int]
     executors: tuple[ExecutorStatus, ...]
     autoscaler: TaskState | None = Field(None, description="of `pool up --autoscale`, if it runs")
-    trouble: tuple[str, ...] = ()
-    outdated: str = Field("", description="the oldest HTCondor of it, where that is too old")
+    problems: tuple[str, ...] = ()
+    unsupported_version: str = Field(
+        "", description="the oldest HTCondor of it, where that is too old"
+    )
 
     @property
     def jobs(self) -> tuple[str, ...]:
@@ -209,48 +211,50 @@ class PoolStatus(Frozen):
 
     def ready(self, capacity_class: str) -> int:
         """How many executors of a class can take jobs."""
-        return sum(e.ready for e in self._of(capacity_class))
+        return sum(e.ready for e in self._executors_of(capacity_class))
 
-    def leaving(self, capacity_class: str) -> int:
+    def draining(self, capacity_class: str) -> int:
         """How many executors of a class are on their way out."""
-        return sum(e.retiring for e in self._of(capacity_class) if not e.lost)
+        return sum(e.retiring for e in self._executors_of(capacity_class) if not e.lost)
 
     def lost(self, capacity_class: str) -> int:
         """How many executors of a class are on nodes that are down; others take their place."""
-        return sum(e.lost for e in self._of(capacity_class))
+        return sum(e.lost for e in self._executors_of(capacity_class))
 
-    def outline(self) -> tuple[object, ...]:
+    def fingerprint(self) -> tuple[object, ...]:
         """What of it an operator cares for: equal as long as only jobs come and go."""
-        executors = [(e.task, e.task_state, e.ready, e.going, e.trouble) for e in self.executors]
+        executors = [(e.task, e.task_state, e.ready, e.stopping, e.problem) for e in self.executors]
         manager = self.manager and (self.manager.id, self.manager.state)
-        return manager, sorted(self.replicas.items()), executors, self.trouble
+        return manager, sorted(self.replicas.items()), executors, self.problems
 
     @property
-    def settled(self) -> bool:
+    def converged(self) -> bool:
         """Whether every executor that should be there works, and every other is gone."""
-        return not self.unsettled()
+        return not self.pending_changes()
 
-    def unsettled(
+    def pending_changes(
         self,
         classes: Iterable[str] | None = None,
-        stuck: Mapping[str, int] = MappingProxyType({}),
+        blocked_slots: Mapping[str, int] = MappingProxyType({}),
     ) -> list[str]:
         """What is still to come or to go in these classes, or else in the whole pool, in words.
 
         `stuck` is in how many places of a class nobody waits for an executor any more.
         """
-        said = list(self.trouble) if classes is None else []
+        said = list(self.problems) if classes is None else []
         for name in self.replicas if classes is None else classes:
-            wanted, ready, leaving = self.replicas[name], self.ready(name), self.leaving(name)
-            if not wanted - stuck.get(name, 0) <= ready <= wanted:
+            wanted, ready, leaving = self.replicas[name], self.ready(name), self.draining(name)
+            if not wanted - blocked_slots.get(name, 0) <= ready <= wanted:
                 said.append(f"{name}: {ready} of {wanted} executors ready")
             if leaving:
-                waits = [e.waits_for() for e in self._of(name) if e.retiring and e.jobs]
+                waits = [
+                    e.describe_drain() for e in self._executors_of(name) if e.retiring and e.jobs
+                ]
                 said.append(", ".join([f"{name}: {leaving} leaving", *waits]))
             # A node that is down may stay so; nobody waits for it.
-            wrong = {e.trouble for e in self._of(name) if e.trouble and not e.lost}
-            said += sorted(wrong) if name not in stuck else []
+            wrong = {e.problem for e in self._executors_of(name) if e.problem and not e.lost}
+            said += sorted(wrong) if name not in blocked_slots else []
         return said
 
-    def _of(self, capacity_class: str) -> list[ExecutorStatus]:
+    def _executors_of(self, capacity_class: str) -> list[ExecutorStatus]:
         return [e for e in self.executors if e.capacity_class == capacity_class]

@@ -26,11 +26,16 @@ from typing import Self
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from swarm_runner.model.text import MACRO_START, PROCESS, Frozen, no_control
+from swarm_runner.model.text import (
+    MACRO_START,
+    PROCESS_MACRO,
+    FrozenModel,
+    reject_control_characters,
+)
 
 _COMMAND = re.compile(r"\+?[A-Za-z_][A-Za-z0-9_.]*")
 # Words of the language itself, which begin a statement wherever a line begins with them.
-_STATEMENTS = frozenset({"queue", "include", "use", "if", "elif", "else", "endif"})
+_KEYWORDS = frozenset({"queue", "include", "use", "if", "elif", "else", "endif"})
 _MATCH_TIME = re.compile(r"\$\$+(?=\()")
 # HTCondor skips lines of item data that begin with #, and ends at one that begins with ).
 # Run on a pool: see the note on two dollars above before changing how words() writes them.
@@ -39,71 +44,71 @@ _ENVIRONMENT_WORD = re.compile(r"(?:[^\s']|'(?:[^']|'')*')+")
 _SAFE_START = re.compile(r"[A-Za-z0-9/\"]")
 
 
-def literal(value: str) -> str:
+def escape_macros(value: str) -> str:
     """`value` as the submit language reads it back: no macro in it is expanded."""
-    return MACRO_START.sub("$(DOLLAR)", no_control(value))
+    return MACRO_START.sub("$(DOLLAR)", reject_control_characters(value))
 
 
-def path(value: str) -> str:
+def escape_path(value: str) -> str:
     """A path in which `$(Process)`, alone among macros, is the job's number in its cluster."""
-    return PROCESS.join(literal(part) for part in value.split(PROCESS))
+    return PROCESS_MACRO.join(escape_macros(part) for part in value.split(PROCESS_MACRO))
 
 
-def files(names: Iterable[str]) -> str:
+def quote_file_list(names: Iterable[str]) -> str:
     """A comma-separated list of files. Only between quotes can it be empty, and mean nothing."""
-    return '"' + ",".join(literal(name) for name in names) + '"'
+    return '"' + ",".join(escape_macros(name) for name in names) + '"'
 
 
-def string(value: str) -> str:
+def classad_string(value: str) -> str:
     """`value` as a ClassAd string literal, that ends its expression or has no backslash."""
-    return literal('"' + value.replace('"', '\\"') + '"')
+    return escape_macros('"' + value.replace('"', '\\"') + '"')
 
 
 def classad_value(value: bool | int | float | str) -> str:
     """`value` as a ClassAd literal."""
-    return string(value) if isinstance(value, str) else json.dumps(value)
+    return classad_string(value) if isinstance(value, str) else json.dumps(value)
 
 
-def words(values: Iterable[str]) -> str:
+def quote_arguments(values: Iterable[str]) -> str:
     """`values` in HTCondor's new syntax, within one pair of double quotes."""
-    raw = " ".join(_word(value) for value in values)
-    return '"' + no_control(raw).replace('"', '""') + '"'
+    raw = " ".join(_quote_argument(value) for value in values)
+    return '"' + reject_control_characters(raw).replace('"', '""') + '"'
 
 
-def _word(value: str) -> str:
+def _quote_argument(value: str) -> str:
     """One single-quoted word in which no dollar touches another, or what would make it a macro."""
     if "$" in value:
-        value = _MATCH_TIME.sub(_pairs, value)
+        value = _MATCH_TIME.sub(_escape_match_time_dollars, value)
     inside = value.replace("'", "''")
     if "$" in value:
-        inside = MACRO_START.sub(_apart, inside)
+        inside = MACRO_START.sub(_split_dollars, inside)
     return f"'{inside}'"
 
 
-def _pairs(dollars: re.Match[str]) -> str:
+def _escape_match_time_dollars(dollars: re.Match[str]) -> str:
     pairs, single = divmod(len(dollars[0]), 2)
     return "$$(DOLLARDOLLAR)" * pairs + "$" * single
 
 
-def _apart(dollars: re.Match[str]) -> str:
+def _split_dollars(dollars: re.Match[str]) -> str:
     # Every second dollar leaves the quotes, the last one among them.
     pairs, single = divmod(len(dollars[0]), 2)
     return "'$'" * single + "$'$'" * pairs
 
 
-def environment(variables: Mapping[str, str]) -> str:
+def quote_environment(variables: Mapping[str, str]) -> str:
     """`NAME=value` words in HTCondor's new syntax."""
-    return words(f"{name}={value}" for name, value in variables.items())
+    return quote_arguments(f"{name}={value}" for name, value in variables.items())
 
 
 @lru_cache(maxsize=1024)
-def _submit_command(name: str) -> None:
+def _check_command_name(name: str) -> None:
     """Refuse what is no command's name. There are few, and each is looked at once."""
-    if not _COMMAND.fullmatch(name) or name.lower() in _STATEMENTS:
+    if not _COMMAND.fullmatch(name) or name.lower() in _KEYWORDS:
         raise ValueError(f"{name!r} is no submit command")
 
 
-class SubmitDescription(Frozen):
+class SubmitDescription(FrozenModel):
     """The HTCondor commands of one invocation, in order, each value already submit-language text.
 
     `count` is the queue statement's number. Build values with this module's functions only.
@@ -114,37 +119,37 @@ class SubmitDescription(Frozen):
 
     @field_validator("commands")
     @classmethod
-    def _one_line_each(cls, commands: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    def _check_commands(cls, commands: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
         for name, _ in commands:
-            _submit_command(name)
+            _check_command_name(name)
         try:
-            no_control("".join([value for _, value in commands]))
+            reject_control_characters("".join([value for _, value in commands]))
         except PydanticCustomError:
             for _, value in commands:
-                no_control(value)  # whose message says where in its value
+                reject_control_characters(value)  # whose message says where in its value
         return commands
 
     @classmethod
-    def of(cls, commands: Sequence[tuple[str, str]], count: int) -> SubmitDescription:
+    def build(cls, commands: Sequence[tuple[str, str]], count: int) -> SubmitDescription:
         """The same, checked as strictly, without a copy of every pair: one for each invocation."""
-        return cls.model_construct(commands=cls._one_line_each(tuple(commands)), count=count)
+        return cls.model_construct(commands=cls._check_commands(tuple(commands)), count=count)
 
     def __getitem__(self, name: str) -> str:
         return dict(self.commands)[name]
 
-    def amended(self, changes: Mapping[str, str]) -> Self:
+    def with_commands(self, changes: Mapping[str, str]) -> Self:
         """A copy in which `changes` replace or extend the commands."""
         merged = dict(self.commands) | dict(changes)
         return type(self)(commands=tuple(merged.items()), count=self.count)
 
-    def text(self) -> str:
+    def render(self) -> str:
         """What `condor_submit` takes."""
         lines = [f"{name} = {value}" for name, value in self.commands]
         queue = f"queue {self.count}" if self.count > 1 else "queue"
         return "\n".join([*lines, queue, ""])
 
 
-class SubmitBatch(Frozen):
+class SubmitBatch(FrozenModel):
     """Descriptions of one shape as one transaction: what all share, and a row for each.
 
     `rows` is what `htcondor2.Schedd.submit` takes as itemdata; its keys are macros that
@@ -160,7 +165,7 @@ class SubmitBatch(Frozen):
         """How many jobs it makes."""
         return len(self.rows) or self.count
 
-    def text(self) -> str:
+    def render(self) -> str:
         """What `condor_submit` takes. Rows are separated as the bindings do it."""
         lines = [f"{name} = {value}" for name, value in self.common.items()]
         if not self.rows:
@@ -170,27 +175,29 @@ class SubmitBatch(Frozen):
         return "\n".join([*lines, f"queue {names} from (", *rows, ")", ""])
 
 
-def batches(descriptions: Sequence[SubmitDescription]) -> list[tuple[SubmitBatch, list[int]]]:
+def group_into_batches(
+    descriptions: Sequence[SubmitDescription],
+) -> list[tuple[SubmitBatch, list[int]]]:
     """Gather descriptions of one shape. Each batch comes with its members' positions, in order."""
     shapes: dict[tuple[tuple[str, ...], frozenset[str]], list[int]] = {}
     whole: list[tuple[SubmitBatch, list[int]]] = []
     for position, description in enumerate(descriptions):
         if description.count > 1:
-            whole.append((_alone(description), [position]))
+            whole.append((_single_batch(description), [position]))
         else:
             shape = tuple(name for name, _ in description.commands)
-            shapes.setdefault((shape, _variables(description)), []).append(position)
+            shapes.setdefault((shape, _environment_names(description)), []).append(position)
     for (shape, _), members in shapes.items():
         columns = list(zip(*(descriptions[n].commands for n in members), strict=True))
-        batch = _batch(shape, columns)
+        batch = _build_batch(shape, columns)
         if batch is not None:
             whole.append((batch, members))
         else:
-            whole += [(_alone(descriptions[n]), [n]) for n in members]
+            whole += [(_single_batch(descriptions[n]), [n]) for n in members]
     return whole
 
 
-def _variables(description: SubmitDescription) -> frozenset[str]:
+def _environment_names(description: SubmitDescription) -> frozenset[str]:
     """The names that its environment sets.
 
     HTCondor begins each job's environment with that of the first job of its transaction
@@ -203,16 +210,16 @@ def _variables(description: SubmitDescription) -> frozenset[str]:
     return frozenset(word.replace("'", "").partition("=")[0] for word in found)
 
 
-def _alone(description: SubmitDescription) -> SubmitBatch:
+def _single_batch(description: SubmitDescription) -> SubmitBatch:
     return SubmitBatch(common=dict(description.commands), rows=(), count=description.count)
 
 
-def _batch(
-    shape: tuple[str, ...], columns: list[tuple[tuple[str, str], ...]]
+def _build_batch(
+    command_names: tuple[str, ...], columns: list[tuple[tuple[str, str], ...]]
 ) -> SubmitBatch | None:
     common: dict[str, str] = {}
     varying: dict[str, list[str]] = {}
-    for name, column in zip(shape, columns, strict=True):
+    for name, column in zip(command_names, columns, strict=True):
         first = column[0][1]
         if all(value == first for _, value in column):
             common[name] = first

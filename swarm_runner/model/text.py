@@ -23,44 +23,46 @@ _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}")
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 # What HTCondor takes for the beginning of a macro.
 MACRO_START = re.compile(r"\$+(?=[A-Za-z0-9_]*\()")
-PROCESS = "$(Process)"
+PROCESS_MACRO = "$(Process)"
 # C0, DEL and C1 are Unicode category Cc; lone surrogates (Cs) have no UTF-8 form.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
-class Frozen(BaseModel):
+class FrozenModel(BaseModel):
     """Base of every model: immutable, and a stranger's key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     @classmethod
-    def names(cls) -> list[str]:
+    def accepted_keys(cls) -> list[str]:
         """The keys that this model takes."""
         return list(cls.model_fields)
 
 
-def _fault(code: str, message: str) -> PydanticCustomError:
+def _custom_error(code: str, message: str) -> PydanticCustomError:
     # PydanticCustomError formats {braces}; text from a user may hold some.
     return PydanticCustomError(code, "{message}", {"message": message})
 
 
-def refuse(model: BaseModel, faults: Iterable[tuple[tuple[str | int, ...], str]]) -> None:
+def raise_diagnostics(
+    model: BaseModel, diagnostics: Iterable[tuple[tuple[str | int, ...], str]]
+) -> None:
     """Raise what a model's validator found, each fault at its field (a path below the model)."""
     lines = [
-        InitErrorDetails(type=_fault("refused", message), loc=place, input=None)
-        for place, message in faults
+        InitErrorDetails(type=_custom_error("refused", message), loc=place, input=None)
+        for place, message in diagnostics
     ]
     if lines:
         # Pydantic takes these in among the model's own faults.
         raise ValidationError.from_exception_data(type(model).__name__, lines)
 
 
-def no_control(value: str) -> str:
+def reject_control_characters(value: str) -> str:
     """Refuse what would start a new statement in a submit description."""
     found = _CONTROL.search(value)
     if found:
         name = unicodedata.name(found[0], f"U+{ord(found[0]):04X}")
-        raise _fault(
+        raise _custom_error(
             "control_character",
             f"holds a control character ({name}) at position {found.start()}; HTCondor's submit "
             "language cannot carry it. Put text of several lines in an input file",
@@ -70,9 +72,9 @@ def no_control(value: str) -> str:
 
 def _image(value: str) -> str:
     if not value:
-        raise _fault("image", "is empty; name a container image, for example debian:trixie")
-    if not _IMAGE.fullmatch(no_control(value)):
-        raise _fault(
+        raise _custom_error("image", "is empty; name a container image, for example debian:trixie")
+    if not _IMAGE.fullmatch(reject_control_characters(value)):
+        raise _custom_error(
             "image",
             f"{value!r} is no image reference; expected [registry[:port]/]name[:tag][@digest] "
             "in lower case, for example biocontainers/fastqc:0.12.1",
@@ -81,8 +83,8 @@ def _image(value: str) -> str:
 
 
 def _key(value: str) -> str:
-    if not _KEY.fullmatch(no_control(value)):
-        raise _fault(
+    if not _KEY.fullmatch(reject_control_characters(value)):
+        raise _custom_error(
             "key",
             f"{value!r} is no key; use 1 to 200 letters, digits and . _ : / @ + - "
             "and begin with a letter or a digit",
@@ -92,7 +94,7 @@ def _key(value: str) -> str:
 
 def _name(value: str) -> str:
     if not _NAME.fullmatch(value):
-        raise _fault(
+        raise _custom_error(
             "name",
             f"{value!r} is no name; use 1 to 40 lower-case letters, digits and hyphens "
             "and begin with a letter",
@@ -100,14 +102,14 @@ def _name(value: str) -> str:
     return value
 
 
-def one_dollar(value: str) -> str:
+def reject_macros(value: str) -> str:
     """Refuse dollars that the submit language would expand, beyond the one it can carry."""
-    runs = list(MACRO_START.finditer(no_control(value)))
+    runs = list(MACRO_START.finditer(reject_control_characters(value)))
     if not runs:
         return value
     first = runs[0]
     if len(runs) > 1 or len(first[0]) > 1 or value[first.end() :].upper().startswith("(DOLLAR"):
-        raise _fault(
+        raise _custom_error(
             "dollar",
             f"{value!r} holds '$(' in a way that HTCondor's submit language cannot carry here, "
             "as it can in arguments and environment",
@@ -115,33 +117,41 @@ def one_dollar(value: str) -> str:
     return value
 
 
-def program(value: str) -> str:
+def check_program(value: str) -> str:
     """Refuse a program's name that HTCondor would read as another."""
     if value != value.strip() or value.endswith("\\"):
-        raise _fault(
+        raise _custom_error(
             "program",
             f"{value!r} begins or ends with a space, or ends with a backslash, which HTCondor "
             "would drop",
         )
-    return one_dollar(value)
+    return reject_macros(value)
 
 
 def _path(value: str) -> str:
-    if not no_control(value):
-        raise _fault("path", "is empty")
+    if not reject_control_characters(value):
+        raise _custom_error("path", "is empty")
     if value != value.strip():
-        raise _fault("path", f"{value!r} begins or ends with a space, which HTCondor would drop")
+        raise _custom_error(
+            "path", f"{value!r} begins or ends with a space, which HTCondor would drop"
+        )
     if value.endswith("\\"):
-        raise _fault("path", f"{value!r} ends with a backslash, which would continue the line")
+        raise _custom_error(
+            "path", f"{value!r} ends with a backslash, which would continue the line"
+        )
     if '"' in value:
-        raise _fault("path", f"{value!r} holds a double quote, which HTCondor refuses in a path")
-    return one_dollar(value)
+        raise _custom_error(
+            "path", f"{value!r} holds a double quote, which HTCondor refuses in a path"
+        )
+    return reject_macros(value)
 
 
 def _stream(value: str) -> str:
     if "$$(" in value:
-        raise _fault("path", f"{value!r} holds '$$(', which HTCondor expands when it matches")
-    _path(value.replace(PROCESS, "0"))
+        raise _custom_error(
+            "path", f"{value!r} holds '$$(', which HTCondor expands when it matches"
+        )
+    _path(value.replace(PROCESS_MACRO, "0"))
     return value
 
 
@@ -149,22 +159,28 @@ def _file(value: str) -> str:
     """A name in transfer_input_files / transfer_output_files, which are comma-separated lists."""
     _path(value)
     if "," in value:
-        raise _fault("file", f"{value!r} holds a comma, which separates files in HTCondor's lists")
+        raise _custom_error(
+            "file", f"{value!r} holds a comma, which separates files in HTCondor's lists"
+        )
     if "://" in value:
-        raise _fault("file", f"{value!r} is a URL; fetch it first, or put it on a pool volume")
+        raise _custom_error(
+            "file", f"{value!r} is a URL; fetch it first, or put it on a pool volume"
+        )
     return value
 
 
 def _absolute(value: str) -> str:
     if not _path(value).startswith("/"):
-        raise _fault("path", f"{value!r} is no absolute path")
+        raise _custom_error("path", f"{value!r} is no absolute path")
     if "\\" in value:
-        raise _fault("path", f"{value!r} holds a backslash, which HTCondor takes for a slash here")
+        raise _custom_error(
+            "path", f"{value!r} holds a backslash, which HTCondor takes for a slash here"
+        )
     return value
 
 
-Label = Annotated[str, AfterValidator(one_dollar)]
-Text = Annotated[str, AfterValidator(no_control)]
+Label = Annotated[str, AfterValidator(reject_macros)]
+Text = Annotated[str, AfterValidator(reject_control_characters)]
 Image = Annotated[str, AfterValidator(_image)]
 Key = Annotated[str, AfterValidator(_key)]
 Name = Annotated[str, AfterValidator(_name)]

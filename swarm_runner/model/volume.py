@@ -9,15 +9,15 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator
 from pydantic_core import PydanticCustomError
 
-from swarm_runner.model.quantity import Flag
-from swarm_runner.model.text import AbsolutePath, Frozen
+from swarm_runner.model.quantity import StrictBool
+from swarm_runner.model.text import AbsolutePath, FrozenModel
 
 # What a container must have of its own image, or a node to itself.
-_SYSTEM = (
+_SYSTEM_DIRECTORIES = (
     *("/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/run"),
     *("/sbin", "/sys", "/usr", "/var/lib/condor", "/var/lib/docker", "/var/run"),
 )
-_OWN_IN_CONTAINER = ("/tmp", "/var/tmp")  # noqa: S108  the job's own, per job
+_PER_JOB_DIRECTORIES = ("/tmp", "/var/tmp")  # noqa: S108  the job's own, per job
 
 
 def _volume_path(value: str) -> str:
@@ -32,9 +32,9 @@ def _volume_path(value: str) -> str:
         raise PydanticCustomError(
             "volume", "{path} holds one of : , $ which a mount cannot name", {"path": repr(value)}
         )
-    if value in _OWN_IN_CONTAINER or any(
+    if value in _PER_JOB_DIRECTORIES or any(
         path.is_relative_to(system) or PurePosixPath(system).is_relative_to(path)
-        for system in _SYSTEM
+        for system in _SYSTEM_DIRECTORIES
     ):
         raise PydanticCustomError(
             "volume",
@@ -52,11 +52,11 @@ def _volume(value: Any) -> Any:
     return value
 
 
-class VolumeMount(Frozen):
+class VolumeMount(FrozenModel):
     """A directory that every node has at the same path; jobs see it there too."""
 
     path: Annotated[AbsolutePath, AfterValidator(_volume_path)]
-    read_only: Flag = False
+    read_only: StrictBool = False
 
 
 Volume = Annotated[VolumeMount, BeforeValidator(_volume)]

@@ -17,10 +17,12 @@ from statistics import median
 
 from swarm_runner.model.health import JobRun
 
-QUICK_S = 30.0  # the median; on a busy node an empty container takes ten, and now and then more
-IN_A_ROW = 3
-CHANCE = 1e-3
-_PER_KIND = 2
+QUICK_FAILURE_S = (
+    30.0  # the median; on a busy node an empty container takes ten, and now and then more
+)
+MIN_CONSECUTIVE_FAILURES = 3
+MAX_FALSE_POSITIVE_RATE = 1e-3
+_MAX_COUNT_PER_TYPE = 2
 
 
 def black_holes(runs: Iterable[JobRun]) -> dict[str, str]:
@@ -28,39 +30,51 @@ def black_holes(runs: Iterable[JobRun]) -> dict[str, str]:
 
     `runs` are recent ones in any order; those that somebody else ended tell nothing.
     """
-    judged = sorted((run for run in runs if run.well or run.failed), key=lambda run: -run.ended_s)
+    judged = sorted(
+        (run for run in runs if run.succeeded or run.failed), key=lambda run: -run.ended_s
+    )
     by_task: dict[str, list[JobRun]] = defaultdict(list)
     for run in judged:
         by_task[run.task].append(run)
-    rows = {task: _row(mine) for task, mine in by_task.items()}
+    rows = {task: _trailing_failures(mine) for task, mine in by_task.items()}
     suspects = {
         task: row
         for task, row in rows.items()
-        if len(row) >= IN_A_ROW and median(run.runtime_s for run in row) < QUICK_S
+        if len(row) >= MIN_CONSECUTIVE_FAILURES
+        and median(run.runtime_s for run in row) < QUICK_FAILURE_S
     }
     # Suspects do not testify about one another.
     elsewhere = [run for run in judged if run.task not in suspects]
-    good = Counter(run.kind for run in elsewhere if run.well)
-    bad = Counter(run.kind for run in elsewhere if run.failed)
-    return {task: _told(row) for task, row in suspects.items() if _chance(row, good, bad) <= CHANCE}
+    good = Counter(run.job_type for run in elsewhere if run.succeeded)
+    bad = Counter(run.job_type for run in elsewhere if run.failed)
+    return {
+        task: _failure_message(row)
+        for task, row in suspects.items()
+        if _false_positive_rate(row, good, bad) <= MAX_FALSE_POSITIVE_RATE
+    }
 
 
-def _row(runs: Sequence[JobRun]) -> list[JobRun]:
+def _trailing_failures(runs: Sequence[JobRun]) -> list[JobRun]:
     """The failures since the latest run that ended well."""
     return list(takewhile(lambda run: run.failed, runs))
 
 
-def _chance(row: Sequence[JobRun], good: Mapping[str, int], bad: Mapping[str, int]) -> float:
-    kinds = Counter(run.kind for run in row)
+def _false_positive_rate(
+    failures: Sequence[JobRun],
+    successes_by_type: Mapping[str, int],
+    failures_by_type: Mapping[str, int],
+) -> float:
+    kinds = Counter(run.job_type for run in failures)
     return prod(
-        ((bad[kind] + 1) / (good[kind] + bad[kind] + 1)) ** min(count, _PER_KIND)
+        ((failures_by_type[kind] + 1) / (successes_by_type[kind] + failures_by_type[kind] + 1))
+        ** min(count, _MAX_COUNT_PER_TYPE)
         for kind, count in kinds.items()
     )
 
 
-def _told(row: Sequence[JobRun]) -> str:
-    kinds = sorted({run.kind for run in row})
+def _failure_message(failures: Sequence[JobRun]) -> str:
+    kinds = sorted({run.job_type for run in failures})
     return (
-        f"its last {len(row)} jobs failed, most within {QUICK_S:.0f} s of their start; their kinds "
+        f"its last {len(failures)} jobs failed, most within {QUICK_FAILURE_S:.0f} s of their start; their kinds "
         f"({', '.join(kinds)}) end well elsewhere"
     )

@@ -8,22 +8,22 @@ from collections.abc import Callable, Mapping
 
 import pluggy
 
-from swarm_runner.condor.view import PoolView
-from swarm_runner.errors import ChangedError, OutOfReachError, RefusedError
-from swarm_runner.model.demand import ClassStatus, Decision, Scaling, SizedClass
-from swarm_runner.model.health import Mending
+from swarm_runner.condor.view import PoolQueryPort
+from swarm_runner.errors import ConflictError, PreconditionError, UnreachableError
+from swarm_runner.model.demand import ClassSnapshot, ScalingDecision, ScalingLimits, ScalingRecord
+from swarm_runner.model.health import ExecutorReplacement
 from swarm_runner.model.pool import Pool
 from swarm_runner.model.status import PoolStatus, ServiceState
-from swarm_runner.policy.sizing import decided
-from swarm_runner.provisioner.health import Health
+from swarm_runner.policy.sizing import resolve_decision
+from swarm_runner.provisioner.health import ExecutorHealthMonitor
 from swarm_runner.provisioner.observer import Observer
 from swarm_runner.swarm.port import Swarm
 
 INTERVAL_S = 2.0
 # A round may take at most this part of the time: a large pool is looked at less often.
-SHARE = 0.2
+MAX_DUTY_CYCLE = 0.2
 
-Step = Scaling | Mending
+AutoscalerRecord = ScalingRecord | ExecutorReplacement
 
 
 class Autoscaler:
@@ -37,26 +37,31 @@ class Autoscaler:
         self,
         pool: Pool,
         swarm: Swarm,
-        view: PoolView,
+        pool_query: PoolQueryPort,
         plugins: pluggy.PluginManager,
         *,
-        act: bool = True,
+        dry_run: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._pool = pool
         self._swarm = swarm
         self._hook = plugins.hook
-        self._act = act
+        self._dry_run = dry_run
         self._clock = clock
-        self._observer = Observer(pool, swarm, view, clock)
-        self._health = Health(pool, swarm, view, act=act, clock=clock)
-        self._sized = {name: SizedClass.of(name, shape) for name, shape in pool.classes.items()}
-        self._before: PoolStatus | None = None
+        self._observer = Observer(pool, swarm, pool_query, clock)
+        self._health_monitor = ExecutorHealthMonitor(
+            pool, swarm, pool_query, dry_run=dry_run, clock=clock
+        )
+        self._scaling_limits = {
+            name: ScalingLimits.from_capacity_class(name, shape)
+            for name, shape in pool.classes.items()
+        }
+        self._previous_status: PoolStatus | None = None
         self._replicas: dict[str, int] = {}
 
     def run(
         self,
-        tell: Callable[[Step], None],
+        report: Callable[[AutoscalerRecord], None],
         stop: threading.Event,
         interval_s: float = INTERVAL_S,
     ) -> None:
@@ -68,56 +73,58 @@ class Autoscaler:
         self._swarm.services(self._pool.name)
         while not stop.is_set():
             began = time.monotonic()
-            for step in self.round():
-                tell(step)
+            for step in self.run_once():
+                report(step)
             took_s = time.monotonic() - began
-            stop.wait(max(interval_s, took_s * (1 / SHARE - 1)))
+            stop.wait(max(interval_s, took_s * (1 / MAX_DUTY_CYCLE - 1)))
 
-    def round(self) -> list[Step]:
+    def run_once(self) -> list[AutoscalerRecord]:
         """Look, decide about each class, act; have executors that do not work replaced.
 
         What does not answer changes nothing.
         """
         try:
-            look = self._observer.look()
-        except (OutOfReachError, RefusedError) as error:
-            return [self._blind(name, str(error)) for name in self._pool.classes]
-        self._tell_change(look.status)
+            look = self._observer.observe()
+        except (UnreachableError, PreconditionError) as error:
+            return [self._frozen_record(name, str(error)) for name in self._pool.classes]
+        self._notify_change(look.status)
         self._replicas = dict(look.status.replicas)
         scalings = [
-            self._size(name, look.classes[name], look.services)
+            self._scale_class(name, look.classes[name], look.services)
             if name in look.classes
-            else self._blind(name, f"service {self._pool.service(name)} is missing")
+            else self._frozen_record(name, f"service {self._pool.service(name)} is missing")
             for name in self._pool.classes
         ]
-        return [*scalings, *self._health.round(look.status)]
+        return [*scalings, *self._health_monitor.run_once(look.status)]
 
-    def _size(
-        self, name: str, status: ClassStatus, services: Mapping[str, ServiceState]
-    ) -> Scaling:
-        sized = self._sized[name]
+    def _scale_class(
+        self, name: str, status: ClassSnapshot, services: Mapping[str, ServiceState]
+    ) -> ScalingRecord:
+        sized = self._scaling_limits[name]
         answer = self._hook.swarm_runner_size_class(capacity_class=sized, status=status)
-        decision = decided(answer, sized, status)
+        decision = resolve_decision(answer, sized, status)
         if decision.frozen:
-            self._observer.forget(name)
+            self._observer.clear_demand(name)
         else:
-            self._observer.remember(name, decision.needed)
-        scaling = self._scaling(name, status, decision)
+            self._observer.record_demand(name, decision.needed)
+        scaling = self._scaling_record(name, status, decision)
         if decision.frozen or decision.wanted == status.replicas:
             return scaling
-        if not self._act:
-            return scaling.model_copy(update={"done": "shown"})
+        if self._dry_run:
+            return scaling.model_copy(update={"action": "dry_run"})
         service = services[self._pool.service(name)]
         try:
             self._swarm.scale_service(service.name, decision.wanted, service.version)
-        except ChangedError as error:
-            return scaling.model_copy(update={"done": "changed", "trouble": str(error)})
-        except (OutOfReachError, RefusedError) as error:
-            return scaling.model_copy(update={"done": "failed", "trouble": str(error)})
-        return scaling.model_copy(update={"done": "scaled"})
+        except ConflictError as error:
+            return scaling.model_copy(update={"action": "conflict", "problem": str(error)})
+        except (UnreachableError, PreconditionError) as error:
+            return scaling.model_copy(update={"action": "failed", "problem": str(error)})
+        return scaling.model_copy(update={"action": "scaled"})
 
-    def _scaling(self, name: str, status: ClassStatus, decision: Decision) -> Scaling:
-        return Scaling(
+    def _scaling_record(
+        self, name: str, status: ClassSnapshot, decision: ScalingDecision
+    ) -> ScalingRecord:
+        return ScalingRecord(
             time_s=status.time_s,
             pool=self._pool.name,
             capacity_class=name,
@@ -127,26 +134,26 @@ class Autoscaler:
             reason=decision.reason,
             frozen=decision.frozen,
             executors=status.executors,
-            waiting=sum(request.count for request in status.requests),
+            waiting=sum(request.count for request in status.idle_jobs),
             running_jobs=status.running_jobs,
         )
 
-    def _blind(self, name: str, why: str) -> Scaling:
+    def _frozen_record(self, name: str, reason: str) -> ScalingRecord:
         """Nothing can be seen of the class, and nothing is changed."""
-        self._observer.forget(name)
+        self._observer.clear_demand(name)
         last = self._replicas.get(name, 0)
-        return Scaling(
+        return ScalingRecord(
             time_s=self._clock(),
             pool=self._pool.name,
             capacity_class=name,
             replicas=last,
             wanted=last,
             needed=last,
-            reason=why,
+            reason=reason,
             frozen=True,
         )
 
-    def _tell_change(self, after: PoolStatus) -> None:
-        before, self._before = self._before, after
-        if before is not None and before.outline() != after.outline():
+    def _notify_change(self, after: PoolStatus) -> None:
+        before, self._previous_status = self._previous_status, after
+        if before is not None and before.fingerprint() != after.fingerprint():
             self._hook.swarm_runner_pool_changed(before=before, after=after)

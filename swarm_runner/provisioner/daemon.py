@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from swarm_runner.model.pool import Pool
-from swarm_runner.model.stack import WISH_LABEL, Stack
+from swarm_runner.model.stack import SPEC_DIGEST_LABEL, Stack
 from swarm_runner.provisioner.tokens import Tokens
-from swarm_runner.provisioner.waiting import Waiting
+from swarm_runner.provisioner.waiting import Waiter
 from swarm_runner.swarm.port import Swarm
 
-END_LIMIT_S = 120.0
+STOP_TIMEOUT_S = 120.0
 
 
-def keep_autoscaler(
+def ensure_autoscaler(
     stack: Stack,
     swarm: Swarm,
     tokens: Tokens,
     progress: Callable[[str], None],
-    waiting: Waiting,
-    wanted: bool | None,
+    waiter: Waiter,
+    enabled: bool | None,
 ) -> None:
     """Make the service, or bring it to the stack's configuration, or remove it.
 
@@ -27,29 +27,29 @@ def keep_autoscaler(
     """
     name = stack.pool.autoscaler
     present = swarm.services(stack.pool.name).get(name)
-    if wanted is False or (wanted is None and present is None):
+    if enabled is False or (enabled is None and present is None):
         if present:
             progress(f"removing {name}")
-            _end(stack.pool, swarm, waiting)
+            _stop(stack.pool, swarm, waiter)
         return
     image = swarm.autoscaler_image(stack.image, progress)
-    tokens.make_autoscaler_token()
-    wish = stack.autoscaler(image, swarm.engine().node_id)
+    tokens.ensure_autoscaler_token()
+    wish = stack.autoscaler(image, swarm.docker_engine().node_id)
     if present is None:
         progress(f"making service {name}")
         swarm.create_service(wish)
-    elif present.labels.get(WISH_LABEL) != wish.digest():
+    elif present.labels.get(SPEC_DIGEST_LABEL) != wish.digest():
         progress(f"updating service {name}")
         swarm.update_service(wish)
 
 
-def _end(pool: Pool, swarm: Swarm, waiting: Waiting) -> None:
+def _stop(pool: Pool, swarm: Swarm, waiter: Waiter) -> None:
     """Remove the service when its task has ended: what is scaled afterwards stays as it is."""
     swarm.scale_service(pool.autoscaler, 0)
 
     def left() -> bool:
-        waiting.say("waiting for the autoscaler to end")
-        return any(t.service == pool.autoscaler and not t.gone for t in swarm.tasks(pool.name))
+        waiter.report("waiting for the autoscaler to end")
+        return any(t.service == pool.autoscaler and not t.stopped for t in swarm.tasks(pool.name))
 
-    waiting.until(left, lambda there: not there, END_LIMIT_S)
+    waiter.poll_until(left, lambda there: not there, STOP_TIMEOUT_S)
     swarm.remove_services([pool.autoscaler])

@@ -4,67 +4,67 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from swarm_runner.condor.view import PoolView
-from swarm_runner.errors import OutOfReachError, RefusedError
+from swarm_runner.condor.view import PoolQueryPort
+from swarm_runner.errors import PreconditionError, UnreachableError
 from swarm_runner.model.pool import Pool
 from swarm_runner.model.stack import Stack
 from swarm_runner.provisioner.checks import network_advice
-from swarm_runner.provisioner.failures import Failures
+from swarm_runner.provisioner.failures import TaskFailures
 from swarm_runner.provisioner.tokens import Tokens
-from swarm_runner.provisioner.waiting import Waiting
+from swarm_runner.provisioner.waiting import Waiter
 from swarm_runner.swarm.port import Swarm
 
-SIGNED_LIMIT_S = 300.0
+TOKEN_TIMEOUT_S = 300.0
 
 
-class Entrance:
+class PoolCredentials:
     """The way into one pool; see `Provisioner` for the arguments."""
 
     def __init__(
-        self, pool: Pool, swarm: Swarm, view: PoolView, token: Path, waiting: Waiting
+        self, pool: Pool, swarm: Swarm, pool_query: PoolQueryPort, token_path: Path, waiter: Waiter
     ) -> None:
         self._pool = pool
         self._swarm = swarm
-        self._view = view
-        self._token = token
-        self._waiting = waiting
+        self._pool_query = pool_query
+        self._token_path = token_path
+        self._waiter = waiter
 
-    def give_tokens(self, tokens: Tokens, failures: Failures) -> None:
+    def distribute(self, tokens: Tokens, failures: TaskFailures) -> None:
         """Make what executors and this client enter by, as soon as the manager can sign."""
 
         def give() -> None:
             failures.check(self._swarm.tasks(self._pool.name))
-            tokens.make_executor_token()
+            tokens.ensure_executor_token()
 
-        self._waiting.until_allowed(give, SIGNED_LIMIT_S)
-        self.let_client_in(tokens, failures)
+        self._waiter.retry_while_refused(give, TOKEN_TIMEOUT_S)
+        self.ensure_client_token(tokens, failures)
 
-    def let_client_in(self, tokens: Tokens, failures: Failures) -> None:
+    def ensure_client_token(self, tokens: Tokens, failures: TaskFailures) -> None:
         """Write a token for this client, unless the one that it has opens the pool."""
 
         def give() -> None:
             failures.check(self._swarm.tasks(self._pool.name))
-            if not self._let_in():
-                tokens.write_client_token(self._token)
+            if not self._client_token_is_valid():
+                tokens.write_client_token(self._token_path)
 
-        self._waiting.until_allowed(give, SIGNED_LIMIT_S)
+        self._waiter.retry_while_refused(give, TOKEN_TIMEOUT_S)
 
-    def check_network(self, stack: Stack, limit_s: float) -> None:
+    def check_network(self, stack: Stack, timeout_s: float) -> None:
         """Try the ways to the manager; what a kernel can do is found out by nothing else."""
 
         def attempt() -> None:
-            self._swarm.run_in(self._pool.service(), stack.name_probe())
-            self._view.unfinished()
+            self._swarm.exec_in_service(self._pool.service(), stack.central_manager_probe())
+            self._pool_query.count_unfinished()
 
         try:
-            self._waiting.until_answered(attempt, limit_s)
-        except (RefusedError, OutOfReachError) as error:
-            raise RefusedError(f"{error}. {network_advice(self._pool)}") from error
+            self._waiter.retry_quietly(attempt, timeout_s)
+        except (PreconditionError, UnreachableError) as error:
+            raise PreconditionError(f"{error}. {network_advice(self._pool)}") from error
 
-    def _let_in(self) -> bool:
+    def _client_token_is_valid(self) -> bool:
         """Whether the client's token opens the pool: it may be another pool's, or expired."""
         try:
-            self._view.unfinished()
-        except OutOfReachError:
+            self._pool_query.count_unfinished()
+        except UnreachableError:
             return False
         return True

@@ -5,47 +5,49 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 
-from swarm_runner.condor.view import PoolView
-from swarm_runner.errors import OutOfReachError, RefusedError
-from swarm_runner.provisioner.waiting import Waiting
+from swarm_runner.condor.view import PoolQueryPort
+from swarm_runner.errors import PreconditionError, UnreachableError
+from swarm_runner.provisioner.waiting import Waiter
 
-STEADY_LIMIT_S = 120.0
+STABLE_SLOTS_TIMEOUT_S = 120.0
 
 
 class PoolJobs:
     """Waits for the jobs of a pool, or removes them."""
 
-    def __init__(self, view: PoolView, waiting: Waiting, progress: Callable[[str], None]) -> None:
-        self._view = view
-        self._waiting = waiting
+    def __init__(
+        self, pool_query: PoolQueryPort, waiter: Waiter, progress: Callable[[str], None]
+    ) -> None:
+        self._pool_query = pool_query
+        self._waiter = waiter
         self._progress = progress
 
-    def settle(self, *, drain: bool, force: bool) -> None:
+    def ensure_empty_queue(self, *, drain: bool, force: bool) -> None:
         """See to it that no job is in the queue any more.
 
         Raises RefusedError while there are some, unless `drain` waits for them or `force` removes
         them; OutOfReachError when nobody knows, unless `force` takes the risk.
         """
         try:
-            waiting = self._view.unfinished()
+            waiting = self._pool_query.count_unfinished()
             if force:
                 if waiting:
                     self._progress(f"removing {waiting} jobs")
-                    self._view.remove_all()
+                    self._pool_query.remove_all()
             elif drain:
-                self._waiting.until(self._left, lambda left: left == 0, None)
+                self._waiter.poll_until(self._count_unfinished, lambda left: left == 0, None)
             elif waiting:
-                raise RefusedError(
+                raise PreconditionError(
                     f"{waiting} jobs have not ended, or their outputs were not fetched; --drain "
                     "waits for them, --force removes them"
                 )
-        except OutOfReachError as error:
+        except UnreachableError as error:
             if not force:
-                raise OutOfReachError(
+                raise UnreachableError(
                     f"{error}; cannot tell whether jobs run. --force takes the pool down anyway"
                 ) from error
 
-    def steady(self) -> None:
+    def wait_for_stable_slots(self) -> None:
         """Wait, at most two minutes, until each job that runs is on a slot that is there.
 
         A job is "running" from the moment that the schedd reaches for a slot. A manager that
@@ -53,20 +55,22 @@ class PoolJobs:
         """
 
         def astray() -> set[str]:
-            jobs = self._view.running() - {slot.job for slot in self._view.slots()}
+            jobs = self._pool_query.running_ids() - {slot.job for slot in self._pool_query.slots()}
             if jobs:
-                self._waiting.say(f"waiting until it is clear where {', '.join(sorted(jobs))} run")
+                self._waiter.report(
+                    f"waiting until it is clear where {', '.join(sorted(jobs))} run"
+                )
             return jobs
 
-        with contextlib.suppress(RefusedError):
-            self._waiting.until(astray, lambda jobs: not jobs, STEADY_LIMIT_S)
+        with contextlib.suppress(PreconditionError):
+            self._waiter.poll_until(astray, lambda jobs: not jobs, STABLE_SLOTS_TIMEOUT_S)
 
-    def _left(self) -> int:
-        left = self._view.unfinished()
+    def _count_unfinished(self) -> int:
+        left = self._pool_query.count_unfinished()
         if left:
-            running = sorted(slot.job for slot in self._view.slots() if slot.job)
+            running = sorted(slot.job for slot in self._pool_query.slots() if slot.job)
             named = f"; {', '.join(running)} run" if running else ""
-            self._waiting.say(
+            self._waiter.report(
                 f"waiting until {left} jobs have ended, held ones too, and are fetched{named}"
             )
         return left

@@ -10,61 +10,76 @@ from datetime import datetime
 from statistics import fmean, median
 from typing import TypeVar
 
-from swarm_runner.condor.view import PoolView
-from swarm_runner.errors import OutOfReachError
-from swarm_runner.model.demand import START_UP_S, ClassStatus, Needed, Requests, SizedClass
+from swarm_runner.condor.view import PoolQueryPort
+from swarm_runner.errors import UnreachableError
+from swarm_runner.model.demand import (
+    START_UP_S,
+    ClassSnapshot,
+    DemandSample,
+    IdleJobs,
+    ScalingLimits,
+)
 from swarm_runner.model.pool import Pool
-from swarm_runner.model.queue import EndedJob, WaitingJobs
+from swarm_runner.model.queue import FinishedJob, IdleJobGroup
 from swarm_runner.model.status import PoolStatus, ServiceState, Slot, TaskState
-from swarm_runner.policy.observation import Seen, seen
-from swarm_runner.policy.status import join
+from swarm_runner.policy.observation import ExecutorSummary, summarize_executors
+from swarm_runner.policy.status import build_pool_status
 from swarm_runner.swarm.port import Swarm
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 # Arrivals are counted over this long.
-RECENT_S = 300.0
+ARRIVAL_WINDOW_S = 300.0
 # A class's runtime is the mean of so many jobs that ended last.
-ENDED_JOBS = 200
+MAX_FINISHED_JOBS = 200
 # An executor is up well before this; one that runs longer without a slot was up before us.
-STARTED_WITHIN_S = 90.0
+STARTUP_TIMEOUT_S = 90.0
 # Executors renew their ads each minute (UPDATE_INTERVAL). One that the collector has not heard of
 # for three takes no job, if it has heard of others; until then it is not known what it does.
-SILENT_FOR_S = 180.0
-_START_UPS = 20
-_LOOKS = 1000
+UNRESPONSIVE_AFTER_S = 180.0
+_MAX_STARTUP_SAMPLES = 20
+_MAX_CLUSTER_SAMPLES = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class PoolObservation:
     """One look: the pool's status, its services, each class's figures."""
 
     status: PoolStatus
     services: Mapping[str, ServiceState]
-    classes: Mapping[str, ClassStatus]
+    classes: Mapping[str, ClassSnapshot]
 
 
 class Observer:
     """Looks at one pool. What it remembers is bounded, and the pool can do without it."""
 
     def __init__(
-        self, pool: Pool, swarm: Swarm, view: PoolView, clock: Callable[[], float] = time.time
+        self,
+        pool: Pool,
+        swarm: Swarm,
+        pool_query: PoolQueryPort,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._pool = pool
         self._swarm = swarm
-        self._view = view
+        self._pool_query = pool_query
         self._clock = clock
-        self._sized = {name: SizedClass.of(name, shape) for name, shape in pool.classes.items()}
-        self._needed: dict[str, deque[Needed]] = {}
-        self._queued: dict[str, deque[tuple[float, int]]] = defaultdict(deque)
-        self._clusters: deque[tuple[float, int]] = deque(maxlen=_LOOKS)
-        self._start_ups: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_START_UPS))
-        self._awaited: set[str] = set()
-        self._heard: set[str] = set()
-        self._silent_since: dict[str, float] = {}
+        self._scaling_limits = {
+            name: ScalingLimits.from_capacity_class(name, shape)
+            for name, shape in pool.classes.items()
+        }
+        self._demand_history: dict[str, deque[DemandSample]] = {}
+        self._queue_samples: dict[str, deque[tuple[float, int]]] = defaultdict(deque)
+        self._cluster_samples: deque[tuple[float, int]] = deque(maxlen=_MAX_CLUSTER_SAMPLES)
+        self._startup_times_s: dict[str, deque[float]] = defaultdict(
+            lambda: deque(maxlen=_MAX_STARTUP_SAMPLES)
+        )
+        self._starting: set[str] = set()
+        self._advertised: set[str] = set()
+        self._unadvertised_since: dict[str, float] = {}
         self._idle_since: dict[str, float] = {}
 
-    def look(self) -> Look:
+    def observe(self) -> PoolObservation:
         """The pool at this moment. Raises OutOfReachError when the Swarm does not answer.
 
         What HTCondor does not answer is missing in the classes' figures.
@@ -72,179 +87,183 @@ class Observer:
         services = self._swarm.services(self._pool.name)
         tasks = self._swarm.tasks(self._pool.name)
         missing: list[str] = []
-        slots = _asked(self._view.slots, "the slots", missing)
-        waiting, ended = _asked(self._jobs, "the queue", missing) or ((), ())
+        slots = _try_query(self._pool_query.slots, "the slots", missing)
+        waiting, ended = _try_query(self._query_jobs, "the queue", missing) or ((), ())
         now = self._clock()
-        status = join(self._pool, services, tasks, slots, trouble="; ".join(missing))
+        status = build_pool_status(self._pool, services, tasks, slots, problem="; ".join(missing))
         by_task: dict[str, list[Slot]] = defaultdict(list)
         for slot in slots or ():
             by_task[slot.task].append(slot)
-        self._count_clusters(waiting, now)
-        made = {task.id: made_s(task, now) for task in tasks}
+        self._record_highest_cluster(waiting, now)
+        made = {task.id: creation_time_s(task, now) for task in tasks}
         classes = {}
         idle_since: dict[str, float] = {}
         for name, replicas in status.replicas.items():
             if name not in self._pool.classes:
                 continue  # `pool up` removes it
             executors = [one for one in status.executors if one.capacity_class == name]
-            found = seen(self._pool.classes[name], replicas, executors, by_task, now)
+            found = summarize_executors(self._pool.classes[name], replicas, executors, by_task, now)
             lacks = list(missing)
             if slots is not None:
-                self._measure_starts(name, [e.task for e in executors], by_task, made, now)
-                found, absent = self._tell_silent(found, made, now)
+                self._record_startup_times(name, [e.task for e in executors], by_task, made, now)
+                found, absent = self._classify_unadvertised(found, made, now)
                 if absent:
                     lacks.append(f"what {absent} executors do that run and are not advertised")
             idle_since |= {task: self._idle_since.get(task, now) for task in found.idle}
             idle_for_s = now - min((idle_since[task] for task in found.idle), default=now)
-            classes[name] = self._class_status(
+            classes[name] = self._class_snapshot(
                 name, replicas, found, idle_for_s, waiting, ended, now, lacks
             )
         self._idle_since = idle_since
-        self._forget({task.id for task in tasks})
-        return Look(status, services, classes)
+        self._prune({task.id for task in tasks})
+        return PoolObservation(status, services, classes)
 
-    def remember(self, capacity_class: str, needed: int) -> None:
+    def record_demand(self, capacity_class: str, needed: int) -> None:
         """Keep what was found to be needed at this moment."""
-        found = Needed(time_s=self._clock(), executors=needed)
-        self._needed[capacity_class].append(found)
+        found = DemandSample(time_s=self._clock(), executors=needed)
+        self._demand_history[capacity_class].append(found)
 
-    def forget(self, capacity_class: str) -> None:
+    def clear_demand(self, capacity_class: str) -> None:
         """What was needed at this moment is not known, and what was before means nothing now."""
-        self._needed.pop(capacity_class, None)
+        self._demand_history.pop(capacity_class, None)
 
-    def _jobs(self) -> tuple[Sequence[WaitingJobs], Sequence[EndedJob]]:
-        limit = ENDED_JOBS * len(self._pool.classes)
-        return self._view.waiting(), self._view.ended(limit)
+    def _query_jobs(self) -> tuple[Sequence[IdleJobGroup], Sequence[FinishedJob]]:
+        limit = MAX_FINISHED_JOBS * len(self._pool.classes)
+        return self._pool_query.idle_jobs(), self._pool_query.recent_jobs(limit)
 
-    def _class_status(
+    def _class_snapshot(
         self,
         name: str,
         replicas: int,
-        found: Seen,
+        summary: ExecutorSummary,
         idle_for_s: float,
-        waiting: Sequence[WaitingJobs],
-        ended: Sequence[EndedJob],
+        idle_jobs: Sequence[IdleJobGroup],
+        recent_jobs: Sequence[FinishedJob],
         now: float,
         missing: Sequence[str],
-    ) -> ClassStatus:
-        mine = [jobs for jobs in waiting if jobs.capacity_class == name]
-        gone = [job for job in ended if job.capacity_class == name][:ENDED_JOBS]
+    ) -> ClassSnapshot:
+        mine = [jobs for jobs in idle_jobs if jobs.capacity_class == name]
+        gone = [job for job in recent_jobs if job.capacity_class == name][:MAX_FINISHED_JOBS]
         runtimes = [job.runtime_s for job in gone if job.runtime_s is not None]
-        return ClassStatus(
+        return ClassSnapshot(
             time_s=now,
             replicas=replicas,
-            executors=found.executors,
-            rooms=found.rooms,
-            requests=tuple(
-                Requests(
+            executors=summary.executors,
+            free_capacity=summary.free_capacity,
+            idle_jobs=tuple(
+                IdleJobs(
                     **jobs.model_dump(include={"cpus", "memory_mb", "disk_mb", "gpus", "count"}),
-                    oldest_wait_s=self._waited_s(jobs.first_cluster, now),
+                    oldest_wait_s=self._minimum_wait_s(jobs.first_cluster, now),
                 )
                 for jobs in mine
             ),
-            running_jobs=found.running_jobs,
-            runtime_s=max(fmean(runtimes), found.mean_age_s) if runtimes else None,
+            running_jobs=summary.running_jobs,
+            runtime_s=max(fmean(runtimes), summary.mean_age_s) if runtimes else None,
             arrivals_per_s=None
             if missing
             else self._arrivals_per_s(
-                name, sum(jobs.count for jobs in mine) + found.running_jobs, gone, now
+                name, sum(jobs.count for jobs in mine) + summary.running_jobs, gone, now
             ),
-            start_up_s=median(self._start_ups[name]) if self._start_ups[name] else START_UP_S,
+            start_up_s=median(self._startup_times_s[name])
+            if self._startup_times_s[name]
+            else START_UP_S,
             idle_for_s=idle_for_s,
-            history=self._history(name, replicas, now),
+            history=self._recent_demand(name, replicas, now),
             missing=tuple(missing),
         )
 
-    def _history(self, name: str, replicas: int, now: float) -> tuple[Needed, ...]:
-        if name not in self._needed:
+    def _recent_demand(self, name: str, replicas: int, now: float) -> tuple[DemandSample, ...]:
+        if name not in self._demand_history:
             # Who begins now, or sees again, does not know what was needed just before.
-            self._needed[name] = deque([Needed(time_s=now, executors=replicas)])
-        kept = self._needed[name]
-        while kept and kept[0].time_s <= now - self._sized[name].shrink_pause_s:
+            self._demand_history[name] = deque([DemandSample(time_s=now, executors=replicas)])
+        kept = self._demand_history[name]
+        while kept and kept[0].time_s <= now - self._scaling_limits[name].cooldown_s:
             kept.popleft()
         return tuple(kept)
 
     def _arrivals_per_s(
-        self, name: str, queued: int, ended: Sequence[EndedJob], now: float
+        self, name: str, queued: int, recent_jobs: Sequence[FinishedJob], now: float
     ) -> float | None:
         """What is there and what ended, less what was there at first: that many came meanwhile."""
-        looks = self._queued[name]
+        looks = self._queue_samples[name]
         looks.append((now, queued))
-        while len(looks) > 2 and looks[1][0] < now - RECENT_S:
+        while len(looks) > 2 and looks[1][0] < now - ARRIVAL_WINDOW_S:
             looks.popleft()
         since, before = looks[0]
         past_s = now - since
         if past_s <= 0:
             return None
-        of_late = [job.ended_s for job in ended if job.ended_s > since]
+        of_late = [job.ended_s for job in recent_jobs if job.ended_s > since]
         left = float(len(of_late))
-        if len(of_late) == ENDED_JOBS:  # the history goes back further than we read
+        if len(of_late) == MAX_FINISHED_JOBS:  # the history goes back further than we read
             left *= past_s / max(now - min(of_late), 1.0)
         return max(queued + left - before, 0.0) / past_s
 
-    def _count_clusters(self, waiting: Sequence[WaitingJobs], now: float) -> None:
+    def _record_highest_cluster(self, idle_jobs: Sequence[IdleJobGroup], now: float) -> None:
         """Keep when each cluster was first seen: the highest number at each look says that."""
-        highest = max((jobs.last_cluster for jobs in waiting), default=0)
-        if highest > (self._clusters[-1][1] if self._clusters else 0):
-            self._clusters.append((now, highest))
+        highest = max((jobs.last_cluster for jobs in idle_jobs), default=0)
+        if highest > (self._cluster_samples[-1][1] if self._cluster_samples else 0):
+            self._cluster_samples.append((now, highest))
 
-    def _waited_s(self, cluster: int, now: float) -> float:
+    def _minimum_wait_s(self, cluster: int, now: float) -> float:
         """For how long at least a job of that cluster has been there."""
-        return next((now - at for at, highest in self._clusters if highest >= cluster), 0.0)
+        return next((now - at for at, highest in self._cluster_samples if highest >= cluster), 0.0)
 
-    def _measure_starts(
+    def _record_startup_times(
         self,
         name: str,
         tasks: Sequence[str],
         slots: Mapping[str, Sequence[Slot]],
-        made: Mapping[str, float],
+        created_s: Mapping[str, float],
         now: float,
     ) -> None:
         """Who was waited for and is there: so long took its start."""
         for task in tasks:
             if task not in slots:
-                if task not in self._heard:
-                    self._awaited.add(task)
+                if task not in self._advertised:
+                    self._starting.add(task)
                 continue
-            self._heard.add(task)
-            self._silent_since.pop(task, None)
-            took_s = now - made[task]
-            if task in self._awaited and took_s < STARTED_WITHIN_S:
-                self._start_ups[name].append(max(took_s, 0.0))
-            self._awaited.discard(task)
+            self._advertised.add(task)
+            self._unadvertised_since.pop(task, None)
+            took_s = now - created_s[task]
+            if task in self._starting and took_s < STARTUP_TIMEOUT_S:
+                self._startup_times_s[name].append(max(took_s, 0.0))
+            self._starting.discard(task)
 
-    def _tell_silent(self, found: Seen, made: Mapping[str, float], now: float) -> tuple[Seen, int]:
+    def _classify_unadvertised(
+        self, summary: ExecutorSummary, created_s: Mapping[str, float], now: float
+    ) -> tuple[ExecutorSummary, int]:
         """Count the executors without a slot: as starting, as silent, or as those we miss."""
         new = silent = absent = 0
-        for task in found.silent:
-            if task not in self._heard and now - made[task] < STARTED_WITHIN_S:
+        for task in summary.unadvertised:
+            if task not in self._advertised and now - created_s[task] < STARTUP_TIMEOUT_S:
                 new += 1
-            elif not found.heard:
-                self._silent_since[task] = now  # it may be the collector
+            elif not summary.advertised_count:
+                self._unadvertised_since[task] = now  # it may be the collector
                 absent += 1
-            elif now - self._silent_since.setdefault(task, now) < SILENT_FOR_S:
+            elif now - self._unadvertised_since.setdefault(task, now) < UNRESPONSIVE_AFTER_S:
                 absent += 1
             else:
                 silent += 1
-        there = found.executors
-        numbers = {"starting": there.starting + new, "silent": silent}
-        return replace(found, executors=there.model_copy(update=numbers)), absent
+        there = summary.executors
+        numbers = {"starting": there.starting + new, "unresponsive": silent}
+        return replace(summary, executors=there.model_copy(update=numbers)), absent
 
-    def _forget(self, tasks: set[str]) -> None:
-        self._heard &= tasks
-        self._awaited &= tasks
-        for gone in set(self._silent_since) - tasks:
-            del self._silent_since[gone]
+    def _prune(self, task_ids: set[str]) -> None:
+        self._advertised &= task_ids
+        self._starting &= task_ids
+        for gone in set(self._unadvertised_since) - task_ids:
+            del self._unadvertised_since[gone]
 
 
-def _asked(question: Callable[[], Answer], what: str, missing: list[str]) -> Answer | None:
+def _try_query(query: Callable[[], Result], description: str, missing: list[str]) -> Result | None:
     try:
-        return question()
-    except OutOfReachError as error:
-        missing.append(f"{what} ({error})")
+        return query()
+    except UnreachableError as error:
+        missing.append(f"{description} ({error})")
         return None
 
 
-def made_s(task: TaskState, now: float) -> float:
+def creation_time_s(task: TaskState, now: float) -> float:
     """When Swarm made the task, in seconds since the epoch; now, if it does not say."""
     return datetime.fromisoformat(task.created_at).timestamp() if task.created_at else now

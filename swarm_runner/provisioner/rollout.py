@@ -6,53 +6,55 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from swarm_runner.errors import RefusedError
-from swarm_runner.model.stack import POOL_LABEL, WISH_LABEL, ServiceWish
+from swarm_runner.errors import PreconditionError
+from swarm_runner.model.stack import POOL_LABEL, SPEC_DIGEST_LABEL, ServiceSpec
 from swarm_runner.model.status import PoolStatus, ServiceState, TaskState
-from swarm_runner.provisioner.failures import Failures
-from swarm_runner.provisioner.trial import PATIENCE_S, BrokenError, Trial
-from swarm_runner.provisioner.waiting import HopelessError, Waiting
+from swarm_runner.provisioner.failures import TaskFailures
+from swarm_runner.provisioner.trial import READINESS_TIMEOUT_S, CanaryMonitor, RolloutFailedError
+from swarm_runner.provisioner.waiting import PermanentError, Waiter
 from swarm_runner.swarm.port import Swarm
 
 # Until the first new task has proved itself Swarm is not to touch a second one.
-_UNPROVEN_PACE_S = 3600
-_BACK_LIMIT_S = 300.0
+_CANARY_UPDATE_DELAY_S = 3600
+_ROLLBACK_TIMEOUT_S = 300.0
 _SHORT_ID = 12
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
+class _RolloutProgress:
     """How far a service is: tasks of the wish that work, tasks of another one, tasks wanted.
 
     `stuck` is how many of the wish do not work, and will not where they are.
     """
 
     working: int
-    others: int
-    wanted: int
+    outdated: int
+    desired: int
     updating: bool
-    stuck: int
+    blocked: int
 
     @property
-    def begun(self) -> bool:
-        return self.working >= min(1, self.wanted)
+    def canary_ready(self) -> bool:
+        return self.working >= min(1, self.desired)
 
     @property
-    def there(self) -> bool:
-        return not self.others and self.working + self.stuck >= self.wanted
+    def replaced(self) -> bool:
+        return not self.outdated and self.working + self.blocked >= self.desired
 
     @property
     def done(self) -> bool:
-        return self.there and not self.updating
+        return self.replaced and not self.updating
 
 
-def due(present: Mapping[str, ServiceState], wishes: Iterable[ServiceWish]) -> list[ServiceWish]:
+def outdated_services(
+    existing: Mapping[str, ServiceState], specs: Iterable[ServiceSpec]
+) -> list[ServiceSpec]:
     """The wishes whose service is there and differs, or was left halfway."""
     return [
         wish
-        for wish in wishes
-        if (state := present.get(wish.name))
-        and (state.labels.get(WISH_LABEL) != wish.digest() or state.updating)
+        for wish in specs
+        if (state := existing.get(wish.name))
+        and (state.labels.get(SPEC_DIGEST_LABEL) != wish.digest() or state.updating)
     ]
 
 
@@ -65,23 +67,23 @@ class Rollout:
 
     def __init__(
         self,
-        wish: ServiceWish,
+        spec: ServiceSpec,
         swarm: Swarm,
-        status: Callable[[], PoolStatus],
-        waiting: Waiting,
-        nodes: int,
-        patience_s: float = PATIENCE_S,
+        pool_status: Callable[[], PoolStatus],
+        waiter: Waiter,
+        node_count: int,
+        readiness_timeout_s: float = READINESS_TIMEOUT_S,
     ) -> None:
-        self._wish = wish
+        self._spec = spec
         self._swarm = swarm
-        self._status = status
-        self._waiting = waiting
-        self._nodes = nodes
-        self._trial = Trial(wish, nodes, patience_s)
-        self._proven = False
-        self._known = {task.id for task in waiting.patiently(self._tasks)}
+        self._pool_status = pool_status
+        self._waiter = waiter
+        self._node_count = node_count
+        self._canary = CanaryMonitor(spec, node_count, readiness_timeout_s)
+        self._canary_passed = False
+        self._old_task_ids = {task.id for task in waiter.retry_while_unreachable(self._tasks)}
 
-    def roll(self, limit_s: float | None) -> None:
+    def run(self, timeout_s: float | None) -> None:
         """Replace the tasks, one after another; the first has to prove itself.
 
         Where a node among several has a task of the new fail, the others are upgraded, and that
@@ -89,114 +91,122 @@ class Rollout:
         the service was taken back to what it was; and when `limit_s` ends the wait, not the
         update. OutOfReachError, when the Swarm does not answer for long, leaves the update to it.
         """
-        name = self._wish.name
-        before, former = self._waiting.patiently(
+        name = self._spec.name
+        before, former = self._waiter.retry_while_unreachable(
             lambda: (self._service(), self._swarm.service_spec(name))
         )
-        former_digest = before.labels.get(WISH_LABEL, "")
-        self._waiting.say(f"upgrading {name}, one task after another")
-        end = None if limit_s is None else time.monotonic() + limit_s
-        self._update(_UNPROVEN_PACE_S)
+        former_digest = before.labels.get(SPEC_DIGEST_LABEL, "")
+        self._waiter.report(f"upgrading {name}, one task after another")
+        end = None if timeout_s is None else time.monotonic() + timeout_s
+        self._update(_CANARY_UPDATE_DELAY_S)
         try:
-            self._waiting.until(self._look, lambda seen: seen.begun, _left(end))
-            self._proven = True
+            self._waiter.poll_until(
+                self._observe, lambda seen: seen.canary_ready, _remaining_s(end)
+            )
+            self._canary_passed = True
             self._update()
-            self._waiting.until(self._look, lambda seen: seen.done, _left(end))
-        except BrokenError as error:
-            if former_digest == self._wish.digest():
-                raise RefusedError(
+            self._waiter.poll_until(self._observe, lambda seen: seen.done, _remaining_s(end))
+        except RolloutFailedError as error:
+            if former_digest == self._spec.digest():
+                raise PreconditionError(
                     f"the upgrade of {name} stopped: {error}. What it was before is not known: "
                     "`swarm-runner pool upgrade` with the former image or configuration"
                 ) from error
-            self._waiting.say(f"{error}; rolling {name} back")
-            self._waiting.patiently(lambda: self._swarm.restore_service(name, former))
-            raise RefusedError(
-                f"the upgrade of {name} was rolled back: {error}. {self._back(former_digest)}"
+            self._waiter.report(f"{error}; rolling {name} back")
+            self._waiter.retry_while_unreachable(lambda: self._swarm.restore_service(name, former))
+            raise PreconditionError(
+                f"the upgrade of {name} was rolled back: {error}. {self._await_rollback(former_digest)}"
             ) from error
-        for words in self._trial.bad.values():
-            self._waiting.say(f"{name} is upgraded, but {words}")
+        for words in self._canary.failed_nodes.values():
+            self._waiter.report(f"{name} is upgraded, but {words}")
 
-    def _back(self, former_digest: str) -> str:
+    def _await_rollback(self, former_digest: str) -> str:
         """Wait for what was before, and say how it is."""
-        name = self._wish.name
-        failures = Failures(self._waiting.patiently(self._tasks), self._nodes)
+        name = self._spec.name
+        failures = TaskFailures(self._waiter.retry_while_unreachable(self._tasks), self._node_count)
 
-        def look() -> _Seen:
+        def look() -> _RolloutProgress:
             tasks = self._tasks()
-            failures.note(tasks)
-            seen = self._seen(former_digest, self._status(), failures.stuck(tasks).get(name, 0))
-            self._waiting.say(f"{name}: {seen.working} of {seen.wanted} as before")
+            failures.record(tasks)
+            seen = self._measure_progress(
+                former_digest, self._pool_status(), failures.blocked_slots(tasks).get(name, 0)
+            )
+            self._waiter.report(f"{name}: {seen.working} of {seen.desired} as before")
             return seen
 
         try:
-            seen = self._waiting.until(look, lambda seen: seen.there, _BACK_LIMIT_S)
-        except RefusedError as error:
+            seen = self._waiter.poll_until(look, lambda seen: seen.replaced, _ROLLBACK_TIMEOUT_S)
+        except PreconditionError as error:
             return str(error)
-        if seen.working < seen.wanted:  # a bad node takes back no more than it takes up
-            return f"{seen.working} of {seen.wanted} executors work as before"
+        if seen.working < seen.desired:  # a bad node takes back no more than it takes up
+            return f"{seen.working} of {seen.desired} executors work as before"
         return "The pool works as before"
 
-    def _update(self, pace_s: int = 0) -> None:
-        self._waiting.patiently(lambda: self._swarm.update_service(self._wish, pace_s))
-
-    def _look(self) -> _Seen:
-        """How far it is. Raises BrokenError when what is new does not work."""
-        digest = self._wish.digest()
-        state = self._service()
-        fresh = [t for t in self._tasks() if t.wish == digest and t.id not in self._known]
-        status = self._status()
-        self._trial.judge(fresh, state, status)
-        if self._proven and state.update == "paused":
-            self._update()  # Swarm stopped at the bad node; it goes on with the next task
-        seen = self._seen(digest, status, self._trial.stuck)
-        if not seen.done:
-            self._waiting.say("; ".join(self._told(seen, fresh, status)))
-        return seen
-
-    def _seen(self, digest: str, status: PoolStatus, stuck: int) -> _Seen:
-        state = self._service()
-        living = [task for task in self._tasks() if not (task.going or task.gone)]
-        working = {line.task for line in status.executors if line.ready}
-        if status.manager and status.manager.state == "running" and not status.trouble:
-            working.add(status.manager.id)
-        return _Seen(
-            working=sum(task.wish == digest and task.id in working for task in living),
-            others=sum(task.wish != digest for task in living),
-            wanted=state.replicas,
-            updating=state.update == "updating",
-            stuck=stuck,
+    def _update(self, update_delay_s: int = 0) -> None:
+        self._waiter.retry_while_unreachable(
+            lambda: self._swarm.update_service(self._spec, update_delay_s)
         )
 
-    def _told(self, seen: _Seen, fresh: Sequence[TaskState], status: PoolStatus) -> list[str]:
-        name = self._wish.name
-        told = [f"{name}: {seen.working} of {seen.wanted} upgraded"]
+    def _observe(self) -> _RolloutProgress:
+        """How far it is. Raises BrokenError when what is new does not work."""
+        digest = self._spec.digest()
+        state = self._service()
+        fresh = [t for t in self._tasks() if t.wish == digest and t.id not in self._old_task_ids]
+        status = self._pool_status()
+        self._canary.evaluate(fresh, state, status)
+        if self._canary_passed and state.update == "paused":
+            self._update()  # Swarm stopped at the bad node; it goes on with the next task
+        seen = self._measure_progress(digest, status, self._canary.blocked)
+        if not seen.done:
+            self._waiter.report("; ".join(self._progress_messages(seen, fresh, status)))
+        return seen
+
+    def _measure_progress(self, digest: str, status: PoolStatus, blocked: int) -> _RolloutProgress:
+        state = self._service()
+        living = [task for task in self._tasks() if not (task.stopping or task.stopped)]
+        working = {line.task for line in status.executors if line.ready}
+        if status.manager and status.manager.state == "running" and not status.problems:
+            working.add(status.manager.id)
+        return _RolloutProgress(
+            working=sum(task.wish == digest and task.id in working for task in living),
+            outdated=sum(task.wish != digest for task in living),
+            desired=state.replicas,
+            updating=state.update == "updating",
+            blocked=blocked,
+        )
+
+    def _progress_messages(
+        self, progress: _RolloutProgress, new_tasks: Sequence[TaskState], status: PoolStatus
+    ) -> list[str]:
+        name = self._spec.name
+        told = [f"{name}: {progress.working} of {progress.desired} upgraded"]
         told += [
-            f"{line.task[:_SHORT_ID]} on {line.node} stays {line.waits_for()}"
+            f"{line.task[:_SHORT_ID]} on {line.node} stays {line.describe_drain()}"
             for line in status.executors
             if line.service == name and line.retiring and line.jobs
         ]
         told += [
             f"{task.id[:_SHORT_ID]} is {task.state}: {task.error}"
-            for task in fresh
-            if task.error and not task.going
+            for task in new_tasks
+            if task.error and not task.stopping
         ]
         return told
 
     def _service(self) -> ServiceState:
-        state = self._swarm.services(self._pool).get(self._wish.name)
+        state = self._swarm.services(self._pool).get(self._spec.name)
         if state is None:
-            raise HopelessError(
-                f"service {self._wish.name} is gone; `swarm-runner pool up` makes it"
+            raise PermanentError(
+                f"service {self._spec.name} is gone; `swarm-runner pool up` makes it"
             )
         return state
 
     def _tasks(self) -> list[TaskState]:
-        return [t for t in self._swarm.tasks(self._pool) if t.service == self._wish.name]
+        return [t for t in self._swarm.tasks(self._pool) if t.service == self._spec.name]
 
     @property
     def _pool(self) -> str:
-        return self._wish.labels[POOL_LABEL]
+        return self._spec.labels[POOL_LABEL]
 
 
-def _left(end: float | None) -> float | None:
-    return None if end is None else max(0.0, end - time.monotonic())
+def _remaining_s(deadline: float | None) -> float | None:
+    return None if deadline is None else max(0.0, deadline - time.monotonic())

@@ -4,39 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 
-from swarm_runner.errors import RefusedError
+from swarm_runner.errors import PreconditionError
 from swarm_runner.model.pool import Pool
 from swarm_runner.model.status import PoolStatus, TaskState
-from swarm_runner.provisioner.failures import Failures
-from swarm_runner.provisioner.waiting import HopelessError, Waiting
+from swarm_runner.provisioner.failures import TaskFailures
+from swarm_runner.provisioner.waiting import PermanentError, Waiter
 from swarm_runner.swarm.port import Swarm
 
 
-class Settling:
+class ConvergenceWaiter:
     """Waits for the classes that a command is about, whatever the others do.
 
     `look` says how the pool is.
     """
 
     def __init__(
-        self, pool: Pool, swarm: Swarm, look: Callable[[], PoolStatus], waiting: Waiting
+        self, pool: Pool, swarm: Swarm, observe: Callable[[], PoolStatus], waiter: Waiter
     ) -> None:
         self._pool = pool
         self._swarm = swarm
-        self._look = look
-        self._waiting = waiting
+        self._observe = observe
+        self._waiter = waiter
 
-    def begin(self, nodes: int) -> Failures:
+    def start(self, node_count: int) -> TaskFailures:
         """What fails from now on."""
-        return Failures(self._waiting.patiently(self._tasks), nodes)
+        return TaskFailures(self._waiter.retry_while_unreachable(self._tasks), node_count)
 
-    def settle(
+    def wait(
         self,
         classes: Collection[str],
-        limit_s: float | None,
-        failures: Failures,
+        timeout_s: float | None,
+        failures: TaskFailures,
         *,
-        whole: bool = False,
+        require_complete: bool = False,
     ) -> None:
         """Wait until each class has the executors that it is to have, and no other.
 
@@ -48,35 +48,35 @@ class Settling:
         def look() -> list[str]:
             tasks = self._tasks()
             failures.check(tasks)
-            status = self._look()
-            self._check_there(classes, status)
-            if status.outdated:
-                raise HopelessError("; ".join(status.trouble))
-            left = status.unsettled(classes, self._by_class(failures.stuck(tasks)))
+            status = self._observe()
+            self._check_services_exist(classes, status)
+            if status.unsupported_version:
+                raise PermanentError("; ".join(status.problems))
+            left = status.pending_changes(classes, self._by_class(failures.blocked_slots(tasks)))
             if left:
-                self._waiting.say("waiting for " + "; ".join([*status.trouble, *left]))
+                self._waiter.report("waiting for " + "; ".join([*status.problems, *left]))
             return left
 
-        self._waiting.until(look, lambda left: not left, limit_s)
-        tasks = self._waiting.patiently(self._tasks)
-        told = failures.told(tasks)
+        self._waiter.poll_until(look, lambda left: not left, timeout_s)
+        tasks = self._waiter.retry_while_unreachable(self._tasks)
+        told = failures.messages(tasks)
         for words in told:
-            self._waiting.say(words)
-        if whole and failures.stuck(tasks):
-            lacking = self._waiting.patiently(self._look).unsettled(classes)
+            self._waiter.report(words)
+        if require_complete and failures.blocked_slots(tasks):
+            lacking = self._waiter.retry_while_unreachable(self._observe).pending_changes(classes)
             if lacking:
-                raise RefusedError("; ".join([*lacking, *told]))
+                raise PreconditionError("; ".join([*lacking, *told]))
 
-    def _check_there(self, classes: Collection[str], status: PoolStatus) -> None:
+    def _check_services_exist(self, classes: Collection[str], status: PoolStatus) -> None:
         missing = [self._pool.service(name) for name in classes if name not in status.replicas]
         if missing:
-            raise HopelessError(
+            raise PermanentError(
                 f"service {', '.join(missing)} is missing; `swarm-runner pool up` makes it"
             )
 
-    def _by_class(self, stuck: Mapping[str, int]) -> dict[str, int]:
+    def _by_class(self, blocked_slots: Mapping[str, int]) -> dict[str, int]:
         services = {self._pool.service(name): name for name in self._pool.classes}
-        return {services[name]: count for name, count in stuck.items() if name in services}
+        return {services[name]: count for name, count in blocked_slots.items() if name in services}
 
     def _tasks(self) -> list[TaskState]:
         return self._swarm.tasks(self._pool.name)

@@ -6,16 +6,16 @@ import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
-from swarm_runner.errors import RefusedError
+from swarm_runner.errors import PreconditionError
 from swarm_runner.model.stack import SIGNING_KEY_PATH, Stack
-from swarm_runner.provisioner.waiting import HopelessError
+from swarm_runner.provisioner.waiting import PermanentError
 from swarm_runner.swarm.port import Swarm
 
-_FILE = 0o600
-_DIRECTORY = 0o700
-CLIENT_RIGHTS = ("READ", "WRITE")
-AUTOSCALER_RIGHTS = ("READ",)
-EXECUTOR_RIGHTS = ("ADVERTISE_STARTD", "ADVERTISE_MASTER", "READ")
+_FILE_MODE = 0o600
+_DIRECTORY_MODE = 0o700
+CLIENT_AUTHORIZATIONS = ("READ", "WRITE")
+AUTOSCALER_AUTHORIZATIONS = ("READ",)
+EXECUTOR_AUTHORIZATIONS = ("ADVERTISE_STARTD", "ADVERTISE_MASTER", "READ")
 
 
 class Tokens:
@@ -25,7 +25,7 @@ class Tokens:
         self._stack = stack
         self._swarm = swarm
 
-    def make_signing_key(self) -> None:
+    def ensure_signing_key(self) -> None:
         """Make the key, unless there is one. Nobody can read it back.
 
         Raises RefusedError when only the key is gone: the executors' token is then worthless.
@@ -34,64 +34,68 @@ class Tokens:
         if self._stack.signing_key in present:
             return
         if self._stack.executor_token in present:
-            raise RefusedError(
+            raise PreconditionError(
                 f"secret {self._stack.signing_key} was removed, and nothing signed with it is "
                 "valid any more; `pool down --force` and `pool up` make the pool anew"
             )
         key = secrets.token_urlsafe(48).encode()
         self._swarm.create_secret(self._stack.signing_key, key, self._stack.labels)
 
-    def make_executor_token(self) -> None:
+    def ensure_executor_token(self) -> None:
         """Make the secret that lets executors advertise themselves, unless there is one."""
         pool = self._stack.pool.name
         if self._stack.executor_token not in self._swarm.secrets(pool):
-            token = self._sign(f"executor@{pool}", EXECUTOR_RIGHTS)
+            token = self._sign(f"executor@{pool}", EXECUTOR_AUTHORIZATIONS)
             self._swarm.create_secret(self._stack.executor_token, token, self._stack.labels)
 
-    def make_autoscaler_token(self) -> None:
+    def ensure_autoscaler_token(self) -> None:
         """Make the secret that lets the autoscaler look and no more, unless there is one."""
         pool = self._stack.pool.name
         if self._stack.autoscaler_token not in self._swarm.secrets(pool):
-            token = self._sign(f"autoscaler@{pool}", AUTOSCALER_RIGHTS)
+            token = self._sign(f"autoscaler@{pool}", AUTOSCALER_AUTHORIZATIONS)
             self._swarm.create_secret(self._stack.autoscaler_token, token, self._stack.labels)
 
-    def write_client_token(self, file: Path) -> None:
+    def write_client_token(self, path: Path) -> None:
         """Write a token that lets its holder submit as the pool's job user (mode 0600)."""
-        token = self._sign(f"{self._stack.pool.user.name}@{self._stack.pool.name}", CLIENT_RIGHTS)
-        file.parent.mkdir(mode=_DIRECTORY, parents=True, exist_ok=True)
-        file.touch(mode=_FILE)
-        file.chmod(_FILE)
-        file.write_bytes(token)
+        token = self._sign(
+            f"{self._stack.pool.user.name}@{self._stack.pool.name}", CLIENT_AUTHORIZATIONS
+        )
+        path.parent.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
+        path.touch(mode=_FILE_MODE)
+        path.chmod(_FILE_MODE)
+        path.write_bytes(token)
 
-    def _sign(self, identity: str, rights: Sequence[str]) -> bytes:
+    def _sign(self, identity: str, authorizations: Sequence[str]) -> bytes:
         # The manager may not have written its configuration yet, and a token by another name than
         # the pool's opens nothing: HTCondor takes these two from the environment.
         command = ["env", f"_CONDOR_TRUST_DOMAIN={self._stack.pool.name}"]
         command += [f"_CONDOR_SEC_TOKEN_POOL_SIGNING_KEY_FILE={SIGNING_KEY_PATH}"]
         command += ["condor_token_create", "-identity", identity]
-        for right in rights:
+        for right in authorizations:
             command += ["-authz", right]
         service = self._stack.pool.service()
-        token = self._swarm.run_in(service, command)
+        token = self._swarm.exec_in_service(service, command)
         if token is None:
-            self._elsewhere(service)
-            raise RefusedError(f"{service} does not run on this engine: {self._errors(service)}")
+            self._reject_remote_manager(service)
+            raise PreconditionError(
+                f"{service} does not run on this engine: {self._task_errors(service)}"
+            )
         return token
 
-    def _elsewhere(self, service: str) -> None:
+    def _reject_remote_manager(self, service: str) -> None:
         """Raise HopelessError when the manager runs, but on a node whose engine was not asked."""
-        here = self._swarm.engine().name
+        here = self._swarm.docker_engine().name
         for task in self._swarm.tasks(self._stack.pool.name):
-            if task.service == service and task.state == "running" and not task.going:
+            if task.service == service and task.state == "running" and not task.stopping:
                 if task.node != here:
-                    raise HopelessError(
+                    raise PermanentError(
                         f"{service} runs on {task.node}, and tokens are made in its container, but "
                         f"the engine that was asked is that of {here}: name that of {task.node} "
                         "with DOCKER_HOST, or a docker context"
                     )
                 return
 
-    def _errors(self, service: str) -> str:
+    def _task_errors(self, service: str) -> str:
         tasks = self._swarm.tasks(self._stack.pool.name)
         said = [f"{t.state} {t.error}".strip() for t in tasks if t.service == service]
         return "; ".join(said) or "Swarm has no task for it yet"

@@ -17,97 +17,114 @@ from tenacity import (
     wait_fixed,
 )
 
-from swarm_runner.errors import OutOfReachError, RefusedError
+from swarm_runner.errors import PreconditionError, UnreachableError
 
-Found = TypeVar("Found")
-LOOK_S = 1.0
+Result = TypeVar("Result")
+POLL_INTERVAL_S = 1.0
 # A Swarm elects a leader within seconds; an engine that restarts takes longer.
-AWAY_LIMIT_S = 120.0
+OUTAGE_TIMEOUT_S = 120.0
 
 
-class HopelessError(RefusedError):
+class PermanentError(PreconditionError):
     """Waiting longer will not help."""
 
 
-class Waiting:
+class Waiter:
     """Looks every `look_s` seconds, and tells `progress` when what it waits for changes.
 
     Who does not answer is asked again, for `away_s` seconds.
     """
 
     def __init__(
-        self, progress: Callable[[str], None], look_s: float, away_s: float = AWAY_LIMIT_S
+        self,
+        progress: Callable[[str], None],
+        poll_interval_s: float,
+        outage_timeout_s: float = OUTAGE_TIMEOUT_S,
     ) -> None:
         self._progress = progress
-        self._look_s = look_s
-        self._away_s = away_s
-        self._said = ""
+        self._poll_interval_s = poll_interval_s
+        self._outage_timeout_s = outage_timeout_s
+        self._last_message = ""
 
-    def say(self, message: str) -> None:
+    def report(self, message: str) -> None:
         """Tell a message once."""
-        if message != self._said:
-            self._said = message
+        if message != self._last_message:
+            self._last_message = message
             self._progress(message)
 
-    def until(
-        self, look: Callable[[], Found], good: Callable[[Found], bool], limit_s: float | None
-    ) -> Found:
+    def poll_until(
+        self, poll: Callable[[], Result], is_done: Callable[[Result], bool], timeout_s: float | None
+    ) -> Result:
         """Look until what is found is good.
 
         Raises RefusedError, with what was said last, after `limit_s` seconds (None: never), and
         OutOfReachError when nobody has answered for too long.
         """
-        retrying = self._retrying(limit_s, retry_if_result(lambda found: not good(found)))
+        retrying = self._retrying(timeout_s, retry_if_result(lambda found: not is_done(found)))
         try:
-            return retrying(self._patient(look, limit_s))
+            return retrying(self._with_outage_retries(poll, timeout_s))
         except RetryError as error:
-            raise RefusedError(f"after {limit_s:.0f} s still {self._said}") from error
+            raise PreconditionError(
+                f"after {timeout_s:.0f} s still {self._last_message}"
+            ) from error
 
-    def until_allowed(self, act: Callable[[], Found], limit_s: float) -> Found:
+    def retry_while_refused(self, action: Callable[[], Result], timeout_s: float) -> Result:
         """Try again while RefusedError (but not HopelessError) is raised."""
 
-        def attempt() -> Found:
+        def attempt() -> Result:
             try:
-                return act()
-            except RefusedError as error:
-                self.say(f"waiting: {error}")
+                return action()
+            except PreconditionError as error:
+                self.report(f"waiting: {error}")
                 raise
 
-        return self._retrying(limit_s, _refused_for_now())(self._patient(attempt, limit_s))
+        return self._retrying(timeout_s, _retry_if_refused())(
+            self._with_outage_retries(attempt, timeout_s)
+        )
 
-    def until_answered(self, act: Callable[[], Found], limit_s: float) -> Found:
+    def retry_quietly(self, action: Callable[[], Result], timeout_s: float) -> Result:
         """Try again, without a word, while RefusedError or OutOfReachError is raised."""
-        retry = retry_if_exception_type((RefusedError, OutOfReachError))
-        return self._retrying(limit_s, retry)(act)
+        retry = retry_if_exception_type((PreconditionError, UnreachableError))
+        return self._retrying(timeout_s, retry)(action)
 
-    def patiently(self, act: Callable[[], Found], limit_s: float | None = None) -> Found:
+    def retry_while_unreachable(
+        self, action: Callable[[], Result], timeout_s: float | None = None
+    ) -> Result:
         """Do what may be done twice; again, if nobody answers, as while a Swarm has no leader.
 
         Raises OutOfReachError when that lasts.
         """
 
-        def attempt() -> Found:
+        def attempt() -> Result:
             try:
-                return act()
-            except OutOfReachError as error:
-                self.say(f"waiting: {error}")
+                return action()
+            except UnreachableError as error:
+                self.report(f"waiting: {error}")
                 raise
 
-        most_s = self._away_s if limit_s is None else min(self._away_s, limit_s)
-        return self._retrying(most_s, retry_if_exception_type(OutOfReachError))(attempt)
+        most_s = (
+            self._outage_timeout_s if timeout_s is None else min(self._outage_timeout_s, timeout_s)
+        )
+        return self._retrying(most_s, retry_if_exception_type(UnreachableError))(attempt)
 
-    def _patient(self, act: Callable[[], Found], limit_s: float | None) -> Callable[[], Found]:
+    def _with_outage_retries(
+        self, action: Callable[[], Result], timeout_s: float | None
+    ) -> Callable[[], Result]:
         """The same, patiently, within a limit that begins now."""
-        end = None if limit_s is None else time.monotonic() + limit_s
-        return lambda: self.patiently(act, None if end is None else end - time.monotonic())
+        end = None if timeout_s is None else time.monotonic() + timeout_s
+        return lambda: self.retry_while_unreachable(
+            action, None if end is None else end - time.monotonic()
+        )
 
-    def _retrying(self, limit_s: float | None, retry: retry_base) -> Retrying:
-        stop = stop_never if limit_s is None else stop_after_delay(max(limit_s, 0))
-        return Retrying(stop=stop, wait=wait_fixed(self._look_s), retry=retry, reraise=True)
+    def _retrying(self, timeout_s: float | None, retry: retry_base) -> Retrying:
+        stop = stop_never if timeout_s is None else stop_after_delay(max(timeout_s, 0))
+        return Retrying(
+            stop=stop, wait=wait_fixed(self._poll_interval_s), retry=retry, reraise=True
+        )
 
 
-class _refused_for_now(retry_if_exception_type):  # noqa: N801 (tenacity's own style)
+class _retry_if_refused(retry_if_exception_type):  # noqa: N801 (tenacity's own style)
     def __init__(self) -> None:
-        super().__init__(RefusedError)
+        super().__init__(PreconditionError)
         wanted = self.predicate
-        self.predicate = lambda error: wanted(error) and not isinstance(error, HopelessError)
+        self.predicate = lambda error: wanted(error) and not isinstance(error, PermanentError)

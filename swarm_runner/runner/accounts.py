@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from swarm_runner.model.job import Hold, Job, JobChange, JobEvent, JobId, JobState, Outcome, Usage
 from swarm_runner.runner import outcomes
-from swarm_runner.runner.copying import changed
+from swarm_runner.runner.copying import replace
 
 
-class Place(NamedTuple):
+class Location(NamedTuple):
     """Where a job runs."""
 
     capacity_class: str | None
@@ -19,7 +19,7 @@ class Place(NamedTuple):
     node: str | None
 
 
-class Accounts:
+class JobTable:
     """Jobs by id and by key.
 
     `undecided` are the held jobs that nobody has judged yet. `strangers` are jobs that the log
@@ -31,20 +31,20 @@ class Accounts:
 
     def __init__(self) -> None:
         self.jobs: dict[JobId, Job] = {}
-        self.undecided: dict[JobId, Hold] = {}
-        self.strangers: set[JobId] = set()
-        self._first: dict[str, JobId] = {}
+        self.pending_holds: dict[JobId, Hold] = {}
+        self.unknown_jobs: set[JobId] = set()
+        self._first_job_by_key: dict[str, JobId] = {}
         # The active jobs, and when the last thing that is known of each happened.
-        self._known: dict[JobId, float] = {}
+        self._watermarks: dict[JobId, float] = {}
 
     @property
     def active(self) -> KeysView[JobId]:
         """The jobs that have not ended."""
-        return self._known.keys()
+        return self._watermarks.keys()
 
     def find(self, key: str) -> list[Job]:
         """The jobs of a key, in order; none if it is unknown."""
-        first = self._first.get(key)
+        first = self._first_job_by_key.get(key)
         found: list[Job] = []
         while first is not None:
             # The jobs of one invocation are consecutive processes of one cluster.
@@ -54,118 +54,125 @@ class Accounts:
             found.append(job)
         return found
 
-    def known_until(self, which: JobId) -> float:
+    def watermark(self, job_id: JobId) -> float:
         """When the last thing that is known of an active job happened."""
-        return self._known[which]
+        return self._watermarks[job_id]
 
-    def note(self, which: JobId, at: float) -> None:
+    def set_watermark(self, job_id: JobId, timestamp: float) -> None:
         """All that happened to an active job before that time is known."""
-        self._known[which] = max(self._known[which], at)
+        self._watermarks[job_id] = max(self._watermarks[job_id], timestamp)
 
-    def current(self, which: JobId, at: float) -> Job | None:
+    def active_job(self, job_id: JobId, timestamp: float) -> Job | None:
         """The active job that an event of that time is about, unless it is old news."""
-        known = self._known.get(which)
+        known = self._watermarks.get(job_id)
         if known is None:
-            if which not in self.jobs:
-                self.strangers.add(which)
+            if job_id not in self.jobs:
+                self.unknown_jobs.add(job_id)
             return None
-        if at < known:
+        if timestamp < known:
             return None
-        self._known[which] = at
-        return self.jobs[which]
+        self._watermarks[job_id] = timestamp
+        return self.jobs[job_id]
 
-    def add(self, job: Job, at: float) -> JobChange:
+    def add(self, job: Job, timestamp: float) -> JobChange:
         """Follow a job that was just submitted, or just heard of."""
-        self._known[job.id] = at
-        self.strangers.discard(job.id)
-        first = self._first.get(job.key)
+        self._watermarks[job.id] = timestamp
+        self.unknown_jobs.discard(job.id)
+        first = self._first_job_by_key.get(job.key)
         if first is None or (job.id.cluster == first.cluster and job.id.proc < first.proc):
-            self._first[job.key] = job.id
-        return self._set(job, JobEvent.SUBMITTED)
+            self._first_job_by_key[job.key] = job.id
+        return self._store(job, JobEvent.SUBMITTED)
 
-    def forget(self, which: JobId) -> None:
+    def forget(self, job_id: JobId) -> None:
         """Drop a job as if it had never been."""
-        job = self.jobs.pop(which, None)
-        self._known.pop(which, None)
-        self.undecided.pop(which, None)
-        if job is not None and self._first.get(job.key) == which:
-            del self._first[job.key]
+        job = self.jobs.pop(job_id, None)
+        self._watermarks.pop(job_id, None)
+        self.pending_holds.pop(job_id, None)
+        if job is not None and self._first_job_by_key.get(job.key) == job_id:
+            del self._first_job_by_key[job.key]
 
-    def describe(self, job: Job, tool_id: str | None, memory_mb: int | None) -> Job:
+    def update_from_ad(self, job: Job, tool_id: str | None, memory_mb: int | None) -> Job:
         """Note what only the ad tells."""
         if (job.tool_id, job.memory_mb) == (tool_id, memory_mb):
             return job
-        self.jobs[job.id] = described = changed(job, tool_id=tool_id, memory_mb=memory_mb)
+        self.jobs[job.id] = described = replace(job, tool_id=tool_id, memory_mb=memory_mb)
         return described
 
     def start(
-        self, job: Job, at: float, starts: int, place: Place, memory_mb: int | None = None
+        self,
+        job: Job,
+        timestamp: float,
+        starts: int,
+        location: Location,
+        memory_mb: int | None = None,
     ) -> JobChange:
         """The command began to run, for the `starts`th time."""
-        self.undecided.pop(job.id, None)
-        started = changed(
+        self.pending_holds.pop(job.id, None)
+        started = replace(
             job,
             state=JobState.RUNNING,
-            started_at=at,
+            started_at=timestamp,
             starts=starts,
             memory_mb=memory_mb or job.memory_mb,
             # A few names for many jobs: keep one copy of each.
-            capacity_class=_kept(place.capacity_class),
-            executor=_kept(place.executor),
-            node=_kept(place.node),
+            capacity_class=_intern(location.capacity_class),
+            executor=_intern(location.executor),
+            node=_intern(location.node),
         )
-        return self._set(started, JobEvent.STARTED)
+        return self._store(started, JobEvent.STARTED)
 
     def evict(self, job: Job, reason: str, starts: int | None = None) -> JobChange:
         """It stopped running and waits for another slot; `starts` puts a count right."""
         if starts is None:
             starts = job.starts
-        return self._set(changed(job, state=JobState.IDLE, starts=starts), JobEvent.EVICTED, reason)
+        return self._store(
+            replace(job, state=JobState.IDLE, starts=starts), JobEvent.EVICTED, reason
+        )
 
     def hold(self, job: Job, hold: Hold) -> JobChange:
         """HTCondor, or someone, holds it."""
-        self.undecided[job.id] = hold
-        held = changed(job, state=JobState.HELD, holds=hold.holds)
-        return self._set(held, JobEvent.HELD, hold.reason)
+        self.pending_holds[job.id] = hold
+        held = replace(job, state=JobState.HELD, holds=hold.holds)
+        return self._store(held, JobEvent.HELD, hold.reason)
 
     def release(self, job: Job, reason: str) -> JobChange:
         """It may run again."""
-        self.undecided.pop(job.id, None)
-        return self._set(changed(job, state=JobState.IDLE), JobEvent.RELEASED, reason)
+        self.pending_holds.pop(job.id, None)
+        return self._store(replace(job, state=JobState.IDLE), JobEvent.RELEASED, reason)
 
-    def take_out(self, job: Job, reason: str, at: float) -> JobChange | None:
+    def remove(self, job: Job, reason: str, timestamp: float) -> JobChange | None:
         """It was removed from the queue. A job that was withdrawn leaves no trace."""
-        if outcomes.untagged(reason)[0] == outcomes.WITHDRAWN:
+        if outcomes.decode_reason(reason)[0] == outcomes.WITHDRAWN_KIND:
             self.forget(job.id)
             return None
-        return self.end(job, JobState.REMOVED, outcomes.removed(reason), at)
+        return self.finish(job, JobState.REMOVED, outcomes.removed(reason), timestamp)
 
-    def end(
+    def finish(
         self,
         job: Job,
         state: JobState,
         outcome: Outcome,
-        at: float,
+        timestamp: float,
         memory_mb: int | None = None,
         usage: Usage | None = None,
     ) -> JobChange:
         """Close the account."""
-        self._known.pop(job.id, None)
-        self.undecided.pop(job.id, None)
-        ended = changed(
+        self._watermarks.pop(job.id, None)
+        self.pending_holds.pop(job.id, None)
+        ended = replace(
             job,
             state=state,
             outcome=outcome,
-            ended_at=at,
+            ended_at=timestamp,
             memory_mb=memory_mb or job.memory_mb,
             usage=usage,
         )
-        return self._set(ended, JobEvent.ENDED, outcome.message)
+        return self._store(ended, JobEvent.ENDED, outcome.message)
 
-    def _set(self, job: Job, event: JobEvent, reason: str = "") -> JobChange:
+    def _store(self, job: Job, event: JobEvent, reason: str = "") -> JobChange:
         self.jobs[job.id] = job
         return JobChange(job, event, reason)
 
 
-def _kept(name: str | None) -> str | None:
+def _intern(name: str | None) -> str | None:
     return sys.intern(name) if name else None

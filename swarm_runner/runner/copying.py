@@ -12,19 +12,19 @@ from typing import Any
 
 from swarm_runner.model.job import Job
 
-_NAMES = tuple(field.name for field in fields(Job))
-_VALUES = attrgetter(*_NAMES)
+_FIELD_NAMES = tuple(field.name for field in fields(Job))
+_get_field_values = attrgetter(*_FIELD_NAMES)
 
 
-class _Draft:
+class _MutableJob:
     """A job that may still be changed; it has a job's slots, and no others."""
 
-    __slots__ = _NAMES
+    __slots__ = _FIELD_NAMES
 
 
-def changed(job: Job, **changes: Any) -> Job:
+def replace(job: Job, **changes: Any) -> Job:
     """The job with other values in these fields."""
-    draft: Any = _Draft()
+    draft: Any = _MutableJob()
     (
         draft.id,
         draft.key,
@@ -41,7 +41,7 @@ def changed(job: Job, **changes: Any) -> Job:
         draft.holds,
         draft.outcome,
         draft.usage,
-    ) = _VALUES(job)
+    ) = _get_field_values(job)
     for name, value in changes.items():
         setattr(draft, name, value)
     draft.__class__ = Job

@@ -16,21 +16,21 @@ from pathlib import Path
 from typing import Any
 
 LIBRARY = "pyfatfs"
-INSTALL = "pip install 'swarm-runner[guests]'"
+INSTALL_HINT = "pip install 'swarm-runner[guests]'"
 
 
-def readable() -> bool:
+def is_available() -> bool:
     """Whether the library is installed."""
     return importlib.util.find_spec(LIBRARY) is not None
 
 
-def has_file(image: Path, name: str) -> bool:
+def has_file(image: Path, path: str) -> bool:
     """Whether the path `name`, from the file system's root, is a file there.
 
     Raises OSError, which also says that there is no such file system, or no library.
     """
-    if not readable():
-        raise OSError(errno.ENOSYS, f"{LIBRARY} is not installed: {INSTALL}")
+    if not is_available():
+        raise OSError(errno.ENOSYS, f"{LIBRARY} is not installed: {INSTALL_HINT}")
     from pyfatfs._exceptions import PyFATException
     from pyfatfs.PyFat import PyFat
 
@@ -40,21 +40,21 @@ def has_file(image: Path, name: str) -> bool:
         try:
             volume.set_fp(stream)
             with closing(volume):
-                return _found(volume.root_dir, [part for part in name.split("/") if part])
+                return _exists(volume.root_dir, [part for part in path.split("/") if part])
         except (PyFATException, ValueError, ArithmeticError, LookupError, struct.error) as error:
             raise OSError(errno.EINVAL, f"no FAT file system can be read: {error}") from error
 
 
-def _found(directory: Any, names: list[str]) -> bool:
+def _exists(directory: Any, path_parts: list[str]) -> bool:
     """FAT keeps the letters' case, and does not look at it."""
-    first, *rest = names
+    first, *rest = path_parts
     directories, files, _ = directory.get_entries()
     for entry in directories if rest else files:
-        if first.casefold() in (name.casefold() for name in _names(entry)):
-            return _found(entry, rest) if rest else True
+        if first.casefold() in (name.casefold() for name in _entry_names(entry)):
+            return _exists(entry, rest) if rest else True
     return False
 
 
-def _names(entry: Any) -> list[str]:
+def _entry_names(entry: Any) -> list[str]:
     long = entry.lfn_entry
     return [entry.get_short_name(), *([] if long is None else [str(long)])]

@@ -16,25 +16,25 @@ from swarm_runner.condor.port import Ad
 from swarm_runner.model.job import Outcome, OutcomeKind
 
 # In the reason's place of the outcome: the jobs were never meant to run.
-WITHDRAWN = "withdrawn"
-REASON_LENGTH = 1000
-_TAG = re.compile(r"\[swarm-runner (\w+)\] ?(.*)", re.DOTALL)
-_BY = re.compile(r" \(by user [^()]*\)$")
-_NOT_FOUND, _NOT_EXECUTABLE = 127, 126
+WITHDRAWN_KIND = "withdrawn"
+MAX_REASON_LENGTH = 1000
+_REASON_PATTERN = re.compile(r"\[swarm-runner (\w+)\] ?(.*)", re.DOTALL)
+_BY_USER_SUFFIX = re.compile(r" \(by user [^()]*\)$")
+_COMMAND_NOT_FOUND, _COMMAND_NOT_EXECUTABLE = 127, 126
 
 
-def tagged(kind: str, message: str) -> str:
+def encode_reason(kind: str, message: str) -> str:
     """A removal's reason that `untagged` reads back: one line, of bounded length."""
     line = " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f]+", " ", message).split())
-    return f"[swarm-runner {kind}] {line[:REASON_LENGTH]}".rstrip()
+    return f"[swarm-runner {kind}] {line[:MAX_REASON_LENGTH]}".rstrip()
 
 
-def untagged(reason: str) -> tuple[str | None, str]:
+def decode_reason(reason: str) -> tuple[str | None, str]:
     """The kind and the message of a removal's reason; a stranger's has no kind."""
-    found = _TAG.match(reason)
+    found = _REASON_PATTERN.match(reason)
     if found is None:
         return None, reason
-    return found[1], _BY.sub("", found[2])
+    return found[1], _BY_USER_SUFFIX.sub("", found[2])
 
 
 # There are few exit codes and many jobs: one outcome for each code.
@@ -42,9 +42,9 @@ def untagged(reason: str) -> tuple[str | None, str]:
 def exited(code: int) -> Outcome:
     """The command ran and ended by itself."""
     message = f"The command ended with exit code {code}."
-    if code == _NOT_FOUND:
+    if code == _COMMAND_NOT_FOUND:
         message += " As a rule that means that the program is not in the image."
-    elif code == _NOT_EXECUTABLE:
+    elif code == _COMMAND_NOT_EXECUTABLE:
         message += " As a rule that means that the program in the image cannot be executed."
     return Outcome(OutcomeKind.EXITED, message, exit_code=code)
 
@@ -60,7 +60,7 @@ def signalled(number: int) -> Outcome:
 
 def removed(reason: str) -> Outcome:
     """The job was taken out of the queue: by the runner, with an outcome, or by someone."""
-    kind, message = untagged(reason)
+    kind, message = decode_reason(reason)
     if kind is None:
         why = reason or "no reason given"
         return Outcome(OutcomeKind.REMOVED, f"The job was removed from the queue: {why}")
@@ -92,6 +92,6 @@ def from_ad(ad: Ad) -> Outcome:
     return exited(ad.get("ExitCode", -1))
 
 
-def unfetched(ad: Ad) -> bool:
+def awaiting_retrieval(ad: Ad) -> bool:
     """Whether the outputs of a spooled job that has ended wait at the access point."""
     return "SUBMIT_Iwd" in ad and ad.get("StageOutFinish", 0) < ad.get("EnteredCurrentStatus", 0)

@@ -8,15 +8,15 @@ from pathlib import Path
 import platformdirs
 
 
-def remembered() -> Path | None:
+def get_current_config() -> Path | None:
     """The file of the last `pool up`, unless its pool was taken down since or it is gone."""
-    place = _place()
+    place = _link_path()
     return place.resolve() if place.exists() else None
 
 
-def remember(file: Path | None) -> None:
+def set_current_config(file: Path | None) -> None:
     """Let who names no file use this one. A file that somebody put in its place stays."""
-    place = _place()
+    place = _link_path()
     if file is None or not file.is_file() or (place.exists() and not place.is_symlink()):
         return
     with contextlib.suppress(OSError):  # the pool is up all the same
@@ -25,12 +25,12 @@ def remember(file: Path | None) -> None:
         place.symlink_to(file.resolve())
 
 
-def forget(file: Path | None) -> None:
+def clear_current_config(file: Path | None) -> None:
     """Its pool is gone."""
-    place = _place()
+    place = _link_path()
     if place.is_symlink() and (file is None or place.resolve() == file.resolve()):
         place.unlink()
 
 
-def _place() -> Path:
+def _link_path() -> Path:
     return platformdirs.user_config_path("swarm-runner") / "job_conf.yml"

@@ -9,19 +9,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from swarm_runner.condor.port import EXPLAINED, AccessPointPort, Selection
-from swarm_runner.errors import Fault, InvalidInputError, OutOfReachError
+from swarm_runner.condor.port import EXPLAIN_PROJECTION, AccessPointPort, JobQuery
+from swarm_runner.errors import Diagnostic, InvalidInputError, UnreachableError
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.job import Job, JobChange, JobId, OutcomeKind
 from swarm_runner.model.pool import Destination
 from swarm_runner.policy.explain import Explanation, explain
 from swarm_runner.runner.core import Core
-from swarm_runner.runner.outcomes import tagged
+from swarm_runner.runner.outcomes import encode_reason
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 # Between two looks, in seconds: at a file, at the access point.
-LOG_LOOK_S, POLL_LOOK_S = 0.2, 1.0
-PATIENCE_S = 60.0
+LOG_POLL_INTERVAL_S, QUEUE_POLL_INTERVAL_S = 0.2, 1.0
+OUTAGE_TIMEOUT_S = 60.0
 
 
 class Runner:
@@ -44,33 +44,33 @@ class Runner:
         access_point: AccessPointPort | None = None,
         plugins: Iterable[object] = (),
         clock: Callable[[], float] = time.time,
-        patience_s: float = PATIENCE_S,
+        outage_timeout_s: float = OUTAGE_TIMEOUT_S,
     ) -> None:
-        if not _NAME.fullmatch(name):
+        if not _NAME_PATTERN.fullmatch(name):
             raise InvalidInputError(
-                [Fault("name", f"{name!r} is no runner's name; use letters, digits and . _ -")]
+                [Diagnostic("name", f"{name!r} is no runner's name; use letters, digits and . _ -")]
             )
         self.destination = destination
         self.name = name
-        self._core = Core(destination, name, access_point, plugins, clock, patience_s)
+        self._core = Core(destination, name, access_point, plugins, clock, outage_timeout_s)
         self._clock = clock
-        self._patience_s = patience_s
+        self._outage_timeout_s = outage_timeout_s
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         self.close()
 
     def close(self) -> None:
         """Close the event log. Jobs go on; a runner of the same name finds them again."""
         with self._core.lock:
-            self._core.follower.close()
+            self._core.job_tracker.close()
 
     def discard(self) -> None:
         """Close, and remove the event log: the name will not be used again.
@@ -82,7 +82,7 @@ class Runner:
     @property
     def event_log(self) -> Path | None:
         """The event log that new jobs are followed by; None when the access point is asked."""
-        return self._core.follower.event_log
+        return self._core.job_tracker.event_log
 
     def submit(self, invocations: Iterable[Invocation]) -> list[Job]:
         """Queue invocations; their jobs, in order. One with `repeat` gives as many jobs.
@@ -99,8 +99,8 @@ class Runner:
 
     def poll(self) -> list[JobChange]:
         """Look once, and act on holds: what has changed since the last look, in order."""
-        self._core.look()
-        return self._core.take()
+        self._core.observe()
+        return self._core.drain_changes()
 
     def watch(self, timeout_s: float | None = None) -> Iterator[JobChange]:
         """Changes as they come, until no job is active or the time is up.
@@ -109,17 +109,17 @@ class Runner:
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
-            self._look_patiently()
+            self._observe_with_retry()
             changed = False
-            while (change := self._core.next_change()) is not None:
+            while (change := self._core.pop_change()) is not None:
                 changed = True
                 yield change
-            if not (changed or self._core.accounts.active):
+            if not (changed or self._core.job_table.active):
                 return
             if deadline is not None and time.monotonic() >= deadline:
                 return
             if not changed:
-                self._rest(deadline)
+                self._sleep(deadline)
 
     def wait(
         self, jobs: Iterable[Job | JobId] | None = None, timeout_s: float | None = None
@@ -131,14 +131,16 @@ class Runner:
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         self._core.open()
-        ids = list(self._core.accounts.active) if jobs is None else [_id(job) for job in jobs]
+        ids = (
+            list(self._core.job_table.active) if jobs is None else [_to_job_id(job) for job in jobs]
+        )
         while True:
-            self._look_patiently()
-            self._core.take()
-            pending = [which for which in ids if not self._known(which).state.ended]
+            self._observe_with_retry()
+            self._core.drain_changes()
+            pending = [which for which in ids if not self._require_job(which).state.ended]
             if not pending or (deadline is not None and time.monotonic() >= deadline):
-                return [self._known(which) for which in ids]
-            self._rest(deadline)
+                return [self._require_job(which) for which in ids]
+            self._sleep(deadline)
 
     def remove(self, jobs: Iterable[Job | JobId], reason: str = "on request") -> int:
         """Take jobs out of the queue and stop them; how many there were to remove.
@@ -147,10 +149,10 @@ class Runner:
         """
         with self._core.lock:
             self._core.open()
-            known = self._core.accounts.jobs
-            ids = [_id(job) for job in jobs]
+            known = self._core.job_table.jobs
+            ids = [_to_job_id(job) for job in jobs]
             ids = [which for which in ids if which not in known or not known[which].state.ended]
-            return self._core.access_point.remove(ids, tagged(OutcomeKind.REMOVED, reason))
+            return self._core.access_point.remove(ids, encode_reason(OutcomeKind.REMOVED, reason))
 
     def remove_all(self, reason: str = "on request") -> int:
         """Take every job of this name out of the queue; how many there were.
@@ -158,8 +160,8 @@ class Runner:
         Also those of a submit that an exception broke off, which `jobs` may not know.
         """
         with self._core.lock:
-            ids = self._core.queued()
-            return self._core.access_point.remove(ids, tagged(OutcomeKind.REMOVED, reason))
+            ids = self._core.queued_jobs()
+            return self._core.access_point.remove(ids, encode_reason(OutcomeKind.REMOVED, reason))
 
     def recover(self) -> list[Job]:
         """Find the jobs of all earlier runs of this name, ended ones too.
@@ -168,23 +170,23 @@ class Runner:
         """
         with self._core.lock:
             self._core.open()
-            self._core.follower.recall()
+            self._core.job_tracker.load_history()
             return self.jobs()
 
     def jobs(self) -> list[Job]:
         """The jobs that the runner knows of, as it saw them last."""
         with self._core.lock:
             self._core.open()
-            return list(self._core.accounts.jobs.values())
+            return list(self._core.job_table.jobs.values())
 
     def find(self, key: str) -> list[Job]:
         """The jobs of a key, as the runner saw them last; none if it does not know the key.
 
         Waits for no other call: one that hangs in a submit may do so for minutes.
         """
-        if not self._core.opened:
+        if not self._core.is_open:
             self._core.open()
-        return self._core.accounts.find(key)
+        return self._core.job_table.find(key)
 
     def forget(self, jobs: Iterable[Job | JobId]) -> None:
         """Drop jobs that have ended from memory: for a program that runs for months.
@@ -192,48 +194,52 @@ class Runner:
         They are in no `jobs` and no `find` any more. A key of theirs that is submitted again still
         gives the same jobs, as long as HTCondor's history has them. Others stay.
         """
-        self._core.forget(map(_id, jobs))
+        self._core.forget(map(_to_job_id, jobs))
 
     def explain(self, job: Job | JobId) -> Explanation:
         """Why a job is idle or held, in words; of one that has ended, how."""
-        which, core, pool = _id(job), self._core, self.destination.pool
+        which, core, pool = _to_job_id(job), self._core, self.destination.pool
         with core.lock:
-            core.look()
-            account = self._known(which)
+            core.observe()
+            account = self._require_job(which)
             if account.state.ended:
                 return explain(account, None, (), pool, self._clock())
-            ads = core.access_point.jobs(Selection(ids=[which]), EXPLAINED)
+            ads = core.access_point.jobs(JobQuery(ids=[which]), EXPLAIN_PROJECTION)
             slots = core.access_point.slots()
             return explain(account, ads[0] if ads else None, slots, pool, self._clock())
 
-    def _known(self, which: JobId) -> Job:
+    def _require_job(self, job_id: JobId) -> Job:
         """Raises InvalidInputError for a job of nobody's or another runner's."""
-        job = self._core.accounts.jobs.get(which)
+        job = self._core.job_table.jobs.get(job_id)
         if job is None:
             raise InvalidInputError(
-                [Fault(str(which), f"runner {self.name} knows no such job; it may be another's")]
+                [
+                    Diagnostic(
+                        str(job_id), f"runner {self.name} knows no such job; it may be another's"
+                    )
+                ]
             )
         return job
 
-    def _look_patiently(self) -> None:
+    def _observe_with_retry(self) -> None:
         """Look, and forgive an access point that is away for a while."""
-        until = time.monotonic() + self._patience_s
+        until = time.monotonic() + self._outage_timeout_s
         while True:
             try:
-                self._core.look()
-            except OutOfReachError:
-                if not self._core.opened or time.monotonic() >= until:
+                self._core.observe()
+            except UnreachableError:
+                if not self._core.is_open or time.monotonic() >= until:
                     raise
-                self._rest(None)
+                self._sleep(None)
             else:
                 return
 
-    def _rest(self, deadline: float | None) -> None:
-        pause_s = POLL_LOOK_S if self._core.follower.polling else LOG_LOOK_S
+    def _sleep(self, deadline: float | None) -> None:
+        pause_s = QUEUE_POLL_INTERVAL_S if self._core.job_tracker.polling else LOG_POLL_INTERVAL_S
         if deadline is not None:
             pause_s = max(0.0, min(pause_s, deadline - time.monotonic()))
         time.sleep(pause_s)
 
 
-def _id(job: Job | JobId) -> JobId:
+def _to_job_id(job: Job | JobId) -> JobId:
     return job.id if isinstance(job, Job) else JobId(*job)

@@ -16,40 +16,40 @@ from dataclasses import replace
 from pathlib import Path
 
 from swarm_runner.model.invocation import Invocation
-from swarm_runner.model.submit import files
-from swarm_runner.runner.preparation import Prepared
+from swarm_runner.model.submit import quote_file_list
+from swarm_runner.runner.preparation import PreparedJob
 
 
 @contextlib.contextmanager
-def staged(prepared: Sequence[Prepared]) -> Iterator[list[Prepared]]:
+def stage_inputs(prepared: Sequence[PreparedJob]) -> Iterator[list[PreparedJob]]:
     """The same, with inputs that spooling would tear apart gathered until the block ends."""
-    if not any(map(_torn, prepared)):
+    if not any(map(_needs_staging, prepared)):
         yield list(prepared)
         return
     with tempfile.TemporaryDirectory(prefix="swarm-runner-") as name:
         yield [
-            _gathered(item, Path(name) / str(number)) if _torn(item) else item
+            _stage_job(item, Path(name) / str(number)) if _needs_staging(item) else item
             for number, item in enumerate(prepared)
         ]
 
 
-def _torn(item: Prepared) -> bool:
-    return item.spool and any(len(name.split()) > 1 for name in _sent(item.invocation))
+def _needs_staging(item: PreparedJob) -> bool:
+    return item.spool and any(len(name.split()) > 1 for name in _transferred_files(item.invocation))
 
 
-def _sent(invocation: Invocation) -> Sequence[str]:
-    return invocation.vm.copied if invocation.vm else invocation.inputs
+def _transferred_files(invocation: Invocation) -> Sequence[str]:
+    return invocation.vm.transferred_disks if invocation.vm else invocation.inputs
 
 
-def _gathered(item: Prepared, stage: Path) -> Prepared:
-    stage.mkdir()
-    for name in _sent(item.invocation):
-        _link(item.invocation, name, stage)
-    changes = {"transfer_input_files": files([f"{stage}/."])}
-    return replace(item, description=item.description.amended(changes))
+def _stage_job(item: PreparedJob, staging_directory: Path) -> PreparedJob:
+    staging_directory.mkdir()
+    for name in _transferred_files(item.invocation):
+        _link_input(item.invocation, name, staging_directory)
+    changes = {"transfer_input_files": quote_file_list([f"{staging_directory}/."])}
+    return replace(item, description=item.description.with_commands(changes))
 
 
-def _link(invocation: Invocation, name: str, stage: Path) -> None:
+def _link_input(invocation: Invocation, name: str, staging_directory: Path) -> None:
     source = Path(invocation.working_directory or "/", name)
     # As HTCondor places them: a relative name keeps its directories (preserve_relative_paths, which
     # containers have), an absolute one does not, and what ends with a slash stands for what is in
@@ -58,17 +58,17 @@ def _link(invocation: Invocation, name: str, stage: Path) -> None:
     inside = "" if bare else os.path.dirname(os.path.normpath(name))  # noqa: PTH120
     if name.endswith("/"):
         for entry in source.iterdir():
-            _place(entry, stage / entry.name)
+            _link_tree(entry, staging_directory / entry.name)
     else:
-        _place(source, stage / inside / source.name)
+        _link_tree(source, staging_directory / inside / source.name)
 
 
-def _place(source: Path, target: Path) -> None:
+def _link_tree(source: Path, target: Path) -> None:
     """Link files; directories are made, because a link to one is not followed."""
     if source.is_dir():
         target.mkdir(parents=True, exist_ok=True)
         for entry in source.iterdir():
-            _place(entry, target / entry.name)
+            _link_tree(entry, target / entry.name)
     else:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.symlink_to(source)

@@ -12,31 +12,31 @@ from pathlib import Path
 
 import platformdirs
 
-from swarm_runner.errors import Fault, InvalidInputError
+from swarm_runner.errors import Diagnostic, InvalidInputError
 from swarm_runner.model.pool import Destination, JobUser, Pool
 
 log = logging.getLogger(__name__)
 # The first event log is events.log, the second events-2.log, and so on.
-_LOG_NAME = re.compile(r"events(?:-([0-9]+))?\.log")
-LOCK_NAME = "lock"
+_LOG_NAME_PATTERN = re.compile(r"events(?:-([0-9]+))?\.log")
+LOCK_FILE_NAME = "lock"
 # There, when the event logs do not tell of all jobs of that name.
-GAPS_NAME = "log-has-gaps"
-DIRECTORY = ".swarm-runner"
-OWNERS, EVERYBODYS = 0o644, 0o666
+INCOMPLETE_MARKER_NAME = "log-has-gaps"
+DIRECTORY_NAME = ".swarm-runner"
+OWNER_WRITABLE, WORLD_WRITABLE = 0o644, 0o666
 
 
-class State:
+class RunnerDirectory:
     """A runner's own directory.
 
     `event_log`, the newest, is None where the access point cannot write one.
     """
 
-    def __init__(self, directory: Path, event_log: Path | None) -> None:
-        self.directory = directory
+    def __init__(self, path: Path, event_log: Path | None) -> None:
+        self.path = path
         self.event_log = event_log
 
     @classmethod
-    def of(cls, destination: Destination, name: str) -> State:
+    def open(cls, destination: Destination, name: str) -> RunnerDirectory:
         """The directory of the runner of that name, made if it is not there.
 
         It holds an event log when it lies on a writable volume of the pool: the access point
@@ -47,50 +47,50 @@ class State:
         if asked is not None:
             directory = Path(os.path.normpath(asked), name)
             try:
-                return cls(directory, _prepared(directory, pool))
+                return cls(directory, _prepare(directory, pool))
             except OSError as error:
                 raise InvalidInputError(
-                    [Fault("state_directory", f"{error}. {_advice(pool.user)}")]
+                    [Diagnostic("state_directory", f"{error}. {_permission_hint(pool.user)}")]
                 ) from error
         shared = next((volume for volume in writable_volumes(pool)), None)
         if shared is not None:
-            directory = shared / DIRECTORY / name
+            directory = shared / DIRECTORY_NAME / name
             try:
-                return cls(directory, _prepared(directory, pool))
+                return cls(directory, _prepare(directory, pool))
             except OSError as error:
                 log.warning(
                     "No event log: %s. Jobs are followed by asking the access point. %s",
                     error,
-                    _advice(pool.user),
+                    _permission_hint(pool.user),
                 )
         directory = platformdirs.user_state_path("swarm-runner") / pool.name / name
         directory.mkdir(parents=True, exist_ok=True)
         return cls(directory, None)
 
-    def logs(self) -> list[Path]:
+    def event_logs(self) -> list[Path]:
         """The event logs that there are, oldest first."""
-        return _logs(self.directory) if self.event_log else []
+        return _list_logs(self.path) if self.event_log else []
 
-    def next_log(self, newest: Path) -> Path:
+    def next_log_path(self, newest: Path) -> Path:
         """Where the log after that one is to be."""
-        return self.directory / f"events-{log_number(newest) + 1}.log"
+        return self.path / f"events-{log_number(newest) + 1}.log"
 
     @property
-    def log_has_gaps(self) -> bool:
+    def is_incomplete(self) -> bool:
         """Whether there were jobs that the event logs do not tell of, in this run or before."""
-        return (self.directory / GAPS_NAME).exists()
+        return (self.path / INCOMPLETE_MARKER_NAME).exists()
 
-    def note_gaps(self) -> None:
+    def mark_incomplete(self) -> None:
         """Let every later start know that only the access point knows all keys."""
         try:
-            (self.directory / GAPS_NAME).touch()
+            (self.path / INCOMPLETE_MARKER_NAME).touch()
         except OSError as error:
             log.warning("Jobs of this run may be unknown to a later one: %s", error)
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def exclusive_lock(self) -> Iterator[None]:
         """Hold the lock that keeps two programs of one runner's name from sending one key twice."""
-        file = _lock_file(self.directory)
+        file = _open_lock_file(self.path)
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
@@ -107,48 +107,50 @@ def writable_volumes(pool: Pool) -> list[Path]:
     ]
 
 
-def _prepared(directory: Path, pool: Pool) -> Path | None:
+def _prepare(directory: Path, pool: Pool) -> Path | None:
     """Make the directory; its event log, ready for the access point, if that can see it."""
     directory.mkdir(parents=True, exist_ok=True)
     # Another user's runner of that name would shut us out later, in the middle of a submit.
-    os.close(_lock_file(directory))
+    os.close(_open_lock_file(directory))
     if not any(directory.is_relative_to(volume) for volume in writable_volumes(pool)):
         return None
-    file = (_logs(directory) or [directory / "events.log"])[-1]
-    make_log(file, pool.user)
+    file = (_list_logs(directory) or [directory / "events.log"])[-1]
+    ensure_log(file, pool.user)
     return file
 
 
 def log_number(path: Path) -> int:
     """Which of a runner's event logs this is; 0 if it is none."""
-    match = _LOG_NAME.fullmatch(path.name)
+    match = _LOG_NAME_PATTERN.fullmatch(path.name)
     return int(match[1] or 1) if match else 0
 
 
-def _logs(directory: Path) -> list[Path]:
+def _list_logs(directory: Path) -> list[Path]:
     return sorted(filter(log_number, directory.iterdir()), key=log_number)
 
 
-def _lock_file(directory: Path) -> int:
-    return os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWNERS)
+def _open_lock_file(directory: Path) -> int:
+    return os.open(
+        directory / LOCK_FILE_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWNER_WRITABLE
+    )
 
 
-def make_log(file: Path, user: JobUser) -> None:
+def ensure_log(file: Path, user: JobUser) -> None:
     """Make an event log that the access point, which writes as the jobs' user, can append to.
 
     Raises OSError when that may not be.
     """
     if not file.exists():
-        os.close(os.open(file, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, OWNERS))
+        os.close(os.open(file, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, OWNER_WRITABLE))
     if file.stat().st_uid == user.uid:
         return
     if os.geteuid() == 0:
         os.chown(file, user.uid, user.gid)
-    elif file.stat().st_mode & EVERYBODYS != EVERYBODYS:
-        file.chmod(EVERYBODYS)
+    elif file.stat().st_mode & WORLD_WRITABLE != WORLD_WRITABLE:
+        file.chmod(WORLD_WRITABLE)
 
 
-def _advice(user: JobUser) -> str:
+def _permission_hint(user: JobUser) -> str:
     return (
         f"Its event log is written by the jobs' user {user.name} (uid {user.uid}) and read by "
         "this program: let the directory be writable by you, or run as that user"

@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable
 from typing import Protocol
 
-from swarm_runner.model.demand import ClassStatus, Decision, SizedClass
-from swarm_runner.policy.sizing import decided
+from swarm_runner.model.demand import ClassSnapshot, ScalingDecision, ScalingLimits
+from swarm_runner.policy.sizing import resolve_decision
 from swarm_runner.simulation.observation import Observer
 from swarm_runner.simulation.pool import ClassPool
 
-SizeClass = Callable[[SizedClass, ClassStatus], Decision | int | None]
+SizeClass = Callable[[ScalingLimits, ClassSnapshot], ScalingDecision | int | None]
 
 
 class Controller(Protocol):
@@ -19,36 +19,38 @@ class Controller(Protocol):
 
     interval_s: float
 
-    def wanted(self, pool: ClassPool) -> int:
+    def desired_replicas(self, pool: ClassPool) -> int:
         """The number, now."""
 
 
 class Policy:
     """The hook `swarm_runner_size_class`, asked as the autoscaler asks it."""
 
-    def __init__(self, size: SizeClass, pool: ClassPool, interval_s: float) -> None:
+    def __init__(self, size_class: SizeClass, pool: ClassPool, interval_s: float) -> None:
         self.interval_s = interval_s
-        self._size = size
+        self._size_class = size_class
         self._observer = Observer(pool)
 
-    def wanted(self, pool: ClassPool) -> int:
+    def desired_replicas(self, pool: ClassPool) -> int:
         """See Controller."""
-        status = self._observer.look()
-        decision = decided(self._size(pool.shape, status), pool.shape, status)
-        self._observer.remember(decision.needed)
+        status = self._observer.observe()
+        decision = resolve_decision(
+            self._size_class(pool.capacity_class, status), pool.capacity_class, status
+        )
+        self._observer.record(decision.needed)
         return decision.wanted
 
 
 class Fixed:
     """Always the same number."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, replicas: int) -> None:
         self.interval_s = math.inf
-        self._number = number
+        self._replicas = replicas
 
-    def wanted(self, pool: ClassPool) -> int:
+    def desired_replicas(self, pool: ClassPool) -> int:
         """See Controller."""
-        return pool.shape.limited(self._number)
+        return pool.capacity_class.clamp(self._replicas)
 
 
 class QueueRatio:
@@ -60,9 +62,9 @@ class QueueRatio:
     def __init__(self, interval_s: float) -> None:
         self.interval_s = interval_s
 
-    def wanted(self, pool: ClassPool) -> int:
+    def desired_replicas(self, pool: ClassPool) -> int:
         """See Controller."""
-        return pool.shape.limited(math.ceil(pool.waiting / pool.shape.cpus))
+        return pool.capacity_class.clamp(math.ceil(pool.waiting / pool.capacity_class.cpus))
 
 
 class Linear:
@@ -82,24 +84,30 @@ class Linear:
         interval_s: float = 1.0,
     ) -> None:
         self.interval_s = interval_s
-        self._low, self._high, self._rate = low_utilisation, high_allocation, rate
+        self._low_utilisation, self._high_allocation, self._rate = (
+            low_utilisation,
+            high_allocation,
+            rate,
+        )
         self._demand = 0.0
 
-    def wanted(self, pool: ClassPool) -> int:
+    def desired_replicas(self, pool: ClassPool) -> int:
         """See Controller."""
         usage = self._usage(pool)
-        if usage < self._low:
+        if usage < self._low_utilisation:
             self._demand -= self.interval_s * self._rate
-        elif usage > self._high:
+        elif usage > self._high_allocation:
             self._demand += self.interval_s * self._rate
-        self._demand = float(pool.shape.limited(max(0, math.floor(self._demand))))
+        self._demand = float(pool.capacity_class.clamp(max(0, math.floor(self._demand))))
         return int(self._demand)
 
     def _usage(self, pool: ClassPool) -> float:
-        cpus, memory_mb = pool.shape.cpus, pool.shape.memory_mb
+        cpus, memory_mb = pool.capacity_class.cpus, pool.capacity_class.memory_mb
         used = sum(
             count * max(1 - free[0] / cpus, 1 - free[1] / memory_mb)
-            for free, count in zip(pool.rooms.free, pool.rooms.count, strict=True)
+            for free, count in zip(
+                pool.free_capacity.vectors, pool.free_capacity.counts, strict=True
+            )
             if count
         )
         return used / pool.active if pool.active else 1.0

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 
-from swarm_runner.model.demand import ClassStatus, Executors, Needed, Requests, Room
+from swarm_runner.model.demand import (
+    ClassSnapshot,
+    DemandSample,
+    ExecutorCounts,
+    FreeCapacity,
+    IdleJobs,
+)
 from swarm_runner.simulation.pool import ClassPool
-from swarm_runner.simulation.rooms import EMPTY
+from swarm_runner.simulation.rooms import UNUSED_EXECUTOR
 
 # Arrivals are counted, and recently ended jobs remembered, over this long.
 RECENT_S = 300.0
@@ -18,9 +24,9 @@ class Observer:
     def __init__(self, pool: ClassPool) -> None:
         self._pool = pool
         self._arrivals: deque[tuple[float, int]] = deque([(pool.now, 0)])
-        self._history: deque[Needed] = deque()
+        self._history: deque[DemandSample] = deque()
 
-    def look(self) -> ClassStatus:
+    def observe(self) -> ClassSnapshot:
         """The class at this moment."""
         pool = self._pool
         now = pool.now
@@ -28,20 +34,20 @@ class Observer:
         while len(self._arrivals) > 2 and self._arrivals[0][0] < now - RECENT_S:
             self._arrivals.popleft()
         since_s, before = self._arrivals[0]
-        while self._history and self._history[0].time_s <= now - pool.shape.shrink_pause_s:
+        while self._history and self._history[0].time_s <= now - pool.capacity_class.cooldown_s:
             self._history.popleft()
-        return ClassStatus.model_construct(
+        return ClassSnapshot.model_construct(
             time_s=now,
             replicas=pool.replicas,
-            executors=Executors.model_construct(
+            executors=ExecutorCounts.model_construct(
                 busy=pool.active - pool.idle,
                 idle=pool.idle,
-                starting=len(pool.coming),
-                unplaceable=len(pool.pending),
+                starting=len(pool.starting),
+                unschedulable=len(pool.pending),
                 retiring=len(pool.retiring),
             ),
-            rooms=self._rooms(),
-            requests=self._requests(),
+            free_capacity=self._free_capacity(),
+            idle_jobs=self._idle_jobs(),
             running_jobs=pool.running,
             runtime_s=self._runtime_s(),
             arrivals_per_s=(pool.arrived - before) / max(now - since_s, 1.0),
@@ -50,15 +56,15 @@ class Observer:
             missing=(),
         )
 
-    def remember(self, needed: int) -> None:
+    def record(self, needed: int) -> None:
         """Keep what was found to be needed at this moment."""
-        self._history.append(Needed.model_construct(time_s=self._pool.now, executors=needed))
+        self._history.append(DemandSample.model_construct(time_s=self._pool.now, executors=needed))
 
-    def _rooms(self) -> tuple[Room, ...]:
-        rooms = self._pool.rooms
-        uncounted = self._pool.shape.disk_mb is None
+    def _free_capacity(self) -> tuple[FreeCapacity, ...]:
+        rooms = self._pool.free_capacity
+        uncounted = self._pool.capacity_class.disk_mb is None
         return tuple(
-            Room.model_construct(
+            FreeCapacity.model_construct(
                 cpus=free[0],
                 memory_mb=free[1],
                 disk_mb=0 if uncounted else free[2],
@@ -66,14 +72,14 @@ class Observer:
                 virtual_machines=free[4],
                 count=count,
             )
-            for number, (free, count) in enumerate(zip(rooms.free, rooms.count, strict=True))
-            if count and number != EMPTY and free[0] and free[1]
+            for number, (free, count) in enumerate(zip(rooms.vectors, rooms.counts, strict=True))
+            if count and number != UNUSED_EXECUTOR and free[0] and free[1]
         )
 
-    def _requests(self) -> tuple[Requests, ...]:
+    def _idle_jobs(self) -> tuple[IdleJobs, ...]:
         jobs, now = self._pool.jobs, self._pool.now
         return tuple(
-            Requests.model_construct(
+            IdleJobs.model_construct(
                 **dict(jobs.shapes[kind]),
                 count=len(queue),
                 oldest_wait_s=now - jobs.time_s[queue[0]],

@@ -12,7 +12,7 @@ FORMATS = (".svg", ".png")
 _HOUR_S = 3600
 
 
-def check(file: Path) -> None:
+def check_file(file: Path) -> None:
     """Raise InvalidInputError if no picture can be drawn, or none by that name."""
     if file.suffix not in FORMATS:
         raise InvalidInputError(f"{file}: a picture's name ends in {' or '.join(FORMATS)}")
@@ -25,7 +25,7 @@ def check(file: Path) -> None:
 
 def draw(report: SimulationReport, file: Path) -> None:
     """Write the picture, SVG or PNG by the file's name. Raises OSError if it cannot be written."""
-    check(file)
+    check_file(file)
     # The figure by itself: no window, and no state of the process's.
     from matplotlib import rc_context
     from matplotlib.figure import Figure

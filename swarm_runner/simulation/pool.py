@@ -18,14 +18,14 @@ from array import array
 from collections import deque
 from collections.abc import Iterable
 
-from swarm_runner.model.demand import SizedClass
-from swarm_runner.simulation.rooms import EMPTY, NO_ROOM, Placement, Rooms
+from swarm_runner.model.demand import ScalingLimits
+from swarm_runner.simulation.rooms import NO_FIT, UNUSED_EXECUTOR, FreeCapacityIndex, Placement
 from swarm_runner.simulation.trace import ClassTrace
 
 RECENT_JOBS = 200
-_UP = -1
+_EXECUTOR_UP = -1
 # At one moment after every other event: a job that ends at the limit has ended.
-_LIMIT = (sys.maxsize, -2)
+_RETIREMENT_LIMIT = (sys.maxsize, -2)
 
 
 class ClassPool:
@@ -38,17 +38,17 @@ class ClassPool:
 
     def __init__(
         self,
-        shape: SizedClass,
+        capacity_class: ScalingLimits,
         jobs: ClassTrace,
         start_up_s: float,
         *,
-        placeable: int | None = None,
+        schedulable: int | None = None,
         placement: Placement = Placement.ANY,
         retirement_s: float = math.inf,
-        at_once: int = 0,
+        instant_executors: int = 0,
         begin_s: float = 0.0,
     ) -> None:
-        self.shape, self.jobs, self.start_up_s = shape, jobs, start_up_s
+        self.capacity_class, self.jobs, self.start_up_s = capacity_class, jobs, start_up_s
         self.now = begin_s
         self.replicas = 0
         self.arrived = self.starts = self.ended = self.running = 0
@@ -56,35 +56,39 @@ class ClassPool:
         self.last_end_s = begin_s
         self.started_s = array("d", [-1.0]) * len(jobs)
         self.recent: deque[float] = deque(maxlen=RECENT_JOBS)
-        self.rooms = Rooms(shape, jobs)
+        self.free_capacity = FreeCapacityIndex(capacity_class, jobs)
         self.queues: dict[int, deque[int]] = {}  # kind -> jobs that wait
-        self.coming: dict[int, float] = {}  # executor -> when it is up
+        self.starting: dict[int, float] = {}  # executor -> when it is up
         self.pending: list[int] = []  # executors without a node
         self.retiring: dict[int, float] = {}  # executor -> when its jobs are vacated
         # By executor: what foresight would have paid for.
-        self.foreseen_s: list[float] = []
+        self.oracle_cost_s: list[float] = []
         self._idle_since: list[float] = []
-        self._placeable, self._placement, self._at_once = placeable, placement, at_once
+        self._schedulable, self._placement, self._instant_executors = (
+            schedulable,
+            placement,
+            instant_executors,
+        )
         self._retirement_s = retirement_s
-        self._vacates = retirement_s < max(jobs.duration_s, default=0.0)
+        self._may_vacate = retirement_s < max(jobs.duration_s, default=0.0)
         self._random = random.Random(len(jobs))  # noqa: S311  no secret: an arbitrary order
         self._active: set[int] = set()
         # By executor: its number in the service, its place among equals, the jobs it runs.
-        self._number: list[int] = []
-        self._key: list[float] = []
-        self._load: list[int] = []
-        self._vacant: list[int] = []  # numbers that are free again
-        self._numbers = 0
-        self._heads: list[tuple[int, int]] = []  # (first job that waits, its kind)
+        self._task_slots: list[int] = []
+        self._placement_keys: list[float] = []
+        self._job_counts: list[int] = []
+        self._free_task_slots: list[int] = []  # numbers that are free again
+        self._next_task_slot = 0
+        self._queue_heads: list[tuple[int, int]] = []  # (first job that waits, its kind)
         self._events: list[tuple[float, int, int]] = []  # (time, executor, job or _UP)
         self._executor_s = 0.0
-        self._counted_to_s = begin_s
+        self._accounted_until_s = begin_s
         self._start_sum_s = 0.0
 
     @property
     def alive(self) -> int:
         """Executors that take room on nodes: those that start, serve or retire."""
-        return len(self._active) + len(self.coming) + len(self.retiring)
+        return len(self._active) + len(self.starting) + len(self.retiring)
 
     @property
     def active(self) -> int:
@@ -94,7 +98,7 @@ class ClassPool:
     @property
     def idle(self) -> int:
         """Executors without a job."""
-        return self.rooms.count[EMPTY]
+        return self.free_capacity.counts[UNUSED_EXECUTOR]
 
     @property
     def waiting(self) -> int:
@@ -117,7 +121,7 @@ class ClassPool:
 
     def executor_s(self) -> float:
         """Executor-seconds until now, start-up and retirement included."""
-        self._account()
+        self._accrue_executor_s()
         return self._executor_s
 
     def advance(self, until_s: float) -> None:
@@ -129,16 +133,16 @@ class ClassPool:
                 if events[0][0] > until_s:
                     break
                 self.now, executor, job = heapq.heappop(events)
-                if job == _UP:
-                    self._up(executor)
-                elif executor == _LIMIT[0]:
+                if job == _EXECUTOR_UP:
+                    self._executor_up(executor)
+                elif executor == _RETIREMENT_LIMIT[0]:
                     self._vacate()
                 else:
-                    self._end(executor, job)
+                    self._end_job(executor, job)
             elif arrival_s <= until_s:
                 self.now = arrival_s
                 self.arrived += 1
-                self._queue(self.arrived - 1)
+                self._enqueue(self.arrived - 1)
             else:
                 break
         self.now = until_s
@@ -148,66 +152,66 @@ class ClassPool:
         if replicas == self.replicas:
             return
         self.scale_operations += 1
-        self._account()
+        self._accrue_executor_s()
         change, self.replicas = replicas - self.replicas, replicas
         if change > 0:
-            self.pending += [self._new() for _ in range(change)]
+            self.pending += [self._new_executor() for _ in range(change)]
         else:
-            self._remove(-change)
-        self.place()
+            self._remove_executors(-change)
+        self.schedule_pending()
 
-    def place(self) -> None:
+    def schedule_pending(self) -> None:
         """Start the tasks that wait for a node, as far as there is room."""
-        while self.pending and (self._placeable is None or self.alive < self._placeable):
-            self._account()
+        while self.pending and (self._schedulable is None or self.alive < self._schedulable):
+            self._accrue_executor_s()
             executor = self.pending.pop(0)
-            self.coming[executor] = self.now + self.start_up_s
-            heapq.heappush(self._events, (self.coming[executor], executor, _UP))
+            self.starting[executor] = self.now + self.start_up_s
+            heapq.heappush(self._events, (self.starting[executor], executor, _EXECUTOR_UP))
 
-    def _account(self) -> None:
-        self._executor_s += self.alive * (self.now - self._counted_to_s)
-        self._counted_to_s = self.now
+    def _accrue_executor_s(self) -> None:
+        self._executor_s += self.alive * (self.now - self._accounted_until_s)
+        self._accounted_until_s = self.now
 
-    def _new(self) -> int:
-        executor = len(self._key)
-        if self._vacant:
-            number = heapq.heappop(self._vacant)
+    def _new_executor(self) -> int:
+        executor = len(self._placement_keys)
+        if self._free_task_slots:
+            number = heapq.heappop(self._free_task_slots)
         else:
-            number = self._numbers
-            self._numbers += 1
+            number = self._next_task_slot
+            self._next_task_slot += 1
         lowest = self._placement is Placement.LOWEST
-        self._number.append(number)
-        if executor < self.shape.min_replicas and self._at_once:
-            self._key.append(-math.inf)  # those that are paid for anyway come first
+        self._task_slots.append(number)
+        if executor < self.capacity_class.min_replicas and self._instant_executors:
+            self._placement_keys.append(-math.inf)  # those that are paid for anyway come first
         else:
-            self._key.append(float(number) if lowest else self._random.random())
-        self._load.append(0)
+            self._placement_keys.append(float(number) if lowest else self._random.random())
+        self._job_counts.append(0)
         self._idle_since.append(-1.0)
-        self.foreseen_s.append(0.0)
-        self.rooms.room_of.append(NO_ROOM)
+        self.oracle_cost_s.append(0.0)
+        self.free_capacity.capacity_id_of.append(NO_FIT)
         return executor
 
-    def _remove(self, number: int) -> None:
+    def _remove_executors(self, count: int) -> None:
         """As Swarm does: tasks that do not run first, then the highest numbers."""
 
         def by_number(executors: Iterable[int], most: int) -> list[int]:
-            return heapq.nlargest(most, executors, key=self._number.__getitem__)
+            return heapq.nlargest(most, executors, key=self._task_slots.__getitem__)
 
-        victims = by_number(self.pending, number)
-        victims += by_number(self.coming, number - len(victims))
-        victims += by_number(self._active, number - len(victims))
+        victims = by_number(self.pending, count)
+        victims += by_number(self.starting, count - len(victims))
+        victims += by_number(self._active, count - len(victims))
         gone, limit_s = set(victims), self.now + self._retirement_s
         self.pending = [executor for executor in self.pending if executor not in gone]
         for executor in victims:
-            heapq.heappush(self._vacant, self._number[executor])
-            self.coming.pop(executor, None)
+            heapq.heappush(self._free_task_slots, self._task_slots[executor])
+            self.starting.pop(executor, None)
             if executor in self._active:
                 self._active.remove(executor)
-                if self._load[executor]:
+                if self._job_counts[executor]:
                     self.retiring[executor] = limit_s
-                self.rooms.out(executor)
-        if self._vacates and not gone.isdisjoint(self.retiring):
-            heapq.heappush(self._events, (limit_s, *_LIMIT))
+                self.free_capacity.remove(executor)
+        if self._may_vacate and not gone.isdisjoint(self.retiring):
+            heapq.heappush(self._events, (limit_s, *_RETIREMENT_LIMIT))
 
     def _vacate(self) -> None:
         """The jobs of executors that have retired for as long as they may queue again."""
@@ -216,47 +220,47 @@ class ClassPool:
         # In place: `advance` holds it, too.
         self._events[:] = [event for event in self._events if event[1] not in gone]
         heapq.heapify(self._events)
-        self._account()
+        self._accrue_executor_s()
         for executor in gone:
             del self.retiring[executor]
         for job in stopped:
             self.running -= 1
             self._start_sum_s -= self.started_s[job]
             self.started_s[job] = -1.0
-            self._queue(job)
-        self._heads = sorted((queue[0], kind) for kind, queue in self.queues.items())
-        self.place()
+            self._enqueue(job)
+        self._queue_heads = sorted((queue[0], kind) for kind, queue in self.queues.items())
+        self.schedule_pending()
 
-    def _up(self, executor: int) -> None:
-        if self.coming.get(executor) == self.now:  # else it was called off
-            del self.coming[executor]
-            self._serve(executor, EMPTY)
+    def _executor_up(self, executor: int) -> None:
+        if self.starting.get(executor) == self.now:  # else it was called off
+            del self.starting[executor]
+            self._assign_idle_jobs(executor, UNUSED_EXECUTOR)
 
-    def _serve(self, executor: int, room: int) -> None:
+    def _assign_idle_jobs(self, executor: int, capacity_id: int) -> None:
         """Take jobs that wait, the first that came first, as long as one fits."""
         self._active.add(executor)
         passed: list[tuple[int, int]] = []
-        while self._heads and self.rooms.free[room][0]:
-            head = heapq.heappop(self._heads)
+        while self._queue_heads and self.free_capacity.vectors[capacity_id][0]:
+            head = heapq.heappop(self._queue_heads)
             kind = head[1]
-            left = self.rooms.less(room, kind)
-            if left == NO_ROOM:
+            left = self.free_capacity.after_start(capacity_id, kind)
+            if left == NO_FIT:
                 passed.append(head)
                 continue
             queue = self.queues[kind]
-            self._start(executor, queue.popleft())
-            room = left
+            self._start_job(executor, queue.popleft())
+            capacity_id = left
             if queue:
-                heapq.heappush(self._heads, (queue[0], kind))
+                heapq.heappush(self._queue_heads, (queue[0], kind))
             else:
                 del self.queues[kind]
         for head in passed:
-            heapq.heappush(self._heads, head)
-        self.rooms.put(executor, room, self._key[executor])
+            heapq.heappush(self._queue_heads, head)
+        self.free_capacity.add(executor, capacity_id, self._placement_keys[executor])
 
-    def _queue(self, job: int) -> None:
+    def _enqueue(self, job: int) -> None:
         """Where it fits now, or behind those of its shape that arrived before it."""
-        kind = self.jobs.shape[job]
+        kind = self.jobs.shape_ids[job]
         queue = self.queues.get(kind)
         if queue:
             if job > queue[-1]:
@@ -264,48 +268,52 @@ class ClassPool:
             else:
                 bisect.insort(queue, job)
             return
-        executor = self.rooms.best(kind)
-        if executor == NO_ROOM and len(self._active) < self._at_once:
-            executor = self._new()
+        executor = self.free_capacity.best_fit(kind)
+        if executor == NO_FIT and len(self._active) < self._instant_executors:
+            executor = self._new_executor()
             self._active.add(executor)
-            self.rooms.put(executor, EMPTY, self._key[executor])
-        if executor == NO_ROOM:
+            self.free_capacity.add(executor, UNUSED_EXECUTOR, self._placement_keys[executor])
+        if executor == NO_FIT:
             self.queues[kind] = deque([job])
-            heapq.heappush(self._heads, (job, kind))
+            heapq.heappush(self._queue_heads, (job, kind))
             return
-        left = self.rooms.less(self.rooms.out(executor), kind)
-        self._start(executor, job)
-        self.rooms.put(executor, left, self._key[executor])
+        left = self.free_capacity.after_start(self.free_capacity.remove(executor), kind)
+        self._start_job(executor, job)
+        self.free_capacity.add(executor, left, self._placement_keys[executor])
 
-    def _start(self, executor: int, job: int) -> None:
-        if not self._load[executor]:
+    def _start_job(self, executor: int, job: int) -> None:
+        if not self._job_counts[executor]:
             idle_s = self.now - self._idle_since[executor]
             first = self._idle_since[executor] < 0
-            self.foreseen_s[executor] += self.start_up_s if first else min(idle_s, self.start_up_s)
+            self.oracle_cost_s[executor] += (
+                self.start_up_s if first else min(idle_s, self.start_up_s)
+            )
             self._idle_since[executor] = self.now
-        self._load[executor] += 1
+        self._job_counts[executor] += 1
         self.running += 1
         self.starts += 1
         self._start_sum_s += self.now
         self.started_s[job] = self.now
         heapq.heappush(self._events, (self.now + self.jobs.duration_s[job], executor, job))
 
-    def _end(self, executor: int, job: int) -> None:
+    def _end_job(self, executor: int, job: int) -> None:
         self.running -= 1
         self.ended += 1
         self.last_end_s = self.now
         self._start_sum_s -= self.started_s[job]
         self.recent.append(self.jobs.duration_s[job])
-        self._load[executor] -= 1
-        if not self._load[executor]:
-            self.foreseen_s[executor] += self.now - self._idle_since[executor]
+        self._job_counts[executor] -= 1
+        if not self._job_counts[executor]:
+            self.oracle_cost_s[executor] += self.now - self._idle_since[executor]
             self._idle_since[executor] = self.now
-            if self._placement is Placement.LATEST and self._key[executor] > -math.inf:
-                self._key[executor] = -self.now
-        kind = self.jobs.shape[job]
+            if self._placement is Placement.LATEST and self._placement_keys[executor] > -math.inf:
+                self._placement_keys[executor] = -self.now
+        kind = self.jobs.shape_ids[job]
         if executor not in self.retiring:
-            self._serve(executor, self.rooms.more(self.rooms.out(executor), kind))
-        elif not self._load[executor]:
-            self._account()
+            self._assign_idle_jobs(
+                executor, self.free_capacity.after_end(self.free_capacity.remove(executor), kind)
+            )
+        elif not self._job_counts[executor]:
+            self._accrue_executor_s()
             del self.retiring[executor]
-            self.place()
+            self.schedule_pending()

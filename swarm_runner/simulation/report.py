@@ -7,10 +7,10 @@ from typing import Self
 
 from pydantic import Field
 
-from swarm_runner.model.text import Frozen
+from swarm_runner.model.text import FrozenModel
 
 
-class Waits(Frozen):
+class Waits(FrozenModel):
     """How long jobs waited from their arrival until they ran, in seconds."""
 
     mean_s: float
@@ -19,7 +19,7 @@ class Waits(Frozen):
     max_s: float
 
     @classmethod
-    def of(cls, waits: Iterable[float]) -> Self:
+    def summarize(cls, waits: Iterable[float]) -> Self:
         """The figures of these waits; zeros if there are none."""
         ordered = sorted(waits) or [0.0]
         last = len(ordered) - 1
@@ -31,7 +31,7 @@ class Waits(Frozen):
         )
 
 
-class Figures(Frozen):
+class Metrics(FrozenModel):
     """One class, or all of them, under one controller.
 
     Executor-hours count from the moment that a node is taken until it is free again. A job that
@@ -48,7 +48,7 @@ class Figures(Frozen):
     unfinished: int
 
 
-class Moment(Frozen):
+class Sample(FrozenModel):
     """How a class stood at one time."""
 
     time_s: float
@@ -57,16 +57,16 @@ class Moment(Frozen):
     executors: int
 
 
-class ControllerReport(Frozen):
+class ControllerReport(FrozenModel):
     """What one controller made of a trace."""
 
     controller: str
-    total: Figures
-    classes: dict[str, Figures]
-    timeline: dict[str, tuple[Moment, ...]] = Field(exclude=True, repr=False)
+    total: Metrics
+    classes: dict[str, Metrics]
+    timeline: dict[str, tuple[Sample, ...]] = Field(exclude=True, repr=False)
 
 
-class SimulationReport(Frozen):
+class SimulationReport(FrozenModel):
     """A trace under every controller. `refused` jobs fit no class and are not in the figures."""
 
     trace: str
@@ -76,14 +76,14 @@ class SimulationReport(Frozen):
     controllers: tuple[ControllerReport, ...]
 
 
-def total(parts: Sequence[Figures], waits: Iterable[float]) -> Figures:
+def sum_metrics(metrics: Sequence[Metrics], waits: Iterable[float]) -> Metrics:
     """The sum of classes; `waits` are those of all jobs."""
-    return Figures(
-        jobs=sum(part.jobs for part in parts),
-        waits=Waits.of(waits),
-        executor_hours=sum(part.executor_hours for part in parts),
-        peak_executors=sum(part.peak_executors for part in parts),
-        scale_operations=sum(part.scale_operations for part in parts),
-        evictions=sum(part.evictions for part in parts),
-        unfinished=sum(part.unfinished for part in parts),
+    return Metrics(
+        jobs=sum(part.jobs for part in metrics),
+        waits=Waits.summarize(waits),
+        executor_hours=sum(part.executor_hours for part in metrics),
+        peak_executors=sum(part.peak_executors for part in metrics),
+        scale_operations=sum(part.scale_operations for part in metrics),
+        evictions=sum(part.evictions for part in metrics),
+        unfinished=sum(part.unfinished for part in metrics),
     )

@@ -8,7 +8,7 @@ from array import array
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
-from swarm_runner.model.demand import START_UP_S, SizedClass
+from swarm_runner.model.demand import START_UP_S, ScalingLimits
 from swarm_runner.simulation.controllers import (
     Controller,
     Fixed,
@@ -20,28 +20,28 @@ from swarm_runner.simulation.controllers import (
 from swarm_runner.simulation.pool import ClassPool
 from swarm_runner.simulation.report import (
     ControllerReport,
-    Figures,
-    Moment,
+    Metrics,
+    Sample,
     SimulationReport,
     Waits,
-    total,
+    sum_metrics,
 )
 from swarm_runner.simulation.rooms import Placement
-from swarm_runner.simulation.trace import ClassTrace, Trace, by_class
+from swarm_runner.simulation.trace import ClassTrace, Trace, split_by_class
 
 INTERVAL_S = 5.0
 POLICY, ORACLE, QUEUE_RATIO, LINEAR = "swarm_runner", "oracle", "ceil(idle/slots)", "COBalD linear"
-FIXED_SAME, FIXED_MOST = "fixed, same cost", "fixed, max"
-COMPARATORS = (ORACLE, QUEUE_RATIO, LINEAR, FIXED_SAME, FIXED_MOST)
+FIXED_SAME, FIXED_MAX = "fixed, same cost", "fixed, max"
+BASELINES = (ORACLE, QUEUE_RATIO, LINEAR, FIXED_SAME, FIXED_MAX)
 # Points in a timeline, and how long after the last arrival a simulation goes on at most.
-_MOMENTS = 720
-_LONGEST_S = 30 * 86_400.0
+_TIMELINE_SAMPLES = 720
+_MAX_OVERRUN_S = 30 * 86_400.0
 
-Make = Callable[[ClassPool], Controller]
+ControllerFactory = Callable[[ClassPool], Controller]
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class SimulationConfig:
     """What a pool on the fake clock is like.
 
     `placeable` is how many executors of a class the nodes hold, those that retire included; as
@@ -50,120 +50,129 @@ class Setting:
 
     start_up_s: float = START_UP_S
     interval_s: float = INTERVAL_S
-    placeable: int | None = None
+    schedulable: int | None = None
     placement: Placement = Placement.ANY
     retirement_s: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class _Outcome:
-    figures: Figures
+    metrics: Metrics
     waits: array[float]
-    timeline: tuple[Moment, ...]
+    timeline: tuple[Sample, ...]
 
 
 def simulate(
     trace: Trace,
-    classes: Mapping[str, SizedClass],
-    size: SizeClass,
-    setting: Setting | None = None,
+    classes: Mapping[str, ScalingLimits],
+    size_class: SizeClass,
+    config: SimulationConfig | None = None,
     *,
-    against: Collection[str] = COMPARATORS,
+    baselines: Collection[str] = BASELINES,
     progress: Callable[[str], None] = lambda _: None,
 ) -> SimulationReport:
     """The trace under the policy `size`, and under those that it is compared with."""
-    chosen = setting or Setting()
-    jobs, refused = by_class(trace, classes)
+    chosen = config or SimulationConfig()
+    jobs, refused = split_by_class(trace, classes)
 
-    def under(name: str, run: Callable[[SizedClass, ClassTrace], _Outcome]) -> ControllerReport:
+    def under(name: str, run: Callable[[ScalingLimits, ClassTrace], _Outcome]) -> ControllerReport:
         progress(f"{trace.name}: {len(trace) - refused} jobs under {name}")
         return _report(name, {each: run(classes[each], jobs[each]) for each in classes})
 
-    def controlled(make: Make) -> Callable[[SizedClass, ClassTrace], _Outcome]:
-        return lambda shape, mine: _controlled(shape, mine, chosen, make)
+    def controlled(make: ControllerFactory) -> Callable[[ScalingLimits, ClassTrace], _Outcome]:
+        return lambda shape, mine: _run_controller(shape, mine, chosen, make)
 
-    ours = under(POLICY, controlled(lambda pool: Policy(size, pool, chosen.interval_s)))
-    same = {name: _same_cost(ours.classes[name], jobs[name]) for name in classes}
+    ours = under(POLICY, controlled(lambda pool: Policy(size_class, pool, chosen.interval_s)))
+    same = {name: _same_cost_replicas(ours.classes[name], jobs[name]) for name in classes}
     most = {
         name: ours.classes[name].peak_executors if each.max_replicas is None else each.max_replicas
         for name, each in classes.items()
     }
-    others: dict[str, Callable[[SizedClass, ClassTrace], _Outcome]] = {
-        ORACLE: lambda shape, mine: _foreseen(shape, mine, chosen),
+    others: dict[str, Callable[[ScalingLimits, ClassTrace], _Outcome]] = {
+        ORACLE: lambda shape, mine: _oracle(shape, mine, chosen),
         QUEUE_RATIO: controlled(lambda _: QueueRatio(chosen.interval_s)),
         LINEAR: controlled(lambda _: Linear()),
-        FIXED_SAME: controlled(lambda pool: Fixed(same[pool.shape.name])),
-        FIXED_MOST: controlled(lambda pool: Fixed(most[pool.shape.name])),
+        FIXED_SAME: controlled(lambda pool: Fixed(same[pool.capacity_class.name])),
+        FIXED_MAX: controlled(lambda pool: Fixed(most[pool.capacity_class.name])),
     }
     return SimulationReport(
         trace=trace.name,
         jobs=len(trace),
         refused=refused,
         start_up_s=chosen.start_up_s,
-        controllers=(ours, *(under(name, others[name]) for name in others if name in against)),
+        controllers=(ours, *(under(name, others[name]) for name in others if name in baselines)),
     )
 
 
-def _controlled(shape: SizedClass, jobs: ClassTrace, setting: Setting, make: Make) -> _Outcome:
-    placeable = shape.max_replicas if setting.placeable is None else setting.placeable
+def _run_controller(
+    capacity_class: ScalingLimits,
+    jobs: ClassTrace,
+    config: SimulationConfig,
+    factory: ControllerFactory,
+) -> _Outcome:
+    placeable = capacity_class.max_replicas if config.schedulable is None else config.schedulable
     # The least executors there are to be have been there before.
     pool = ClassPool(
-        shape,
+        capacity_class,
         jobs,
-        setting.start_up_s,
-        placeable=placeable,
-        placement=setting.placement,
-        retirement_s=setting.retirement_s.get(shape.name, math.inf),
-        begin_s=-setting.start_up_s,
+        config.start_up_s,
+        schedulable=placeable,
+        placement=config.placement,
+        retirement_s=config.retirement_s.get(capacity_class.name, math.inf),
+        begin_s=-config.start_up_s,
     )
-    pool.scale(shape.min_replicas)
+    pool.scale(capacity_class.min_replicas)
     pool.advance(0.0)
     pool.scale_operations = 0
-    controller = make(pool)
-    step_s = max(jobs.length_s / _MOMENTS, 1.0)
-    timeline: list[Moment] = []
+    controller = factory(pool)
+    step_s = max(jobs.length_s / _TIMELINE_SAMPLES, 1.0)
+    timeline: list[Sample] = []
     look_s = sample_s = 0.0
     while pool.now < jobs.length_s or not pool.finished:
         if pool.now >= look_s:
-            pool.scale(controller.wanted(pool))
+            pool.scale(controller.desired_replicas(pool))
             look_s += controller.interval_s
         if pool.now >= sample_s:
-            timeline.append(_moment(pool, pool.alive))
-            sample_s += max(step_s, pool.now / _MOMENTS)
-        if pool.now > jobs.length_s + _LONGEST_S:
+            timeline.append(_sample(pool, pool.alive))
+            sample_s += max(step_s, pool.now / _TIMELINE_SAMPLES)
+        if pool.now > jobs.length_s + _MAX_OVERRUN_S:
             break
         pool.advance(min(look_s, sample_s))
     return _outcome(pool, pool.executor_s(), tuple(timeline))
 
 
-def _foreseen(shape: SizedClass, jobs: ClassTrace, setting: Setting) -> _Outcome:
+def _oracle(capacity_class: ScalingLimits, jobs: ClassTrace, config: SimulationConfig) -> _Outcome:
     """Perfect foresight: every executor is up the moment that a job needs it, never later.
 
     A job waits only where all that there may be are taken. An executor costs its start-up, its
     work, and its idle time between two jobs or another start-up, whichever is less.
     """
     pool = ClassPool(
-        shape,
+        capacity_class,
         jobs,
-        setting.start_up_s,
+        config.start_up_s,
         placement=Placement.LATEST,
-        at_once=len(jobs) if shape.max_replicas is None else shape.max_replicas,
+        instant_executors=len(jobs)
+        if capacity_class.max_replicas is None
+        else capacity_class.max_replicas,
     )
-    step_s = max(jobs.length_s / _MOMENTS, 1.0)
+    step_s = max(jobs.length_s / _TIMELINE_SAMPLES, 1.0)
     timeline = []
     while not pool.finished:
-        timeline.append(_moment(pool, max(pool.active - pool.idle, shape.min_replicas)))
+        timeline.append(_sample(pool, max(pool.active - pool.idle, capacity_class.min_replicas)))
         pool.advance(pool.now + step_s)
     end_s = max(pool.last_end_s, jobs.length_s)
-    always = [end_s] * shape.min_replicas
-    return _outcome(pool, sum([*always, *pool.foreseen_s[shape.min_replicas :]]), tuple(timeline))
+    always = [end_s] * capacity_class.min_replicas
+    return _outcome(
+        pool, sum([*always, *pool.oracle_cost_s[capacity_class.min_replicas :]]), tuple(timeline)
+    )
 
 
-def _moment(pool: ClassPool, executors: int) -> Moment:
-    return Moment(time_s=pool.now, waiting=pool.waiting, running=pool.running, executors=executors)
+def _sample(pool: ClassPool, executors: int) -> Sample:
+    return Sample(time_s=pool.now, waiting=pool.waiting, running=pool.running, executors=executors)
 
 
-def _outcome(pool: ClassPool, executor_s: float, timeline: tuple[Moment, ...]) -> _Outcome:
+def _outcome(pool: ClassPool, executor_s: float, timeline: tuple[Sample, ...]) -> _Outcome:
     times_s = pool.jobs.time_s
     waits = array(
         "d",
@@ -172,9 +181,9 @@ def _outcome(pool: ClassPool, executor_s: float, timeline: tuple[Moment, ...]) -
             for time_s, started_s in zip(times_s, pool.started_s, strict=True)
         ),
     )
-    figures = Figures(
+    figures = Metrics(
         jobs=len(waits),
-        waits=Waits.of(waits),
+        waits=Waits.summarize(waits),
         executor_hours=executor_s / 3600,
         peak_executors=max((moment.executors for moment in timeline), default=0),
         scale_operations=pool.scale_operations,
@@ -187,15 +196,15 @@ def _outcome(pool: ClassPool, executor_s: float, timeline: tuple[Moment, ...]) -
 def _report(name: str, outcomes: Mapping[str, _Outcome]) -> ControllerReport:
     return ControllerReport(
         controller=name,
-        total=total(
-            [outcome.figures for outcome in outcomes.values()],
+        total=sum_metrics(
+            [outcome.metrics for outcome in outcomes.values()],
             itertools.chain.from_iterable(outcome.waits for outcome in outcomes.values()),
         ),
-        classes={each: outcome.figures for each, outcome in outcomes.items()},
+        classes={each: outcome.metrics for each, outcome in outcomes.items()},
         timeline={each: outcome.timeline for each, outcome in outcomes.items()},
     )
 
 
-def _same_cost(ours: Figures, jobs: ClassTrace) -> int:
+def _same_cost_replicas(metrics: Metrics, jobs: ClassTrace) -> int:
     """The number that, all the time, costs at least what our policy cost."""
-    return max(1, math.ceil(ours.executor_hours * 3600 / jobs.length_s)) if len(jobs) else 0
+    return max(1, math.ceil(metrics.executor_hours * 3600 / jobs.length_s)) if len(jobs) else 0

@@ -6,8 +6,8 @@ from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from swarm_runner.model.demand import Shape, SizedClass
-from swarm_runner.policy.packing import granted
+from swarm_runner.model.demand import ResourceAmounts, ScalingLimits
+from swarm_runner.policy.packing import slot_size
 
 
 @dataclass(slots=True)
@@ -21,24 +21,24 @@ class Trace:
     length_s: float = 0.0
     time_s: array[float] = field(default_factory=lambda: array("d"))
     duration_s: array[float] = field(default_factory=lambda: array("d"))
-    shape: array[int] = field(default_factory=lambda: array("l"))
-    shapes: list[tuple[Shape, str | None]] = field(default_factory=list)
-    _numbers: dict[tuple[Shape, str | None], int] = field(default_factory=dict)
+    shape_ids: array[int] = field(default_factory=lambda: array("l"))
+    shapes: list[tuple[ResourceAmounts, str | None]] = field(default_factory=list)
+    _shape_ids: dict[tuple[ResourceAmounts, str | None], int] = field(default_factory=dict)
 
-    def number(self, shape: Shape, capacity_class: str | None = None) -> int:
+    def intern_shape(self, shape: ResourceAmounts, capacity_class: str | None = None) -> int:
         """The number of a shape in this trace; it is noted when new."""
         key = shape, capacity_class
-        if key not in self._numbers:
-            self._numbers[key] = len(self.shapes)
+        if key not in self._shape_ids:
+            self._shape_ids[key] = len(self.shapes)
             self.shapes.append(key)
-        return self._numbers[key]
+        return self._shape_ids[key]
 
-    def add(self, time_s: float, duration_s: float, shape: int, count: int = 1) -> None:
+    def add(self, time_s: float, duration_s: float, shape_id: int, count: int = 1) -> None:
         """Jobs of one shape that arrive together."""
         for _ in range(count):
             self.time_s.append(time_s)
             self.duration_s.append(duration_s)
-            self.shape.append(shape)
+            self.shape_ids.append(shape_id)
 
     def __len__(self) -> int:
         return len(self.time_s)
@@ -50,15 +50,17 @@ class ClassTrace:
 
     time_s: array[float]
     duration_s: array[float]
-    shape: array[int]
-    shapes: list[Shape]
+    shape_ids: array[int]
+    shapes: list[ResourceAmounts]
     length_s: float
 
     def __len__(self) -> int:
         return len(self.time_s)
 
 
-def by_class(trace: Trace, classes: Mapping[str, SizedClass]) -> tuple[dict[str, ClassTrace], int]:
+def split_by_class(
+    trace: Trace, classes: Mapping[str, ScalingLimits]
+) -> tuple[dict[str, ClassTrace], int]:
     """Each class's jobs, and how many jobs were refused because they fit none.
 
     As in a pool: the smallest class that fits, or the one that is named, if that fits.
@@ -72,17 +74,25 @@ def by_class(trace: Trace, classes: Mapping[str, SizedClass]) -> tuple[dict[str,
     refused = 0
     order = sorted(range(len(trace)), key=trace.time_s.__getitem__)
     for job in order:
-        name = routes[trace.shape[job]]
+        name = routes[trace.shape_ids[job]]
         if name is None:
             refused += 1
             continue
         jobs = found[name]
         jobs.time_s.append(trace.time_s[job])
         jobs.duration_s.append(trace.duration_s[job])
-        jobs.shape.append(trace.shape[job])
+        jobs.shape_ids.append(trace.shape_ids[job])
     return found, refused
 
 
-def _route(shape: Shape, asked: str | None, classes: Mapping[str, SizedClass]) -> str | None:
-    names = classes if asked is None else [asked] if asked in classes else []
-    return next((name for name in names if granted(shape, classes[name])), None)
+def _route(
+    shape: ResourceAmounts, requested_class: str | None, classes: Mapping[str, ScalingLimits]
+) -> str | None:
+    names = (
+        classes
+        if requested_class is None
+        else [requested_class]
+        if requested_class in classes
+        else []
+    )
+    return next((name for name in names if slot_size(shape, classes[name])), None)

@@ -9,20 +9,20 @@ from typing import Any
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from swarm_runner.errors import Fault, InvalidInputError
-from swarm_runner.model.demand import Shape
+from swarm_runner.errors import Diagnostic, InvalidInputError
+from swarm_runner.model.demand import ResourceAmounts
 from swarm_runner.model.document import parse, suggestion, validate
 from swarm_runner.model.resources import MINIMUM_MEMORY_MB
-from swarm_runner.model.text import Frozen, Name
+from swarm_runner.model.text import FrozenModel, Name
 from swarm_runner.simulation.trace import Trace
 
 # More would not fit into memory.
-MOST_JOBS = 20_000_000
-_MOST_FAULTS = 20
+MAX_JOBS = 20_000_000
+_MAX_DIAGNOSTICS = 20
 _CENTURY_S = 100 * 365 * 86_400.0
 
 
-class Arrival(Frozen):
+class Arrival(FrozenModel):
     """One line of a trace: `count` alike jobs that arrive together, and how long each runs."""
 
     model_config = ConfigDict(populate_by_name=True)
@@ -33,7 +33,7 @@ class Arrival(Frozen):
     memory_mb: int = Field(512, ge=MINIMUM_MEMORY_MB)
     disk_mb: int = Field(0, ge=0)
     gpus: int = Field(0, ge=0)
-    count: int = Field(1, ge=1, le=MOST_JOBS)
+    count: int = Field(1, ge=1, le=MAX_JOBS)
     capacity_class: Name | None = Field(None, alias="class")
 
 
@@ -47,19 +47,21 @@ def read_trace(text: str, source: str) -> Trace:
     """
     trace = Trace(source)
     for arrival in _arrivals(text, source):
-        if len(trace) + arrival.count > MOST_JOBS:
-            raise InvalidInputError([Fault(source, f"has more than {MOST_JOBS} jobs")])
-        shape = Shape.model_construct(
+        if len(trace) + arrival.count > MAX_JOBS:
+            raise InvalidInputError([Diagnostic(source, f"has more than {MAX_JOBS} jobs")])
+        shape = ResourceAmounts.model_construct(
             cpus=arrival.cpus,
             memory_mb=arrival.memory_mb,
             disk_mb=arrival.disk_mb,
             gpus=arrival.gpus,
         )
-        number = trace.number(shape, arrival.capacity_class)
+        number = trace.intern_shape(shape, arrival.capacity_class)
         trace.add(arrival.time_s, arrival.duration_s, number, arrival.count)
         trace.length_s = max(trace.length_s, arrival.time_s)
     if not len(trace):
-        raise InvalidInputError([Fault(source, f"has no arrivals; each has {', '.join(_KEYS)}")])
+        raise InvalidInputError(
+            [Diagnostic(source, f"has no arrivals; each has {', '.join(_KEYS)}")]
+        )
     return trace
 
 
@@ -67,13 +69,13 @@ def _arrivals(text: str, source: str) -> Iterator[Arrival]:
     if source.endswith((".yml", ".yaml")):
         document = parse(text, source)
         if not isinstance(document.data, list):
-            raise InvalidInputError([Fault(source, "needs a list of arrivals")])
+            raise InvalidInputError([Diagnostic(source, "needs a list of arrivals")])
         for place in range(len(document.data)):
             yield validate(Arrival, document, (place,))
     elif source.endswith((".jsonl", ".json")):
-        yield from _checked(_json_lines(text, source), source)
+        yield from _validate_lines(_json_lines(text, source), source)
     else:
-        yield from _checked(_csv_lines(text, source), source)
+        yield from _validate_lines(_csv_lines(text, source), source)
 
 
 def _json_lines(text: str, source: str) -> Iterator[tuple[int, Any]]:
@@ -83,7 +85,7 @@ def _json_lines(text: str, source: str) -> Iterator[tuple[int, Any]]:
                 yield number, json.loads(line)
             except ValueError as error:
                 message = f"is no JSON: {error}. Each line is one arrival"
-                raise InvalidInputError([Fault(f"{source}:{number}", message)]) from error
+                raise InvalidInputError([Diagnostic(f"{source}:{number}", message)]) from error
 
 
 def _csv_lines(text: str, source: str) -> Iterator[tuple[int, Mapping[str, str]]]:
@@ -92,29 +94,29 @@ def _csv_lines(text: str, source: str) -> Iterator[tuple[int, Mapping[str, str]]
     if unknown or not rows.fieldnames:
         raise InvalidInputError(
             [
-                Fault(f"{source}:1", f"{name!r} is no column{suggestion(name, _KEYS)}")
+                Diagnostic(f"{source}:1", f"{name!r} is no column{suggestion(name, _KEYS)}")
                 for name in unknown
             ]
-            or [Fault(source, f"is empty; the first line names columns of {', '.join(_KEYS)}")]
+            or [Diagnostic(source, f"is empty; the first line names columns of {', '.join(_KEYS)}")]
         )
     try:
         for row in rows:
             # Cells beyond the header come under the key None.
             yield rows.line_num, {key or "more cells": cell for key, cell in row.items() if cell}
     except csv.Error as error:
-        raise InvalidInputError([Fault(f"{source}:{rows.line_num}", str(error))]) from error
+        raise InvalidInputError([Diagnostic(f"{source}:{rows.line_num}", str(error))]) from error
 
 
-def _checked(lines: Iterable[tuple[int, Any]], source: str) -> Iterator[Arrival]:
-    faults: list[Fault] = []
+def _validate_lines(lines: Iterable[tuple[int, Any]], source: str) -> Iterator[Arrival]:
+    faults: list[Diagnostic] = []
     for number, line in lines:
         try:
             arrival = Arrival.model_validate(line)
         except ValidationError as error:
             for detail in error.errors(include_url=False):
                 where = ".".join(str(part) for part in detail["loc"])
-                faults.append(Fault(f"{source}:{number}", f"{where} {detail['msg']}".strip()))
-            if len(faults) >= _MOST_FAULTS:
+                faults.append(Diagnostic(f"{source}:{number}", f"{where} {detail['msg']}".strip()))
+            if len(faults) >= _MAX_DIAGNOSTICS:
                 break
         else:
             if not faults:

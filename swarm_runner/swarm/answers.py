@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from swarm_runner.model.stack import WISH_LABEL
+from swarm_runner.model.stack import SPEC_DIGEST_LABEL
 from swarm_runner.model.status import TaskState
 
 _DOWN = "down"  # a node of which the Swarm's leader hears nothing
@@ -19,13 +19,13 @@ def host_of(base_url: str) -> str:
 
 
 def task_state(
-    task: Mapping[str, Any], names: Mapping[str, str], node: Mapping[str, Any] | None
+    task: Mapping[str, Any], service_names: Mapping[str, str], node: Mapping[str, Any] | None
 ) -> TaskState:
     """A task, by the names of its pool's services and with its node, if it has one."""
     status = task["Status"]
     return TaskState(
         id=task["ID"],
-        service=names.get(task["ServiceID"], ""),
+        service=service_names.get(task["ServiceID"], ""),
         slot=task.get("Slot", 0),
         node=node["Description"]["Hostname"] if node else "",
         container=(status.get("ContainerStatus") or {}).get("ContainerID", ""),
@@ -34,7 +34,7 @@ def task_state(
         error=status.get("Err", ""),
         created_at=task["CreatedAt"],
         node_down=node is not None and node["Status"]["State"] == _DOWN,
-        wish=(task["Spec"]["ContainerSpec"].get("Labels") or {}).get(WISH_LABEL, ""),
+        wish=(task["Spec"]["ContainerSpec"].get("Labels") or {}).get(SPEC_DIGEST_LABEL, ""),
     )
 
 

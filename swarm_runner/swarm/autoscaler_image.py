@@ -10,9 +10,9 @@ from importlib import metadata, resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from swarm_runner.errors import RefusedError
-from swarm_runner.swarm.images import build, present
-from swarm_runner.swarm.trouble import engine_errors
+from swarm_runner.errors import PreconditionError
+from swarm_runner.swarm.images import build, image_exists
+from swarm_runner.swarm.trouble import translate_docker_errors
 
 if TYPE_CHECKING:
     import docker
@@ -29,21 +29,21 @@ def autoscaler_image(
 
     Raises RefusedError when it cannot be built.
     """
-    files = dict(_files())
+    files = dict(_package_files())
     digest = hashlib.sha256(base.encode())
     for name, file in sorted(files.items()):
         digest.update(name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
     reference = f"{REPOSITORY}:{digest.hexdigest()[:12]}"
-    if present(client, reference):
+    if image_exists(client, reference):
         return reference
     progress(f"building {reference} from {base} (half a minute)")
-    with engine_errors("building the autoscaler's image"):
+    with translate_docker_errors("building the autoscaler's image"):
         build(
             client,
             "the autoscaler's image",
             "a pool image as ours (Debian trixie and sid), and Debian's packages",
             progress,
-            fileobj=_context(files),
+            fileobj=_build_context(files),
             custom_context=True,
             tag=reference,
             buildargs={"BASE": base},
@@ -51,7 +51,7 @@ def autoscaler_image(
     return reference
 
 
-def _files() -> Iterator[tuple[str, Path]]:
+def _package_files() -> Iterator[tuple[str, Path]]:
     """This package and HTCondor's bindings, as they are installed here."""
     with resources.as_file(resources.files("swarm_runner")) as package:
         for file in package.rglob("*"):
@@ -59,7 +59,7 @@ def _files() -> Iterator[tuple[str, Path]]:
                 yield f"swarm_runner/{file.relative_to(package)}", file
     found = [file for file in metadata.files("htcondor") or () if file.parts[0] in _BINDINGS]
     if not any(file.name.endswith(".abi3.so") for file in found):
-        raise RefusedError(
+        raise PreconditionError(
             "the autoscaler's image takes HTCondor's bindings from here, and these are not those "
             "of the distribution htcondor from PyPI; install it, or run `pool autoscale`"
         )
@@ -68,7 +68,7 @@ def _files() -> Iterator[tuple[str, Path]]:
             yield str(part), Path(str(part.locate()))
 
 
-def _context(files: dict[str, Path]) -> io.BytesIO:
+def _build_context(files: dict[str, Path]) -> io.BytesIO:
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive:
         for name, file in files.items():

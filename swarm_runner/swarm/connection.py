@@ -6,16 +6,16 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from swarm_runner.errors import OutOfReachError
-from swarm_runner.swarm.trouble import engine_errors
+from swarm_runner.errors import UnreachableError
+from swarm_runner.swarm.trouble import translate_docker_errors
 
 if TYPE_CHECKING:
     import docker
 
-_ANY_VERSION = "1.40"
+_BOOTSTRAP_API_VERSION = "1.40"
 
 
-def connect(limit_s: int) -> docker.DockerClient:
+def connect(timeout_s: int) -> docker.DockerClient:
     """A client whose calls give up after `limit_s` seconds.
 
     Raises OutOfReachError when the engine does not answer.
@@ -25,23 +25,23 @@ def connect(limit_s: int) -> docker.DockerClient:
     from docker.tls import TLSConfig
     from docker.utils import kwargs_from_env
 
-    with engine_errors("connecting to the Docker engine"):
+    with translate_docker_errors("connecting to the Docker engine"):
         if os.environ.get("DOCKER_HOST"):
-            return _client(limit_s, **kwargs_from_env())
+            return _client(timeout_s, **kwargs_from_env())
         name = os.environ.get("DOCKER_CONTEXT")
         context = ContextAPI.get_context(name) if name else ContextAPI.get_current_context()
         if context is None:
-            raise OutOfReachError(
+            raise UnreachableError(
                 f"docker context {name!r} does not exist, or there is no config.json beside the "
                 "contexts (docker-py finds them by it); `docker context ls` lists them"
             )
         if context.name == "default":
-            return docker.from_env(timeout=limit_s)
+            return docker.from_env(timeout=timeout_s)
         tls = context.TLSConfig if isinstance(context.TLSConfig, TLSConfig) else False
-        return _client(limit_s, base_url=context.Host, tls=tls)
+        return _client(timeout_s, base_url=context.Host, tls=tls)
 
 
-def _client(limit_s: int, base_url: str | None, tls: Any = False) -> docker.DockerClient:
+def _client(timeout_s: int, base_url: str | None, tls: Any = False) -> docker.DockerClient:
     """A client that trusts the engine's own authority, whatever the machine's other programs trust.
 
     requests puts REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE before the ca.pem of a docker client.
@@ -49,13 +49,15 @@ def _client(limit_s: int, base_url: str | None, tls: Any = False) -> docker.Dock
     import docker
 
     if not tls:
-        return docker.DockerClient(base_url=base_url, timeout=limit_s)
+        return docker.DockerClient(base_url=base_url, timeout=timeout_s)
     # A version that is named, so that nothing is asked before the trust is settled.
     with contextlib.closing(
-        docker.APIClient(base_url=base_url, tls=tls, timeout=limit_s, version=_ANY_VERSION)
+        docker.APIClient(
+            base_url=base_url, tls=tls, timeout=timeout_s, version=_BOOTSTRAP_API_VERSION
+        )
     ) as asking:
         asking.trust_env = False
         version = asking.version(api_version=False)["ApiVersion"]
-    client = docker.DockerClient(base_url=base_url, tls=tls, timeout=limit_s, version=version)
+    client = docker.DockerClient(base_url=base_url, tls=tls, timeout=timeout_s, version=version)
     client.api.trust_env = False
     return client

@@ -7,15 +7,15 @@ from typing import Any
 
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from swarm_runner.model.stack import ENGINE_SOCKET
+from swarm_runner.model.stack import DOCKER_SOCKET
 
 _SECOND_NS = 1_000_000_000
-LIMIT_S = 60.0
-_TRIES = 30
-_LOOK_S = 0.5
+TIMEOUT_S = 60.0
+_MAX_ATTEMPTS = 30
+_POLL_INTERVAL_S = 0.5
 
 
-def on_every_node(api: Any, name: str, image: str, command: Sequence[str]) -> list[str]:
+def run_on_every_node(api: Any, name: str, image: str, command: Sequence[str]) -> list[str]:
     """Run a command in a container of `image` on each node, until it ends with code 0.
 
     `api` is docker-py's APIClient, `name` that of a service which comes and goes. The hosts on
@@ -23,27 +23,27 @@ def on_every_node(api: Any, name: str, image: str, command: Sequence[str]) -> li
     """
     from docker import types
 
-    socket = types.Mount(ENGINE_SOCKET, ENGINE_SOCKET, type="bind")
+    socket = types.Mount(DOCKER_SOCKET, DOCKER_SOCKET, type="bind")
     template = types.TaskTemplate(
         types.ContainerSpec(image, command=list(command), mounts=[socket]),
         # What is to be removed may be in use for a moment yet.
-        restart_policy=types.RestartPolicy("on-failure", _SECOND_NS, max_attempts=_TRIES),
+        restart_policy=types.RestartPolicy("on-failure", _SECOND_NS, max_attempts=_MAX_ATTEMPTS),
     )
     service = api.create_service(template, name=name, mode=types.ServiceMode("global-job"))
     try:
         waiting = Retrying(
             retry=retry_if_result(bool),
-            wait=wait_fixed(_LOOK_S),
-            stop=stop_after_delay(LIMIT_S),
+            wait=wait_fixed(_POLL_INTERVAL_S),
+            stop=stop_after_delay(TIMEOUT_S),
             retry_error_callback=lambda state: state.outcome and state.outcome.result(),
         )
-        undone: list[str] = waiting(_undone, api, service["ID"])
+        undone: list[str] = waiting(_unfinished_hosts, api, service["ID"])
         return undone
     finally:
         api.remove_service(service["ID"])
 
 
-def _undone(api: Any, service: str) -> list[str]:
+def _unfinished_hosts(api: Any, service: str) -> list[str]:
     """The hosts without a task that has ended well."""
     done = {
         task.get("NodeID")

@@ -7,21 +7,21 @@ from collections.abc import Callable
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from swarm_runner.errors import RefusedError
-from swarm_runner.swarm.trouble import engine_errors
+from swarm_runner.errors import PreconditionError
+from swarm_runner.swarm.trouble import translate_docker_errors
 
 if TYPE_CHECKING:
     import docker
 
 SOURCE = resources.files("swarm_runner.swarm") / "image"
-BUILD_LIMIT_S = 1800
+BUILD_TIMEOUT_S = 1800
 
 
 # The Dockerfile's stages.
-PLAIN, WITH_VIRTUAL_MACHINES = "pool", "pool-vm"
+POOL_STAGE, POOL_VM_STAGE = "pool", "pool-vm"
 
 
-def source_tag(stage: str = PLAIN) -> str:
+def source_tag(stage: str = POOL_STAGE) -> str:
     """Our image's name; the tag changes with the source."""
     digest = hashlib.sha256()
     for file in sorted(SOURCE.iterdir(), key=lambda entry: entry.name):
@@ -36,57 +36,62 @@ class PoolImage:
     def __init__(self, client: docker.DockerClient) -> None:
         self._client = client
 
-    def take(
-        self, wanted: str | None, progress: Callable[[str], None], *, virtual_machines: bool = False
+    def ensure(
+        self, image: str | None, progress: Callable[[str], None], *, virtual_machines: bool = False
     ) -> str:
         """The reference of an image that the engine has now.
 
         `virtual_machines` asks for the variant that runs them, should it have to be built.
         Raises RefusedError when it can be neither pulled nor built.
         """
-        stage = WITH_VIRTUAL_MACHINES if virtual_machines else PLAIN
-        reference = wanted or source_tag(stage)
-        if present(self._client, reference):
+        stage = POOL_VM_STAGE if virtual_machines else POOL_STAGE
+        reference = image or source_tag(stage)
+        if image_exists(self._client, reference):
             return reference
-        if wanted is not None:
-            progress(f"pulling {wanted}")
-            with engine_errors(f"pulling {wanted}"):
-                self._client.images.pull(wanted)
-            return wanted
+        if image is not None:
+            progress(f"pulling {image}")
+            with translate_docker_errors(f"pulling {image}"):
+                self._client.images.pull(image)
+            return image
         progress(f"building {reference} from Debian's packages (about a minute)")
         self._build(reference, stage, progress)
         return reference
 
     def _build(self, reference: str, stage: str, progress: Callable[[str], None]) -> None:
         needs = "debian:trixie (from a registry, or imported) and Debian's packages"
-        with resources.as_file(SOURCE) as source, engine_errors("building the pool image"):
+        with (
+            resources.as_file(SOURCE) as source,
+            translate_docker_errors("building the pool image"),
+        ):
             where = {"path": str(source), "target": stage}
             build(self._client, "the pool image", needs, progress, tag=reference, **where)
 
 
 def build(
     client: docker.DockerClient,
-    what: str,
-    needs: str,
+    description: str,
+    requirements: str,
     progress: Callable[[str], None],
-    **arguments: Any,
+    **kwargs: Any,
 ) -> None:
     """Build an image and tell its steps. Raises RefusedError with what the build said last."""
     # Not images.build: this one tells the steps while they happen.
-    stream = client.api.build(rm=True, decode=True, timeout=BUILD_LIMIT_S, **arguments)
+    stream = client.api.build(rm=True, decode=True, timeout=BUILD_TIMEOUT_S, **kwargs)
     for line in stream:
         if "error" in line:
-            raise RefusedError(f"building {what} failed: {line['error'].strip()}. It needs {needs}")
+            raise PreconditionError(
+                f"building {description} failed: {line['error'].strip()}. It needs {requirements}"
+            )
         step = line.get("stream", "").strip()
         if step.startswith("Step "):
             progress(step)
 
 
-def present(client: docker.DockerClient, reference: str) -> bool:
+def image_exists(client: docker.DockerClient, reference: str) -> bool:
     """Whether the engine has the image."""
     import docker.errors
 
-    with engine_errors(f"looking for image {reference}"):
+    with translate_docker_errors(f"looking for image {reference}"):
         try:
             client.images.get(reference)
         except docker.errors.ImageNotFound:

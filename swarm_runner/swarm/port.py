@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from swarm_runner.model.stack import ServiceWish
-from swarm_runner.model.status import EngineState, ServiceState, TaskState
+from swarm_runner.model.stack import ServiceSpec
+from swarm_runner.model.status import DockerEngine, ServiceState, TaskState
 
 
 class Swarm(Protocol):
     """Every method raises OutOfReachError when the engine or the Swarm does not answer."""
 
-    def engine(self) -> EngineState:
+    def docker_engine(self) -> DockerEngine:
         """The engine and its part in a Swarm."""
 
     def initialise(self, address: str) -> None:
@@ -25,7 +25,7 @@ class Swarm(Protocol):
         """Whether `initialise` made this Swarm and nothing but this engine is in it."""
 
     def pool_image(
-        self, wanted: str | None, progress: Callable[[str], None], *, virtual_machines: bool = False
+        self, image: str | None, progress: Callable[[str], None], *, virtual_machines: bool = False
     ) -> str:
         """The image to run: `wanted`, pulled if the engine lacks it, or our own, built if need be.
 
@@ -45,10 +45,10 @@ class Swarm(Protocol):
     def tasks(self, pool: str) -> list[TaskState]:
         """The pool's tasks; of those that ended, as many as Swarm remembers."""
 
-    def create_service(self, wish: ServiceWish) -> None:
+    def create_service(self, spec: ServiceSpec) -> None:
         """Create it."""
 
-    def update_service(self, wish: ServiceWish, pace_s: int = 0) -> None:
+    def update_service(self, spec: ServiceSpec, update_delay_s: int = 0) -> None:
         """Change everything but the replica count.
 
         Swarm replaces one task after another, at least `pace_s` seconds apart, and stops when a
@@ -82,7 +82,7 @@ class Swarm(Protocol):
     def create_secret(self, name: str, data: bytes, labels: Mapping[str, str]) -> None:
         """A secret; its data cannot be read back."""
 
-    def remove_rest(self, pool: str, volumes: Sequence[str]) -> None:
+    def remove_pool_resources(self, pool: str, volumes: Sequence[str]) -> None:
         """Remove the pool's secrets and networks, and the named volumes, that still exist.
 
         Raises RefusedError while something still uses one of them.
@@ -94,7 +94,7 @@ class Swarm(Protocol):
         The hosts where they may remain come back: drained ones, and those that do not answer.
         """
 
-    def run_in(self, service: str, command: Sequence[str]) -> bytes | None:
+    def exec_in_service(self, service: str, command: Sequence[str]) -> bytes | None:
         """Standard output of a command in the service's container on this engine.
 
         None when no container of it runs here. Raises RefusedError when the command fails.

@@ -6,8 +6,8 @@ import contextlib
 import re
 from collections.abc import Iterator
 
-from swarm_runner.errors import ChangedError, OutOfReachError, RefusedError
-from swarm_runner.swarm.advice import advice
+from swarm_runner.errors import ConflictError, PreconditionError, UnreachableError
+from swarm_runner.swarm.advice import connection_advice
 
 _OUT_OF_SEQUENCE = "update out of sequence"  # Swarm's word for a version that is no longer
 # What a manager says that waits for an election, or for a leader's answer.
@@ -18,7 +18,7 @@ _UNAVAILABLE = 503  # "this node is not a swarm manager", and a Swarm without it
 
 
 @contextlib.contextmanager
-def engine_errors(doing: str) -> Iterator[None]:
+def translate_docker_errors(action: str) -> Iterator[None]:
     """Turn docker-py's and the transport's exceptions into ours."""
     import docker.errors
     import requests
@@ -26,19 +26,19 @@ def engine_errors(doing: str) -> Iterator[None]:
     try:
         yield
     except docker.errors.APIError as error:
-        what = f"{doing}: {error.explanation or error}"
+        what = f"{action}: {error.explanation or error}"
         if _NO_QUORUM.search(what):
-            raise OutOfReachError(
-                f"{doing}: the Swarm has no leader, for more than half of its managers must be up. "
+            raise UnreachableError(
+                f"{action}: the Swarm has no leader, for more than half of its managers must be up. "
                 "Running jobs go on. It elects one by itself when they are; then try again"
             ) from error
         if error.status_code == _UNAVAILABLE:
-            raise OutOfReachError(what) from error
+            raise UnreachableError(what) from error
         if _OUT_OF_SEQUENCE in what:
-            raise ChangedError(what) from error
-        raise RefusedError(what) from error
+            raise ConflictError(what) from error
+        raise PreconditionError(what) from error
     # docker-py raises ValueError for an address that it cannot read.
     except (docker.errors.DockerException, requests.RequestException, OSError, ValueError) as error:
-        raise OutOfReachError(
-            f"{doing}: the Docker engine does not answer ({error}). {advice(error)}"
+        raise UnreachableError(
+            f"{action}: the Docker engine does not answer ({error}). {connection_advice(error)}"
         ) from error

@@ -5,12 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
-from swarm_runner.errors import RefusedError
+from swarm_runner.errors import PreconditionError
 from swarm_runner.model.stack import POOL_LABEL
 from swarm_runner.model.status import ServiceState
 
 
-class FakeBelongings(ABC):
+class FakeResources(ABC):
     """Networks, secrets and volumes.
 
     `errands` has which volumes were to be removed on every node, `unreached` the nodes that were
@@ -19,13 +19,13 @@ class FakeBelongings(ABC):
 
     def __init__(self) -> None:
         super().__init__()
-        self.errands: list[tuple[str, str, tuple[str, ...]]] = []
-        self.unreached: list[str] = []
+        self.volume_removals: list[tuple[str, str, tuple[str, ...]]] = []
+        self.unreachable_nodes: list[str] = []
         self._networks: dict[str, str] = {}
         self._secrets: dict[str, str] = {}
 
     @abstractmethod
-    def answer(self) -> None:
+    def check_reachable(self) -> None:
         """Raises OutOfReachError when the Swarm does not answer."""
 
     @abstractmethod
@@ -47,23 +47,23 @@ class FakeBelongings(ABC):
     def create_secret(self, name: str, data: bytes, labels: Mapping[str, str]) -> None:
         """See `Swarm.create_secret`."""
         if not data:
-            raise RefusedError(f"creating secret {name}: it is empty")
+            raise PreconditionError(f"creating secret {name}: it is empty")
         self._secrets[name] = labels[POOL_LABEL]
 
-    def remove_rest(self, pool: str, volumes: Sequence[str]) -> None:
+    def remove_pool_resources(self, pool: str, volumes: Sequence[str]) -> None:
         """See `Swarm.remove_rest`."""
         if self.services(pool):
-            raise RefusedError(f"removing {', '.join(volumes)}: they are in use")
+            raise PreconditionError(f"removing {', '.join(volumes)}: they are in use")
         for kept in (self._networks, self._secrets):
             for name in [name for name, owner in kept.items() if owner == pool]:
                 del kept[name]
 
     def remove_volumes(self, pool: str, image: str, volumes: Sequence[str]) -> list[str]:
         """See `Swarm.remove_volumes`; `errands` has what was asked, `unreached` the answer."""
-        self.answer()
-        self.errands.append((pool, image, tuple(volumes)))
-        return list(self.unreached)
+        self.check_reachable()
+        self.volume_removals.append((pool, image, tuple(volumes)))
+        return list(self.unreachable_nodes)
 
-    def lose_secret(self, name: str) -> None:
+    def delete_secret(self, name: str) -> None:
         """Remove a secret, as by hand."""
         del self._secrets[name]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from swarm_runner.model.job import JobId
 
-_TERMINATED = """\
+_TERMINATED_BODY = """\
 \t\tUsr 0 00:00:00, Sys 0 00:00:00  -  Run Remote Usage
 \t\tUsr 0 00:00:00, Sys 0 00:00:00  -  Run Local Usage
 \t\tUsr 0 00:00:00, Sys 0 00:00:00  -  Total Remote Usage
@@ -23,7 +23,7 @@ _TERMINATED = """\
 \t   TimeExecute (s)      :        1
 \t   TimeSlotBusy (s)     :        2
 """
-_EVICTED = """\
+_EVICTED_BODY = """\
 \t(0) CPU times
 \t\tUsr 0 00:00:00, Sys 0 00:00:00  -  Run Remote Usage
 \t\tUsr 0 00:00:00, Sys 0 00:00:00  -  Run Local Usage
@@ -42,15 +42,15 @@ class EventLogWriter:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def submitted(self, job: JobId, at: float, key: str | None) -> None:
+    def submitted(self, job: JobId, timestamp: float, key: str | None) -> None:
         """Event 000; the key is the event's note."""
         note = f"    {key}\n" if key is not None else ""
-        self._write(0, job, at, f"Job submitted from host: <127.0.0.1:9618>\n{note}")
+        self._write(0, job, timestamp, f"Job submitted from host: <127.0.0.1:9618>\n{note}")
 
     def started(
         self,
         job: JobId,
-        at: float,
+        timestamp: float,
         *,
         capacity_class: str = "normal",
         executor: str = "task-1",
@@ -61,31 +61,35 @@ class EventLogWriter:
         self._write(
             1,
             job,
-            at,
+            timestamp,
             "Job executing on host: <127.0.0.1:9618>\n\tSlotName: slot1_1@executor\n"
             f'\tCapacityClass = "{capacity_class}"\n\tCpus = 1\n\tMemory = {memory_mb}\n'
             f'\tSwarmNode = "{node}"\n\tSwarmTaskId = "{executor}"\n',
         )
 
-    def transferring(self, job: JobId, at: float, what: str = "input") -> None:
+    def transferring(self, job: JobId, timestamp: float, direction: str = "input") -> None:
         """Events 040, begin and end; they tell nothing of the job's fate."""
-        self._write(40, job, at, f"Started transferring {what} files\n")
-        self._write(40, job, at, f"Finished transferring {what} files\n")
+        self._write(40, job, timestamp, f"Started transferring {direction} files\n")
+        self._write(40, job, timestamp, f"Finished transferring {direction} files\n")
 
-    def image_size(self, job: JobId, at: float) -> None:
+    def image_size(self, job: JobId, timestamp: float) -> None:
         """Event 006, which tells nothing of the job's fate."""
         body = "Image size of job updated: 100\n\t1  -  MemoryUsage of job (MB)\n"
-        self._write(6, job, at, body)
+        self._write(6, job, timestamp, body)
 
-    def evicted(self, job: JobId, at: float, reason: str, code: int = 0, subcode: int = 0) -> None:
+    def evicted(
+        self, job: JobId, timestamp: float, reason: str, code: int = 0, subcode: int = 0
+    ) -> None:
         """Event 004."""
-        body = f"Job was evicted. Code {code} Subcode {subcode}\n{_EVICTED.format(reason=reason)}"
-        self._write(4, job, at, body)
+        body = (
+            f"Job was evicted. Code {code} Subcode {subcode}\n{_EVICTED_BODY.format(reason=reason)}"
+        )
+        self._write(4, job, timestamp, body)
 
     def terminated(
         self,
         job: JobId,
-        at: float,
+        timestamp: float,
         *,
         exit_code: int = 0,
         signal: int | None = None,
@@ -96,32 +100,34 @@ class EventLogWriter:
             how = f"\t(1) Normal termination (return value {exit_code})\n"
         else:
             how = f"\t(0) Abnormal termination (signal {signal})\n\t(0) No core file\n"
-        body = f"Job terminated.\n{how}{_TERMINATED.format(memory=memory_mb)}"
-        self._write(5, job, at, body)
+        body = f"Job terminated.\n{how}{_TERMINATED_BODY.format(memory=memory_mb)}"
+        self._write(5, job, timestamp, body)
 
-    def shadow_failed(self, job: JobId, at: float, message: str) -> None:
+    def shadow_exception(self, job: JobId, timestamp: float, message: str) -> None:
         """Event 007."""
         body = (
             f"Shadow exception!\n\t{message}\n\t0  -  Run Bytes Sent By Job\n"
             "\t0  -  Run Bytes Received By Job\n"
         )
-        self._write(7, job, at, body)
+        self._write(7, job, timestamp, body)
 
-    def aborted(self, job: JobId, at: float, reason: str) -> None:
+    def aborted(self, job: JobId, timestamp: float, reason: str) -> None:
         """Event 009."""
-        self._write(9, job, at, f"Job was aborted.\n\t{reason}\n")
+        self._write(9, job, timestamp, f"Job was aborted.\n\t{reason}\n")
 
-    def held(self, job: JobId, at: float, reason: str, code: int, subcode: int) -> None:
+    def held(self, job: JobId, timestamp: float, reason: str, code: int, subcode: int) -> None:
         """Event 012."""
-        self._write(12, job, at, f"Job was held.\n\t{reason}\n\tCode {code} Subcode {subcode}\n")
+        self._write(
+            12, job, timestamp, f"Job was held.\n\t{reason}\n\tCode {code} Subcode {subcode}\n"
+        )
 
-    def released(self, job: JobId, at: float, reason: str) -> None:
+    def released(self, job: JobId, timestamp: float, reason: str) -> None:
         """Event 013."""
-        self._write(13, job, at, f"Job was released.\n\t{reason}\n")
+        self._write(13, job, timestamp, f"Job was released.\n\t{reason}\n")
 
-    def _write(self, number: int, job: JobId, at: float, body: str) -> None:
-        time = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")
-        head = f"{number:03d} ({job.cluster:03d}.{job.proc:03d}.000) {time} "
+    def _write(self, event_number: int, job: JobId, timestamp: float, body: str) -> None:
+        time = datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        head = f"{event_number:03d} ({job.cluster:03d}.{job.proc:03d}.000) {time} "
         if self.path.parent.is_dir():
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(f"{head}{body}...\n")

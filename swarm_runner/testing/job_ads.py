@@ -7,67 +7,71 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from swarm_runner.condor.demand import SHAPE_ATTRIBUTES, waiting_jobs
-from swarm_runner.condor.port import Ad, Selection
+from swarm_runner.condor.demand import GROUP_BY_PROJECTION, idle_job_group_from_ad
+from swarm_runner.condor.port import Ad, JobQuery
 from swarm_runner.model.job import JobId
-from swarm_runner.model.queue import WaitingJobs
-from swarm_runner.testing.submit_language import evaluated
+from swarm_runner.model.queue import IdleJobGroup
+from swarm_runner.testing.submit_language import evaluate
 
-IDLE, HELD, SPOOLING = 1, 5, 16
+IDLE, HELD, HOLD_SPOOLING_INPUT = 1, 5, 16
 
 
-def chosen(ad: Mapping[str, Any], selection: Selection) -> bool:
+def matches(ad: Mapping[str, Any], query: JobQuery) -> bool:
     """Whether a selection holds the job."""
     job = JobId(ad["ClusterId"], ad["ProcId"])
     return (
-        (selection.runner is None or ad.get("SwarmRunnerName") == selection.runner)
-        and (selection.keys is None or ad.get("SwarmRunnerKey") in selection.keys)
-        and (selection.ids is None or job in selection.ids)
-        and (selection.since is None or ad["EnteredCurrentStatus"] >= int(selection.since))
+        (query.runner_name is None or ad.get("SwarmRunnerName") == query.runner_name)
+        and (query.keys is None or ad.get("SwarmRunnerKey") in query.keys)
+        and (query.ids is None or job in query.ids)
+        and (query.since is None or ad["EnteredCurrentStatus"] >= int(query.since))
     )
 
 
-def part(ad: Mapping[str, Any], attributes: Sequence[str]) -> Ad:
+def project(ad: Mapping[str, Any], projection: Sequence[str]) -> Ad:
     """The attributes that were asked for, as far as they are there."""
-    return {name: evaluated(ad, name) for name in attributes if name in ad}
+    return {name: evaluate(ad, name) for name in projection if name in ad}
 
 
-def waits(ad: Mapping[str, Any]) -> bool:
+def awaiting_input(ad: Mapping[str, Any]) -> bool:
     """Whether the job waits for its input files."""
     return (
-        ad["JobStatus"] == HELD and ad["HoldReasonCode"] == SPOOLING and "StageInFinish" not in ad
+        ad["JobStatus"] == HELD
+        and ad["HoldReasonCode"] == HOLD_SPOOLING_INPUT
+        and "StageInFinish" not in ad
     )
 
 
-def grouped(queue: Mapping[JobId, Mapping[str, Any]]) -> list[WaitingJobs]:
+def group_idle_jobs(queue: Mapping[JobId, Mapping[str, Any]]) -> list[IdleJobGroup]:
     """The idle jobs by class and request."""
     groups: dict[tuple[Any, ...], list[JobId]] = {}
     for job, ad in sorted(queue.items()):
         if ad["JobStatus"] == IDLE:
-            shape = tuple(part(ad, SHAPE_ATTRIBUTES).items())
+            shape = tuple(project(ad, GROUP_BY_PROJECTION).items())
             groups.setdefault(shape, []).append(job)
     return [
-        waiting_jobs({**dict(shape), "JobCount": len(jobs), "JobIds": f"{jobs[0]} ... {jobs[-1]}"})
+        idle_job_group_from_ad(
+            {**dict(shape), "JobCount": len(jobs), "JobIds": f"{jobs[0]} ... {jobs[-1]}"}
+        )
         for shape, jobs in groups.items()
     ]
 
 
-def names(listed: str | None) -> list[str]:
+def split_file_list(file_list: str | None) -> list[str]:
     """The files of a comma-separated list."""
-    return [name for name in (listed or "").split(",") if name]
+    return [name for name in (file_list or "").split(",") if name]
 
 
-def renamed(ad: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str, bytes]:
+def apply_output_remaps(ad: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str, bytes]:
     """Outputs under the names that they come back to."""
     listed = ad.get("TransferOutputRemaps") or ""
     targets = dict(pair.split("=") for pair in listed.split(";") if pair)
     return {targets.get(name, name): content for name, content in files.items()}
 
 
-def put(directory: Path, files: Mapping[str, bytes], at: float) -> None:
+def write_files(directory: Path, files: Mapping[str, bytes], timestamp: float) -> None:
     """Write files to where they belong, at that time."""
     for name, content in files.items():
         file = directory / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content)
-        os.utime(file, (at, at))
+        os.utime(file, (timestamp, timestamp))

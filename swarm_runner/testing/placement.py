@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from swarm_runner.model.status import TaskState
 
 # As Swarm: a node on which tasks of a service failed so often gets the next one last.
-MOST_FAILURES = 5
+MAX_TASK_FAILURES = 5
 
 
-def host_for(service: str, hosts: Sequence[str], tasks: Sequence[TaskState]) -> str:
+def choose_host(service: str, hosts: Sequence[str], tasks: Sequence[TaskState]) -> str:
     """The host with the fewest tasks of the service; one that failed them again and again last."""
     mine = [task for task in tasks if task.service == service]
     failed = Counter(task.node for task in mine if task.failed)
-    living = Counter(task.node for task in mine if not (task.going or task.gone))
-    return min(hosts, key=lambda host: (failed[host] >= MOST_FAILURES, living[host]))
+    living = Counter(task.node for task in mine if not (task.stopping or task.stopped))
+    return min(hosts, key=lambda host: (failed[host] >= MAX_TASK_FAILURES, living[host]))

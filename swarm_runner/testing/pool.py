@@ -5,10 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
-from swarm_runner.errors import OutOfReachError, RefusedError
+from swarm_runner.errors import PreconditionError, UnreachableError
 from swarm_runner.model.health import JobRun
-from swarm_runner.model.queue import EndedJob, WaitingJobs
-from swarm_runner.model.stack import CLASS_LABEL, ServiceWish
+from swarm_runner.model.queue import FinishedJob, IdleJobGroup
+from swarm_runner.model.stack import CLASS_LABEL, ServiceSpec
 from swarm_runner.model.status import Slot, TaskState
 
 
@@ -26,63 +26,63 @@ class FakePool(ABC):
 
     def __init__(self) -> None:
         super().__init__()
-        self.let_in = True
-        self.version = "25.14.1"
-        self.busy: set[str] = set()
+        self.accept_token = True
+        self.htcondor_version = "25.14.1"
+        self.busy_tasks: set[str] = set()
         self.retiring: set[str] = set()
         self.vacated_at: dict[str, float] = {}
-        self.silent: set[str] = set()
-        self.broken: dict[str, str] = {}
-        self.switched_off: set[str] = set()
-        self.queue: list[WaitingJobs] = []
-        self.past: list[EndedJob] = []
+        self.unresponsive: set[str] = set()
+        self.broken_reasons: dict[str, str] = {}
+        self.vm_offline: set[str] = set()
+        self.idle_job_groups: list[IdleJobGroup] = []
+        self.finished_jobs: list[FinishedJob] = []
         self.job_runs: list[JobRun] = []
-        self.tokens_made: list[tuple[str, ...]] = []
+        self.token_commands: list[tuple[str, ...]] = []
 
     @abstractmethod
-    def answer(self) -> None:
+    def check_reachable(self) -> None:
         """Raises OutOfReachError when the Swarm does not answer."""
 
     @abstractmethod
-    def running_executors(self) -> Iterator[tuple[TaskState, ServiceWish]]:
+    def running_executors(self) -> Iterator[tuple[TaskState, ServiceSpec]]:
         """The executors that run, each with the wish that it was made from."""
 
     def slots(self) -> list[Slot]:
         """What the executors would advertise."""
-        self._open()
+        self._authenticate()
         return [
-            self._slot(task, wish)
+            self._make_slot(task, wish)
             for task, wish in self.running_executors()
-            if not {task.id, wish.image} & self.silent
+            if not {task.id, wish.image} & self.unresponsive
         ]
 
-    def unfinished(self) -> int:
+    def count_unfinished(self) -> int:
         """How many jobs run: one for each busy task."""
-        self._open()
-        return len(self.busy)
+        self._authenticate()
+        return len(self.busy_tasks)
 
-    def running(self) -> set[str]:
+    def running_ids(self) -> set[str]:
         """What the busy tasks run."""
-        self._open()
-        return {"1.0"} if self.busy else set()
+        self._authenticate()
+        return {"1.0"} if self.busy_tasks else set()
 
     def remove_all(self) -> None:
         """End every job."""
-        self.busy.clear()
+        self.busy_tasks.clear()
 
-    def waiting(self) -> list[WaitingJobs]:
+    def idle_jobs(self) -> list[IdleJobGroup]:
         """See `queue`."""
-        self._open()
-        return list(self.queue)
+        self._authenticate()
+        return list(self.idle_job_groups)
 
-    def ended(self, limit: int) -> list[EndedJob]:
+    def recent_jobs(self, limit: int) -> list[FinishedJob]:
         """See `past`."""
-        self._open()
-        return self.past[:limit]
+        self._authenticate()
+        return self.finished_jobs[:limit]
 
-    def runs(self, since_s: float, limit: int) -> list[JobRun]:
+    def recent_runs(self, since_s: float, limit: int) -> list[JobRun]:
         """See `job_runs`."""
-        self._open()
+        self._authenticate()
         return [run for run in self.job_runs if run.ended_s >= since_s][:limit]
 
     def retire(self, constraint: str) -> None:
@@ -93,41 +93,41 @@ class FakePool(ABC):
             if constraint == f'Name == "{task.container}"'
         ]
         if not told:
-            raise RefusedError("condor_off: failed to find daemons matching the constraint")
+            raise PreconditionError("condor_off: failed to find daemons matching the constraint")
         self.retiring.update(told)
 
-    def _open(self) -> None:
-        self.answer()
-        signed = any("WRITE" in command for command in self.tokens_made)
-        if not (self.let_in and signed):
-            raise OutOfReachError("the pool does not take the token (a fake one)")
+    def _authenticate(self) -> None:
+        self.check_reachable()
+        signed = any("WRITE" in command for command in self.token_commands)
+        if not (self.accept_token and signed):
+            raise UnreachableError("the pool does not take the token (a fake one)")
 
-    def _slot(self, task: TaskState, wish: ServiceWish) -> Slot:
-        memory_mb = int(wish.environment["SWARM_RUNNER_MEMORY_MB"])
-        busy = task.id in self.busy
+    def _make_slot(self, task: TaskState, spec: ServiceSpec) -> Slot:
+        memory_mb = int(spec.environment["SWARM_RUNNER_MEMORY_MB"])
+        busy = task.id in self.busy_tasks
         virtualization = ""
-        if "SWARM_RUNNER_VIRTUAL_MACHINES" in wish.environment:
-            emulated = wish.environment["SWARM_RUNNER_EMULATE"] == "True"
+        if "SWARM_RUNNER_VIRTUAL_MACHINES" in spec.environment:
+            emulated = spec.environment["SWARM_RUNNER_EMULATE"] == "True"
             virtualization = "emulated" if emulated else "none"
         return Slot(
             name=f"slot1@{task.container}",
             task=task.id,
-            capacity_class=wish.labels[CLASS_LABEL],
+            capacity_class=spec.labels[CLASS_LABEL],
             state="Claimed" if busy else "Unclaimed",
             activity=("Retiring" if task.id in self.retiring else "Busy") if busy else "Idle",
-            broken=self.broken.get(task.id, ""),
-            cpus=float(wish.environment["SWARM_RUNNER_CPUS"]),
+            broken_reason=self.broken_reasons.get(task.id, ""),
+            cpus=float(spec.environment["SWARM_RUNNER_CPUS"]),
             memory_mb=memory_mb,
             total_memory_mb=memory_mb,
-            total_cpus=float(wish.environment["SWARM_RUNNER_CPUS"]),
-            gpus=0 if busy else wish.gpus,
-            total_gpus=wish.gpus,
+            total_cpus=float(spec.environment["SWARM_RUNNER_CPUS"]),
+            gpus=0 if busy else spec.gpus,
+            total_gpus=spec.gpus,
             partitionable=True,
             job="1.0" if busy else None,
             vacated_at=self.vacated_at.get(task.id),
             docker=True,
             virtualization=virtualization,
-            machines=virtualization == "emulated" and task.id not in self.switched_off,
-            version=self.version,
-            machines_off="VMGAHP_ERR_INTERNAL" if task.id in self.switched_off else "",
+            has_vm=virtualization == "emulated" and task.id not in self.vm_offline,
+            version=self.htcondor_version,
+            vm_offline_reason="VMGAHP_ERR_INTERNAL" if task.id in self.vm_offline else "",
         )

@@ -10,9 +10,9 @@ from typing import Any
 from swarm_runner.model.submit import SubmitBatch
 
 _MACRO = re.compile(r"\$\((\w+)\)")
-_CHOICE = re.compile(r'ifThenElse\(RequestMemory <= (\d+), ("[^"]*"), (.*)\)')
+_CLASS_EXPRESSION = re.compile(r'ifThenElse\(RequestMemory <= (\d+), ("[^"]*"), (.*)\)')
 # Submit commands that become attributes of another name.
-_TEXTS = {
+_STRING_ATTRIBUTES = {
     "initialdir": "Iwd",
     "log": "UserLog",
     "submit_event_notes": "SubmitEventNotes",
@@ -25,25 +25,28 @@ _TEXTS = {
     "transfer_output_remaps": "TransferOutputRemaps",
 }
 _UNIVERSES = {"docker": 5, "vm": 13}
-_MEGABYTES = {"request_memory": "RequestMemory", "retry_request_memory": "RetryRequestMemory"}
+_MEMORY_ATTRIBUTES = {
+    "request_memory": "RequestMemory",
+    "retry_request_memory": "RetryRequestMemory",
+}
 
 
-def ads(batch: SubmitBatch, cluster: int) -> list[dict[str, Any]]:
+def make_job_ads(batch: SubmitBatch, cluster: int) -> list[dict[str, Any]]:
     """The job ads of a batch, in the order of their processes."""
     rows: list[Mapping[str, str]] = list(batch.rows) or [{}] * batch.count
-    return [_ad(batch.common, row, cluster, proc) for proc, row in enumerate(rows)]
+    return [_make_job_ad(batch.common, row, cluster, proc) for proc, row in enumerate(rows)]
 
 
-def _ad(
+def _make_job_ad(
     common: Mapping[str, str], row: Mapping[str, str], cluster: int, proc: int
 ) -> dict[str, Any]:
     ad: dict[str, Any] = {"ClusterId": cluster, "ProcId": proc, "RequestCpus": 1}
     for name, raw in common.items():
-        value = _expanded(_expanded(raw, row), {"Process": str(proc), "DOLLAR": "$"})
-        if name in _TEXTS:
-            ad[_TEXTS[name]] = value
-        elif name in _MEGABYTES:
-            ad[_MEGABYTES[name]] = int(value.removesuffix("M"))
+        value = _expand_macros(_expand_macros(raw, row), {"Process": str(proc), "DOLLAR": "$"})
+        if name in _STRING_ATTRIBUTES:
+            ad[_STRING_ATTRIBUTES[name]] = value
+        elif name in _MEMORY_ATTRIBUTES:
+            ad[_MEMORY_ATTRIBUTES[name]] = int(value.removesuffix("M"))
         elif name == "request_disk":
             ad["RequestDisk"] = int(value.removesuffix("M")) * 1024
         elif name == "universe":
@@ -52,26 +55,26 @@ def _ad(
             ad["RequestCpus"] = int(value)
         elif name.startswith("My."):
             ad[name.removeprefix("My.")] = value
-    return {name: literal(value) for name, value in ad.items()}
+    return {name: parse_string_literal(value) for name, value in ad.items()}
 
 
-def _expanded(text: str, macros: Mapping[str, str]) -> str:
+def _expand_macros(text: str, macros: Mapping[str, str]) -> str:
     return _MACRO.sub(lambda found: macros.get(found[1], found[0]), text)
 
 
-def literal(value: Any) -> Any:
+def parse_string_literal(value: Any) -> Any:
     """A ClassAd string literal's value; anything else as it is."""
     if isinstance(value, str) and len(value) > 1 and value[0] == value[-1] == '"':
         return json.loads(value)
     return value
 
 
-def evaluated(ad: Mapping[str, Any], name: str) -> Any:
+def evaluate(ad: Mapping[str, Any], name: str) -> Any:
     """An attribute's value; the class is an expression over the request's memory."""
     value = ad[name]
-    choice = _CHOICE.fullmatch(value) if isinstance(value, str) else None
+    choice = _CLASS_EXPRESSION.fullmatch(value) if isinstance(value, str) else None
     while choice:
         if ad["RequestMemory"] <= int(choice[1]):
-            return literal(choice[2])
-        value, choice = literal(choice[3]), _CHOICE.fullmatch(choice[3])
+            return parse_string_literal(choice[2])
+        value, choice = parse_string_literal(choice[3]), _CLASS_EXPRESSION.fullmatch(choice[3])
     return value

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from swarm_runner.model.job_conf import parse_job_conf
 from tests.bench import following, importing, submitting
-from tests.bench.figure import Figure
+from tests.bench.figure import Measurement
 from tests.bench.table import show
 from tests.lab.pool import lab_pool
 
@@ -20,18 +20,18 @@ def main() -> int:
     parser.add_argument("--job-conf", type=Path, help="a pool that is up, instead of the lab's")
     parser.add_argument("--without-pool", action="store_true", help="leave out (i)")
     options = parser.parse_args()
-    figures = [*_submitting(options), *following.figures(), *importing.figures()]
+    figures = [*_submitting(options), *following.measurements(), *importing.measurements()]
     return 0 if show(figures, as_json=options.json) else 1
 
 
-def _submitting(options: argparse.Namespace) -> list[Figure]:
+def _submitting(options: argparse.Namespace) -> list[Measurement]:
     if options.without_pool:
         return []
     if options.job_conf:
         destination = parse_job_conf(options.job_conf.read_text(), "job_conf").destination()
-        return submitting.figures(destination, Path(destination.pool.volumes[0].path))
+        return submitting.measurements(destination, Path(destination.pool.volumes[0].path))
     with lab_pool() as lab:
-        return submitting.figures(lab.destination, lab.volume)
+        return submitting.measurements(lab.destination, lab.volume)
 
 
 if __name__ == "__main__":

@@ -17,17 +17,17 @@ from swarm_runner.plugin_manager import plugin_manager
 from swarm_runner.provisioner import Autoscaler
 from swarm_runner.runner import Runner
 from swarm_runner.swarm.engine import DockerSwarm
-from tests.bench.figure import Figure
+from tests.bench.figure import Measurement
 from tests.lab.pool import LabPool
 
 ROUNDS = 7
 JOBS = 4
 EXECUTORS = 4
-LIMIT_S = 120.0
-NAME = "normal"
+TIMEOUT_S = 120.0
+CLASS_NAME = "normal"
 
 
-def figures(lab: LabPool) -> list[Figure]:
+def measurements(lab: LabPool) -> list[Measurement]:
     """The seconds from the submit to the first start, in turns; the middle ones are compared."""
     scaled, grown = [], []
     for _ in range(ROUNDS):
@@ -35,7 +35,7 @@ def figures(lab: LabPool) -> list[Figure]:
         grown.append(_first_start_s(lab, by_hand=False))
     hand, ours = statistics.median(scaled), statistics.median(grown)
     return [
-        Figure(
+        Measurement(
             "i",
             f"a burst of {JOBS} jobs on an empty class, until the first runs; median of {ROUNDS}",
             f"autoscaler: {ours:.1f} s ({min(grown):.1f} to {max(grown):.1f})",
@@ -49,8 +49,8 @@ def figures(lab: LabPool) -> list[Figure]:
 
 
 def _first_start_s(lab: LabPool, *, by_hand: bool) -> float:
-    lab.provisioner.scale({NAME: 0}, limit_s=LIMIT_S)
-    pool = _elastic(lab.destination.pool)
+    lab.provisioner.scale({CLASS_NAME: 0}, timeout_s=TIMEOUT_S)
+    pool = _scalable_pool(lab.destination.pool)
     with (
         Runner(lab.destination, name=f"burst-{uuid.uuid4().hex[:8]}") as runner,
         nullcontext() if by_hand else _autoscaler(lab, pool),
@@ -60,12 +60,12 @@ def _first_start_s(lab: LabPool, *, by_hand: bool) -> float:
         time.sleep(5)
         began = time.time()
         if by_hand:
-            DockerSwarm().scale_service(pool.service(NAME), EXECUTORS)
+            DockerSwarm().scale_service(pool.service(CLASS_NAME), EXECUTORS)
         jobs = runner.submit([_invocation(lab) for _ in range(JOBS)])
-        ended = runner.wait(jobs, LIMIT_S)
+        ended = runner.wait(jobs, TIMEOUT_S)
     starts = [job.started_at for job in ended if job.started_at is not None]
     if len(starts) != JOBS:
-        raise RuntimeError(f"{len(starts)} of {JOBS} jobs ran within {LIMIT_S:.0f} s")
+        raise RuntimeError(f"{len(starts)} of {JOBS} jobs ran within {TIMEOUT_S:.0f} s")
     return min(starts) - began
 
 
@@ -75,15 +75,15 @@ def _invocation(lab: LabPool) -> Invocation:
         command=("sleep", "2"),
         resources=Resources(memory_mb=600),  # one to an executor
         working_directory=str(lab.volume),
-        capacity_class=NAME,
+        capacity_class=CLASS_NAME,
     )
 
 
-def _elastic(pool: Pool) -> Pool:
-    shape = pool.classes[NAME].model_copy(
+def _scalable_pool(pool: Pool) -> Pool:
+    shape = pool.classes[CLASS_NAME].model_copy(
         update={"min_replicas": 0, "replicas": 0, "max_replicas": EXECUTORS}
     )
-    return pool.model_copy(update={"classes": {NAME: shape}})
+    return pool.model_copy(update={"classes": {CLASS_NAME: shape}})
 
 
 @contextmanager

@@ -8,15 +8,15 @@ from typing import Any
 from swarm_runner.condor.access_point import AccessPoint
 from swarm_runner.model.health import JobRun
 from swarm_runner.model.pool import Pool
-from swarm_runner.model.queue import EndedJob, WaitingJobs
+from swarm_runner.model.queue import FinishedJob, IdleJobGroup
 from swarm_runner.model.stack import CLASS_LABEL, POOL_LABEL
 from swarm_runner.model.status import ServiceState, Slot, TaskState
 from swarm_runner.testing.swarm import FakeSwarm
 
-CLASS = "vast"  # no executor of the real pool is of that class: nothing runs
+CLASS_NAME = "vast"  # no executor of the real pool is of that class: nothing runs
 
 
-class Crowd(FakeSwarm):
+class FakeExecutorSwarm(FakeSwarm):
     """A Swarm of a manager and of many executors with a job each and room for more; their slots.
 
     The manager is there as a round leaves the executors' health out where the pool is not whole.
@@ -24,12 +24,15 @@ class Crowd(FakeSwarm):
 
     def __init__(self, pool: Pool, executors: int) -> None:
         super().__init__()
-        manager, service = pool.service(), pool.service(CLASS)
+        manager, service = pool.service(), pool.service(CLASS_NAME)
         labels = {POOL_LABEL: pool.name}
-        self._known = {
+        self._service_states = {
             manager: ServiceState(name=manager, image="", replicas=1, labels=labels),
             service: ServiceState(
-                name=service, image="", replicas=executors, labels=labels | {CLASS_LABEL: CLASS}
+                name=service,
+                image="",
+                replicas=executors,
+                labels=labels | {CLASS_LABEL: CLASS_NAME},
             ),
         }
         made: dict[str, Any] = {
@@ -37,60 +40,60 @@ class Crowd(FakeSwarm):
             "desired": "running",
             "created_at": "2026-01-01T00:00:00Z",
         }
-        self._crowd = [
+        self._executor_tasks = [
             TaskState(id="manager", service=manager, node="node0", **made),
             *(
                 TaskState(id=f"task{number}", service=service, node=f"node{number % 100}", **made)
                 for number in range(executors)
             ),
         ]
-        self.executors = [slot for number in range(executors) for slot in slots(number)]
+        self.executor_slots = [slot for number in range(executors) for slot in slots(number)]
 
     def services(self, pool: str) -> dict[str, ServiceState]:
         """The manager's, and the one class's."""
         del pool
-        return self._known
+        return self._service_states
 
     def tasks(self, pool: str) -> list[TaskState]:
         """All of them."""
         del pool
-        return self._crowd
+        return self._executor_tasks
 
 
-class View:
+class CrowdPoolQuery:
     """The real queue, and the crowd's slots."""
 
-    def __init__(self, point: AccessPoint, crowd: Crowd) -> None:
-        self._point = point
-        self._crowd = crowd
-        self.histories = 0
-        self.unfinished = point.unfinished
-        self.running = point.running
-        self.remove_all = point.remove_all
+    def __init__(self, access_point: AccessPoint, swarm: FakeExecutorSwarm) -> None:
+        self._access_point = access_point
+        self._swarm = swarm
+        self.history_queries = 0
+        self.count_unfinished = access_point.count_unfinished
+        self.running_ids = access_point.running_ids
+        self.remove_all = access_point.remove_all
 
     def slots(self) -> list[Slot]:
         """The crowd's."""
-        return [slot.model_copy() for slot in self._crowd.executors]
+        return [slot.model_copy() for slot in self._swarm.executor_slots]
 
-    def waiting(self) -> list[WaitingJobs]:
+    def idle_jobs(self) -> list[IdleJobGroup]:
         """The real ones."""
-        return self._point.waiting()
+        return self._access_point.idle_jobs()
 
-    def ended(self, limit: int) -> list[EndedJob]:
+    def recent_jobs(self, limit: int) -> list[FinishedJob]:
         """The real ones."""
-        return self._point.ended(limit)
+        return self._access_point.recent_jobs(limit)
 
-    def runs(self, since_s: float, limit: int) -> list[JobRun]:
+    def recent_runs(self, since_s: float, limit: int) -> list[JobRun]:
         """The real ones."""
-        self.histories += 1
-        return self._point.runs(since_s, limit)
+        self.history_queries += 1
+        return self._access_point.recent_runs(since_s, limit)
 
 
 def slots(number: int) -> list[Slot]:
     """A partitionable slot, of which a job has a part."""
     fields: dict[str, Any] = {
         "task": f"task{number}",
-        "capacity_class": CLASS,
+        "capacity_class": CLASS_NAME,
         "state": "Unclaimed",
         "activity": "Idle",
         "docker": True,

@@ -12,34 +12,34 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from swarm_runner.model.demand import SizedClass
-from swarm_runner.model.pool import SHRINK_PAUSE_S
+from swarm_runner.model.demand import ScalingLimits
+from swarm_runner.model.pool import DEFAULT_COOLDOWN_S
 from swarm_runner.policy.sizing import swarm_runner_size_class
 from swarm_runner.simulation import generators
 from swarm_runner.simulation.controllers import SizeClass
 from swarm_runner.simulation.report import ControllerReport
 from swarm_runner.simulation.run import (
-    FIXED_MOST,
+    FIXED_MAX,
     FIXED_SAME,
     LINEAR,
     ORACLE,
     POLICY,
     QUEUE_RATIO,
-    Setting,
+    SimulationConfig,
     simulate,
 )
 
-PAUSES_S = (0, 15, 30, 60, 120, 300)
+COOLDOWNS_S = (0, 15, 30, 60, 120, 300)
 # Of each class's max_replicas, all day.
-FIXED_PARTS = (0.35, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
-GOAL = (1.15, 1.3)
+FIXED_FRACTIONS = (0.35, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
+TARGET_RATIOS = (1.15, 1.3)
 # The colours that the pictures of `pool simulate` have.
-_POINTS: dict[str, dict[str, Any]] = {
+_MARKERS: dict[str, dict[str, Any]] = {
     ORACLE: {"marker": "*", "color": "C1", "markersize": 13},
     QUEUE_RATIO: {"marker": "^", "color": "C2"},
     LINEAR: {"marker": "s", "color": "C3"},
     FIXED_SAME: {"marker": "D", "color": "C4"},
-    FIXED_MOST: {"marker": "P", "color": "C5"},
+    FIXED_MAX: {"marker": "P", "color": "C5"},
 }
 _GREY = "0.55"
 _MINUTE_TICKS = (10, 15, 20, 30, 45, 60, 90, 120, 180, 240)
@@ -53,12 +53,12 @@ class Curve:
     """One trace: ours by pause, a fixed number by size, and single points by controller."""
 
     trace: str
-    ours: dict[int, Point]
+    by_cooldown: dict[int, Point]
     fixed: tuple[Point, ...]
-    others: dict[str, Point]
+    baselines: dict[str, Point]
 
 
-def draw(classes: Mapping[str, SizedClass], file: Path) -> None:
+def draw(classes: Mapping[str, ScalingLimits], file: Path) -> None:
     """Write a picture of the four traces; the same figures give the same file, byte for byte."""
     figure = Figure(figsize=(10, 8), layout="constrained")
     panels = figure.subplots(2, 2).flat
@@ -70,28 +70,30 @@ def draw(classes: Mapping[str, SizedClass], file: Path) -> None:
         figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)
 
 
-def _curve(name: str, classes: Mapping[str, SizedClass]) -> Curve:
+def _curve(name: str, classes: Mapping[str, ScalingLimits]) -> Curve:
     trace = generators.generate(name, classes)
     ours = {}
-    for pause_s in PAUSES_S:
+    for pause_s in COOLDOWNS_S:
         paused = {
-            each.name: each.model_copy(update={"shrink_pause_s": pause_s})
+            each.name: each.model_copy(update={"cooldown_s": pause_s})
             for each in classes.values()
         }
-        (report,) = simulate(trace, paused, swarm_runner_size_class, against=()).controllers
+        (report,) = simulate(trace, paused, swarm_runner_size_class, baselines=()).controllers
         ours[pause_s] = _point(report)
     fixed = []
-    for part in FIXED_PARTS:
-        hourly = Setting(interval_s=3600)
-        (report,) = simulate(trace, classes, _always(part), hourly, against=()).controllers
+    for part in FIXED_FRACTIONS:
+        hourly = SimulationConfig(interval_s=3600)
+        (report,) = simulate(
+            trace, classes, _fixed_fraction(part), hourly, baselines=()
+        ).controllers
         fixed.append(_point(report))
     reports = simulate(trace, classes, swarm_runner_size_class).controllers
     others = {each.controller: _point(each) for each in reports if each.controller != POLICY}
     return Curve(name, ours, tuple(fixed), others)
 
 
-def _always(part: float) -> SizeClass:
-    return lambda each, _: round(part * (each.max_replicas or 0))
+def _fixed_fraction(fraction: float) -> SizeClass:
+    return lambda each, _: round(fraction * (each.max_replicas or 0))
 
 
 def _point(report: ControllerReport) -> Point:
@@ -100,11 +102,11 @@ def _point(report: ControllerReport) -> Point:
 
 def _panel(axes: Axes, curve: Curve) -> None:
     """All of them; where those that follow the queue lie close together, these larger, too."""
-    near = [*curve.ours.values(), curve.others[ORACLE], curve.others[QUEUE_RATIO]]
-    everything = [*near, *curve.others.values()]
+    near = [*curve.by_cooldown.values(), curve.baselines[ORACLE], curve.baselines[QUEUE_RATIO]]
+    everything = [*near, *curve.baselines.values()]
     close = _span(near) < 0.3 * _span(everything)
     axes.set_yscale("log")
-    _plot(axes, curve, everything, pauses=not close)
+    _plot(axes, curve, everything, label_cooldowns=not close)
     axes.set_title(curve.trace)
     axes.set_xlabel("executor-hours")
     axes.set_ylabel("mean wait")
@@ -113,7 +115,7 @@ def _panel(axes: Axes, curve: Curve) -> None:
     if close:
         larger = axes.inset_axes((0.52, 0.44, 0.47, 0.47))
         larger.set_title("close to the oracle", fontsize="small")
-        _plot(larger, curve, near, pauses=True)
+        _plot(larger, curve, near, label_cooldowns=True)
         larger.tick_params(labelsize="x-small")
         larger.locator_params(nbins=4)
 
@@ -122,41 +124,49 @@ def _span(points: Sequence[Point]) -> float:
     return max(hours for hours, _ in points) - min(hours for hours, _ in points)
 
 
-def _plot(axes: Axes, curve: Curve, shown: Sequence[Point], *, pauses: bool) -> None:
+def _plot(axes: Axes, curve: Curve, visible: Sequence[Point], *, label_cooldowns: bool) -> None:
     """The curves, within the limits of the points that are to be seen."""
-    hours, wait_s = curve.others[ORACLE]
-    margin = 0.08 * _span(shown)
-    left = min(x for x, _ in shown) - margin
-    low, high = min(y for _, y in shown), max(y for _, y in shown)
-    axes.set_xlim(left, max(x for x, _ in shown) + margin)
+    hours, wait_s = curve.baselines[ORACLE]
+    margin = 0.08 * _span(visible)
+    left = min(x for x, _ in visible) - margin
+    low, high = min(y for _, y in visible), max(y for _, y in visible)
+    axes.set_xlim(left, max(x for x, _ in visible) + margin)
     if axes.get_yscale() == "log":
         axes.set_ylim(low / 1.15, high * 1.3)
     else:
         axes.set_ylim(low - 0.12 * (high - low), high + 0.12 * (high - low))
-    goal = f"x{GOAL[1]:g} the oracle's wait, x{GOAL[0]:g} its hours"
-    axes.fill_between([left, hours * GOAL[0]], wait_s * GOAL[1], color="C2", alpha=0.12, label=goal)
+    goal = f"x{TARGET_RATIOS[1]:g} the oracle's wait, x{TARGET_RATIOS[0]:g} its hours"
+    axes.fill_between(
+        [left, hours * TARGET_RATIOS[0]],
+        wait_s * TARGET_RATIOS[1],
+        color="C2",
+        alpha=0.12,
+        label=goal,
+    )
     axes.plot(*zip(*curve.fixed, strict=True), color=_GREY, lw=1, ls=":", label="fixed, any number")
     ours = f"{POLICY}, by its pause"
-    axes.plot(*zip(*curve.ours.values(), strict=True), color="C0", marker="o", ms=4, label=ours)
-    axes.plot(*curve.ours[SHRINK_PAUSE_S], color="C0", marker="o", ms=9)
-    for name, point in curve.others.items():
-        axes.plot(*point, ls="", label=name, zorder=3, **_POINTS[name])
-    named = {PAUSES_S[0]: "center", SHRINK_PAUSE_S: "left", PAUSES_S[-1]: "right"}
-    for pause_s, side in named.items() if pauses else ():
+    axes.plot(
+        *zip(*curve.by_cooldown.values(), strict=True), color="C0", marker="o", ms=4, label=ours
+    )
+    axes.plot(*curve.by_cooldown[DEFAULT_COOLDOWN_S], color="C0", marker="o", ms=9)
+    for name, point in curve.baselines.items():
+        axes.plot(*point, ls="", label=name, zorder=3, **_MARKERS[name])
+    named = {COOLDOWNS_S[0]: "center", DEFAULT_COOLDOWN_S: "left", COOLDOWNS_S[-1]: "right"}
+    for pause_s, side in named.items() if label_cooldowns else ():
         axes.annotate(
             f"{pause_s} s",
-            curve.ours[pause_s],
+            curve.by_cooldown[pause_s],
             (0, 8),
             textcoords="offset points",
             fontsize="small",
             color="C0",
             ha=side,
         )
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _time(value)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _format_time(value)))
     axes.grid(alpha=0.25)
 
 
-def _time(seconds: float) -> str:
+def _format_time(seconds: float) -> str:
     if seconds <= 120:
         return f"{seconds:.0f} s"
     if seconds % 60:

@@ -9,7 +9,7 @@ from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class Measurement:
     """What was measured, beside what, and what it is to be."""
 
     number: str
@@ -31,21 +31,21 @@ class Figure:
         return self.value <= self.target
 
 
-def seconds(step: Callable[[], object]) -> float:
+def time_s(step: Callable[[], object]) -> float:
     """How long a step takes."""
     began = time.perf_counter()
     step()
     return time.perf_counter() - began
 
 
-def processor_seconds(step: Callable[[], object]) -> float:
+def cpu_time_s(step: Callable[[], object]) -> float:
     """How long a step keeps the processor busy: other programs' noise does not count."""
     began = time.process_time()
     step()
     return time.process_time() - began
 
 
-def best(rounds: int, steps: Sequence[Callable[[], float]]) -> list[float]:
+def best_times(rounds: int, steps: Sequence[Callable[[], float]]) -> list[float]:
     """Each step's shortest time. They take turns, so that a noisy moment hurts them alike."""
     times = [[step() for step in steps] for _ in range(rounds)]
     return [min(column) for column in zip(*times, strict=True)]

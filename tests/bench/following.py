@@ -16,50 +16,54 @@ from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.job import JobChange, JobId
 from swarm_runner.model.pool import Destination, JobUser, Pool
 from swarm_runner.runner import Runner
-from swarm_runner.runner.accounts import Accounts
-from swarm_runner.runner.follower import Follower
-from swarm_runner.runner.state import State
+from swarm_runner.runner.accounts import JobTable
+from swarm_runner.runner.follower import JobTracker
+from swarm_runner.runner.state import RunnerDirectory
 from swarm_runner.testing import EventLogWriter, FakeAccessPoint
-from tests.bench.figure import Figure, best, processor_seconds
+from tests.bench.figure import Measurement, best_times, cpu_time_s
 
 EVENTS = 100_000
 # As HTCondor writes of a job: submit, start, size, end, and two at each transfer.
-KINDS = 8
+EVENTS_PER_JOB = 8
 ROUNDS = 5
 POLLS = 2000
-TRACKED = 100_000
-AT = 1_800_000_000.0
+TRACKED_JOBS = 100_000
+BASE_TIMESTAMP = 1_800_000_000.0
 
 
-def figures() -> list[Figure]:
+def measurements() -> list[Measurement]:
     """All three, without a pool."""
     with tempfile.TemporaryDirectory() as directory:
-        return [_events(Path(directory)), *_polls(Path(directory)), _memory(Path(directory))]
+        return [
+            _measure_events(Path(directory)),
+            *_measure_polls(Path(directory)),
+            _measure_memory(Path(directory)),
+        ]
 
 
-def _write(path: Path, jobs: int, *, whole: bool) -> None:
+def _write_log(path: Path, jobs: int, *, complete: bool) -> None:
     """A log of so many jobs: all events of each, or the two that leave it running."""
     writer = EventLogWriter(path)
     for number in range(jobs):
-        job, at = JobId(1 + number // 1000, number % 1000), AT + number // 50
+        job, at = JobId(1 + number // 1000, number % 1000), BASE_TIMESTAMP + number // 50
         writer.submitted(job, at, f"bench-{number}")
-        if whole:
+        if complete:
             writer.transferring(job, at)
         writer.started(job, at, executor=f"task-{number % 100}", node=f"node-{number % 10}")
-        if whole:
+        if complete:
             writer.image_size(job, at)
             writer.transferring(job, at, "output")
             writer.terminated(job, at)
 
 
-def _follower(path: Path, accounts: Accounts) -> Follower:
-    state = State(path.parent, path)
-    return Follower(FakeAccessPoint(), accounts, "bench", state, JobUser(), time.time)
+def _job_tracker(path: Path, job_table: JobTable) -> JobTracker:
+    state = RunnerDirectory(path.parent, path)
+    return JobTracker(FakeAccessPoint(), job_table, "bench", state, JobUser(), time.time)
 
 
-def _events(directory: Path) -> Figure:
+def _measure_events(directory: Path) -> Measurement:
     path = directory / "events.log"
-    _write(path, EVENTS // KINDS, whole=True)
+    _write_log(path, EVENTS // EVENTS_PER_JOB, complete=True)
 
     def bare() -> float:
         # In the past: see condor/event_log.py.
@@ -71,22 +75,22 @@ def _events(directory: Path) -> Figure:
             for _ in log.events(-1):
                 count += 1
 
-        took = processor_seconds(read)
+        took = cpu_time_s(read)
         if count != EVENTS:
             raise RuntimeError(f"{count} events instead of {EVENTS}")
         return took
 
     def tracked() -> float:
         changes: list[JobChange] = []
-        follower = _follower(path, Accounts())
-        took = processor_seconds(lambda: follower.look(changes))
+        follower = _job_tracker(path, JobTable())
+        took = cpu_time_s(lambda: follower.observe(changes))
         follower.close()
-        if len(changes) != EVENTS // KINDS * 3:
+        if len(changes) != EVENTS // EVENTS_PER_JOB * 3:
             raise RuntimeError(f"{len(changes)} changes of {EVENTS} events")
         return took
 
-    ours, plain = best(ROUNDS, [tracked, bare])
-    return Figure(
+    ours, plain = best_times(ROUNDS, [tracked, bare])
+    return Measurement(
         number="ii",
         what=f"{EVENTS:,} events of a log, through the tracker",
         measured=f"{EVENTS / ours:,.0f} events/s",
@@ -99,7 +103,7 @@ def _events(directory: Path) -> Figure:
 
 
 @contextmanager
-def _active(directory: Path, jobs: int) -> Iterator[tuple[Runner, FakeAccessPoint]]:
+def _runner_with_jobs(directory: Path, jobs: int) -> Iterator[tuple[Runner, FakeAccessPoint]]:
     volume = directory / f"volume-{jobs}"
     volume.mkdir()
     pool = Pool.model_validate({"volumes": [str(volume)]})
@@ -113,7 +117,7 @@ def _active(directory: Path, jobs: int) -> Iterator[tuple[Runner, FakeAccessPoin
         yield runner, access_point
 
 
-def _polls(directory: Path) -> list[Figure]:
+def _measure_polls(directory: Path) -> list[Measurement]:
     opened: list[str] = []
     # An audit hook stays for good: it looks at this switch.
     listening = False
@@ -123,20 +127,23 @@ def _polls(directory: Path) -> list[Figure]:
             opened.append(f"{event} {arguments[0]}")
 
     sys.addaudithook(audit)
-    with _active(directory, 10) as (few, near), _active(directory, 10_000) as (many, far):
+    with (
+        _runner_with_jobs(directory, 10) as (few, near),
+        _runner_with_jobs(directory, 10_000) as (many, far),
+    ):
         calls = near.calls.total() + far.calls.total()
         listening = True
-        one, other = best(
+        one, other = best_times(
             ROUNDS,
             [
-                lambda: processor_seconds(lambda: _poll(many)),
-                lambda: processor_seconds(lambda: _poll(few)),
+                lambda: cpu_time_s(lambda: _poll(many)),
+                lambda: cpu_time_s(lambda: _poll(few)),
             ],
         )
         listening = False
         calls = near.calls.total() + far.calls.total() - calls
     return [
-        Figure(
+        Measurement(
             number="iii",
             what="a poll in which nothing happens, with 10,000 active jobs",
             measured=f"{one / POLLS * 1e6:.1f} µs",
@@ -146,7 +153,7 @@ def _polls(directory: Path) -> list[Figure]:
             rule="at most",
             target=2,
         ),
-        Figure(
+        Measurement(
             number="iii",
             what="files it opens and calls it makes",
             measured=f"{len(opened)} files, {calls} calls",
@@ -164,45 +171,45 @@ def _poll(runner: Runner) -> None:
         runner.poll()
 
 
-def _memory(directory: Path) -> Figure:
+def _measure_memory(directory: Path) -> Measurement:
     path = directory / "running" / "events.log"
     path.parent.mkdir()
-    _write(path, TRACKED, whole=False)
+    _write_log(path, TRACKED_JOBS, complete=False)
     # In a process of its own: memory that others have freed would be taken for nothing.
     command = [sys.executable, "-m", "tests.bench.following", str(path)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     grown = int(done.stdout)
-    return Figure(
+    return Measurement(
         number="iv",
-        what=f"memory for each of {TRACKED:,} jobs that are followed",
+        what=f"memory for each of {TRACKED_JOBS:,} jobs that are followed",
         measured=f"{grown / 2**20:.0f} MB in all",
         beside="",
-        value=grown / TRACKED,
+        value=grown / TRACKED_JOBS,
         unit="bytes",
         rule="at most",
         target=2048,
     )
 
 
-def _resident() -> int:
+def _resident_bytes() -> int:
     """Bytes of memory that this process occupies."""
     gc.collect()
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * 4096
 
 
-def _grown(path: Path) -> int:
-    accounts = Accounts()
-    follower = _follower(path, accounts)
+def _memory_growth(path: Path) -> int:
+    accounts = JobTable()
+    follower = _job_tracker(path, accounts)
     htcondor()
-    before = _resident()
+    before = _resident_bytes()
     changes: list[JobChange] = []
-    follower.look(changes)
+    follower.observe(changes)
     changes.clear()
-    if len(accounts.active) != TRACKED:
-        raise RuntimeError(f"{len(accounts.active)} jobs instead of {TRACKED}")
-    return _resident() - before
+    if len(accounts.active) != TRACKED_JOBS:
+        raise RuntimeError(f"{len(accounts.active)} jobs instead of {TRACKED_JOBS}")
+    return _resident_bytes() - before
 
 
 if __name__ == "__main__":
-    sys.stdout.write(str(_grown(Path(sys.argv[1]))))
+    sys.stdout.write(str(_memory_growth(Path(sys.argv[1]))))

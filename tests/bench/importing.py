@@ -5,10 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from tests.bench.figure import Figure, best
+from tests.bench.figure import Measurement, best_times
 
 ROUNDS = 9
-_TIMED = """
+_TIMING_SCRIPT = """
 import sys, time
 began = time.process_time()
 {statement}
@@ -18,25 +18,25 @@ for name in ("htcondor2", "htcondor", "classad2", "docker"):
 """
 
 
-def _import(statement: str) -> float:
-    command = [sys.executable, "-c", _TIMED.format(statement=statement)]
+def _time_import(statement: str) -> float:
+    command = [sys.executable, "-c", _TIMING_SCRIPT.format(statement=statement)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return float(done.stdout)
 
 
-def figures() -> list[Figure]:
+def measurements() -> list[Measurement]:
     """The package alone, and with the names that every program uses."""
-    package, names, base = best(
+    package, names, base = best_times(
         ROUNDS,
         [
-            lambda: _import("import swarm_runner"),
-            lambda: _import("from swarm_runner import Invocation, Runner, parse_job_conf"),
-            lambda: _import("import pydantic, pluggy; from pydantic import BaseModel"),
+            lambda: _time_import("import swarm_runner"),
+            lambda: _time_import("from swarm_runner import Invocation, Runner, parse_job_conf"),
+            lambda: _time_import("import pydantic, pluggy; from pydantic import BaseModel"),
         ],
     )
     beside = f"import pydantic, pluggy: {base * 1000:.0f} ms"
     return [
-        Figure(
+        Measurement(
             number="v",
             what="import swarm_runner; neither htcondor2 nor docker is imported",
             measured=f"{package * 1000:.0f} ms",
@@ -46,7 +46,7 @@ def figures() -> list[Figure]:
             rule="at most",
             target=2,
         ),
-        Figure(
+        Measurement(
             number="v",
             what="from swarm_runner import Invocation, Runner, parse_job_conf; likewise",
             measured=f"{names * 1000:.0f} ms",

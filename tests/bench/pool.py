@@ -19,7 +19,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="the figures as JSON")
     options = parser.parse_args()
     with lab_pool(NAME, PORT) as lab:
-        figures = [*bursts.figures(lab), *deciding.figures(lab)]
+        figures = [*bursts.measurements(lab), *deciding.measurements(lab)]
     return 0 if show(figures, as_json=options.json) else 1
 
 

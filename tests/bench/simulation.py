@@ -19,19 +19,19 @@ from pathlib import Path
 
 from rich.table import Table
 
-from swarm_runner.model.demand import SizedClass
+from swarm_runner.model.demand import ScalingLimits
 from swarm_runner.model.pool import Pool
 from swarm_runner.policy.sizing import swarm_runner_size_class
 from swarm_runner.simulation import generators
-from swarm_runner.simulation.report import Figures
+from swarm_runner.simulation.report import Metrics
 from swarm_runner.simulation.run import ORACLE, POLICY, simulate
 from tests.bench import curve
 from tests.bench.table import console
 
-MOST_WAIT, MOST_HOURS = 1.3, 1.15
+MAX_WAIT_RATIO, MAX_HOURS_RATIO = 1.3, 1.15
 # A class's executors in the large day: there are two classes.
 LARGE_JOBS, LARGE_EXECUTORS = 1_000_000, 5_000
-_LARGE = f"pool simulate daily --jobs {LARGE_JOBS} --min 0 --max {LARGE_EXECUTORS} --json"
+_LARGE_COMMAND = f"pool simulate daily --jobs {LARGE_JOBS} --min 0 --max {LARGE_EXECUTORS} --json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,26 +49,27 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Large:
+class LargeRun:
     """What a large day took, of a process that simulates it under all controllers."""
 
     command: str
-    most_executors: int
+    max_executors: int
     seconds: float
     memory_mb: float
 
 
-def classes() -> dict[str, SizedClass]:
+def default_classes() -> dict[str, ScalingLimits]:
     """The built-in pool, scaled from nothing."""
     return {
-        name: SizedClass.of(name, shape, min_replicas=0) for name, shape in Pool().classes.items()
+        name: ScalingLimits.from_capacity_class(name, shape, min_replicas=0)
+        for name, shape in Pool().classes.items()
     }
 
 
 def rows() -> Iterator[Row]:
     """Every controller on every trace."""
     for name in generators.NAMES:
-        sized = classes()
+        sized = default_classes()
         report = simulate(generators.generate(name, sized), sized, swarm_runner_size_class)
         totals = {each.controller: each.total for each in report.controllers}
         ours, oracle = totals[POLICY], totals[ORACLE]
@@ -77,10 +78,10 @@ def rows() -> Iterator[Row]:
             hours = figures.executor_hours / oracle.executor_hours
             verdict, met = "", True
             if controller == POLICY:
-                met = wait <= MOST_WAIT and hours <= MOST_HOURS and not figures.unfinished
+                met = wait <= MAX_WAIT_RATIO and hours <= MAX_HOURS_RATIO and not figures.unfinished
                 verdict = "met" if met else "MISSED"
             elif controller != ORACLE:
-                verdict, met = beside(ours, figures)
+                verdict, met = compare(ours, figures)
             yield Row(
                 name,
                 controller,
@@ -93,10 +94,10 @@ def rows() -> Iterator[Row]:
             )
 
 
-def beside(ours: Figures, other: Figures) -> tuple[str, bool]:
+def compare(policy: Metrics, other: Metrics) -> tuple[str, bool]:
     """What ours is beside another, and whether that other leaves a reason to choose ours."""
-    longer_s = ours.waits.mean_s - other.waits.mean_s
-    hours = ours.executor_hours / other.executor_hours
+    longer_s = policy.waits.mean_s - other.waits.mean_s
+    hours = policy.executor_hours / other.executor_hours
     differences = f"{longer_s:+,.1f} s wait, x{hours:.2f} hours"
     if longer_s <= 0 and hours <= 1:
         return f"better: {differences}", True
@@ -105,12 +106,12 @@ def beside(ours: Figures, other: Figures) -> tuple[str, bool]:
     return f"WORSE: {differences}", False
 
 
-def large() -> Large:
+def run_large() -> LargeRun:
     """A day of a million jobs, by the command that a person would give, in a process of its own."""
     program = "import sys; from swarm_runner.cli import main; sys.exit(main())"
     began = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-c", program, *_LARGE.split()], check=True, stdout=subprocess.PIPE
+        [sys.executable, "-c", program, *_LARGE_COMMAND.split()], check=True, stdout=subprocess.PIPE
     )
     took = time.perf_counter() - began
     report = json.loads(done.stdout)
@@ -118,7 +119,9 @@ def large() -> Large:
     if abs(report["jobs"] - LARGE_JOBS) > 1 or ours["unfinished"]:
         raise RuntimeError(f"it simulates something else: {report['jobs']} jobs, {ours}")
     kilobytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return Large(f"swarm-runner {_LARGE}", ours["peak_executors"], took, kilobytes / 1024)
+    return LargeRun(
+        f"swarm-runner {_LARGE_COMMAND}", ours["peak_executors"], took, kilobytes / 1024
+    )
 
 
 def main() -> int:
@@ -129,10 +132,10 @@ def main() -> int:
     parser.add_argument("--picture", type=Path, metavar="FILE", help="only draw the curves, as SVG")
     options = parser.parse_args()
     if options.picture:
-        curve.draw(classes(), options.picture)
+        curve.draw(default_classes(), options.picture)
         return 0
     found = list(rows())
-    vast = large() if options.large else None
+    vast = run_large() if options.large else None
     if options.json:
         facts = {
             "days": [dataclasses.asdict(row) for row in found],
@@ -144,16 +147,16 @@ def main() -> int:
         shown.print(_table(found))
         if vast:
             shown.print(
-                f"a day of {LARGE_JOBS:,} jobs and up to {vast.most_executors:,} executors, under "
+                f"a day of {LARGE_JOBS:,} jobs and up to {vast.max_executors:,} executors, under "
                 f"all controllers: {vast.seconds:.0f} s, {vast.memory_mb:.0f} MB at the most"
             )
     return 0 if all(row.met for row in found) else 1
 
 
-def _table(found: list[Row]) -> Table:
+def _table(rows: list[Row]) -> Table:
     table = Table(
-        title=f"simulated days; to be at most x{MOST_WAIT:g} of the oracle's wait "
-        f"at x{MOST_HOURS:g} of its hours, and worse than none"
+        title=f"simulated days; to be at most x{MAX_WAIT_RATIO:g} of the oracle's wait "
+        f"at x{MAX_HOURS_RATIO:g} of its hours, and worse than none"
     )
     table.add_column("trace")
     table.add_column("controller", no_wrap=True)
@@ -161,7 +164,7 @@ def _table(found: list[Row]) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("ours", no_wrap=True)
     before = ""
-    for row in found:
+    for row in rows:
         table.add_row(
             row.trace if row.trace != before else "",
             row.controller,

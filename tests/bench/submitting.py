@@ -13,39 +13,39 @@ import docker
 
 from swarm_runner.condor.access_point import AccessPoint
 from swarm_runner.condor.bindings import htcondor
-from swarm_runner.condor.port import Selection
+from swarm_runner.condor.port import JobQuery
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.job import Job, JobId
 from swarm_runner.model.pool import CapacityClass, Destination
 from swarm_runner.model.resources import Resources
-from swarm_runner.model.submit import SubmitDescription, batches
+from swarm_runner.model.submit import SubmitDescription, group_into_batches
 from swarm_runner.policy.routing import swarm_runner_route
 from swarm_runner.runner import Runner
 from swarm_runner.translate import translate
-from tests.bench.figure import Figure, best, seconds
+from tests.bench.figure import Measurement, best_times, time_s
 
 JOBS = 1000
 # A process for each job takes long; a tenth of them tells as much.
-PROCESSES = 100
+SUBPROCESS_JOBS = 100
 # The first two are close to one another, and quick: they take more turns.
 CLOSE_ROUNDS = 20
 ROUNDS = 4
 NAME = "bench"
 # After the last job has left the queue, the schedd has still to write its history.
-QUIET_S = 2
+HISTORY_SETTLE_S = 2
 DIRECTORY = "/var/tmp/swarm-runner-bench"  # noqa: S108 (in the manager's container)
 
 
-def figures(destination: Destination, volume: Path) -> list[Figure]:
+def measurements(destination: Destination, volume: Path) -> list[Measurement]:
     """The three ratios. The jobs are for a class that has no executor, and are then removed."""
-    bench = _Bench(destination, volume)
-    ours, raw = (1 / time for time in best(CLOSE_ROUNDS, [bench.runner, bench.raw]))
-    slow = [bench.one_by_one, bench.processes]
-    single, process = (1 / time for time in best(ROUNDS, slow))
+    bench = _SubmitBenchmark(destination, volume)
+    ours, raw = (1 / time for time in best_times(CLOSE_ROUNDS, [bench.runner, bench.raw]))
+    slow = [bench.submit_one_by_one, bench.processes]
+    single, process = (1 / time for time in best_times(ROUNDS, slow))
     measured = f"Runner.submit: {ours:,.0f} jobs/s"
     what = f"{JOBS:,} invocations that differ in image, arguments, memory and key"
     return [
-        Figure(
+        Measurement(
             "i", what, measured, f"{name}: {rate:,.0f} jobs/s", ours / rate, "x", "at least", target
         )
         for name, rate, target in (
@@ -56,7 +56,7 @@ def figures(destination: Destination, volume: Path) -> list[Figure]:
     ]
 
 
-class _Bench:
+class _SubmitBenchmark:
     """Each way answers with the seconds that one job takes."""
 
     def __init__(self, destination: Destination, volume: Path) -> None:
@@ -69,7 +69,7 @@ class _Bench:
         mark: dict[str, str | list[str] | bool] = {
             "label": f"com.docker.swarm.service.name={pool.service()}"
         }
-        (self._manager,) = docker.from_env().containers.list(filters=mark)
+        (self._central_manager,) = docker.from_env().containers.list(filters=mark)
         self._run(["mkdir", "-p", DIRECTORY])
 
     def _invocations(self, count: int = JOBS) -> list[Invocation]:
@@ -102,7 +102,7 @@ class _Bench:
         with Runner(self._destination, name=NAME) as runner:
             runner.jobs()
             jobs: list[Job] = []
-            took = seconds(lambda: jobs.extend(runner.submit(invocations)))
+            took = time_s(lambda: jobs.extend(runner.submit(invocations)))
             if len({job.id for job in jobs}) != JOBS:
                 raise RuntimeError(f"{len(jobs)} jobs instead of {JOBS}")
         self._remove()
@@ -110,17 +110,17 @@ class _Bench:
 
     def raw(self) -> float:
         """The bindings, with the batch ready made."""
-        ((batch, _),) = batches(self._descriptions())
+        ((batch, _),) = group_into_batches(self._descriptions())
 
         def submit(schedd: Any) -> None:
             description = htcondor().Submit(batch.common)
             schedd.submit(description, itemdata=iter(batch.rows))
 
-        took = seconds(lambda: self._tell(submit))
+        took = time_s(lambda: self._call_once(submit))
         self._remove()
         return took / JOBS
 
-    def one_by_one(self) -> float:
+    def submit_one_by_one(self) -> float:
         """The bindings, a transaction for each job."""
         descriptions = [dict(one.commands) for one in self._descriptions()]
 
@@ -128,7 +128,7 @@ class _Bench:
             for description in descriptions:
                 schedd.submit(htcondor().Submit(description))
 
-        took = seconds(lambda: self._tell(submit))
+        took = time_s(lambda: self._call_once(submit))
         self._remove()
         return took / JOBS
 
@@ -136,27 +136,27 @@ class _Bench:
         """`condor_submit` beside the schedd, a process for each job."""
         files = io.BytesIO()
         with tarfile.open(fileobj=files, mode="w") as archive:
-            for number, description in enumerate(self._descriptions(PROCESSES)):
-                text = description.text().encode()
+            for number, description in enumerate(self._descriptions(SUBPROCESS_JOBS)):
+                text = description.render().encode()
                 entry = tarfile.TarInfo(f"{number}.sub")
                 entry.size = len(text)
                 archive.addfile(entry, io.BytesIO(text))
-        self._manager.put_archive(DIRECTORY, files.getvalue())
+        self._central_manager.put_archive(DIRECTORY, files.getvalue())
         loop = f"cd {DIRECTORY}; for n in *.sub; do condor_submit -terse $n >&2; done"
         timed = f"s=$(date +%s%N); {loop}; e=$(date +%s%N); echo $((e - s))"
         took = int(self._run(["sh", "-ec", timed], user=self._destination.pool.user.name)) / 1e9
-        self._remove(PROCESSES)
-        return took / PROCESSES
+        self._remove(SUBPROCESS_JOBS)
+        return took / SUBPROCESS_JOBS
 
     @property
     def _log(self) -> Path:
         return Path(str(self._destination.state_directory), NAME, "events.log")
 
-    def _tell(self, order: Callable[[Any], None]) -> None:
-        self._access_point._connection.tell(order)
+    def _call_once(self, action: Callable[[Any], None]) -> None:
+        self._access_point._connection.call_once(action)
 
     def _queued(self) -> list[JobId]:
-        ads = self._access_point.jobs(Selection(runner=NAME), ("ClusterId", "ProcId"))
+        ads = self._access_point.jobs(JobQuery(runner_name=NAME), ("ClusterId", "ProcId"))
         return [JobId(ad["ClusterId"], ad["ProcId"]) for ad in ads]
 
     def _remove(self, expected: int = JOBS) -> None:
@@ -167,10 +167,10 @@ class _Bench:
         self._access_point.remove(queued, "measured")
         while self._queued():
             time.sleep(1)
-        time.sleep(QUIET_S)
+        time.sleep(HISTORY_SETTLE_S)
 
     def _run(self, command: list[str], user: str = "root") -> str:
-        code, (said, complained) = self._manager.exec_run(command, user=user, demux=True)
+        code, (said, complained) = self._central_manager.exec_run(command, user=user, demux=True)
         if code != 0:
             raise RuntimeError(f"{command}: {complained!r}")
         return bytes(said or b"").decode()

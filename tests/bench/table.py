@@ -9,20 +9,20 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench.figure import Figure
+from tests.bench.figure import Measurement
 
 # Where no terminal says how wide it is.
 WIDTH = 160
 
 
-def show(figures: list[Figure], *, as_json: bool) -> bool:
+def show(measurements: list[Measurement], *, as_json: bool) -> bool:
     """Print the figures; whether every target is met."""
     if as_json:
-        facts = [dataclasses.asdict(figure) | {"met": figure.met} for figure in figures]
+        facts = [dataclasses.asdict(figure) | {"met": figure.met} for figure in measurements]
         sys.stdout.write(json.dumps(facts, indent=2) + "\n")
     else:
-        console().print(_table(figures))
-    return all(figure.met for figure in figures)
+        console().print(_table(measurements))
+    return all(figure.met for figure in measurements)
 
 
 def console() -> Console:
@@ -31,13 +31,13 @@ def console() -> Console:
     return found if found.is_terminal else Console(width=WIDTH)
 
 
-def _table(figures: list[Figure]) -> Table:
+def _table(measurements: list[Measurement]) -> Table:
     table = Table(title="swarm_runner: figures of one run on one machine; trust the ratios")
     for name in ("", "what", "measured", "beside"):
         table.add_column(name)
     for name in ("figure", "target", ""):
         table.add_column(name, justify="right", no_wrap=True)
-    for figure in figures:
+    for figure in measurements:
         style = "green" if figure.met else "bold red"
         table.add_row(
             f"({figure.number})",

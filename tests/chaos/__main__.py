@@ -12,7 +12,7 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from tests.chaos.run import Account, lossless, run
+from tests.chaos.run import ChaosReport, lossless, run
 
 
 def main() -> int:
@@ -25,7 +25,7 @@ def main() -> int:
     options = parser.parse_args()
     seed = random.randrange(10**6) if options.seed is None else options.seed  # noqa: S311
     subprocess.run([sys.executable, "-m", "tests.lab.hosts", "up"], check=True, stdout=sys.stderr)
-    account = run(seed, options.jobs, options.scalings, _say)
+    account = run(seed, options.jobs, options.scalings, _report)
     if options.json:
         sys.stdout.write(json.dumps(dataclasses.asdict(account)) + "\n")
     else:
@@ -33,24 +33,24 @@ def main() -> int:
     return 0 if lossless(account) else 1
 
 
-def _table(account: Account) -> Table:
+def _table(report: ChaosReport) -> Table:
     table = Table(title="a pool in a storm")
     table.add_column("")
     table.add_column("counted", justify="right")
     table.add_column("to be", justify="right")
-    table.add_row("jobs done", str(account.done), str(account.jobs))
-    table.add_row("evictions, by the event log", str(account.evictions), "0")
-    table.add_row("jobs with more than one start", str(account.started_again), "0")
-    table.add_row("vacates, by the job ads", str(account.vacates), "0")
-    table.add_row("of these by code 1021", str(account.container_errors), "0")
-    table.add_row("matches given back before a command began", str(account.given_back), "")
-    table.add_row("scalings", str(account.scalings), "")
-    table.add_row("seconds", f"{account.duration_s:.0f}", "")
-    table.add_row("seed", str(account.seed), "")
+    table.add_row("jobs done", str(report.done), str(report.jobs))
+    table.add_row("evictions, by the event log", str(report.evictions), "0")
+    table.add_row("jobs with more than one start", str(report.started_again), "0")
+    table.add_row("vacates, by the job ads", str(report.vacates), "0")
+    table.add_row("of these by code 1021", str(report.container_errors), "0")
+    table.add_row("matches given back before a command began", str(report.given_back), "")
+    table.add_row("scalings", str(report.scalings), "")
+    table.add_row("seconds", f"{report.duration_s:.0f}", "")
+    table.add_row("seed", str(report.seed), "")
     return table
 
 
-def _say(message: str) -> None:
+def _report(message: str) -> None:
     sys.stderr.write(f"chaos: {message}\n")
 
 

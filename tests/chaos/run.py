@@ -14,30 +14,30 @@ import docker
 
 from swarm_runner import Runner
 from swarm_runner.condor.access_point import AccessPoint
-from swarm_runner.condor.port import Selection
+from swarm_runner.condor.port import JobQuery
 from swarm_runner.condor.token import token_file
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.job import JobEvent
 from swarm_runner.model.pool import Destination, Pool
 from swarm_runner.provisioner import Provisioner
 from swarm_runner.swarm.engine import DockerSwarm
-from tests.chaos.storm import CALL_LIMIT_S, DRAINED, MOST, Storm, make_available
+from tests.chaos.storm import CALL_TIMEOUT_S, DRAINED_HOST, MAX_REPLICAS, Storm, set_availability
 from tests.lab.hosts.images import pool_image
 from tests.lab.hosts.layout import SHARED, nodes
 
 NAME = "swarm-runner-chaos"
 PORT = 9629
-STATE = Path(__file__).parents[2] / ".state" / "lab" / NAME
-LIMIT_S = 800.0
-PAUSE_S = 7.0
+STATE_DIRECTORY = Path(__file__).parents[2] / ".state" / "lab" / NAME
+TIMEOUT_S = 800.0
+SCALING_PAUSE_S = 7.0
 # Code 1021 (HTCondor, condor_holdcodes.h), as job ads call it.
 CONTAINER_ERROR = "ContainerError"
 # HTCondor counts a match that is given back before the command began as a vacate, too.
-VACATED = ("NumJobStarts", "NumVacates", "NumVacatesPreExecution", "NumVacatesByReason")
+VACATE_PROJECTION = ("NumJobStarts", "NumVacates", "NumVacatesPreExecution", "NumVacatesByReason")
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class ChaosReport:
     """What the storm cost.
 
     `evictions` is by the event log, `started_again` by the job ads and by what the jobs wrote
@@ -57,29 +57,33 @@ class Account:
     duration_s: float
 
 
-def lossless(account: Account) -> bool:
+def lossless(report: ChaosReport) -> bool:
     """Whether every job is done, and none was started twice or thrown out."""
-    cost = (account.evictions, account.started_again, account.vacates, account.container_errors)
-    return account.done == account.jobs and not any(cost)
+    cost = (report.evictions, report.started_again, report.vacates, report.container_errors)
+    return report.done == report.jobs and not any(cost)
 
 
-def run(seed: int, jobs: int, scalings: int, progress: Callable[[str], None]) -> Account:
+def run(seed: int, jobs: int, scalings: int, progress: Callable[[str], None]) -> ChaosReport:
     """A pool on the lab's hosts, which must be up; jobs of 1 to 20 s, and the storm."""
     leader = nodes()[0]
     pool = _pool(leader.address)
     with (
-        contextlib.closing(docker.DockerClient(leader.docker_host, timeout=CALL_LIMIT_S)) as engine,
-        _up(engine, pool),
-        _directory() as directory,
+        contextlib.closing(
+            docker.DockerClient(leader.docker_host, timeout=CALL_TIMEOUT_S)
+        ) as engine,
+        _running_pool(engine, pool),
+        _job_directory() as directory,
     ):
         destination = _destination(pool)
         name = directory.name
-        storm = Storm(leader.docker_host, pool, _provisioner, seed, scalings, PAUSE_S, progress)
+        storm = Storm(
+            leader.docker_host, pool, _provisioner, seed, scalings, SCALING_PAUSE_S, progress
+        )
         began = time.monotonic()
         evictions = done = 0
-        with Runner(destination, name=name) as runner, storm.blowing():
+        with Runner(destination, name=name) as runner, storm.running():
             runner.submit(_invocations(Random(seed), directory, jobs))  # noqa: S311
-            for change in runner.watch(LIMIT_S):
+            for change in runner.watch(TIMEOUT_S):
                 if change.event is JobEvent.EVICTED:
                     evictions += 1
                     progress(f"{change.job.id} was evicted: {change.reason}")
@@ -88,7 +92,7 @@ def run(seed: int, jobs: int, scalings: int, progress: Callable[[str], None]) ->
                     if done % 50 == 0:
                         progress(f"{done} of {jobs} jobs done")
         access_point = AccessPoint.connect(pool, destination.token_directory)
-        ads = access_point.history(Selection(runner=name), VACATED)
+        ads = access_point.history(JobQuery(runner_name=name), VACATE_PROJECTION)
         by_themselves = {file.name: len(file.read_text()) for file in directory.iterdir()}
         again = max(
             sum(ad.get("NumJobStarts", 0) > 1 for ad in ads),
@@ -96,7 +100,7 @@ def run(seed: int, jobs: int, scalings: int, progress: Callable[[str], None]) ->
         )
         reasons = [ad.get("NumVacatesByReason", {}) for ad in ads]
         given_back = sum(ad.get("NumVacatesPreExecution", 0) for ad in ads)
-        return Account(
+        return ChaosReport(
             seed=seed,
             jobs=jobs,
             done=min(done, len(by_themselves), len(ads)),
@@ -126,9 +130,9 @@ def _invocations(random: Random, directory: Path, jobs: int) -> list[Invocation]
 
 
 @contextlib.contextmanager
-def _up(engine: docker.DockerClient, pool: Pool) -> Iterator[None]:
-    make_available(engine, DRAINED, "active")
-    provisioner = _provisioner(engine, pool)
+def _running_pool(client: docker.DockerClient, pool: Pool) -> Iterator[None]:
+    set_availability(client, DRAINED_HOST, "active")
+    provisioner = _provisioner(client, pool)
     provisioner.down(force=True)
     try:
         provisioner.up()
@@ -138,29 +142,32 @@ def _up(engine: docker.DockerClient, pool: Pool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _directory() -> Iterator[Path]:
+def _job_directory() -> Iterator[Path]:
     directory = SHARED / f"chaos-{uuid.uuid4().hex[:12]}"
     directory.mkdir()
     directory.chmod(0o1777)  # jobs run as a user of their own
     yield directory
 
 
-def _provisioner(engine: docker.DockerClient, pool: Pool) -> Provisioner:
+def _provisioner(client: docker.DockerClient, pool: Pool) -> Provisioner:
     tokens = _destination(pool).token_directory
     access_point = AccessPoint.connect(pool, tokens)
-    return Provisioner(pool, DockerSwarm(engine), access_point, token_file(pool.name, tokens))
+    return Provisioner(pool, DockerSwarm(client), access_point, token_file(pool.name, tokens))
 
 
 def _destination(pool: Pool) -> Destination:
     return Destination(
-        pool=pool, state_directory=str(SHARED / "state"), token_directory=str(STATE / "tokens.d")
+        pool=pool,
+        state_directory=str(SHARED / "state"),
+        token_directory=str(STATE_DIRECTORY / "tokens.d"),
     )
 
 
 def _pool(address: str) -> Pool:
     shape = {"normal": {"cpus": 2, "memory_mb": 256}, "big": {"cpus": 1, "memory_mb": 512}}
     classes = {
-        name: {**shape[name], "replicas": MOST[name], "max_replicas": MOST[name]} for name in shape
+        name: {**shape[name], "replicas": MAX_REPLICAS[name], "max_replicas": MAX_REPLICAS[name]}
+        for name in shape
     }
     return Pool.model_validate(
         {

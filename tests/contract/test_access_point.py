@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from swarm_runner.condor.access_point import AccessPoint
-from swarm_runner.condor.port import AccessPointPort, Ad, Receipt, Selection
+from swarm_runner.condor.port import AccessPointPort, Ad, JobQuery, SubmitResult
 from swarm_runner.errors import InvalidInputError
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.job import JobId
 from swarm_runner.model.pool import Destination, Pool
-from swarm_runner.model.submit import SubmitBatch, batches
+from swarm_runner.model.submit import SubmitBatch, group_into_batches
 from swarm_runner.policy.routing import swarm_runner_route
 from swarm_runner.runner import outcomes
 from swarm_runner.testing import FakeAccessPoint
@@ -23,11 +23,11 @@ from swarm_runner.translate import translate
 from tests.lab.pool import LabPool
 
 IDLE, RUNNING, REMOVED, COMPLETED, HELD = 1, 2, 3, 4, 5
-LIMIT_S = 120
-LOOK_S = 0.3
+TIMEOUT_S = 120
+POLL_INTERVAL_S = 0.3
 
 
-class Bench:
+class Harness:
     """An access point under test, and a hand that makes its jobs end.
 
     `home` is a directory that the access point does not see, `volume` one that it does.
@@ -58,10 +58,10 @@ class Bench:
             )
             for one in invocations
         ]
-        ((batch, _),) = batches(descriptions)
+        ((batch, _),) = group_into_batches(descriptions)
         return batch
 
-    def invocation(self, key: str, shell: str = "true", **more: object) -> Invocation:
+    def invocation(self, key: str, shell: str = "true", **kwargs: object) -> Invocation:
         fields = {
             "key": key,
             "image": "debian:trixie",
@@ -69,32 +69,32 @@ class Bench:
             "working_directory": str(self.volume),
             "resources": {"memory_mb": 100, "disk_mb": 50},
         }
-        return Invocation.model_validate(fields | more)
+        return Invocation.model_validate(fields | kwargs)
 
-    def submit(self, *invocations: Invocation, **more: bool) -> Receipt:
-        return self.access_point.submit(self.batch(*invocations), **more)
+    def submit(self, *invocations: Invocation, **kwargs: bool) -> SubmitResult:
+        return self.access_point.submit(self.batch(*invocations), **kwargs)
 
     def ad(self, job: JobId) -> Ad | None:
         """The job's ad, from the queue or the history."""
-        chosen = Selection(ids=[job])
+        chosen = JobQuery(ids=[job])
         found = self.access_point.jobs(chosen) or self.access_point.history(chosen, limit=1)
         return found[0] if found else None
 
-    def until(self, job: JobId, holds: Callable[[Ad], bool]) -> Ad:
-        deadline = time.monotonic() + LIMIT_S
+    def wait_until(self, job: JobId, condition: Callable[[Ad], bool]) -> Ad:
+        deadline = time.monotonic() + TIMEOUT_S
         while time.monotonic() < deadline:
             ad = self.ad(job)
-            if ad is not None and holds(ad):
+            if ad is not None and condition(ad):
                 return ad
-            time.sleep(LOOK_S)
+            time.sleep(POLL_INTERVAL_S)
         raise AssertionError(f"job {job} is not there yet: {self.ad(job)}")
 
-    def left(self, job: JobId) -> Ad:
+    def wait_until_left_queue(self, job: JobId) -> Ad:
         """The ad of a job that has left the queue."""
-        deadline = time.monotonic() + LIMIT_S
-        while self.access_point.jobs(Selection(ids=[job])) and time.monotonic() < deadline:
-            time.sleep(LOOK_S)
-        (ad,) = self.access_point.history(Selection(ids=[job]), limit=1)
+        deadline = time.monotonic() + TIMEOUT_S
+        while self.access_point.jobs(JobQuery(ids=[job])) and time.monotonic() < deadline:
+            time.sleep(POLL_INTERVAL_S)
+        (ad,) = self.access_point.history(JobQuery(ids=[job]), limit=1)
         return ad
 
     def run(
@@ -107,39 +107,39 @@ class Bench:
 
 
 @pytest.fixture(params=["fake", "real"])
-def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
+def harness(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Harness]:
     home = tmp_path / "home"
     home.mkdir()
     if request.param == "fake":
         volume = tmp_path / "volume"
         volume.mkdir()
         pool = Pool.model_validate({"volumes": [str(volume)]})
-        yield Bench(FakeAccessPoint(), Destination(pool=pool), home, volume)
+        yield Harness(FakeAccessPoint(), Destination(pool=pool), home, volume)
         return
     lab: LabPool = request.getfixturevalue("lab")
     volume = lab.volume / f"contract-{uuid.uuid4().hex[:8]}"
     volume.mkdir()
     volume.chmod(0o777)
     access_point = AccessPoint.connect(lab.destination.pool, lab.destination.token_directory)
-    bench = Bench(access_point, lab.destination, home, volume)
+    bench = Harness(access_point, lab.destination, home, volume)
     yield bench
-    queued = access_point.jobs(Selection(runner=bench.runner))
+    queued = access_point.jobs(JobQuery(runner_name=bench.runner))
     access_point.remove([JobId(ad["ClusterId"], ad["ProcId"]) for ad in queued], "test is over")
 
 
-def test_a_batch_is_queued_whole_and_in_order(bench: Bench) -> None:
+def test_a_batch_is_queued_whole_and_in_order(harness: Harness) -> None:
     keys = [f"k{n}" for n in range(5)]
-    receipt = bench.submit(*(bench.invocation(key) for key in keys))
-    assert (receipt.first_proc, receipt.size) == (0, 5)
-    ads = bench.access_point.jobs(Selection(runner=bench.runner))
+    receipt = harness.submit(*(harness.invocation(key) for key in keys))
+    assert (receipt.first_proc, receipt.num_procs) == (0, 5)
+    ads = harness.access_point.jobs(JobQuery(runner_name=harness.runner))
     found = {JobId(ad["ClusterId"], ad["ProcId"]): ad["SwarmRunnerKey"] for ad in ads}
     assert [found.get(job) for job in receipt.ids] == keys
 
 
-def test_an_idle_jobs_ad(bench: Bench) -> None:
+def test_an_idle_jobs_ad(harness: Harness) -> None:
     before = int(time.time()) - 5
-    (job,) = bench.submit(bench.invocation("one", tool_id="cat", capacity_class="big")).ids
-    ad = bench.ad(job)
+    (job,) = harness.submit(harness.invocation("one", tool_id="cat", capacity_class="big")).ids
+    ad = harness.ad(job)
     assert ad is not None
     assert (ad["SwarmRunnerKey"], ad["SwarmRunnerTool"]) == ("one", "cat")
     assert ad["RequestMemory"] == 100
@@ -148,13 +148,13 @@ def test_an_idle_jobs_ad(bench: Bench) -> None:
     assert set(ad) >= {"ClusterId", "ProcId", "JobStatus"}
 
 
-def test_who_is_selected(bench: Bench) -> None:
-    receipt = bench.submit(*(bench.invocation(f"k{n}") for n in range(4)))
+def test_who_is_selected(harness: Harness) -> None:
+    receipt = harness.submit(*(harness.invocation(f"k{n}") for n in range(4)))
     first, second, *_ = receipt.ids
 
     def selected(**conditions: object) -> set[str]:
-        chosen = Selection(runner=bench.runner, **conditions)  # type: ignore[arg-type]
-        ads = bench.access_point.jobs(chosen, ("SwarmRunnerKey", "ClusterId"))
+        chosen = JobQuery(runner_name=harness.runner, **conditions)  # type: ignore[arg-type]
+        ads = harness.access_point.jobs(chosen, ("SwarmRunnerKey", "ClusterId"))
         assert all(set(ad) == {"SwarmRunnerKey", "ClusterId"} for ad in ads)
         return {ad["SwarmRunnerKey"] for ad in ads}
 
@@ -163,13 +163,13 @@ def test_who_is_selected(bench: Bench) -> None:
     assert selected(ids=[first, second, JobId(99_999_999, 0)]) == {"k0", "k1"}
     assert selected(ids=[first], keys=["k1"]) == set()
     assert selected(keys=[]) == set()
-    assert bench.access_point.jobs(Selection(runner='x" || true || "')) == []
+    assert harness.access_point.jobs(JobQuery(runner_name='x" || true || "')) == []
 
 
-def test_a_job_runs_and_leaves_for_the_history(bench: Bench) -> None:
-    (job,) = bench.submit(bench.invocation("one", "exit 3")).ids
-    bench.run(job, 3)
-    ad = bench.left(job)
+def test_a_job_runs_and_leaves_for_the_history(harness: Harness) -> None:
+    (job,) = harness.submit(harness.invocation("one", "exit 3")).ids
+    harness.run(job, 3)
+    ad = harness.wait_until_left_queue(job)
     assert (ad["JobStatus"], ad["ExitCode"], ad["ExitBySignal"]) == (COMPLETED, 3, False)
     assert ad["NumJobStarts"] == 1
     assert ad["JobCurrentStartExecutingDate"] <= ad["CompletionDate"]
@@ -179,74 +179,74 @@ def test_a_job_runs_and_leaves_for_the_history(bench: Bench) -> None:
     assert outcomes.from_ad(ad).exit_code == 3
 
 
-def test_the_history_begins_with_the_latest_and_ends_at_a_time(bench: Bench) -> None:
-    receipt = bench.submit(*(bench.invocation(f"k{n}") for n in range(2)))
+def test_the_history_begins_with_the_latest_and_ends_at_a_time(harness: Harness) -> None:
+    receipt = harness.submit(*(harness.invocation(f"k{n}") for n in range(2)))
     for job in receipt.ids:
-        bench.access_point.remove([job], "not wanted")
-        bench.left(job)
-    chosen = Selection(runner=bench.runner)
-    ads = bench.access_point.history(chosen, ("SwarmRunnerKey",))
+        harness.access_point.remove([job], "not wanted")
+        harness.wait_until_left_queue(job)
+    chosen = JobQuery(runner_name=harness.runner)
+    ads = harness.access_point.history(chosen, ("SwarmRunnerKey",))
     assert [ad["SwarmRunnerKey"] for ad in ads] == ["k1", "k0"]
-    (latest,) = bench.access_point.history(chosen, ("SwarmRunnerKey",), limit=1)
+    (latest,) = harness.access_point.history(chosen, ("SwarmRunnerKey",), limit=1)
     assert latest["SwarmRunnerKey"] == "k1"
     hour = 3600.0
-    recent = Selection(runner=bench.runner, since=time.time() - hour)
-    assert len(bench.access_point.history(recent)) == 2
-    future = Selection(runner=bench.runner, since=time.time() + hour)
-    assert bench.access_point.history(future) == []
+    recent = JobQuery(runner_name=harness.runner, since=time.time() - hour)
+    assert len(harness.access_point.history(recent)) == 2
+    future = JobQuery(runner_name=harness.runner, since=time.time() + hour)
+    assert harness.access_point.history(future) == []
 
 
-def test_the_history_ends_at_a_job(bench: Bench) -> None:
-    receipt = bench.submit(*(bench.invocation(f"k{n}") for n in range(3)))
+def test_the_history_ends_at_a_job(harness: Harness) -> None:
+    receipt = harness.submit(*(harness.invocation(f"k{n}") for n in range(3)))
     # They leave in another order than they came.
     order = [receipt.ids[n] for n in (2, 0, 1)]
     for job in order:
-        bench.access_point.remove([job], "not wanted")
-        bench.left(job)
+        harness.access_point.remove([job], "not wanted")
+        harness.wait_until_left_queue(job)
 
     def after(job: JobId) -> list[str]:
-        chosen = Selection(runner=bench.runner, after=job)
-        return [ad["SwarmRunnerKey"] for ad in bench.access_point.history(chosen)]
+        chosen = JobQuery(runner_name=harness.runner, after=job)
+        return [ad["SwarmRunnerKey"] for ad in harness.access_point.history(chosen)]
 
     assert [after(job) for job in order] == [["k1", "k0"], ["k1"], []]
     assert after(JobId(99_999_999, 0)) == ["k1", "k0", "k2"]
 
 
-def test_hold_and_release(bench: Bench) -> None:
-    (job,) = bench.submit(bench.invocation("one", capacity_class="big")).ids
-    assert bench.access_point.hold([job, JobId(99_999_999, 0)], "let me look") == 1
-    ad = bench.until(job, lambda ad: ad["JobStatus"] == HELD)
+def test_hold_and_release(harness: Harness) -> None:
+    (job,) = harness.submit(harness.invocation("one", capacity_class="big")).ids
+    assert harness.access_point.hold([job, JobId(99_999_999, 0)], "let me look") == 1
+    ad = harness.wait_until(job, lambda ad: ad["JobStatus"] == HELD)
     assert ad["HoldReasonCode"] == 1
     assert ad["HoldReason"].startswith("let me look")
-    assert bench.access_point.hold([job], "again") == 0
-    assert bench.access_point.release([job], "go on") == 1
-    ad = bench.until(job, lambda ad: ad["JobStatus"] != HELD)
+    assert harness.access_point.hold([job], "again") == 0
+    assert harness.access_point.release([job], "go on") == 1
+    ad = harness.wait_until(job, lambda ad: ad["JobStatus"] != HELD)
     assert "HoldReasonCode" not in ad
-    assert bench.access_point.release([job], "go on") == 0
+    assert harness.access_point.release([job], "go on") == 0
 
 
-def test_a_removals_reason_is_read_back(bench: Bench) -> None:
-    (job,) = bench.submit(bench.invocation("one", "sleep 600")).ids
-    reason = outcomes.tagged("out_of_memory", 'it used "more" than $(was) it\'s, é')
-    assert bench.access_point.remove([job, JobId(99_999_999, 0)], reason) == 1
-    ad = bench.left(job)
+def test_a_removals_reason_is_read_back(harness: Harness) -> None:
+    (job,) = harness.submit(harness.invocation("one", "sleep 600")).ids
+    reason = outcomes.encode_reason("out_of_memory", 'it used "more" than $(was) it\'s, é')
+    assert harness.access_point.remove([job, JobId(99_999_999, 0)], reason) == 1
+    ad = harness.wait_until_left_queue(job)
     assert ad["JobStatus"] == REMOVED
     outcome = outcomes.removed(ad["RemoveReason"])
     assert outcome.kind == "out_of_memory"
     assert outcome.message == 'it used "more" than $(was) it\'s, é'
-    assert bench.access_point.remove([job], "twice") == 0
-    assert bench.access_point.remove([], "nobody") == 0
+    assert harness.access_point.remove([job], "twice") == 0
+    assert harness.access_point.remove([], "nobody") == 0
 
 
-def test_files_that_travel(bench: Bench) -> None:
-    (bench.home / "sub").mkdir()
-    (bench.home / "sub" / "in").write_bytes(b"input\n")
+def test_files_that_travel(harness: Harness) -> None:
+    (harness.home / "sub").mkdir()
+    (harness.home / "sub" / "in").write_bytes(b"input\n")
     (job,) = (
-        receipt := bench.submit(
-            bench.invocation(
+        receipt := harness.submit(
+            harness.invocation(
                 "one",
                 "mkdir made; tr a-z A-Z < sub/in > made/out; echo said",
-                working_directory=str(bench.home),
+                working_directory=str(harness.home),
                 inputs=["sub/in"],
                 outputs=["made/out"],
                 stdout="logs/said",
@@ -254,72 +254,72 @@ def test_files_that_travel(bench: Bench) -> None:
             spool=True,
         )
     ).ids
-    ad = bench.ad(job)
+    ad = harness.ad(job)
     assert ad is not None
     assert (ad["JobStatus"], ad["HoldReasonCode"]) == (HELD, 16)
-    assert ad["SUBMIT_Iwd"] == str(bench.home)
+    assert ad["SUBMIT_Iwd"] == str(harness.home)
     assert "StageInFinish" not in ad
-    assert bench.access_point.release([job], "too early") == 0
-    bench.access_point.spool(receipt)
-    bench.until(job, lambda ad: "StageInFinish" in ad)
-    bench.run(job, outputs={"made/out": b"INPUT\n", "stdout": b"said\n"})
-    ad = bench.until(job, lambda ad: ad["JobStatus"] == COMPLETED)
-    assert bench.access_point.jobs(Selection(ids=[job]))
+    assert harness.access_point.release([job], "too early") == 0
+    harness.access_point.spool(receipt)
+    harness.wait_until(job, lambda ad: "StageInFinish" in ad)
+    harness.run(job, outputs={"made/out": b"INPUT\n", "stdout": b"said\n"})
+    ad = harness.wait_until(job, lambda ad: ad["JobStatus"] == COMPLETED)
+    assert harness.access_point.jobs(JobQuery(ids=[job]))
     assert ad.get("StageOutFinish", 0) < ad["EnteredCurrentStatus"]
-    bench.access_point.retrieve([job])
-    assert (bench.home / "made" / "out").read_bytes() == b"INPUT\n"
-    assert (bench.home / "logs" / "said").read_bytes() == b"said\n"
-    ad = bench.until(job, lambda ad: "StageOutFinish" in ad)
+    harness.access_point.retrieve([job])
+    assert (harness.home / "made" / "out").read_bytes() == b"INPUT\n"
+    assert (harness.home / "logs" / "said").read_bytes() == b"said\n"
+    ad = harness.wait_until(job, lambda ad: "StageOutFinish" in ad)
     assert ad["StageOutFinish"] >= ad["EnteredCurrentStatus"]
 
 
-def test_an_output_comes_back_under_another_name(bench: Bench) -> None:
-    (bench.home / "other").mkdir()
-    one = bench.invocation(
-        "one", "echo a > a; echo b > b", working_directory=str(bench.home), outputs=["a", "b"]
+def test_an_output_comes_back_under_another_name(harness: Harness) -> None:
+    (harness.home / "other").mkdir()
+    one = harness.invocation(
+        "one", "echo a > a; echo b > b", working_directory=str(harness.home), outputs=["a", "b"]
     )
-    pool = bench.destination.pool
-    route = swarm_runner_route(one, bench.destination, pool)
-    description = translate(one, route, pool, runner=bench.runner)
-    renamed = description.amended({"transfer_output_remaps": '"a=other/c"'})
-    ((batch, _),) = batches([renamed])
-    receipt = bench.access_point.submit(batch, spool=True)
+    pool = harness.destination.pool
+    route = swarm_runner_route(one, harness.destination, pool)
+    description = translate(one, route, pool, runner=harness.runner)
+    renamed = description.with_commands({"transfer_output_remaps": '"a=other/c"'})
+    ((batch, _),) = group_into_batches([renamed])
+    receipt = harness.access_point.submit(batch, spool=True)
     (job,) = receipt.ids
-    bench.access_point.spool(receipt)
-    bench.until(job, lambda ad: "StageInFinish" in ad)
-    bench.run(job, outputs={"a": b"a\n", "b": b"b\n"})
-    ad = bench.until(job, lambda ad: ad["JobStatus"] == COMPLETED)
+    harness.access_point.spool(receipt)
+    harness.wait_until(job, lambda ad: "StageInFinish" in ad)
+    harness.run(job, outputs={"a": b"a\n", "b": b"b\n"})
+    ad = harness.wait_until(job, lambda ad: ad["JobStatus"] == COMPLETED)
     assert ad["JobUniverse"] == 5
-    bench.access_point.retrieve([job])
-    assert (bench.home / "other" / "c").read_bytes() == b"a\n"
-    assert (bench.home / "b").read_bytes() == b"b\n"
-    assert not (bench.home / "a").exists()
+    harness.access_point.retrieve([job])
+    assert (harness.home / "other" / "c").read_bytes() == b"a\n"
+    assert (harness.home / "b").read_bytes() == b"b\n"
+    assert not (harness.home / "a").exists()
 
 
-def test_only_jobs_whose_files_never_came_are_taken_back(bench: Bench) -> None:
-    waiting = bench.submit(bench.invocation("one", stdout="o"), spool=True).ids[0]
-    other = bench.submit(bench.invocation("two", "sleep 600")).ids[0]
-    assert bench.access_point.remove_unspooled([waiting, other], "nobody sends them") == 1
-    assert bench.left(waiting)["JobStatus"] == REMOVED
-    assert bench.access_point.jobs(Selection(ids=[other]))
-    assert bench.access_point.remove_unspooled([], "nobody") == 0
+def test_only_jobs_whose_files_never_came_are_taken_back(harness: Harness) -> None:
+    waiting = harness.submit(harness.invocation("one", stdout="o"), spool=True).ids[0]
+    other = harness.submit(harness.invocation("two", "sleep 600")).ids[0]
+    assert harness.access_point.remove_unspooled([waiting, other], "nobody sends them") == 1
+    assert harness.wait_until_left_queue(waiting)["JobStatus"] == REMOVED
+    assert harness.access_point.jobs(JobQuery(ids=[other]))
+    assert harness.access_point.remove_unspooled([], "nobody") == 0
 
 
-def test_a_log_where_the_access_point_cannot_write(bench: Bench) -> None:
-    batch = bench.batch(bench.invocation("one"), log=Path("/nowhere/at/all/log"))
-    (job,) = bench.access_point.submit(batch).ids
-    bench.run(job)
-    assert bench.left(job)["ExitCode"] == 0
+def test_a_log_where_the_access_point_cannot_write(harness: Harness) -> None:
+    batch = harness.batch(harness.invocation("one"), log=Path("/nowhere/at/all/log"))
+    (job,) = harness.access_point.submit(batch).ids
+    harness.run(job)
+    assert harness.wait_until_left_queue(job)["ExitCode"] == 0
 
 
-def test_slots(bench: Bench) -> None:
-    if isinstance(bench.access_point, FakeAccessPoint):
-        assert bench.access_point.slots() == []
+def test_slots(harness: Harness) -> None:
+    if isinstance(harness.access_point, FakeAccessPoint):
+        assert harness.access_point.slots() == []
         return
-    slots = bench.access_point.slots()
+    slots = harness.access_point.slots()
     wholes = {slot.name: slot for slot in slots if slot.partitionable}
     assert {slot.capacity_class for slot in wholes.values()} == {"normal", "big"}
-    assert all(slot.docker and slot.task and not slot.broken for slot in wholes.values())
+    assert all(slot.docker and slot.task and not slot.broken_reason for slot in wholes.values())
 
 
 def test_what_htcondor_itself_refuses(lab: LabPool) -> None:
@@ -329,34 +329,34 @@ def test_what_htcondor_itself_refuses(lab: LabPool) -> None:
         access_point.submit(SubmitBatch(common=common, rows=()))
 
 
-def test_what_waits_is_counted_by_class_and_request(bench: Bench) -> None:
-    point = bench.access_point
+def test_what_waits_is_counted_by_class_and_request(harness: Harness) -> None:
+    point = harness.access_point
     assert isinstance(point, AccessPoint | FakeAccessPoint)
     huge = {"memory_mb": 1777, "max_memory_mb": 1900, "cpus": 1, "disk_mb": 70}
-    first = bench.submit(bench.invocation("a", "sleep 60", resources=huge, repeat=3))
-    second = bench.submit(bench.invocation("b", "sleep 60", resources=huge))
-    held = bench.submit(bench.invocation("c", "sleep 60", resources=huge))
+    first = harness.submit(harness.invocation("a", "sleep 60", resources=huge, repeat=3))
+    second = harness.submit(harness.invocation("b", "sleep 60", resources=huge))
+    held = harness.submit(harness.invocation("c", "sleep 60", resources=huge))
     point.hold(held.ids, "not now")
     point.hold([second.ids[0]], "not now")
     point.release([second.ids[0]], "now")
-    found = [jobs for jobs in point.waiting() if jobs.memory_mb == huge["memory_mb"]]
+    found = [jobs for jobs in point.idle_jobs() if jobs.memory_mb == huge["memory_mb"]]
     # One may have begun to run already; the class has one executor.
     assert sum(jobs.count for jobs in found) in (3, 4)
     (jobs,) = found
     assert (jobs.capacity_class, jobs.cpus, jobs.disk_mb, jobs.gpus) == ("big", 1, 70, 0)
     assert first.cluster <= jobs.first_cluster <= jobs.last_cluster == second.cluster
     point.remove([*first.ids, *second.ids, *held.ids], "seen")
-    assert all(jobs.memory_mb != huge["memory_mb"] for jobs in point.waiting())
+    assert all(jobs.memory_mb != huge["memory_mb"] for jobs in point.idle_jobs())
 
 
-def test_what_ended_says_where_and_how_long(bench: Bench) -> None:
-    point = bench.access_point
+def test_what_ended_says_where_and_how_long(harness: Harness) -> None:
+    point = harness.access_point
     assert isinstance(point, AccessPoint | FakeAccessPoint)
-    (job,) = bench.submit(bench.invocation("slow", "sleep 2")).ids
-    bench.run(job)
-    bench.left(job)
-    ended = point.ended(1)[0]
+    (job,) = harness.submit(harness.invocation("slow", "sleep 2")).ids
+    harness.run(job)
+    harness.wait_until_left_queue(job)
+    ended = point.recent_jobs(1)[0]
     assert ended.capacity_class == "normal"
     assert ended.runtime_s is not None
-    assert ended.runtime_s < LIMIT_S
+    assert ended.runtime_s < TIMEOUT_S
     assert ended.ended_s <= time.time() + 1

@@ -13,9 +13,9 @@ from tenacity import (
     wait_fixed,
 )
 
-from swarm_runner.errors import ChangedError, RefusedError
+from swarm_runner.errors import ConflictError, PreconditionError
 from swarm_runner.model.pool import CapacityClass, Pool
-from swarm_runner.model.stack import WISH_LABEL, Stack
+from swarm_runner.model.stack import SPEC_DIGEST_LABEL, Stack
 from swarm_runner.model.status import TaskState
 from swarm_runner.swarm.engine import DockerSwarm
 from swarm_runner.swarm.port import Swarm
@@ -28,21 +28,23 @@ POOL = Pool(
 )
 
 
-def eventually(look: Callable[[], bool], limit_s: float = 60) -> None:
+def wait_until(condition: Callable[[], bool], timeout_s: float = 60) -> None:
     waiting = Retrying(
-        stop=stop_after_delay(limit_s),
+        stop=stop_after_delay(timeout_s),
         wait=wait_fixed(0.2),
         retry=retry_if_result(lambda got: not got),
     )
-    waiting(look)
+    waiting(condition)
 
 
 def remove(swarm: Swarm, stack: Stack) -> None:
     swarm.remove_services(list(swarm.services(POOL.name)))
     waiting = Retrying(
-        stop=stop_after_delay(90), wait=wait_fixed(0.5), retry=retry_if_exception_type(RefusedError)
+        stop=stop_after_delay(90),
+        wait=wait_fixed(0.5),
+        retry=retry_if_exception_type(PreconditionError),
     )
-    waiting(swarm.remove_rest, POOL.name, [stack.spool_volume, stack.scratch_volume])
+    waiting(swarm.remove_pool_resources, POOL.name, [stack.spool_volume, stack.scratch_volume])
 
 
 @pytest.fixture(params=["fake", "real"])
@@ -51,7 +53,7 @@ def swarm(request: pytest.FixtureRequest) -> Iterator[Swarm]:
         yield FakeSwarm()
         return
     real = DockerSwarm()
-    initialised = not real.engine().swarm
+    initialised = not real.docker_engine().swarm
     if initialised:
         real.initialise("127.0.0.1")
     yield real
@@ -63,7 +65,7 @@ def swarm(request: pytest.FixtureRequest) -> Iterator[Swarm]:
 def stack(swarm: Swarm) -> Iterator[Stack]:
     """The contract's pool, with its network and secrets made."""
     image = swarm.pool_image(None, lambda _message: None)
-    stack = Stack(pool=POOL, image=image, node_id=swarm.engine().node_id)
+    stack = Stack(pool=POOL, image=image, node_id=swarm.docker_engine().node_id)
     remove(swarm, stack)
     swarm.create_network(stack.network, stack.labels)
     for secret in (stack.signing_key, stack.executor_token):
@@ -74,13 +76,13 @@ def stack(swarm: Swarm) -> Iterator[Stack]:
 
 def running(swarm: Swarm, service: str) -> list[TaskState]:
     tasks = swarm.tasks(POOL.name)
-    return [t for t in tasks if t.service == service and t.state == "running" and not t.going]
+    return [t for t in tasks if t.service == service and t.state == "running" and not t.stopping]
 
 
 def test_the_engine_is_a_manager(swarm: Swarm) -> None:
-    engine = swarm.engine()
+    engine = swarm.docker_engine()
     assert engine.swarm
-    assert engine.manager
+    assert engine.swarm_manager
     assert engine.node_id
     assert engine.nodes >= 1
 
@@ -90,9 +92,9 @@ def test_nothing_is_there_before_it_is_made(swarm: Swarm) -> None:
     assert swarm.tasks("swarm-runner-nowhere") == []
     assert swarm.networks("swarm-runner-nowhere") == set()
     assert swarm.secrets("swarm-runner-nowhere") == set()
-    assert swarm.run_in("swarm-runner-nowhere_htcondor", ["true"]) is None
+    assert swarm.exec_in_service("swarm-runner-nowhere_htcondor", ["true"]) is None
     swarm.remove_services(["swarm-runner-nowhere_htcondor"])
-    swarm.remove_rest("swarm-runner-nowhere", ["swarm-runner-nowhere"])
+    swarm.remove_pool_resources("swarm-runner-nowhere", ["swarm-runner-nowhere"])
 
 
 def test_network_and_secrets_are_the_pools(swarm: Swarm, stack: Stack) -> None:
@@ -101,81 +103,81 @@ def test_network_and_secrets_are_the_pools(swarm: Swarm, stack: Stack) -> None:
 
 
 def test_a_service_is_made_scaled_updated_and_removed(swarm: Swarm, stack: Stack) -> None:
-    wish = stack.manager()
+    wish = stack.central_manager()
     swarm.create_service(wish)
     state = swarm.services(POOL.name)[wish.name]
     assert (state.replicas, state.image) == (1, stack.image)
-    assert state.labels[WISH_LABEL] == wish.digest()
+    assert state.labels[SPEC_DIGEST_LABEL] == wish.digest()
     assert state.labels["com.docker.stack.namespace"] == POOL.name
-    eventually(lambda: len(running(swarm, wish.name)) == 1)
+    wait_until(lambda: len(running(swarm, wish.name)) == 1)
     first = running(swarm, wish.name)[0]
     assert (first.slot, bool(first.node), bool(first.container)) == (1, True, True)
-    token = swarm.run_in(wish.name, ["condor_token_create", "-identity", f"a@{POOL.name}"])
+    token = swarm.exec_in_service(wish.name, ["condor_token_create", "-identity", f"a@{POOL.name}"])
     assert token is not None
     assert token.count(b".") == 2
 
     # Swarm itself has changed the service since it was made.
     state = swarm.services(POOL.name)[wish.name]
     swarm.scale_service(wish.name, 0, state.version)
-    with pytest.raises(ChangedError):
+    with pytest.raises(ConflictError):
         swarm.scale_service(wish.name, 2, state.version)
-    eventually(lambda: not running(swarm, wish.name))
-    changed = stack.manager().model_copy(update={"stop_grace_s": 30})
+    wait_until(lambda: not running(swarm, wish.name))
+    changed = stack.central_manager().model_copy(update={"stop_grace_s": 30})
     swarm.update_service(changed)
     state = swarm.services(POOL.name)[wish.name]
     assert state.replicas == 0  # an update keeps the count
-    assert state.labels[WISH_LABEL] == changed.digest() != wish.digest()
+    assert state.labels[SPEC_DIGEST_LABEL] == changed.digest() != wish.digest()
 
     swarm.remove_services([wish.name])
     assert swarm.services(POOL.name) == {}
 
 
 def test_an_update_that_fails_stops_and_is_restored(swarm: Swarm, stack: Stack) -> None:
-    wish = stack.manager()
+    wish = stack.central_manager()
     swarm.create_service(wish)
-    eventually(lambda: len(running(swarm, wish.name)) == 1)
+    wait_until(lambda: len(running(swarm, wish.name)) == 1)
     [task] = running(swarm, wish.name)
     assert task.wish == wish.digest()
     former = swarm.service_spec(wish.name)
 
     broken = wish.model_copy(update={"image": "swarm-runner-contract-nowhere:1"})
     if isinstance(swarm, FakeSwarm):
-        swarm.failing[broken.image] = "No such image"
-    swarm.update_service(broken, pace_s=3600)
-    eventually(lambda: swarm.services(POOL.name)[wish.name].updating)
+        swarm.start_errors[broken.image] = "No such image"
+    swarm.update_service(broken, update_delay_s=3600)
+    wait_until(lambda: swarm.services(POOL.name)[wish.name].updating)
 
     def failed() -> list[TaskState]:
         return [t for t in swarm.tasks(POOL.name) if t.failed and t.wish == broken.digest()]
 
-    eventually(lambda: bool(failed()) and swarm.services(POOL.name)[wish.name].updating)
+    wait_until(lambda: bool(failed()) and swarm.services(POOL.name)[wish.name].updating)
     assert "No such image" in failed()[0].error
 
     swarm.restore_service(wish.name, former)
     state = swarm.services(POOL.name)[wish.name]
     assert (state.image, state.replicas) == (wish.image, 1)
-    assert state.labels[WISH_LABEL] == wish.digest()
-    eventually(lambda: [t.wish for t in running(swarm, wish.name)] == [wish.digest()])
+    assert state.labels[SPEC_DIGEST_LABEL] == wish.digest()
+    wait_until(lambda: [t.wish for t in running(swarm, wish.name)] == [wish.digest()])
 
 
 def test_the_spec_of_what_is_not_there(swarm: Swarm) -> None:
-    with pytest.raises(RefusedError):
+    with pytest.raises(PreconditionError):
         swarm.service_spec("swarm-runner-nowhere_htcondor")
 
 
 def test_what_is_in_use_is_not_removed(swarm: Swarm, stack: Stack) -> None:
-    swarm.create_service(stack.manager())
-    eventually(lambda: len(running(swarm, POOL.service())) == 1)
-    with pytest.raises(RefusedError):
-        swarm.remove_rest(POOL.name, [stack.spool_volume])
+    swarm.create_service(stack.central_manager())
+    wait_until(lambda: len(running(swarm, POOL.service())) == 1)
+    with pytest.raises(PreconditionError):
+        swarm.remove_pool_resources(POOL.name, [stack.spool_volume])
 
 
 def test_a_name_is_given_once(swarm: Swarm, stack: Stack) -> None:
-    wish = stack.manager()
+    wish = stack.central_manager()
     swarm.create_service(wish)
-    with pytest.raises(RefusedError):
+    with pytest.raises(PreconditionError):
         swarm.create_service(wish)
 
 
 def test_scaling_what_is_not_there_is_refused(swarm: Swarm) -> None:
-    with pytest.raises(RefusedError):
+    with pytest.raises(PreconditionError):
         swarm.scale_service("swarm-runner-nowhere_htcondor", 2)

@@ -15,7 +15,7 @@ import docker
 import pytest
 
 from swarm_runner.condor.access_point import AccessPoint
-from swarm_runner.condor.port import Selection
+from swarm_runner.condor.port import JobQuery
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.job import JobId
 from swarm_runner.model.pool import Destination
@@ -23,12 +23,12 @@ from swarm_runner.runner import Runner
 from tests.lab.pool import LabPool
 from tests.lab.stub_registry import StubRegistry
 
-LIMIT_S = 300
-SMALL = {"memory_mb": 100, "disk_mb": 50}
+TIMEOUT_S = 300
+SMALL_RESOURCES = {"memory_mb": 100, "disk_mb": 50}
 
 
 @dataclass
-class Bed:
+class LabHarness:
     """A directory on the pool's volume, a runner's name of its own, and short ways to both."""
 
     destination: Destination
@@ -37,42 +37,44 @@ class Bed:
     name: str = field(default_factory=lambda: f"test-{uuid.uuid4().hex[:8]}")
 
     @property
-    def logged(self) -> bool:
+    def uses_event_log(self) -> bool:
         """Whether its runner reads an event log."""
         with self.runner() as runner:
             return runner.event_log is not None
 
-    def runner(self, **more: Any) -> Runner:
-        return Runner(self.destination, **{"name": self.name} | more)
+    def runner(self, **kwargs: Any) -> Runner:
+        return Runner(self.destination, **{"name": self.name} | kwargs)
 
-    def invocation(self, key: str, shell: str | None = None, **more: Any) -> Invocation:
+    def invocation(self, key: str, shell: str | None = None, **kwargs: Any) -> Invocation:
         fields: dict[str, Any] = {
             "key": key,
             "image": "debian:trixie",
-            "resources": SMALL,
+            "resources": SMALL_RESOURCES,
             "working_directory": str(self.directory),
         }
         if shell is not None:
             fields["shell"] = shell
-        return Invocation.model_validate(fields | more)
+        return Invocation.model_validate(fields | kwargs)
 
-    def queued(self) -> list[JobId]:
-        ads = self.access_point.jobs(Selection(runner=self.name), ("ClusterId", "ProcId"))
+    def queued_ids(self) -> list[JobId]:
+        ads = self.access_point.jobs(JobQuery(runner_name=self.name), ("ClusterId", "ProcId"))
         return [JobId(ad["ClusterId"], ad["ProcId"]) for ad in ads]
 
-    def clear(self) -> None:
-        self.access_point.remove(self.queued(), "the test is over")
+    def remove_jobs(self) -> None:
+        self.access_point.remove(self.queued_ids(), "the test is over")
 
 
-def start(bed: Bed, invocations: Sequence[Invocation]) -> subprocess.Popen[str]:
+def start_submitter(
+    harness: LabHarness, invocations: Sequence[Invocation]
+) -> subprocess.Popen[str]:
     """A program of its own that submits these as the bed's runner, and says which jobs they are."""
-    destination = bed.directory / "destination.json"
-    destination.write_text(bed.destination.model_dump_json())
-    file = bed.directory / "invocations.json"
+    destination = harness.directory / "destination.json"
+    destination.write_text(harness.destination.model_dump_json())
+    file = harness.directory / "invocations.json"
     file.write_text(json.dumps([one.model_dump(mode="json") for one in invocations]))
     command = [sys.executable, "-m", "tests.integration.submitter"]
     return subprocess.Popen(
-        [*command, str(destination), bed.name, str(file)],
+        [*command, str(destination), harness.name, str(file)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -80,32 +82,32 @@ def start(bed: Bed, invocations: Sequence[Invocation]) -> subprocess.Popen[str]:
     )
 
 
-Beds = Callable[[str], Bed]
+HarnessFactory = Callable[[str], LabHarness]
 
 
 @pytest.fixture(scope="module")
-def make_bed(lab: LabPool) -> Iterator[Beds]:
+def make_harness(lab: LabPool) -> Iterator[HarnessFactory]:
     """Makes a bed whose runner follows by the "log", or by asking: "poll"."""
-    beds: list[Bed] = []
+    beds: list[LabHarness] = []
 
-    def make(way: str) -> Bed:
+    def make(way: str) -> LabHarness:
         directory = lab.volume / f"bed-{uuid.uuid4().hex[:8]}"
         directory.mkdir()
         directory.chmod(0o777)  # jobs write here as a user of their own
         state = directory / "state" if way == "log" else lab.job_conf.parent / "polled"
         destination = lab.destination.model_copy(update={"state_directory": str(state)})
         access_point = AccessPoint.connect(destination.pool, destination.token_directory)
-        beds.append(Bed(destination, directory, access_point))
+        beds.append(LabHarness(destination, directory, access_point))
         return beds[-1]
 
     yield make
     for bed in beds:
-        bed.clear()
+        bed.remove_jobs()
 
 
 @pytest.fixture(params=["log", "poll"])
-def bed(request: pytest.FixtureRequest, make_bed: Beds) -> Bed:
-    return make_bed(request.param)
+def harness(request: pytest.FixtureRequest, make_harness: HarnessFactory) -> LabHarness:
+    return make_harness(request.param)
 
 
 @pytest.fixture(scope="module")

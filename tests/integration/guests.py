@@ -7,7 +7,7 @@ from typing import Any
 
 from swarm_runner.model.invocation import Invocation
 
-TASK = """\
+TASK_SCRIPT = """\
 expr 6 \\* 7 > /dev/vdc
 mkdir -p /sys && mount -t sysfs none /sys
 echo "network cards: $(grep -l 0x020000 /sys/bus/pci/devices/*/class | wc -l)"
@@ -16,7 +16,7 @@ echo the answer is written
 """
 
 
-def various(directory: Path) -> Invocation:
+def full_featured_vm(directory: Path) -> Invocation:
     """A guest that is otherwise than the others in all that can be otherwise."""
     disks: list[dict[str, Any]] = [
         {"file": "guest.img", "device": "sda", "permission": "w", "discard": True},
@@ -34,7 +34,7 @@ def various(directory: Path) -> Invocation:
     )
 
 
-def in_place(directory: Path) -> Invocation:
+def in_place_vm(directory: Path) -> Invocation:
     """A guest whose disks are left where they are."""
     files = {"vda": "guest.img", "vdb": "task", "vdc": "in-place.img"}
     disks: list[dict[str, Any]] = [
@@ -52,11 +52,11 @@ def in_place(directory: Path) -> Invocation:
     )
 
 
-def machine(
+def vm_invocation(
     directory: Path,
     key: str,
     disks: list[dict[str, Any]],
-    success: str | None = None,
+    success_text: str | None = None,
     time_limit_s: int = 300,
 ) -> Invocation:
     vm: dict[str, Any] = {
@@ -64,8 +64,8 @@ def machine(
         "disks": [{"file": "guest.img"}, *disks],
         "console": f"{key}.txt",
     }
-    if success:
-        vm["success"] = {"text": success, "disk": "vdc"}
+    if success_text:
+        vm["success"] = {"text": success_text, "disk": "vdc"}
     return Invocation.model_validate(
         {
             "key": key,

@@ -13,39 +13,39 @@ import yaml
 from tests.result import Result
 
 PROGRAM = Path(sys.executable).with_name("swarm-runner")
-LIMIT_S = 300
+TIMEOUT_S = 300
 
 
 @dataclass(frozen=True)
-class Shell:
+class CommandShell:
     """A user's shell in a directory of his own; his runner's name is his alone too."""
 
     directory: Path
     job_conf: Path
     runner: str
 
-    def run(self, *words: str, **environment: str) -> Result:
+    def run(self, *arguments: str, **environment: str) -> Result:
         """Run a command to its end."""
         done = subprocess.run(
-            [PROGRAM, *words],
+            [PROGRAM, *arguments],
             cwd=self.directory,
             env=self._environment(environment),
             capture_output=True,
             text=True,
-            timeout=LIMIT_S,
+            timeout=TIMEOUT_S,
             check=False,
         )
         assert "Traceback" not in done.stderr
         return Result(done.returncode, done.stdout, done.stderr)
 
-    def mine(self, command: str, *words: str) -> Result:
+    def run_for_runner(self, command: str, *arguments: str) -> Result:
         """Run a command about jobs, for this shell's runner."""
-        return self.run(command, *words, "--runner", self.runner)
+        return self.run(command, *arguments, "--runner", self.runner)
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start a command and let it run."""
         return subprocess.Popen(
-            [PROGRAM, *words],
+            [PROGRAM, *arguments],
             cwd=self.directory,
             env=self._environment({}),
             stdout=subprocess.PIPE,
@@ -58,5 +58,5 @@ class Shell:
         (self.directory / name).write_text(yaml.safe_dump(content, sort_keys=False))
         return name
 
-    def _environment(self, more: dict[str, str]) -> dict[str, str]:
-        return os.environ | {"SWARM_RUNNER_JOB_CONF": str(self.job_conf)} | more
+    def _environment(self, variables: dict[str, str]) -> dict[str, str]:
+        return os.environ | {"SWARM_RUNNER_JOB_CONF": str(self.job_conf)} | variables

@@ -13,21 +13,21 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.integration.shell import LIMIT_S, Shell
+from tests.integration.shell import TIMEOUT_S, CommandShell
 
 IMAGE = "debian:trixie"
 SMALL = {"memory": "100M"}
 
 
 @pytest.fixture
-def shell(tmp_path: Path, request: pytest.FixtureRequest) -> Shell:
+def shell(tmp_path: Path, request: pytest.FixtureRequest) -> CommandShell:
     """On the pool that the environment names, or else on the lab's."""
     named = os.environ.get("SWARM_RUNNER_TEST_JOB_CONF")
     job_conf = Path(named) if named else request.getfixturevalue("lab").job_conf
-    return Shell(tmp_path, job_conf, f"cli-{uuid.uuid4().hex[:12]}")
+    return CommandShell(tmp_path, job_conf, f"cli-{uuid.uuid4().hex[:12]}")
 
 
-def test_submit_and_wait_brings_the_outputs_and_tells_how_all_ended(shell: Shell) -> None:
+def test_submit_and_wait_brings_the_outputs_and_tells_how_all_ended(shell: CommandShell) -> None:
     shell.write(
         "hosts.yml",
         {
@@ -40,7 +40,7 @@ def test_submit_and_wait_brings_the_outputs_and_tells_how_all_ended(shell: Shell
             "repeat": 3,
         },
     )
-    done = shell.mine("submit", "hosts.yml", "--wait")
+    done = shell.run_for_runner("submit", "hosts.yml", "--wait")
     assert done.code == 0, done.err
     header, *rows = done.out.splitlines()
     assert header.split() == ["job", "key", "tool", "state", "class", "node", "executor", "time"]
@@ -50,12 +50,12 @@ def test_submit_and_wait_brings_the_outputs_and_tells_how_all_ended(shell: Shell
         assert "localhost" in (shell.directory / f"out.{number}").read_text()
     assert "3 ended well" in done.err
 
-    again = shell.mine("submit", "hosts.yml", "--wait", "--json")
+    again = shell.run_for_runner("submit", "hosts.yml", "--wait", "--json")
     assert again.code == 0
     assert [row.split()[0] for row in rows] == ["{}.{}".format(*job["id"]) for job in again.data]
 
 
-def test_a_failing_job_has_code_1_and_its_sentence(shell: Shell) -> None:
+def test_a_failing_job_has_code_1_and_its_sentence(shell: CommandShell) -> None:
     shell.write(
         "mixed.yml",
         [
@@ -63,18 +63,18 @@ def test_a_failing_job_has_code_1_and_its_sentence(shell: Shell) -> None:
             {"key": "bad", "image": IMAGE, "shell": "exit 3", "resources": SMALL},
         ],
     )
-    done = shell.mine("submit", "mixed.yml", "--wait", "--json")
+    done = shell.run_for_runner("submit", "mixed.yml", "--wait", "--json")
     assert done.code == 1
     assert {job["key"]: job["outcome"]["exit_code"] for job in done.data} == {"good": 0, "bad": 3}
-    table = shell.mine("jobs").out
+    table = shell.run_for_runner("jobs").out
     assert "(bad):\n  The command ended with exit code 3.\n" in table
     bad = next(job for job in done.data if job["key"] == "bad")
-    explained = shell.mine("explain", "bad", "--json").data
+    explained = shell.run_for_runner("explain", "bad", "--json").data
     assert [one["job"]["id"] for one in explained] == [bad["id"]]
     assert explained[0]["summary"] == "The command ended with exit code 3."
 
 
-def test_waiting_jobs_are_listed_explained_taken_up_and_removed(shell: Shell) -> None:
+def test_waiting_jobs_are_listed_explained_taken_up_and_removed(shell: CommandShell) -> None:
     # More than any class has executors, so that some wait.
     shell.write(
         "sleep.yml",
@@ -85,27 +85,27 @@ def test_waiting_jobs_are_listed_explained_taken_up_and_removed(shell: Shell) ->
             | {"resources": SMALL},
         ],
     )
-    submitted = shell.mine("submit", "sleep.yml")
+    submitted = shell.run_for_runner("submit", "sleep.yml")
     assert submitted.code == 0, submitted.err
     assert "4 idle" in submitted.out
     try:
         _wait_until(lambda: "running" in _states(shell).values())
         states = _states(shell)
         waiting = next(number for number, state in states.items() if state == "idle")
-        told = shell.mine("explain", waiting)
+        told = shell.run_for_runner("explain", waiting)
         assert told.code == 0
         assert "in class big" in told.out
-        assert shell.mine("remove", "sleep", "nonsense").code == 2
-        assert "4 removed" not in shell.mine("remove", "sleep").err
+        assert shell.run_for_runner("remove", "sleep", "nonsense").code == 2
+        assert "4 removed" not in shell.run_for_runner("remove", "sleep").err
         _wait_until(lambda: list(_states(shell).values()).count("removed") == 4)
-        left = shell.mine("jobs", "--wait", "--json")
+        left = shell.run_for_runner("jobs", "--wait", "--json")
         assert left.code == 0
         assert (shell.directory / "made").read_text() == "done\n"
     finally:
-        shell.mine("remove", "--all")
+        shell.run_for_runner("remove", "--all")
 
 
-def test_ctrl_c_leaves_the_jobs_and_says_how_to_go_on(shell: Shell) -> None:
+def test_ctrl_c_leaves_the_jobs_and_says_how_to_go_on(shell: CommandShell) -> None:
     shell.write(
         "long.yml",
         {"key": "long", "image": IMAGE, "command": ["/bin/sleep", "600"], "resources": SMALL},
@@ -116,7 +116,7 @@ def test_ctrl_c_leaves_the_jobs_and_says_how_to_go_on(shell: Shell) -> None:
         # Its own wait begins a moment after the access point has the job.
         time.sleep(2)
         waiting.send_signal(signal.SIGINT)
-        out, err = waiting.communicate(timeout=LIMIT_S)
+        out, err = waiting.communicate(timeout=TIMEOUT_S)
         assert (waiting.returncode, out) == (130, "")
         assert "HTCondor goes on without us" in err
         assert f"`swarm-runner remove --runner {shell.runner} long`" in err
@@ -125,14 +125,14 @@ def test_ctrl_c_leaves_the_jobs_and_says_how_to_go_on(shell: Shell) -> None:
     finally:
         waiting.kill()
         waiting.wait()
-        removed = shell.mine("remove", "long", "--json")
+        removed = shell.run_for_runner("remove", "long", "--json")
     assert removed.data["removed"] == 1
     # It may run, and take a moment to be stopped.
     _wait_until(lambda: set(_states(shell).values()) == {"removed"})
-    assert "somebody ran `swarm-runner remove`" in shell.mine("explain", "long").out
+    assert "somebody ran `swarm-runner remove`" in shell.run_for_runner("explain", "long").out
 
 
-def test_pool_status_joins_services_and_slots(shell: Shell) -> None:
+def test_pool_status_joins_services_and_slots(shell: CommandShell) -> None:
     status = shell.run("pool", "status", "--json")
     assert status.code == 0, status.err
     assert status.data["manager"]["state"] == "running"
@@ -144,26 +144,26 @@ def test_pool_status_joins_services_and_slots(shell: Shell) -> None:
         assert f"{line['service']}  class {line['capacity_class']}, " in table
 
 
-def test_pool_down_refuses_nonsense_before_it_touches_anything(shell: Shell) -> None:
+def test_pool_down_refuses_nonsense_before_it_touches_anything(shell: CommandShell) -> None:
     assert shell.run("pool", "down", "--drain", "--force").code == 2
     assert shell.run("pool", "scale", "normal=999", "nrmal=1").code == 2
     assert shell.run("pool", "status").code == 0
 
 
-def test_one_bad_invocation_among_many_keeps_all_from_being_sent(shell: Shell) -> None:
+def test_one_bad_invocation_among_many_keeps_all_from_being_sent(shell: CommandShell) -> None:
     batch: list[dict[str, Any]] = [
         {"key": f"n{number}", "image": IMAGE, "command": ["true"]} for number in range(100)
     ]
     batch[41]["command"] = ["a\x1fb"]
-    done = shell.mine("submit", shell.write("batch.yml", batch), "--wait")
+    done = shell.run_for_runner("submit", shell.write("batch.yml", batch), "--wait")
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith("error: batch.yml:")
     assert len(done.err.splitlines()) == 1
     batch[41] |= {"command": ["true"], "inputs": ["absent"]}
-    done = shell.mine("submit", shell.write("batch.yml", batch), "--wait")
+    done = shell.run_for_runner("submit", shell.write("batch.yml", batch), "--wait")
     assert done.code == 2
     assert "error: n41: inputs: " in done.err
-    assert shell.mine("jobs", "--json").data == []
+    assert shell.run_for_runner("jobs", "--json").data == []
 
 
 @pytest.mark.parametrize(
@@ -176,15 +176,15 @@ def test_one_bad_invocation_among_many_keeps_all_from_being_sent(shell: Shell) -
         ("{image: -x, command: []}", "command"),
     ],
 )
-def test_bad_files_have_code_2(shell: Shell, content: str, said: str) -> None:
+def test_bad_files_have_code_2(shell: CommandShell, content: str, said: str) -> None:
     (shell.directory / "bad.yml").write_text(content)
-    done = shell.mine("submit", "bad.yml")
+    done = shell.run_for_runner("submit", "bad.yml")
     assert (done.code, done.out) == (2, "")
     assert said in done.err
     assert all(line.startswith("error: ") for line in done.err.splitlines())
 
 
-def test_a_bad_configuration_has_code_2(shell: Shell) -> None:
+def test_a_bad_configuration_has_code_2(shell: CommandShell) -> None:
     shell.write("wrong.yml", {"runners": {"swarm": {"pool": {"nme": "x"}}}, "execution": {}})
     shell.write("ok.yml", {"image": IMAGE, "command": ["true"]})
     for words in (
@@ -199,7 +199,7 @@ def test_a_bad_configuration_has_code_2(shell: Shell) -> None:
         assert shell.run(*words).code == 2, words
 
 
-def test_an_engine_or_a_pool_out_of_reach_has_code_3(shell: Shell) -> None:
+def test_an_engine_or_a_pool_out_of_reach_has_code_3(shell: CommandShell) -> None:
     done = shell.run("pool", "status", DOCKER_HOST="tcp://127.0.0.1:1")
     assert (done.code, done.out) == (3, "")
     assert "DOCKER_HOST" in done.err
@@ -208,19 +208,19 @@ def test_an_engine_or_a_pool_out_of_reach_has_code_3(shell: Shell) -> None:
     shell.write("away.yml", conf)
     shell.write("ok.yml", {"image": IMAGE, "command": ["true"]})
     for words in (["submit", "ok.yml"], ["jobs"], ["explain", "1.0"], ["remove", "--all"]):
-        done = shell.mine(words[0], *words[1:], "--job-conf", "away.yml")
+        done = shell.run_for_runner(words[0], *words[1:], "--job-conf", "away.yml")
         assert (done.code, done.out) == (3, ""), words
         assert "127.0.0.1:1" in done.err
 
 
-def test_a_missing_and_a_wrong_token_have_code_3(shell: Shell) -> None:
+def test_a_missing_and_a_wrong_token_have_code_3(shell: CommandShell) -> None:
     conf = yaml.safe_load(shell.job_conf.read_text())
     section = conf["runners"]["swarm"]
     ours = Path(section["token_directory"], section["pool"]["name"]).read_text()
     tokens = shell.directory / "tokens.d"
     section["token_directory"] = str(tokens)
     shell.write("stranger.yml", conf)
-    done = shell.mine("jobs", "--job-conf", "stranger.yml")
+    done = shell.run_for_runner("jobs", "--job-conf", "stranger.yml")
     assert done.code == 3
     assert "there is no token" in done.err
     # Another key has signed what it says.
@@ -229,19 +229,19 @@ def test_a_missing_and_a_wrong_token_have_code_3(shell: Shell) -> None:
     token = tokens / section["pool"]["name"]
     token.write_text(f"{head}.{said}.{signature[::-1]}\n")
     token.chmod(0o600)
-    done = shell.mine("jobs", "--job-conf", "stranger.yml")
+    done = shell.run_for_runner("jobs", "--job-conf", "stranger.yml")
     assert done.code == 3
     assert f"does not take the token at {token}" in done.err
 
 
-def _states(shell: Shell) -> dict[str, str]:
+def _states(shell: CommandShell) -> dict[str, str]:
     """The state of each of this shell's jobs."""
-    jobs = shell.mine("jobs", "--json").data
+    jobs = shell.run_for_runner("jobs", "--json").data
     return {"{}.{}".format(*job["id"]): job["state"] for job in jobs}
 
 
-def _wait_until(come: Callable[[], bool]) -> None:
-    until = time.monotonic() + LIMIT_S
-    while not come():
+def _wait_until(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + TIMEOUT_S
+    while not condition():
         assert time.monotonic() < until, "it did not come"
         time.sleep(1)

@@ -11,10 +11,10 @@ import docker
 import pytest
 
 from swarm_runner.condor.access_point import AccessPoint
-from swarm_runner.condor.port import Selection
+from swarm_runner.condor.port import JobQuery
 from swarm_runner.model.job import JobId
 from swarm_runner.model.job_conf import parse_job_conf
-from tests.integration.shell import LIMIT_S, Shell
+from tests.integration.shell import TIMEOUT_S, CommandShell
 from tests.lab.pool import lab_files
 
 NAME, PORT = "swarm-runner-test-down", 9739
@@ -23,22 +23,22 @@ RETIREMENT_S = 15
 
 
 @pytest.fixture
-def shell(tmp_path: Path) -> Iterator[Shell]:
+def shell(tmp_path: Path) -> Iterator[CommandShell]:
     classes = {"normal": {"cpus": 1, "memory_mb": 512, "replicas": 1, "retirement_s": RETIREMENT_S}}
     job_conf, _ = lab_files(NAME, PORT, {"classes": classes})
-    shell = Shell(tmp_path, job_conf, f"down-{uuid.uuid4().hex[:12]}")
+    shell = CommandShell(tmp_path, job_conf, f"down-{uuid.uuid4().hex[:12]}")
     shell.run("pool", "down", "--force")
     yield shell
     assert shell.run("pool", "down", "--force").code == 0
 
 
 @pytest.fixture
-def access_point(shell: Shell) -> AccessPoint:
+def access_point(shell: CommandShell) -> AccessPoint:
     destination = parse_job_conf(shell.job_conf.read_text(), str(shell.job_conf)).destination()
     return AccessPoint.connect(destination.pool, destination.token_directory)
 
 
-def test_from_up_to_down(shell: Shell, access_point: AccessPoint) -> None:
+def test_from_up_to_down(shell: CommandShell, access_point: AccessPoint) -> None:
     assert shell.run("pool", "up", "--init").code == 0
     scaled = shell.run("pool", "scale", "normal=2", "--json")
     assert (scaled.code, len(scaled.data["executors"])) == (0, 2)
@@ -51,7 +51,7 @@ def test_from_up_to_down(shell: Shell, access_point: AccessPoint) -> None:
     refused = shell.run("pool", "down")
     assert (refused.code, refused.out) == (1, "")
     assert "1 jobs have not ended, or their outputs were not fetched" in refused.err
-    assert shell.mine("jobs", "--wait").code == 0
+    assert shell.run_for_runner("jobs", "--wait").code == 0
     assert (shell.directory / "out").read_text() == "carried\n"
 
     # A job that is longer than its executor may take to go: told before, and vacated then.
@@ -64,7 +64,7 @@ def test_from_up_to_down(shell: Shell, access_point: AccessPoint) -> None:
     assert f"until job {job} ends (vacated at " in gone.err
     # Asking the job to end takes up to ten seconds of them.
     assert time.monotonic() - since > RETIREMENT_S - 10
-    (ad,) = access_point.jobs(Selection(ids=[job]), ("JobStatus", "NumJobStarts"))
+    (ad,) = access_point.jobs(JobQuery(ids=[job]), ("JobStatus", "NumJobStarts"))
     assert (ad["JobStatus"], ad["NumJobStarts"]) == (IDLE, 1)
     access_point.remove([job], "seen")
 
@@ -81,8 +81,8 @@ def test_from_up_to_down(shell: Shell, access_point: AccessPoint) -> None:
     assert draining.poll() is None
     access_point.release([job], "now")
     # What it has said is fetched, too, before the queue goes.
-    assert shell.mine("jobs", "--wait").code == 0
-    _, said = draining.communicate(timeout=LIMIT_S)
+    assert shell.run_for_runner("jobs", "--wait").code == 0
+    _, said = draining.communicate(timeout=TIMEOUT_S)
     assert draining.returncode == 0, said
     assert "waiting until 1 jobs have ended, held ones too" in said
     engine = docker.from_env()
@@ -93,21 +93,21 @@ def test_from_up_to_down(shell: Shell, access_point: AccessPoint) -> None:
     engine.close()
 
 
-def _submit(shell: Shell, fields: dict[str, object]) -> None:
+def _submit(shell: CommandShell, fields: dict[str, object]) -> None:
     common = {"image": "debian:trixie", "resources": {"memory": "100M", "disk": "50M"}}
     file = shell.write("job.yml", common | fields)
-    done = shell.mine("submit", file)
+    done = shell.run_for_runner("submit", file)
     assert done.code == 0, done.err
 
 
 def _queued(access_point: AccessPoint) -> list[JobId]:
     """Those that have not ended: what was fetched leaves the queue a little later."""
-    ads = access_point.jobs(Selection())
+    ads = access_point.jobs(JobQuery())
     return [JobId(ad["ClusterId"], ad["ProcId"]) for ad in ads if ad["JobStatus"] != COMPLETED]
 
 
 def _await(access_point: AccessPoint, status: int) -> None:
-    until = time.monotonic() + LIMIT_S
-    while status not in {ad["JobStatus"] for ad in access_point.jobs(Selection())}:
-        assert time.monotonic() < until, access_point.jobs(Selection())
+    until = time.monotonic() + TIMEOUT_S
+    while status not in {ad["JobStatus"] for ad in access_point.jobs(JobQuery())}:
+        assert time.monotonic() < until, access_point.jobs(JobQuery())
         time.sleep(0.5)

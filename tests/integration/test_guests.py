@@ -23,8 +23,8 @@ import pytest
 from swarm_runner.model.job import Job, JobEvent, OutcomeKind
 from swarm_runner.model.job_conf import parse_job_conf
 from swarm_runner.runner import Runner
-from tests.integration.conftest import LIMIT_S
-from tests.integration.guests import TASK, in_place, machine, various
+from tests.integration.conftest import TIMEOUT_S
+from tests.integration.guests import TASK_SCRIPT, full_featured_vm, in_place_vm, vm_invocation
 from tests.lab.pool import LabPool, lab_pool
 from tests.unit.model.test_disk_header import qcow2
 
@@ -40,15 +40,15 @@ PROCESSES = ["sh", "-c", "cat /proc/[0-9]*/comm"]
 
 
 @dataclass
-class Ended:
+class FinishedJobs:
     """What came of the batch, and of the tutorial's commands."""
 
     directory: Path
     jobs: dict[str, Job]
     tutorial: Path
-    said: str
+    command_output: str
 
-    def kind(self, key: str) -> OutcomeKind:
+    def outcome_kind(self, key: str) -> OutcomeKind:
         outcome = self.jobs[key].outcome
         assert outcome is not None
         return outcome.kind
@@ -60,7 +60,7 @@ class Ended:
 
 
 @pytest.fixture(scope="module")
-def machines() -> Iterator[LabPool]:
+def vm_pool() -> Iterator[LabPool]:
     with lab_pool(NAME, PORT, {"classes": CLASSES}) as pool:
         yield pool
 
@@ -81,39 +81,39 @@ def commands() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def ended(machines: LabPool, tutorial: Path) -> Ended:
+def ended(vm_pool: LabPool, tutorial: Path) -> FinishedJobs:
     making, running = commands()[:3], commands()[3:]
-    with typed(making, tutorial, machines.job_conf) as first:
-        said = first.communicate(timeout=LIMIT_S)[0]
+    with run_script(making, tutorial, vm_pool.job_conf) as first:
+        said = first.communicate(timeout=TIMEOUT_S)[0]
     assert first.returncode == 0, said
-    directory = machines.volume / "guests"
+    directory = vm_pool.volume / "guests"
     directory.mkdir()
     directory.chmod(0o777)  # jobs write here as a user of their own
-    (directory / "task").write_text(TASK)
-    with where_guests_run(machines) as container:
+    (directory / "task").write_text(TASK_SCRIPT)
+    with vm_executor_container(vm_pool) as container:
         killed = container.exec_run(["sh", "-c", "kill -KILL $(cat /run/libvirtd.pid)"])
         assert killed.exit_code == 0, "libvirtd is run again: none of what follows notices"
         names = [str(directory / name) for name in ("task", "task.qcow2")]
         made = container.exec_run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", *names])
         assert made.exit_code == 0, made.output
-    with typed(running, tutorial, machines.job_conf) as then:
-        jobs = run(machines, directory, tutorial / "guest.img")
-        said = then.communicate(timeout=LIMIT_S)[0]
+    with run_script(running, tutorial, vm_pool.job_conf) as then:
+        jobs = run(vm_pool, directory, tutorial / "guest.img")
+        said = then.communicate(timeout=TIMEOUT_S)[0]
     assert then.returncode == 0, said
-    return Ended(directory, jobs, tutorial, said)
+    return FinishedJobs(directory, jobs, tutorial, said)
 
 
 @contextlib.contextmanager
-def where_guests_run(machines: LabPool) -> Iterator[Any]:
+def vm_executor_container(vm_pool: LabPool) -> Iterator[Any]:
     """The executor's container; the second one, if that has a KVM."""
-    [line] = machines.provisioner.status().executors
+    [line] = vm_pool.provisioner.status().executors
     with contextlib.closing(docker.from_env()) as engine:
         label = f"swarm-runner.twin-of={line.container[:12]}"
         twins = engine.containers.list(filters={"label": label})
         yield twins[0] if twins else engine.containers.get(line.container)
 
 
-def typed(lines: list[str], directory: Path, job_conf: Path) -> subprocess.Popen[str]:
+def run_script(lines: list[str], directory: Path, job_conf: Path) -> subprocess.Popen[str]:
     """A shell that runs what the tutorial tells to type, in its directory."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     return subprocess.Popen(
@@ -126,9 +126,9 @@ def typed(lines: list[str], directory: Path, job_conf: Path) -> subprocess.Popen
     )
 
 
-def run(machines: LabPool, directory: Path, guest: Path) -> dict[str, Job]:
+def run(vm_pool: LabPool, directory: Path, guest_image: Path) -> dict[str, Job]:
     """A batch of guests that end in different ways."""
-    shutil.copy(guest, directory / "guest.img")
+    shutil.copy(guest_image, directory / "guest.img")
     (directory / "for-ever").write_text("while :; do sleep 1; done\n")
     (directory / "answer.img").write_bytes(bytes(2**16))
     (directory / "in-place.img").write_bytes(bytes(2**16))
@@ -138,37 +138,39 @@ def run(machines: LabPool, directory: Path, guest: Path) -> dict[str, Job]:
     answer = {"file": "answer.img", "device": "vdc", "permission": "w", "returned": "new.img"}
     hanging = {"file": "for-ever", "device": "vdb"}
     batch = [
-        machine(directory, "good", [{"file": "task", "device": "vdb"}, answer], success="42"),
-        various(directory),
-        machine(directory, "hangs", [hanging], time_limit_s=35),
-        machine(directory, "removed", [hanging]),
-        machine(
+        vm_invocation(
+            directory, "good", [{"file": "task", "device": "vdb"}, answer], success_text="42"
+        ),
+        full_featured_vm(directory),
+        vm_invocation(directory, "hangs", [hanging], time_limit_s=35),
+        vm_invocation(directory, "removed", [hanging]),
+        vm_invocation(
             directory, "broken", [{"file": "broken.qcow2", "device": "vdb", "format": "qcow2"}]
         ),
     ]
-    batch.append(in_place(directory))
-    with Runner(machines.destination, name="guests") as runner:
+    batch.append(in_place_vm(directory))
+    with Runner(vm_pool.destination, name="guests") as runner:
         runner.submit(batch)
-        for change in runner.watch(LIMIT_S):
+        for change in runner.watch(TIMEOUT_S):
             if change.job.key == "removed" and change.event is JobEvent.STARTED:
                 assert runner.remove([change.job], "it's too slow") == 1
         return {job.key: job for job in runner.jobs()}
 
 
-def test_the_status_is_as_the_tutorial_shows_it(machines: LabPool) -> None:
+def test_the_status_is_as_the_tutorial_shows_it(vm_pool: LabPool) -> None:
     text = (ROOT / "docs" / "virtual-machines.md").read_text()
     [shown] = re.findall(r"^    (machines_htcondor-executor-vm .*)$", text, re.MULTILINE)
-    [line] = machines.provisioner.status().executors
+    [line] = vm_pool.provisioner.status().executors
     # On a machine whose KVM works that is what it says.
     expected = shown.replace(TUTORIAL.pool.name, NAME).replace("emulated", line.virtualization)
-    with typed(["swarm-runner pool status"], ROOT, machines.job_conf) as status:
-        said = status.communicate(timeout=LIMIT_S)[0]
+    with run_script(["swarm-runner pool status"], ROOT, vm_pool.job_conf) as status:
+        said = status.communicate(timeout=TIMEOUT_S)[0]
     assert expected in [row.rstrip() for row in said.splitlines()]
 
 
-def test_the_tutorial_word_for_word(ended: Ended) -> None:
-    assert "the sum of the squares is 338350" in ended.said
-    assert "exit code 0" in ended.said
+def test_the_tutorial_word_for_word(ended: FinishedJobs) -> None:
+    assert "the sum of the squares is 338350" in ended.command_output
+    assert "exit code 0" in ended.command_output
     assert (ended.tutorial / "returned-answer.img").stat().st_size == 2**16
     assert (ended.tutorial / "answer.img").read_bytes() == bytes(2**16), "a copy was written to"
 
@@ -180,7 +182,7 @@ def test_the_tutorial_shows_its_files() -> None:
     assert blocks == shown
 
 
-def test_a_guest_reads_one_disk_and_writes_to_another(ended: Ended) -> None:
+def test_a_guest_reads_one_disk_and_writes_to_another(ended: FinishedJobs) -> None:
     outcome = ended.jobs["good"].outcome
     assert outcome is not None
     assert outcome.ok, outcome.message
@@ -189,7 +191,7 @@ def test_a_guest_reads_one_disk_and_writes_to_another(ended: Ended) -> None:
     assert "the answer is written" in (ended.directory / "good.txt").read_text()
 
 
-def test_what_a_guest_has_is_what_it_asked_for(ended: Ended) -> None:
+def test_what_a_guest_has_is_what_it_asked_for(ended: FinishedJobs) -> None:
     """A SATA disk to boot from, a qcow2 disk, two processors, a network card; or none of them."""
     outcome = ended.jobs["various"].outcome
     assert outcome is not None
@@ -202,14 +204,14 @@ def test_what_a_guest_has_is_what_it_asked_for(ended: Ended) -> None:
     assert "processors: 1" in said
 
 
-def test_a_guest_whose_disks_are_left_on_the_volume(ended: Ended) -> None:
+def test_a_guest_whose_disks_are_left_on_the_volume(ended: FinishedJobs) -> None:
     outcome = ended.jobs["in-place"].outcome
     assert outcome is not None
     assert outcome.ok, outcome.message
     assert (ended.directory / "in-place.img").read_bytes().startswith(b"42\n")
 
 
-def test_two_run_at_once_on_one_executor(ended: Ended) -> None:
+def test_two_run_at_once_on_one_executor(ended: FinishedJobs) -> None:
     one, other = ended.jobs["good"], ended.jobs["hangs"]
     assert one.executor == other.executor is not None
     assert one.started_at is not None
@@ -220,58 +222,58 @@ def test_two_run_at_once_on_one_executor(ended: Ended) -> None:
     assert other.started_at < one.ended_at
 
 
-def test_a_guest_that_never_powers_off_is_ended(ended: Ended) -> None:
-    assert ended.kind("hangs") is OutcomeKind.TIME_LIMIT
+def test_a_guest_that_never_powers_off_is_ended(ended: FinishedJobs) -> None:
+    assert ended.outcome_kind("hangs") is OutcomeKind.TIME_LIMIT
     assert not (ended.directory / "hangs.txt").exists()
 
 
-def test_a_guest_that_is_removed(ended: Ended) -> None:
-    assert ended.kind("removed") is OutcomeKind.REMOVED
+def test_a_guest_that_is_removed(ended: FinishedJobs) -> None:
+    assert ended.outcome_kind("removed") is OutcomeKind.REMOVED
     assert "it's too slow" in ended.message("removed")
 
 
 @pytest.mark.usefixtures("ended")
-def test_of_guests_that_ended_or_were_ended_no_qemu_is_left(machines: LabPool) -> None:
-    limit = time.monotonic() + LIMIT_S
-    with where_guests_run(machines) as container:
+def test_of_guests_that_ended_or_were_ended_no_qemu_is_left(vm_pool: LabPool) -> None:
+    limit = time.monotonic() + TIMEOUT_S
+    with vm_executor_container(vm_pool) as container:
         while "qemu-system" in (said := container.exec_run(PROCESSES).output.decode()):
             assert time.monotonic() < limit, said
             time.sleep(1)
         assert "libvirtd" in said
 
 
-def test_a_disk_that_qemu_does_not_open_ends_its_job_with_qemus_words(ended: Ended) -> None:
-    assert ended.kind("broken") is OutcomeKind.GUEST_NOT_STARTED
+def test_a_disk_that_qemu_does_not_open_ends_its_job_with_qemus_words(ended: FinishedJobs) -> None:
+    assert ended.outcome_kind("broken") is OutcomeKind.GUEST_NOT_STARTED
     assert "qemu" in ended.message("broken")
     assert "luster size" in ended.message("broken")
     assert ended.jobs["broken"].starts <= 1
 
 
 def test_an_executor_whose_virtual_machines_are_switched_off_is_shown_and_replaced(
-    ended: Ended, machines: LabPool
+    ended: FinishedJobs, vm_pool: LabPool
 ) -> None:
-    [line] = machines.provisioner.status().executors
-    assert (line.ready, line.trouble) == (True, "")
+    [line] = vm_pool.provisioner.status().executors
+    assert (line.ready, line.problem) == (True, "")
     assert line.virtualization in ("emulated", "kvm")
     # A QEMU that opens whatever it is given, and starts nothing.
-    with where_guests_run(machines) as container:
+    with vm_executor_container(vm_pool) as container:
         replaced = container.exec_run(["ln", "-sf", "/bin/true", "/usr/bin/qemu-system-x86_64"])
         assert replaced.exit_code == 0
-    with Runner(machines.destination, name="unlucky") as runner:
-        [job] = runner.submit([machine(ended.directory, "unlucky", [])])
-        limit = time.monotonic() + LIMIT_S
+    with Runner(vm_pool.destination, name="unlucky") as runner:
+        [job] = runner.submit([vm_invocation(ended.directory, "unlucky", [])])
+        limit = time.monotonic() + TIMEOUT_S
         # What vm-gahp logged last; before that, it may have missed the libvirtd that was killed.
-        while "libvirt domain" not in line.trouble and time.monotonic() < limit:
+        while "libvirt domain" not in line.problem and time.monotonic() < limit:
             time.sleep(1)
-            [line] = machines.provisioner.status().executors
-        assert "switched off" in line.trouble
-        assert "Failed to create libvirt domain" in line.trouble
+            [line] = vm_pool.provisioner.status().executors
+        assert "switched off" in line.problem
+        assert "Failed to create libvirt domain" in line.problem
         assert not line.ready
         assert "there is none that can take jobs" in runner.explain(job).summary
         runner.remove([job])
-        runner.wait([job], LIMIT_S)
-    mended, status = machines.provisioner.mend(limit_s=LIMIT_S)
-    assert [(mending.task, mending.done) for mending in mended] == [(line.task, "told to go")]
+        runner.wait([job], TIMEOUT_S)
+    mended, status = vm_pool.provisioner.repair(timeout_s=TIMEOUT_S)
+    assert [(mending.task, mending.action) for mending in mended] == [(line.task, "draining")]
     [fresh] = [other for other in status.executors if not other.retiring]
     assert fresh.task != line.task
-    assert (fresh.ready, fresh.trouble) == (True, "")
+    assert (fresh.ready, fresh.problem) == (True, "")

@@ -14,51 +14,51 @@ from docker.models.containers import Container
 
 from swarm_runner.cli import main
 from swarm_runner.condor.access_point import AccessPoint
-from swarm_runner.errors import OutOfReachError, RefusedError
+from swarm_runner.errors import PreconditionError, UnreachableError
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.pool import Pool
 from swarm_runner.model.status import PoolStatus
-from swarm_runner.model.submit import batches
+from swarm_runner.model.submit import group_into_batches
 from swarm_runner.policy.routing import swarm_runner_route
 from swarm_runner.provisioner import Provisioner
 from swarm_runner.swarm.engine import DockerSwarm
 from swarm_runner.translate import translate
 from tests.lab.pool import LabPool, lab_pool
 
-CONDOR_MARK = "org.htcondorproject"
-OWNER_MARK = "swarm-runner.executor"
-NO_ROOM = "insufficient resources"
+CONDOR_LABEL = "org.htcondorproject"
+OWNER_LABEL = "swarm-runner.executor"
+NO_CAPACITY = "insufficient resources"
 
 
 @pytest.fixture
-def engine() -> Iterator[docker.DockerClient]:
+def docker_client() -> Iterator[docker.DockerClient]:
     client = docker.from_env()
     yield client
     client.close()
 
 
 @pytest.fixture
-def as_found(lab: LabPool) -> Iterator[LabPool]:
+def restored_lab(lab: LabPool) -> Iterator[LabPool]:
     yield lab
-    lab.provisioner.scale({"normal": 2, "big": 1}, limit_s=120)
+    lab.provisioner.scale({"normal": 2, "big": 1}, timeout_s=120)
 
 
 def memories(status: PoolStatus) -> list[int | None]:
     return [executor.memory_mb for executor in status.executors]
 
 
-def container(engine: docker.DockerClient, service: str) -> Container:
+def container(docker_client: docker.DockerClient, service: str) -> Container:
     mark: dict[str, str | list[str] | bool] = {"label": f"com.docker.swarm.service.name={service}"}
-    found: Container = engine.containers.list(filters=mark)[0]
+    found: Container = docker_client.containers.list(filters=mark)[0]
     return found
 
 
-def test_scaling_as_on_the_slides(as_found: LabPool) -> None:
-    before = as_found.provisioner.status()
+def test_scaling_as_on_the_slides(restored_lab: LabPool) -> None:
+    before = restored_lab.provisioner.status()
     assert memories(before) == [1024, 1024, 2048]
     # A schedd keeps a slot for a moment after its last job.
     assert {e.state for e in before.executors} <= {"Unclaimed", "Claimed"}
-    after = as_found.provisioner.scale({"normal": 5}, limit_s=120)
+    after = restored_lab.provisioner.scale({"normal": 5}, timeout_s=120)
     assert memories(after) == [1024] * 5 + [2048]
     kept = {e.task for e in before.executors}
     assert kept <= {e.task for e in after.executors}
@@ -71,32 +71,32 @@ def test_a_second_up_changes_nothing(lab: LabPool) -> None:
     assert after.manager == before.manager
 
 
-def test_up_heals_a_service_removed_by_hand(as_found: LabPool) -> None:
-    big = as_found.destination.pool.service("big")
+def test_up_heals_a_service_removed_by_hand(restored_lab: LabPool) -> None:
+    big = restored_lab.destination.pool.service("big")
     DockerSwarm().remove_services([big])
-    assert f"service {big} is missing" in as_found.provisioner.status().trouble
-    assert memories(as_found.provisioner.up()) == [1024, 1024, 2048]
+    assert f"service {big} is missing" in restored_lab.provisioner.status().problems
+    assert memories(restored_lab.provisioner.up()) == [1024, 1024, 2048]
 
 
-def test_a_scale_down_waits_for_the_job(as_found: LabPool) -> None:
-    pool = as_found.destination.pool
-    made = Path(as_found.volume) / "survivor"
+def test_a_scale_down_waits_for_the_job(restored_lab: LabPool) -> None:
+    pool = restored_lab.destination.pool
+    made = Path(restored_lab.volume) / "survivor"
     made.unlink(missing_ok=True)
     invocation = Invocation(
         image="debian:trixie",
         shell="sleep 12; echo done",
         stdout="survivor",
-        working_directory=str(as_found.volume),
+        working_directory=str(restored_lab.volume),
         resources={"memory_mb": 100},
     )
-    point = AccessPoint.connect(pool, as_found.destination.token_directory)
-    route = swarm_runner_route(invocation, as_found.destination, pool)
-    [(batch, _)] = batches([translate(invocation, route, pool, runner="lab")])
+    point = AccessPoint.connect(pool, restored_lab.destination.token_directory)
+    route = swarm_runner_route(invocation, restored_lab.destination, pool)
+    [(batch, _)] = group_into_batches([translate(invocation, route, pool, runner="lab")])
     [job] = point.submit(batch).ids
-    running_on(as_found, str(job))
-    with pytest.raises(RefusedError, match="--drain"):
-        as_found.provisioner.down()
-    as_found.provisioner.scale({"normal": 0}, limit_s=120)
+    running_on(restored_lab, str(job))
+    with pytest.raises(PreconditionError, match="--drain"):
+        restored_lab.provisioner.down()
+    restored_lab.provisioner.scale({"normal": 0}, timeout_s=120)
     assert made.read_text() == "done\n"
     assert made.stat().st_uid == pool.user.uid
 
@@ -111,20 +111,22 @@ def running_on(lab: LabPool, job: str) -> None:
 
 
 def test_an_executor_prunes_its_own_containers_alone(
-    as_found: LabPool, engine: docker.DockerClient
+    restored_lab: LabPool, docker_client: docker.DockerClient
 ) -> None:
-    pool = as_found.destination.pool
-    neighbour = container(engine, pool.service("big")).short_id
-    marks = {CONDOR_MARK: "True", "swarm-runner.pool": pool.name}
-    ended = engine.containers.create(
-        "debian:trixie", "true", labels=marks | {OWNER_MARK: neighbour}
+    pool = restored_lab.destination.pool
+    neighbour = container(docker_client, pool.service("big")).short_id
+    marks = {CONDOR_LABEL: "True", "swarm-runner.pool": pool.name}
+    ended = docker_client.containers.create(
+        "debian:trixie", "true", labels=marks | {OWNER_LABEL: neighbour}
     )
-    orphan = engine.containers.create("debian:trixie", "true", labels=marks | {OWNER_MARK: "gone"})
+    orphan = docker_client.containers.create(
+        "debian:trixie", "true", labels=marks | {OWNER_LABEL: "gone"}
+    )
     ended.start()
     ended.wait()
     try:
-        as_found.provisioner.scale({"normal": 3}, limit_s=120)
-        left = {found.id for found in engine.containers.list(all=True)}
+        restored_lab.provisioner.scale({"normal": 3}, timeout_s=120)
+        left = {found.id for found in docker_client.containers.list(all=True)}
         assert ended.id in left  # between exit and inspection, a neighbour's start is harmless
         assert orphan.id not in left
     finally:
@@ -132,23 +134,23 @@ def test_an_executor_prunes_its_own_containers_alone(
 
 
 def test_the_signing_key_reaches_the_manager_alone(
-    lab: LabPool, engine: docker.DockerClient
+    lab: LabPool, docker_client: docker.DockerClient
 ) -> None:
     pool = lab.destination.pool
-    executor = container(engine, pool.service("big"))
+    executor = container(docker_client, pool.service("big"))
     assert executor.exec_run(["test", "-e", "/etc/condor/passwords.d/POOL"]).exit_code == 1
     assert executor.exec_run(["stat", "-c", "%a %U", "/etc/condor/tokens.d/executor"]).output == (
         b"400 root\n"
     )
-    manager = container(engine, pool.service())
+    manager = container(docker_client, pool.service())
     assert manager.exec_run(["test", "-s", "/etc/condor/passwords.d/POOL"]).exit_code == 0
 
 
 def test_an_executors_token_submits_nothing(
-    lab: LabPool, engine: docker.DockerClient, tmp_path: Path
+    lab: LabPool, docker_client: docker.DockerClient, tmp_path: Path
 ) -> None:
     pool = lab.destination.pool
-    executor = container(engine, pool.service("big"))
+    executor = container(docker_client, pool.service("big"))
     token = tmp_path / pool.name
     shown = executor.exec_run(["cat", "/etc/condor/tokens.d/executor"]).output
     assert isinstance(shown, bytes)
@@ -158,7 +160,7 @@ def test_an_executors_token_submits_nothing(
         image="debian:trixie", command=["true"], working_directory=str(tmp_path)
     )
     route = swarm_runner_route(invocation, lab.destination, pool)
-    [(batch, _)] = batches([translate(invocation, route, pool)])
+    [(batch, _)] = group_into_batches([translate(invocation, route, pool)])
     # A process of its own: this one's session with the access point has the client's rights.
     script = (
         "import sys; from swarm_runner.condor.access_point import AccessPoint; "
@@ -182,7 +184,7 @@ def test_an_engine_that_does_not_answer(
     pool = Pool(name="nowhere")
     point = AccessPoint.connect(lab.destination.pool, lab.destination.token_directory)
     nowhere = Provisioner(pool, DockerSwarm(), point, tmp_path / "token")
-    with pytest.raises(OutOfReachError, match="DOCKER_HOST"):
+    with pytest.raises(UnreachableError, match="DOCKER_HOST"):
         nowhere.up()
     assert not (tmp_path / "token").exists()
 
@@ -193,13 +195,15 @@ def test_what_no_node_has_the_memory_for_says_so(capsys: pytest.CaptureFixture[s
         "huge": {"memory_mb": 64_000_000, "replicas": 0},
     }
     with lab_pool("swarm-runner-test-huge", 9742, {"classes": classes}) as lab:
-        with pytest.raises(RefusedError, match=f"after 10 s still .*huge: 0 of 1 .*{NO_ROOM}"):
-            lab.provisioner.scale({"huge": 1}, limit_s=10)
+        with pytest.raises(
+            PreconditionError, match=f"after 10 s still .*huge: 0 of 1 .*{NO_CAPACITY}"
+        ):
+            lab.provisioner.scale({"huge": 1}, timeout_s=10)
         capsys.readouterr()
         assert main(["pool", "status", "--json", "--job-conf", str(lab.job_conf)]) == 0
         status = json.loads(capsys.readouterr().out)
         [line] = [line for line in status["executors"] if line["capacity_class"] == "huge"]
         assert (line["task_state"], line["node"]) == ("pending", "")
-        assert NO_ROOM in line["trouble"]
+        assert NO_CAPACITY in line["problem"]
         # The others do not wait for it.
-        assert lab.provisioner.scale({"normal": 2}, limit_s=120).ready("normal") == 2
+        assert lab.provisioner.scale({"normal": 2}, timeout_s=120).ready("normal") == 2

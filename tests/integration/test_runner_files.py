@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from swarm_runner.model.job import Job
-from tests.integration.conftest import LIMIT_S, Bed
+from tests.integration.conftest import TIMEOUT_S, LabHarness
 
 AWKWARD = [
     "",
@@ -40,27 +40,33 @@ def _ended_well(jobs: list[Job]) -> None:
     assert all(job.state.ended for job in jobs)
 
 
-def test_arguments_and_environment(bed: Bed) -> None:
+def test_arguments_and_environment(harness: LabHarness) -> None:
     variables = {f"V{number}": text for number, text in enumerate(AWKWARD[:-1])}
     batch = [
-        bed.invocation("argv", command=["/usr/bin/printf", "%s\\0", *AWKWARD], stdout="argv"),
-        bed.invocation("env", command=["/usr/bin/env", "-0"], environment=variables, stdout="env"),
-        bed.invocation("shell", 'printf \'%s\' "$V3" "it\'s"', environment=variables, stdout="sh"),
+        harness.invocation("argv", command=["/usr/bin/printf", "%s\\0", *AWKWARD], stdout="argv"),
+        harness.invocation(
+            "env", command=["/usr/bin/env", "-0"], environment=variables, stdout="env"
+        ),
+        harness.invocation(
+            "shell", 'printf \'%s\' "$V3" "it\'s"', environment=variables, stdout="sh"
+        ),
         *(
-            bed.invocation(f"one-{number}", command=["/usr/bin/printf", "%s", text], stdout=str(n))
+            harness.invocation(
+                f"one-{number}", command=["/usr/bin/printf", "%s", text], stdout=str(n)
+            )
             for n, number in enumerate(range(3, 10))
             for text in [AWKWARD[number]]
         ),
     ]
-    with bed.runner() as runner:
-        _ended_well(runner.wait(runner.submit(batch), LIMIT_S))
-    argv = (bed.directory / "argv").read_bytes().decode().split("\0")
+    with harness.runner() as runner:
+        _ended_well(runner.wait(runner.submit(batch), TIMEOUT_S))
+    argv = (harness.directory / "argv").read_bytes().decode().split("\0")
     assert argv == [*AWKWARD, ""]
-    lines = (bed.directory / "env").read_bytes().decode().split("\0")
+    lines = (harness.directory / "env").read_bytes().decode().split("\0")
     found = dict(line.split("=", 1) for line in lines if line)
     assert {name: found.get(name) for name in variables} == variables
-    assert (bed.directory / "sh").read_text() == "it'sit's"
-    assert [(bed.directory / str(n)).read_text() for n in range(7)] == AWKWARD[3:10]
+    assert (harness.directory / "sh").read_text() == "it'sit's"
+    assert [(harness.directory / str(n)).read_text() for n in range(7)] == AWKWARD[3:10]
 
 
 def _fill(directory: Path) -> None:
@@ -70,15 +76,15 @@ def _fill(directory: Path) -> None:
     (directory / "dollar$(X)").write_text("dollar\n")
 
 
-def _worker(bed: Bed, key: str, directory: Path) -> Job:
+def _worker(harness: LabHarness, key: str, directory: Path) -> Job:
     shell = (
         "mkdir -p out/deep; cat deep/er/* größe 'dollar$(X)' > out/deep/all; "
         "echo said; echo complaint >&2; echo '$(Process)' > 'out/name with space'"
     )
-    with bed.runner() as runner:
+    with harness.runner() as runner:
         jobs = runner.submit(
             [
-                bed.invocation(
+                harness.invocation(
                     f"{key}-{number}",
                     f"{shell}; echo {number} > number-{number}",
                     working_directory=str(directory),
@@ -90,7 +96,7 @@ def _worker(bed: Bed, key: str, directory: Path) -> Job:
                 for number in range(3)
             ]
         )
-        ended = runner.wait(jobs, LIMIT_S)
+        ended = runner.wait(jobs, TIMEOUT_S)
         _ended_well(ended)
     assert (directory / "out" / "deep" / "all").read_text() == "deep\nunicode\ndollar\n"
     assert (directory / "out" / "name with space").read_text() == "$(Process)\n"
@@ -101,45 +107,45 @@ def _worker(bed: Bed, key: str, directory: Path) -> Job:
     return ended[0]
 
 
-def test_files_on_a_volume(bed: Bed) -> None:
-    _fill(bed.directory)
-    _worker(bed, "volume", bed.directory)
-    user = bed.destination.pool.user
-    written = (bed.directory / "out" / "deep" / "all").stat()
+def test_files_on_a_volume(harness: LabHarness) -> None:
+    _fill(harness.directory)
+    _worker(harness, "volume", harness.directory)
+    user = harness.destination.pool.user
+    written = (harness.directory / "out" / "deep" / "all").stat()
     assert (written.st_uid, written.st_gid) == (user.uid, user.gid)
 
 
-def test_files_that_the_access_point_does_not_see(bed: Bed, tmp_path: Path) -> None:
+def test_files_that_the_access_point_does_not_see(harness: LabHarness, tmp_path: Path) -> None:
     _fill(tmp_path)
-    _worker(bed, "spool", tmp_path)
+    _worker(harness, "spool", tmp_path)
     written = (tmp_path / "out" / "deep" / "all").stat()
     assert written.st_uid == tmp_path.stat().st_uid
     # HTCondor takes the jobs out of its queue by itself once their outputs are fetched.
-    with bed.runner() as again:
+    with harness.runner() as again:
         assert {job.state.ended for job in again.recover()} == {True}
 
 
-def test_standard_input(bed: Bed, tmp_path: Path) -> None:
-    with bed.runner() as runner:
+def test_standard_input(harness: LabHarness, tmp_path: Path) -> None:
+    with harness.runner() as runner:
         jobs = []
-        for name, directory in (("volume", bed.directory), ("spool", tmp_path)):
+        for name, directory in (("volume", harness.directory), ("spool", tmp_path)):
             (directory / "standard").write_text("from standard input\n" * 1000)
             more = {"stdin": "standard", "working_directory": str(directory)}
-            jobs += runner.submit([bed.invocation(name, "cat", stdout="out", **more)])
-        jobs += runner.submit([bed.invocation("none", "cat", stdout="empty")])
-        _ended_well(runner.wait(jobs, LIMIT_S))
-    for directory in (bed.directory, tmp_path):
+            jobs += runner.submit([harness.invocation(name, "cat", stdout="out", **more)])
+        jobs += runner.submit([harness.invocation("none", "cat", stdout="empty")])
+        _ended_well(runner.wait(jobs, TIMEOUT_S))
+    for directory in (harness.directory, tmp_path):
         assert (directory / "out").read_text() == "from standard input\n" * 1000
-    assert (bed.directory / "empty").read_text() == ""
+    assert (harness.directory / "empty").read_text() == ""
 
 
-def test_only_what_was_asked_for_comes_back(bed: Bed, tmp_path: Path) -> None:
-    with bed.runner() as runner:
-        for number, directory in enumerate((bed.directory, tmp_path)):
+def test_only_what_was_asked_for_comes_back(harness: LabHarness, tmp_path: Path) -> None:
+    with harness.runner() as runner:
+        for number, directory in enumerate((harness.directory, tmp_path)):
             (directory / "in").write_text("in")
             jobs = runner.submit(
                 [
-                    bed.invocation(
+                    harness.invocation(
                         f"scratch-{number}",
                         "echo x > scratch; mkdir d; echo y > d/e; echo said",
                         inputs=["in"],
@@ -148,22 +154,22 @@ def test_only_what_was_asked_for_comes_back(bed: Bed, tmp_path: Path) -> None:
                     )
                 ]
             )
-            _ended_well(runner.wait(jobs, LIMIT_S))
+            _ended_well(runner.wait(jobs, TIMEOUT_S))
             assert (directory / "said").read_text() == "said\n"
             assert not (directory / "scratch").exists()
             assert not (directory / "d").exists()
 
 
 @pytest.mark.parametrize("kind", ["directory", "large"])
-def test_inputs_of_other_kinds(bed: Bed, tmp_path: Path, kind: str) -> None:
+def test_inputs_of_other_kinds(harness: LabHarness, tmp_path: Path, kind: str) -> None:
     (tmp_path / "d").mkdir()
     size = 20_000_000 if kind == "large" else 10
     (tmp_path / "d" / "f").write_bytes(b"x" * size)
     name = "d" if kind == "directory" else "d/f"
-    with bed.runner() as runner:
+    with harness.runner() as runner:
         jobs = runner.submit(
             [
-                bed.invocation(
+                harness.invocation(
                     kind,
                     "wc -c < d/f",
                     inputs=[name],
@@ -172,5 +178,5 @@ def test_inputs_of_other_kinds(bed: Bed, tmp_path: Path, kind: str) -> None:
                 )
             ]
         )
-        _ended_well(runner.wait(jobs, LIMIT_S))
+        _ended_well(runner.wait(jobs, TIMEOUT_S))
     assert int((tmp_path / "size").read_text()) == size

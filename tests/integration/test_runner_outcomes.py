@@ -7,31 +7,31 @@ from dataclasses import dataclass
 import pytest
 
 from swarm_runner.model.job import Job, JobChange, JobEvent, JobState, OutcomeKind
-from tests.integration.conftest import LIMIT_S, SMALL, Bed, Beds
+from tests.integration.conftest import SMALL_RESOURCES, TIMEOUT_S, HarnessFactory, LabHarness
 from tests.lab.stub_registry import PROGRAM, StubRegistry
 
 GREEDY = "x=$(head -c 300000000 /dev/zero | tr '\\0' a); sleep 5"
 
 
 @dataclass
-class Ended:
+class FinishedJobs:
     """What came of one batch of many kinds, and what the runner told meanwhile."""
 
-    bed: Bed
+    harness: LabHarness
     jobs: dict[str, list[Job]]
     changes: list[JobChange]
 
-    def one(self, key: str) -> Job:
+    def job(self, key: str) -> Job:
         (job,) = self.jobs[key]
         return job
 
-    def kind(self, key: str) -> OutcomeKind:
-        outcome = self.one(key).outcome
+    def outcome_kind(self, key: str) -> OutcomeKind:
+        outcome = self.job(key).outcome
         assert outcome is not None
         return outcome.kind
 
     def message(self, key: str) -> str:
-        outcome = self.one(key).outcome
+        outcome = self.job(key).outcome
         assert outcome is not None
         return outcome.message
 
@@ -40,14 +40,16 @@ class Ended:
 
 
 @pytest.fixture(scope="module", params=["log", "poll"])
-def ended(request: pytest.FixtureRequest, make_bed: Beds, registry: StubRegistry) -> Ended:
-    bed = make_bed(request.param)
+def ended(
+    request: pytest.FixtureRequest, make_harness: HarnessFactory, registry: StubRegistry
+) -> FinishedJobs:
+    bed = make_harness(request.param)
     vanishing = bed.directory / "vanishing"
     vanishing.write_text("soon gone")
     batch = [
         bed.invocation("oom", GREEDY),
-        bed.invocation("grow", GREEDY, resources=SMALL | {"max_memory_mb": 1800}),
-        bed.invocation("limit", "sleep 600", resources=SMALL | {"time_limit_s": 3}),
+        bed.invocation("grow", GREEDY, resources=SMALL_RESOURCES | {"max_memory_mb": 1800}),
+        bed.invocation("limit", "sleep 600", resources=SMALL_RESOURCES | {"time_limit_s": 3}),
         bed.invocation(
             "no-image", image=f"{registry.address}/nothing/there:1", command=["/bin/true"]
         ),
@@ -78,7 +80,7 @@ def ended(request: pytest.FixtureRequest, make_bed: Beds, registry: StubRegistry
         vanishing.unlink()
         ids = {job.key: job.id for job in submitted}
         bed.access_point.hold([ids["hold"]], "wait a little")
-        for change in runner.watch(LIMIT_S):
+        for change in runner.watch(TIMEOUT_S):
             changes.append(change)
             if change.job.key == "removed" and change.event is JobEvent.STARTED:
                 assert runner.remove([change.job], "it's too slow") == 1
@@ -88,24 +90,24 @@ def ended(request: pytest.FixtureRequest, make_bed: Beds, registry: StubRegistry
         for job in runner.jobs():
             jobs.setdefault(job.key, []).append(job)
         assert all(job.state.ended for job in runner.jobs())
-    return Ended(bed, jobs, changes)
+    return FinishedJobs(bed, jobs, changes)
 
 
-def test_the_slides_ten_jobs(ended: Ended) -> None:
+def test_the_slides_ten_jobs(ended: FinishedJobs) -> None:
     jobs = ended.jobs["slides"]
     assert len(jobs) == 10
     assert all(job.outcome is not None and job.outcome.ok for job in jobs)
     for number in range(10):
-        output = ended.bed.directory / f"out.{number}"
+        output = ended.harness.directory / f"out.{number}"
         assert "localhost" in output.read_text()
-        user = ended.bed.destination.pool.user
+        user = ended.harness.destination.pool.user
         assert (output.stat().st_uid, output.stat().st_gid) == (user.uid, user.gid)
 
 
-def test_exit_codes_and_signals(ended: Ended) -> None:
+def test_exit_codes_and_signals(ended: FinishedJobs) -> None:
     codes = {}
     for key in ("exit-3", "no-program", "in-place", "in-volume", "nowhere", "hold", "tiny"):
-        outcome = ended.one(key).outcome
+        outcome = ended.job(key).outcome
         assert outcome is not None
         codes[key] = outcome.exit_code
     assert codes == {
@@ -117,7 +119,7 @@ def test_exit_codes_and_signals(ended: Ended) -> None:
         "hold": 0,
         "tiny": 0,
     }
-    signalled = ended.one("signal").outcome
+    signalled = ended.job("signal").outcome
     assert signalled is not None
     assert (signalled.kind, signalled.signal) == (OutcomeKind.SIGNALLED, 9)
 
@@ -134,26 +136,26 @@ KINDS = {
 
 
 @pytest.mark.parametrize("key", KINDS)
-def test_failures_each_with_its_sentence(ended: Ended, key: str) -> None:
+def test_failures_each_with_its_sentence(ended: FinishedJobs, key: str) -> None:
     kind, word = KINDS[key]
-    assert ended.kind(key) is kind
+    assert ended.outcome_kind(key) is kind
     assert word in ended.message(key)
-    assert ended.one(key).state is JobState.REMOVED
+    assert ended.job(key).state is JobState.REMOVED
 
 
-def test_more_memory_on_the_bigger_class(ended: Ended) -> None:
-    job = ended.one("grow")
+def test_more_memory_on_the_bigger_class(ended: FinishedJobs) -> None:
+    job = ended.job("grow")
     assert job.outcome is not None
     assert job.outcome.ok
     assert (job.capacity_class, job.memory_mb, job.starts) == ("big", 1800, 2)
     # Who looks once a second may see neither the first start nor its end.
-    if ended.bed.logged:
+    if ended.harness.uses_event_log:
         assert JobEvent.EVICTED in ended.events("grow")
     assert JobEvent.HELD not in ended.events("grow")
 
 
-def test_in_place_on_a_volume(ended: Ended) -> None:
-    directory, user = ended.bed.directory, ended.bed.destination.pool.user
+def test_in_place_on_a_volume(ended: FinishedJobs) -> None:
+    directory, user = ended.harness.directory, ended.harness.destination.pool.user
     assert (directory / "who").read_text() == f"{user.uid}\n"
     assert (directory / "where").read_text() == f"{directory}\n"
     assert (directory / "who").stat().st_uid == user.uid
@@ -161,19 +163,19 @@ def test_in_place_on_a_volume(ended: Ended) -> None:
     assert (directory / "volume").read_text() == f"{directory.parent}\n"
 
 
-def test_a_hold_of_ones_own(ended: Ended) -> None:
+def test_a_hold_of_ones_own(ended: FinishedJobs) -> None:
     events = ended.events("hold")
     assert events[:3] == [JobEvent.SUBMITTED, JobEvent.HELD, JobEvent.RELEASED]
     assert events[-2:] == [JobEvent.STARTED, JobEvent.ENDED]
 
 
-def test_each_job_begins_and_ends_once(ended: Ended) -> None:
+def test_each_job_begins_and_ends_once(ended: FinishedJobs) -> None:
     for event in (JobEvent.SUBMITTED, JobEvent.ENDED):
         told = [change.job.id for change in ended.changes if change.event is event]
         assert sorted(told) == sorted(job.id for jobs in ended.jobs.values() for job in jobs)
 
 
-def test_where_and_when(ended: Ended) -> None:
+def test_where_and_when(ended: FinishedJobs) -> None:
     for job in ended.jobs["slides"]:
         assert (job.capacity_class, job.starts, job.memory_mb) == ("normal", 1, 100)
         assert job.executor
@@ -184,8 +186,8 @@ def test_where_and_when(ended: Ended) -> None:
         assert job.submitted_at - 2 <= job.started_at <= job.ended_at
 
 
-def test_a_later_runner_finds_the_same(ended: Ended) -> None:
-    with ended.bed.runner() as again:
+def test_a_later_runner_finds_the_same(ended: FinishedJobs) -> None:
+    with ended.harness.runner() as again:
         recovered = {job.id: job for job in again.recover()}
         assert again.poll() == []
         before = {job.id: job for jobs in ended.jobs.values() for job in jobs}
@@ -193,24 +195,26 @@ def test_a_later_runner_finds_the_same(ended: Ended) -> None:
         for which, job in before.items():
             other = recovered[which]
             assert (other.key, other.state, other.outcome) == (job.key, job.state, job.outcome)
-        invocation = ended.bed.invocation("exit-3", "exit 3")
-        assert [job.id for job in again.submit([invocation])] == [ended.one("exit-3").id]
-        assert again.explain(ended.one("oom")).summary == ended.message("oom")
-    assert ended.bed.queued() == []
+        invocation = ended.harness.invocation("exit-3", "exit 3")
+        assert [job.id for job in again.submit([invocation])] == [ended.job("exit-3").id]
+        assert again.explain(ended.job("oom")).summary == ended.message("oom")
+    assert ended.harness.queued_ids() == []
 
 
-def test_a_registry_that_is_out_of_order_for_a_while(bed: Bed, registry: StubRegistry) -> None:
+def test_a_registry_that_is_out_of_order_for_a_while(
+    harness: LabHarness, registry: StubRegistry
+) -> None:
     # An image that the node has is not pulled again.
-    image = f"{registry.repository}:{bed.name}"
-    registry.broken = True
+    image = f"{registry.repository}:{harness.name}"
+    registry.unavailable = True
     events = []
-    with bed.runner() as runner:
-        (job,) = runner.submit([bed.invocation("patient", image=image, command=[PROGRAM])])
-        for change in runner.watch(LIMIT_S):
+    with harness.runner() as runner:
+        (job,) = runner.submit([harness.invocation("patient", image=image, command=[PROGRAM])])
+        for change in runner.watch(TIMEOUT_S):
             events.append(change.event)
             if change.event is JobEvent.HELD:
                 assert "503" in change.reason
-                registry.broken = False
+                registry.unavailable = False
         (job,) = runner.wait([job])
     assert job.outcome is not None
     assert job.outcome.ok
@@ -220,6 +224,6 @@ def test_a_registry_that_is_out_of_order_for_a_while(bed: Bed, registry: StubReg
         JobEvent.ENDED,
     ]
     assert JobEvent.STARTED in events
-    if bed.logged:
+    if harness.uses_event_log:
         assert events[-2:] == [JobEvent.STARTED, JobEvent.ENDED]
     assert job.holds == 1

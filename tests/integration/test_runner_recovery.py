@@ -13,12 +13,12 @@ from docker.models.containers import Container
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.job import JobState
 from swarm_runner.runner import logs
-from tests.integration.conftest import Bed, Beds, start
+from tests.integration.conftest import HarnessFactory, LabHarness, start_submitter
 from tests.lab.pool import LabPool
 
 JOBS = 500
 SHAPES = 25
-LIMIT_S = 1200
+TIMEOUT_S = 1200
 KILL_SCHEDD = """
 for process in /proc/[0-9]*; do
   [ "$(cat $process/comm)" != condor_schedd ] || { kill -KILL ${process#/proc/} && echo killed; }
@@ -26,10 +26,10 @@ done
 """
 
 
-def _once_each(bed: Bed, count: int) -> list[Invocation]:
+def _once_each(harness: LabHarness, count: int) -> list[Invocation]:
     """Invocations that each leave one line for every time that they run; of several shapes."""
     return [
-        bed.invocation(
+        harness.invocation(
             f"once-{number}",
             f"echo run >> runs/{number}",
             in_place=True,
@@ -40,11 +40,11 @@ def _once_each(bed: Bed, count: int) -> list[Invocation]:
     ]
 
 
-def _wide(bed: Bed) -> Bed:
-    runs = bed.directory / "runs"
+def _wide(harness: LabHarness) -> LabHarness:
+    runs = harness.directory / "runs"
     runs.mkdir()
     runs.chmod(0o777)
-    return bed
+    return harness
 
 
 @pytest.fixture
@@ -55,21 +55,21 @@ def many_executors(lab: LabPool) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("many_executors")
-def test_killed_in_the_middle_of_a_batch(make_bed: Beds) -> None:
-    bed = _wide(make_bed("log"))
+def test_killed_in_the_middle_of_a_batch(make_harness: HarnessFactory) -> None:
+    bed = _wide(make_harness("log"))
     invocations = _once_each(bed, JOBS)
-    program = start(bed, invocations)
+    program = start_submitter(bed, invocations)
     with program:
-        while not bed.queued() and program.poll() is None:
+        while not bed.queued_ids() and program.poll() is None:
             time.sleep(0.001)
         program.kill()
-    sent = len(bed.queued())
+    sent = len(bed.queued_ids())
     assert program.returncode == -9, program.stderr
     assert 0 < sent < JOBS
     with bed.runner() as runner:
         jobs = runner.submit(invocations)
         assert [job.key for job in jobs] == [one.key for one in invocations]
-        ended = runner.wait(jobs, 4 * LIMIT_S)  # 500 containers, on however few cores
+        ended = runner.wait(jobs, 4 * TIMEOUT_S)  # 500 containers, on however few cores
     assert [job.outcome and job.outcome.exit_code for job in ended] == [0] * JOBS
     assert {job.starts for job in ended} == {1}
     runs = {file.name: file.read_text() for file in (bed.directory / "runs").iterdir()}
@@ -77,44 +77,44 @@ def test_killed_in_the_middle_of_a_batch(make_bed: Beds) -> None:
 
 
 @pytest.mark.parametrize("way", ["log", "poll"])
-def test_killed_again_and_again(make_bed: Beds, way: str) -> None:
-    bed = _wide(make_bed(way))
+def test_killed_again_and_again(make_harness: HarnessFactory, way: str) -> None:
+    bed = _wide(make_harness(way))
     invocations = _once_each(bed, 60)
     for delay_s in (0.6, 0.7, 0.8, 0.9, 1.0):
-        program = start(bed, invocations)
+        program = start_submitter(bed, invocations)
         with program:
             time.sleep(delay_s)
             program.kill()
     with bed.runner() as runner:
         jobs = runner.submit(invocations)
-        assert set(bed.queued()) <= {job.id for job in jobs}
+        assert set(bed.queued_ids()) <= {job.id for job in jobs}
         assert len({job.id for job in jobs}) == 60
-        runner.wait(jobs, LIMIT_S)
+        runner.wait(jobs, TIMEOUT_S)
     runs = {file.name: file.read_text() for file in (bed.directory / "runs").iterdir()}
     assert runs == {str(number): "run\n" for number in range(60)}
 
 
-def test_two_programs_at_once_send_each_key_once(bed: Bed) -> None:
-    invocations = [bed.invocation(f"k{n}", "true", capacity_class="big") for n in range(20)]
-    programs = [start(bed, invocations) for _ in range(2)]
+def test_two_programs_at_once_send_each_key_once(harness: LabHarness) -> None:
+    invocations = [harness.invocation(f"k{n}", "true", capacity_class="big") for n in range(20)]
+    programs = [start_submitter(harness, invocations) for _ in range(2)]
     said = [program.communicate(timeout=60)[0].split() for program in programs]
     assert said[0] == said[1]
     assert len(set(said[0])) == 20
-    assert len(bed.queued()) <= 20
+    assert len(harness.queued_ids()) <= 20
 
 
 def test_each_key_once_when_no_log_knows_it_any_more(
-    make_bed: Beds, monkeypatch: pytest.MonkeyPatch
+    make_harness: HarnessFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a new log for each submit; the history alone has the first keys."""
-    bed = make_bed("log")
+    bed = make_harness("log")
     monkeypatch.setattr(logs, "TURN_BYTES", 1)
     codes = {"long": 10, "short": 0, "last": 0}
     invocations = [bed.invocation(key, f"sleep {code}; exit {code}") for key, code in codes.items()]
     with bed.runner() as runner:
         sent = [job for one in invocations for job in runner.submit([one])]
-        jobs = runner.wait(sent, LIMIT_S)
-        runner.wait(runner.submit([bed.invocation("end", "true")]), LIMIT_S)
+        jobs = runner.wait(sent, TIMEOUT_S)
+        runner.wait(runner.submit([bed.invocation("end", "true")]), TIMEOUT_S)
     assert [job.outcome and job.outcome.exit_code for job in jobs] == list(codes.values())
     assert [job.starts for job in jobs] == [1] * len(jobs)
     with bed.runner() as later:
@@ -124,31 +124,33 @@ def test_each_key_once_when_no_log_knows_it_any_more(
 
 
 @pytest.fixture
-def manager(bed: Bed) -> Iterator[Container]:
+def central_manager(harness: LabHarness) -> Iterator[Container]:
     engine = docker.from_env()
-    mark = f"com.docker.swarm.service.name={bed.destination.pool.service()}"
+    mark = f"com.docker.swarm.service.name={harness.destination.pool.service()}"
     filters: dict[str, str | list[str] | bool] = {"label": mark}
     yield engine.containers.list(filters=filters)[0]
     engine.close()
 
 
-def test_the_schedd_is_killed_while_jobs_run(bed: Bed, manager: Container) -> None:
-    invocations = [bed.invocation(f"k{n}", f"sleep {5 + n}; exit {n}") for n in range(4)]
+def test_the_schedd_is_killed_while_jobs_run(
+    harness: LabHarness, central_manager: Container
+) -> None:
+    invocations = [harness.invocation(f"k{n}", f"sleep {5 + n}; exit {n}") for n in range(4)]
 
     killed: list[object] = []
 
     def kill() -> None:
         time.sleep(4)
-        killed.append(manager.exec_run(["sh", "-c", KILL_SCHEDD]).output)
+        killed.append(central_manager.exec_run(["sh", "-c", KILL_SCHEDD]).output)
 
     killer = threading.Thread(target=kill)
-    with bed.runner() as runner:
+    with harness.runner() as runner:
         jobs = runner.submit(invocations)
         killer.start()
-        ended = runner.wait(jobs, LIMIT_S)
+        ended = runner.wait(jobs, TIMEOUT_S)
         killer.join()
         assert killed == [b"killed\n"]
         # The access point is found again, under another address.
-        (late,) = runner.wait(runner.submit([bed.invocation("late", "true")]), LIMIT_S)
+        (late,) = runner.wait(runner.submit([harness.invocation("late", "true")]), TIMEOUT_S)
     assert [job.outcome and job.outcome.exit_code for job in ended] == [0, 1, 2, 3]
     assert late.state is JobState.COMPLETED

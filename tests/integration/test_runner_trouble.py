@@ -12,10 +12,10 @@ import docker
 import pytest
 
 from swarm_runner.condor.token import token_file
-from swarm_runner.errors import InvalidInputError, OutOfReachError
+from swarm_runner.errors import InvalidInputError, UnreachableError
 from swarm_runner.model.job import JobEvent
 from swarm_runner.model.pool import Destination
-from tests.integration.conftest import LIMIT_S, Bed, start
+from tests.integration.conftest import TIMEOUT_S, LabHarness, start_submitter
 from tests.lab.pool import LabPool
 
 
@@ -51,79 +51,81 @@ def expired_token(lab: LabPool) -> Iterator[str]:
     engine.close()
 
 
-def _refusal(bed: Bed, destination: Destination) -> str:
+def _refusal(harness: LabHarness, destination: Destination) -> str:
     """What a program that begins with that token is told: one that is let in, stays in."""
-    bed.destination = destination
-    program = start(bed, [bed.invocation("k", "true")])
-    complaint: str = program.communicate(timeout=LIMIT_S)[1].strip().splitlines()[-1]
+    harness.destination = destination
+    program = start_submitter(harness, [harness.invocation("k", "true")])
+    complaint: str = program.communicate(timeout=TIMEOUT_S)[1].strip().splitlines()[-1]
     assert program.returncode == 1
     assert complaint.startswith("swarm_runner.errors.OutOfReachError: ")
     return complaint
 
 
-def test_a_wrong_token(lab: LabPool, bed: Bed, tmp_path: Path, good_token: str) -> None:
+def test_a_wrong_token(lab: LabPool, harness: LabHarness, tmp_path: Path, good_token: str) -> None:
     head, _, signature = good_token.strip().rpartition(".")
     wrong = f"{head}.{signature[::-1]}\n"
-    said = _refusal(bed, _with_token(lab, tmp_path / "t", wrong))
+    said = _refusal(harness, _with_token(lab, tmp_path / "t", wrong))
     assert "does not take the token" in said
     assert str(tmp_path / "t") in said
 
 
-def test_an_expired_token(lab: LabPool, bed: Bed, tmp_path: Path, expired_token: str) -> None:
-    assert "expired on" in _refusal(bed, _with_token(lab, tmp_path / "t", expired_token))
+def test_an_expired_token(
+    lab: LabPool, harness: LabHarness, tmp_path: Path, expired_token: str
+) -> None:
+    assert "expired on" in _refusal(harness, _with_token(lab, tmp_path / "t", expired_token))
 
 
-def test_no_token(lab: LabPool, bed: Bed, tmp_path: Path) -> None:
-    assert "there is no token" in _refusal(bed, _with_token(lab, tmp_path / "t", None))
+def test_no_token(lab: LabPool, harness: LabHarness, tmp_path: Path) -> None:
+    assert "there is no token" in _refusal(harness, _with_token(lab, tmp_path / "t", None))
 
 
-def test_what_is_no_token(lab: LabPool, bed: Bed, tmp_path: Path) -> None:
+def test_what_is_no_token(lab: LabPool, harness: LabHarness, tmp_path: Path) -> None:
     destination = _with_token(lab, tmp_path / "t", "no token at all\n")
-    assert "is no token" in _refusal(bed, destination)
+    assert "is no token" in _refusal(harness, destination)
 
 
-def test_an_access_point_that_is_down(bed: Bed) -> None:
+def test_an_access_point_that_is_down(harness: LabHarness) -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         port = nobody.getsockname()[1]
-        pool = bed.destination.pool.model_copy(update={"port": port})
-        bed.destination = bed.destination.model_copy(update={"pool": pool})
-        with bed.runner() as runner, pytest.raises(OutOfReachError) as caught:
-            runner.submit([bed.invocation("k", "true")])
+        pool = harness.destination.pool.model_copy(update={"port": port})
+        harness.destination = harness.destination.model_copy(update={"pool": pool})
+        with harness.runner() as runner, pytest.raises(UnreachableError) as caught:
+            runner.submit([harness.invocation("k", "true")])
     said = str(caught.value)
     assert f"Nothing answers at 127.0.0.1:{port}" in said
     assert "pool status" in said
 
 
-def test_one_bad_invocation_of_a_hundred(bed: Bed) -> None:
-    batch = [bed.invocation(f"k{n}", "true") for n in range(100)]
-    batch[41] = bed.invocation("k41", "true", resources={"memory_mb": 5000})
-    batch[73] = bed.invocation("k73", "true", inputs=["not-there"])
-    with bed.runner() as runner:
+def test_one_bad_invocation_of_a_hundred(harness: LabHarness) -> None:
+    batch = [harness.invocation(f"k{n}", "true") for n in range(100)]
+    batch[41] = harness.invocation("k41", "true", resources={"memory_mb": 5000})
+    batch[73] = harness.invocation("k73", "true", inputs=["not-there"])
+    with harness.runner() as runner:
         with pytest.raises(InvalidInputError) as caught:
             runner.submit(batch)
         assert runner.recover() == []
-    assert [fault.where for fault in caught.value.faults] == ["k41", "k73: inputs"]
+    assert [fault.location for fault in caught.value.diagnostics] == ["k41", "k73: inputs"]
     assert "big: 1 cpu, 2048 MB memory" in str(caught.value)
-    assert bed.queued() == []
+    assert harness.queued_ids() == []
 
 
-def test_why_a_job_waits(bed: Bed) -> None:
-    with bed.runner() as runner:
+def test_why_a_job_waits(harness: LabHarness) -> None:
+    with harness.runner() as runner:
         first, second, third = runner.submit(
             [
-                bed.invocation("first", "sleep 60", capacity_class="big"),
-                bed.invocation("second", "true", capacity_class="big"),
-                bed.invocation("third", "sleep 60"),
+                harness.invocation("first", "sleep 60", capacity_class="big"),
+                harness.invocation("second", "true", capacity_class="big"),
+                harness.invocation("third", "sleep 60"),
             ]
         )
-        for change in runner.watch(LIMIT_S):
+        for change in runner.watch(TIMEOUT_S):
             if change.job.id == first.id and change.event is JobEvent.STARTED:
                 break
-        bed.access_point.hold([third.id], "let me look")
+        harness.access_point.hold([third.id], "let me look")
         assert str(runner.explain(first)).startswith("The job runs on class big on node")
         busy = f"all 1 executors of class big are busy (with {first.id})"
-        deadline = time.monotonic() + LIMIT_S
+        deadline = time.monotonic() + TIMEOUT_S
         while busy not in (waits := runner.explain(second)).summary:
             # The collector hears of it a little later.
             assert time.monotonic() < deadline, waits
@@ -131,16 +133,16 @@ def test_why_a_job_waits(bed: Bed) -> None:
         assert "classes that are large enough: normal, big" in waits.details
         assert "Someone holds the job: let me look" in str(runner.explain(third))
         assert runner.remove([first, second, third], "seen enough") == 3
-        ended = runner.wait([first, second, third], LIMIT_S)
+        ended = runner.wait([first, second, third], TIMEOUT_S)
     assert all(job.state.ended for job in ended)
 
 
-def test_the_log_is_the_jobs_users(bed: Bed) -> None:
-    with bed.runner() as runner:
-        runner.wait(runner.submit([bed.invocation("k", "true")]), LIMIT_S)
+def test_the_log_is_the_jobs_users(harness: LabHarness) -> None:
+    with harness.runner() as runner:
+        runner.wait(runner.submit([harness.invocation("k", "true")]), TIMEOUT_S)
         if runner.event_log is None:
             return
         status = runner.event_log.stat()
         assert status.st_size > 0
         if os.geteuid() == 0:
-            assert status.st_uid == bed.destination.pool.user.uid
+            assert status.st_uid == harness.destination.pool.user.uid

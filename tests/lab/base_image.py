@@ -28,72 +28,74 @@ def main() -> int:
     """Make sure of the image; the exit code says whether it is there."""
     try:
         engine = docker.from_env(timeout=PULL_TIMEOUT_S)
-        if not _present(engine) and not _pulled(engine):
+        if not _image_exists(engine) and not _pull(engine):
             _bootstrap(engine)
     except (DockerException, subprocess.CalledProcessError) as error:
-        _say(f"no {IMAGE}: {error}")
+        _report(f"no {IMAGE}: {error}")
         return 1
     return 0
 
 
-def _present(engine: docker.DockerClient) -> bool:
+def _image_exists(client: docker.DockerClient) -> bool:
     try:
-        engine.images.get(IMAGE)
+        client.images.get(IMAGE)
     except ImageNotFound:
         return False
     return True
 
 
-def _pulled(engine: docker.DockerClient) -> bool:
-    _say(f"pulling {IMAGE}")
+def _pull(client: docker.DockerClient) -> bool:
+    _report(f"pulling {IMAGE}")
     try:
-        engine.images.pull("debian", tag=SUITE)
+        client.images.pull("debian", tag=SUITE)
     except APIError as error:
-        _say(f"it cannot be pulled ({error.explanation})")
+        _report(f"it cannot be pulled ({error.explanation})")
         return False
     return True
 
 
-def _bootstrap(engine: docker.DockerClient) -> None:
+def _bootstrap(client: docker.DockerClient) -> None:
     """Import a minimal Debian as the image. Raises CalledProcessError when a step fails."""
     mirror = os.environ.get("DEBIAN_MIRROR", MIRROR)
-    _say(f"making {IMAGE} from the packages at {mirror} (half a minute)")
+    _report(f"making {IMAGE} from the packages at {mirror} (half a minute)")
     if not (shutil.which("debootstrap") and KEYRING.exists()):
-        _root("apt-get", "-qq", "update")
-        _root("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qqy", "install", *PACKAGES)
+        _run_as_root("apt-get", "-qq", "update")
+        _run_as_root(
+            "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qqy", "install", *PACKAGES
+        )
     # An older debootstrap does not know the suite; all of Debian's share one script.
     script = [] if (SCRIPTS / SUITE).exists() else [str(SCRIPTS / "sid")]
     tree = tempfile.mkdtemp(prefix="swarm-runner-base-", dir="/var/tmp")
     try:
         options = ["--variant=minbase", f"--keyring={KEYRING}"]
-        _root("debootstrap", *options, SUITE, tree, mirror, *script)
-        _import(engine, tree)
+        _run_as_root("debootstrap", *options, SUITE, tree, mirror, *script)
+        _import(client, tree)
     finally:
-        _root("rm", "-rf", "--one-file-system", tree)
+        _run_as_root("rm", "-rf", "--one-file-system", tree)
 
 
-def _import(engine: docker.DockerClient, tree: str) -> None:
+def _import(client: docker.DockerClient, tree: str) -> None:
     """Hand the tree to the engine as a tar stream."""
     spare = ["--exclude=./var/cache/apt/*.bin", "--exclude=./var/cache/apt/archives/*.deb"]
-    command = [*_sudo(), "tar", "-C", tree, "--numeric-owner", *spare, "-c", "."]
+    command = [*_sudo_prefix(), "tar", "-C", tree, "--numeric-owner", *spare, "-c", "."]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as tar:
-        engine.api.import_image_from_stream(
+        client.api.import_image_from_stream(
             tar.stdout, repository="debian", tag=SUITE, changes=['CMD ["bash"]']
         )
     if tar.returncode:
         raise subprocess.CalledProcessError(tar.returncode, command)
 
 
-def _root(*command: str) -> None:
-    subprocess.run([*_sudo(), *command], check=True, stdout=sys.stderr)
+def _run_as_root(*command: str) -> None:
+    subprocess.run([*_sudo_prefix(), *command], check=True, stdout=sys.stderr)
 
 
-def _sudo() -> list[str]:
+def _sudo_prefix() -> list[str]:
     return [] if os.geteuid() == 0 else ["sudo", "-n", "--"]
 
 
-def _say(text: str) -> None:
-    sys.stderr.write(f"base_image: {text}\n")
+def _report(message: str) -> None:
+    sys.stderr.write(f"base_image: {message}\n")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from swarm_runner.model.job_conf import parse_job_conf
 from swarm_runner.model.pool import Destination
 from swarm_runner.provisioner import Provisioner
 
-STATE = Path(__file__).parents[2] / ".state" / "lab"
+STATE_DIRECTORY = Path(__file__).parents[2] / ".state" / "lab"
 # Beside a pool of the demonstration, or somebody's own.
 NAME = "swarm-runner-test"
 PORT = 9719
@@ -54,7 +54,7 @@ def lab_pool(
 
 def lab_files(name: str, port: int, settings: Mapping[str, Any]) -> tuple[Path, Path]:
     """The job_conf of a pool of that name, and the directory that is its volume, empty."""
-    state = STATE / name
+    state = STATE_DIRECTORY / name
     volume = state / "volume"
     volume.mkdir(parents=True, exist_ok=True)
     volume.chmod(0o1777)  # jobs run as a user of their own

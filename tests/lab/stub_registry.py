@@ -20,7 +20,7 @@ LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 NAME = "tiny"
 PROGRAM = "/end-well"
 # An x86-64 Linux program that ends with exit code 0: ELF header, one program header, exit(0).
-_ELF = bytes.fromhex(
+_PROGRAM_BINARY = bytes.fromhex(
     "7f454c4602010100000000000000000002003e00010000007800400000000000"
     "4000000000000000000000000000000000000000400038000100000000000000"
     "0100000005000000000000000000000000004000000000000000400000000000"
@@ -33,9 +33,9 @@ class StubRegistry:
     """The image is there under every tag; while `broken` is set every answer is 503."""
 
     def __init__(self) -> None:
-        self.broken = False
+        self.unavailable = False
         self.blobs: dict[str, bytes] = {}
-        self.manifest = self._image()
+        self.manifest = self._build_manifest()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
 
     @property
@@ -60,12 +60,12 @@ class StubRegistry:
             self._server.server_close()
             thread.join()
 
-    def _image(self) -> bytes:
+    def _build_manifest(self) -> bytes:
         files = io.BytesIO()
         with tarfile.open(fileobj=files, mode="w") as archive:
             entry = tarfile.TarInfo(PROGRAM.lstrip("/"))
-            entry.size, entry.mode = len(_ELF), 0o755
-            archive.addfile(entry, io.BytesIO(_ELF))
+            entry.size, entry.mode = len(_PROGRAM_BINARY), 0o755
+            archive.addfile(entry, io.BytesIO(_PROGRAM_BINARY))
         plain = files.getvalue()
         config = {
             "architecture": "amd64",
@@ -77,19 +77,19 @@ class StubRegistry:
         manifest = {
             "schemaVersion": 2,
             "mediaType": MANIFEST,
-            "config": self._blob(CONFIG, json.dumps(config).encode()),
-            "layers": [self._blob(LAYER, gzip.compress(plain, mtime=0))],
+            "config": self._add_blob(CONFIG, json.dumps(config).encode()),
+            "layers": [self._add_blob(LAYER, gzip.compress(plain, mtime=0))],
         }
         return json.dumps(manifest).encode()
 
-    def _blob(self, media_type: str, content: bytes) -> dict[str, Any]:
+    def _add_blob(self, media_type: str, content: bytes) -> dict[str, Any]:
         digest = _digest(content)
         self.blobs[digest] = content
         return {"mediaType": media_type, "size": len(content), "digest": digest}
 
-    def answer(self, path: str) -> tuple[HTTPStatus, str, bytes]:
+    def respond(self, path: str) -> tuple[HTTPStatus, str, bytes]:
         """The status, the content's type and the content for a request (Docker Registry API)."""
-        if self.broken:
+        if self.unavailable:
             return HTTPStatus.SERVICE_UNAVAILABLE, "text/plain", b"out of order\n"
         kind, _, name = path.rpartition("/")
         if path == "/v2/":
@@ -110,7 +110,7 @@ class StubRegistry:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                status, kind, content = registry.answer(self.path)
+                status, kind, content = registry.respond(self.path)
                 self.send_response(status)
                 self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(content)))

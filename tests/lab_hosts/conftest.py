@@ -23,24 +23,24 @@ from swarm_runner.model.job import Job, JobState
 from swarm_runner.model.pool import DEFAULT_LEASE_S, Destination, Pool
 from swarm_runner.model.status import ExecutorStatus
 from swarm_runner.provisioner import Provisioner
-from tests.chaos.storm import make_available
+from tests.chaos.storm import set_availability
 from tests.lab.hosts import certificates
 from tests.lab.hosts.images import pool_image
 from tests.lab.hosts.layout import SHARED, nodes
 
 NAME = "swarm-runner-lab"
-STATE = Path(__file__).parents[2] / ".state" / "lab" / NAME
+STATE_DIRECTORY = Path(__file__).parents[2] / ".state" / "lab" / NAME
 EXECUTORS = 6
-LIMIT_S = 300
+TIMEOUT_S = 300
 
 
-def hosts(*words: str) -> None:
+def run_lab_command(*arguments: str) -> None:
     """A command of the lab; it becomes root by itself. Its engine is the machine's."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("DOCKER_")}
-    subprocess.run([sys.executable, "-m", "tests.lab.hosts", *words], check=True, env=kept)
+    subprocess.run([sys.executable, "-m", "tests.lab.hosts", *arguments], check=True, env=kept)
 
 
-def set_remote(patch: pytest.MonkeyPatch, bundle: Path) -> None:
+def use_remote_manager(patch: pytest.MonkeyPatch, bundle: Path) -> None:
     """What names a remote manager: its address, and a directory of certificates."""
     patch.setenv("DOCKER_HOST", nodes()[0].tls_host)
     patch.setenv("DOCKER_TLS_VERIFY", "1")
@@ -53,17 +53,17 @@ class HostsPool:
 
     destination: Destination
     provisioner: Provisioner
-    engine: docker.DockerClient
+    client: docker.DockerClient
 
-    def availability(self, host: str, availability: str) -> None:
+    def set_availability(self, host: str, availability: str) -> None:
         """What `docker node update --availability` does."""
-        make_available(self.engine, host, availability)
+        set_availability(self.client, host, availability)
 
-    def places(self) -> list[str]:
+    def executor_nodes(self) -> list[str]:
         """The host of each executor that is not on its way out."""
-        return [e.node for e in self.provisioner.status().executors if not e.going]
+        return [e.node for e in self.provisioner.status().executors if not e.stopping]
 
-    def await_going(self, count: int) -> list[ExecutorStatus]:
+    def await_stopping(self, count: int) -> list[ExecutorStatus]:
         """Those on their way out, when there are so many."""
         waiting = Retrying(
             retry=retry_if_result(lambda going: len(going) != count),
@@ -71,7 +71,7 @@ class HostsPool:
             stop=stop_after_delay(15),
         )
         going: list[ExecutorStatus] = waiting(
-            lambda: [e for e in self.provisioner.status().executors if e.going]
+            lambda: [e for e in self.provisioner.status().executors if e.stopping]
         )
         return going
 
@@ -84,7 +84,7 @@ class HostsPool:
         )(lambda: self.provisioner.status().lost("normal"))
 
     @contextlib.contextmanager
-    def work(self, lease_s: int = DEFAULT_LEASE_S) -> Iterator[Work]:
+    def job_batch(self, lease_s: int = DEFAULT_LEASE_S) -> Iterator[JobBatch]:
         """A runner of one test's own."""
         destination = self.destination.model_copy(update={"lease_s": lease_s})
         name = f"lab-{uuid.uuid4().hex[:12]}"
@@ -92,11 +92,11 @@ class HostsPool:
         directory.mkdir()
         directory.chmod(0o1777)  # jobs run as a user of their own
         with Runner(destination, name=name) as runner:
-            yield Work(runner, directory)
+            yield JobBatch(runner, directory)
 
 
 @dataclass(frozen=True)
-class Work:
+class JobBatch:
     """Jobs in a directory that all hosts share."""
 
     runner: Runner
@@ -118,23 +118,23 @@ class Work:
             )
             self.runner.submit([invocation])
 
-    def account(self) -> str:
+    def report(self) -> str:
         """When and in which container each job began and ended, for a message."""
         files = sorted([*self.directory.glob("started-*"), *self.directory.glob("ended-*")])
         said = [f"{file.name}: {file.read_text().splitlines()}" for file in files]
         return "\n".join([*said, *map(str, self.runner.jobs())])
 
-    def starts(self) -> list[int]:
+    def start_counts(self) -> list[int]:
         """How often each job's command has begun, by its own account."""
-        return [self._lines("started", number) for number in range(len(self.durations_s))]
+        return [self._count_lines("started", number) for number in range(len(self.durations_s))]
 
-    def ends(self) -> list[int]:
+    def end_counts(self) -> list[int]:
         """How often each job's command has come to its end."""
-        return [self._lines("ended", number) for number in range(len(self.durations_s))]
+        return [self._count_lines("ended", number) for number in range(len(self.durations_s))]
 
     def await_running(self, count: int) -> None:
         """Until so many have begun."""
-        _await(lambda: sum(map(bool, self.starts())), count)
+        _wait_until(lambda: sum(map(bool, self.start_counts())), count)
         self.runner.poll()
 
     def running_on(self, host: str) -> set[str]:
@@ -145,45 +145,47 @@ class Work:
 
     def await_starts(self, count: int) -> None:
         """Until there were so many starts, those of jobs that began again among them."""
-        _await(lambda: sum(self.starts()), count)
+        _wait_until(lambda: sum(self.start_counts()), count)
 
     def finish(self) -> list[Job]:
         """All jobs, when they have ended; each has ended well."""
-        self.runner.wait(timeout_s=LIMIT_S)
+        self.runner.wait(timeout_s=TIMEOUT_S)
         jobs = self.runner.jobs()
         assert [job.outcome.ok if job.outcome else job.state for job in jobs] == [True] * len(jobs)
         return jobs
 
-    def _lines(self, what: str, number: int) -> int:
-        file = self.directory / f"{what}-{number}"
+    def _count_lines(self, prefix: str, number: int) -> int:
+        file = self.directory / f"{prefix}-{number}"
         return len(file.read_text().splitlines()) if file.exists() else 0
 
 
-def _await(counted: Callable[[], int], count: int) -> None:
+def _wait_until(counter: Callable[[], int], count: int) -> None:
     Retrying(
         retry=retry_if_result(lambda begun: begun < count),
         wait=wait_fixed(0.5),
-        stop=stop_after_delay(LIMIT_S),
-    )(counted)
+        stop=stop_after_delay(TIMEOUT_S),
+    )(counter)
 
 
 @pytest.fixture(scope="session")
-def made() -> Iterator[HostsPool]:
+def lab_hosts_pool() -> Iterator[HostsPool]:
     """The lab stays as it was found, or made; the pool goes.
 
     The Swarm manager is a remote one: all goes over TLS, as a client bundle sets it.
     """
-    hosts("up", "--tls")
+    run_lab_command("up", "--tls")
     leader = nodes()[0]
-    pool = Pool.model_validate(_pool(leader.address))
+    pool = Pool.model_validate(_pool_config(leader.address))
     destination = Destination(
-        pool=pool, state_directory=str(STATE / "state"), token_directory=str(STATE / "tokens.d")
+        pool=pool,
+        state_directory=str(STATE_DIRECTORY / "state"),
+        token_directory=str(STATE_DIRECTORY / "tokens.d"),
     )
     with (
         contextlib.closing(docker.DockerClient(leader.docker_host, timeout=60)) as engine,
         pytest.MonkeyPatch.context() as patch,
     ):
-        set_remote(patch, certificates.client())
+        use_remote_manager(patch, certificates.client())
         provisioner = connect.provisioner(destination, lambda _message: None)
         # What a broken-off session left: its jobs, and executors by another number.
         provisioner.down(force=True)
@@ -195,18 +197,18 @@ def made() -> Iterator[HostsPool]:
 
 
 @pytest.fixture
-def pool(made: HostsPool) -> HostsPool:
+def pool(lab_hosts_pool: HostsPool) -> HostsPool:
     """Every host in its place, and two executors on each."""
-    hosts("up", "--tls")
+    run_lab_command("up", "--tls")
     # What cannot be mended is made anew.
-    made.provisioner.up()
-    if sorted(made.places()) != sorted(2 * [node.name for node in nodes()]):
-        made.provisioner.scale({"normal": 0}, limit_s=LIMIT_S)
-    made.provisioner.scale({"normal": EXECUTORS}, limit_s=LIMIT_S)
-    return made
+    lab_hosts_pool.provisioner.up()
+    if sorted(lab_hosts_pool.executor_nodes()) != sorted(2 * [node.name for node in nodes()]):
+        lab_hosts_pool.provisioner.scale({"normal": 0}, timeout_s=TIMEOUT_S)
+    lab_hosts_pool.provisioner.scale({"normal": EXECUTORS}, timeout_s=TIMEOUT_S)
+    return lab_hosts_pool
 
 
-def _pool(address: str) -> dict[str, Any]:
+def _pool_config(address: str) -> dict[str, Any]:
     return {
         "name": NAME,
         "image": pool_image(),

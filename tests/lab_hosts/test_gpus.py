@@ -17,13 +17,13 @@ from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.pool import Destination, Pool
 from tests.lab.hosts.images import pool_image
 from tests.lab.hosts.layout import SHARED, nodes
-from tests.lab_hosts.conftest import STATE, HostsPool, Work
+from tests.lab_hosts.conftest import STATE_DIRECTORY, HostsPool, JobBatch
 
 THIRD = nodes()[2]
 
 
 @pytest.fixture
-def with_gpus(made: HostsPool) -> Iterator[HostsPool]:
+def with_gpus(lab_hosts_pool: HostsPool) -> Iterator[HostsPool]:
     """A pool of its own, with as many executors of one GPU as the hosts have GPUs."""
     pool = Pool.model_validate(
         {
@@ -37,14 +37,14 @@ def with_gpus(made: HostsPool) -> Iterator[HostsPool]:
     )
     destination = Destination(
         pool=pool,
-        state_directory=str(STATE / "state-gpus"),
-        token_directory=str(STATE / "tokens-gpus.d"),
+        state_directory=str(STATE_DIRECTORY / "state-gpus"),
+        token_directory=str(STATE_DIRECTORY / "tokens-gpus.d"),
     )
     provisioner = connect.provisioner(destination, lambda _message: None)
     provisioner.down(force=True)
     try:
         provisioner.up()
-        yield HostsPool(destination, provisioner, made.engine)
+        yield HostsPool(destination, provisioner, lab_hosts_pool.client)
     finally:
         provisioner.down(force=True)
     assert _volumes(pool.name) == []
@@ -59,7 +59,7 @@ def _volumes(pool: str) -> list[str]:
     return found
 
 
-def job(work: Work, name: str, gpus: int, seconds: int) -> Invocation:
+def job(work: JobBatch, name: str, gpus: int, seconds: int) -> Invocation:
     """A job that writes down which GPUs it was told of, and stays for a while."""
     return Invocation(
         key=f"{work.directory.name}-{name}",
@@ -71,29 +71,31 @@ def job(work: Work, name: str, gpus: int, seconds: int) -> Invocation:
     )
 
 
-def told(work: Work, name: str) -> list[str]:
+def assigned_gpus(work: JobBatch, name: str) -> list[str]:
     """The values of both variables."""
     return (work.directory / name).read_text().split()
 
 
 def test_each_job_has_a_gpu_of_its_own(with_gpus: HostsPool) -> None:
-    assert with_gpus.places() == [THIRD.name] * len(THIRD.gpus)
-    with with_gpus.work() as work:
+    assert with_gpus.executor_nodes() == [THIRD.name] * len(THIRD.gpus)
+    with with_gpus.job_batch() as work:
         # Long enough that both run at once: neither executor can take the other's.
         work.runner.submit([job(work, "one", 1, 10), job(work, "two", 1, 10)])
         jobs = work.finish()
         assert {ended.node for ended in jobs} == {THIRD.name}
-        assert sorted([told(work, "one"), told(work, "two")]) == [[g, g] for g in THIRD.gpus]
+        assert sorted([assigned_gpus(work, "one"), assigned_gpus(work, "two")]) == [
+            [g, g] for g in THIRD.gpus
+        ]
 
 
 def test_a_job_without_gpus_is_told_of_none(with_gpus: HostsPool) -> None:
-    with with_gpus.work() as work:
+    with with_gpus.job_batch() as work:
         work.runner.submit([job(work, "none", 0, 0)])
         work.finish()
-        assert set(told(work, "none")) <= {"void"}  # or nothing at all
+        assert set(assigned_gpus(work, "none")) <= {"void"}  # or nothing at all
 
 
 def test_more_gpus_than_an_executor_has_are_refused(with_gpus: HostsPool) -> None:
     refused = pytest.raises(InvalidInputError, match="2 gpu fits no class of pool")
-    with with_gpus.work() as work, refused:
+    with with_gpus.job_batch() as work, refused:
         work.runner.submit([job(work, "both", 2, 0)])

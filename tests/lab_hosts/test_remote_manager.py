@@ -16,10 +16,10 @@ from tests.lab_hosts.conftest import HostsPool
 
 
 @pytest.fixture
-def job_conf(made: HostsPool, tmp_path: Path) -> Path:
+def job_conf(lab_hosts_pool: HostsPool, tmp_path: Path) -> Path:
     file = tmp_path / "job_conf.yml"
-    pool = made.destination.pool.model_dump(mode="json", exclude_defaults=True)
-    runner = {"pool": pool, "token_directory": str(made.destination.token_directory)}
+    pool = lab_hosts_pool.destination.pool.model_dump(mode="json", exclude_defaults=True)
+    runner = {"pool": pool, "token_directory": str(lab_hosts_pool.destination.token_directory)}
     environments = {"swarm": {"runner": "swarm"}}
     file.write_text(
         yaml.safe_dump(
@@ -56,9 +56,9 @@ def test_a_client_bundle_is_all_it_takes(job_conf: Path) -> None:
 
 
 def test_what_is_wrong_with_certificates_is_told(job_conf: Path, tmp_path: Path) -> None:
-    stranger = certificates.stranger(tmp_path / "stranger")
+    stranger = certificates.untrusted_bundle(tmp_path / "stranger")
     # It trusts the engine, and the engine does not trust it.
-    halfway = certificates.stranger(tmp_path / "halfway")
+    halfway = certificates.untrusted_bundle(tmp_path / "halfway")
     (halfway / "ca.pem").write_bytes((certificates.client() / "ca.pem").read_bytes())
     plain = {"DOCKER_HOST": nodes()[0].tls_host}
     for settings, told in (

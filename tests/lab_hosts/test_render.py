@@ -13,11 +13,11 @@ import yaml
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from swarm_runner.cli import connect
-from swarm_runner.errors import RefusedError
+from swarm_runner.errors import PreconditionError
 from swarm_runner.model.pool import Destination, Pool
 from tests.lab.hosts.images import pool_image
 from tests.lab.hosts.layout import SHARED, nodes
-from tests.lab_hosts.conftest import STATE, HostsPool
+from tests.lab_hosts.conftest import STATE_DIRECTORY, HostsPool
 
 NAME = "swarm-runner-git"
 POOL = {
@@ -39,7 +39,7 @@ def sh(command: str, directory: Path) -> None:
 
 
 @pytest.fixture
-def deployed(made: HostsPool, tmp_path: Path) -> Iterator[HostsPool]:
+def deployed(lab_hosts_pool: HostsPool, tmp_path: Path) -> Iterator[HostsPool]:
     """The stack, deployed; its client knows the services by their names."""
     conf = tmp_path / "job_conf.yml"
     execution = {"environments": {"swarm": {"runner": "swarm"}}}
@@ -59,8 +59,8 @@ def deployed(made: HostsPool, tmp_path: Path) -> Iterator[HostsPool]:
     pool = Pool.model_validate(POOL | {"services": services})
     destination = Destination(
         pool=pool,
-        state_directory=str(STATE / "state-git"),
-        token_directory=str(STATE / "tokens-git.d"),
+        state_directory=str(STATE_DIRECTORY / "state-git"),
+        token_directory=str(STATE_DIRECTORY / "tokens-git.d"),
     )
     provisioner = connect.provisioner(destination, lambda _message: None)
     try:
@@ -68,7 +68,7 @@ def deployed(made: HostsPool, tmp_path: Path) -> Iterator[HostsPool]:
             if command.startswith(("openssl", "docker")):
                 sh(command, tmp_path)
         sh(f"docker stack deploy -c stack.yml {NAME}", tmp_path)
-        yield HostsPool(destination, provisioner, made.engine)
+        yield HostsPool(destination, provisioner, lab_hosts_pool.client)
     finally:
         sh(f"docker stack rm {NAME}", tmp_path)
         removing = f"docker secret rm {NAME}_htcondor-signing-key {NAME}_htcondor-executor-token"
@@ -82,10 +82,10 @@ def deployed(made: HostsPool, tmp_path: Path) -> Iterator[HostsPool]:
 
 def test_a_rendered_stack_is_a_pool(deployed: HostsPool) -> None:
     assert deployed.provisioner.up().ready("normal") == 1
-    assert deployed.provisioner.scale({"normal": 2}, limit_s=120).ready("normal") == 2
-    with deployed.work() as work:
+    assert deployed.provisioner.scale({"normal": 2}, timeout_s=120).ready("normal") == 2
+    with deployed.job_batch() as work:
         work.submit([1, 1])
         work.finish()
-        assert work.starts() == work.ends() == [1, 1]
-    with pytest.raises(RefusedError, match="was not made by `pool up`"):
+        assert work.start_counts() == work.end_counts() == [1, 1]
+    with pytest.raises(PreconditionError, match="was not made by `pool up`"):
         deployed.provisioner.down(force=True)

@@ -17,26 +17,26 @@ from tenacity import (
 )
 
 from swarm_runner.condor.access_point import AccessPoint
-from swarm_runner.errors import OutOfReachError
-from swarm_runner.model.demand import Scaling
+from swarm_runner.errors import UnreachableError
+from swarm_runner.model.demand import ScalingRecord
 from swarm_runner.plugin_manager import plugin_manager
 from swarm_runner.provisioner import Autoscaler
 from swarm_runner.swarm.engine import DockerSwarm
 from tests.lab.hosts.layout import Node, nodes
-from tests.lab_hosts.conftest import EXECUTORS, HostsPool, hosts
+from tests.lab_hosts.conftest import EXECUTORS, HostsPool, run_lab_command
 
-ELECTION_LIMIT_S = 120
+ELECTION_TIMEOUT_S = 120
 
 
 @pytest.fixture
 def three_managers(pool: HostsPool) -> Iterator[HostsPool]:
-    hosts("up", "--tls", "--managers", "3")
+    run_lab_command("up", "--tls", "--managers", "3")
     # The Swarm may be another one: what cannot be mended is made anew.
     pool.provisioner.up()
     try:
         yield pool
     finally:
-        hosts("up", "--tls")
+        run_lab_command("up", "--tls")
 
 
 @pytest.fixture
@@ -53,55 +53,55 @@ def test_the_leader_is_killed_and_then_the_quorum(
     first, second, third = nodes()
     provisioner = three_managers.provisioner
     # The first host is the one that is asked: another one is to lead.
-    hosts("kill", first.name)
-    assert sized(autoscaler).frozen
+    run_lab_command("kill", first.name)
+    assert run_once(autoscaler).frozen
     leader = leader_seen_by(second, without=first)
-    hosts("start", first.name)
-    assert patiently(provisioner.status).replicas == {"normal": EXECUTORS}
+    run_lab_command("start", first.name)
+    assert retry_until_elected(provisioner.status).replicas == {"normal": EXECUTORS}
 
-    hosts("kill", leader)
-    scaled = provisioner.scale({"normal": 4}, limit_s=180)
+    run_lab_command("kill", leader)
+    scaled = provisioner.scale({"normal": 4}, timeout_s=180)
     assert scaled.replicas == {"normal": 4}
     # Four are below the class's least number, which an autoscaler keeps.
-    assert round_that(autoscaler, frozen=False).done == "scaled"
-    assert patiently(provisioner.status).replicas == {"normal": EXECUTORS}
+    assert wait_for_round(autoscaler, frozen=False).action == "scaled"
+    assert retry_until_elected(provisioner.status).replicas == {"normal": EXECUTORS}
 
     [other] = {second.name, third.name} - {leader}
-    hosts("kill", other)
+    run_lab_command("kill", other)
     # The last of three goes on as it was until it misses the others.
-    blind = round_that(autoscaler, frozen=True)
-    assert blind.done == "kept"
+    blind = wait_for_round(autoscaler, frozen=True)
+    assert blind.action == "unchanged"
     assert "more than half of its managers" in blind.reason
-    with pytest.raises(OutOfReachError, match="more than half of its managers"):
-        provisioner.scale({"normal": 1}, limit_s=10)
+    with pytest.raises(UnreachableError, match="more than half of its managers"):
+        provisioner.scale({"normal": 1}, timeout_s=10)
 
-    hosts("start", leader)
-    hosts("start", other)
-    assert patiently(provisioner.status).replicas == {"normal": EXECUTORS}
-    provisioner.scale({"normal": 5}, limit_s=180)
-    assert round_that(autoscaler, frozen=False).done == "scaled"
+    run_lab_command("start", leader)
+    run_lab_command("start", other)
+    assert retry_until_elected(provisioner.status).replicas == {"normal": EXECUTORS}
+    provisioner.scale({"normal": 5}, timeout_s=180)
+    assert wait_for_round(autoscaler, frozen=False).action == "scaled"
 
 
-def sized(autoscaler: Autoscaler) -> Scaling:
+def run_once(autoscaler: Autoscaler) -> ScalingRecord:
     """What its next round says of the only class."""
-    [said] = [one for one in autoscaler.round() if isinstance(one, Scaling)]
+    [said] = [one for one in autoscaler.run_once() if isinstance(one, ScalingRecord)]
     return said
 
 
-def round_that(autoscaler: Autoscaler, *, frozen: bool) -> Scaling:
+def wait_for_round(autoscaler: Autoscaler, *, frozen: bool) -> ScalingRecord:
     """The first round that sees nothing, or that sees."""
     waiting = Retrying(
         retry=retry_if_result(lambda said: said.frozen is not frozen),
         wait=wait_fixed(1),
-        stop=stop_after_delay(ELECTION_LIMIT_S),
+        stop=stop_after_delay(ELECTION_TIMEOUT_S),
     )
-    return waiting(sized, autoscaler)
+    return waiting(run_once, autoscaler)
 
 
-patiently = Retrying(
-    retry=retry_if_exception_type(OutOfReachError),
+retry_until_elected = Retrying(
+    retry=retry_if_exception_type(UnreachableError),
     wait=wait_fixed(1),
-    stop=stop_after_delay(ELECTION_LIMIT_S),
+    stop=stop_after_delay(ELECTION_TIMEOUT_S),
     reraise=True,
 )
 
@@ -122,6 +122,6 @@ def leader_seen_by(host: Node, *, without: Node) -> str:
             retry=retry_if_result(lambda found: not found)
             | retry_if_exception_type(docker.errors.APIError),
             wait=wait_fixed(1),
-            stop=stop_after_delay(ELECTION_LIMIT_S),
+            stop=stop_after_delay(ELECTION_TIMEOUT_S),
         )
         return str(waiting(leaders)[0])

@@ -11,10 +11,10 @@ from swarm_runner.condor.bindings import classad, htcondor
 from swarm_runner.model.submit import SubmitBatch, SubmitDescription
 
 classad2, htcondor2 = classad(), htcondor()
-_MATCH_TIME = re.compile(r"\$\$\(([^)]*)\)")
+_MATCH_TIME_MACRO = re.compile(r"\$\$\(([^)]*)\)")
 
 
-class Reading:
+class ParsedJob:
     """One job as HTCondor reads it: each command's value after the submit stage.
 
     Of a batch, it is to be asked before the next one is taken: they share HTCondor's state.
@@ -34,13 +34,13 @@ class Reading:
         except KeyError:
             return None
 
-    def words(self, name: str) -> list[str]:
+    def arguments_of(self, name: str) -> list[str]:
         """Arguments or environment, as the job's process gets them."""
         quoted = self.get(name)
         if quoted is None:
             return []
         assert quoted[0] == quoted[-1] == '"'
-        return raw_words(quoted[1:-1].replace('""', '"'))
+        return split_arguments(quoted[1:-1].replace('""', '"'))
 
     def attribute(self, name: str) -> Any:
         text = f"Value = {self[name]}\n"
@@ -54,47 +54,47 @@ class Reading:
         return [item.strip() for item in listed[1:-1].split(",")] if len(listed) > 2 else []
 
 
-def raw_words(raw: str) -> list[str]:
+def split_arguments(text: str) -> list[str]:
     """The words of an ad's Arguments or Environment, as HTCondor divides them."""
-    found = classad2.ExprTree(f"argsToList({classad2.quote(raw)}, 2)").eval()
-    assert isinstance(found, list), raw
-    return [at_match(word) for word in found]
+    found = classad2.ExprTree(f"argsToList({classad2.quote(text)}, 2)").eval()
+    assert isinstance(found, list), text
+    return [expand_at_match(word) for word in found]
 
 
-def at_match(text: str) -> str:
+def expand_at_match(text: str) -> str:
     """What the schedd leaves of `$$(...)` when the job matches; only dollars may be asked for."""
 
     def value(found: re.Match[str]) -> str:
         assert found[1] == "DOLLARDOLLAR", f"{found[0]} would be expanded at match"
         return "$$"
 
-    return _MATCH_TIME.sub(value, text)
+    return _MATCH_TIME_MACRO.sub(value, text)
 
 
-def read(description: SubmitDescription) -> Reading:
+def parse_description(description: SubmitDescription) -> ParsedJob:
     """A description's text."""
-    submit = htcondor2.Submit(description.text())
+    submit = htcondor2.Submit(description.render())
     assert submit.getQArgs() == (str(description.count) if description.count > 1 else "")
-    return Reading(submit)
+    return ParsedJob(submit)
 
 
-def read_text(batch: SubmitBatch) -> Iterator[Reading]:
+def parse_batch(batch: SubmitBatch) -> Iterator[ParsedJob]:
     """A batch's text."""
-    submit = htcondor2.Submit(batch.text())
+    submit = htcondor2.Submit(batch.render())
     if not batch.rows:
         assert submit.getQArgs() == str(batch.count)
-    return _jobs(submit, batch)
+    return _parse_jobs(submit, batch)
 
 
-def _jobs(submit: Any, batch: SubmitBatch) -> Iterator[Reading]:
+def _parse_jobs(submit: Any, batch: SubmitBatch) -> Iterator[ParsedJob]:
     if not batch.rows:
-        return iter([Reading(submit)] * batch.count)
+        return iter([ParsedJob(submit)] * batch.count)
     rows = list(submit.itemdata())
     assert len(rows) == len(batch.rows)
-    return (Reading(submit, row) for row in rows)
+    return (ParsedJob(submit, row) for row in rows)
 
 
-def read_submitted(batch: SubmitBatch) -> Iterator[Reading]:
+def parse_submitted(batch: SubmitBatch) -> Iterator[ParsedJob]:
     """What `Schedd.submit` would hand to the schedd for a batch's common part and rows."""
     made: list[Any] = []
 
@@ -114,4 +114,4 @@ def read_submitted(batch: SubmitBatch) -> Iterator[Reading]:
             count=0 if batch.rows else batch.count,
             itemdata=rows if batch.rows else None,
         )
-    return _jobs(made[-1], batch)
+    return _parse_jobs(made[-1], batch)

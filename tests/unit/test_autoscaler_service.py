@@ -29,7 +29,7 @@ def swarm() -> FakeSwarm:
 
 @pytest.fixture
 def provisioner(swarm: FakeSwarm, tmp_path: Path) -> Provisioner:
-    return Provisioner(POOL, swarm, swarm, tmp_path / "token", look_s=0.001)
+    return Provisioner(POOL, swarm, swarm, tmp_path / "token", poll_interval_s=0.001)
 
 
 def test_it_is_made_kept_and_removed(provisioner: Provisioner, swarm: FakeSwarm) -> None:
@@ -52,7 +52,7 @@ def test_it_gets_a_changed_configuration(
     shape = POOL.classes["normal"].model_copy(update={"max_replicas": 9})
     changed = POOL.model_copy(update={"classes": {"normal": shape}})
     version = swarm.services("galaxy")[NAME].version
-    Provisioner(changed, swarm, swarm, tmp_path / "token", look_s=0.001).up()
+    Provisioner(changed, swarm, swarm, tmp_path / "token", poll_interval_s=0.001).up()
     assert swarm.services("galaxy")[NAME].version > version
 
 
@@ -64,16 +64,16 @@ def test_a_further_up_leaves_its_count(provisioner: Provisioner, swarm: FakeSwar
 
 def test_its_token_lets_it_look_and_no_more(provisioner: Provisioner, swarm: FakeSwarm) -> None:
     provisioner.up(autoscale=True)
-    (command,) = [made for made in swarm.tokens_made if "autoscaler@galaxy" in made]
+    (command,) = [made for made in swarm.token_commands if "autoscaler@galaxy" in made]
     assert command[-2:] == ("-authz", "READ")
     assert command.count("-authz") == 1
 
 
 def test_one_that_does_not_run_is_told(provisioner: Provisioner, swarm: FakeSwarm) -> None:
-    swarm.failing[NAME] = "No such image"
+    swarm.start_errors[NAME] = "No such image"
     provisioner.up(autoscale=True)
     provisioner.status()
-    assert "the autoscaler is not running" in "; ".join(provisioner.status().trouble)
+    assert "the autoscaler is not running" in "; ".join(provisioner.status().problems)
 
 
 def test_down_removes_it(provisioner: Provisioner, swarm: FakeSwarm) -> None:
@@ -90,5 +90,5 @@ def test_its_configuration_leads_to_the_pool_by_the_overlay() -> None:
     place = parse_job_conf(text, "the service").destination()
     assert place.pool == POOL.model_copy(update={"host": "galaxy-manager"})
     assert wish.secret.target == f"{place.token_directory}/galaxy"
-    assert (wish.node_id, wish.needs_manager) == ("node-2", True)
+    assert (wish.node_id, wish.needs_swarm_manager) == ("node-2", True)
     assert json.loads(text)["runners"]["swarm"]["pool"]["classes"]["normal"]["replicas"] == 2

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from swarm_runner.errors import RefusedError
+from swarm_runner.errors import PreconditionError
 from swarm_runner.model.pool import CapacityClass, Pool
 from swarm_runner.model.status import TaskState
 from swarm_runner.provisioner import Provisioner
-from swarm_runner.provisioner.failures import Failures
-from swarm_runner.provisioner.waiting import HopelessError
+from swarm_runner.provisioner.failures import TaskFailures
+from swarm_runner.provisioner.waiting import PermanentError
 from swarm_runner.testing.swarm import FakeSwarm
 
 POOL = Pool(
@@ -20,16 +20,21 @@ POOL = Pool(
     classes={"normal": CapacityClass(memory_mb=1024, replicas=6)},
 )
 NORMAL = "galaxy_htcondor-executor"
-FULL = "no space left on device"
+DISK_FULL = "no space left on device"
 
 
-class Bench:
+class Harness:
     def __init__(self, directory: Path) -> None:
         self.swarm = FakeSwarm()
-        self.swarm.nodes = 3
-        self.said: list[str] = []
+        self.swarm.node_count = 3
+        self.messages: list[str] = []
         self.provisioner = Provisioner(
-            POOL, self.swarm, self.swarm, directory / "token", self.said.append, look_s=0.001
+            POOL,
+            self.swarm,
+            self.swarm,
+            directory / "token",
+            self.messages.append,
+            poll_interval_s=0.001,
         )
 
     def images(self) -> set[str]:
@@ -40,87 +45,89 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
+def harness(tmp_path: Path) -> Harness:
+    return Harness(tmp_path)
 
 
-def test_a_pool_comes_up_beside_a_bad_node_which_is_named(bench: Bench) -> None:
-    bench.swarm.failing["swarm-2"] = FULL
-    status = bench.provisioner.up()
+def test_a_pool_comes_up_beside_a_bad_node_which_is_named(harness: Harness) -> None:
+    harness.swarm.start_errors["swarm-2"] = DISK_FULL
+    status = harness.provisioner.up()
     assert status.ready("normal") == 6
-    assert bench.nodes() == {"swarm-1", "swarm-3"}
-    assert f"{NORMAL} does not start on swarm-2: {FULL}. The others go on" in bench.said
+    assert harness.nodes() == {"swarm-1", "swarm-3"}
+    assert f"{NORMAL} does not start on swarm-2: {DISK_FULL}. The others go on" in harness.messages
 
 
-def test_a_pool_without_room_elsewhere_comes_up_smaller(bench: Bench) -> None:
-    bench.swarm.failing["swarm-2"], bench.swarm.tight = FULL, True
-    status = bench.provisioner.up()
+def test_a_pool_without_room_elsewhere_comes_up_smaller(harness: Harness) -> None:
+    harness.swarm.start_errors["swarm-2"], harness.swarm.pinned = DISK_FULL, True
+    status = harness.provisioner.up()
     assert (status.ready("normal"), status.replicas["normal"]) == (4, 6)
-    assert bench.said[-1] == f"{NORMAL} does not start on swarm-2: {FULL}. The others go on"
+    assert (
+        harness.messages[-1] == f"{NORMAL} does not start on swarm-2: {DISK_FULL}. The others go on"
+    )
 
 
-def test_a_scaling_that_only_a_bad_node_has_room_for_says_so(bench: Bench) -> None:
-    bench.provisioner.up()
-    bench.swarm.failing["swarm-2"], bench.swarm.tight = FULL, True
-    with pytest.raises(RefusedError, match=rf"8 of 9 executors ready; .*swarm-2: {FULL}"):
-        bench.provisioner.scale({"normal": 9})
-    assert bench.provisioner.status().replicas["normal"] == 9
-    bench.swarm.tight = False
-    assert bench.provisioner.scale({"normal": 9}).ready("normal") == 9
+def test_a_scaling_that_only_a_bad_node_has_room_for_says_so(harness: Harness) -> None:
+    harness.provisioner.up()
+    harness.swarm.start_errors["swarm-2"], harness.swarm.pinned = DISK_FULL, True
+    with pytest.raises(PreconditionError, match=rf"8 of 9 executors ready; .*swarm-2: {DISK_FULL}"):
+        harness.provisioner.scale({"normal": 9})
+    assert harness.provisioner.status().replicas["normal"] == 9
+    harness.swarm.pinned = False
+    assert harness.provisioner.scale({"normal": 9}).ready("normal") == 9
 
 
-def test_an_upgrade_goes_on_beside_a_bad_node(bench: Bench) -> None:
-    bench.provisioner.up()
-    bench.swarm.failing["swarm-2"] = FULL
-    status = bench.provisioner.upgrade("registry/pool:2")
+def test_an_upgrade_goes_on_beside_a_bad_node(harness: Harness) -> None:
+    harness.provisioner.up()
+    harness.swarm.start_errors["swarm-2"] = DISK_FULL
+    status = harness.provisioner.upgrade("registry/pool:2")
     assert status.ready("normal") == 6
-    assert bench.images() == {"registry/pool:2"}
-    assert bench.nodes() == {"swarm-1", "swarm-3"}
-    [told] = [said for said in bench.said if said.startswith(f"{NORMAL} is upgraded, but")]
+    assert harness.images() == {"registry/pool:2"}
+    assert harness.nodes() == {"swarm-1", "swarm-3"}
+    [told] = [said for said in harness.messages if said.startswith(f"{NORMAL} is upgraded, but")]
     assert "on swarm-2" in told
-    assert FULL in told
+    assert DISK_FULL in told
 
 
-def test_an_upgrade_leaves_out_what_has_no_room_elsewhere(bench: Bench) -> None:
-    bench.provisioner.up()
-    bench.swarm.failing["swarm-3"], bench.swarm.tight = FULL, True
-    status = bench.provisioner.upgrade("registry/pool:2")
+def test_an_upgrade_leaves_out_what_has_no_room_elsewhere(harness: Harness) -> None:
+    harness.provisioner.up()
+    harness.swarm.start_errors["swarm-3"], harness.swarm.pinned = DISK_FULL, True
+    status = harness.provisioner.upgrade("registry/pool:2")
     assert status.ready("normal") == 4
-    assert bench.images() == {"registry/pool:2"}
+    assert harness.images() == {"registry/pool:2"}
     assert not [line for line in status.executors if line.ready and line.node == "swarm-3"]
-    del bench.swarm.failing["swarm-3"]
-    assert bench.provisioner.up().ready("normal") == 6
+    del harness.swarm.start_errors["swarm-3"]
+    assert harness.provisioner.up().ready("normal") == 6
 
 
 def test_an_upgrade_that_begins_on_a_bad_node_without_room_elsewhere_names_it(
-    bench: Bench,
+    harness: Harness,
 ) -> None:
-    bench.provisioner.up()
-    bench.swarm.failing["swarm-1"], bench.swarm.tight = FULL, True
+    harness.provisioner.up()
+    harness.swarm.start_errors["swarm-1"], harness.swarm.pinned = DISK_FULL, True
     with pytest.raises(
-        RefusedError, match=r"rolled back: .*No other node was tried.*drain swarm-1"
+        PreconditionError, match=r"rolled back: .*No other node was tried.*drain swarm-1"
     ):
-        bench.provisioner.upgrade("registry/pool:2", limit_s=5)
+        harness.provisioner.upgrade("registry/pool:2", timeout_s=5)
 
 
 def test_an_image_that_starts_nowhere_is_taken_back_after_the_first_executor(
-    bench: Bench,
+    harness: Harness,
 ) -> None:
-    bench.provisioner.up()
-    before = {line.task for line in bench.provisioner.status().executors}
-    bench.swarm.failing["registry/broken:1"] = "task: non-zero exit (7)"
-    with pytest.raises(RefusedError, match=r"rolled back: .*non-zero exit \(7\).*as before"):
-        bench.provisioner.upgrade("registry/broken:1")
-    assert bench.images() == {"registry/pool:1"}
-    after = {line.task for line in bench.provisioner.status().executors}
+    harness.provisioner.up()
+    before = {line.task for line in harness.provisioner.status().executors}
+    harness.swarm.start_errors["registry/broken:1"] = "task: non-zero exit (7)"
+    with pytest.raises(PreconditionError, match=r"rolled back: .*non-zero exit \(7\).*as before"):
+        harness.provisioner.upgrade("registry/broken:1")
+    assert harness.images() == {"registry/pool:1"}
+    after = {line.task for line in harness.provisioner.status().executors}
     assert len(before & after) == 5
 
 
-def test_an_image_that_works_on_one_node_of_three_is_taken_back(bench: Bench) -> None:
-    bench.provisioner.up()
-    bench.swarm.failing |= {"swarm-2": FULL, "swarm-3": FULL}
-    with pytest.raises(RefusedError, match=r"rolled back: .*on swarm-[23].*on swarm-[23]"):
-        bench.provisioner.upgrade("registry/pool:2", limit_s=10)
+def test_an_image_that_works_on_one_node_of_three_is_taken_back(harness: Harness) -> None:
+    harness.provisioner.up()
+    harness.swarm.start_errors |= {"swarm-2": DISK_FULL, "swarm-3": DISK_FULL}
+    with pytest.raises(PreconditionError, match=r"rolled back: .*on swarm-[23].*on swarm-[23]"):
+        harness.provisioner.upgrade("registry/pool:2", timeout_s=10)
 
 
 def failed(number: int, slot: int, node: str) -> TaskState:
@@ -131,7 +138,7 @@ def failed(number: int, slot: int, node: str) -> TaskState:
         node=node,
         state="failed",
         desired="shutdown",
-        error=FULL,
+        error=DISK_FULL,
         created_at=f"2026-01-01T00:00:{number:02}Z",
     )
 
@@ -147,24 +154,24 @@ def failed(number: int, slot: int, node: str) -> TaskState:
     ],
 )
 def test_when_there_is_no_hope(nodes: int, where: list[str], hopeless: bool) -> None:
-    failures = Failures([], nodes)
+    failures = TaskFailures([], nodes)
     tasks = [failed(number, 1, node) for number, node in enumerate(where)]
     # Swarm forgets: one look sees one of them.
     for task in tasks[:-1]:
         failures.check([task])
     if hopeless:
-        with pytest.raises(HopelessError, match=FULL):
+        with pytest.raises(PermanentError, match=DISK_FULL):
             failures.check(tasks[-1:])
     else:
         failures.check(tasks[-1:])
 
 
 def test_a_node_that_came_round_is_not_named() -> None:
-    failures = Failures([], 3)
+    failures = TaskFailures([], 3)
     bad = failed(1, 1, "swarm-1")
     works = bad.model_copy(
         update={"id": "later", "state": "running", "error": "", "created_at": "2026-01-02"}
     )
-    failures.note([bad])
-    assert failures.told([bad])
-    assert failures.told([bad, works]) == []
+    failures.record([bad])
+    assert failures.messages([bad])
+    assert failures.messages([bad, works]) == []

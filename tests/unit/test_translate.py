@@ -13,7 +13,7 @@ from swarm_runner.model.pool import CapacityClass, Destination, Pool
 from swarm_runner.model.resources import Resources
 from swarm_runner.policy.routing import swarm_runner_route
 from swarm_runner.translate import class_expression, translate, with_defaults
-from tests.unit.reading import read
+from tests.unit.reading import parse_description
 
 GOLDEN = Path(__file__).parent / "golden"
 POOL = Pool(
@@ -50,7 +50,7 @@ def description(invocation: Invocation, **options: Any) -> Any:
     return translate(invocation, route, POOL, **options)
 
 
-def made(**fields: Any) -> Invocation:
+def make_invocation(**fields: Any) -> Invocation:
     return Invocation(**({"key": "k", "image": "debian", "command": ["true"]} | fields))
 
 
@@ -74,12 +74,17 @@ def test_vmware_is_refused_with_when_htcondor_dropped_it() -> None:
 
 
 def test_the_process_number_counts_the_invocations_own_jobs() -> None:
-    assert description(made(stdout="out.$(Process)"))["output"] == "out.0"
-    assert description(made(stdout="out.$(Process)", repeat=2))["output"] == "out.$(Process)"
+    assert description(make_invocation(stdout="out.$(Process)"))["output"] == "out.0"
+    assert (
+        description(make_invocation(stdout="out.$(Process)", repeat=2))["output"]
+        == "out.$(Process)"
+    )
 
 
 def test_the_runner_the_log_and_the_lease_are_written_when_given() -> None:
-    text = description(made(tool_id="cat1"), runner="r", log="/x/log", lease_s=300).text()
+    text = description(
+        make_invocation(tool_id="cat1"), runner="r", log="/x/log", lease_s=300
+    ).text()
     for line in (
         'My.SwarmRunnerName = "r"',
         'My.SwarmRunnerTool = "cat1"',
@@ -88,7 +93,7 @@ def test_the_runner_the_log_and_the_lease_are_written_when_given() -> None:
         "job_lease_duration = 240",
     ):
         assert f"\n{line}\n" in text
-    bare = description(made()).text()
+    bare = description(make_invocation()).text()
     for name in ("My.SwarmRunnerName", "My.SwarmRunnerTool", "log =", "job_lease_duration"):
         assert name not in bare
 
@@ -102,7 +107,7 @@ def test_resources_are_requested_as_asked() -> None:
         "gpus": 1,
         "time_limit_s": 60,
     }
-    written = description(made(resources=asked))
+    written = description(make_invocation(resources=asked))
     assert written["request_cpus"] == "2"
     assert written["request_memory"] == "3000M"
     assert written["retry_request_memory"] == "4000M"
@@ -112,20 +117,24 @@ def test_resources_are_requested_as_asked() -> None:
 
 
 def test_nothing_is_retried_with_the_memory_it_had() -> None:
-    written = description(made(resources={"memory_mb": 100, "max_memory_mb": 100}))
+    written = description(make_invocation(resources={"memory_mb": 100, "max_memory_mb": 100}))
     assert "retry_request_memory" not in dict(written.commands)
 
 
 def test_no_outputs_are_none_and_not_everything_new() -> None:
-    assert description(made())["transfer_output_files"] == '""'
-    assert read(description(made(outputs=["a b", "c"]))).files("transfer_output_files") == [
+    assert description(make_invocation())["transfer_output_files"] == '""'
+    assert parse_description(description(make_invocation(outputs=["a b", "c"]))).files(
+        "transfer_output_files"
+    ) == [
         "a b",
         "c",
     ]
 
 
 def test_in_place_nothing_is_transferred() -> None:
-    written = dict(description(made(in_place=True, working_directory="/data/x")).commands)
+    written = dict(
+        description(make_invocation(in_place=True, working_directory="/data/x")).commands
+    )
     assert written["should_transfer_files"] == "NO"
     assert written["initialdir"] == "/data/x"
     assert "transfer_input_files" not in written
@@ -142,8 +151,8 @@ def test_a_virtual_machines_disks_travel_with_it() -> None:
     ]
     success = {"text": 'a "done" $(x)', "disk": "vdc"}
     vm = {"memory_mb": 64, "disks": disks, "success": success, "networking": True}
-    machine = made(image=None, command=None, vm=vm)
-    written = read(description(machine))
+    machine = make_invocation(image=None, command=None, vm=vm)
+    written = parse_description(description(machine))
     assert written["vm_disk"] == (
         "a.img:vda:r:raw,b.img:vdb:w:raw,c.img:vdc:w:raw,d.img:vdd:w:raw,e.img:vde:w:raw"
     )
@@ -156,7 +165,7 @@ def test_a_virtual_machines_disks_travel_with_it() -> None:
     assert written.attribute("My.SwarmRunnerMarker") == 'a "done" $(x)'
     assert written.attribute("My.SwarmRunnerMarked") == "out/c.img"
     vm["success"] = {"file": '/a "b"/c', "disk": "vdc"}
-    written = read(description(made(image=None, command=None, vm=vm)))
+    written = parse_description(description(make_invocation(image=None, command=None, vm=vm)))
     assert written.get("My.SwarmRunnerMarker") is None
     assert written.attribute("My.SwarmRunnerMarkerFile") == '/a "b"/c'
 
@@ -164,7 +173,7 @@ def test_a_virtual_machines_disks_travel_with_it() -> None:
 def test_a_checkpoint_leaves_its_disks_where_they_are() -> None:
     disk = {"file": "/data/a.img", "permission": "w", "overwrite": True}
     vm = {"memory_mb": 64, "disks": [disk], "checkpoint": True, "console": "a.log"}
-    written = read(description(made(image=None, command=None, vm=vm)))
+    written = parse_description(description(make_invocation(image=None, command=None, vm=vm)))
     assert written["vm_disk"] == "/data/a.img:vda:w:raw"
     assert written.get("transfer_input_files") is None
     assert written.files("transfer_output_files") == ["console.txt"]
@@ -172,16 +181,18 @@ def test_a_checkpoint_leaves_its_disks_where_they_are() -> None:
 
 
 def test_a_destinations_class_is_for_jobs_of_its_kind() -> None:
-    machine = made(image=None, command=None, vm={"memory_mb": 64, "disks": [{"file": "a"}]})
+    machine = make_invocation(
+        image=None, command=None, vm={"memory_mb": 64, "disks": [{"file": "a"}]}
+    )
     for name, container, guest in (("big", "big", None), ("vm", None, "vm")):
         destination = Destination(pool=POOL, capacity_class=name)
-        assert with_defaults(made(), destination).capacity_class == container
+        assert with_defaults(make_invocation(), destination).capacity_class == container
         assert with_defaults(machine, destination).capacity_class == guest
 
 
 def test_without_an_image_nothing_is_translated() -> None:
     with pytest.raises(InvalidInputError, match="k: image is missing, and the destination names"):
-        description(made(image=None))
+        description(make_invocation(image=None))
 
 
 def test_a_destination_gives_what_the_invocation_leaves_out() -> None:
@@ -190,10 +201,10 @@ def test_a_destination_gives_what_the_invocation_leaves_out() -> None:
         default_image="alpine",
         capacity_class="huge",
     )
-    bare = with_defaults(made(image=None), destination)
+    bare = with_defaults(make_invocation(image=None), destination)
     assert (bare.resources.cpus, bare.resources.memory_mb) == (4, 2000)
     assert (bare.image, bare.capacity_class, bare.key) == ("alpine", "huge", "k")
-    own = made(resources={"memory_mb": 300}, capacity_class="big")
+    own = make_invocation(resources={"memory_mb": 300}, capacity_class="big")
     merged = with_defaults(own, destination)
     assert (merged.resources.cpus, merged.resources.memory_mb) == (4, 300)
     assert (merged.image, merged.capacity_class) == ("debian", "big")
@@ -201,7 +212,7 @@ def test_a_destination_gives_what_the_invocation_leaves_out() -> None:
 
 
 def test_a_destination_without_defaults_changes_nothing() -> None:
-    invocation = made()
+    invocation = make_invocation()
     assert with_defaults(invocation, Destination()) is invocation
 
 
@@ -218,12 +229,14 @@ def test_a_default_gives_way_to_what_was_asked(
     own: dict[str, int], memory_mb: int, max_memory_mb: int | None
 ) -> None:
     destination = Destination(resources=Resources(memory_mb=700, max_memory_mb=1000))
-    merged = with_defaults(made(resources=own), destination).resources
+    merged = with_defaults(make_invocation(resources=own), destination).resources
     assert (merged.memory_mb, merged.max_memory_mb) == (memory_mb, max_memory_mb)
 
 
 def test_a_machine_takes_no_image_from_the_destination() -> None:
-    machine = made(image=None, command=None, vm={"memory_mb": 64, "disks": [{"file": "a"}]})
+    machine = make_invocation(
+        image=None, command=None, vm={"memory_mb": 64, "disks": [{"file": "a"}]}
+    )
     assert with_defaults(machine, Destination(default_image="alpine")).image is None
 
 
@@ -247,7 +260,9 @@ def test_the_class_follows_the_memory_that_the_schedd_asks_for(
 
 
 def test_only_an_executor_of_the_class_matches_before_and_after_the_retry() -> None:
-    written = read(description(made(resources={"memory_mb": 900, "max_memory_mb": 1800})))
+    written = parse_description(
+        description(make_invocation(resources={"memory_mb": 900, "max_memory_mb": 1800}))
+    )
     job = classad().ClassAd()
     job["SwarmRunnerClass"] = classad().ExprTree(written["My.SwarmRunnerClass"])
     job["Requirements"] = classad().ExprTree(written["requirements"])

@@ -13,53 +13,53 @@ from galaxy.jobs.runners import AsynchronousJobRunner
 
 from swarm_runner.model.job import OutcomeKind
 from swarm_runner_galaxy import endings, metrics
-from swarm_runner_galaxy.following import Following
-from swarm_runner_galaxy.later import Later
+from swarm_runner_galaxy.following import JobMonitor
+from swarm_runner_galaxy.later import RetryQueue
 from swarm_runner_galaxy.metadata import MetadataSetter
 from swarm_runner_galaxy.state import SwarmJobState
 
 log = logging.getLogger(__name__)
 STATES = model.Job.states
-GONE = (STATES.DELETED, STATES.DELETING)
+DELETED_STATES = (STATES.DELETED, STATES.DELETING)
 
 
-class Collecting(AsynchronousJobRunner):  # type: ignore[misc]
+class JobFinisher(AsynchronousJobRunner):  # type: ignore[misc]
     """What touches Galaxy's database once a job has been sent."""
 
-    _following: Following
-    _later: Later
-    _metadata: MetadataSetter
+    _job_monitor: JobMonitor
+    _retry_queue: RetryQueue
+    _metadata_setter: MetadataSetter
 
-    def advance(self, state: SwarmJobState) -> None:
+    def publish_state(self, state: SwarmJobState) -> None:
         """Tell Galaxy what has become of a job, as far as that is news."""
-        self._take("advance", self._tell, state)
+        self._run_step("advance", self._publish_state, state)
 
-    def conclude(self, state: SwarmJobState) -> None:
+    def complete(self, state: SwarmJobState) -> None:
         """A job has ended in the pool: finish it, fail it, or drop it."""
-        self._take("conclude", self._end, state)
+        self._run_step("conclude", self._complete, state)
 
-    def discard(self, state: SwarmJobState) -> None:
+    def clean_up(self, state: SwarmJobState) -> None:
         """Somebody deleted the job: only its files are left to see to."""
-        self._take("discard", self._clean, state)
+        self._run_step("discard", self._clean_up, state)
 
     def reject(self, state: SwarmJobState) -> None:
         """The pool refuses the job for good."""
-        self._take("reject", lambda state: state.job_wrapper.fail(state.fail_message), state)
+        self._run_step("reject", lambda state: state.job_wrapper.fail(state.fail_message), state)
 
     def check_limits(self, state: SwarmJobState) -> None:
         """Galaxy's own limits, of job_conf's `limits` and of the tool."""
         try:
             # Galaxy looks at every twentieth call, and this one is asked for less often.
             state.check_count = 19
-            if not state.over and state.check_limits():
+            if not state.closed and state.check_limits():
                 self.fail_job(state)
         finally:
-            state.in_check = False
+            state.limits_check_queued = False
 
     def finish_job(self, job_state: SwarmJobState) -> None:
         """Collect what a job has made."""
         self._set_metadata(job_state)
-        self._record(job_state)
+        self._record_metrics(job_state)
         super().finish_job(job_state)
 
     def fail_job(
@@ -76,31 +76,33 @@ class Collecting(AsynchronousJobRunner):  # type: ignore[misc]
         wrapper = job_state.job_wrapper
         state = job_state
         if not isinstance(state, SwarmJobState):
-            state = self._following.find(wrapper.get_id_tag())
+            state = self._job_monitor.find(wrapper.get_id_tag())
         if state is None:
             super().fail_job(job_state, exception, message, full_status)
             return
         with state.lock:
-            if state.over:
+            if state.closed:
                 return
             # What the pool says of this attempt is no news any more: the next may use the files.
-            self._following.drop(state)
-            if job_state.stop_job and state.ended is None:
+            self._job_monitor.unregister(state)
+            if job_state.stop_job and state.ended_job is None:
                 state.cancelled = True
-                self._following.remove(state.key)
+                self._job_monitor.schedule_removal(state.key)
             if full_status is None:
-                full_status = self._streams(wrapper)
+                full_status = self._read_streams(wrapper)
             super().fail_job(job_state, exception, message, full_status)
-            state.over = True
+            state.closed = True
 
     def mark_as_failed(self, job_state: Any) -> None:
         """Galaxy's, while it collects a job: in this step, not in one of its own."""
         self.fail_job(job_state)
 
-    def _take(self, name: str, step: Callable[[SwarmJobState], None], state: SwarmJobState) -> None:
+    def _run_step(
+        self, step_name: str, step: Callable[[SwarmJobState], None], state: SwarmJobState
+    ) -> None:
         """One step of a job, after the others. One that raises is taken again after a pause."""
         with state.lock:
-            if state.over:
+            if state.closed:
                 return
             try:
                 step(state)
@@ -110,47 +112,47 @@ class Collecting(AsynchronousJobRunner):  # type: ignore[misc]
                 if self._should_stop:
                     log.info("(%s) is left to the next Galaxy: %r", state.key, error)
                     return
-                if not self._later.put(name, state):
+                if not self._retry_queue.put(step_name, state):
                     raise
                 log.warning(
                     "(%s/%s) Trouble with the step %s; it is tried again: %r",
                     state.job_wrapper.get_id_tag(),
                     state.job_id,
-                    name,
+                    step_name,
                     error,
-                    exc_info=state.failures == 1,
+                    exc_info=state.failed_attempts == 1,
                 )
             else:
-                state.failures = 0
+                state.failed_attempts = 0
 
-    def _tell(self, state: SwarmJobState) -> None:
+    def _publish_state(self, state: SwarmJobState) -> None:
         """All that is news is one transaction."""
-        wrapper, wanted, why = state.job_wrapper, state.wanted, state.why
-        news = state.ended is None and (wanted, why) != state.told
-        if state.id_told and not news:
+        wrapper, wanted, why = state.job_wrapper, state.galaxy_state, state.info
+        news = state.ended_job is None and (wanted, why) != state.published
+        if state.id_published and not news:
             return
         job = wrapper.get_job()
-        if not state.id_told:
+        if not state.id_published:
             wrapper.set_external_id(state.job_id, job=job, flush=False)
         if news:
             wrapper.change_state(wanted, info=why or False, flush=False, job=job)
-        if state.container is None:
+        if state.unpublished_container is None:
             self.sa_session.commit()
         else:
-            type(wrapper).set_container(wrapper, state.container)  # which commits
-        state.id_told, state.container = True, None
+            type(wrapper).set_container(wrapper, state.unpublished_container)  # which commits
+        state.id_published, state.unpublished_container = True, None
         if news:
-            state.told = (wanted, why)
+            state.published = (wanted, why)
 
-    def _end(self, state: SwarmJobState) -> None:
-        if state.failures and not state.cancelled and state.job_wrapper.get_job().finished:
-            state.over = True  # the try before has failed when its work was done
+    def _complete(self, state: SwarmJobState) -> None:
+        if state.failed_attempts and not state.cancelled and state.job_wrapper.get_job().finished:
+            state.closed = True  # the try before has failed when its work was done
             return
-        self._tell(state)
+        self._publish_state(state)
         outcome = state.outcome
-        if state.cancelled and not state.kept:
-            self._clean(state)
-        elif state.kept or (
+        if state.cancelled and not state.stopped_keep_outputs:
+            self._clean_up(state)
+        elif state.stopped_keep_outputs or (
             outcome.kind is OutcomeKind.EXITED and Path(state.exit_code_file).exists()
         ):
             self.finish_job(state)
@@ -159,20 +161,20 @@ class Collecting(AsynchronousJobRunner):  # type: ignore[misc]
             state.runner_state = endings.runner_state(
                 outcome, schedd_escalates=state.schedd_escalates
             )
-            state.fail_message = endings.message(outcome)
+            state.fail_message = endings.user_message(outcome)
             state.stop_job = False
-            self._record(state)
+            self._record_metrics(state)
             self.fail_job(state)
-        state.over = True
+        state.closed = True
 
-    def _clean(self, state: SwarmJobState) -> None:
+    def _clean_up(self, state: SwarmJobState) -> None:
         if state.job_wrapper.cleanup_job in ("always", "onsuccess"):
             state.job_wrapper.cleanup()
 
     def _set_metadata(self, state: SwarmJobState) -> None:
         wrapper = state.job_wrapper
         job = wrapper.get_job()
-        if state.metadata_set or job.state in (STATES.ERROR, *GONE):
+        if state.metadata_set or job.state in (STATES.ERROR, *DELETED_STATES):
             return
         strategy = wrapper.metadata_strategy
         if "celery" in strategy:
@@ -183,19 +185,21 @@ class Collecting(AsynchronousJobRunner):  # type: ignore[misc]
                 # Galaxy commits for this, and loads the job anew.
                 set_extension=any(output.dataset.ext == "auto" for output in job.output_datasets),
                 tmp_dir=wrapper.working_directory,
-                datatypes_config=self._metadata.datatypes,
+                datatypes_config=self._metadata_setter.datatypes_path,
                 include_command=False,
                 # What was copied over when the outputs were made stays.
                 kwds={"overwrite": False},
             )
-            self._metadata.set(wrapper.working_directory, extended="extended" in strategy)
+            self._metadata_setter.set_metadata(
+                wrapper.working_directory, extended="extended" in strategy
+            )
         state.metadata_set = True
 
-    def _record(self, state: SwarmJobState) -> None:
-        if state.ended is not None:
-            metrics.record(self.sa_session, state.job_wrapper.get_job().id, state.ended)
+    def _record_metrics(self, state: SwarmJobState) -> None:
+        if state.ended_job is not None:
+            metrics.record_metrics(self.sa_session, state.job_wrapper.get_job().id, state.ended_job)
 
-    def _streams(self, job_wrapper: Any) -> dict[str, str]:
+    def _read_streams(self, job_wrapper: Any) -> dict[str, str]:
         """What the tool has written so far."""
         found = {}
         for name in ("stdout", "stderr"):

@@ -7,7 +7,7 @@ from typing import Any
 from swarm_runner.errors import InvalidInputError
 
 
-def image(job_wrapper: Any) -> str:
+def find_image(job_wrapper: Any) -> str:
     """The tool's image; raises InvalidInputError with what to change when there is none."""
     if job_wrapper.guest_ports:
         raise InvalidInputError("interactive tools cannot run in this destination")

@@ -10,9 +10,9 @@ MEMORY_LIMIT_REACHED = "memory_limit_reached"
 WALLTIME_REACHED = "walltime_reached"
 UNKNOWN_ERROR = "unknown_error"
 # No name of Galaxy's: nobody resubmits it. The schedd owned the other try, and has made it.
-ESCALATED = "memory_limit_reached_after_escalation"
+MEMORY_LIMIT_REACHED_AFTER_ESCALATION = "memory_limit_reached_after_escalation"
 
-_STATES = {
+_RUNNER_STATES = {
     OutcomeKind.OUT_OF_MEMORY: MEMORY_LIMIT_REACHED,
     OutcomeKind.TIME_LIMIT: WALLTIME_REACHED,
 }
@@ -21,11 +21,11 @@ _STATES = {
 def runner_state(outcome: Outcome, *, schedd_escalates: bool) -> str:
     """Galaxy's runner state for a job that did not end by itself."""
     if outcome.kind is OutcomeKind.OUT_OF_MEMORY and schedd_escalates:
-        return ESCALATED
-    return _STATES.get(outcome.kind, UNKNOWN_ERROR)
+        return MEMORY_LIMIT_REACHED_AFTER_ESCALATION
+    return _RUNNER_STATES.get(outcome.kind, UNKNOWN_ERROR)
 
 
-def message(outcome: Outcome) -> str:
+def user_message(outcome: Outcome) -> str:
     """The sentence that the user reads."""
     return outcome.message.replace(
         "raise memory_mb or max_memory_mb.",

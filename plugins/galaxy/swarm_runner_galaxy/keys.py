@@ -8,7 +8,7 @@ from typing import Any
 RESUBMITTED = "resubmitted"
 
 
-def key(job_wrapper: Any) -> str:
+def build_job_key(job_wrapper: Any) -> str:
     """Job number, time of creation and attempt.
 
     The time tells jobs apart when a database was made anew and counts from 1 again. A job that
@@ -22,9 +22,9 @@ def key(job_wrapper: Any) -> str:
 
 def job_number(job_key: str) -> int:
     """The number of the Galaxy job; raises ValueError for another's key."""
-    return int(tag(job_key).split("_", 1)[0])
+    return int(id_tag(job_key).split("_", 1)[0])
 
 
-def tag(job_key: str) -> str:
+def id_tag(job_key: str) -> str:
     """The number of the Galaxy job (with that of its task, if it is one) in a key."""
     return job_key.split("-", 1)[0]

@@ -11,35 +11,35 @@ from time import monotonic
 from swarm_runner_galaxy.state import SwarmJobState
 
 # Ten tries in five minutes.
-TRIES = 10
-LONGEST_PAUSE_S = 60.0
+MAX_ATTEMPTS = 10
+MAX_BACKOFF_S = 60.0
 
 
-class Later:
+class RetryQueue:
     """Keeps steps until they are due, and then gives them to `work`. From any thread."""
 
-    def __init__(self, work: Callable[[str, SwarmJobState], None]) -> None:
-        self._work = work
+    def __init__(self, enqueue_step: Callable[[str, SwarmJobState], None]) -> None:
+        self._enqueue_step = enqueue_step
         self._lock = threading.Lock()
-        self._order = count()
-        self._steps: list[tuple[float, int, str, SwarmJobState]] = []
+        self._sequence = count()
+        self._heap: list[tuple[float, int, str, SwarmJobState]] = []
 
     def put(self, step: str, state: SwarmJobState) -> bool:
         """Let the step be taken again after a pause; whether there is another try."""
-        state.failures += 1
-        if state.failures >= TRIES:
+        state.failed_attempts += 1
+        if state.failed_attempts >= MAX_ATTEMPTS:
             return False
-        due = monotonic() + min(LONGEST_PAUSE_S, 2.0 ** (state.failures - 1))
+        due = monotonic() + min(MAX_BACKOFF_S, 2.0 ** (state.failed_attempts - 1))
         with self._lock:
-            heapq.heappush(self._steps, (due, next(self._order), step, state))
+            heapq.heappush(self._heap, (due, next(self._sequence), step, state))
         return True
 
-    def look(self) -> None:
+    def enqueue_due(self) -> None:
         """Give out what is due."""
         now = monotonic()
         while True:
             with self._lock:
-                if not self._steps or self._steps[0][0] > now:
+                if not self._heap or self._heap[0][0] > now:
                     return
-                _, _, step, state = heapq.heappop(self._steps)
-            self._work(step, state)
+                _, _, step, state = heapq.heappop(self._heap)
+            self._enqueue_step(step, state)

@@ -25,15 +25,15 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 LOG_NAME = "swarm_runner_metadata.log"
-DONE = b"done\n"
+DONE_REPLY = b"done\n"
 # Jobs that may wait to be taken by a worker.
 BACKLOG = 128
-WORKERS = 4
+MAX_WORKERS = 4
 # A worker ends after so many jobs, or a job that fails, and another takes its place.
-JOBS_OF_A_WORKER = 100
+MAX_JOBS_PER_WORKER = 100
 # The index of a large BAM file takes half an hour. What takes longer counts as failed.
-LIMIT_S = 2 * 3600
-_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
+TIMEOUT_S = 2 * 3600
+_PR_SET_PDEATHSIG = 1  # PR_SET_PDEATHSIG
 
 
 class MetadataSetter:
@@ -45,22 +45,22 @@ class MetadataSetter:
     def __init__(
         self,
         write_datatypes: Callable[[str], None],
-        workers: int = WORKERS,
-        limit_s: int = LIMIT_S,
+        workers: int = MAX_WORKERS,
+        timeout_s: int = TIMEOUT_S,
     ) -> None:
         self._write_datatypes = write_datatypes
-        self._numbers = (min(workers, WORKERS), limit_s)
+        self._worker_settings = (min(workers, MAX_WORKERS), timeout_s)
         self._directory = tempfile.TemporaryDirectory(prefix="swarm-runner-galaxy-")
-        self.datatypes = str(Path(self._directory.name, "datatypes.xml"))
+        self.datatypes_path = str(Path(self._directory.name, "datatypes.xml"))
         # Galaxy's temporary directories may lie deep, and a socket's name has 107 bytes at most:
         # it is named by way of the open directory.
-        self._opened = os.open(self._directory.name, os.O_PATH | os.O_DIRECTORY)
-        self._address = f"/proc/self/fd/{self._opened}/metadata"
+        self._directory_fd = os.open(self._directory.name, os.O_PATH | os.O_DIRECTORY)
+        self._socket_path = f"/proc/self/fd/{self._directory_fd}/metadata"
         self._server: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
         self._closed = False
 
-    def set(self, job_directory: str, *, extended: bool) -> bool:
+    def set_metadata(self, job_directory: str, *, extended: bool) -> bool:
         """Set what Galaxy has written down in the directory; whether that went well.
 
         Raises InterruptedError when Galaxy stops meanwhile.
@@ -69,16 +69,16 @@ class MetadataSetter:
         try:
             self._ensure_server()
             with socket.socket(socket.AF_UNIX) as line:
-                line.connect(self._address)
+                line.connect(self._socket_path)
                 line.sendall(f"{int(extended)}{job_directory}\n".encode())
                 answer = line.makefile("rb").readline()
         except OSError as error:
             log.error("The metadata in %s could not be set: %s", job_directory, error)
-        if answer != DONE and self._closed:
+        if answer != DONE_REPLY and self._closed:
             raise InterruptedError("Galaxy stops")
-        if answer != DONE:
+        if answer != DONE_REPLY:
             log.error("The metadata in %s could not be set; see %s there", job_directory, LOG_NAME)
-        return answer == DONE
+        return answer == DONE_REPLY
 
     def close(self) -> None:
         """End the server."""
@@ -88,7 +88,7 @@ class MetadataSetter:
                 self._server.kill()
                 self._server.wait()
                 self._server = None
-            os.close(self._opened)
+            os.close(self._directory_fd)
             self._directory.cleanup()
 
     def _ensure_server(self) -> None:
@@ -97,15 +97,15 @@ class MetadataSetter:
                 raise InterruptedError("Galaxy stops")
             if self._server is not None and self._server.poll() is None:
                 return
-            Path(self._address).unlink(missing_ok=True)
-            self._write_datatypes(self.datatypes)
+            Path(self._socket_path).unlink(missing_ok=True)
+            self._write_datatypes(self.datatypes_path)
             # Jobs may connect from now on; they wait until it has imported what it needs.
             with socket.socket(socket.AF_UNIX) as listening:
-                listening.bind(self._address)
+                listening.bind(self._socket_path)
                 listening.listen(BACKLOG)
-                numbers = map(str, (listening.fileno(), *self._numbers))
+                numbers = map(str, (listening.fileno(), *self._worker_settings))
                 self._server = subprocess.Popen(  # noqa: S603 (this very module)
-                    [sys.executable, "-m", __name__, self.datatypes, *numbers],
+                    [sys.executable, "-m", __name__, self.datatypes_path, *numbers],
                     stdin=subprocess.DEVNULL,
                     pass_fds=[listening.fileno()],
                 )
@@ -118,76 +118,76 @@ def main() -> None:
     galaxy = os.getppid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
-    _warm(datatypes)
+    _preload(datatypes)
     workers: set[int] = set()
     while os.getppid() == galaxy:
         while len(workers) < most:
             worker = os.fork()
             if not worker:
-                _work(listening, limit_s)
+                _run_worker(listening, limit_s)
             workers.add(worker)
         signal.sigtimedwait({signal.SIGCHLD}, 0.5)
         workers = {worker for worker in workers if os.waitpid(worker, os.WNOHANG) == (0, 0)}
 
 
-def _work(listening: int, limit_s: int) -> None:
+def _run_worker(listening_fd: int, timeout_s: int) -> None:
     """Set the metadata of one job after another, and end with the server."""
     server = os.getppid()
-    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
-    entrance = socket.socket(fileno=listening)
-    for _ in range(JOBS_OF_A_WORKER):
+    entrance = socket.socket(fileno=listening_fd)
+    for _ in range(MAX_JOBS_PER_WORKER):
         if os.getppid() != server:
             break
         line, _ = entrance.accept()
         with line:
-            if not _answer(line, limit_s):
+            if not _handle_request(line, timeout_s):
                 break
     os._exit(0)
 
 
-def _answer(line: socket.socket, limit_s: int) -> bool:
+def _handle_request(connection: socket.socket, timeout_s: int) -> bool:
     """One job: whether the worker is as good as new after it."""
-    with line.makefile("rb") as request:
+    with connection.makefile("rb") as request:
         asked = request.readline().decode().removesuffix("\n")
-    signal.alarm(limit_s)  # ends the process
+    signal.alarm(timeout_s)  # ends the process
     try:
-        _set(asked[1:], extended=asked[:1] == "1")
+        _set_metadata(asked[1:], extended=asked[:1] == "1")
     except (Exception, SystemExit):  # noqa: BLE001 (told in the job's log, and by the answer)
         traceback.print_exc()
         return False
     finally:
         signal.alarm(0)
-    line.sendall(DONE)
+    connection.sendall(DONE_REPLY)
     return True
 
 
-def _set(directory: str, *, extended: bool) -> None:
+def _set_metadata(directory: str, *, extended: bool) -> None:
     from galaxy.metadata.set_metadata import set_metadata_portable
     from galaxy.model import Dataset
 
     os.chdir(directory)
-    _say_to(LOG_NAME)
+    _redirect_output(LOG_NAME)
     set_metadata_portable(
         tool_job_working_directory=directory, extended_metadata_collection=extended
     )
     # All that it leaves behind.
     Dataset.object_store = None
     os.chdir("/")
-    _say_to(os.devnull)
+    _redirect_output(os.devnull)
 
 
-def _say_to(file: str) -> None:
+def _redirect_output(path: str) -> None:
     """Let this process, and those that it starts, write to a file."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    out = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    out = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(out, 1)
     os.dup2(out, 2)
     os.close(out)
 
 
-def _warm(datatypes: str) -> None:
+def _preload(datatypes_path: str) -> None:
     """What takes so long: import all, and read the datatypes, which are the same for all jobs."""
     from galaxy.metadata import set_metadata
 
@@ -197,7 +197,7 @@ def _warm(datatypes: str) -> None:
         return read(os.path.realpath(path))
 
     set_metadata.validate_and_load_datatypes_config = found
-    found(datatypes)
+    found(datatypes_path)
     # What is there now stays: children do not copy its pages to look for garbage.
     gc.collect()
     gc.freeze()

@@ -51,7 +51,7 @@ def register(job_metrics: Any) -> None:
     job_metrics.plugin_classes.setdefault(PLUGIN, HTCondorMetrics)
 
 
-def record(session: Any, galaxy_job: int, job: Job) -> None:
+def record_metrics(session: Any, galaxy_job_id: int, job: Job) -> None:
     """Write it down with Galaxy's job; it is saved with the job's end."""
     known: dict[str, Any] = {
         "capacity_class": job.capacity_class,
@@ -71,7 +71,7 @@ def record(session: Any, galaxy_job: int, job: Job) -> None:
     for name, value in known.items():
         if value is not None:
             row = {
-                "job_id": galaxy_job,
+                "job_id": galaxy_job_id,
                 "plugin": PLUGIN,
                 "metric_name": name,
                 "metric_value": value,

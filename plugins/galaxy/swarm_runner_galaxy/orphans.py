@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from swarm_runner.condor.access_point import AccessPoint
-from swarm_runner.condor.port import AccessPointPort, Selection
+from swarm_runner.condor.port import AccessPointPort, JobQuery
 from swarm_runner.errors import InvalidInputError, SwarmRunnerError
 from swarm_runner.model.document import parse, validate
 from swarm_runner.model.galaxy_keys import is_runner_key
@@ -20,12 +20,21 @@ from swarm_runner.model.job import JobId
 from swarm_runner.model.job_conf import RunnerSection
 from swarm_runner.model.pool import Pool
 from swarm_runner_galaxy.keys import job_number
-from swarm_runner_galaxy.section import MODULE, runner_name
+from swarm_runner_galaxy.section import MODULE_PREFIX, runner_name
 
-ATTRIBUTES = ("ClusterId", "ProcId", "SwarmRunnerKey", "SwarmRunnerTool", "JobStatus")
+PROJECTION = ("ClusterId", "ProcId", "SwarmRunnerKey", "SwarmRunnerTool", "JobStatus")
 # Galaxy's states in which a job may be in the pool (galaxy/schema/schema.py, JobState).
-WANTED = ("new", "resubmitted", "upload", "waiting", "queued", "running", "paused", "limited")
-REASON = "Galaxy wants it no longer"
+ACTIVE_STATES = (
+    "new",
+    "resubmitted",
+    "upload",
+    "waiting",
+    "queued",
+    "running",
+    "paused",
+    "limited",
+)
+REMOVAL_REASON = "Galaxy wants it no longer"
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
@@ -47,7 +56,7 @@ class GalaxyJob(NamedTuple):
 
 
 @app.callback()
-def _commands() -> None:
+def _callback() -> None:
     """Looks after Galaxy's jobs in a swarm_runner pool."""
 
 
@@ -63,14 +72,16 @@ def orphans(
     The exit code is 2 for a wrong configuration, and 3 when the pool does not answer.
     """
     try:
-        config = _configuration(galaxy_yml)
+        config = _load_galaxy_config(galaxy_yml)
         found = [
-            orphan for pool in _pools(job_conf, config) for orphan in _of(pool, config, remove)
+            orphan
+            for pool in _runner_targets(job_conf, config)
+            for orphan in _find_in_pool(pool, config, remove)
         ]
     except InvalidInputError as error:
-        raise _failed(error, 2) from error
+        raise _exit_with_error(error, 2) from error
     except SwarmRunnerError as error:
-        raise _failed(error, 3) from error
+        raise _exit_with_error(error, 3) from error
     if as_json:
         typer.echo(json.dumps([orphan._asdict() for orphan in found]))
         return
@@ -83,16 +94,16 @@ def orphans(
     typer.echo(f"{len(found)} orphans {done}" if found else "no orphans", err=True)
 
 
-def find(ads: Sequence[Any], known: dict[int, GalaxyJob]) -> list[Orphan]:
+def find_orphans(ads: Sequence[Any], galaxy_jobs: dict[int, GalaxyJob]) -> list[Orphan]:
     """Those of the ads that Galaxy's jobs do not account for."""
     found = []
     for ad in ads:
         key = ad["SwarmRunnerKey"]
-        job = known.get(job_number(key))
+        job = galaxy_jobs.get(job_number(key))
         number = f"{ad['ClusterId']}.{ad['ProcId']}"
         if job is None or f"{job.created:%Y%m%dT%H%M%S.%f}" != key.split("-")[1]:
             why = "Galaxy's database has no such job"
-        elif job.state not in WANTED:
+        elif job.state not in ACTIVE_STATES:
             why = f"the job is {job.state} in Galaxy"
         elif job.external_id not in (None, number):
             why = f"Galaxy follows {job.external_id} for this job"
@@ -102,26 +113,28 @@ def find(ads: Sequence[Any], known: dict[int, GalaxyJob]) -> list[Orphan]:
     return found
 
 
-def _of(place: tuple[AccessPointPort, str], config: Any, remove: bool) -> list[Orphan]:
-    access_point, name = place
-    ads = access_point.jobs(Selection(runner=name), ATTRIBUTES)
-    found = find(ads, _known(config, [job_number(ad["SwarmRunnerKey"]) for ad in ads]))
+def _find_in_pool(target: tuple[AccessPointPort, str], config: Any, remove: bool) -> list[Orphan]:
+    access_point, name = target
+    ads = access_point.jobs(JobQuery(runner_name=name), PROJECTION)
+    found = find_orphans(
+        ads, _load_galaxy_jobs(config, [job_number(ad["SwarmRunnerKey"]) for ad in ads])
+    )
     if remove and found:
         ids = [JobId(*map(int, orphan.job.split("."))) for orphan in found]
-        access_point.remove(ids, REASON)
+        access_point.remove(ids, REMOVAL_REASON)
     return found
 
 
-def _pools(job_conf: Path, config: Any) -> list[tuple[AccessPointPort, str]]:
+def _runner_targets(job_conf: Path, config: Any) -> list[tuple[AccessPointPort, str]]:
     """The access point of each of our runners, and the runner's name there."""
     try:
         document = parse(job_conf.read_text(encoding="utf-8"), str(job_conf))
-        runners = document.at(("runners",))
+        runners = document.value_at(("runners",))
     except (OSError, LookupError, TypeError) as error:
         raise InvalidInputError(f"{job_conf} is no job_conf: {error}") from error
     found: list[tuple[AccessPointPort, str]] = []
     for runner_id, settings in runners.items():
-        if not str(settings.get("load", "")).startswith(MODULE):
+        if not str(settings.get("load", "")).startswith(MODULE_PREFIX):
             continue
         section = validate(RunnerSection, document, ("runners", runner_id), is_runner_key)
         access_point = AccessPoint.connect(section.pool or Pool(), section.token_directory)
@@ -129,7 +142,7 @@ def _pools(job_conf: Path, config: Any) -> list[tuple[AccessPointPort, str]]:
     return found
 
 
-def _configuration(galaxy_yml: Path) -> Any:
+def _load_galaxy_config(galaxy_yml: Path) -> Any:
     from galaxy.config import GalaxyAppConfiguration
     from galaxy.util.properties import load_app_properties
 
@@ -138,24 +151,24 @@ def _configuration(galaxy_yml: Path) -> Any:
     return GalaxyAppConfiguration(**load_app_properties(config_file=str(galaxy_yml)))
 
 
-def _known(config: Any, numbers: Sequence[int]) -> dict[int, GalaxyJob]:
+def _load_galaxy_jobs(config: Any, job_numbers: Sequence[int]) -> dict[int, GalaxyJob]:
     from galaxy import model
     from sqlalchemy import create_engine, select
 
-    if not numbers:
+    if not job_numbers:
         return {}
     job = model.Job
     wanted = select(job.id, job.state, job.create_time, job.job_runner_external_id)
     engine = create_engine(config.database_connection)
     with engine.connect() as connection:
-        rows = connection.execute(wanted.where(job.id.in_(numbers))).all()
+        rows = connection.execute(wanted.where(job.id.in_(job_numbers))).all()
     engine.dispose()
     return {number: GalaxyJob(*rest) for number, *rest in rows}
 
 
-def _failed(error: SwarmRunnerError, code: int) -> typer.Exit:
+def _exit_with_error(error: SwarmRunnerError, exit_code: int) -> typer.Exit:
     typer.echo(str(error), err=True)
-    return typer.Exit(code)
+    return typer.Exit(exit_code)
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ SHELL = "/bin/sh"
 # What the slot was given may be more than was asked for, and more still after the schedd raised
 # the request. HTCondor leaves it in a file in the job's scratch directory. Words of POSIX's sh
 # alone: an image need not have more.
-_GIVEN = """
+_SLOT_RESOURCES_TEMPLATE = """
 GALAXY_SLOTS="{cpus}"
 GALAXY_MEMORY_MB="{memory_mb}"
 if [ -r "$_CONDOR_MACHINE_AD" ]; then
@@ -31,7 +31,9 @@ export GALAXY_SLOTS GALAXY_SLOTS_CONFIGURED GALAXY_MEMORY_MB GALAXY_MEMORY_MB_PE
 
 def slots_statement(parameters: Parameters) -> str:
     """Shell text that sets GALAXY_SLOTS and GALAXY_MEMORY_MB from what the job was given."""
-    return _GIVEN.format(cpus=parameters.request_cpus, memory_mb=parameters.request_memory)
+    return _SLOT_RESOURCES_TEMPLATE.format(
+        cpus=parameters.request_cpus, memory_mb=parameters.request_memory
+    )
 
 
 # Galaxy's cgroup metrics name files by bash's braces, which /bin/sh takes for letters. A
@@ -41,21 +43,21 @@ _BRACES = re.compile(r"(?<!\$)\{([^{}]*)\}")
 _COMMA = re.compile(r"(?<!\\),")
 
 
-def without_braces(script: str) -> str:
+def expand_cgroup_braces(script: str) -> str:
     """The job script with the names of cgroup files as any shell reads them."""
-    return _CGROUP_FILES.sub(lambda found: " ".join(_expanded(found[0])), script)
+    return _CGROUP_FILES.sub(lambda found: " ".join(_expand_braces(found[0])), script)
 
 
-def _expanded(word: str) -> list[str]:
+def _expand_braces(word: str) -> list[str]:
     found = _BRACES.search(word)
     if found is None:
         return [word]
     before, after = word[: found.start()], word[found.end() :]
     choices = _COMMA.split(found[1])
-    return [name for choice in choices for name in _expanded(before + choice + after)]
+    return [name for choice in choices for name in _expand_braces(before + choice + after)]
 
 
-def invocation(key: str, state: Any, image: str, parameters: Parameters) -> Invocation:
+def build_invocation(key: str, state: Any, image: str, parameters: Parameters) -> Invocation:
     """The job script of a Galaxy job, in the tool's image, where Galaxy put it.
 
     Raises pydantic.ValidationError for an image that is none.

@@ -7,25 +7,29 @@ from queue import Queue
 from typing import Any
 
 # What tells Galaxy of a job's state takes milliseconds; to collect a job, seconds.
-NEWS = frozenset({"advance", "discard", "reject"})
+STATE_UPDATES = frozenset({"advance", "discard", "reject"})
 Step = tuple[Any, Any]
 
 
-class NewsFirst(Queue[Step]):
+class StateUpdatesFirst(Queue[Step]):
     """First in, first out, but news overtake: a job does not look queued for long when it runs."""
 
     def _init(self, maxsize: int) -> None:
         del maxsize
-        self._news: deque[Step] = deque()
-        self._rest: deque[Step] = deque()
+        self._state_updates: deque[Step] = deque()
+        self._other_steps: deque[Step] = deque()
 
     def _qsize(self) -> int:
-        return len(self._news) + len(self._rest)
+        return len(self._state_updates) + len(self._other_steps)
 
     def _put(self, item: Step) -> None:
         method, _ = item
-        place = self._news if getattr(method, "__name__", "") in NEWS else self._rest
+        place = (
+            self._state_updates
+            if getattr(method, "__name__", "") in STATE_UPDATES
+            else self._other_steps
+        )
         place.append(item)
 
     def _get(self) -> Step:
-        return (self._news or self._rest).popleft()
+        return (self._state_updates or self._other_steps).popleft()

@@ -11,40 +11,40 @@ if TYPE_CHECKING:
     from swarm_runner import Job
 
 
-class Before(NamedTuple):
+class PreviousJob(NamedTuple):
     """A job that was submitted before, and its key."""
 
     key: JobKey
     job: Job
 
 
-class Earlier:
+class PreviousJobs:
     """Gives each job its next key, and the job that was its latest before."""
 
     def __init__(self, jobs: Iterable[Job]) -> None:
-        self._latest: dict[str, Before] = {}
-        self._numbers: dict[str, int] = {}
+        self._latest: dict[str, PreviousJob] = {}
+        self._attempts: dict[str, int] = {}
         for job in jobs:
             key = JobKey.parse(job.key)
-            if key is not None and key.number > self._numbers.get(key.place, 0):
-                self._numbers[key.place] = key.number
-                self._latest[key.place] = Before(key, job)
+            if key is not None and key.attempt > self._attempts.get(key.outputs_digest, 0):
+                self._attempts[key.outputs_digest] = key.attempt
+                self._latest[key.outputs_digest] = PreviousJob(key, job)
 
     @property
-    def active(self) -> int:
+    def active_count(self) -> int:
         """How many of them have not ended, as far as is known."""
         return sum(not before.job.state.ended for before in self._latest.values())
 
     def next_key(self, job: Any, shellcmd: str | None = None) -> JobKey:
         """A key that was never used; `shellcmd` as in JobKey.of."""
-        key = JobKey.of(job, 1, shellcmd)
-        number = self._numbers[key.place] = self._numbers.get(key.place, 0) + 1
+        key = JobKey.for_job(job, 1, shellcmd)
+        number = self._attempts[key.outputs_digest] = self._attempts.get(key.outputs_digest, 0) + 1
         return key._replace(number=number)
 
-    def latest(self, place: str) -> Before | None:
+    def latest(self, outputs_digest: str) -> PreviousJob | None:
         """The latest job of a place, unless it was taken."""
-        return self._latest.get(place)
+        return self._latest.get(outputs_digest)
 
-    def take(self, place: str) -> None:
+    def claim(self, outputs_digest: str) -> None:
         """The latest job of a place is cared for."""
-        self._latest.pop(place, None)
+        self._latest.pop(outputs_digest, None)

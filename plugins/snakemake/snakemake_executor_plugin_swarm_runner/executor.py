@@ -17,10 +17,14 @@ from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from snakemake_interface_executor_plugins.settings import SharedFSUsage
 from snakemake_interface_executor_plugins.utils import encode_target_jobs_cli_args
 
-from snakemake_executor_plugin_swarm_runner.invocations import Caller
-from snakemake_executor_plugin_swarm_runner.runs import Run
+from snakemake_executor_plugin_swarm_runner.invocations import InvocationBuilder
+from snakemake_executor_plugin_swarm_runner.runs import WorkflowRun
 from snakemake_executor_plugin_swarm_runner.settings import ExecutorSettings
-from snakemake_executor_plugin_swarm_runner.sites import OURS, Site, find_site
+from snakemake_executor_plugin_swarm_runner.sites import (
+    PLUGIN_DIRECTORY,
+    ExecutionTarget,
+    find_target,
+)
 from snakemake_executor_plugin_swarm_runner.tracking import Tracker
 
 if TYPE_CHECKING:
@@ -31,8 +35,8 @@ if TYPE_CHECKING:
 # Between two looks, in seconds: at a file, at the access point. A look at a file that has nothing
 # new costs a millisecond, and as much again for Snakemake's loop around it, which a workflow of
 # hours pays all the time; a container takes longer than this to begin and to go.
-LOG_LOOK_S, POLL_LOOK_S = 2.0, 2.0
-SCRIPTS = "scripts"
+LOG_POLL_INTERVAL_S, QUERY_POLL_INTERVAL_S = 2.0, 2.0
+SCRIPTS_DIRECTORY = "scripts"
 
 
 class Executor(RemoteExecutor):
@@ -49,20 +53,20 @@ class Executor(RemoteExecutor):
         usage = set(self.workflow.storage_settings.shared_fs_usage)
         self._workdir = Path.cwd()
         shared = SharedFSUsage.INPUT_OUTPUT in usage
-        site = find_site(settings, self._workdir, shared=shared)
-        if site.remembered is not None:
+        site = find_target(settings, self._workdir, shared=shared)
+        if site.current_config is not None:
             self.logger.info(
-                f"swarm-runner: uses {site.remembered}, the file of the last `pool up`."
+                f"swarm-runner: uses {site.current_config}, the file of the last `pool up`."
             )
         cache = self.workflow.sourcecache.runtime_cache_path
-        if not site.sees(cache):
+        if not site.is_visible(cache):
             # Nested jobs are to look for nothing there.
             usage.discard(SharedFSUsage.SOURCE_CACHE)
             self.workflow.storage_settings.shared_fs_usage = frozenset(usage)
         Path(self.tmpdir).chmod(0o755)  # nested jobs wait for files that are listed there
-        run = Run.begin(self._workdir / OURS)
+        run = WorkflowRun.resume_or_create(self._workdir / PLUGIN_DIRECTORY)
         try:
-            tracker = self._track(site, settings, run)
+            tracker = self._make_tracker(site, settings, run)
         except BaseException:
             run.abandon()
             raise
@@ -72,15 +76,17 @@ class Executor(RemoteExecutor):
             tracker.abandon()
             raise
         self._tracker = tracker
-        self._guarded = False
+        self._sigterm_handler_installed = False
 
-    def _track(self, site: Site, settings: ExecutorSettings, run: Run) -> Tracker:
-        scripts = run.file(SCRIPTS)
+    def _make_tracker(
+        self, target: ExecutionTarget, settings: ExecutorSettings, run: WorkflowRun
+    ) -> Tracker:
+        scripts = run.path(SCRIPTS_DIRECTORY)
         scripts.mkdir(exist_ok=True)
-        caller = Caller(
-            site, settings, self.workflow, scripts, self.format_job_exec, self.envvars()
+        caller = InvocationBuilder(
+            target, settings, self.workflow, scripts, self.format_job_exec, self.envvars()
         )
-        return Tracker(site, run, caller, self)
+        return Tracker(target, run, caller, self)
 
     # What Snakemake asks for.
 
@@ -95,7 +101,7 @@ class Executor(RemoteExecutor):
         """
         targets = job.get_target_spec()
         words = encode_target_jobs_cli_args(targets)
-        if not _can_be_read(words, targets):
+        if not _survives_parsing(words, targets):
             raise WorkflowError(
                 f"Snakemake cannot tell a Snakemake in a container of {', '.join(words)}: it loses "
                 "commas, and quotes at the ends of wildcards; name the file otherwise, or let a "
@@ -116,18 +122,18 @@ class Executor(RemoteExecutor):
 
     def run_jobs(self, jobs: Sequence[Any]) -> None:
         """Submit all jobs of a round together. What is wrong with one is that job's alone."""
-        self._guard()
+        self._install_sigterm_handler()
         for job in jobs:
             self.run_job_pre(job)
         if self._tracker is not None:
-            self._tracker.send(jobs)
+            self._tracker.submit(jobs)
 
     async def check_active_jobs(
         self, active_jobs: list[SubmittedJobInfo]
     ) -> AsyncGenerator[SubmittedJobInfo, None]:
         """One look at the event log for all of them; those that have not ended."""
         if self._tracker is not None:
-            active_jobs = self._tracker.look(active_jobs)
+            active_jobs = self._tracker.poll(active_jobs)
         for still_active in active_jobs:
             yield still_active
 
@@ -146,8 +152,8 @@ class Executor(RemoteExecutor):
     def next_seconds_between_status_checks(self) -> float:
         """A look at a file costs nothing; --seconds-between-status-checks is for asking."""
         asked: float = self.workflow.remote_execution_settings.seconds_between_status_checks
-        polling = self._tracker is not None and self._tracker.polling
-        return max(asked, POLL_LOOK_S) if polling else LOG_LOOK_S
+        polling = self._tracker is not None and self._tracker.queries_access_point
+        return max(asked, QUERY_POLL_INTERVAL_S) if polling else LOG_POLL_INTERVAL_S
 
     @next_seconds_between_status_checks.setter
     def next_seconds_between_status_checks(self, value: float) -> None:
@@ -165,7 +171,7 @@ class Executor(RemoteExecutor):
         answers: list[BaseException | None] = self.workflow.async_run(all_of_them())
         return answers
 
-    def unseen(self, job: Any, ended: Job) -> bool:
+    def unrecorded_success(self, job: Any, ended_job: Job) -> bool:
         """Whether all that this good end was to make is there, and Snakemake knows nothing of it.
 
         What a rule only touches, Snakemake itself makes once it knows.
@@ -177,36 +183,39 @@ class Executor(RemoteExecutor):
             return False
         if not job.output:
             # Snakemake keeps no record of such a job; what it reads may be newer than its end.
-            return all(_time_of(file) <= (ended.ended_at or 0) for file in job.input)
-        return bool(made) or ended.key in persistence.external_jobids(job)
+            return all(_modified_at(file) <= (ended_job.ended_at or 0) for file in job.input)
+        return bool(made) or ended_job.key in persistence.external_jobids(job)
 
-    def _guard(self) -> None:
+    def _install_sigterm_handler(self) -> None:
         """Let SIGTERM do what Ctrl-C does.
 
         Snakemake would wait for running jobs, and whoever sends SIGTERM does not wait for long.
         """
-        if self._guarded or threading.current_thread() is not threading.main_thread():
+        if (
+            self._sigterm_handler_installed
+            or threading.current_thread() is not threading.main_thread()
+        ):
             return
-        self._guarded = True
-        signal.signal(signal.SIGTERM, _interrupt)
+        self._sigterm_handler_installed = True
+        signal.signal(signal.SIGTERM, _raise_keyboard_interrupt)
 
 
-def _can_be_read(words: Sequence[str], targets: Sequence[Any]) -> bool:
+def _survives_parsing(arguments: Sequence[str], targets: Sequence[Any]) -> bool:
     """Whether another Snakemake reads the same targets in these words."""
     from snakemake.target_jobs import parse_target_jobs_cli_args
 
     try:
-        return bool(parse_target_jobs_cli_args(words) == targets)
+        return bool(parse_target_jobs_cli_args(arguments) == targets)
     except ValueError:
         return False
 
 
-def _time_of(file: str) -> float:
+def _modified_at(file: str) -> float:
     try:
         return Path(file).stat().st_mtime
     except OSError:
         return 0.0  # a temporary one, gone since
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+def _raise_keyboard_interrupt(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
     raise KeyboardInterrupt

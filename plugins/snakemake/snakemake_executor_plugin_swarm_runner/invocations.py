@@ -14,37 +14,37 @@ from typing import TYPE_CHECKING, Any
 from snakemake_interface_common.exceptions import WorkflowError
 
 from snakemake_executor_plugin_swarm_runner import ways
-from snakemake_executor_plugin_swarm_runner.resources import chosen_class, requested
+from snakemake_executor_plugin_swarm_runner.resources import requested_class, requested_resources
 from snakemake_executor_plugin_swarm_runner.settings import AUTO, DIRECT, ExecutorSettings
-from snakemake_executor_plugin_swarm_runner.sites import OURS, Site
+from snakemake_executor_plugin_swarm_runner.sites import PLUGIN_DIRECTORY, ExecutionTarget
 
 if TYPE_CHECKING:
     from swarm_runner import Invocation, JobId
 
-LOGS = OURS / "logs"
-_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+LOGS_DIRECTORY = PLUGIN_DIRECTORY / "logs"
+_UNSAFE_CHARACTERS = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True)
-class Call:
+class Submission:
     """One submission of a job, as swarm_runner takes it. `after` is to have ended before."""
 
     job: Any
     invocation: Invocation
     direct: bool
-    after: JobId | None = None
+    waits_for: JobId | None = None
 
     @property
-    def place(self) -> str:
+    def outputs_digest(self) -> str:
         """See JobKey."""
         return self.invocation.key.partition(".")[0]
 
     @property
-    def written_streams(self) -> list[str]:
+    def existing_streams(self) -> list[str]:
         """The files of standard output and standard error that are there."""
         return [stream for stream in self._streams if os.path.exists(stream)]  # noqa: PTH110 (never raises)
 
-    def drop_empty_streams(self) -> None:
+    def remove_empty_streams(self) -> None:
         """Remove those of them in which nothing was said."""
         for stream in self._streams:
             # It may be another user's, or gone.
@@ -59,7 +59,7 @@ class Call:
         return [f"{place}/{name}" for name in names if name]
 
 
-class Caller:
+class InvocationBuilder:
     """Makes the calls of one run of a workflow.
 
     `scripts` is a directory for what jobs run, `nested_command` says what a nested job runs, and
@@ -68,24 +68,24 @@ class Caller:
 
     def __init__(
         self,
-        site: Site,
+        target: ExecutionTarget,
         settings: ExecutorSettings,
         workflow: Any,
         scripts: Path,
         nested_command: Callable[[Any], str],
         environment: Mapping[str, str],
     ) -> None:
-        self._site = site
+        self._target = target
         self._settings = settings
         self._workflow = workflow
         self._scripts = scripts
         self._nested_command = nested_command
         self._environment = dict(environment)
         # Of standard output and standard error, by the name of a rule.
-        self._directories: dict[str, str] = {}
+        self._log_directories: dict[str, str] = {}
         # Where workflow.source_path() puts files; a nested Snakemake has a cache of its own.
         cache = str(workflow.sourcecache.runtime_cache_path)
-        self._hidden_cache = None if site.sees(cache) else cache
+        self._invisible_cache = None if target.is_visible(cache) else cache
 
     def direct_script(self, job: Any, shellcmd: str | None) -> ways.Script | None:
         """What runs in the image of the job's own rule; None for a job that runs nested.
@@ -95,24 +95,24 @@ class Caller:
         mode = self._settings.mode
         if mode not in (AUTO, DIRECT):
             return None
-        reason = ways.obstacle(job, self._workflow, shared=self._site.shared)
+        reason = ways.reason_not_direct(job, self._workflow, shared=self._target.shared)
         if reason is None and self._direct_image(job) is None:
             reason = "its rule has no container:"
         if reason is None:
-            command = ways.command(job, shellcmd or "")
+            command = ways.resolve_command(job, shellcmd or "")
             if command is None:
                 reason = "a part of its command is known only where it runs"
-            elif self._hidden_cache and self._hidden_cache in command:
+            elif self._invisible_cache and self._invisible_cache in command:
                 reason = "its command reads Snakemake's source cache, which executors cannot see"
             else:
-                return ways.direct(job, command)
+                return ways.direct_script(job, command)
         if mode == DIRECT:
             raise WorkflowError(
                 f"the job cannot run directly, because {reason}; use --swarm-runner-mode {AUTO}"
             )
         return None
 
-    def call(self, job: Any, key: str, shellcmd: str | None) -> Call:
+    def build(self, job: Any, key: str, shellcmd: str | None) -> Submission:
         """The call of a job, under that key; `shellcmd` is the job's, None for a group.
 
         Raises WorkflowError for what cannot be called.
@@ -124,7 +124,9 @@ class Caller:
         self._check_files(job)
         script = self.direct_script(job, shellcmd)
         direct = script is not None
-        asked = requested(job, self._site.destination, escalate=not self._settings.no_escalation)
+        asked = requested_resources(
+            job, self._target.destination, escalate=not self._settings.no_escalation
+        )
         name = f"group {job.groupid}" if job.is_group() else job.name
         try:
             invocation = Invocation(
@@ -132,76 +134,76 @@ class Caller:
                 tool_id=name,
                 image=self._direct_image(job) if direct else self._nested_image(job),
                 resources=asked,
-                capacity_class=chosen_class(job),
-                environment=self._environment_of(job),
-                working_directory=str(self._site.workdir),
-                in_place=self._site.shared,
+                capacity_class=requested_class(job),
+                environment=self._job_environment(job),
+                working_directory=str(self._target.workdir),
+                in_place=self._target.shared,
                 **self._command(job, key, script),
-                **self._streams(_UNSAFE.sub("_", name), key),
+                **self._streams(_UNSAFE_CHARACTERS.sub("_", name), key),
             )
         except ValidationError as error:
             faults = (
                 f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()
             )
             raise WorkflowError(f"the job cannot be submitted: {'; '.join(faults)}") from error
-        return Call(job, invocation, direct)
+        return Submission(job, invocation, direct)
 
     def _check_files(self, job: Any) -> None:
         """Say now what would only be found by a job that waits for a file, or writes it nowhere.
 
         Raises WorkflowError.
         """
-        if not self._site.shared:
+        if not self._target.shared:
             return
         for file in chain(job.input, job.output, job.log):
             if not file.startswith("/") or file.startswith("/dev/") or file.is_storage:
                 continue
-            if not self._site.sees(file):
+            if not self._target.is_visible(file):
                 raise WorkflowError(
                     f"the executors cannot see {file}: put it on a volume of the pool, or let "
                     "the rule be local (localrules:)"
                 )
 
     def _command(self, job: Any, key: str, script: ways.Script | None) -> dict[str, Any]:
-        if not self._site.shared:
-            return {"shell": ways.in_own_directory(self._nested_command(job))}
+        if not self._target.shared:
+            return {"shell": ways.scratch_command(self._nested_command(job))}
         if script is None:
-            if not self._site.sees(self._workflow.main_snakefile):
+            if not self._target.is_visible(self._workflow.main_snakefile):
                 raise WorkflowError(
                     f"the executors cannot see the Snakefile {self._workflow.main_snakefile}, "
                     "which a nested job reads: put it on a volume of the pool"
                 )
-            script = ways.nested(self._nested_command(job))
-        command = ways.inline(script)
+            script = ways.nested_script(self._nested_command(job))
+        command = ways.inline_argv(script)
         if command is None:
             file, fresh = self._scripts / key, self._scripts / f"{key}.new"
             fresh.write_text(script.text)
             fresh.replace(file)  # at once: a job that is taken up may be reading it
-            command = ways.starter(script.shell, str(file))
+            command = ways.script_argv(script.shell, str(file))
         return {"command": command}
 
-    def _environment_of(self, job: Any) -> dict[str, str]:
+    def _job_environment(self, job: Any) -> dict[str, str]:
         """It stands once in the ad of a round whose jobs have as many threads."""
-        return self._environment | ways.environment(
-            self._site.pool.user.name, job.resources.get("_cores", 1)
+        return self._environment | ways.user_environment(
+            self._target.pool.user.name, job.resources.get("_cores", 1)
         )
 
     def _direct_image(self, job: Any) -> str | None:
-        return ways.image(job) or self._site.destination.default_image
+        return ways.rule_image(job) or self._target.destination.default_image
 
     def _nested_image(self, job: Any) -> str:
         """The rule's own image where Snakemake is to run the rule's own code in it."""
-        own = ways.image_for_code(job)
+        own = ways.code_image(job)
         return own or self._settings.snakemake_image or official_image()
 
     def _streams(self, name: str, key: str) -> dict[str, str]:
-        directory = self._directories.get(name)
+        directory = self._log_directories.get(name)
         if directory is None:
-            place = self._site.workdir / LOGS / name
+            place = self._target.workdir / LOGS_DIRECTORY / name
             place.mkdir(parents=True, exist_ok=True)
-            if os.geteuid() != self._site.pool.user.uid:
+            if os.geteuid() != self._target.pool.user.uid:
                 place.chmod(0o1777)  # the jobs' user writes there
-            directory = self._directories[name] = str(LOGS / name)
+            directory = self._log_directories[name] = str(LOGS_DIRECTORY / name)
         return {stream: f"{directory}/{key}.{stream}" for stream in ("stdout", "stderr")}
 
 

@@ -14,26 +14,28 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-LENGTH = 16
+DIGEST_LENGTH = 16
 
 
 class JobKey(NamedTuple):
     """A key in its parts; `number` counts from 1 the submissions of one place in one run."""
 
-    place: str
-    work: str
-    number: int
+    outputs_digest: str
+    command_digest: str
+    attempt: int
 
     @classmethod
-    def of(cls, job: Any, number: int, shellcmd: str | None = None) -> Self:
+    def for_job(cls, job: Any, attempt: int, shellcmd: str | None = None) -> Self:
         """The key of a Snakemake job's next submission.
 
         `shellcmd` is the job's, for who has it already: Snakemake makes it anew for each who asks.
         """
         if job.is_group():
             members = list(job)
-            return cls(place_of(members), _hash(sorted(map(_work_of, members))), number)
-        return cls(place_of([job]), _hash([_work_of(job, shellcmd)]), number)
+            return cls(
+                outputs_digest(members), _digest(sorted(map(_command_facts, members))), attempt
+            )
+        return cls(outputs_digest([job]), _digest([_command_facts(job, shellcmd)]), attempt)
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
@@ -43,34 +45,34 @@ class JobKey(NamedTuple):
         return cls(place, work, int(number)) if number.isdecimal() else None
 
     def __str__(self) -> str:
-        return f"{self.place}.{self.work}.{self.number}"
+        return f"{self.outputs_digest}.{self.command_digest}.{self.attempt}"
 
 
-def place_of(members: Iterable[Any]) -> str:
+def outputs_digest(members: Iterable[Any]) -> str:
     """The same for all jobs that make the same files."""
     facts = [(*map(str, job.output), "" if job.output else job.rule.name) for job in members]
-    return _hash(sorted(facts))
+    return _digest(sorted(facts))
 
 
-def _work_of(job: Any, shellcmd: str | None = None) -> tuple[str, ...]:
+def _command_facts(job: Any, shellcmd: str | None = None) -> tuple[str, ...]:
     rule = job.rule
     facts = (rule.name, *map(str, job.input), str(job.container_img_url))
     if job.is_shell:
         return (*facts, str(shellcmd or job.shellcmd))
     # A shell command has its params in it; what other code reads of them, nobody sees.
-    params = json.dumps(list(job.params), default=_plain, skipkeys=True)
+    params = json.dumps(list(job.params), default=_json_default, skipkeys=True)
     code = str(rule.run_func_src or rule.script or rule.notebook or rule.wrapper)
-    return (*facts, code, params, _content(job, rule.script or rule.notebook))
+    return (*facts, code, params, _script_content(job, rule.script or rule.notebook))
 
 
-def _plain(value: object) -> object:
+def _json_default(value: object) -> object:
     """The same in each process, for what JSON does not know."""
     if isinstance(value, set | frozenset):
         return sorted(map(repr, value))
     return str(value) if isinstance(value, os.PathLike) else type(value).__name__
 
 
-def _content(job: Any, script: str | None) -> str:
+def _script_content(job: Any, script: str | None) -> str:
     """What stands in a script or notebook on this machine; empty for others."""
     if script is None:
         return ""
@@ -82,5 +84,5 @@ def _content(job: Any, script: str | None) -> str:
         return ""  # it is no file of this machine's, or goes wrong where it is to run
 
 
-def _hash(facts: object) -> str:
-    return hashlib.sha256(repr(facts).encode()).hexdigest()[:LENGTH]
+def _digest(facts: object) -> str:
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:DIGEST_LENGTH]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from swarm_runner import Destination, Resources
 
 MINIMUM_MEMORY_MB = 16  # below it swarm_runner suspects that a unit was forgotten
-MEMORY, MOST_MEMORY, DISK, RUNTIME, CLASS = (
+MEMORY, MAX_MEMORY, DISK, RUNTIME, CAPACITY_CLASS = (
     "mem_mb",
     "max_mem_mb",
     "disk_mb",
@@ -21,10 +21,10 @@ MEMORY, MOST_MEMORY, DISK, RUNTIME, CLASS = (
 )
 GPUS = ("gpu", "gpus")
 # Snakemake's ways to say the same.
-_MEMORIES = ("mem_mb", "mem_mib", "mem")
+_MEMORY_RESOURCES = ("mem_mb", "mem_mib", "mem")
 
 
-def requested(job: Any, destination: Destination, *, escalate: bool) -> Resources:
+def requested_resources(job: Any, destination: Destination, *, escalate: bool) -> Resources:
     """The job's request; what the rule does not say is left to the destination.
 
     `escalate` gives it the memory of the largest class that it may run in, for a second run after
@@ -33,39 +33,39 @@ def requested(job: Any, destination: Destination, *, escalate: bool) -> Resource
     """
     given: Mapping[str, Any] = job.resources
     amounts: dict[str, int] = {"cpus": max(1, int(given.get("_cores", 1)))}
-    memory_mb = _number(given, MEMORY)
+    memory_mb = _amount(given, MEMORY)
     if memory_mb is not None:
         amounts["memory_mb"] = max(MINIMUM_MEMORY_MB, memory_mb)
-    disk_mb = _number(given, DISK)
+    disk_mb = _amount(given, DISK)
     if disk_mb is not None:
         amounts["disk_mb"] = max(1, disk_mb)
-    runtime_min = _number(given, RUNTIME)
+    runtime_min = _amount(given, RUNTIME)
     if runtime_min:
         amounts["time_limit_s"] = runtime_min * 60
-    gpus = [count for name in GPUS if (count := _number(given, name))]
+    gpus = [count for name in GPUS if (count := _amount(given, name))]
     if gpus:
         amounts["gpus"] = max(gpus)
-    most_mb = _number(given, MOST_MEMORY)
-    if most_mb is None and escalate and not grows(job):
-        most_mb = _roomiest(frozenset(amounts.items()), destination, chosen_class(job))
+    most_mb = _amount(given, MAX_MEMORY)
+    if most_mb is None and escalate and not scales_memory(job):
+        most_mb = _largest_memory_mb(frozenset(amounts.items()), destination, requested_class(job))
     if most_mb and most_mb >= amounts.get("memory_mb", 0):
         amounts["max_memory_mb"] = most_mb
-    return _resources(frozenset(amounts.items()))
+    return _make_resources(frozenset(amounts.items()))
 
 
-def chosen_class(job: Any) -> str | None:
+def requested_class(job: Any) -> str | None:
     """The capacity class that the rule names."""
-    name = job.resources.get(CLASS)
+    name = job.resources.get(CAPACITY_CLASS)
     if name is None or isinstance(name, str):
         return name or None
-    raise WorkflowError(f"resource {CLASS}={name!r} is no class's name: give a text")
+    raise WorkflowError(f"resource {CAPACITY_CLASS}={name!r} is no class's name: give a text")
 
 
-def grows(job: Any) -> bool:
+def scales_memory(job: Any) -> bool:
     """Whether the rule itself asks for more memory with each attempt: then that is its way."""
     if job.is_group():
-        return any(grows(one) for one in job)
-    if not any(job.rule.resources.get(name).is_evaluable() for name in _MEMORIES):
+        return any(scales_memory(one) for one in job)
+    if not any(job.rule.resources.get(name).is_evaluable() for name in _MEMORY_RESOURCES):
         return False
     again = job.rule.expand_resources(
         job.wildcards_dict, job.input, job.attempt + 1, skip_evaluation={"tmpdir"}
@@ -73,7 +73,7 @@ def grows(job: Any) -> bool:
     return bool(again.get(MEMORY) != job.resources.get(MEMORY))
 
 
-def _number(resources: Mapping[str, Any], name: str) -> int | None:
+def _amount(resources: Mapping[str, Any], name: str) -> int | None:
     """A resource that counts something; one that is not known yet counts as absent."""
     from snakemake.common.tbdstring import TBDString
 
@@ -90,14 +90,14 @@ def _number(resources: Mapping[str, Any], name: str) -> int | None:
 
 # Many jobs ask for the same.
 @lru_cache(maxsize=1024)
-def _resources(amounts: frozenset[tuple[str, int]]) -> Resources:
+def _make_resources(amounts: frozenset[tuple[str, int]]) -> Resources:
     from swarm_runner import Resources
 
     return Resources(**dict(amounts))
 
 
-def _roomiest(
-    amounts: frozenset[tuple[str, int]], destination: Destination, named: str | None
+def _largest_memory_mb(
+    amounts: frozenset[tuple[str, int]], destination: Destination, first_class: str | None
 ) -> int | None:
     """The memory of the largest class of containers, from the named one on, that has the rest."""
     pool, defaults = destination.pool, destination.resources
@@ -105,8 +105,8 @@ def _roomiest(
         if "max_memory_mb" in defaults.model_fields_set:
             return None
         amounts = frozenset((defaults.model_dump(exclude_unset=True) | dict(amounts)).items())
-    asked, classes = _resources(amounts), pool.classes_for(machine=False)
-    first = named or destination.class_for(machine=False)
+    asked, classes = _make_resources(amounts), pool.classes_for(vm=False)
+    first = first_class or destination.class_for(vm=False)
     if first in classes:
         classes = classes[classes.index(first) :]
     shapes = (pool.classes[name] for name in classes)

@@ -14,19 +14,19 @@ import uuid
 from pathlib import Path
 from typing import Self
 
-OWNER = "owner"
-PREFIX = "snakemake-"
+LOCK_FILE = "owner"
+RUN_PREFIX = "snakemake-"
 
 
-class Run:
+class WorkflowRun:
     """One run. `resumed` says that a process before this one began it."""
 
-    def __init__(self, directory: Path, lock: int, *, resumed: bool, others: int) -> None:
+    def __init__(self, directory: Path, lock_fd: int, *, resumed: bool, other_runs: int) -> None:
         self.directory = directory
         self.resumed = resumed
         # Left-over runs beside this one.
-        self.others = others
-        self._lock = lock
+        self.other_runs = other_runs
+        self._lock_fd = lock_fd
 
     @property
     def name(self) -> str:
@@ -34,12 +34,14 @@ class Run:
         return self.directory.name
 
     @classmethod
-    def begin(cls, home: Path) -> Self:
+    def resume_or_create(cls, base_directory: Path) -> Self:
         """Take up the latest run that was broken off in `home`, or begin a new one."""
-        home.mkdir(parents=True, exist_ok=True)
+        base_directory.mkdir(parents=True, exist_ok=True)
         left = []
-        for directory in sorted(home.glob(f"{PREFIX}*"), key=lambda path: path.stat().st_mtime):
-            lock = _locked(directory / OWNER)
+        for directory in sorted(
+            base_directory.glob(f"{RUN_PREFIX}*"), key=lambda path: path.stat().st_mtime
+        ):
+            lock = _try_lock(directory / LOCK_FILE)
             if lock is not None:
                 left.append((directory, lock))
         for _, lock in left[:-1]:
@@ -47,35 +49,35 @@ class Run:
         if left:
             directory, lock = left[-1]
             return cls(directory, lock, resumed=True, others=len(left) - 1)
-        directory = home / f"{PREFIX}{uuid.uuid4().hex[:12]}"
+        directory = base_directory / f"{RUN_PREFIX}{uuid.uuid4().hex[:12]}"
         directory.mkdir()
-        lock = _locked(directory / OWNER, create=True)
+        lock = _try_lock(directory / LOCK_FILE, create=True)
         if lock is None:
             raise RuntimeError(f"{directory} is another's, though its name was made up just now")
         return cls(directory, lock, resumed=False, others=0)
 
-    def file(self, name: str) -> Path:
+    def path(self, name: str) -> Path:
         """A path in the run's directory."""
         return self.directory / name
 
-    def end(self) -> None:
+    def delete(self) -> None:
         """Nothing of it is left to be taken up."""
         shutil.rmtree(self.directory, ignore_errors=True)
-        self.leave()
+        self.release()
 
     def abandon(self) -> None:
         """As if it had not been begun here."""
         if self.resumed:
-            self.leave()
+            self.release()
         else:
-            self.end()
+            self.delete()
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """Let the next start take it up."""
-        os.close(self._lock)
+        os.close(self._lock_fd)
 
 
-def _locked(file: Path, *, create: bool = False) -> int | None:
+def _try_lock(file: Path, *, create: bool = False) -> int | None:
     """The file, open and locked until it is closed; None while another process has it."""
     flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
     try:

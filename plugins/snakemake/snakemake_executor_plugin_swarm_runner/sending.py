@@ -5,66 +5,66 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from snakemake_executor_plugin_swarm_runner.invocations import Call
+from snakemake_executor_plugin_swarm_runner.invocations import Submission
 
 if TYPE_CHECKING:
     from swarm_runner import InvalidInputError, Job, Runner
 
 
 @dataclass
-class Sent:
+class BatchResult:
     """What became of calls: queued, refused and why, or late because of `trouble`."""
 
-    queued: list[tuple[Call, Job]] = field(default_factory=list)
-    refused: list[tuple[Call, str]] = field(default_factory=list)
-    late: list[Call] = field(default_factory=list)
-    trouble: Exception | None = None
+    submitted: list[tuple[Submission, Job]] = field(default_factory=list)
+    rejected: list[tuple[Submission, str]] = field(default_factory=list)
+    deferred: list[Submission] = field(default_factory=list)
+    problem: Exception | None = None
 
 
-def send(runner: Runner, calls: list[Call]) -> Sent:
+def submit_batch(runner: Runner, submissions: list[Submission]) -> BatchResult:
     """Submit all together, and without those that are refused if there are any."""
-    sent = Sent()
-    _send(runner, calls, sent)
+    sent = BatchResult()
+    _submit_splitting(runner, submissions, sent)
     return sent
 
 
-def troubles() -> tuple[type[Exception], ...]:
+def access_point_errors() -> tuple[type[Exception], ...]:
     """What an access point may have, or the file system that the event log lies on."""
     from swarm_runner import SwarmRunnerError
 
     return SwarmRunnerError, OSError
 
 
-def _send(runner: Runner, calls: list[Call], sent: Sent) -> None:
+def _submit_splitting(runner: Runner, submissions: list[Submission], result: BatchResult) -> None:
     from swarm_runner import InvalidInputError
 
-    if not calls:
+    if not submissions:
         return
     try:
-        jobs = runner.submit([call.invocation for call in calls])
+        jobs = runner.submit([call.invocation for call in submissions])
     except InvalidInputError as error:
-        faults = _by_key(error)
-        refused = [call for call in calls if call.invocation.key in faults]
-        sent.refused += [(call, "; ".join(faults[call.invocation.key])) for call in refused]
+        faults = _messages_by_key(error)
+        refused = [call for call in submissions if call.invocation.key in faults]
+        result.rejected += [(call, "; ".join(faults[call.invocation.key])) for call in refused]
         if refused:
-            _send(runner, [call for call in calls if call not in refused], sent)
-        elif len(calls) > 1:
-            for call in calls:
-                _send(runner, [call], sent)
+            _submit_splitting(runner, [call for call in submissions if call not in refused], result)
+        elif len(submissions) > 1:
+            for call in submissions:
+                _submit_splitting(runner, [call], result)
         else:
-            sent.refused.append((calls[0], str(error)))
-    except troubles() as error:
-        sent.late += calls
-        sent.trouble = error
+            result.rejected.append((submissions[0], str(error)))
+    except access_point_errors() as error:
+        result.deferred += submissions
+        result.problem = error
     else:
-        sent.queued += zip(calls, jobs, strict=True)
+        result.submitted += zip(submissions, jobs, strict=True)
 
 
-def _by_key(error: InvalidInputError) -> dict[str, list[str]]:
+def _messages_by_key(error: InvalidInputError) -> dict[str, list[str]]:
     """The faults of each invocation; a fault's place begins with its key."""
     faults: dict[str, list[str]] = {}
-    for fault in error.faults:
-        key, _, field_name = fault.where.partition(": ")
+    for fault in error.diagnostics:
+        key, _, field_name = fault.location.partition(": ")
         said = f"{field_name}: {fault.message}" if field_name else fault.message
         faults.setdefault(key, []).append(said)
     return faults

@@ -11,45 +11,51 @@ from typing import TYPE_CHECKING, Any
 from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 
-from snakemake_executor_plugin_swarm_runner.earlier import Earlier
-from snakemake_executor_plugin_swarm_runner.invocations import Call, Caller
-from snakemake_executor_plugin_swarm_runner.runs import Run
-from snakemake_executor_plugin_swarm_runner.sending import send, troubles
-from snakemake_executor_plugin_swarm_runner.sites import Site
-from snakemake_executor_plugin_swarm_runner.telling import Teller, said_of
+from snakemake_executor_plugin_swarm_runner.earlier import PreviousJobs
+from snakemake_executor_plugin_swarm_runner.invocations import InvocationBuilder, Submission
+from snakemake_executor_plugin_swarm_runner.runs import WorkflowRun
+from snakemake_executor_plugin_swarm_runner.sending import access_point_errors, submit_batch
+from snakemake_executor_plugin_swarm_runner.sites import ExecutionTarget
+from snakemake_executor_plugin_swarm_runner.telling import Reporter, failure_message
 
 if TYPE_CHECKING:
     from snakemake_executor_plugin_swarm_runner.executor import Executor
     from swarm_runner import Job, JobId, Runner
-    from swarm_runner.condor.apart import AccessPointApart
+    from swarm_runner.condor.apart import AccessPointProcess
 
 # Between two tries to reach an access point that is away, in seconds.
-RETRY_S = 5.0
+RETRY_INTERVAL_S = 5.0
 # For how long one try may reconcile, and removed jobs may take to go.
-PATIENCE_S, REMOVAL_S = 10.0, 60.0
+OUTAGE_TIMEOUT_S, REMOVAL_TIMEOUT_S = 10.0, 60.0
 # In SubmittedJobInfo.aux.
-ID, CALL = "id", "call"
+JOB_ID, SUBMISSION = "id", "call"
 
 
 class Tracker:
     """Follows the jobs of one run. The scheduler's thread sends, another one looks."""
 
-    def __init__(self, site: Site, run: Run, caller: Caller, executor: Executor) -> None:
-        self._site = site
+    def __init__(
+        self,
+        target: ExecutionTarget,
+        run: WorkflowRun,
+        builder: InvocationBuilder,
+        executor: Executor,
+    ) -> None:
+        self._target = target
         self._run = run
-        self._caller = caller
+        self._builder = builder
         self._executor = executor
-        self._teller = Teller(executor.logger)
+        self._reporter = Reporter(executor.logger)
         self._lock = threading.RLock()
-        self._access_point = site.access_point()
-        self._runner = _runner(site, run, self._access_point)
-        self._earlier = Earlier([])
-        self._unsent: list[Call] = []
+        self._access_point = target.access_point()
+        self._runner = _make_runner(target, run, self._access_point)
+        self._previous_jobs = PreviousJobs([])
+        self._pending: list[Submission] = []
         # Calls that would write to the same files as a job of an earlier run, until it has ended.
-        self._behind: dict[JobId, Call] = {}
-        self._next_try_at = 0.0
+        self._blocked: dict[JobId, Submission] = {}
+        self._next_retry_at = 0.0
         # Jobs that have ended, until Snakemake has been told.
-        self._ended: dict[JobId, Job] = {}
+        self._ended_jobs: dict[JobId, Job] = {}
         self._stopped = False
 
     def open(self) -> None:
@@ -61,7 +67,9 @@ class Tracker:
 
         runner = self._runner
         try:
-            self._earlier = Earlier(runner.recover() if self._run.resumed else runner.jobs())
+            self._previous_jobs = PreviousJobs(
+                runner.recover() if self._run.resumed else runner.jobs()
+            )
         except SwarmRunnerError as error:
             raise WorkflowError(
                 f"swarm-runner: {error} A pool is brought up with `swarm-runner pool up "
@@ -69,48 +77,50 @@ class Tracker:
                 "into SWARM_RUNNER_JOB_CONF."
             ) from error
         if self._run.resumed:
-            self._teller.resumes(self._run.name, self._earlier.active, self._run.others)
+            self._reporter.report_resumed(
+                self._run.name, self._previous_jobs.active_count, self._run.other_runs
+            )
 
     @property
-    def polling(self) -> bool:
+    def queries_access_point(self) -> bool:
         """Whether a look asks the access point."""
-        return not self._site.shared or self._runner.event_log is None
+        return not self._target.shared or self._runner.event_log is None
 
-    def send(self, jobs: Sequence[Any]) -> None:
+    def submit(self, jobs: Sequence[Any]) -> None:
         """Submit jobs together; those of a run that was killed are taken up instead."""
         with self._lock:
             calls = []
             for job in jobs:
                 try:
-                    call = self._call(job)
+                    call = self._build_or_adopt(job)
                 except Exception as error:  # noqa: BLE001 (one job's trouble is that job's alone)
-                    self._fail(job, _said(error))
+                    self._report_not_submitted(job, _error_message(error))
                 else:
                     if call is not None:
                         calls.append(call)
-            for call in self._prepared(calls):
-                if call.after is None:
-                    self._unsent.append(call)
+            for call in self._prepare_and_register(calls):
+                if call.waits_for is None:
+                    self._pending.append(call)
                 else:
-                    self._earlier.take(call.place)
-                    self._behind[call.after] = call
-            self._go_on()
+                    self._previous_jobs.claim(call.outputs_digest)
+                    self._blocked[call.waits_for] = call
+            self._submit_pending()
 
-    def look(self, active: list[SubmittedJobInfo]) -> list[SubmittedJobInfo]:
+    def poll(self, active: list[SubmittedJobInfo]) -> list[SubmittedJobInfo]:
         """Tell Snakemake what has ended; those that have not."""
         with self._lock:
             if self._stopped:
                 return active
-            self._learn()
-            freed = [which for which in self._behind if which in self._ended]
+            self._poll_changes()
+            freed = [which for which in self._blocked if which in self._ended_jobs]
             for which in freed:
-                del self._ended[which]
-                self._unsent.append(self._behind.pop(which))
-            if freed or time.monotonic() >= self._next_try_at:
-                self._go_on()
-            if not self._ended:
+                del self._ended_jobs[which]
+                self._pending.append(self._blocked.pop(which))
+            if freed or time.monotonic() >= self._next_retry_at:
+                self._submit_pending()
+            if not self._ended_jobs:
                 return active
-            return [info for info in active if not self._tell(info)]
+            return [info for info in active if not self._report_if_ended(info)]
 
     def remove_all(self) -> None:
         """Take every job of this run out of the queue, and wait until they are gone."""
@@ -118,81 +128,85 @@ class Tracker:
         try:
             # A look that is on its way may still submit; after it nobody does.
             with self._lock:
-                self._unsent.clear()
-                self._behind.clear()
+                self._pending.clear()
+                self._blocked.clear()
                 count = self._runner.remove_all("the workflow was stopped")
-        except troubles() as error:
-            self._teller.cannot_remove(error)
+        except access_point_errors() as error:
+            self._reporter.report_removal_failed(error)
             return
-        self._teller.removes(count)
+        self._reporter.report_removed(count)
         try:
-            jobs = self._runner.wait(timeout_s=REMOVAL_S)
-        except troubles() as error:
-            self._teller.cannot_see_them_go(error)
+            jobs = self._runner.wait(timeout_s=REMOVAL_TIMEOUT_S)
+        except access_point_errors() as error:
+            self._reporter.report_removal_unconfirmed(error)
         else:
-            self._teller.are_not_gone(sum(not job.state.ended for job in jobs), REMOVAL_S)
+            self._reporter.report_still_in_queue(
+                sum(not job.state.ended for job in jobs), REMOVAL_TIMEOUT_S
+            )
 
     def close(self) -> None:
         """Forget a run of which nothing is left; one with jobs can be taken up again."""
         try:
-            if self._left and not self._stopped:
+            if self._has_active_jobs and not self._stopped:
                 self.remove_all()
-            left = self._left
-        except troubles():
+            left = self._has_active_jobs
+        except access_point_errors():
             left = True
-        self._end(leave=left)
+        self._shut_down(keep_run=left)
 
     def abandon(self) -> None:
         """Leave without having asked for anything."""
-        self._end(leave=self._run.resumed)
+        self._shut_down(keep_run=self._run.resumed)
 
     @property
-    def _left(self) -> bool:
+    def _has_active_jobs(self) -> bool:
         return any(not job.state.ended for job in self._runner.jobs())
 
-    def _end(self, *, leave: bool) -> None:
+    def _shut_down(self, *, keep_run: bool) -> None:
         self._runner.close()
         self._access_point.close()
-        if leave:
-            self._run.leave()
+        if keep_run:
+            self._run.release()
         else:
             self._runner.discard()
-            self._run.end()
+            self._run.delete()
 
-    def _call(self, job: Any) -> Call | None:
+    def _build_or_adopt(self, job: Any) -> Submission | None:
         """The job's call; None when it was submitted by a run that was killed."""
         shellcmd = None if job.is_group() else job.shellcmd
-        key = self._earlier.next_key(job, shellcmd)
-        before = self._earlier.latest(key.place)
+        key = self._previous_jobs.next_key(job, shellcmd)
+        before = self._previous_jobs.latest(key.outputs_digest)
         if before is None:
-            return self._caller.call(job, str(key), shellcmd)
+            return self._builder.build(job, str(key), shellcmd)
         old, ended = before.job, before.job.state.ended
-        if before.key.work == key.work and (not ended or self._unseen(job, old)):
-            call = self._caller.call(job, str(before.key), shellcmd)
-            self._earlier.take(key.place)
+        if before.key.command_digest == key.command_digest and (
+            not ended or self._is_unrecorded_success(job, old)
+        ):
+            call = self._builder.build(job, str(before.key), shellcmd)
+            self._previous_jobs.claim(key.outputs_digest)
             if ended:
-                self._ended[old.id] = old
-            self._teller.takes_up(job, old)
-            self._submitted(call, old)
+                self._ended_jobs[old.id] = old
+            self._reporter.report_adopted(job, old)
+            self._report_submission(call, old)
             return None
         if ended:
-            self._earlier.take(key.place)
-            return self._caller.call(job, str(key), shellcmd)
-        call = self._caller.call(job, str(key), shellcmd)
-        self._teller.replaces(job, old)
+            self._previous_jobs.claim(key.outputs_digest)
+            return self._builder.build(job, str(key), shellcmd)
+        call = self._builder.build(job, str(key), shellcmd)
+        self._reporter.report_replaced(job, old)
         return replace(call, after=old.id)
 
-    def _unseen(self, job: Any, ended: Job) -> bool:
-        good = ended.outcome is not None and ended.outcome.ok
-        return good and self._executor.unseen(job, ended)
+    def _is_unrecorded_success(self, job: Any, ended_job: Job) -> bool:
+        good = ended_job.outcome is not None and ended_job.outcome.ok
+        return good and self._executor.unrecorded_success(job, ended_job)
 
-    def _prepared(self, calls: list[Call]) -> list[Call]:
+    def _prepare_and_register(self, submissions: list[Submission]) -> list[Submission]:
         """Those that may be sent."""
-        direct = [call for call in calls if call.direct]
+        direct = [call for call in submissions if call.direct]
         found = self._executor.prepare([call.job for call in direct])
         troubles = dict(zip((call.invocation.key for call in direct), found, strict=True))
         ready = []
-        for call in calls:
+        for call in submissions:
             trouble = troubles.get(call.invocation.key)
             if trouble is None:
                 try:
@@ -204,95 +218,104 @@ class Tracker:
             if trouble is None:
                 ready.append(call)
             else:
-                self._fail(call.job, _said(trouble))
+                self._report_not_submitted(call.job, _error_message(trouble))
         return ready
 
-    def _go_on(self) -> None:
+    def _submit_pending(self) -> None:
         """Send what is not sent yet; what nobody takes now, a later look tries again."""
         if self._stopped:
             return
-        if self._behind:
-            self._clear_way()
-        if self._unsent:
-            self._submit()
-        self._next_try_at = time.monotonic() + RETRY_S
+        if self._blocked:
+            self._remove_replaced()
+        if self._pending:
+            self._submit_batch()
+        self._next_retry_at = time.monotonic() + RETRY_INTERVAL_S
 
-    def _clear_way(self) -> None:
+    def _remove_replaced(self) -> None:
         """Remove jobs whose rules have changed since. Once they have ended others may begin."""
         try:
-            self._runner.remove(self._behind, "the rule has changed since")
-        except troubles() as error:
-            self._teller.is_away(error)
+            self._runner.remove(self._blocked, "the rule has changed since")
+        except access_point_errors() as error:
+            self._reporter.report_unreachable(error)
 
-    def _submit(self) -> None:
-        sent = send(self._runner, self._unsent)
-        self._unsent = sent.late
-        for call, why in sent.refused:
-            self._fail(call.job, why)
-        if sent.trouble is not None:
-            self._teller.is_away(sent.trouble)
-        elif sent.queued:
-            self._teller.is_back()
-        if sent.queued:
-            self._teller.submits(sent.queued)
-        for call, job in sent.queued:
-            self._submitted(call, job)
+    def _submit_batch(self) -> None:
+        sent = submit_batch(self._runner, self._pending)
+        self._pending = sent.deferred
+        for call, why in sent.rejected:
+            self._report_not_submitted(call.job, why)
+        if sent.problem is not None:
+            self._reporter.report_unreachable(sent.problem)
+        elif sent.submitted:
+            self._reporter.report_reachable()
+        if sent.submitted:
+            self._reporter.report_submitted(sent.submitted)
+        for call, job in sent.submitted:
+            self._report_submission(call, job)
 
-    def _submitted(self, call: Call, job: Job) -> None:
-        self._teller.follows(call.job, job)
-        info = SubmittedJobInfo(call.job, str(job.id), {ID: job.id, CALL: call})
+    def _report_submission(self, submission: Submission, job: Job) -> None:
+        self._reporter.register(submission.job, job)
+        info = SubmittedJobInfo(
+            submission.job, str(job.id), {JOB_ID: job.id, SUBMISSION: submission}
+        )
         self._executor.report_job_submission(info, register_job=False)
 
-    def _learn(self) -> None:
+    def _poll_changes(self) -> None:
         """Look once at what has changed. What goes wrong now may go well at the next look."""
         try:
             changes = self._runner.poll()
-        except troubles() as error:
-            self._teller.is_away(error)
+        except access_point_errors() as error:
+            self._reporter.report_unreachable(error)
             return
-        if not (self._unsent or self._behind):
-            self._teller.is_back()
+        if not (self._pending or self._blocked):
+            self._reporter.report_reachable()
         for change in changes:
-            self._teller.tells(change)
+            self._reporter.report_change(change)
             if change.job.state.ended:
-                self._ended[change.job.id] = change.job
+                self._ended_jobs[change.job.id] = change.job
 
-    def _tell(self, info: SubmittedJobInfo) -> bool:
+    def _report_if_ended(self, info: SubmittedJobInfo) -> bool:
         """Tell Snakemake of a job if it has ended."""
         aux = info.aux or {}
-        job, call = self._ended.pop(aux[ID], None), aux[CALL]
+        job, call = self._ended_jobs.pop(aux[JOB_ID], None), aux[SUBMISSION]
         if job is None:
             return False
-        self._teller.forgets(job)
+        self._reporter.unregister(job)
         if job.outcome is not None and job.outcome.ok:
             call.drop_empty_streams()
             self._executor.report_job_success(info)
         else:
-            self._failed(info, said_of(job, direct=call.direct), call.written_streams)
+            self._report_failure(
+                info, failure_message(job, direct=call.direct), call.written_streams
+            )
         return True
 
-    def _fail(self, job: Any, message: str) -> None:
+    def _report_not_submitted(self, job: Any, message: str) -> None:
         """Tell Snakemake of a job that could not be submitted."""
-        self._failed(SubmittedJobInfo(job), f"Not submitted: {message.rstrip('.')}.", [])
+        self._report_failure(SubmittedJobInfo(job), f"Not submitted: {message.rstrip('.')}.", [])
 
-    def _failed(self, info: SubmittedJobInfo, message: str, logs: list[str]) -> None:
+    def _report_failure(self, info: SubmittedJobInfo, message: str, logs: list[str]) -> None:
         if info.job.is_group():
             # Snakemake shows no message of a group's.
-            self._teller.fails(info.job, message, logs)
+            self._reporter.report_failed(info.job, message, logs)
         self._executor.report_job_error(info, msg=f"{message} ", aux_logs=logs)
 
 
-def _runner(site: Site, run: Run, access_point: AccessPointApart) -> Runner:
+def _make_runner(
+    target: ExecutionTarget, run: WorkflowRun, access_point: AccessPointProcess
+) -> Runner:
     """Raises WorkflowError when its state cannot be kept."""
     from swarm_runner import InvalidInputError, Runner
 
     try:
         return Runner(
-            site.destination, name=run.name, access_point=access_point, patience_s=PATIENCE_S
+            target.destination,
+            name=run.name,
+            access_point=access_point,
+            outage_timeout_s=OUTAGE_TIMEOUT_S,
         )
     except InvalidInputError as error:
         raise WorkflowError(f"swarm-runner: {error}") from error
 
 
-def _said(error: BaseException) -> str:
+def _error_message(error: BaseException) -> str:
     return str(error) or type(error).__name__

@@ -13,22 +13,22 @@ from typing import Any
 from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.settings import DeploymentMethod
 
-DOCKER = "docker://"
+DOCKER_SCHEME = "docker://"
 # Per job: HTCondor gives each container its own.
-TEMPORARY = "/tmp"  # noqa: S108
+TEMP_DIRECTORY = "/tmp"  # noqa: S108
 # As Snakemake sets them for shell commands (snakemake/shell.py).
-_THREADS = (
+_THREAD_VARIABLES = (
     *("OMP_NUM_THREADS", "GOTO_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"),
     *("VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS"),
 )
 # HTCondor sets these itself, whatever the job's ad says (starter.cpp, PublishToEnv), and so does
 # the image with HOME: only the script has the last word.
-_IN_SCRIPT = f"export HOME={TEMPORARY} TMPDIR={TEMPORARY} TMP={TEMPORARY} TEMP={TEMPORARY}"
+_EXPORTS = f"export HOME={TEMP_DIRECTORY} TMPDIR={TEMP_DIRECTORY} TMP={TEMP_DIRECTORY} TEMP={TEMP_DIRECTORY}"
 # A script of so many characters travels in the job's arguments, a longer one as a file: making a
 # file costs as much as all else that is done for a job.
-INLINE_LENGTH = 2000
+MAX_INLINE_LENGTH = 2000
 # A submit description has no place for control characters, and `printf %b` gives them back.
-_ESCAPED = re.compile("[\\\\\0-\x1f\x7f-\x9f\u2028\u2029]")
+_ESCAPED_CHARACTERS = re.compile("[\\\\\0-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Script:
     text: str
 
 
-def obstacle(job: Any, workflow: Any, *, shared: bool) -> str | None:
+def reason_not_direct(job: Any, workflow: Any, *, shared: bool) -> str | None:
     """Why a job cannot run directly; None when it can."""
     if job.is_group():
         return "it is a group of jobs"
@@ -68,7 +68,7 @@ def obstacle(job: Any, workflow: Any, *, shared: bool) -> str | None:
     return next((reason for reason, holds in reasons.items() if holds), None)
 
 
-def image(job: Any) -> str | None:
+def rule_image(job: Any) -> str | None:
     """The image that the rule names with `container:`, as Docker calls it.
 
     Raises WorkflowError for one that is no Docker image.
@@ -76,24 +76,24 @@ def image(job: Any) -> str | None:
     url: str | None = job.container_img_url
     if url is None:
         return None
-    name = url.removeprefix(DOCKER)
+    name = url.removeprefix(DOCKER_SCHEME)
     if "://" in name or name.endswith(".sif"):
         raise WorkflowError(f"container: {url} is no Docker image; name one, as docker://debian")
     return name
 
 
-def image_for_code(job: Any) -> str | None:
+def code_image(job: Any) -> str | None:
     """The image that a nested job's rule wants its code to run in: then Snakemake is to be there.
 
     None for shell rules, whose images need not have it, and for a group whose other rules do not
     agree.
     """
     members = job if job.is_group() else [job]
-    images = {image(one) for one in members if not one.is_shell}
+    images = {rule_image(one) for one in members if not one.is_shell}
     return images.pop() if len(images) == 1 else None
 
 
-def command(job: Any, shellcmd: str) -> str | None:
+def resolve_command(job: Any, shellcmd: str) -> str | None:
     """The rule's command; None when a part of it is known only where the job runs.
 
     Where temporary files go Snakemake leaves open until then: but that we know.
@@ -106,7 +106,7 @@ def command(job: Any, shellcmd: str) -> str | None:
         return shellcmd
     chosen = job.rule.resources.get("tmpdir")
     fixed = None if chosen is None or chosen.is_evaluable() else chosen.value
-    known = ResourceList(fromdict=dict(job.resources.items()) | {"tmpdir": fixed or TEMPORARY})
+    known = ResourceList(fromdict=dict(job.resources.items()) | {"tmpdir": fixed or TEMP_DIRECTORY})
     params, _ = job.rule.expand_params(
         job.wildcards_dict, job.input, job.output, SimpleNamespace(resources=known)
     )
@@ -114,7 +114,7 @@ def command(job: Any, shellcmd: str) -> str | None:
     return None if open_part in formatted else formatted
 
 
-def direct(job: Any, command: str) -> Script:
+def direct_script(job: Any, command: str) -> Script:
     """The rule's command, with what Snakemake itself puts around it."""
     from snakemake.shell import shell
 
@@ -122,40 +122,40 @@ def direct(job: Any, command: str) -> Script:
     program = job.resources.get("shell_exec") or shell.get_executable() or "sh"
     prefix = shell._get_process_prefix(program)  # noqa: SLF001
     text = " ".join((prefix, command, shell._process_suffix)).strip()  # noqa: SLF001
-    return Script(program.rsplit("/", 1)[-1], f"{_tidying(job)}{text}\n")
+    return Script(program.rsplit("/", 1)[-1], f"{_cleanup_command(job)}{text}\n")
 
 
-def nested(command: str) -> Script:
+def nested_script(command: str) -> Script:
     """Another Snakemake's command line."""
     return Script("sh", f"{command}\n")
 
 
-def starter(program: str, file: str) -> list[str]:
+def script_argv(shell: str, file: str) -> list[str]:
     """The command line that runs a script in an image."""
-    return ["/bin/sh", "-c", f'{_IN_SCRIPT}; exec "$0" "$1"', program, file]
+    return ["/bin/sh", "-c", f'{_EXPORTS}; exec "$0" "$1"', shell, file]
 
 
-def inline(script: Script) -> list[str] | None:
+def inline_argv(script: Script) -> list[str] | None:
     """The same, with the script in it; None when it is too long for that."""
-    text = _ESCAPED.sub(_escape, script.text.strip("\n"))
-    if len(text) > INLINE_LENGTH:
+    text = _ESCAPED_CHARACTERS.sub(_escape, script.text.strip("\n"))
+    if len(text) > MAX_INLINE_LENGTH:
         return None
-    run = f'{_IN_SCRIPT}; exec "$0" -c "$(printf %b "$1")"'
+    run = f'{_EXPORTS}; exec "$0" -c "$(printf %b "$1")"'
     return ["/bin/sh", "-c", run, script.shell, text]
 
 
-def in_own_directory(command: str) -> str:
+def scratch_command(command: str) -> str:
     """One command line for a nested job whose directory is HTCondor's."""
-    return f"{_IN_SCRIPT}; {command}"
+    return f"{_EXPORTS}; {command}"
 
 
-def environment(user: str, threads: int) -> dict[str, str]:
+def user_environment(user: str, threads: int) -> dict[str, str]:
     """What programs expect of a user that the image does not know, and what Snakemake sets."""
     return {
         "USER": user,
         "LOGNAME": user,
-        "TEMPDIR": TEMPORARY,
-        **dict.fromkeys(_THREADS, str(threads)),
+        "TEMPDIR": TEMP_DIRECTORY,
+        **dict.fromkeys(_THREAD_VARIABLES, str(threads)),
     }
 
 
@@ -164,7 +164,7 @@ def _escape(character: re.Match[str]) -> str:
     return "".join(f"\\0{byte:03o}" for byte in character[0].encode())
 
 
-def _tidying(job: Any) -> str:
+def _cleanup_command(job: Any) -> str:
     """Remove what a run that HTCondor broke off has left, as Snakemake does before the first.
 
     After an eviction, a lost node or an out-of-memory kill the same command begins again, and

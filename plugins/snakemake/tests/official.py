@@ -9,7 +9,7 @@ from snakemake.common.tests import TestWorkflowsLocalStorageBase
 from snakemake_executor_plugin_swarm_runner import ExecutorSettings
 
 
-class Official(TestWorkflowsLocalStorageBase):
+class OfficialTests(TestWorkflowsLocalStorageBase):
     """On the pool of `job_conf`, in the directory `volume`, with `image` for nested jobs."""
 
     mode = "auto"
@@ -33,6 +33,6 @@ class Official(TestWorkflowsLocalStorageBase):
             snakemake_image=self.image,
         )
 
-    def run_workflow(self, test_name: str, tmp_path: Path, **more: Any) -> None:
+    def run_workflow(self, test_name: str, tmp_path: Path, **kwargs: Any) -> None:
         del tmp_path  # on no volume
-        super().run_workflow(test_name, self.volume, **more)
+        super().run_workflow(test_name, self.volume, **kwargs)

@@ -15,15 +15,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-CONFIG = Path("/etc/condor/config.d")
-SHARE = Path("/usr/local/share/swarm-runner")
-SCRATCH = Path("/var/lib/swarm-runner/scratch")
-SPOOL = Path("/var/lib/swarm-runner/spool")
-LOG = Path("/dev/shm/condor")  # noqa: S108 - as executor.conf says
-ENGINE = Path("/var/run/docker.sock")
+CONFIG_DIRECTORY = Path("/etc/condor/config.d")
+SHARE_DIRECTORY = Path("/usr/local/share/swarm-runner")
+SCRATCH_DIRECTORY = Path("/var/lib/swarm-runner/scratch")
+SPOOL_DIRECTORY = Path("/var/lib/swarm-runner/spool")
+LOG_DIRECTORY = Path("/dev/shm/condor")  # noqa: S108 - as executor.conf says
+DOCKER_SOCKET = Path("/var/run/docker.sock")
 OWNER_LABEL = "swarm-runner.executor"  # set by docker-wrapper on each job's container
-KVM = Path("/dev/kvm")
-TWIN_LABEL, NO_KVM = "swarm-runner.twin-of", 3  # see twin.py
+KVM_DEVICE = Path("/dev/kvm")
+SIDECAR_LABEL, NO_KVM_EXIT_CODE = "swarm-runner.twin-of", 3  # see twin.py
 
 
 def main() -> int:
@@ -31,15 +31,15 @@ def main() -> int:
     role = os.environ["SWARM_RUNNER_ROLE"]
     make_user()
     for name in ("common.conf", f"{role}.conf"):
-        shutil.copy(SHARE / name, CONFIG / name)
+        shutil.copy(SHARE_DIRECTORY / name, CONFIG_DIRECTORY / name)
     address = overlay_address()
-    (CONFIG / "address.conf").write_text(
+    (CONFIG_DIRECTORY / "address.conf").write_text(
         f"NETWORK_INTERFACE = {address}\nPRIVATE_NETWORK_INTERFACE = {address}\n"
     )
     if role == "executor":
         return Executor().run()
-    owned_by_condor(SPOOL)
-    return condor_master()
+    make_condor_directory(SPOOL_DIRECTORY)
+    return run_condor_master()
 
 
 def check_gpus() -> None:
@@ -97,14 +97,14 @@ def make_user() -> None:
         )
 
 
-def owned_by_condor(path: Path) -> None:
+def make_condor_directory(path: Path) -> None:
     """Make a directory as HTCondor wants its own: a slot on another's is advertised as broken."""
     path.mkdir(parents=True, exist_ok=True)
     path.chmod(0o755)
     shutil.chown(path, "condor", "condor")
 
 
-def condor_master(each_minute: Callable[[], None] = lambda: None) -> int:
+def run_condor_master(each_minute: Callable[[], None] = lambda: None) -> int:
     """Run condor_master in the foreground, hand it our signals, return its exit code."""
     # A process of its own, so that what follows it can tidy up.
     master = subprocess.Popen(["/usr/sbin/condor_master", "-f"])
@@ -119,7 +119,7 @@ def condor_master(each_minute: Callable[[], None] = lambda: None) -> int:
     return 0 if code >= 0 else 128 - code
 
 
-def libvirtd() -> None:
+def run_libvirtd() -> None:
     """Run libvirtd, again when it ends: guests outlive it, and HTCondor never asks after it."""
     while True:
         subprocess.run(["/usr/sbin/libvirtd"], check=False)
@@ -132,30 +132,30 @@ class Executor:
     def __init__(self) -> None:
         import docker  # the manager has no engine
 
-        self.engine = docker.from_env()
-        self.id = socket.gethostname()
-        self.home = SCRATCH / self.id
+        self.docker_client = docker.from_env()
+        self.container_id = socket.gethostname()
+        self.scratch_directory = SCRATCH_DIRECTORY / self.container_id
 
     def run(self) -> int:
         """Prepare, serve until condor_master ends, leave nothing behind."""
         check_gpus()
-        if self._wants_kvm():
-            code = self._twin()
-            if code != NO_KVM:
+        if self._needs_kvm_sidecar():
+            code = self._run_kvm_sidecar()
+            if code != NO_KVM_EXIT_CODE:
                 return code
         if "SWARM_RUNNER_VIRTUAL_MACHINES" in os.environ:
-            code = self._offer_virtual_machines()
+            code = self._enable_virtual_machines()
             if code:
                 return code
         return self._serve()
 
     def _serve(self) -> int:
-        self._join_engine_group()
+        self._join_docker_group()
         self._clear_leftovers()
-        owned_by_condor(self.home)
-        owned_by_condor(LOG)
-        execute = self._same_path_as_on_the_node() / self.id
-        Path("/run/swarm-runner-executor").write_text(self.id)
+        make_condor_directory(self.scratch_directory)
+        make_condor_directory(LOG_DIRECTORY)
+        execute = self._link_scratch_to_host_path() / self.container_id
+        Path("/run/swarm-runner-executor").write_text(self.container_id)
         Path("/run/swarm-runner-pool").write_text(os.environ["SWARM_RUNNER_POOL"])
         volumes = [path for path in os.environ["SWARM_RUNNER_VOLUMES"].split("\n") if path]
         lines = [f"EXECUTE = {execute}"]
@@ -171,21 +171,21 @@ class Executor:
             )
         if names:
             lines.append(f"DOCKER_MOUNT_VOLUMES = {', '.join(names)}")
-        (CONFIG / "executor-volumes.conf").write_text("\n".join([*lines, ""]))
+        (CONFIG_DIRECTORY / "executor-volumes.conf").write_text("\n".join([*lines, ""]))
         try:
-            return condor_master(self._clear_if_possible)
+            return run_condor_master(self._try_clear_leftovers)
         finally:
-            self._remove_containers(self.id)
-            shutil.rmtree(self.home, ignore_errors=True)
+            self._remove_containers(self.container_id)
+            shutil.rmtree(self.scratch_directory, ignore_errors=True)
 
-    def _wants_kvm(self) -> bool:
+    def _needs_kvm_sidecar(self) -> bool:
         """Whether its virtual machines may have a KVM, which Swarm does not give it."""
         wants = "SWARM_RUNNER_VIRTUAL_MACHINES" in os.environ
-        return wants and "SWARM_RUNNER_TWIN" not in os.environ and not KVM.exists()
+        return wants and "SWARM_RUNNER_TWIN" not in os.environ and not KVM_DEVICE.exists()
 
-    def _twin(self) -> int:
+    def _run_kvm_sidecar(self) -> int:
         """Run in a second container, which has it; the exit code is its own."""
-        command = [sys.executable, str(Path(__file__).with_name("twin.py")), self.id]
+        command = [sys.executable, str(Path(__file__).with_name("twin.py")), self.container_id]
         twin = subprocess.Popen(command)
         for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
             signal.signal(number, lambda got, _frame: twin.send_signal(got))
@@ -194,18 +194,18 @@ class Executor:
             signal.signal(number, signal.SIG_DFL)
         return code
 
-    def _offer_virtual_machines(self) -> int:
+    def _enable_virtual_machines(self) -> int:
         """Run libvirt, which the image's variant for virtual machines has; 0 if that can be."""
         prepare = Path(__file__).with_name("hypervisor.py")
         code = subprocess.run([sys.executable, str(prepare)], check=False).returncode
         if code:
             return code  # NO_KVM is for the first container to hear
-        shutil.copy(SHARE / "vm.conf", CONFIG)
-        threading.Thread(target=libvirtd, daemon=True).start()
+        shutil.copy(SHARE_DIRECTORY / "vm.conf", CONFIG_DIRECTORY)
+        threading.Thread(target=run_libvirtd, daemon=True).start()
         return 0
 
-    def _join_engine_group(self) -> None:
-        gid = ENGINE.stat().st_gid
+    def _join_docker_group(self) -> None:
+        gid = DOCKER_SOCKET.stat().st_gid
         try:
             group = grp.getgrgid(gid).gr_name
         except KeyError:
@@ -213,21 +213,21 @@ class Executor:
             subprocess.run(["/usr/sbin/groupadd", "--gid", str(gid), group], check=True)
         subprocess.run(["/usr/sbin/usermod", "--append", "--groups", group, "condor"], check=True)
 
-    def _same_path_as_on_the_node(self) -> Path:
+    def _link_scratch_to_host_path(self) -> Path:
         """Give the scratch volume the path that it has on the node.
 
         A job's scratch directory is mounted by the node's engine, so the path that HTCondor
         names must be the node's. Swarm made the volume; the engine knows where it lies.
         """
-        for mount in self.engine.containers.get(self.id).attrs["Mounts"]:
-            if mount["Destination"] == str(SCRATCH):
+        for mount in self.docker_client.containers.get(self.container_id).attrs["Mounts"]:
+            if mount["Destination"] == str(SCRATCH_DIRECTORY):
                 there = Path(mount["Source"])
                 break
         else:
-            sys.exit(f"swarm-runner: nothing is mounted at {SCRATCH}")
+            sys.exit(f"swarm-runner: nothing is mounted at {SCRATCH_DIRECTORY}")
         there.parent.mkdir(parents=True, exist_ok=True)
         if not there.exists():
-            there.symlink_to(SCRATCH)
+            there.symlink_to(SCRATCH_DIRECTORY)
         return there
 
     def _clear_leftovers(self) -> None:
@@ -237,29 +237,32 @@ class Executor:
         """
         import docker
 
-        SCRATCH.mkdir(parents=True, exist_ok=True)
-        SCRATCH.chmod(0o755)
-        directories = list(SCRATCH.iterdir())
+        SCRATCH_DIRECTORY.mkdir(parents=True, exist_ok=True)
+        SCRATCH_DIRECTORY.chmod(0o755)
+        directories = list(SCRATCH_DIRECTORY.iterdir())
         marks = [f"swarm-runner.pool={os.environ['SWARM_RUNNER_POOL']}", OWNER_LABEL]
-        jobs = self.engine.containers.list(all=True, filters={"label": marks}, ignore_removed=True)
+        jobs = self.docker_client.containers.list(
+            all=True, filters={"label": marks}, ignore_removed=True
+        )
         owners = {job.labels[OWNER_LABEL] for job in jobs}
         # Looked up last: whoever made one of these is alive by now, or was.
         alive = {
-            container.short_id for container in self.engine.containers.list(ignore_removed=True)
+            container.short_id
+            for container in self.docker_client.containers.list(ignore_removed=True)
         }
         for gone in owners - alive:
             self._remove_containers(gone)
-        for twin in self.engine.containers.list(
-            all=True, filters={"label": TWIN_LABEL}, ignore_removed=True
+        for twin in self.docker_client.containers.list(
+            all=True, filters={"label": SIDECAR_LABEL}, ignore_removed=True
         ):
-            if twin.labels[TWIN_LABEL] not in alive:
+            if twin.labels[SIDECAR_LABEL] not in alive:
                 with contextlib.suppress(docker.errors.APIError):
                     twin.remove(force=True)
         for directory in directories:
             if directory.name not in alive:
                 shutil.rmtree(directory, ignore_errors=True)
 
-    def _clear_if_possible(self) -> None:
+    def _try_clear_leftovers(self) -> None:
         """Jobs run: an engine that is away for a moment must not end their executor."""
         import docker
 
@@ -270,7 +273,7 @@ class Executor:
         import docker
 
         label = f"{OWNER_LABEL}={executor}"
-        for container in self.engine.containers.list(
+        for container in self.docker_client.containers.list(
             all=True, filters={"label": label}, ignore_removed=True
         ):
             try:

@@ -30,7 +30,7 @@ def up(
     tls: Annotated[bool, typer.Option("--tls", help="swarm-1's API, for certificates")] = False,
 ) -> None:
     """Make the lab, or mend it; prints how to use it, for `eval`."""
-    Lab(managers=managers, tls=tls, progress=_say).up()
+    Lab(managers=managers, tls=tls, progress=_report).up()
     first = nodes()[0]
     sys.stdout.write(f"export DOCKER_HOST={first.docker_host}\n")
     sys.stdout.write(f"# address of the pool's manager: {first.address}\n")
@@ -46,7 +46,7 @@ def up(
 @app.command()
 def down() -> None:
     """Remove all of it."""
-    Lab(progress=_say).down()
+    Lab(progress=_report).down()
 
 
 @app.command()
@@ -60,7 +60,7 @@ def status() -> None:
             state.node.name,
             state.node.address,
             "connected" if state.connected else "cut",
-            "answers" if state.answers else "silent",
+            "answers" if state.reachable else "silent",
             str(state.processes),
             state.swarm,
             state.role,
@@ -72,7 +72,7 @@ def status() -> None:
 @app.command()
 def kill(name: HostName) -> None:
     """SIGKILL a host's engine and all of its containers."""
-    _say(f"killed {Lab().kill(_node(name))} processes")
+    _report(f"killed {Lab().kill(_node(name))} processes")
 
 
 @app.command()
@@ -84,19 +84,19 @@ def start(name: HostName) -> None:
 @app.command()
 def partition(name: HostName) -> None:
     """Cut a host off; what runs there goes on."""
-    Lab().part(_node(name))
+    Lab().partition(_node(name))
 
 
 @app.command()
 def bar(name: HostName) -> None:
     """Keep a host from the registry."""
-    Lab().bar(_node(name))
+    Lab().block_registry(_node(name))
 
 
 @app.command()
 def fill(name: HostName) -> None:
     """Leave no room on a host's disk."""
-    Lab().fill(_node(name))
+    Lab().fill_disk(_node(name))
 
 
 @app.command()
@@ -112,7 +112,7 @@ def _node(name: str) -> Node:
         raise typer.BadParameter(str(error)) from error
 
 
-def _say(message: str) -> None:
+def _report(message: str) -> None:
     sys.stderr.write(f"lab: {message}\n")
 
 
@@ -124,7 +124,7 @@ def main() -> None:
     try:
         app()
     except (RuntimeError, ValueError, DockerException, RetryError) as error:
-        _say(str(error))
+        _report(str(error))
         sys.exit(1)
 
 

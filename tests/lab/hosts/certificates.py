@@ -9,10 +9,10 @@ import trustme
 
 from tests.lab.hosts.layout import CERTIFICATES, Node, nodes
 
-_PRIVATE = 0o600
+_PRIVATE_MODE = 0o600
 
 
-def make() -> None:
+def create() -> None:
     """All of one authority, unless they are there."""
     if CERTIFICATES.exists():
         return
@@ -36,7 +36,7 @@ def client() -> Path:
     return CERTIFICATES / "client"
 
 
-def stranger(directory: Path) -> Path:
+def untrusted_bundle(directory: Path) -> Path:
     """A bundle of the right form, from an authority that nobody trusts."""
     authority = trustme.CA(organization_name="a stranger")
     _write(authority, authority.issue_cert("stranger"), directory)
@@ -50,5 +50,5 @@ def _write(authority: trustme.CA, certificate: trustme.LeafCert, directory: Path
         b"".join(part.bytes() for part in certificate.cert_chain_pems)
     )
     key = directory / "key.pem"
-    key.touch(mode=_PRIVATE)
+    key.touch(mode=_PRIVATE_MODE)
     key.write_bytes(certificate.private_key_pem.bytes())

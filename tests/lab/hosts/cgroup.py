@@ -17,8 +17,8 @@ from tenacity import (
 )
 
 MOUNT = Path("/sys/fs/cgroup")
-ENGINE = "engine"  # a leaf: with cgroup v2 only leaves hold processes
-KILL_LIMIT_S = 30
+ENGINE_LEAF = "engine"  # a leaf: with cgroup v2 only leaves hold processes
+KILL_TIMEOUT_S = 30
 
 
 class Cgroup:
@@ -27,14 +27,14 @@ class Cgroup:
     def __init__(self, name: str) -> None:
         self._name = name
 
-    def make(self) -> list[Path]:
+    def create(self) -> list[Path]:
         """Make the leaf for a daemon; the files to which a process writes its pid to enter it."""
         entrances = []
         for hierarchy in _hierarchies():
             # A new cpuset takes no process before it has been given processors.
             if hierarchy.name == "cpuset":
                 continue
-            leaf = hierarchy / self._name / ENGINE
+            leaf = hierarchy / self._name / ENGINE_LEAF
             leaf.mkdir(parents=True, exist_ok=True)
             entrances.append(leaf / "cgroup.procs")
         return entrances
@@ -52,15 +52,15 @@ class Cgroup:
 
         Raises RetryError when something does not die.
         """
-        at_first = len(self._stop())
-        patience = stop_after_delay(KILL_LIMIT_S)
-        Retrying(retry=retry_if_result(bool), wait=wait_fixed(0.05), stop=patience)(self._strike)
+        at_first = len(self._suspend())
+        patience = stop_after_delay(KILL_TIMEOUT_S)
+        Retrying(retry=retry_if_result(bool), wait=wait_fixed(0.05), stop=patience)(self._kill_all)
         Retrying(retry=retry_if_exception_type(OSError), wait=wait_fixed(0.2), stop=patience)(
             self._remove
         )
         return at_first
 
-    def _stop(self) -> set[int]:
+    def _suspend(self) -> set[int]:
         """SIGSTOP everything in it, for a host dies at once.
 
         Killed one after another, a shell would see its command die and go on to the next.
@@ -73,7 +73,7 @@ class Cgroup:
             stopped |= running
         return stopped
 
-    def _strike(self) -> set[int]:
+    def _kill_all(self) -> set[int]:
         pids = self.pids()
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):

@@ -12,10 +12,10 @@ from tests.lab.hosts.layout import Node
 # The file is as large as what was written to it.
 SIZE_BYTES = 16 * 2**30
 _BLOCK_BYTES = 4096
-_FILLER = "filler"
+_FILLER_NAME = "filler"
 
 
-def make(node: Node) -> None:
+def create(node: Node) -> None:
     """An empty disk, unless there is one."""
     node.data.mkdir(parents=True, exist_ok=True)
     if node.disk.exists():
@@ -29,7 +29,7 @@ def make(node: Node) -> None:
 
 def fill(node: Node) -> None:
     """Leave no byte free, for root neither. The engine must run."""
-    with (_inside(node) / _FILLER).open("wb") as file:
+    with (_mounted_root(node) / _FILLER_NAME).open("wb") as file:
         end, step = 0, SIZE_BYTES
         while step >= _BLOCK_BYTES:
             try:
@@ -45,9 +45,9 @@ def fill(node: Node) -> None:
 def clear(node: Node) -> None:
     """Undo `fill`."""
     if node.pid_file.exists():
-        (_inside(node) / _FILLER).unlink(missing_ok=True)
+        (_mounted_root(node) / _FILLER_NAME).unlink(missing_ok=True)
 
 
-def _inside(node: Node) -> Path:
+def _mounted_root(node: Node) -> Path:
     # Only the engine's namespaces have it mounted.
     return Path(f"/proc/{int(node.pid_file.read_text())}/root{node.data}")

@@ -18,14 +18,14 @@ from tests.lab.hosts.commands import run
 from tests.lab.hosts.layout import PREFIX, REGISTRY, TLS_PORT, Node
 from tests.lab.hosts.network import NAMESPACES
 
-START_LIMIT_S = 60
-CALL_LIMIT_S = 300
+START_TIMEOUT_S = 60
+CALL_TIMEOUT_S = 300
 _LOG_TAIL = 5
 
 # Enter the cgroup, then the namespaces, and become the engine. `nsenter --net` rather than
 # `ip netns exec`, which hides the cgroups; a /run of its own, so that the host's socket is
 # /run/docker.sock for the host's containers, as anywhere.
-_ENTER = """
+_START_SCRIPT = """
 namespace=$1 name=$2 config=$3 log=$4 disk=$5 data=$6; shift 6
 for entrance; do echo $$ >"$entrance"; done
 exec >>"$log" 2>&1 </dev/null
@@ -36,7 +36,7 @@ exec nsenter --net="$namespace" unshare --mount --uts sh -euc '
 """
 
 
-class Engine:
+class HostEngine:
     """The engine of one host. `tls` also opens its API to the network, with client certificates."""
 
     def __init__(self, node: Node, *, tls: bool = False) -> None:
@@ -53,21 +53,21 @@ class Engine:
         """
         wanted = json.dumps(self._settings(), indent=2)
         asked_for = self._config.exists() and self._config.read_text() == wanted
-        if asked_for and self.answers():
+        if asked_for and self.is_reachable():
             return False
         self.kill()
-        disk.make(self.node)
+        disk.create(self.node)
         self._config.write_text(wanted)
         for stale in (self.node.pid_file, self.node.socket):
             stale.unlink(missing_ok=True)
         namespace = str(NAMESPACES / self.node.namespace)
         places = (namespace, self.node.name, str(self._config), str(self.log))
         disks = (str(self.node.disk), str(self.node.data))
-        entrances = map(str, self._cgroup.make())
+        entrances = map(str, self._cgroup.create())
         # A session of its own, and no child of ours: it outlives this program.
-        run("setsid", "--fork", "sh", "-euc", _ENTER, "sh", *places, *disks, *entrances)
-        self._await_answer()
-        self._hand_over()
+        run("setsid", "--fork", "sh", "-euc", _START_SCRIPT, "sh", *places, *disks, *entrances)
+        self._wait_until_reachable()
+        self._grant_access()
         return True
 
     def kill(self) -> int:
@@ -78,19 +78,19 @@ class Engine:
         """How many there are on the host, containers' included."""
         return len(self._cgroup.pids())
 
-    def answers(self) -> bool:
+    def is_reachable(self) -> bool:
         """Whether the API does."""
         if not self.node.socket.is_socket():
             return False
         try:
-            with contextlib.closing(self.client(limit_s=5)) as client:
+            with contextlib.closing(self.client(timeout_s=5)) as client:
                 return bool(client.ping())
         except (DockerException, requests.RequestException, OSError):
             return False
 
-    def client(self, limit_s: int = CALL_LIMIT_S) -> docker.DockerClient:
+    def client(self, timeout_s: int = CALL_TIMEOUT_S) -> docker.DockerClient:
         """A client of its own, to be closed."""
-        return docker.DockerClient(base_url=self.node.docker_host, timeout=limit_s)
+        return docker.DockerClient(base_url=self.node.docker_host, timeout=timeout_s)
 
     @property
     def log(self) -> Path:
@@ -123,13 +123,13 @@ class Engine:
             }
         return settings
 
-    def _await_answer(self) -> None:
+    def _wait_until_reachable(self) -> None:
         try:
             Retrying(
                 retry=retry_if_result(lambda answers: not answers),
                 wait=wait_fixed(0.3),
-                stop=stop_after_delay(START_LIMIT_S),
-            )(self.answers)
+                stop=stop_after_delay(START_TIMEOUT_S),
+            )(self.is_reachable)
         except RetryError as error:
             last = self.log.read_text(errors="replace").splitlines()[-_LOG_TAIL:]
             raise RuntimeError(
@@ -138,7 +138,7 @@ class Engine:
                 )
             ) from error
 
-    def _hand_over(self) -> None:
+    def _grant_access(self) -> None:
         """Whoever became root by sudo may use the engine too."""
         if "SUDO_GID" in os.environ:
             os.chown(self.node.socket, -1, int(os.environ["SUDO_GID"]))

@@ -14,7 +14,7 @@ from tests.lab.hosts.layout import REGISTRY
 
 Progress = Callable[[str], None]
 # Under this name a mirror of Docker Hub answers for an image without a registry in its name.
-_HUB = f"{REGISTRY}/library"
+_HUB_MIRROR = f"{REGISTRY}/library"
 
 
 def pool_image() -> str:
@@ -27,53 +27,60 @@ def base_image() -> str:
     return f"{REGISTRY}/{BASE}"
 
 
-def published() -> tuple[str, ...]:
+def published_images() -> tuple[str, ...]:
     """All that the registry is to have."""
-    return base_image(), f"{_HUB}/{BASE}", pool_image()
+    return base_image(), f"{_HUB_MIRROR}/{BASE}", pool_image()
 
 
-def publish(machine: docker.DockerClient, host: docker.DockerClient, progress: Progress) -> None:
+def publish(
+    local_client: docker.DockerClient, host_client: docker.DockerClient, progress: Progress
+) -> None:
     """Push the pool image and the base image, through the engine of a host.
 
     Both come from the machine's engine; a pool image that it lacks is built on the host.
     """
-    _copy(machine, host, BASE, progress)
+    _copy(local_client, host_client, BASE, progress)
     tag = source_tag()
-    if _present(machine, tag):
-        _copy(machine, host, tag, progress)
+    if _image_exists(local_client, tag):
+        _copy(local_client, host_client, tag, progress)
     else:
-        PoolImage(host).take(None, progress)
+        PoolImage(host_client).ensure(None, progress)
     for local, remote in (
         (BASE, base_image()),
-        (BASE, f"{_HUB}/{BASE}"),
+        (BASE, f"{_HUB_MIRROR}/{BASE}"),
         (tag, pool_image()),
     ):
-        push(host, local, remote, progress)
+        push(host_client, local, remote, progress)
 
 
-def push(host: docker.DockerClient, local: str, remote: str, progress: Progress) -> None:
+def push(client: docker.DockerClient, local: str, remote: str, progress: Progress) -> None:
     """Push an image that the host has, under the name `remote`. Raises RuntimeError."""
     progress(f"pushing {remote}")
-    host.images.get(local).tag(remote)
-    for line in host.api.push(remote, stream=True, decode=True):
+    client.images.get(local).tag(remote)
+    for line in client.api.push(remote, stream=True, decode=True):
         if "error" in line:
             raise RuntimeError(f"pushing {remote}: {line['error']}")
 
 
 def _copy(
-    machine: docker.DockerClient, host: docker.DockerClient, name: str, progress: Progress
+    local_client: docker.DockerClient,
+    host_client: docker.DockerClient,
+    name: str,
+    progress: Progress,
 ) -> None:
-    wanted = machine.images.get(name)
-    if _present(host, name) and host.images.get(name).id == wanted.id:
+    wanted = local_client.images.get(name)
+    if _image_exists(host_client, name) and host_client.images.get(name).id == wanted.id:
         return
     progress(f"copying {name} to the lab")
-    api: Any = host.api  # its load_image, unlike images.load, takes a stream; it has no types
+    api: Any = (
+        host_client.api
+    )  # its load_image, unlike images.load, takes a stream; it has no types
     for line in api.load_image(wanted.save(named=name)):
         if "error" in line:
             raise RuntimeError(f"copying {name}: {line['error']}")
 
 
-def _present(client: docker.DockerClient, name: str) -> bool:
+def _image_exists(client: docker.DockerClient, name: str) -> bool:
     try:
         client.images.get(name)
     except ImageNotFound:

@@ -14,13 +14,13 @@ import requests
 
 from tests.lab.hosts import certificates, disk, images, network, ownership, registry, swarm
 from tests.lab.hosts.commands import run
-from tests.lab.hosts.engine import Engine
+from tests.lab.hosts.engine import HostEngine
 from tests.lab.hosts.layout import ROOT, SHARED, Node, nodes
 
-_EVERYBODY = 0o1777  # jobs run as users of their own
+_WORLD_WRITABLE = 0o1777  # jobs run as users of their own
 
 
-def _silent(_message: str) -> None:
+def _no_progress(_message: str) -> None:
     return
 
 
@@ -31,7 +31,7 @@ class HostState:
     node: Node
     connected: bool
     processes: int
-    answers: bool
+    reachable: bool
     swarm: str = ""
     role: str = ""
     availability: str = ""
@@ -45,7 +45,7 @@ class Lab:
         *,
         managers: int = 1,
         tls: bool = False,
-        progress: Callable[[str], None] = _silent,
+        progress: Callable[[str], None] = _no_progress,
     ) -> None:
         if not 1 <= managers <= len(nodes()):
             raise ValueError(f"{managers} managers cannot be; there are {len(nodes())} hosts")
@@ -53,9 +53,9 @@ class Lab:
         self._tls = tls
         self._progress = progress
 
-    def engine(self, node: Node) -> Engine:
+    def engine(self, node: Node) -> HostEngine:
         """The engine of a host."""
-        return Engine(node, tls=self._tls and node == nodes()[0])
+        return HostEngine(node, tls=self._tls and node == nodes()[0])
 
     def up(self) -> None:
         """Make the lab, or what is missing of it, whatever an earlier one has left.
@@ -66,12 +66,12 @@ class Lab:
         # Whoever only mends the lab leaves its way in open.
         self._tls = self._tls or _has_tls(nodes()[0])
         SHARED.mkdir(parents=True, exist_ok=True)
-        SHARED.chmod(_EVERYBODY)
+        SHARED.chmod(_WORLD_WRITABLE)
         if self._tls:
-            certificates.make()
+            certificates.create()
         network.make_bridge()
         for node in nodes():
-            network.plug_in(node)
+            network.attach(node)
         if registry.start():
             self._progress("started the registry")
         for node in nodes():
@@ -84,7 +84,7 @@ class Lab:
             ]
             self._progress("joining the hosts to one Swarm")
             swarm.form(clients, self._managers, self._progress)
-            if not all(map(registry.holds, images.published())):
+            if not all(map(registry.has_image, images.published_images())):
                 machine = stack.enter_context(contextlib.closing(docker.from_env(timeout=600)))
                 images.publish(machine, clients[0][1], self._progress)
 
@@ -95,7 +95,7 @@ class Lab:
             killed = self.engine(node).kill()
             if killed:
                 self._progress(f"killed {killed} processes of {node.name}")
-            network.unplug(node)
+            network.detach(node)
         registry.stop()
         network.remove_bridge()
         _unmount_below(ROOT)
@@ -111,30 +111,30 @@ class Lab:
 
     def start(self, node: Node) -> None:
         """Start the engine of a host that was killed; it finds its place in the Swarm by itself."""
-        network.plug_in(node)
+        network.attach(node)
         # As it was, whatever this lab was made with.
-        Engine(node, tls=_has_tls(node)).start()
+        HostEngine(node, tls=_has_tls(node)).start()
 
-    def part(self, node: Node) -> None:
+    def partition(self, node: Node) -> None:
         """Cut the host off from the others and the machine; its socket still answers."""
-        network.part(node)
+        network.partition(node)
 
-    def bar(self, node: Node) -> None:
+    def block_registry(self, node: Node) -> None:
         """Keep the host from the registry."""
-        network.bar(node)
+        network.block_registry(node)
 
-    def fill(self, node: Node) -> None:
+    def fill_disk(self, node: Node) -> None:
         """Leave no room on the host's disk."""
         disk.fill(node)
 
     def heal(self, node: Node) -> None:
         """Undo `part`, `bar` and `fill`."""
-        network.join(node)
+        network.reconnect(node)
         disk.clear(node)
 
     def status(self) -> list[HostState]:
         """Each host, as the machine sees it and as the Swarm's leader does."""
-        known = self._known()
+        known = self._swarm_nodes()
         states = []
         for node in nodes():
             engine = self.engine(node)
@@ -144,7 +144,7 @@ class Lab:
                     node=node,
                     connected=network.connected(node),
                     processes=engine.processes(),
-                    answers=engine.answers(),
+                    reachable=engine.is_reachable(),
                     swarm=state,
                     role=role,
                     availability=availability,
@@ -152,13 +152,13 @@ class Lab:
             )
         return states
 
-    def _known(self) -> dict[str, tuple[str, str, str]]:
+    def _swarm_nodes(self) -> dict[str, tuple[str, str, str]]:
         """What some manager that answers says of each node."""
         for node in nodes():
             engine = self.engine(node)
-            if not engine.answers():
+            if not engine.is_reachable():
                 continue
-            with contextlib.closing(engine.client(limit_s=10)) as client:
+            with contextlib.closing(engine.client(timeout_s=10)) as client:
                 try:
                     found = client.nodes.list()
                 # A worker, or a manager without its quorum.

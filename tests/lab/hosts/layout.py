@@ -10,8 +10,8 @@ PREFIX = "swarm-runner-lab"
 BRIDGE = "srlab0"
 # Of the range for benchmarks (RFC 2544), which neither Docker nor a Swarm hands out.
 SUBNET = "198.18.77.0/24"
-MACHINE = "198.18.77.1"  # the bridge's own end
-NODES = 3
+BRIDGE_ADDRESS = "198.18.77.1"  # the bridge's own end
+NODE_COUNT = 3
 # Made up: names that the Swarm hands out. There is no device behind them.
 GPUS = {3: ("GPU-1", "GPU-2")}
 
@@ -20,10 +20,10 @@ CERTIFICATES = ROOT / "certificates"
 TLS_PORT = 2376
 SWARM_PORT = 2377
 REGISTRY_PORT = 5000
-REGISTRY = f"{MACHINE}:{REGISTRY_PORT}"
+REGISTRY = f"{BRIDGE_ADDRESS}:{REGISTRY_PORT}"
 REGISTRY_CGROUP = f"{PREFIX}-registry"
 
-_LONGEST_SOCKET_PATH = 107  # sun_path, without its closing zero
+_MAX_SOCKET_PATH = 107  # sun_path, without its closing zero
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class Node:
     @property
     def docker_host(self) -> str:
         """DOCKER_HOST of the engine. Raises ValueError when the path is too long for a socket."""
-        if len(str(self.socket)) > _LONGEST_SOCKET_PATH:
+        if len(str(self.socket)) > _MAX_SOCKET_PATH:
             raise ValueError(f"{self.socket} is too long for a socket; move the repository")
         return f"unix://{self.socket}"
 
@@ -102,7 +102,7 @@ class Node:
 
 def nodes() -> list[Node]:
     """The hosts, in order; the first is a Swarm manager."""
-    return [Node(number) for number in range(1, NODES + 1)]
+    return [Node(number) for number in range(1, NODE_COUNT + 1)]
 
 
 def node(name: str) -> Node:

@@ -6,20 +6,20 @@ import os.path
 from pathlib import Path
 
 from tests.lab.hosts.commands import run, succeeds
-from tests.lab.hosts.layout import BRIDGE, MACHINE, PREFIX, REGISTRY_PORT, SUBNET, Node
+from tests.lab.hosts.layout import BRIDGE, BRIDGE_ADDRESS, PREFIX, REGISTRY_PORT, SUBNET, Node
 
 NAMESPACES = Path("/run/netns")
 INTERFACES = Path("/sys/class/net")
-INSIDE = "eth0"
-_MARK = ("-m", "comment", "--comment", PREFIX)
+HOST_INTERFACE = "eth0"
+_RULE_COMMENT = ("-m", "comment", "--comment", PREFIX)
 # Docker drops what the machine forwards; images are built with packages from outside.
 _RULES = (
-    ("filter", "FORWARD", "-i", BRIDGE, *_MARK, "-j", "ACCEPT"),
-    ("filter", "FORWARD", "-o", BRIDGE, *_MARK, "-j", "ACCEPT"),
-    ("nat", "POSTROUTING", "-s", SUBNET, "!", "-o", BRIDGE, *_MARK, "-j", "MASQUERADE"),
+    ("filter", "FORWARD", "-i", BRIDGE, *_RULE_COMMENT, "-j", "ACCEPT"),
+    ("filter", "FORWARD", "-o", BRIDGE, *_RULE_COMMENT, "-j", "ACCEPT"),
+    ("nat", "POSTROUTING", "-s", SUBNET, "!", "-o", BRIDGE, *_RULE_COMMENT, "-j", "MASQUERADE"),
 )
-_BARRED = (
-    *("OUTPUT", "-p", "tcp", "-d", MACHINE, "--dport", str(REGISTRY_PORT)),
+_REGISTRY_BLOCK_RULE = (
+    *("OUTPUT", "-p", "tcp", "-d", BRIDGE_ADDRESS, "--dport", str(REGISTRY_PORT)),
     *("-j", "REJECT", "--reject-with", "tcp-reset"),
 )
 # A bridge's port (bridge(8)): a disabled one drops all, and the host's end sees no change.
@@ -30,7 +30,7 @@ def make_bridge() -> None:
     """The bridge, the machine's address on it, and leave to pass."""
     if not _exists(BRIDGE):
         run("ip", "link", "add", BRIDGE, "type", "bridge")
-    run("ip", "address", "replace", f"{MACHINE}/24", "dev", BRIDGE)
+    run("ip", "address", "replace", f"{BRIDGE_ADDRESS}/24", "dev", BRIDGE)
     run("ip", "link", "set", BRIDGE, "up")
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
     for table, chain, *rule in _RULES:
@@ -47,7 +47,7 @@ def remove_bridge() -> None:
         run("ip", "link", "delete", BRIDGE)
 
 
-def plug_in(node: Node) -> None:
+def attach(node: Node) -> None:
     """The host's namespace and its cable; a host that was cut off is so no more."""
     place = NAMESPACES / node.namespace
     # A name without a namespace is what a restart of the machine may leave.
@@ -56,18 +56,18 @@ def plug_in(node: Node) -> None:
     if not place.exists():
         run("ip", "netns", "add", node.namespace)
     if not _exists(node.link):
-        peer = ("peer", "name", INSIDE, "netns", node.namespace)
+        peer = ("peer", "name", HOST_INTERFACE, "netns", node.namespace)
         run("ip", "link", "add", node.link, "type", "veth", *peer)
     run("ip", "link", "set", node.link, "master", BRIDGE, "up")
     inside = ("ip", "-n", node.namespace)
     run(*inside, "link", "set", "lo", "up")
-    run(*inside, "address", "replace", f"{node.address}/24", "dev", INSIDE)
-    run(*inside, "link", "set", INSIDE, "up")
-    run(*inside, "route", "replace", "default", "via", MACHINE)
-    join(node)
+    run(*inside, "address", "replace", f"{node.address}/24", "dev", HOST_INTERFACE)
+    run(*inside, "link", "set", HOST_INTERFACE, "up")
+    run(*inside, "route", "replace", "default", "via", BRIDGE_ADDRESS)
+    reconnect(node)
 
 
-def unplug(node: Node) -> None:
+def detach(node: Node) -> None:
     """Remove the host's namespace and its cable."""
     if _exists(node.link):
         run("ip", "link", "delete", node.link)
@@ -75,21 +75,21 @@ def unplug(node: Node) -> None:
         run("ip", "netns", "delete", node.namespace)
 
 
-def part(node: Node) -> None:
+def partition(node: Node) -> None:
     """Cut the host off: nothing passes, and neither side is told."""
     run("bridge", "link", "set", "dev", node.link, "state", _DISABLED)
 
 
-def bar(node: Node) -> None:
+def block_registry(node: Node) -> None:
     """Keep the host from the registry, which refuses as one that does not run."""
-    run(*_inside(node), "-I", *_BARRED)
+    run(*_iptables(node), "-I", *_REGISTRY_BLOCK_RULE)
 
 
-def join(node: Node) -> None:
+def reconnect(node: Node) -> None:
     """Undo `part` and `bar`."""
     run("bridge", "link", "set", "dev", node.link, "state", _FORWARDING)
-    while succeeds(*_inside(node), "-C", *_BARRED):
-        run(*_inside(node), "-D", *_BARRED)
+    while succeeds(*_iptables(node), "-C", *_REGISTRY_BLOCK_RULE):
+        run(*_iptables(node), "-D", *_REGISTRY_BLOCK_RULE)
 
 
 def connected(node: Node) -> bool:
@@ -98,7 +98,7 @@ def connected(node: Node) -> bool:
     return state.exists() and state.read_text().strip() == _FORWARDING
 
 
-def _inside(node: Node) -> tuple[str, ...]:
+def _iptables(node: Node) -> tuple[str, ...]:
     return ("ip", "netns", "exec", node.namespace, "iptables", "-w")
 
 

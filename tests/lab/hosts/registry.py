@@ -15,8 +15,8 @@ from tests.lab.hosts.layout import REGISTRY, REGISTRY_CGROUP, ROOT
 
 DIRECTORY = ROOT / "registry"
 PACKAGE = "docker-registry"
-START_LIMIT_S = 20
-_START = """
+START_TIMEOUT_S = 20
+_START_SCRIPT = """
 log=$1 program=$2 config=$3; shift 3
 for entrance; do echo $$ >"$entrance"; done
 exec >>"$log" 2>&1 </dev/null
@@ -27,7 +27,7 @@ exec "$program" serve "$config"
 def start() -> bool:
     """Start the registry, unless it answers; whether it was started. Raises RuntimeError."""
     cgroup = Cgroup(REGISTRY_CGROUP)
-    if cgroup.pids() and answers():
+    if cgroup.pids() and is_reachable():
         return False
     cgroup.kill()
     DIRECTORY.mkdir(parents=True, exist_ok=True)
@@ -42,13 +42,13 @@ def start() -> bool:
         )
     )
     places = (str(log), _program(), str(config))
-    run("setsid", "--fork", "sh", "-euc", _START, "sh", *places, *map(str, cgroup.make()))
+    run("setsid", "--fork", "sh", "-euc", _START_SCRIPT, "sh", *places, *map(str, cgroup.create()))
     try:
         Retrying(
             retry=retry_if_result(lambda answer: not answer),
             wait=wait_fixed(0.2),
-            stop=stop_after_delay(START_LIMIT_S),
-        )(answers)
+            stop=stop_after_delay(START_TIMEOUT_S),
+        )(is_reachable)
     except RetryError as error:
         raise RuntimeError(f"the registry does not answer at {REGISTRY}; see {log}") from error
     return True
@@ -59,7 +59,7 @@ def stop() -> None:
     Cgroup(REGISTRY_CGROUP).kill()
 
 
-def answers() -> bool:
+def is_reachable() -> bool:
     """Whether it does."""
     try:
         return requests.get(f"http://{REGISTRY}/v2/", timeout=5).ok
@@ -67,7 +67,7 @@ def answers() -> bool:
         return False
 
 
-def holds(reference: str) -> bool:
+def has_image(reference: str) -> bool:
     """Whether it has the image, named as in `host:port/name:tag`."""
     name, _, tag = reference.removeprefix(f"{REGISTRY}/").rpartition(":")
     accepted = {"Accept": "application/vnd.docker.distribution.manifest.v2+json"}
@@ -88,10 +88,10 @@ def _program() -> str:
         except RuntimeError:  # the lists of packages are old, or there are none
             run("apt-get", "-qq", "update")
             run(*download, cwd=str(DIRECTORY))
-        newest = max(DIRECTORY.glob("*.deb"), key=_age)
+        newest = max(DIRECTORY.glob("*.deb"), key=_modified_at)
         run("dpkg-deb", "-x", str(newest), str(DIRECTORY / "package"))
     return str(program)
 
 
-def _age(file: Path) -> float:
+def _modified_at(file: Path) -> float:
     return file.stat().st_mtime

@@ -21,11 +21,11 @@ from tenacity import (
 
 from tests.lab.hosts.layout import SWARM_PORT, Node
 
-READY_LIMIT_S = 30
+READY_TIMEOUT_S = 30
 # Managers that were killed need a minute to find each other and elect a leader.
-ELECTION_LIMIT_S = 120
+ELECTION_TIMEOUT_S = 120
 # A host that was just started may need a minute until it manages.
-MEND_LIMIT_S = 150
+REPAIR_TIMEOUT_S = 150
 # An engine's own part in its Swarm. Pending: it waits for a leader, as after every start.
 ACTIVE, PENDING = "active", "pending"
 Hosts = Sequence[tuple[Node, docker.DockerClient]]
@@ -38,86 +38,88 @@ def form(clients: Hosts, managers: int, progress: Callable[[str], None]) -> None
     Raises APIError or RetryError when that does not help either.
     """
     try:
-        _await(
-            lambda: all(_membership(client)["LocalNodeState"] != PENDING for _, client in clients),
-            ELECTION_LIMIT_S,
+        _wait_until(
+            lambda: all(_swarm_info(client)["LocalNodeState"] != PENDING for _, client in clients),
+            ELECTION_TIMEOUT_S,
         )
         # A role is given by all the managers there are; a busy machine lets one of them be late.
         Retrying(
             retry=retry_if_exception_type((APIError, RetryError)),
             wait=wait_fixed(2),
-            stop=stop_after_delay(MEND_LIMIT_S),
+            stop=stop_after_delay(REPAIR_TIMEOUT_S),
             reraise=True,
-        )(_mend, clients, managers)
+        )(_repair, clients, managers)
     except (APIError, RetryError) as error:
         progress(f"making the Swarm anew, for it cannot be mended ({error})")
         for _, client in clients:
             client.api.leave_swarm(force=True)
-        _mend(clients, managers)
+        _repair(clients, managers)
 
 
-def _mend(clients: Hosts, managers: int) -> None:
+def _repair(clients: Hosts, managers: int) -> None:
     first, leader = clients[0]
     meeting = f"{first.address}:{SWARM_PORT}"
-    if _membership(leader)["LocalNodeState"] != ACTIVE:
+    if _swarm_info(leader)["LocalNodeState"] != ACTIVE:
         leader.api.leave_swarm(force=True)
         leader.api.init_swarm(advertise_addr=meeting, listen_addr=meeting)
     for node, client in clients[1:]:
         _join(leader, node, client, meeting)
-    _forget_strangers(leader, {_membership(client)["NodeID"] for _, client in clients})
+    _remove_unknown_nodes(leader, {_swarm_info(client)["NodeID"] for _, client in clients})
     for number, (_, client) in enumerate(clients, 1):
         role = "manager" if number <= managers else "worker"
-        _give_role(leader, _membership(client)["NodeID"], role)
-    _await(lambda: _ready(leader) == len(clients))
+        _set_role(leader, _swarm_info(client)["NodeID"], role)
+    _wait_until(lambda: _count_ready(leader) == len(clients))
 
 
-def _join(leader: docker.DockerClient, node: Node, client: docker.DockerClient, to: str) -> None:
-    member = _membership(client)
+def _join(
+    leader: docker.DockerClient, node: Node, client: docker.DockerClient, remote_address: str
+) -> None:
+    member = _swarm_info(client)
     known = {found.id for found in leader.nodes.list()}
     if member["LocalNodeState"] == ACTIVE and member["NodeID"] in known:
         return
     client.api.leave_swarm(force=True)
     client.api.join_swarm(
-        remote_addrs=[to],
+        remote_addrs=[remote_address],
         join_token=leader.api.inspect_swarm()["JoinTokens"]["Worker"],
         advertise_addr=node.address,
         listen_addr=f"{node.address}:{SWARM_PORT}",
     )
 
 
-def _forget_strangers(leader: docker.DockerClient, ours: set[str]) -> None:
+def _remove_unknown_nodes(leader: docker.DockerClient, node_ids: set[str]) -> None:
     """Nodes that hosts were before they were made anew."""
     for found in leader.api.nodes():
-        if found["ID"] not in ours:
+        if found["ID"] not in node_ids:
             leader.api.remove_node(found["ID"], force=True)
 
 
-def _give_role(leader: docker.DockerClient, node_id: str, role: str) -> None:
+def _set_role(leader: docker.DockerClient, node_id: str, role: str) -> None:
     """One host after another: each change moves the quorum."""
     node = leader.nodes.get(node_id)
     spec = node.attrs["Spec"]
     if (spec["Role"], spec["Availability"]) != (role, "active"):
         node.update({**spec, "Role": role, "Availability": "active"})
-    _await(lambda: _votes(leader, node_id) == (role == "manager"))
+    _wait_until(lambda: _is_reachable_manager(leader, node_id) == (role == "manager"))
 
 
-def _votes(leader: docker.DockerClient, node_id: str) -> bool:
+def _is_reachable_manager(leader: docker.DockerClient, node_id: str) -> bool:
     manager = leader.nodes.get(node_id).attrs.get("ManagerStatus", {})
     return bool(manager.get("Reachability") == "reachable")
 
 
-def _ready(leader: docker.DockerClient) -> int:
+def _count_ready(leader: docker.DockerClient) -> int:
     return sum(node.attrs["Status"]["State"] == "ready" for node in leader.nodes.list())
 
 
-def _await(come: Callable[[], bool], limit_s: float = READY_LIMIT_S) -> None:
+def _wait_until(condition: Callable[[], bool], timeout_s: float = READY_TIMEOUT_S) -> None:
     Retrying(
         retry=retry_if_result(lambda there: not there),
         wait=wait_fixed(0.3),
-        stop=stop_after_delay(limit_s),
-    )(come)
+        stop=stop_after_delay(timeout_s),
+    )(condition)
 
 
-def _membership(client: docker.DockerClient) -> dict[str, Any]:
+def _swarm_info(client: docker.DockerClient) -> dict[str, Any]:
     swarm: dict[str, Any] = client.info()["Swarm"]
     return swarm

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from swarm_runner.cli import connect, main
-from swarm_runner.condor.port import TRACKED, Ad, Selection
+from swarm_runner.condor.port import TRACK_PROJECTION, Ad, JobQuery
 from swarm_runner.model.job import JobId
 from swarm_runner.model.pool import Destination
 from swarm_runner.model.status import Slot
@@ -37,7 +37,7 @@ Cli = Callable[..., Result]
 
 
 @pytest.fixture(autouse=True)
-def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def isolated_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty directory, and no settings of the machine's."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
@@ -68,7 +68,7 @@ def job_conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return file
 
 
-class Hive(FakeAccessPoint):
+class SelfRunningAccessPoint(FakeAccessPoint):
     """An access point whose jobs run by themselves: a step with every look at the queue.
 
     `endings` maps keys to what happens to their jobs, instead of exit code 0. While `asleep` they
@@ -76,30 +76,30 @@ class Hive(FakeAccessPoint):
     """
 
     def __init__(self) -> None:
-        super().__init__(executors=[EXECUTOR])
-        self.asleep = False
-        self.endings: dict[str, Callable[[JobId], None]] = {}
+        super().__init__(slots=[EXECUTOR_SLOT])
+        self.paused = False
+        self.outcomes: dict[str, Callable[[JobId], None]] = {}
 
-    def jobs(self, selection: Selection, attributes: Sequence[str] = TRACKED) -> list[Ad]:
+    def jobs(self, query: JobQuery, projection: Sequence[str] = TRACK_PROJECTION) -> list[Ad]:
         """See AccessPointPort.jobs."""
-        if not self.asleep:
-            self.step()
-        return super().jobs(selection, attributes)
+        if not self.paused:
+            self.advance()
+        return super().jobs(query, projection)
 
-    def step(self) -> None:
+    def advance(self) -> None:
         """Idle jobs start, running ones end."""
         for which, ad in list(self.queue.items()):
             if ad["JobStatus"] == IDLE:
                 self.start(which)
             elif ad["JobStatus"] == RUNNING:
-                self.endings.get(ad["SwarmRunnerKey"], self._end_well)(which)
+                self.outcomes.get(ad["SwarmRunnerKey"], self._finish)(which)
 
-    def _end_well(self, which: JobId) -> None:
-        names = str(self.queue[which].get("TransferOutput", ""))
-        self.finish(which, outputs={name: b"made" for name in names.split(",") if name})
+    def _finish(self, job_id: JobId) -> None:
+        names = str(self.queue[job_id].get("TransferOutput", ""))
+        self.finish(job_id, outputs={name: b"made" for name in names.split(",") if name})
 
 
-EXECUTOR = Slot(
+EXECUTOR_SLOT = Slot(
     name="slot1@node-1",
     task="task-1",
     capacity_class="normal",
@@ -115,11 +115,11 @@ EXECUTOR = Slot(
 
 
 @pytest.fixture
-def hive(monkeypatch: pytest.MonkeyPatch) -> Hive:
+def access_point(monkeypatch: pytest.MonkeyPatch) -> SelfRunningAccessPoint:
     """An access point in memory, which the commands about jobs find in place of a real one."""
-    fake = Hive()
+    fake = SelfRunningAccessPoint()
 
-    def access_point(_destination: Destination) -> Hive:
+    def access_point(_destination: Destination) -> SelfRunningAccessPoint:
         return fake
 
     def runner(destination: Destination, name: str) -> Runner:
@@ -138,7 +138,7 @@ def swarm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSwarm:
 
     def provisioner(destination: Destination, progress: Callable[[str], None]) -> Provisioner:
         token = tmp_path / "tokens.d" / destination.pool.name
-        return Provisioner(destination.pool, fake, fake, token, progress, look_s=0.001)
+        return Provisioner(destination.pool, fake, fake, token, progress, poll_interval_s=0.001)
 
     monkeypatch.setattr(connect, "provisioner", provisioner)
     return fake

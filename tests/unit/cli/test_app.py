@@ -16,10 +16,10 @@ from swarm_runner.cli.app import app
 from swarm_runner.cli.exits import ExitCode, exit_code
 from swarm_runner.errors import (
     InvalidInputError,
-    OutOfReachError,
-    RefusedError,
+    PreconditionError,
+    SubmitUnresolvedError,
     SwarmRunnerError,
-    UnknownSubmitError,
+    UnreachableError,
 )
 from tests.unit.cli.conftest import Cli
 
@@ -70,9 +70,9 @@ def test_wrong_usage_is_bad_input(cli: Cli, words: list[str]) -> None:
     ("error", "code"),
     [
         (InvalidInputError("x"), ExitCode.INVALID),
-        (RefusedError("x"), ExitCode.FAILED),
-        (OutOfReachError("x"), ExitCode.OUT_OF_REACH),
-        (UnknownSubmitError("x"), ExitCode.OUT_OF_REACH),
+        (PreconditionError("x"), ExitCode.FAILED),
+        (UnreachableError("x"), ExitCode.UNREACHABLE),
+        (SubmitUnresolvedError("x"), ExitCode.UNREACHABLE),
         (SwarmRunnerError("x"), ExitCode.FAILED),
     ],
 )

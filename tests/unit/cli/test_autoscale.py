@@ -13,7 +13,7 @@ import pytest
 
 from swarm_runner.cli import connect
 from swarm_runner.model.pool import Destination
-from swarm_runner.model.queue import WaitingJobs
+from swarm_runner.model.queue import IdleJobGroup
 from swarm_runner.plugin_manager import plugin_manager
 from swarm_runner.provisioner import Autoscaler
 from swarm_runner.testing.swarm import FakeSwarm
@@ -26,9 +26,11 @@ pytestmark = pytest.mark.usefixtures("job_conf")
 def daemon(swarm: FakeSwarm, monkeypatch: pytest.MonkeyPatch) -> None:
     """An autoscaler of the fake pool that gets a signal after its third round."""
 
-    def autoscaler(destination: Destination, *, act: bool) -> Autoscaler:
-        made = Autoscaler(destination.pool, swarm, swarm, plugin_manager(installed=False), act=act)
-        rounds = made.round
+    def autoscaler(destination: Destination, *, dry_run: bool) -> Autoscaler:
+        made = Autoscaler(
+            destination.pool, swarm, swarm, plugin_manager(installed=False), dry_run=dry_run
+        )
+        rounds = made.run_once
         left = [signal.SIGTERM, None, None]
 
         def counted() -> list[Any]:
@@ -44,8 +46,8 @@ def daemon(swarm: FakeSwarm, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connect, "autoscaler", autoscaler)
 
 
-def jobs(count: int) -> WaitingJobs:
-    return WaitingJobs(
+def idle_job_group(count: int) -> IdleJobGroup:
+    return IdleJobGroup(
         capacity_class="normal",
         count=count,
         memory_mb=1024,
@@ -56,7 +58,7 @@ def jobs(count: int) -> WaitingJobs:
 
 def test_each_new_decision_is_a_line(cli: Cli, swarm: FakeSwarm) -> None:
     cli("pool", "up")
-    swarm.queue = [jobs(5)]
+    swarm.idle_job_groups = [idle_job_group(5)]
     done = cli("pool", "autoscale", "--interval", "0.1")
     assert done.code == 0
     lines = [line.partition(" ")[2] for line in done.out.splitlines()]
@@ -67,22 +69,22 @@ def test_each_new_decision_is_a_line(cli: Cli, swarm: FakeSwarm) -> None:
 
 def test_every_decision_is_a_line_of_json(cli: Cli, swarm: FakeSwarm) -> None:
     cli("pool", "up")
-    swarm.queue = [jobs(5)]
+    swarm.idle_job_groups = [idle_job_group(5)]
     done = cli("pool", "autoscale", "--interval", "0.1", "--json", "--dry-run")
     records = [json.loads(line) for line in done.out.splitlines()]
     assert [record["capacity_class"] for record in records] == ["normal", "big"] * 3
-    assert (records[0]["wanted"], records[0]["done"]) == (5, "shown")
+    assert (records[0]["wanted"], records[0]["action"]) == (5, "dry_run")
     assert swarm.services("galaxy")["galaxy_htcondor-executor"].replicas == 2
 
 
 def test_the_service_has_a_record_beside_each_line(cli: Cli, swarm: FakeSwarm) -> None:
     cli("pool", "up")
-    swarm.queue = [jobs(5)]
+    swarm.idle_job_groups = [idle_job_group(5)]
     done = cli("pool", "autoscale", "--interval", "0.1", "--records")
     lines = done.out.splitlines()
     records = [json.loads(line) for line in lines if line.startswith("{")]
     assert len(records) * 2 == len(lines)
-    assert (records[0]["wanted"], records[0]["done"]) == (5, "scaled")
+    assert (records[0]["wanted"], records[0]["action"]) == (5, "scaled")
     assert records[0]["reason"] in lines[0]
     entrypoint = resources.files("swarm_runner") / "swarm" / "autoscaler" / "entrypoint.py"
     assert '"autoscale", "--records"' in entrypoint.read_text()

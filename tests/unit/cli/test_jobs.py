@@ -7,10 +7,10 @@ import pytest
 from pydantic import TypeAdapter
 
 from swarm_runner.cli import follow
-from swarm_runner.errors import OutOfReachError
+from swarm_runner.errors import UnreachableError
 from swarm_runner.model.job import Job, JobChange, JobId
 from swarm_runner.runner import Runner
-from tests.unit.cli.conftest import Cli, Hive
+from tests.unit.cli.conftest import Cli, SelfRunningAccessPoint
 
 pytestmark = pytest.mark.usefixtures("job_conf")
 
@@ -22,14 +22,16 @@ PLAIN = "{key: plain, image: debian, command: [cat], outputs: [made]}"
 
 
 @pytest.fixture
-def batch(tmp_path: Path, hive: Hive) -> str:
+def batch(tmp_path: Path, access_point: SelfRunningAccessPoint) -> str:
     (tmp_path / "batch.yml").write_text(BATCH)
     (tmp_path / "plain.yml").write_text(PLAIN)
-    hive.endings["bad"] = partial(hive.finish, exit_code=3)
+    access_point.outcomes["bad"] = partial(access_point.finish, exit_code=3)
     return "batch.yml"
 
 
-def test_submit_tells_which_jobs_an_invocation_became(cli: Cli, batch: str, hive: Hive) -> None:
+def test_submit_tells_which_jobs_an_invocation_became(
+    cli: Cli, batch: str, access_point: SelfRunningAccessPoint
+) -> None:
     done = cli("submit", batch)
     assert done.code == 0
     bad, header, good = sorted(done.out.splitlines(), key=lambda line: len(line.split()))
@@ -37,8 +39,8 @@ def test_submit_tells_which_jobs_an_invocation_became(cli: Cli, batch: str, hive
     assert bad.split()[1:] == ["bad", "idle"]
     assert good.split()[1:] == ["to", "1.1", "good", "cat", "2", "idle"]
     assert "3 jobs at pool galaxy" in done.err
-    assert len(hive.queue) == 3
-    assert {ad["SwarmRunnerName"] for ad in hive.queue.values()} == {"default"}
+    assert len(access_point.queue) == 3
+    assert {ad["SwarmRunnerName"] for ad in access_point.queue.values()} == {"default"}
 
 
 def test_submit_and_wait_ends_with_code_1_when_a_job_did_not_end_well(cli: Cli, batch: str) -> None:
@@ -62,47 +64,53 @@ def test_submit_and_wait_ends_with_code_0_when_all_did(cli: Cli, batch: str) -> 
     assert cli("submit", batch).code == 0
 
 
-def test_a_key_is_not_run_twice(cli: Cli, batch: str, hive: Hive) -> None:
+def test_a_key_is_not_run_twice(cli: Cli, batch: str, access_point: SelfRunningAccessPoint) -> None:
     first = cli("submit", batch, "--json")
     again = cli("submit", batch, "--json")
     assert [job["id"] for job in again.data] == [job["id"] for job in first.data]
-    assert len(hive.queue) + len(hive.past) == 3
+    assert len(access_point.queue) + len(access_point.history_ads) == 3
     assert [job["id"] for job in cli("submit", batch, "--json", "--runner", "other").data] != [
         job["id"] for job in first.data
     ]
 
 
-def test_nothing_is_sent_when_one_is_wrong(cli: Cli, batch: str, hive: Hive) -> None:
+def test_nothing_is_sent_when_one_is_wrong(
+    cli: Cli, batch: str, access_point: SelfRunningAccessPoint
+) -> None:
     Path("wrong.yml").write_text("{key: wrong, image: debian, command: [x], inputs: [absent]}")
     done = cli("submit", batch, "wrong.yml")
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith("error: wrong: inputs: ")
-    assert hive.calls["submit"] == 0
+    assert access_point.calls["submit"] == 0
     assert cli("submit", batch, "--runner", "a b").code == 2
     assert cli("submit").code == 2
 
 
-def test_jobs_lists_and_changes_nothing(cli: Cli, batch: str, hive: Hive) -> None:
-    hive.asleep = True
+def test_jobs_lists_and_changes_nothing(
+    cli: Cli, batch: str, access_point: SelfRunningAccessPoint
+) -> None:
+    access_point.paused = True
     cli("submit", batch, "plain.yml")
-    hive.step()
-    before = dict(hive.calls)
+    access_point.advance()
+    before = dict(access_point.calls)
     done = cli("jobs")
     assert done.code == 0
     assert done.out.splitlines()[1].split()[1:-1] == [
         *("good", "cat", "running", "normal", "node-1", "task-1"),
     ]
     assert "runner default in pool galaxy: 4 running" in done.err
-    assert set(hive.calls) - set(before) == set()
-    assert hive.calls["jobs"] == before["jobs"] + 1
+    assert set(access_point.calls) - set(before) == set()
+    assert access_point.calls["jobs"] == before["jobs"] + 1
     assert cli("jobs", "--runner", "other", "--json").data == []
     assert "runner other in pool galaxy: no jobs" in cli("jobs", "--runner", "other").err
 
 
-def test_outputs_left_behind_are_told_and_brought(cli: Cli, batch: str, hive: Hive) -> None:
+def test_outputs_left_behind_are_told_and_brought(
+    cli: Cli, batch: str, access_point: SelfRunningAccessPoint
+) -> None:
     cli("submit", "plain.yml")
-    hive.step()
-    hive.step()
+    access_point.advance()
+    access_point.advance()
     told = cli("jobs")
     assert "exit code 0" in told.out
     assert "The outputs of 1 job wait" in told.err
@@ -115,48 +123,54 @@ def test_outputs_left_behind_are_told_and_brought(cli: Cli, batch: str, hive: Hi
     assert cli("jobs", "--wait").code == 1
 
 
-def test_jobs_shows_the_latest_that_ended(cli: Cli, hive: Hive) -> None:
+def test_jobs_shows_the_latest_that_ended(cli: Cli, access_point: SelfRunningAccessPoint) -> None:
     Path("many.yml").write_text("{key: many, image: debian, command: [x], repeat: 30}")
     assert cli("submit", "many.yml", "--wait").code == 0
     assert len(cli("jobs", "--json").data) == 20
     assert [job["id"] for job in cli("jobs", "--json", "--ended", "2").data] == [[1, 28], [1, 29]]
     assert cli("jobs", "--json", "--ended", "0").data == []
-    assert hive.queue == {}
+    assert access_point.queue == {}
 
 
-def test_remove_by_number_by_key_and_all(cli: Cli, batch: str, hive: Hive) -> None:
-    hive.asleep = True
+def test_remove_by_number_by_key_and_all(
+    cli: Cli, batch: str, access_point: SelfRunningAccessPoint
+) -> None:
+    access_point.paused = True
     cli("submit", batch)
     unknown = cli("remove", "1.0", "9.9", "nonsense")
     assert unknown.code == 2
     assert [line.split(":")[1] for line in unknown.err.splitlines()] == [" 9.9", " nonsense"]
-    assert len(hive.queue) == 3
+    assert len(access_point.queue) == 3
     assert cli("remove", "1.0", "--json").data == {"removed": 1, "jobs": [[1, 0]]}
     assert "1 job removed; 1 had ended before" in cli("remove", "good").err
     assert "1 job removed\n" in cli("remove", "--all").err
-    assert hive.queue == {}
+    assert access_point.queue == {}
     assert "0 jobs removed" in cli("remove", "--all").err
     outcome = cli("jobs", "--json").data[0]["outcome"]
     assert outcome["kind"] == "removed"
     assert outcome["message"] == "The job was removed: somebody ran `swarm-runner remove`"
 
 
-def test_a_key_that_looks_like_a_number(cli: Cli, hive: Hive) -> None:
-    hive.asleep = True
+def test_a_key_that_looks_like_a_number(cli: Cli, access_point: SelfRunningAccessPoint) -> None:
+    access_point.paused = True
     Path("number.yml").write_text("{key: '7.0', image: debian, command: [x]}")
     cli("submit", "number.yml")
     assert cli("remove", "7.0").code == 0
-    assert hive.queue == {}
+    assert access_point.queue == {}
 
 
 @pytest.mark.parametrize("words", [[], ["--all", "1.0"]])
-def test_remove_wants_names_or_all(cli: Cli, hive: Hive, words: list[str]) -> None:
+def test_remove_wants_names_or_all(
+    cli: Cli, access_point: SelfRunningAccessPoint, words: list[str]
+) -> None:
     assert cli("remove", *words).code == 2
-    assert hive.calls["remove"] == 0
+    assert access_point.calls["remove"] == 0
 
 
-def test_explain_tells_why_in_words(cli: Cli, batch: str, hive: Hive) -> None:
-    hive.asleep = True
+def test_explain_tells_why_in_words(
+    cli: Cli, batch: str, access_point: SelfRunningAccessPoint
+) -> None:
+    access_point.paused = True
     cli("submit", batch)
     done = cli("explain", "1.0")
     assert done.code == 0
@@ -167,15 +181,17 @@ def test_explain_tells_why_in_words(cli: Cli, batch: str, hive: Hive) -> None:
     none = cli("explain", "bad", "--json").data
     assert "there is none that can take jobs" in none[0]["summary"]
     assert len(cli("explain", "good", "--json").data) == 2
-    hive.step()
-    hive.step()
+    access_point.advance()
+    access_point.advance()
     assert "exit code 3" in cli("explain", "bad").out
     assert cli("explain", "nonsense").code == 2
     assert cli("explain").code == 2
 
 
-def test_an_access_point_out_of_reach_has_its_code(cli: Cli, batch: str, hive: Hive) -> None:
-    hive.reachable = False
+def test_an_access_point_out_of_reach_has_its_code(
+    cli: Cli, batch: str, access_point: SelfRunningAccessPoint
+) -> None:
+    access_point.reachable = False
     for words in (["submit", batch], ["jobs"], ["jobs", "--wait"], ["remove", "--all"]):
         done = cli(*words)
         assert (done.code, done.out) == (3, "")
@@ -183,25 +199,25 @@ def test_an_access_point_out_of_reach_has_its_code(cli: Cli, batch: str, hive: H
 
 
 def test_an_interrupt_leaves_the_jobs_and_says_how_to_go_on(
-    cli: Cli, batch: str, hive: Hive, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, batch: str, access_point: SelfRunningAccessPoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(_self: follow.Follow, _change: JobChange) -> None:
+    def interrupted(_self: follow.JobProgressView, _change: JobChange) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(follow.Follow, "change", interrupted)
+    monkeypatch.setattr(follow.JobProgressView, "change", interrupted)
     done = cli("submit", batch, "--wait", "--runner", "mine")
     assert (done.code, done.out) == (130, "")
     assert "Not ended yet: 3 jobs" in done.err
     assert "`swarm-runner jobs --runner mine --wait`" in done.err
     assert "`swarm-runner remove --runner mine good bad`" in done.err
-    assert JobId(1, 0) in hive.queue
+    assert JobId(1, 0) in access_point.queue
 
 
 def test_an_access_point_lost_while_waiting_leaves_word_of_the_jobs(
     cli: Cli, batch: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def lost(_self: Runner) -> None:
-        raise OutOfReachError("the access point is gone")
+        raise UnreachableError("the access point is gone")
 
     monkeypatch.setattr(Runner, "watch", lost)
     done = cli("submit", batch, "--wait")

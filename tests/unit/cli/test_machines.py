@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.cli.conftest import Cli, Hive
+from tests.unit.cli.conftest import Cli, SelfRunningAccessPoint
 from tests.unit.model.test_disk_header import qcow2
 
 JOB_CONF = """\
@@ -27,18 +27,18 @@ SLIDES = """\
 tool_id: vm_sample_job
 vm: {type: %s, memory_mb: %s, disks: [{file: disk.img, device: vda, permission: w, format: raw}]}
 """
-MARKED = "], success: {text: all done}}\n"
+VM_SUCCESS_TEXT = "], success: {text: all done}}\n"
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def vm_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "job_conf.yml").write_text(JOB_CONF)
     (tmp_path / "disk.img").write_bytes(b"boot".ljust(2**16, b"\0"))
     monkeypatch.setenv("SWARM_RUNNER_JOB_CONF", str(tmp_path / "job_conf.yml"))
 
 
 def test_the_slides_machine_ends_without_a_proof_of_its_work(
-    cli: Cli, hive: Hive, tmp_path: Path
+    cli: Cli, access_point: SelfRunningAccessPoint, tmp_path: Path
 ) -> None:
     (tmp_path / "vm.yml").write_text(SLIDES % ("kvm", 64))
     done = cli("submit", "vm.yml", "--wait")
@@ -46,19 +46,19 @@ def test_the_slides_machine_ends_without_a_proof_of_its_work(
     assert "unconfirmed" in done.out
     assert "names no success marker, so that it is unknown" in " ".join(done.out.split())
     assert (tmp_path / "returned-disk.img").read_bytes() == b"made"
-    [ad] = hive.past
+    [ad] = access_point.history_ads
     assert ad["SwarmRunnerClass"] == "vm"
 
 
 def test_an_old_console_does_not_confirm_a_job_whose_own_was_not_fetched(
-    cli: Cli, hive: Hive, tmp_path: Path
+    cli: Cli, access_point: SelfRunningAccessPoint, tmp_path: Path
 ) -> None:
-    (tmp_path / "vm.yml").write_text((SLIDES % ("kvm", 64)).replace("]}\n", MARKED))
+    (tmp_path / "vm.yml").write_text((SLIDES % ("kvm", 64)).replace("]}\n", VM_SUCCESS_TEXT))
     assert cli("submit", "vm.yml").code == 0
     (tmp_path / "console.txt").write_text("all done")
     for _ in range(2):
-        hive.step()
-    hive.asleep = True
+        access_point.advance()
+    access_point.paused = True
     [job] = cli("jobs", "--json").data
     assert job["outcome"]["kind"] == "unconfirmed"
     assert "waits at the access point" in job["outcome"]["message"]
@@ -74,7 +74,12 @@ def test_an_old_console_does_not_confirm_a_job_whose_own_was_not_fetched(
     ],
 )
 def test_what_cannot_run_is_refused_before_anything_is_sent(
-    cli: Cli, hive: Hive, tmp_path: Path, text: str, content: bytes | None, says: str
+    cli: Cli,
+    access_point: SelfRunningAccessPoint,
+    tmp_path: Path,
+    text: str,
+    content: bytes | None,
+    says: str,
 ) -> None:
     (tmp_path / "vm.yml").write_text(text)
     if content is not None:
@@ -82,5 +87,5 @@ def test_what_cannot_run_is_refused_before_anything_is_sent(
     done = cli("submit", "vm.yml")
     assert (done.code, done.out) == (2, "")
     assert says in " ".join(done.err.split())
-    assert not hive.queue
-    assert not hive.calls["submit"]
+    assert not access_point.queue
+    assert not access_point.calls["submit"]

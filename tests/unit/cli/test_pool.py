@@ -41,7 +41,7 @@ def test_status_as_json_is_the_model(cli: Cli) -> None:
 
 def test_status_tells_what_is_wrong_and_with_which(cli: Cli, swarm: FakeSwarm) -> None:
     cli("pool", "up")
-    swarm.failing["galaxy_htcondor-executor"] = "no suitable node"
+    swarm.start_errors["galaxy_htcondor-executor"] = "no suitable node"
     assert cli("pool", "scale", "normal=3", "--timeout", "1").code == 1
     lines = cli("pool", "status").out.splitlines()
     assert "galaxy_htcondor-executor  class normal, 2 of 3 ready" in lines
@@ -91,7 +91,7 @@ def test_a_wait_that_runs_out_is_refused_with_what_it_waited_for(
 ) -> None:
     cli("pool", "up")
     status = cli("pool", "status", "--json").data
-    swarm.busy.add(status["executors"][0]["task"])
+    swarm.busy_tasks.add(status["executors"][0]["task"])
     done = cli("pool", "scale", "normal=0", "--timeout", "1")
     assert done.code == 1
     assert "normal: 1 leaving, until job 1.0 ends" in done.err.splitlines()[-1]
@@ -104,7 +104,7 @@ def test_a_wait_that_runs_out_is_refused_with_what_it_waited_for(
 def test_status_tells_which_job_will_be_vacated_and_when(cli: Cli, swarm: FakeSwarm) -> None:
     cli("pool", "up")
     task = cli("pool", "status", "--json").data["executors"][0]["task"]
-    swarm.busy.add(task)
+    swarm.busy_tasks.add(task)
     swarm.vacated_at[task] = 1767312000.0
     assert cli("pool", "scale", "normal=0", "--timeout", "1").code == 1
     [line] = [e for e in cli("pool", "status", "--json").data["executors"] if e["task"] == task]
@@ -115,7 +115,7 @@ def test_status_tells_which_job_will_be_vacated_and_when(cli: Cli, swarm: FakeSw
 
 def test_down_refuses_while_jobs_run(cli: Cli, swarm: FakeSwarm) -> None:
     cli("pool", "up")
-    swarm.busy.add("task00000001")
+    swarm.busy_tasks.add("task00000001")
     refused = cli("pool", "down")
     assert refused.code == 1
     assert "--drain" in refused.err
@@ -176,7 +176,7 @@ def test_an_upgrade_says_what_to_write_in_the_configuration(cli: Cli) -> None:
 
 def test_an_upgrade_that_fails_has_its_code(cli: Cli, swarm: FakeSwarm) -> None:
     cli("pool", "up")
-    swarm.failing["registry/broken:1"] = "task: non-zero exit (7)"
+    swarm.start_errors["registry/broken:1"] = "task: non-zero exit (7)"
     done = cli("pool", "upgrade", "--image", "registry/broken:1")
     assert (done.code, done.out) == (1, "")
     assert "rolled back" in done.err.splitlines()[-1]
@@ -191,12 +191,12 @@ def test_an_upgrade_as_json_is_the_status(cli: Cli) -> None:
 def test_mend_tells_whom_it_replaced(cli: Cli, swarm: FakeSwarm) -> None:
     cli("pool", "up")
     sick = cli("pool", "status", "--json").data["executors"][0]["task"]
-    swarm.broken[sick] = "no disk"
+    swarm.broken_reasons[sick] = "no disk"
     shown = cli("pool", "mend", "--dry-run")
     assert shown.code == 0
     assert f"normal executor {sick} on swarm-1: broken slot: no disk" in shown.err.splitlines()
     done = cli("pool", "mend", "--json")
-    assert [(m["task"], m["done"]) for m in done.data["mended"]] == [(sick, "told to go")]
+    assert [(m["task"], m["action"]) for m in done.data["mended"]] == [(sick, "draining")]
     assert sick not in {line["task"] for line in done.data["status"]["executors"]}
     assert cli("pool", "mend").err.endswith("0 executors were replaced.\n")
 

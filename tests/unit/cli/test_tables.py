@@ -7,7 +7,14 @@ import pytest
 from rich.console import Console, RenderableType
 
 from swarm_runner.cli.pool_table import pool_table
-from swarm_runner.cli.tables import duration, ending, failures, jobs_table, submitted_table, tally
+from swarm_runner.cli.tables import (
+    count_by_state,
+    failures,
+    format_duration,
+    jobs_table,
+    outcome_label,
+    submitted_table,
+)
 from swarm_runner.model.job import Job, JobId, JobState, Outcome, OutcomeKind
 from swarm_runner.model.pool import Pool
 from swarm_runner.model.status import ExecutorStatus, PoolStatus
@@ -48,13 +55,13 @@ def printed(*parts: RenderableType, width: int = 80) -> list[str]:
     ],
 )
 def test_durations(seconds: float, said: str) -> None:
-    assert duration(seconds) == said
+    assert format_duration(seconds) == said
 
 
 def test_endings_in_a_few_words() -> None:
-    assert ending(BAD) == "exit code 3"
-    assert ending(Outcome(OutcomeKind.SIGNALLED, "x", signal=9)) == "signal 9"
-    assert ending(Outcome(OutcomeKind.OUT_OF_MEMORY, "x")) == "out of memory"
+    assert outcome_label(BAD) == "exit code 3"
+    assert outcome_label(Outcome(OutcomeKind.SIGNALLED, "x", signal=9)) == "signal 9"
+    assert outcome_label(Outcome(OutcomeKind.OUT_OF_MEMORY, "x")) == "out of memory"
 
 
 def test_a_job_s_line_tells_where_and_how_long() -> None:
@@ -104,10 +111,10 @@ def test_alike_failures_share_a_sentence() -> None:
 
 def test_tally() -> None:
     held = replace(WAITING, state=JobState.HELD)
-    assert tally([RAN, held, WAITING, replace(RAN, outcome=BAD)]) == (
+    assert count_by_state([RAN, held, WAITING, replace(RAN, outcome=BAD)]) == (
         "1 idle, 1 held, 1 ended well, 1 failed"
     )
-    assert tally([]) == "no jobs"
+    assert count_by_state([]) == "no jobs"
 
 
 def test_the_pool_s_table_fits_80_columns_whatever_the_names() -> None:
@@ -123,10 +130,10 @@ def test_the_pool_s_table_fits_80_columns_whatever_the_names() -> None:
         activity="Retiring",
         memory_mb=204800,
         jobs=("123456.0", "123456.1"),
-        trouble="broken slot: " + "something is wrong " * 9,
+        problem="broken slot: " + "something is wrong " * 9,
     )
     status = PoolStatus(
-        pool=pool.name, manager=None, replicas={"big": 1}, executors=(executor,), trouble=("no!",)
+        pool=pool.name, manager=None, replicas={"big": 1}, executors=(executor,), problems=("no!",)
     )
     lines = printed(*pool_table(pool, status))
     assert max(map(len, lines)) <= 80

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from swarm_runner.condor.access_point import AccessPoint
-from swarm_runner.condor.connection import ATTEMPTS, Connection, UnansweredError
-from swarm_runner.condor.port import AccessPointPort, Selection
-from swarm_runner.condor.view import PoolView
-from swarm_runner.errors import OutOfReachError
+from swarm_runner.condor.connection import MAX_ATTEMPTS, Connection, NoResponseError
+from swarm_runner.condor.port import AccessPointPort, JobQuery
+from swarm_runner.condor.view import PoolQueryPort
+from swarm_runner.errors import UnreachableError
 from swarm_runner.model.job import JobId
 from swarm_runner.model.submit import SubmitBatch
 from swarm_runner.testing import FakeAccessPoint
@@ -32,8 +32,8 @@ def nobody() -> Iterator[str]:
 
 QUESTIONS: list[Callable[[AccessPointPort], object]] = [
     lambda it: it.submit(BATCH),
-    lambda it: it.jobs(Selection()),
-    lambda it: it.history(Selection()),
+    lambda it: it.jobs(JobQuery()),
+    lambda it: it.history(JobQuery()),
     lambda it: it.remove([JobId(1, 0)], "why"),
     lambda it: it.retrieve([JobId(1, 0)]),
     lambda it: it.slots(),
@@ -46,7 +46,7 @@ def test_nothing_listens(
 ) -> None:
     monkeypatch.setattr("time.sleep", lambda _: None)
     access_point = AccessPoint(nobody, "some-pool")
-    with pytest.raises(OutOfReachError) as caught:
+    with pytest.raises(UnreachableError) as caught:
         question(access_point)
     assert f"Nothing answers at {nobody}" in str(caught.value)
     assert "some-pool" in str(caught.value)
@@ -55,8 +55,8 @@ def test_nothing_listens(
 @pytest.mark.parametrize("address", ["no-such-host.invalid:9618", "127.0.0.1:1"])
 def test_addresses_of_nobody(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.sleep", lambda _: None)
-    with pytest.raises(OutOfReachError, match="Nothing answers"):
-        AccessPoint(address, "pool").jobs(Selection())
+    with pytest.raises(UnreachableError, match="Nothing answers"):
+        AccessPoint(address, "pool").jobs(JobQuery())
 
 
 def test_it_asks_a_few_times_and_no_more(nobody: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,25 +66,25 @@ def test_it_asks_a_few_times_and_no_more(nobody: str, monkeypatch: pytest.Monkey
     def attempt() -> None:
         nonlocal tried
         tried += 1
-        raise UnansweredError("nobody")
+        raise NoResponseError("nobody")
 
-    with pytest.raises(UnansweredError):
-        Connection(nobody, "pool").patiently(attempt)
-    assert tried == ATTEMPTS
+    with pytest.raises(NoResponseError):
+        Connection(nobody, "pool").retry_on_no_response(attempt)
+    assert tried == MAX_ATTEMPTS
 
 
 def test_a_token_that_is_missing_is_said_before_the_pool_is_blamed(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
-        trouble = Connection(address, "pool", str(tmp_path)).trouble("no answer")
+        trouble = Connection(address, "pool", str(tmp_path)).diagnose("no answer")
     assert "there is no token" in str(trouble)
     # Asking again would not help.
-    assert not isinstance(trouble, UnansweredError)
+    assert not isinstance(trouble, NoResponseError)
 
 
 def test_they_are_what_they_say() -> None:
     access_points: list[AccessPointPort] = [AccessPoint("a:1", "p"), FakeAccessPoint()]
-    view: PoolView = AccessPoint("a:1", "p")
+    view: PoolQueryPort = AccessPoint("a:1", "p")
     assert len(access_points) == 2
     assert view is not None
 

@@ -13,7 +13,7 @@ from swarm_runner.condor.event_log import EventLog
 from swarm_runner.model.job import JobId
 from swarm_runner.testing import EventLogWriter
 
-AT = 1_800_000_000.0
+TIMESTAMP = 1_800_000_000.0
 
 
 @pytest.fixture
@@ -34,16 +34,16 @@ def test_every_kind_of_event_is_read_as_it_was_written(
     log: EventLog, writer: EventLogWriter
 ) -> None:
     job = JobId(7, 3)
-    writer.submitted(job, AT, "a/key:1")
-    writer.started(job, AT + 1, capacity_class="big", executor="t", node="n", memory_mb=2048)
-    writer.image_size(job, AT + 2)
-    writer.evicted(job, AT + 3, "went away", 34, 102)
-    writer.shadow_failed(job, AT + 4, "broken")
-    writer.held(job, AT + 5, "too much", 34, 102)
-    writer.released(job, AT + 6, "again")
-    writer.terminated(job, AT + 7, exit_code=3, memory_mb=1800)
-    writer.terminated(job, AT + 8, signal=9)
-    writer.aborted(job, AT + 9, "no more")
+    writer.submitted(job, TIMESTAMP, "a/key:1")
+    writer.started(job, TIMESTAMP + 1, capacity_class="big", executor="t", node="n", memory_mb=2048)
+    writer.image_size(job, TIMESTAMP + 2)
+    writer.evicted(job, TIMESTAMP + 3, "went away", 34, 102)
+    writer.shadow_exception(job, TIMESTAMP + 4, "broken")
+    writer.held(job, TIMESTAMP + 5, "too much", 34, 102)
+    writer.released(job, TIMESTAMP + 6, "again")
+    writer.terminated(job, TIMESTAMP + 7, exit_code=3, memory_mb=1800)
+    writer.terminated(job, TIMESTAMP + 8, signal=9)
+    writer.aborted(job, TIMESTAMP + 9, "no more")
     events = list(log.new_events())
     assert [event["EventTypeNumber"] for event in events] == [0, 1, 6, 4, 7, 12, 13, 5, 5, 9]
     assert {(event["Cluster"], event["Proc"]) for event in events} == {job}
@@ -69,16 +69,16 @@ def test_every_kind_of_event_is_read_as_it_was_written(
 def test_each_event_once(log: EventLog, writer: EventLogWriter) -> None:
     assert _clusters(log) == []
     for cluster in (1, 2):
-        writer.submitted(JobId(cluster, 0), AT, "k")
+        writer.submitted(JobId(cluster, 0), TIMESTAMP, "k")
     assert _clusters(log) == [1, 2]
     assert _clusters(log) == []
-    writer.submitted(JobId(3, 0), AT, "k")
+    writer.submitted(JobId(3, 0), TIMESTAMP, "k")
     assert _clusters(log) == [3]
     assert not log.damaged
 
 
 def test_half_an_event_costs_no_waiting(log: EventLog, writer: EventLogWriter) -> None:
-    writer.submitted(JobId(1, 0), AT, "k")
+    writer.submitted(JobId(1, 0), TIMESTAMP, "k")
     whole = log.path.read_bytes()
     log.path.write_bytes(whole + whole[:30])
     began = time.monotonic()
@@ -90,7 +90,7 @@ def test_half_an_event_costs_no_waiting(log: EventLog, writer: EventLogWriter) -
 
 
 def test_half_an_event_for_good(log: EventLog, writer: EventLogWriter) -> None:
-    writer.submitted(JobId(1, 0), AT, "k")
+    writer.submitted(JobId(1, 0), TIMESTAMP, "k")
     whole = log.path.read_bytes()
     log.path.write_bytes(whole + whole[:30])
     _clusters(log)
@@ -109,17 +109,17 @@ GARBAGE = [b"no event\n...\n", b"\x00\x01\n...\n", b"000 (bad\n...\n", b"...\n..
 def test_garbage_is_noticed_and_left_behind(
     log: EventLog, writer: EventLogWriter, garbage: bytes
 ) -> None:
-    writer.submitted(JobId(1, 0), AT, "k")
+    writer.submitted(JobId(1, 0), TIMESTAMP, "k")
     assert _clusters(log) == [1]
     with log.path.open("ab") as file:
         file.write(garbage)
     _clusters(log)
     assert log.damaged
     log.damaged = False
-    writer.submitted(JobId(2, 0), AT, "k")
-    writer.submitted(JobId(3, 0), AT, "k")
+    writer.submitted(JobId(2, 0), TIMESTAMP, "k")
+    writer.submitted(JobId(3, 0), TIMESTAMP, "k")
     assert _clusters(log)[-1] == 3
-    writer.submitted(JobId(4, 0), AT, "k")
+    writer.submitted(JobId(4, 0), TIMESTAMP, "k")
     assert _clusters(log) == [4]
     assert not log.damaged
 
@@ -128,35 +128,35 @@ def test_a_file_that_is_no_log(log: EventLog) -> None:
     log.path.write_bytes(b"something else\n...\n")
     assert _clusters(log) == []
     assert log.damaged
-    assert not log.readable
-    log.set_aside()
+    assert not log.is_valid
+    log.quarantine()
     assert not log.path.exists()
     assert log.path.with_suffix(".damaged").exists()
-    assert log.readable
+    assert log.is_valid
 
 
 def test_a_shorter_file_is_read_from_its_beginning(log: EventLog, writer: EventLogWriter) -> None:
     for cluster in (1, 2):
-        writer.submitted(JobId(cluster, 0), AT, "k")
+        writer.submitted(JobId(cluster, 0), TIMESTAMP, "k")
     _clusters(log)
     os.truncate(log.path, 0)
-    writer.submitted(JobId(3, 0), AT, "k")
+    writer.submitted(JobId(3, 0), TIMESTAMP, "k")
     assert _clusters(log) == [3]
     assert log.damaged
 
 
 def test_written_anew_to_a_greater_length(log: EventLog, writer: EventLogWriter) -> None:
-    writer.submitted(JobId(1, 0), AT, "k")
+    writer.submitted(JobId(1, 0), TIMESTAMP, "k")
     _clusters(log)
     os.truncate(log.path, 0)
     for cluster in (3, 4, 5):
-        writer.submitted(JobId(cluster, 0), AT + 60, "k")
+        writer.submitted(JobId(cluster, 0), TIMESTAMP + 60, "k")
     assert _clusters(log) == [3, 4, 5]
     assert log.damaged
 
 
 def test_gone_and_back(log: EventLog, writer: EventLogWriter) -> None:
-    writer.submitted(JobId(1, 0), AT, "k")
+    writer.submitted(JobId(1, 0), TIMESTAMP, "k")
     _clusters(log)
     log.path.unlink()
     assert _clusters(log) == []
@@ -164,13 +164,13 @@ def test_gone_and_back(log: EventLog, writer: EventLogWriter) -> None:
     log.damaged = False
     assert _clusters(log) == []
     assert not log.damaged
-    writer.submitted(JobId(2, 0), AT, "k")
+    writer.submitted(JobId(2, 0), TIMESTAMP, "k")
     assert _clusters(log) == [2]
 
 
 def test_the_bindings_still_tell_how_far_they_came(log: EventLog, writer: EventLogWriter) -> None:
     """The reader's pickled state holds the offset that `EventLog` goes by."""
-    writer.submitted(JobId(1, 0), AT, "k")
+    writer.submitted(JobId(1, 0), TIMESTAMP, "k")
     _clusters(log)
     state, offset = log._reader.__getstate__()
     assert offset == log.path.stat().st_size

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from swarm_runner.condor.runs import job_run
+from swarm_runner.condor.runs import job_run_from_ad
 
 AD = {
     "ClusterId": 7,
@@ -31,24 +31,27 @@ AD = {
     ],
 )
 def test_how_a_run_ended(ad: dict[str, Any], well: bool, failed: bool) -> None:
-    run = job_run(AD | ad)
+    run = job_run_from_ad(AD | ad)
     assert run is not None
     assert (run.job, run.task, run.runtime_s) == ("7.1", "task-1", 5)
-    assert (run.well, run.failed) == (well, failed)
+    assert (run.succeeded, run.failed) == (well, failed)
 
 
 def test_the_kind_is_the_tool_or_else_the_image() -> None:
     for more, kind in (({}, "debian:trixie"), ({"SwarmRunnerTool": "bwa"}, "bwa")):
-        run = job_run(AD | more)
+        run = job_run_from_ad(AD | more)
         assert run is not None
-        assert run.kind == kind
+        assert run.job_type == kind
 
 
 def test_a_job_that_never_ran_tells_nothing() -> None:
-    assert job_run({"ClusterId": 7, "ProcId": 1, "JobStatus": 3, "EnteredCurrentStatus": 5}) is None
+    assert (
+        job_run_from_ad({"ClusterId": 7, "ProcId": 1, "JobStatus": 3, "EnteredCurrentStatus": 5})
+        is None
+    )
 
 
 def test_a_run_that_never_came_to_its_command_is_not_as_long_as_the_one_before() -> None:
-    run = job_run(AD | {"JobStatus": 5, "HoldReasonCode": 35, "JobCurrentStartDate": 1004})
+    run = job_run_from_ad(AD | {"JobStatus": 5, "HoldReasonCode": 35, "JobCurrentStartDate": 1004})
     assert run is not None
     assert run.runtime_s == 1

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from swarm_runner.model.compose import compose, making
+from swarm_runner.model.compose import compose, setup_comments
 from swarm_runner.model.pool import CapacityClass, Pool
 from swarm_runner.model.stack import Stack
 
@@ -53,14 +53,14 @@ def test_executors_reserve_memory_and_gpus() -> None:
 def test_secrets_are_made_beforehand() -> None:
     secrets = compose(STACK, "swarm-1")["secrets"]
     assert [secret["external"] for secret in secrets.values()] == [True, True]
-    said = making(STACK)
+    said = setup_comments(STACK)
     for secret in secrets.values():
         assert f"docker secret create {secret['name']} " in said
     assert all(line.startswith("#") for line in said.splitlines())
 
 
 def test_a_dollar_is_no_variable() -> None:
-    wish = STACK.manager()
+    wish = STACK.central_manager()
     shape = CapacityClass(memory_mb=64)
     pool = POOL.model_copy(update={"host": "a$b", "classes": {"normal": shape}})
     document = compose(STACK.model_copy(update={"pool": pool}), "swarm-1")

@@ -25,7 +25,7 @@ def qcow2(
 @pytest.mark.parametrize("version", [2, 3])
 def test_a_qcow2_tells_what_its_guest_sees(version: int) -> None:
     header = disk_header(qcow2(version), 196_616)
-    assert (header.format, header.size, header.trouble) == ("qcow2", SIZE, "")
+    assert (header.format, header.size, header.problem) == ("qcow2", SIZE, "")
 
 
 @pytest.mark.parametrize(
@@ -40,11 +40,11 @@ def test_a_qcow2_tells_what_its_guest_sees(version: int) -> None:
     ],
 )
 def test_a_qcow2_that_cannot_run_alone(start: bytes, says: str) -> None:
-    assert says in disk_header(start, 1000).trouble
+    assert says in disk_header(start, 1000).problem
 
 
 def test_an_old_qcow2_has_no_features() -> None:
-    assert disk_header(qcow2(version=2, features=4), 1000).trouble == ""
+    assert disk_header(qcow2(version=2, features=4), 1000).problem == ""
 
 
 @pytest.mark.parametrize(

@@ -16,33 +16,33 @@ from swarm_runner.model.job_conf import EnvironmentSection, RunnerSection
 from swarm_runner.model.machine import Disk, SuccessMarker, VirtualMachine
 from swarm_runner.model.pool import CapacityClass, Destination, JobUser, Pool
 from swarm_runner.model.resources import Resources
-from swarm_runner.model.text import Frozen, Text
+from swarm_runner.model.text import FrozenModel, Text
 from swarm_runner.policy.routing import swarm_runner_route
-from tests.strategies import PHRASES, make
+from tests.strategies import AWKWARD_TEXTS, make_invocations
 
 
-class Leaf(Frozen):
+class Leaf(FrozenModel):
     name: Text
     size: int = Field(1, ge=1)
 
 
-class Tree(Frozen):
+class Tree(FrozenModel):
     leaves: tuple[Leaf, ...] = ()
     named: dict[str, Leaf] = Field(default_factory=dict)
     root: Leaf | None = None
     kind: str = "oak"
 
 
-def faults(text: str) -> list[str]:
+def diagnostics(text: str) -> list[str]:
     with pytest.raises(InvalidInputError) as caught:
         validate(Tree, parse(text, "t.yml"))
-    return [str(fault) for fault in caught.value.faults]
+    return [str(fault) for fault in caught.value.diagnostics]
 
 
-def invocation_faults(text: str) -> list[str]:
+def invocation_diagnostics(text: str) -> list[str]:
     with pytest.raises(InvalidInputError) as caught:
         parse_invocations(text, "i.yml")
-    return [str(fault) for fault in caught.value.faults]
+    return [str(fault) for fault in caught.value.diagnostics]
 
 
 def test_yaml_and_json_are_the_same_data() -> None:
@@ -65,7 +65,7 @@ leaves:
 root: [1]
 kind: 1
 """
-    assert faults(text) == [
+    assert diagnostics(text) == [
         "t.yml:2:15: leaves[0].sise: is not known here; did you mean size?",
         "t.yml:3:5: leaves[1].name: is missing",
         "t.yml:3:5: leaves[1].size: must be at least 1, not the number 0",
@@ -75,19 +75,19 @@ kind: 1
 
 
 def test_json_faults_have_their_line_and_column_too() -> None:
-    assert faults('{\n\t"leaves": [\n\t\t{"name": 1}\n\t]\n}') == [
+    assert diagnostics('{\n\t"leaves": [\n\t\t{"name": 1}\n\t]\n}') == [
         "t.yml:3:4: leaves[0].name: needs a text, not the number 1; put it in quotes"
     ]
 
 
 def test_names_of_a_mapping_are_part_of_the_place() -> None:
-    assert faults("named:\n  big: {name: a, size: many}\n") == [
+    assert diagnostics("named:\n  big: {name: a, size: many}\n") == [
         "t.yml:2:18: named.big.size: needs a whole number, not the text 'many'"
     ]
 
 
 def test_an_unknown_key_with_nothing_close_lists_what_is_known() -> None:
-    assert faults("zzz: 1") == [
+    assert diagnostics("zzz: 1") == [
         "t.yml:1:1: zzz: is not known here; known are leaves, named, root, kind"
     ]
 
@@ -109,12 +109,12 @@ def test_types_are_said_in_plain_words(text: str, fault: str | None) -> None:
     if fault is None:
         assert validate(Tree, parse(text, "t.yml")).kind == "x"
     else:
-        assert faults(text)[0].startswith(f"t.yml:{fault}")
+        assert diagnostics(text)[0].startswith(f"t.yml:{fault}")
 
 
 @pytest.mark.parametrize("text", ["kind: a\nkind: b", '{"kind": "a",\n "kind": "b"}'])
 def test_a_key_given_twice_is_a_fault(text: str) -> None:
-    [fault] = faults(text)
+    [fault] = diagnostics(text)
     assert fault.startswith("t.yml:2:")
     assert "kind is given twice; it first stands in line 1" in fault
 
@@ -143,7 +143,7 @@ def test_a_key_given_twice_is_a_fault(text: str) -> None:
     ],
 )
 def test_what_is_no_plain_data_is_refused_with_its_place(text: str, place: str, says: str) -> None:
-    [fault] = faults(text)
+    [fault] = diagnostics(text)
     assert fault.startswith(f"{place}: ")
     assert says in fault
 
@@ -152,7 +152,7 @@ def test_an_alias_bomb_is_refused_at_once() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 40)]
     began = time.monotonic()
-    [fault] = faults("\n".join(lines))
+    [fault] = diagnostics("\n".join(lines))
     assert fault == "t.yml: repeats itself by aliases into more than 1000000 items"
     assert time.monotonic() - began < 2
 
@@ -162,7 +162,7 @@ def test_aliases_and_merges_are_read() -> None:
     tree = validate(Tree, parse(text, "t"))
     assert [leaf.size for leaf in tree.named.values()] == [2, 3, 2]
     text = text.replace("size: 2", "size: 0")
-    assert faults(text)[0].startswith("t.yml:2:19: named.a.size")
+    assert diagnostics(text)[0].startswith("t.yml:2:19: named.a.size")
 
 
 def test_one_invocation_and_a_list_of_them() -> None:
@@ -173,7 +173,7 @@ def test_one_invocation_and_a_list_of_them() -> None:
 
 
 def test_invocations_go_out_as_they_came_in() -> None:
-    made = make(list(PHRASES), seed=7, size=200)
+    made = make_invocations(list(AWKWARD_TEXTS), seed=7, size=200)
     read = parse_invocations(dump_invocations(made), "out.yml")
     assert read == made
     assert [one.model_fields_set | {"key"} for one in read] == [
@@ -195,7 +195,7 @@ def test_all_faults_of_all_invocations_come_at_once() -> None:
   image: debian
   command: [y]
 """
-    image, memory, cpu, command, key = invocation_faults(text)
+    image, memory, cpu, command, key = invocation_diagnostics(text)
     assert image.startswith("i.yml:5:3: [1].image: 'a b' is no image reference; expected ")
     assert memory.startswith("i.yml:6:15: [1].resources.memory: needs a number with a unit")
     assert cpu == "i.yml:6:30: [1].resources.cpu: is not known here; did you mean cpus?"
@@ -205,26 +205,26 @@ def test_all_faults_of_all_invocations_come_at_once() -> None:
 
 def test_keys_with_units_are_suggested_too() -> None:
     text = "{image: d, command: [x], resources: {memry: 1G, max_memry: 2G}}"
-    said = invocation_faults(text)
+    said = invocation_diagnostics(text)
     assert "did you mean memory?" in said[0]
     assert "did you mean max_memory?" in said[1]
 
 
 def test_a_number_among_arguments_is_to_be_quoted() -> None:
-    assert invocation_faults("{image: d, command: [x, 2]}") == [
+    assert invocation_diagnostics("{image: d, command: [x, 2]}") == [
         "i.yml:1:25: command[1]: needs a text, not the number 2; put it in quotes"
     ]
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "null", "[]"])
 def test_nothing_is_said_to_be_nothing(text: str) -> None:
-    [fault] = invocation_faults(text)
+    [fault] = invocation_diagnostics(text)
     assert "is empty" in fault or "is an empty list" in fault
 
 
 @pytest.mark.parametrize("text", ["a", "12", "[[]]", "- a"])
 def test_what_is_no_invocation_is_refused(text: str) -> None:
-    [fault] = invocation_faults(text)
+    [fault] = invocation_diagnostics(text)
     assert "needs keys and values" in fault
 
 
@@ -250,7 +250,7 @@ def test_the_references_examples_are_read() -> None:
 @pytest.mark.parametrize("name", ["invocation.md", "job_conf.md"])
 def test_the_reference_names_every_key(name: str) -> None:
     text = (Path(__file__).parents[3] / "docs" / "reference" / name).read_text()
-    models: dict[str, tuple[type[Frozen], ...]] = {
+    models: dict[str, tuple[type[FrozenModel], ...]] = {
         "invocation.md": (Invocation, Resources, VirtualMachine, Disk, SuccessMarker),
         "job_conf.md": (RunnerSection, Pool, CapacityClass, JobUser, EnvironmentSection),
     }

@@ -13,30 +13,37 @@ from swarm_runner.model.resources import Resources
 from tests.strategies import CONTROL_CHARACTERS
 
 
-def made(**fields: Any) -> Invocation:
+def make_invocation(**fields: Any) -> Invocation:
     return Invocation(**({"image": "debian", "command": ["true"]} | fields))
 
 
-def refusal(**fields: Any) -> dict[str, str]:
+def validation_messages(**fields: Any) -> dict[str, str]:
     """What is said of which field."""
     with pytest.raises(ValidationError) as caught:
-        made(**fields)
+        make_invocation(**fields)
     errors = caught.value.errors()
     return {".".join(str(part) for part in error["loc"]): error["msg"] for error in errors}
 
 
 def test_a_key_is_made_when_absent_and_differs() -> None:
-    assert made().key != made().key
-    assert made(key="fastqc-17").key == "fastqc-17"
+    assert make_invocation().key != make_invocation().key
+    assert make_invocation(key="fastqc-17").key == "fastqc-17"
 
 
 @pytest.mark.parametrize("key", ["", " a", "a b", "-a", "a\n", "$(X)", "x" * 201, "a'b", "é"])
 def test_a_key_is_plain_text(key: str) -> None:
-    assert "no key" in refusal(key=key)["key"] or "control" in refusal(key=key)["key"]
+    assert (
+        "no key" in validation_messages(key=key)["key"]
+        or "control" in validation_messages(key=key)["key"]
+    )
 
 
 def test_a_shell_line_runs_in_bin_sh() -> None:
-    assert made(command=None, shell="echo 'a' > b").argv == ("/bin/sh", "-c", "echo 'a' > b")
+    assert make_invocation(command=None, shell="echo 'a' > b").argv == (
+        "/bin/sh",
+        "-c",
+        "echo 'a' > b",
+    )
 
 
 @pytest.mark.parametrize(
@@ -97,13 +104,15 @@ def test_a_shell_line_runs_in_bin_sh() -> None:
     ],
 )
 def test_what_cannot_run_is_refused_by_name(fields: dict[str, Any], where: str, says: str) -> None:
-    assert says in refusal(**fields)[where]
+    assert says in validation_messages(**fields)[where]
 
 
 def test_all_that_is_wrong_is_said_at_once() -> None:
-    said = refusal(image="a b", command=["x\n"], repeat=-1, resources={"cpus": 0, "memory": "8"})
+    said = validation_messages(
+        image="a b", command=["x\n"], repeat=-1, resources={"cpus": 0, "memory": "8"}
+    )
     assert sorted(said) == ["command.0", "image", "repeat", "resources.cpus", "resources.memory_mb"]
-    said = refusal(in_place=True, inputs=["a"], outputs=["/b"], command=None)
+    said = validation_messages(in_place=True, inputs=["a"], outputs=["/b"], command=None)
     assert sorted(said) == ["command", "inputs", "outputs", "working_directory"]
 
 
@@ -134,22 +143,22 @@ FIELDS_OF_TEXT: dict[str, Callable[[str], dict[str, Any]]] = {
 @pytest.mark.parametrize("field", FIELDS_OF_TEXT)
 @pytest.mark.parametrize("character", CONTROL_CHARACTERS)
 def test_no_field_takes_a_control_character(field: str, character: str) -> None:
-    assert set(refusal(**FIELDS_OF_TEXT[field](character))) == {field}
+    assert set(validation_messages(**FIELDS_OF_TEXT[field](character))) == {field}
 
 
 def test_a_control_character_is_named_with_its_place() -> None:
-    said = refusal(command=["a", "b\x1fc"])["command.1"]
+    said = validation_messages(command=["a", "b\x1fc"])["command.1"]
     assert said.startswith("holds a control character (U+001F) at position 1")
 
 
 @pytest.mark.parametrize("character", ["\u00a0", "\u2028", "\u200b", "\ufeff", "é", "𝄞", "'", "$"])
 def test_other_characters_are_taken_in_every_argument_and_variable(character: str) -> None:
-    invocation = made(command=["a", character], environment={"A": character})
+    invocation = make_invocation(command=["a", character], environment={"A": character})
     assert invocation.argv[1] == invocation.environment["A"] == character
 
 
 def test_one_argument_of_100_kilobytes_is_taken() -> None:
-    assert len(made(command=["a", "x" * 100_000]).argv[1]) == 100_000
+    assert len(make_invocation(command=["a", "x" * 100_000]).argv[1]) == 100_000
 
 
 @pytest.mark.parametrize(
@@ -158,35 +167,37 @@ def test_one_argument_of_100_kilobytes_is_taken() -> None:
     ids=["one byte too many", "bytes, not characters", "all together"],
 )
 def test_more_than_linux_takes_is_refused(arguments: list[str]) -> None:
-    assert "put the text in an input file" in refusal(command=["a", *arguments])["command"]
+    assert (
+        "put the text in an input file" in validation_messages(command=["a", *arguments])["command"]
+    )
 
 
 def test_a_shell_line_is_one_argument() -> None:
     line = "x" * (MAXIMUM_ARGUMENT_BYTES + 1)
-    assert "too long" in refusal(command=None, shell=line)["shell"]
+    assert "too long" in validation_messages(command=None, shell=line)["shell"]
 
 
-def machine(**fields: Any) -> dict[str, Any]:
+def vm_section(**fields: Any) -> dict[str, Any]:
     disks = [{"file": "disk.img", "device": "vda", "permission": "w"}]
     vm = {"type": "kvm", "memory_mb": 64, "disks": disks} | fields
     return {"image": None, "command": None, "vm": vm}
 
 
 def test_a_virtual_machine_has_no_command() -> None:
-    vm = made(**machine()).vm
+    vm = make_invocation(**vm_section()).vm
     assert vm is not None
     assert vm.disks[0].file == "disk.img"
-    said = refusal(**machine() | {"image": "debian", "command": ["x"]})
+    said = validation_messages(**vm_section() | {"image": "debian", "command": ["x"]})
     assert sorted(said) == ["command", "image"]
     more = {"environment": {"A": "1"}, "outputs": ["x"], "stdin": "y", "repeat": 2}
-    assert sorted(refusal(**machine() | more)) == sorted(more)
+    assert sorted(validation_messages(**vm_section() | more)) == sorted(more)
 
 
 def test_a_writable_disk_comes_back_beside_its_original() -> None:
-    vm = made(**machine()).vm
+    vm = make_invocation(**vm_section()).vm
     assert vm is not None
-    assert vm.comes_back == {"console.txt": "console.txt", "disk.img": "returned-disk.img"}
-    assert vm.marked_file is None
+    assert vm.returned_files == {"console.txt": "console.txt", "disk.img": "returned-disk.img"}
+    assert vm.marker_file is None
 
 
 @pytest.mark.parametrize(
@@ -263,11 +274,11 @@ def test_a_writable_disk_comes_back_beside_its_original() -> None:
     ],
 )
 def test_a_wrong_virtual_machine_is_refused(fields: dict[str, Any], where: str, says: str) -> None:
-    assert says in refusal(**machine(**fields))[where]
+    assert says in validation_messages(**vm_section(**fields))[where]
 
 
 def test_it_is_frozen_through_and_through() -> None:
-    invocation = made(environment={"A": "1"}, attributes={"B": 2})
+    invocation = make_invocation(environment={"A": "1"}, attributes={"B": 2})
     with pytest.raises(ValidationError, match="frozen"):
         invocation.repeat = 2  # type: ignore[misc]
     for mapping in (invocation.environment, invocation.attributes):
@@ -278,7 +289,7 @@ def test_it_is_frozen_through_and_through() -> None:
 
 
 def test_it_is_copied_pickled_and_written_as_json() -> None:
-    invocation = made(
+    invocation = make_invocation(
         environment={"A": "é☃"}, attributes={"B": 2.5, "C": True}, resources={"memory": "1GB"}
     )
     assert copy.deepcopy(invocation) == pickle.loads(pickle.dumps(invocation)) == invocation  # noqa: S301
@@ -289,4 +300,4 @@ def test_it_is_copied_pickled_and_written_as_json() -> None:
 
 
 def test_resources_default_to_a_small_job() -> None:
-    assert made().resources == Resources(cpus=1, memory_mb=512, disk_mb=1024, gpus=0)
+    assert make_invocation().resources == Resources(cpus=1, memory_mb=512, disk_mb=1024, gpus=0)

@@ -33,10 +33,10 @@ def read(text: str) -> JobConf:
     return parse_job_conf(dedent(text), "job_conf.yml")
 
 
-def faults(text: str) -> list[str]:
+def diagnostics(text: str) -> list[str]:
     with pytest.raises(InvalidInputError) as caught:
         read(text)
-    return [str(fault) for fault in caught.value.faults]
+    return [str(fault) for fault in caught.value.diagnostics]
 
 
 def test_the_designs_example() -> None:
@@ -199,7 +199,7 @@ def test_an_unknown_destination_is_refused_with_what_is_close() -> None:
 
 
 def test_every_fault_comes_at_once_with_its_line_and_column() -> None:
-    said = faults((GOLDEN / "job_conf_wrong.yml").read_text())
+    said = diagnostics((GOLDEN / "job_conf_wrong.yml").read_text())
     assert said == (GOLDEN / "job_conf_wrong.txt").read_text().splitlines()
 
 
@@ -225,7 +225,7 @@ ENVIRONMENT = "runners: {s: {pool: {}}}\nexecution: {environments: {e: {runner: 
     ],
 )
 def test_what_an_environment_cannot_say(setting: str, says: str) -> None:
-    [fault] = faults(ENVIRONMENT % setting)
+    [fault] = diagnostics(ENVIRONMENT % setting)
     assert fault.startswith("job_conf.yml:2:")
     assert says in fault
 
@@ -259,11 +259,11 @@ def test_what_an_environment_cannot_say(setting: str, says: str) -> None:
     ],
 )
 def test_what_is_no_job_conf(text: str, says: str) -> None:
-    assert any(says in fault for fault in faults(text)), faults(text)
+    assert any(says in fault for fault in diagnostics(text)), diagnostics(text)
 
 
 def test_a_fault_in_a_runner_is_said_once_however_many_environments_use_it() -> None:
-    said = faults("""
+    said = diagnostics("""
         runners: {s: {pool: {port: 0}}}
         execution: {environments: {a: {runner: s}, b: {runner: s}}}
     """)

@@ -9,7 +9,7 @@ from swarm_runner.model.pool import CapacityClass, Pool
 from swarm_runner.model.resources import Resources
 
 
-def refusal(**fields: Any) -> dict[str, str]:
+def validation_messages(**fields: Any) -> dict[str, str]:
     with pytest.raises(ValidationError) as caught:
         Pool(**fields)
     errors = caught.value.errors()
@@ -22,7 +22,7 @@ def test_the_default_pool_is_the_slides_pool() -> None:
     assert [shape.memory_mb for shape in pool.classes.values()] == [1024, 2048]
     assert [shape.replicas for shape in pool.classes.values()] == [2, 1]
     assert pool.address == "127.0.0.1:9618"
-    assert pool.sizes() == "normal: 1 cpu, 1024 MB memory; big: 1 cpu, 2048 MB memory"
+    assert pool.describe_classes() == "normal: 1 cpu, 1024 MB memory; big: 1 cpu, 2048 MB memory"
 
 
 def test_services_are_named_as_on_the_slides() -> None:
@@ -114,7 +114,7 @@ def test_a_class_says_its_size() -> None:
     ],
 )
 def test_a_wrong_pool_is_refused_by_place(fields: dict[str, Any], where: str, says: str) -> None:
-    assert says in refusal(**fields)[where]
+    assert says in validation_messages(**fields)[where]
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_a_wrong_pool_is_refused_by_place(fields: dict[str, Any], where: str, sa
     ],
 )
 def test_a_system_directory_is_no_volume(path: str) -> None:
-    assert "directory of the system" in refusal(volumes=[path])["volumes.0.path"]
+    assert "directory of the system" in validation_messages(volumes=[path])["volumes.0.path"]
 
 
 def test_volumes_of_data_are_taken() -> None:
@@ -147,26 +147,28 @@ def test_classes_of_virtual_machines_are_an_order_of_their_own() -> None:
             "big": CapacityClass(memory_mb=2048),
         }
     )
-    assert pool.virtual_machines
-    assert not Pool().virtual_machines
-    assert pool.classes_for(machine=True) == ["vm"]
-    assert pool.classes_for(machine=False) == ["normal", "big"]
-    assert pool.sizes(machine=True) == "vm: 2 cpu, 512 MB memory, 2 virtual machines"
+    assert pool.has_vm_classes
+    assert not Pool().has_vm_classes
+    assert pool.classes_for(vm=True) == ["vm"]
+    assert pool.classes_for(vm=False) == ["normal", "big"]
+    assert pool.describe_classes(vm=True) == "vm: 2 cpu, 512 MB memory, 2 virtual machines"
     small = {"memory_mb": 256, "virtual_machines": 1}
-    said = refusal(classes={"vm": {"memory_mb": 512, "virtual_machines": 1}, "vm-small": small})
+    said = validation_messages(
+        classes={"vm": {"memory_mb": 512, "virtual_machines": 1}, "vm-small": small}
+    )
     assert "less memory than vm" in said["classes.vm-small"]
 
 
 def test_no_more_virtual_machines_than_cpus() -> None:
-    said = refusal(classes={"vm": {"memory_mb": 512, "cpus": 2, "virtual_machines": 3}})
+    said = validation_messages(classes={"vm": {"memory_mb": 512, "cpus": 2, "virtual_machines": 3}})
     assert "is 3, above cpus (2): each takes one at least" in said["classes.vm.virtual_machines"]
 
 
 def test_a_virtual_machine_is_given_no_gpus() -> None:
-    said = refusal(classes={"vm": {"memory_mb": 512, "virtual_machines": 1, "gpus": 1}})
+    said = validation_messages(classes={"vm": {"memory_mb": 512, "virtual_machines": 1, "gpus": 1}})
     assert "a virtual machine is given none" in said["classes.vm.gpus"]
 
 
 def test_only_virtual_machines_are_emulated() -> None:
-    said = refusal(classes={"normal": {"memory_mb": 512, "emulate": True}})
+    said = validation_messages(classes={"normal": {"memory_mb": 512, "emulate": True}})
     assert "virtual_machines" in said["classes.normal.emulate"]

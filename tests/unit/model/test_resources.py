@@ -9,7 +9,7 @@ from swarm_runner.model.quantity import megabytes
 from swarm_runner.model.resources import Resources
 
 
-def made(**fields: Any) -> Resources:
+def make_resources(**fields: Any) -> Resources:
     return Resources(**fields)
 
 
@@ -78,14 +78,14 @@ def test_absurd_amounts_are_refused_by_field(field: str, values: list[Any]) -> N
 
 def test_the_same_amount_twice_is_refused() -> None:
     with pytest.raises(ValidationError, match="give memory or memory_mb, not both"):
-        made(memory="1G", memory_mb=1024)
+        make_resources(memory="1G", memory_mb=1024)
 
 
 def test_the_largest_memory_is_not_less_than_the_first() -> None:
-    assert made(memory_mb=900, max_memory="900M").max_memory_mb == 900
+    assert make_resources(memory_mb=900, max_memory="900M").max_memory_mb == 900
     with pytest.raises(ValidationError, match=r"max_memory_mb \(899\) is less than memory_mb"):
         Resources(memory_mb=900, max_memory_mb=899)
 
 
 def test_what_was_set_is_known() -> None:
-    assert made(memory="1G", cpus=2).model_fields_set == {"memory_mb", "cpus"}
+    assert make_resources(memory="1G", cpus=2).model_fields_set == {"memory_mb", "cpus"}

@@ -8,7 +8,7 @@ STACK = Stack(pool=POOL, image="pool:1", node_id="node-1")
 
 
 def test_services_are_named_as_on_the_slides() -> None:
-    assert STACK.manager().name == "galaxy_htcondor"
+    assert STACK.central_manager().name == "galaxy_htcondor"
     assert [wish.name for wish in STACK.executors().values()] == [
         "galaxy_htcondor-executor",
         "galaxy_htcondor-executor-big",
@@ -23,7 +23,7 @@ def test_swarm_waits_longer_than_the_daemons() -> None:
 
 
 def test_secrets_reach_the_one_who_needs_them() -> None:
-    assert STACK.manager().secret.name == STACK.signing_key
+    assert STACK.central_manager().secret.name == STACK.signing_key
     assert {wish.secret.name for wish in STACK.executors().values()} == {STACK.executor_token}
 
 
@@ -37,7 +37,7 @@ def test_volumes_are_where_the_jobs_expect_them() -> None:
 
 
 def test_the_engines_socket_is_for_executors_alone() -> None:
-    assert not any("docker.sock" in mount.source for mount in STACK.manager().mounts)
+    assert not any("docker.sock" in mount.source for mount in STACK.central_manager().mounts)
 
 
 def test_a_class_may_bound_the_disk() -> None:

@@ -23,7 +23,7 @@ AD = {"JobStatus": 1, "JobUniverse": 5, "RequestCpus": 1, "RequestMemory": 512}
 DISK_KB = 100 * 1024
 
 
-def slot(**more: Any) -> Slot:
+def slot(**kwargs: Any) -> Slot:
     fields = {
         "name": "slot1@a",
         "task": "t",
@@ -40,12 +40,12 @@ def slot(**more: Any) -> Slot:
         "partitionable": True,
         "docker": True,
     }
-    return Slot.model_validate(fields | more)
+    return Slot.model_validate(fields | kwargs)
 
 
-def explained(*slots: Slot, **more: Any) -> Explanation:
+def explained(*slots: Slot, **kwargs: Any) -> Explanation:
     job = Job(id=JobId(1, 0), key="k", state=JobState.IDLE)
-    ad = AD | {"RequestDisk": DISK_KB, "SwarmRunnerClass": "gpu"} | more
+    ad = AD | {"RequestDisk": DISK_KB, "SwarmRunnerClass": "gpu"} | kwargs
     return explain(job, ad, slots, POOL, now=0)
 
 
@@ -89,17 +89,17 @@ def test_gpus_that_others_have() -> None:
     assert "is about to start" in explained(slot(gpus=1), part, RequestGPUs=1).summary
 
 
-def guest_slot(task: str, **more: Any) -> Slot:
-    fields = {"capacity_class": "vm", "virtualization": "emulated", "machines": True}
-    return slot(**fields | {"name": f"slot1@{task}", "task": task, "cpus": 3} | more)
+def vm_slot(task: str, **kwargs: Any) -> Slot:
+    fields = {"capacity_class": "vm", "virtualization": "emulated", "has_vm": True}
+    return slot(**fields | {"name": f"slot1@{task}", "task": task, "cpus": 3} | kwargs)
 
 
 def test_virtual_machines_that_are_used_up_are_named() -> None:
     asked = {"SwarmRunnerClass": "vm", "JobUniverse": 13}
-    guest = guest_slot("one", partitionable=False, job="1.0")
-    full = explained(guest_slot("one"), guest, **asked).summary
+    guest = vm_slot("one", partitionable=False, job="1.0")
+    full = explained(vm_slot("one"), guest, **asked).summary
     assert "all 1 executors of class vm are busy (with 1.0)" in full
     assert "some have room, but run as many virtual machines as they may (1)" in full
-    free = explained(guest_slot("one"), guest, guest_slot("two"), **asked).summary
+    free = explained(vm_slot("one"), guest, vm_slot("two"), **asked).summary
     assert "is about to start" in free
-    assert "virtual machines" not in explained(guest_slot("one", cpus=0), guest, **asked).summary
+    assert "virtual machines" not in explained(vm_slot("one", cpus=0), guest, **asked).summary

@@ -24,7 +24,7 @@ SIZES = (
 )
 
 
-def made(resources: dict[str, int] | None = None, **fields: Any) -> Invocation:
+def make_invocation(resources: dict[str, int] | None = None, **fields: Any) -> Invocation:
     call = {"key": "k7", "image": "debian", "command": ["true"], "resources": resources or {}}
     return Invocation(**(call | fields))
 
@@ -33,10 +33,10 @@ def route(invocation: Invocation, **fields: Any) -> Route:
     return swarm_runner_route(invocation, Destination(pool=POOL, **fields), POOL)
 
 
-def refusal(invocation: Invocation, **fields: Any) -> str:
+def routing_error(invocation: Invocation, **fields: Any) -> str:
     with pytest.raises(InvalidInputError) as caught:
         route(invocation, **fields)
-    assert [fault.where for fault in caught.value.faults] == ["k7"]
+    assert [fault.location for fault in caught.value.diagnostics] == ["k7"]
     return str(caught.value)
 
 
@@ -55,33 +55,35 @@ def refusal(invocation: Invocation, **fields: Any) -> str:
     ],
 )
 def test_the_smallest_class_that_fits(resources: dict[str, int], capacity_class: str) -> None:
-    chosen = route(made(resources))
+    chosen = route(make_invocation(resources))
     assert chosen.capacity_class == capacity_class
     assert chosen.candidates == (capacity_class,)
     assert chosen.reason.startswith("the smallest class that fits a request of ")
 
 
 def test_the_reason_is_in_words() -> None:
-    chosen = route(made({"cpus": 2, "memory_mb": 900, "disk_mb": 5, "gpus": 1}))
+    chosen = route(make_invocation({"cpus": 2, "memory_mb": 900, "disk_mb": 5, "gpus": 1}))
     assert chosen.reason == (
         "the smallest class that fits a request of 2 cpu, 900 MB memory, 5 MB disk, 1 gpu"
     )
 
 
 def test_an_explicit_class_wins_if_it_fits() -> None:
-    chosen = route(made(capacity_class="big"))
+    chosen = route(make_invocation(capacity_class="big"))
     assert (chosen.capacity_class, chosen.reason) == ("big", "asked for")
-    assert route(made(), capacity_class="gpu").capacity_class == "gpu"
-    assert route(made(capacity_class="big"), capacity_class="gpu").capacity_class == "big"
+    assert route(make_invocation(), capacity_class="gpu").capacity_class == "gpu"
+    assert (
+        route(make_invocation(capacity_class="big"), capacity_class="gpu").capacity_class == "big"
+    )
 
 
 def test_an_explicit_class_that_does_not_fit_is_refused_with_its_size() -> None:
-    said = refusal(made({"memory_mb": 2000}, capacity_class="normal"))
+    said = routing_error(make_invocation({"memory_mb": 2000}, capacity_class="normal"))
     assert "2000 MB memory, 1024 MB disk does not fit class normal (1 cpu, 1024 MB memory)" in said
 
 
 def test_an_unknown_class_is_refused_with_those_that_are() -> None:
-    said = refusal(made(capacity_class="bigg"))
+    said = routing_error(make_invocation(capacity_class="bigg"))
     assert (
         said == f"k7: class 'bigg' does not exist in pool galaxy. Did you mean big? It has {SIZES}"
     )
@@ -92,30 +94,32 @@ def test_an_unknown_class_is_refused_with_those_that_are() -> None:
     [{"cpus": 17}, {"memory_mb": 8193}, {"gpus": 2}, {"cpus": 16, "memory_mb": 1025}],
 )
 def test_what_fits_no_class_is_refused_with_their_sizes(resources: dict[str, int]) -> None:
-    said = refusal(made(resources))
+    said = routing_error(make_invocation(resources))
     assert said.endswith(f"fits no class of pool galaxy. It has {SIZES}")
 
 
 def test_a_job_that_may_grow_has_the_classes_it_grows_into() -> None:
-    chosen = route(made({"memory_mb": 900, "max_memory_mb": 3000}))
+    chosen = route(make_invocation({"memory_mb": 900, "max_memory_mb": 3000}))
     assert chosen.capacity_class == "normal"
     assert chosen.candidates == ("normal", "wide", "big")
-    grown = route(made({"cpus": 2, "memory_mb": 900, "max_memory_mb": 8000}))
+    grown = route(make_invocation({"cpus": 2, "memory_mb": 900, "max_memory_mb": 8000}))
     assert grown.candidates == ("wide", "big", "gpu")
-    assert route(made({"memory_mb": 900, "max_memory_mb": 1000})).candidates == ("normal",)
+    assert route(make_invocation({"memory_mb": 900, "max_memory_mb": 1000})).candidates == (
+        "normal",
+    )
 
 
 def test_an_explicit_class_grows_from_there() -> None:
-    chosen = route(made({"memory_mb": 900, "max_memory_mb": 8000}, capacity_class="big"))
+    chosen = route(make_invocation({"memory_mb": 900, "max_memory_mb": 8000}, capacity_class="big"))
     assert chosen.candidates == ("big", "gpu")
 
 
 def test_growth_that_fits_no_class_is_refused_at_once() -> None:
-    said = refusal(made({"memory_mb": 900, "max_memory_mb": 9000}))
+    said = routing_error(make_invocation({"memory_mb": 900, "max_memory_mb": 9000}))
     assert "max_memory_mb 9000 fits no class of pool galaxy" in said
 
 
-MACHINES = Pool(
+VM_POOL = Pool(
     name="galaxy",
     classes={
         "normal": CapacityClass(memory_mb=4096),
@@ -125,40 +129,46 @@ MACHINES = Pool(
 )
 
 
-def machine(name: str | None = None, **fields: Any) -> Invocation:
+def vm_invocation(name: str | None = None, **fields: Any) -> Invocation:
     vm = {"memory_mb": 64, "disks": [{"file": "a"}]} | fields
-    return made(image=None, command=None, vm=vm, capacity_class=name)
+    return make_invocation(image=None, command=None, vm=vm, capacity_class=name)
 
 
-def routed(invocation: Invocation, pool: Pool = MACHINES, **fields: Any) -> str:
+def routed_class(invocation: Invocation, pool: Pool = VM_POOL, **fields: Any) -> str:
     destination = Destination(pool=pool, **fields)
     return swarm_runner_route(invocation, destination, pool).capacity_class
 
 
 def test_a_virtual_machine_is_routed_by_its_own_figures_to_a_class_that_has_some() -> None:
-    assert routed(machine()) == "vm"
-    assert routed(machine(memory_mb=2000, vcpus=2)) == "vm-big"
-    assert routed(machine(), capacity_class="normal") == "vm"
-    assert routed(made({"memory_mb": 2000})) == "normal"
+    assert routed_class(vm_invocation()) == "vm"
+    assert routed_class(vm_invocation(memory_mb=2000, vcpus=2)) == "vm-big"
+    assert routed_class(vm_invocation(), capacity_class="normal") == "vm"
+    assert routed_class(make_invocation({"memory_mb": 2000})) == "normal"
 
 
 @pytest.mark.parametrize(
     ("invocation", "says"),
     [
         (
-            machine(memory_mb=4096),
+            vm_invocation(memory_mb=4096),
             "fits no class of pool galaxy. It has vm: 2 cpu, 512 MB memory, 2",
         ),
-        (machine("normal"), "class normal runs containers, and no virtual machines. It has vm:"),
-        (made({"memory_mb": 4096}, capacity_class="vm"), "class vm runs virtual machines alone"),
-        (made({"memory_mb": 9000}), "It has normal: 1 cpu, 4096 MB memory"),
+        (
+            vm_invocation("normal"),
+            "class normal runs containers, and no virtual machines. It has vm:",
+        ),
+        (
+            make_invocation({"memory_mb": 4096}, capacity_class="vm"),
+            "class vm runs virtual machines alone",
+        ),
+        (make_invocation({"memory_mb": 9000}), "It has normal: 1 cpu, 4096 MB memory"),
     ],
 )
 def test_a_job_of_the_wrong_kind_or_size_is_refused(invocation: Invocation, says: str) -> None:
     with pytest.raises(InvalidInputError) as caught:
-        routed(invocation)
+        routed_class(invocation)
     assert says in str(caught.value)
 
 
 def test_a_pool_without_virtual_machines_says_how_it_gets_them() -> None:
-    assert "give one `virtual_machines: 1`" in refusal(machine())
+    assert "give one `virtual_machines: 1`" in routing_error(vm_invocation())

@@ -8,28 +8,30 @@ from pydantic import ValidationError
 
 from swarm_runner import hookimpl
 from swarm_runner.model.demand import (
-    ClassStatus,
-    Decision,
-    Executors,
-    Needed,
-    Requests,
-    Room,
-    SizedClass,
+    ClassSnapshot,
+    DemandSample,
+    ExecutorCounts,
+    FreeCapacity,
+    IdleJobs,
+    ScalingDecision,
+    ScalingLimits,
 )
 from swarm_runner.model.pool import CapacityClass
 from swarm_runner.plugin_manager import plugin_manager
-from swarm_runner.policy.sizing import decided, swarm_runner_size_class
+from swarm_runner.policy.sizing import resolve_decision, swarm_runner_size_class
 
-NORMAL = SizedClass(name="normal", cpus=4, memory_mb=4096, max_replicas=20)
-
-
-def idle(count: int, cpus: int = 1, memory_mb: int = 512, **more: Any) -> Requests:
-    return Requests(cpus=cpus, memory_mb=memory_mb, count=count, **more)
+NORMAL = ScalingLimits(name="normal", cpus=4, memory_mb=4096, max_replicas=20)
 
 
-def decide(shape: SizedClass = NORMAL, **seen: Any) -> Decision:
-    seen = {"time_s": 1000.0, "replicas": 0} | seen
-    decision: Decision = swarm_runner_size_class(shape, ClassStatus(**seen))
+def idle(count: int, cpus: int = 1, memory_mb: int = 512, **kwargs: Any) -> IdleJobs:
+    return IdleJobs(cpus=cpus, memory_mb=memory_mb, count=count, **kwargs)
+
+
+def decide(capacity_class: ScalingLimits = NORMAL, **status_fields: Any) -> ScalingDecision:
+    status_fields = {"time_s": 1000.0, "replicas": 0} | status_fields
+    decision: ScalingDecision = swarm_runner_size_class(
+        capacity_class, ClassSnapshot(**status_fields)
+    )
     return decision
 
 
@@ -48,31 +50,31 @@ def test_memory_decides_where_it_is_scarcer_than_cpus() -> None:
 
 
 def test_memory_is_given_in_steps() -> None:
-    tight = SizedClass(name="tight", cpus=8, memory_mb=1024)
+    tight = ScalingLimits(name="tight", cpus=8, memory_mb=1024)
     # 129 MB become 256: four fit, not seven.
     assert decide(tight, requests=(idle(8, memory_mb=129),)).wanted == 2
 
 
 def test_what_runs_is_kept_and_free_parts_are_used_first() -> None:
-    rooms = (Room(cpus=2, memory_mb=2048, count=2),)
+    rooms = (FreeCapacity(cpus=2, memory_mb=2048, count=2),)
     seen: dict[str, Any] = {
         "replicas": 3,
-        "executors": Executors(busy=3),
+        "executors": ExecutorCounts(busy=3),
         "running_jobs": 8,
-        "rooms": rooms,
+        "free_capacity": rooms,
     }
     assert decide(requests=(idle(4),), **seen).wanted == 3
     assert decide(requests=(idle(5),), **seen).wanted == 4
 
 
 def test_idle_and_starting_executors_are_used_before_new_ones() -> None:
-    executors = Executors(idle=1, starting=1)
+    executors = ExecutorCounts(idle=1, starting=1)
     assert decide(requests=(idle(8),), replicas=2, executors=executors).wanted == 2
     assert decide(requests=(idle(12),), replicas=2, executors=executors).wanted == 3
 
 
 def test_retiring_executors_are_no_capacity() -> None:
-    assert decide(requests=(idle(4),), executors=Executors(retiring=5)).wanted == 1
+    assert decide(requests=(idle(4),), executors=ExecutorCounts(retiring=5)).wanted == 1
 
 
 def test_what_never_fits_does_not_count_and_is_told() -> None:
@@ -82,19 +84,19 @@ def test_what_never_fits_does_not_count_and_is_told() -> None:
 
 
 def test_gpus_and_disk_count() -> None:
-    shape = SizedClass(name="gpu", cpus=16, memory_mb=65536, disk_mb=1000, gpus=2)
+    shape = ScalingLimits(name="gpu", cpus=16, memory_mb=65536, disk_mb=1000, gpus=2)
     assert decide(shape, requests=(idle(6, gpus=1),)).wanted == 3
     assert decide(shape, requests=(idle(6, disk_mb=500),)).wanted == 3
     assert decide(NORMAL, requests=(idle(1, gpus=1),)).wanted == 0
 
 
 def test_virtual_machines_are_counted() -> None:
-    shape = SizedClass.of(
+    shape = ScalingLimits.from_capacity_class(
         "vm", CapacityClass(cpus=8, memory_mb=8192, replicas=0, virtual_machines=2)
     )
     assert decide(shape, requests=(idle(6),)).wanted == 3
-    rooms = (Room(cpus=7, memory_mb=7000, virtual_machines=1),)
-    seen: dict[str, Any] = {"replicas": 1, "executors": Executors(busy=1), "rooms": rooms}
+    rooms = (FreeCapacity(cpus=7, memory_mb=7000, virtual_machines=1),)
+    seen: dict[str, Any] = {"replicas": 1, "executors": ExecutorCounts(busy=1), "free_capacity": rooms}
     assert decide(shape, requests=(idle(3),), running_jobs=1, **seen).wanted == 2
 
 
@@ -110,29 +112,32 @@ def test_limits_hold_and_are_told() -> None:
 
 def test_limits_that_contradict_each_other_are_refused() -> None:
     with pytest.raises(ValidationError, match="above max_replicas"):
-        SizedClass(name="odd", memory_mb=512, min_replicas=3, max_replicas=2)
+        ScalingLimits(name="odd", memory_mb=512, min_replicas=3, max_replicas=2)
 
 
 def test_shrinking_waits_for_the_pause() -> None:
-    def history(age_s: float) -> tuple[Needed, ...]:
-        return (Needed(time_s=1000 - age_s, executors=5), Needed(time_s=999, executors=1))
+    def history(age_s: float) -> tuple[DemandSample, ...]:
+        return (
+            DemandSample(time_s=1000 - age_s, executors=5),
+            DemandSample(time_s=999, executors=1),
+        )
 
-    seen: dict[str, Any] = {"replicas": 8, "executors": Executors(idle=8)}
+    seen: dict[str, Any] = {"replicas": 8, "executors": ExecutorCounts(idle=8)}
     kept = decide(history=history(29), **seen)
     assert kept.wanted == 5
     assert "keeps 5, needed within the last 30 s" in kept.reason
     assert decide(history=history(31), **seen).wanted == 1
     # The past is a reason not to shrink, never one to grow.
-    assert decide(history=history(1), replicas=2, executors=Executors(idle=2)).wanted == 2
+    assert decide(history=history(1), replicas=2, executors=ExecutorCounts(idle=2)).wanted == 2
 
 
 def test_growth_does_not_wait() -> None:
-    history = (Needed(time_s=999, executors=0),)
+    history = (DemandSample(time_s=999, executors=0),)
     assert decide(requests=(idle(8),), history=history).wanted == 2
 
 
 def test_no_growth_beyond_what_swarm_can_place() -> None:
-    stuck = Executors(busy=2, unplaceable=1)
+    stuck = ExecutorCounts(busy=2, unschedulable=1)
     seen: dict[str, Any] = {"replicas": 3, "executors": stuck, "running_jobs": 8}
     decision = decide(requests=(idle(40),), **seen)
     assert decision.wanted == 3
@@ -141,8 +146,8 @@ def test_no_growth_beyond_what_swarm_can_place() -> None:
 
 
 def test_one_that_waits_for_room_is_enough() -> None:
-    stuck = Executors(busy=2, unplaceable=8)
-    recent = (Needed(time_s=999, executors=10),)
+    stuck = ExecutorCounts(busy=2, unschedulable=8)
+    recent = (DemandSample(time_s=999, executors=10),)
     decision = decide(requests=(idle(40),), replicas=10, executors=stuck, history=recent)
     assert decision.wanted == 3
     assert decision.reason.endswith(
@@ -153,26 +158,26 @@ def test_one_that_waits_for_room_is_enough() -> None:
 
 
 def test_places_of_those_that_take_no_job_are_counted() -> None:
-    executors = Executors(busy=4, useless=2, silent=1)
+    executors = ExecutorCounts(busy=4, unusable=2, unresponsive=1)
     seen: dict[str, Any] = {"replicas": 7, "executors": executors, "running_jobs": 16}
     decision = decide(requests=(idle(8),), **seen)
     assert decision.wanted == 9
     assert "3 in place that take no job (1 silent, 2 broken or being replaced)" in decision.reason
     assert decide(**seen).wanted == 7  # Swarm might take those that work
-    one = SizedClass(name="one", memory_mb=512, max_replicas=1)
-    decision = decide(one, requests=(idle(1),), replicas=1, executors=Executors(useless=1))
+    one = ScalingLimits(name="one", memory_mb=512, max_replicas=1)
+    decision = decide(one, requests=(idle(1),), replicas=1, executors=ExecutorCounts(unusable=1))
     assert decision.wanted == 1
     assert "2 would be needed, max_replicas is 1" in decision.reason
 
 
 def test_the_broken_go_when_nothing_is_needed_and_the_silent_stay() -> None:
-    assert decide(replicas=3, executors=Executors(idle=1, useless=2)).wanted == 0
-    assert decide(replicas=3, executors=Executors(idle=1, silent=2)).wanted == 2
+    assert decide(replicas=3, executors=ExecutorCounts(idle=1, unusable=2)).wanted == 0
+    assert decide(replicas=3, executors=ExecutorCounts(idle=1, unresponsive=2)).wanted == 2
 
 
 def test_where_all_break_there_is_no_growth_without_end() -> None:
     def round_of(replicas: int) -> int:
-        broken = Executors(useless=replicas)
+        broken = ExecutorCounts(unusable=replicas)
         return decide(requests=(idle(8),), replicas=replicas, executors=broken).wanted
 
     replicas = 2
@@ -182,7 +187,7 @@ def test_where_all_break_there_is_no_growth_without_end() -> None:
 
 
 def test_jobs_that_match_nothing_do_not_count() -> None:
-    executors = Executors(busy=1, idle=2)
+    executors = ExecutorCounts(busy=1, idle=2)
     seen: dict[str, Any] = {"replicas": 3, "executors": executors, "running_jobs": 4}
     old, new = idle(40, oldest_wait_s=700), idle(8, memory_mb=600, oldest_wait_s=5)
     decision = decide(requests=(old, new), idle_for_s=130, **seen)
@@ -214,17 +219,17 @@ def test_no_executor_for_less_work_than_its_start() -> None:
 
 
 def test_the_next_look_does_not_start_what_the_last_one_did_not() -> None:
-    seen: dict[str, Any] = {"requests": (idle(40, oldest_wait_s=5),), "runtime_s": 1.0}
-    assert decide(replicas=1, executors=Executors(starting=1), **seen).wanted == 1
+    seen: dict[str, Any] = {"idle_jobs": (idle(40, oldest_wait_s=5),), "runtime_s": 1.0}
+    assert decide(replicas=1, executors=ExecutorCounts(starting=1), **seen).wanted == 1
 
 
 def test_one_short_job_is_started_all_the_same() -> None:
     assert decide(requests=(idle(1),), runtime_s=0.0).wanted == 1
 
 
-def busy_with_short_jobs(**more: Any) -> dict[str, Any]:
-    executors = Executors(busy=5)
-    return {"replicas": 5, "executors": executors, "running_jobs": 20, "runtime_s": 20.0} | more
+def busy_with_short_jobs(**kwargs: Any) -> dict[str, Any]:
+    executors = ExecutorCounts(busy=5)
+    return {"replicas": 5, "executors": executors, "running_jobs": 20, "runtime_s": 20.0} | kwargs
 
 
 def test_no_executor_for_what_starts_sooner_where_others_end() -> None:
@@ -247,7 +252,7 @@ def test_a_promise_of_free_places_that_failed_does_not_count() -> None:
 def test_some_stand_ready_while_jobs_keep_coming() -> None:
     seen: dict[str, Any] = {
         "replicas": 16,
-        "executors": Executors(busy=16),
+        "executors": ExecutorCounts(busy=16),
         "running_jobs": 64,
         "runtime_s": 100.0,
     }
@@ -261,7 +266,7 @@ def test_same_in_same_out() -> None:
 
 
 def test_a_hundred_thousand_jobs_cost_as_much_as_their_shapes() -> None:
-    shape = SizedClass(name="large", cpus=16, memory_mb=65536, max_replicas=10_000)
+    shape = ScalingLimits(name="large", cpus=16, memory_mb=65536, max_replicas=10_000)
 
     def seconds(count: int) -> float:
         requests = tuple(
@@ -277,35 +282,35 @@ def test_a_hundred_thousand_jobs_cost_as_much_as_their_shapes() -> None:
 
 def test_the_class_of_a_configuration() -> None:
     shape = CapacityClass(cpus=2, memory_mb=2048, replicas=3, max_replicas=9)
-    sized = SizedClass.of("big", shape)
+    sized = ScalingLimits.from_capacity_class("big", shape)
     assert (sized.min_replicas, sized.max_replicas, sized.cpus) == (3, 9, 2)
-    assert SizedClass.of("big", shape, min_replicas=0).min_replicas == 0
-    shape = CapacityClass(memory_mb=2048, replicas=3, min_replicas=1, shrink_pause_s=7)
-    sized = SizedClass.of("big", shape)
-    assert (sized.min_replicas, sized.shrink_pause_s) == (1, 7)
+    assert ScalingLimits.from_capacity_class("big", shape, min_replicas=0).min_replicas == 0
+    shape = CapacityClass(memory_mb=2048, replicas=3, min_replicas=1, cooldown_s=7)
+    sized = ScalingLimits.from_capacity_class("big", shape)
+    assert (sized.min_replicas, sized.cooldown_s) == (1, 7)
 
 
 class Plugin:
     """Somebody's policy."""
 
-    def __init__(self, answer: int | None) -> None:
-        self.answer = answer
+    def __init__(self, replicas: int | None) -> None:
+        self.answer = replicas
 
     @hookimpl
-    def swarm_runner_size_class(self, capacity_class: SizedClass) -> int | None:
+    def swarm_runner_size_class(self, capacity_class: ScalingLimits) -> int | None:
         assert capacity_class.name == "normal"
         return self.answer
 
 
 @pytest.mark.parametrize(("answer", "wanted"), [(5, 5), (500, 20), (None, 1)])
 def test_a_plugin_is_asked_first_and_the_limits_hold(answer: int | None, wanted: int) -> None:
-    status = ClassStatus(time_s=0, replicas=0, requests=(idle(4),))
+    status = ClassSnapshot(time_s=0, replicas=0, idle_jobs=(idle(4),))
     hook = plugin_manager([Plugin(answer)], installed=False).hook
     found = hook.swarm_runner_size_class(capacity_class=NORMAL, status=status)
-    assert decided(found, NORMAL, status).wanted == wanted
+    assert resolve_decision(found, NORMAL, status).wanted == wanted
 
 
 def test_without_any_opinion_nothing_changes() -> None:
-    status = ClassStatus(time_s=0, replicas=4)
-    decision = decided(None, NORMAL, status)
+    status = ClassSnapshot(time_s=0, replicas=4)
+    decision = resolve_decision(None, NORMAL, status)
     assert (decision.wanted, decision.frozen) == (4, True)

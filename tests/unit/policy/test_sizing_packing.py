@@ -6,13 +6,21 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_runner.model.demand import Requests, Shape, SizedClass
-from swarm_runner.policy.packing import Amounts, Tier, granted, less, pack, times, whole
+from swarm_runner.model.demand import IdleJobs, ResourceAmounts, ScalingLimits
+from swarm_runner.policy.packing import (
+    CapacityTier,
+    ResourceVector,
+    executor_capacity,
+    fit_count,
+    pack,
+    slot_size,
+    subtract,
+)
 
-SHAPE = SizedClass(name="normal", cpus=8, memory_mb=8192, disk_mb=10_000, gpus=2)
+CLASS_LIMITS = ScalingLimits(name="normal", cpus=8, memory_mb=8192, disk_mb=10_000, gpus=2)
 
 requests = st.builds(
-    Requests,
+    IdleJobs,
     cpus=st.integers(1, 8),
     memory_mb=st.integers(1, 8192),
     disk_mb=st.integers(0, 10_000),
@@ -21,82 +29,84 @@ requests = st.builds(
 )
 
 
-def with_amounts(found: list[Requests]) -> list[tuple[Requests, Amounts]]:
-    pairs = [(request, granted(request, SHAPE)) for request in found]
+def with_amounts(found: list[IdleJobs]) -> list[tuple[IdleJobs, ResourceVector]]:
+    pairs = [(request, slot_size(request, CLASS_LIMITS)) for request in found]
     return [(request, amounts) for request, amounts in pairs if amounts is not None]
 
 
-def one_by_one(pairs: list[tuple[Requests, Amounts]]) -> int:
+def one_by_one(pairs: list[tuple[IdleJobs, ResourceVector]]) -> int:
     """Executors that a plain first fit needs, in the order given."""
-    bins: list[Amounts] = []
+    bins: list[ResourceVector] = []
     for request, amounts in pairs:
         for _ in range(request.count):
-            place = next((n for n, free in enumerate(bins) if times(amounts, free)), None)
+            place = next((n for n, free in enumerate(bins) if fit_count(amounts, free)), None)
             if place is None:
                 place = len(bins)
-                bins.append(whole(SHAPE))
-            bins[place] = less(bins[place], amounts)
+                bins.append(executor_capacity(CLASS_LIMITS))
+            bins[place] = subtract(bins[place], amounts)
     return len(bins)
 
 
 @given(st.lists(requests, max_size=8))
-def test_every_job_has_a_place_and_no_executor_more_than_it_has(found: list[Requests]) -> None:
+def test_every_job_has_a_place_and_no_executor_more_than_it_has(found: list[IdleJobs]) -> None:
     pairs = with_amounts(found)
-    new = pack(pairs, [], SHAPE)
-    assert new.jobs == sum(request.count for request, _ in pairs)
+    new = pack(pairs, [], CLASS_LIMITS)
+    assert new.job_count == sum(request.count for request, _ in pairs)
     least = [
         math.ceil(sum(request.count * amounts[n] for request, amounts in pairs) / total)
-        for n, total in enumerate(whole(SHAPE))
+        for n, total in enumerate(executor_capacity(CLASS_LIMITS))
         if total
     ]
-    assert max(least) <= new.touched <= new.jobs
+    assert max(least) <= new.used_count <= new.job_count
     # Groups at once are packed about as well as jobs one by one.
-    assert new.touched <= one_by_one(pairs) * 1.3 + 2
+    assert new.used_count <= one_by_one(pairs) * 1.3 + 2
 
 
 @given(st.lists(requests, max_size=8), st.integers(0, 30))
-def test_room_that_is_there_saves_new_executors(found: list[Requests], idle: int) -> None:
+def test_room_that_is_there_saves_new_executors(found: list[IdleJobs], idle: int) -> None:
     pairs = with_amounts(found)
-    there = Tier({whole(SHAPE): idle})
-    new = pack(pairs, [there], SHAPE)
-    assert there.jobs + new.jobs == sum(request.count for request, _ in pairs)
-    assert there.touched <= idle
-    assert not new.jobs or there.touched == idle
+    there = CapacityTier({executor_capacity(CLASS_LIMITS): idle})
+    new = pack(pairs, [there], CLASS_LIMITS)
+    assert there.job_count + new.job_count == sum(request.count for request, _ in pairs)
+    assert there.used_count <= idle
+    assert not new.job_count or there.used_count == idle
     # First fit, largest first, is not monotonous, but nearly so.
-    assert there.touched + new.touched <= pack(pairs, [], SHAPE).touched * 1.3 + 2
+    assert there.used_count + new.used_count <= pack(pairs, [], CLASS_LIMITS).used_count * 1.3 + 2
 
 
 @given(st.integers(1, 8192))
 def test_what_is_granted_is_a_step_above_or_all_that_fits(memory_mb: int) -> None:
-    amounts = granted(Shape(cpus=1, memory_mb=memory_mb), SHAPE)
+    amounts = slot_size(ResourceAmounts(cpus=1, memory_mb=memory_mb), CLASS_LIMITS)
     assert amounts is not None
     assert memory_mb <= amounts[1] < memory_mb + 128
     assert amounts[1] % 128 == 0
 
 
 def test_an_odd_executor_gives_what_was_asked_where_no_step_fits() -> None:
-    odd = SizedClass(name="odd", cpus=1, memory_mb=1000)
-    assert granted(Shape(memory_mb=900), odd) == (1, 1000 - 100, 0, 0, 0)
-    assert granted(Shape(memory_mb=1001), odd) is None
+    odd = ScalingLimits(name="odd", cpus=1, memory_mb=1000)
+    assert slot_size(ResourceAmounts(memory_mb=900), odd) == (1, 1000 - 100, 0, 0, 0)
+    assert slot_size(ResourceAmounts(memory_mb=1001), odd) is None
 
 
 def test_in_a_class_with_virtual_machines_every_job_is_one() -> None:
-    machines = SizedClass(name="vm", cpus=8, memory_mb=8192, virtual_machines=2)
-    guest = Requests(memory_mb=256, count=10)
-    amounts = granted(guest, machines)
+    machines = ScalingLimits(name="vm", cpus=8, memory_mb=8192, virtual_machines=2)
+    guest = IdleJobs(memory_mb=256, count=10)
+    amounts = slot_size(guest, machines)
     assert amounts == (1, 256, 0, 0, 1)
-    assert pack([(guest, amounts)], [], machines).touched == 5
+    assert pack([(guest, amounts)], [], machines).used_count == 5
 
 
 def test_a_better_fit_of_many_shapes_is_found() -> None:
-    halves = [Requests(cpus=cpus, memory_mb=128, count=10) for cpus in (3, 5)]
-    assert pack(with_amounts(halves), [], SHAPE).touched == 10
+    halves = [IdleJobs(cpus=cpus, memory_mb=128, count=10) for cpus in (3, 5)]
+    assert pack(with_amounts(halves), [], CLASS_LIMITS).used_count == 10
 
 
 def test_more_jobs_never_need_fewer_executors() -> None:
     counts = [1, 5, 8, 9, 100, 1000]
     needed = [
-        pack(with_amounts([Requests(cpus=3, memory_mb=500, count=count)]), [], SHAPE).touched
+        pack(
+            with_amounts([IdleJobs(cpus=3, memory_mb=500, count=count)]), [], CLASS_LIMITS
+        ).used_count
         for count in counts
     ]
     assert needed == [math.ceil(count / 2) for count in counts]

@@ -24,12 +24,12 @@ class Clock:
     def __call__(self) -> float:
         return self.now
 
-    def forward(self, seconds: float) -> None:
+    def advance(self, seconds: float) -> None:
         self.now += seconds
 
 
 @dataclass
-class World:
+class RunnerHarness:
     """`home` is on no volume, `volume` is the pool's."""
 
     home: Path
@@ -41,28 +41,28 @@ class World:
     def __post_init__(self) -> None:
         self.access_point = FakeAccessPoint(self.clock)
 
-    def runner(self, name: str = "tests", **more: Any) -> Runner:
+    def runner(self, name: str = "tests", **kwargs: Any) -> Runner:
         return Runner(
             self.destination,
             name=name,
             access_point=self.access_point,
             clock=self.clock,
-            **{"patience_s": 0.2} | more,
+            **{"outage_timeout_s": 0.2} | kwargs,
         )
 
-    def invocation(self, key: str | None = None, **more: Any) -> Invocation:
+    def invocation(self, key: str | None = None, **kwargs: Any) -> Invocation:
         named = {} if key is None else {"key": key}
-        fields = {"image": "debian:trixie", "command": ["true"]} | named | more
+        fields = {"image": "debian:trixie", "command": ["true"]} | named | kwargs
         return Invocation(**{"working_directory": str(self.volume)} | fields)
 
-    def later(self, step: Callable[..., Any], *arguments: Any, **more: Any) -> None:
+    def run_later(self, step: Callable[..., Any], *arguments: Any, **kwargs: Any) -> None:
         """Let something happen, some time after what happened before."""
-        self.clock.forward(5)
-        step(*arguments, **more)
-        self.clock.forward(5)
+        self.clock.advance(5)
+        step(*arguments, **kwargs)
+        self.clock.advance(5)
 
 
-def told(changes: list[JobChange]) -> list[tuple[JobId, JobEvent]]:
+def job_events(changes: list[JobChange]) -> list[tuple[JobId, JobEvent]]:
     return [(change.job.id, change.event) for change in changes]
 
 
@@ -70,27 +70,27 @@ def events(changes: list[JobChange]) -> list[JobEvent]:
     return [change.event for change in changes]
 
 
-def _world(tmp_path: Path, state_directory: Path | None) -> World:
+def _harness(tmp_path: Path, state_directory: Path | None) -> RunnerHarness:
     home, volume = tmp_path / "home", tmp_path / "volume"
     home.mkdir()
     volume.mkdir()
     user = JobUser(uid=os.getuid() or 1000, gid=os.getgid() or 1000)
     pool = Pool.model_validate({"name": "test", "volumes": [str(volume)], "user": user})
     state = str(state_directory) if state_directory else None
-    return World(home, volume, Destination(pool=pool, state_directory=state))
+    return RunnerHarness(home, volume, Destination(pool=pool, state_directory=state))
 
 
 @pytest.fixture(params=["log", "poll"])
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
+def harness(request: pytest.FixtureRequest, tmp_path: Path) -> RunnerHarness:
     """Every test with it runs twice: jobs are followed by the log, and by asking."""
-    return _world(tmp_path, None if request.param == "log" else tmp_path / "state")
+    return _harness(tmp_path, None if request.param == "log" else tmp_path / "state")
 
 
 @pytest.fixture
-def logged(tmp_path: Path) -> World:
-    return _world(tmp_path, None)
+def log_harness(tmp_path: Path) -> RunnerHarness:
+    return _harness(tmp_path, None)
 
 
 @pytest.fixture
-def polled(tmp_path: Path) -> World:
-    return _world(tmp_path, tmp_path / "state")
+def poll_harness(tmp_path: Path) -> RunnerHarness:
+    return _harness(tmp_path, tmp_path / "state")

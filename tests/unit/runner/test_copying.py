@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from swarm_runner.model.job import Job, JobId, JobState, Outcome, OutcomeKind, Usage
-from swarm_runner.runner.copying import changed
+from swarm_runner.runner.copying import replace
 
 JOB = Job(
     JobId(1, 2),
@@ -31,19 +31,19 @@ JOB = Job(
 def test_it_is_what_replace_makes() -> None:
     for field in dataclasses.fields(Job):
         other: dict[str, Any] = {field.name: "other"}
-        ours = changed(JOB, **other)
+        ours = replace(JOB, **other)
         assert ours == dataclasses.replace(JOB, **other)
         assert type(ours) is Job
-    assert changed(JOB) == JOB
-    assert pickle.loads(pickle.dumps(changed(JOB))) == JOB  # noqa: S301 (our own)
+    assert replace(JOB) == JOB
+    assert pickle.loads(pickle.dumps(replace(JOB))) == JOB  # noqa: S301 (our own)
 
 
 def test_it_is_frozen() -> None:
-    copy = changed(JOB, state=JobState.RUNNING)
+    copy = replace(JOB, state=JobState.RUNNING)
     with pytest.raises(dataclasses.FrozenInstanceError):
         copy.state = JobState.IDLE  # type: ignore[misc]
 
 
 def test_no_field_that_a_job_has_not() -> None:
     with pytest.raises(AttributeError):
-        changed(JOB, colour="red")
+        replace(JOB, colour="red")

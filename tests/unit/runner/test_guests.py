@@ -16,7 +16,7 @@ from swarm_runner.model.job import Job, OutcomeKind
 from swarm_runner.model.pool import CapacityClass
 from swarm_runner.runner import fat
 from tests.unit.model.test_disk_header import qcow2
-from tests.unit.runner.conftest import World
+from tests.unit.runner.conftest import RunnerHarness
 from tests.unit.runner.test_fat import GOLDEN
 
 MB = 2**20
@@ -24,82 +24,87 @@ MARKED: dict[str, Any] = {"success": {"text": "all done"}}
 
 
 @pytest.fixture
-def here(world: World) -> World:
+def vm_harness(harness: RunnerHarness) -> RunnerHarness:
     """With a class for virtual machines, and disks on the volume."""
     machines = CapacityClass(memory_mb=512, disk_mb=2000, virtual_machines=1, emulate=True)
-    pool = world.destination.pool
+    pool = harness.destination.pool
     pool = pool.model_copy(update={"classes": pool.classes | {"vm": machines}})
-    (world.volume / "guest.img").write_bytes(b"boot".ljust(2 * MB, b"\0"))
-    (world.volume / "answer.img").write_bytes(bytes(MB))
-    return replace(world, destination=world.destination.model_copy(update={"pool": pool}))
+    (harness.volume / "guest.img").write_bytes(b"boot".ljust(2 * MB, b"\0"))
+    (harness.volume / "answer.img").write_bytes(bytes(MB))
+    return replace(harness, destination=harness.destination.model_copy(update={"pool": pool}))
 
 
-def machine(world: World, key: str = "k", **fields: Any) -> Invocation:
+def vm_invocation(harness: RunnerHarness, key: str = "k", **fields: Any) -> Invocation:
     disks = [
         {"file": "guest.img"},
         {"file": "answer.img", "device": "vdb", "permission": "w", "returned": "new.img"},
     ]
     vm = {"memory_mb": 64, "disks": disks} | fields
-    return world.invocation(key, image=None, command=None, vm=vm)
+    return harness.invocation(key, image=None, command=None, vm=vm)
 
 
-def ended(world: World, invocation: Invocation, **outputs: bytes) -> Job:
-    with world.runner() as runner:
+def finished_job(harness: RunnerHarness, invocation: Invocation, **outputs: bytes) -> Job:
+    with harness.runner() as runner:
         [job] = runner.submit([invocation])
         assert job.memory_mb == 64
-        world.later(world.access_point.start, job.id)
+        harness.run_later(harness.access_point.start, job.id)
         written = {"console.txt": b"hello", "answer.img": b"42"} | outputs
-        world.later(world.access_point.finish, job.id, outputs=written)
+        harness.run_later(harness.access_point.finish, job.id, outputs=written)
         [job] = runner.wait([job], timeout_s=5)
     return job
 
 
-def said(world: World, *invocations: Invocation) -> str:
-    with world.runner() as runner, pytest.raises(InvalidInputError) as caught:
+def error_message(harness: RunnerHarness, *invocations: Invocation) -> str:
+    with harness.runner() as runner, pytest.raises(InvalidInputError) as caught:
         runner.submit(invocations)
-    assert not world.access_point.queue
+    assert not harness.access_point.queue
     return str(caught.value)
 
 
-def test_a_guest_that_says_so_did_its_work(here: World) -> None:
-    job = ended(here, machine(here, **MARKED), **{"console.txt": b"x\r\nall done\r\n"})
+def test_a_guest_that_says_so_did_its_work(vm_harness: RunnerHarness) -> None:
+    job = finished_job(
+        vm_harness, vm_invocation(vm_harness, **MARKED), **{"console.txt": b"x\r\nall done\r\n"}
+    )
     assert job.outcome is not None
     assert job.outcome.ok
-    assert (here.volume / "console.txt").read_bytes() == b"x\r\nall done\r\n"
-    assert (here.volume / "new.img").read_bytes() == b"42"
-    assert (here.volume / "answer.img").stat().st_size == MB, "the user's own is as it was"
+    assert (vm_harness.volume / "console.txt").read_bytes() == b"x\r\nall done\r\n"
+    assert (vm_harness.volume / "new.img").read_bytes() == b"42"
+    assert (vm_harness.volume / "answer.img").stat().st_size == MB, "the user's own is as it was"
 
 
-def test_a_marker_on_a_returned_disk(here: World) -> None:
-    marked = machine(here, success={"text": "all done", "disk": "vdb"})
-    outcome = ended(here, marked, **{"answer.img": bytes(5000) + b"all done"}).outcome
+def test_a_marker_on_a_returned_disk(vm_harness: RunnerHarness) -> None:
+    marked = vm_invocation(vm_harness, success={"text": "all done", "disk": "vdb"})
+    outcome = finished_job(vm_harness, marked, **{"answer.img": bytes(5000) + b"all done"}).outcome
     assert outcome is not None
     assert outcome.ok
 
 
-def test_a_file_on_a_returned_disk(here: World) -> None:
-    marked = machine(here, success={"file": "/done/ok", "disk": "vdb"})
+def test_a_file_on_a_returned_disk(vm_harness: RunnerHarness) -> None:
+    marked = vm_invocation(vm_harness, success={"file": "/done/ok", "disk": "vdb"})
     disk = gzip.decompress(GOLDEN.read_bytes())
-    outcome = ended(here, marked, **{"answer.img": disk}).outcome
+    outcome = finished_job(vm_harness, marked, **{"answer.img": disk}).outcome
     assert outcome is not None
     assert outcome.ok
     assert "the file /done/ok, is in" in outcome.message
-    (here.volume / "new.img").write_bytes(bytes(100))
-    os.utime(here.volume / "new.img", (here.clock(), here.clock()))
-    assert "no FAT file system can be read" in recovered(here)
+    (vm_harness.volume / "new.img").write_bytes(bytes(100))
+    os.utime(vm_harness.volume / "new.img", (vm_harness.clock(), vm_harness.clock()))
+    assert "no FAT file system can be read" in recovered(vm_harness)
     # An earlier guest's disk, given to the next one.
-    (here.volume / "answer.img").write_bytes(disk)
-    again = machine(here, "again", success={"file": "/done/ok", "disk": "vdb"})
-    with here.runner() as runner, pytest.raises(InvalidInputError, match="holds the file /done/ok"):
+    (vm_harness.volume / "answer.img").write_bytes(disk)
+    again = vm_invocation(vm_harness, "again", success={"file": "/done/ok", "disk": "vdb"})
+    with (
+        vm_harness.runner() as runner,
+        pytest.raises(InvalidInputError, match="holds the file /done/ok"),
+    ):
         runner.submit([again])
 
 
 def test_a_file_is_looked_for_by_a_library_that_not_everybody_has(
-    here: World, monkeypatch: pytest.MonkeyPatch
+    vm_harness: RunnerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fat, "LIBRARY", "no_such_library")
-    marked = machine(here, success={"file": "/done/ok", "disk": "vdb"})
-    assert "pip install 'swarm-runner[guests]'" in said(here, marked)
+    marked = vm_invocation(vm_harness, success={"file": "/done/ok", "disk": "vdb"})
+    assert "pip install 'swarm-runner[guests]'" in error_message(vm_harness, marked)
 
 
 @pytest.mark.parametrize(
@@ -111,18 +116,22 @@ def test_a_file_is_looked_for_by_a_library_that_not_everybody_has(
     ],
 )
 def test_without_its_marker_nobody_knows(
-    here: World, fields: dict[str, Any], console: bytes, says: str
+    vm_harness: RunnerHarness, fields: dict[str, Any], console: bytes, says: str
 ) -> None:
-    outcome = ended(here, machine(here, **fields), **{"console.txt": console}).outcome
+    outcome = finished_job(
+        vm_harness, vm_invocation(vm_harness, **fields), **{"console.txt": console}
+    ).outcome
     assert outcome is not None
     assert (outcome.kind, outcome.ok) == (OutcomeKind.UNCONFIRMED, False)
     assert says in outcome.message
 
 
-def test_who_looks_when_the_console_is_gone_cannot_confirm_it(here: World) -> None:
-    job = ended(here, machine(here, **MARKED), **{"console.txt": b"all done"})
-    (here.volume / "console.txt").unlink()
-    with here.runner() as runner:
+def test_who_looks_when_the_console_is_gone_cannot_confirm_it(vm_harness: RunnerHarness) -> None:
+    job = finished_job(
+        vm_harness, vm_invocation(vm_harness, **MARKED), **{"console.txt": b"all done"}
+    )
+    (vm_harness.volume / "console.txt").unlink()
+    with vm_harness.runner() as runner:
         [again] = runner.recover()
     assert again.id == job.id
     assert again.outcome is not None
@@ -130,29 +139,33 @@ def test_who_looks_when_the_console_is_gone_cannot_confirm_it(here: World) -> No
     assert "cannot be read" in again.outcome.message
 
 
-def recovered(world: World) -> str:
+def recovered(harness: RunnerHarness) -> str:
     """What a runner that begins anew says of the guest, which it cannot confirm."""
-    with world.runner() as runner:
+    with harness.runner() as runner:
         [job] = runner.recover()
     assert job.outcome is not None
     assert job.outcome.kind is OutcomeKind.UNCONFIRMED
     return job.outcome.message
 
 
-def test_a_console_of_an_earlier_guest_confirms_nothing(here: World) -> None:
-    console = here.volume / "console.txt"
-    ended(here, machine(here, **MARKED), **{"console.txt": b"all done"})
-    earlier, later = here.clock() - 1000, here.clock() + 1000
+def test_a_console_of_an_earlier_guest_confirms_nothing(vm_harness: RunnerHarness) -> None:
+    console = vm_harness.volume / "console.txt"
+    finished_job(vm_harness, vm_invocation(vm_harness, **MARKED), **{"console.txt": b"all done"})
+    earlier, later = vm_harness.clock() - 1000, vm_harness.clock() + 1000
     os.utime(console, (earlier, earlier))
-    assert "is older than its start" in recovered(here)
+    assert "is older than its start" in recovered(vm_harness)
     os.utime(console, (later, later))
-    assert "was overwritten after its end" in recovered(here)
+    assert "was overwritten after its end" in recovered(vm_harness)
 
 
-def test_a_marker_that_is_there_before_the_guest_starts_is_refused(here: World) -> None:
-    (here.volume / "answer.img").write_bytes(bytes(5000) + b"all done" + bytes(MB))
-    says = said(here, machine(here, success={"text": "all done", "disk": "vdb"}))
-    assert f"{here.volume}/answer.img holds 'all done' before the guest starts" in says
+def test_a_marker_that_is_there_before_the_guest_starts_is_refused(
+    vm_harness: RunnerHarness,
+) -> None:
+    (vm_harness.volume / "answer.img").write_bytes(bytes(5000) + b"all done" + bytes(MB))
+    says = error_message(
+        vm_harness, vm_invocation(vm_harness, success={"text": "all done", "disk": "vdb"})
+    )
+    assert f"{vm_harness.volume}/answer.img holds 'all done' before the guest starts" in says
 
 
 @pytest.mark.parametrize(
@@ -174,81 +187,104 @@ def test_a_marker_that_is_there_before_the_guest_starts_is_refused(here: World) 
     ],
 )
 def test_a_disk_that_will_not_do_is_refused_before_anything_is_sent(
-    here: World, content: bytes | None, disk: dict[str, Any], says: str
+    vm_harness: RunnerHarness, content: bytes | None, disk: dict[str, Any], says: str
 ) -> None:
     if content is not None:
-        (here.volume / "d.img").write_bytes(content)
-    assert says in said(here, machine(here, disks=[{"file": "d.img"} | disk]))
+        (vm_harness.volume / "d.img").write_bytes(content)
+    assert says in error_message(
+        vm_harness, vm_invocation(vm_harness, disks=[{"file": "d.img"} | disk])
+    )
 
 
-def test_what_no_executor_runs_is_refused_whatever_plugin_routes(here: World) -> None:
-    assert "vm.type: xen: the pool's executors run kvm" in said(here, machine(here, type="xen"))
+def test_what_no_executor_runs_is_refused_whatever_plugin_routes(vm_harness: RunnerHarness) -> None:
+    assert "vm.type: xen: the pool's executors run kvm" in error_message(
+        vm_harness, vm_invocation(vm_harness, type="xen")
+    )
 
 
-def test_a_disk_that_is_a_directory(here: World) -> None:
-    (here.volume / "d.img").mkdir()
-    assert "Is a directory" in said(here, machine(here, disks=[{"file": "d.img"}]))
+def test_a_disk_that_is_a_directory(vm_harness: RunnerHarness) -> None:
+    (vm_harness.volume / "d.img").mkdir()
+    assert "Is a directory" in error_message(
+        vm_harness, vm_invocation(vm_harness, disks=[{"file": "d.img"}])
+    )
 
 
-def test_a_disk_comes_back_to_itself_only_when_asked(here: World) -> None:
-    disk = {"file": str(here.volume / "answer.img"), "permission": "w", "overwrite": True}
-    ended(here, machine(here, disks=[disk]))
-    assert (here.volume / "answer.img").read_bytes() == b"42"
+def test_a_disk_comes_back_to_itself_only_when_asked(vm_harness: RunnerHarness) -> None:
+    disk = {"file": str(vm_harness.volume / "answer.img"), "permission": "w", "overwrite": True}
+    finished_job(vm_harness, vm_invocation(vm_harness, disks=[disk]))
+    assert (vm_harness.volume / "answer.img").read_bytes() == b"42"
 
 
 @pytest.mark.parametrize("returned", ["new.img", "./new.img", "there/new.img"])
-def test_two_guests_do_not_bring_their_disks_to_one_file(here: World, returned: str) -> None:
-    (here.volume / "there").symlink_to(".")
+def test_two_guests_do_not_bring_their_disks_to_one_file(
+    vm_harness: RunnerHarness, returned: str
+) -> None:
+    (vm_harness.volume / "there").symlink_to(".")
     disk = {"file": "answer.img", "permission": "w", "returned": returned}
-    both = (machine(here, "a"), machine(here, "b", console="b.txt", disks=[disk]))
-    assert "new.img is what a writes too" in said(here, *both)
+    both = (
+        vm_invocation(vm_harness, "a"),
+        vm_invocation(vm_harness, "b", console="b.txt", disks=[disk]),
+    )
+    assert "new.img is what a writes too" in error_message(vm_harness, *both)
 
 
-def test_two_guests_do_not_write_to_one_disk_in_place(here: World) -> None:
-    disk = {"file": str(here.volume / "answer.img"), "permission": "w", "overwrite": True}
+def test_two_guests_do_not_write_to_one_disk_in_place(vm_harness: RunnerHarness) -> None:
+    disk = {"file": str(vm_harness.volume / "answer.img"), "permission": "w", "overwrite": True}
     fields: dict[str, Any] = {"disks": [disk], "checkpoint": True}
-    both = [machine(here, key, console=f"{key}.txt", **fields) for key in "ab"]
-    assert said(here, *both).count("answer.img is what a writes too") == 1
+    both = [vm_invocation(vm_harness, key, console=f"{key}.txt", **fields) for key in "ab"]
+    assert error_message(vm_harness, *both).count("answer.img is what a writes too") == 1
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_a_guest_does_not_bring_its_disk_to_where_another_reads(here: World, order: int) -> None:
-    (here.volume / "new.img").write_bytes(b"x")
-    both = [machine(here, "a"), machine(here, "b", console="b.txt", disks=[{"file": "./new.img"}])]
-    assert "new.img is what a of the same batch writes" in said(here, *both[::order])
+def test_a_guest_does_not_bring_its_disk_to_where_another_reads(
+    vm_harness: RunnerHarness, order: int
+) -> None:
+    (vm_harness.volume / "new.img").write_bytes(b"x")
+    both = [
+        vm_invocation(vm_harness, "a"),
+        vm_invocation(vm_harness, "b", console="b.txt", disks=[{"file": "./new.img"}]),
+    ]
+    assert "new.img is what a of the same batch writes" in error_message(vm_harness, *both[::order])
 
 
-def test_a_checkpoint_needs_a_volume(here: World, tmp_path: Path) -> None:
+def test_a_checkpoint_needs_a_volume(vm_harness: RunnerHarness, tmp_path: Path) -> None:
     disk = tmp_path / "disk.img"
     disk.write_bytes(b"x")
-    wrong = machine(here, disks=[{"file": str(disk)}], checkpoint=True)
-    assert "on none of the pool's volumes" in said(here, wrong)
+    wrong = vm_invocation(vm_harness, disks=[{"file": str(disk)}], checkpoint=True)
+    assert "on none of the pool's volumes" in error_message(vm_harness, wrong)
 
 
-def test_disks_from_elsewhere_are_spooled(here: World) -> None:
+def test_disks_from_elsewhere_are_spooled(vm_harness: RunnerHarness) -> None:
     for name in ("guest.img", "answer.img"):
-        (here.home / name).write_bytes(b"x")
-    job = ended(
-        here, machine(here, **MARKED).model_copy(update={"working_directory": str(here.home)})
+        (vm_harness.home / name).write_bytes(b"x")
+    job = finished_job(
+        vm_harness,
+        vm_invocation(vm_harness, **MARKED).model_copy(
+            update={"working_directory": str(vm_harness.home)}
+        ),
     )
     assert job.outcome is not None
     assert job.outcome.kind is OutcomeKind.UNCONFIRMED
-    assert (here.home / "new.img").read_bytes() == b"42"
+    assert (vm_harness.home / "new.img").read_bytes() == b"42"
 
 
-def test_what_waits_at_the_access_point_is_not_judged_by_what_lies_here(here: World) -> None:
+def test_what_waits_at_the_access_point_is_not_judged_by_what_lies_here(
+    vm_harness: RunnerHarness,
+) -> None:
     for name in ("guest.img", "answer.img"):
-        (here.home / name).write_bytes(b"x")
-    (here.home / "console.txt").write_bytes(b"all done")
-    with here.runner() as runner:
-        away = machine(here, **MARKED).model_copy(update={"working_directory": str(here.home)})
+        (vm_harness.home / name).write_bytes(b"x")
+    (vm_harness.home / "console.txt").write_bytes(b"all done")
+    with vm_harness.runner() as runner:
+        away = vm_invocation(vm_harness, **MARKED).model_copy(
+            update={"working_directory": str(vm_harness.home)}
+        )
         [job] = runner.submit([away])
-        here.access_point.queue[job.id]["SwarmRunnerHost"] = "another-machine"
-        here.later(here.access_point.start, job.id)
-        now = here.clock()
-        os.utime(here.home / "console.txt", (now, now))
-        here.later(
-            here.access_point.finish, job.id, outputs={"console.txt": b"", "answer.img": b""}
+        vm_harness.access_point.queue[job.id]["SwarmRunnerHost"] = "another-machine"
+        vm_harness.run_later(vm_harness.access_point.start, job.id)
+        now = vm_harness.clock()
+        os.utime(vm_harness.home / "console.txt", (now, now))
+        vm_harness.run_later(
+            vm_harness.access_point.finish, job.id, outputs={"console.txt": b"", "answer.img": b""}
         )
         [job] = runner.wait([job], timeout_s=5)
     assert job.outcome is not None

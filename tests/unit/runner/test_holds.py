@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from swarm_runner.errors import RefusedError
+from swarm_runner.errors import PreconditionError
 from swarm_runner.hookspecs import hookimpl
 from swarm_runner.model.job import Hold, Job, JobChange, JobEvent, JobState, OutcomeKind, Release
 from swarm_runner.model.status import Slot
-from swarm_runner.runner.judge import ASK_AGAIN_S
-from tests.unit.runner.conftest import World, events
+from swarm_runner.runner.judge import HOOK_RETRY_S
+from tests.unit.runner.conftest import RunnerHarness, events
 
 NO_REGISTRY = "Cannot pull image a: Error response from daemon: dial tcp: no such host"
 NO_IMAGE = "Cannot pull image a: Error response from daemon: manifest unknown"
@@ -27,22 +27,22 @@ PERMANENT = [
 
 @pytest.mark.parametrize(("code", "subcode", "reason", "kind"), PERMANENT)
 def test_a_permanent_hold_ends_the_job(
-    world: World, code: int, subcode: int, reason: str, kind: OutcomeKind
+    harness: RunnerHarness, code: int, subcode: int, reason: str, kind: OutcomeKind
 ) -> None:
-    with world.runner() as runner:
-        (job,) = runner.submit([world.invocation("one")])
-        world.later(world.access_point.start, job.id)
+    with harness.runner() as runner:
+        (job,) = runner.submit([harness.invocation("one")])
+        harness.run_later(harness.access_point.start, job.id)
         runner.poll()
-        world.later(world.access_point.trouble, job.id, code, subcode, reason)
+        harness.run_later(harness.access_point.hold_by_htcondor, job.id, code, subcode, reason)
         changes = runner.poll()
         assert events(changes)[-2:] == [JobEvent.HELD, JobEvent.ENDED]
         ended = changes[-1].job
         assert ended.outcome is not None
         assert (ended.state, ended.outcome.kind) == (JobState.REMOVED, kind)
         assert reason in ended.outcome.message
-        assert world.access_point.queue == {}
+        assert harness.access_point.queue == {}
         assert runner.poll() == []
-    with world.runner() as again:
+    with harness.runner() as again:
         (recovered,) = again.recover()
         assert recovered.outcome == ended.outcome
         assert again.poll() == []
@@ -50,7 +50,7 @@ def test_a_permanent_hold_ends_the_job(
 
 @pytest.mark.parametrize("there", [True, False])
 def test_a_guest_that_failed_to_start_ends_with_its_executors_log(
-    world: World, there: bool
+    harness: RunnerHarness, there: bool
 ) -> None:
     container = "0123456789ab" if there else "another"
     slot = Slot(
@@ -62,15 +62,15 @@ def test_a_guest_that_failed_to_start_ends_with_its_executors_log(
         memory_mb=512,
         total_memory_mb=512,
         virtualization="emulated",
-        machines_off="VMGAHP_ERR_INTERNAL Failed to create libvirt domain: no such device",
+        vm_offline_reason="VMGAHP_ERR_INTERNAL Failed to create libvirt domain: no such device",
     )
-    world.access_point.executors.append(slot)
-    with world.runner() as runner:
-        (job,) = runner.submit([world.invocation()])
-        world.later(world.access_point.start, job.id, node="0123456789ab")
-        world.later(world.access_point.evict, job.id)
+    harness.access_point.slot_list.append(slot)
+    with harness.runner() as runner:
+        (job,) = runner.submit([harness.invocation()])
+        harness.run_later(harness.access_point.start, job.id, node="0123456789ab")
+        harness.run_later(harness.access_point.evict, job.id)
         reason = "It failed to start 2 times; `pool status` tells more"
-        world.later(world.access_point.trouble, job.id, 3, 6, reason)
+        harness.run_later(harness.access_point.hold_by_htcondor, job.id, 3, 6, reason)
         outcome = runner.poll()[-1].job.outcome
     assert outcome is not None
     assert outcome.kind is OutcomeKind.GUEST_NOT_STARTED
@@ -78,20 +78,20 @@ def test_a_guest_that_failed_to_start_ends_with_its_executors_log(
     assert ("no such device" in outcome.message) is there
 
 
-def test_a_passing_hold_is_released_with_growing_pauses_and_a_limit(world: World) -> None:
+def test_a_passing_hold_is_released_with_growing_pauses_and_a_limit(harness: RunnerHarness) -> None:
     pauses = []
-    with world.runner() as runner:
-        (job,) = runner.submit([world.invocation()])
+    with harness.runner() as runner:
+        (job,) = runner.submit([harness.invocation()])
         runner.poll()
         while True:
-            world.later(world.access_point.trouble, job.id, 35, 0, NO_REGISTRY)
+            harness.run_later(harness.access_point.hold_by_htcondor, job.id, 35, 0, NO_REGISTRY)
             changes = runner.poll()
             assert changes[0].event is JobEvent.HELD
             if changes[-1].event is JobEvent.ENDED:
                 break
             waited = 0
             while not (changes := runner.poll()):
-                world.clock.forward(5)
+                harness.clock.advance(5)
                 waited += 5
             assert events(changes) == [JobEvent.RELEASED]
             pauses.append(waited)
@@ -102,27 +102,27 @@ def test_a_passing_hold_is_released_with_growing_pauses_and_a_limit(world: World
     assert outcome.kind is OutcomeKind.IMAGE_UNAVAILABLE
 
 
-def test_a_release_waits_for_an_access_point_that_is_away(world: World) -> None:
-    with world.runner() as runner:
-        (job,) = runner.submit([world.invocation()])
-        world.later(world.access_point.trouble, job.id, 35, 0, NO_REGISTRY)
+def test_a_release_waits_for_an_access_point_that_is_away(harness: RunnerHarness) -> None:
+    with harness.runner() as runner:
+        (job,) = runner.submit([harness.invocation()])
+        harness.run_later(harness.access_point.hold_by_htcondor, job.id, 35, 0, NO_REGISTRY)
         runner.poll()
-        world.clock.forward(60)
-        release = world.access_point.release
-        world.access_point.release = _away  # type: ignore[method-assign]
+        harness.clock.advance(60)
+        release = harness.access_point.release
+        harness.access_point.release = _raise_unreachable  # type: ignore[method-assign]
         assert runner.poll() == []
-        world.access_point.release = release  # type: ignore[method-assign]
+        harness.access_point.release = release  # type: ignore[method-assign]
         assert events(runner.poll()) == [JobEvent.RELEASED]
-        assert world.access_point.queue[job.id]["JobStatus"] == 1
+        assert harness.access_point.queue[job.id]["JobStatus"] == 1
 
 
-def _away(ids: object, reason: str) -> int:
-    from swarm_runner.errors import OutOfReachError
+def _raise_unreachable(ids: object, reason: str) -> int:
+    from swarm_runner.errors import UnreachableError
 
-    raise OutOfReachError(f"{ids} {reason}")
+    raise UnreachableError(f"{ids} {reason}")
 
 
-def test_a_plugin_is_asked_before_the_built_in_policy(world: World) -> None:
+def test_a_plugin_is_asked_before_the_built_in_policy(harness: RunnerHarness) -> None:
     asked: list[Hold] = []
 
     class Patient:
@@ -131,16 +131,16 @@ def test_a_plugin_is_asked_before_the_built_in_policy(world: World) -> None:
             asked.append(hold)
             return Release(0, "try on") if job.holds < 2 else None
 
-    with world.runner(plugins=[Patient()]) as runner:
-        (job,) = runner.submit([world.invocation()])
-        world.later(world.access_point.trouble, job.id, 13, 2, "no input")
+    with harness.runner(plugins=[Patient()]) as runner:
+        (job,) = runner.submit([harness.invocation()])
+        harness.run_later(harness.access_point.hold_by_htcondor, job.id, 13, 2, "no input")
         assert events(runner.poll())[-2:] == [JobEvent.HELD, JobEvent.RELEASED]
-        world.later(world.access_point.trouble, job.id, 13, 2, "no input")
+        harness.run_later(harness.access_point.hold_by_htcondor, job.id, 13, 2, "no input")
         assert events(runner.poll()) == [JobEvent.HELD, JobEvent.ENDED]
     assert [hold.holds for hold in asked] == [1, 2]
 
 
-def test_a_plugin_is_told_of_every_change_in_order(world: World) -> None:
+def test_a_plugin_is_told_of_every_change_in_order(harness: RunnerHarness) -> None:
     told: list[JobChange] = []
 
     class Listener:
@@ -148,19 +148,19 @@ def test_a_plugin_is_told_of_every_change_in_order(world: World) -> None:
         def swarm_runner_job_changed(self, change: JobChange) -> None:
             told.append(change)
 
-    with world.runner(plugins=[Listener()]) as runner:
-        (job,) = runner.submit([world.invocation()])
-        world.later(world.access_point.start, job.id)
-        world.later(world.access_point.finish, job.id)
+    with harness.runner(plugins=[Listener()]) as runner:
+        (job,) = runner.submit([harness.invocation()])
+        harness.run_later(harness.access_point.start, job.id)
+        harness.run_later(harness.access_point.finish, job.id)
         assert list(runner.watch()) == told
     assert events(told) == [JobEvent.SUBMITTED, JobEvent.STARTED, JobEvent.ENDED]
 
 
-def test_a_hold_that_nobody_watched_is_judged_after_the_restart(world: World) -> None:
-    with world.runner() as runner:
-        (job,) = runner.submit([world.invocation()])
-    world.later(world.access_point.trouble, job.id, 34, 102, "memory")
-    with world.runner() as again:
+def test_a_hold_that_nobody_watched_is_judged_after_the_restart(harness: RunnerHarness) -> None:
+    with harness.runner() as runner:
+        (job,) = runner.submit([harness.invocation()])
+    harness.run_later(harness.access_point.hold_by_htcondor, job.id, 34, 102, "memory")
+    with harness.runner() as again:
         assert again.recover()[0].state is JobState.HELD
         (ended,) = again.wait()
     assert ended.outcome is not None
@@ -171,7 +171,7 @@ class FailsOnce:
     """A plugin with a fault in it."""
 
     def __init__(self) -> None:
-        self.held = self.told = 0
+        self.held = self.notified = 0
 
     @hookimpl
     def swarm_runner_job_held(self, job: Job, hold: Hold) -> None:  # noqa: ARG002
@@ -181,44 +181,44 @@ class FailsOnce:
 
     @hookimpl
     def swarm_runner_job_changed(self, change: JobChange) -> None:  # noqa: ARG002
-        self.told += 1
+        self.notified += 1
         raise LookupError("of the changed job")
 
 
 def test_a_plugin_that_fails_keeps_nobody_from_the_news(
-    world: World, caplog: pytest.LogCaptureFixture
+    harness: RunnerHarness, caplog: pytest.LogCaptureFixture
 ) -> None:
     plugin = FailsOnce()
-    with world.runner(plugins=[plugin]) as runner:
-        jobs = runner.submit([world.invocation() for _ in range(2)])
-        world.later(world.access_point.start, jobs[0].id)
-        world.later(world.access_point.trouble, jobs[0].id, 35, 0, NO_IMAGE)
+    with harness.runner(plugins=[plugin]) as runner:
+        jobs = runner.submit([harness.invocation() for _ in range(2)])
+        harness.run_later(harness.access_point.start, jobs[0].id)
+        harness.run_later(harness.access_point.hold_by_htcondor, jobs[0].id, 35, 0, NO_IMAGE)
         changes = runner.poll()
         assert events(changes).count(JobEvent.SUBMITTED) == 2
         assert changes[-1].event is JobEvent.HELD
-        assert plugin.told == len(changes)
+        assert plugin.notified == len(changes)
         assert "over the hold of job" in caplog.text
-        world.clock.forward(ASK_AGAIN_S - 1)
+        harness.clock.advance(HOOK_RETRY_S - 1)
         assert runner.poll() == []
-        world.clock.forward(2)
+        harness.clock.advance(2)
         assert events(runner.poll()) == [JobEvent.ENDED]
 
 
 @pytest.mark.parametrize(("code", "method"), [(34, "remove"), (35, "release")])
 def test_a_held_job_of_another_user_stays_held_and_the_others_go_on(
-    world: World, monkeypatch: pytest.MonkeyPatch, code: int, method: str
+    harness: RunnerHarness, monkeypatch: pytest.MonkeyPatch, code: int, method: str
 ) -> None:
     def refuse(*_: object) -> int:
-        raise RefusedError("1 jobs are another user's")
+        raise PreconditionError("1 jobs are another user's")
 
-    monkeypatch.setattr(world.access_point, method, refuse)
-    with world.runner() as runner:
-        theirs, ours = runner.submit([world.invocation("theirs"), world.invocation("ours")])
-        world.later(world.access_point.trouble, theirs.id, code, 102, NO_REGISTRY)
+    monkeypatch.setattr(harness.access_point, method, refuse)
+    with harness.runner() as runner:
+        theirs, ours = runner.submit([harness.invocation("theirs"), harness.invocation("ours")])
+        harness.run_later(harness.access_point.hold_by_htcondor, theirs.id, code, 102, NO_REGISTRY)
         runner.poll()
         for _ in range(3):
-            world.clock.forward(60)
+            harness.clock.advance(60)
             assert runner.poll() == []
-        world.later(world.access_point.start, ours.id)
+        harness.run_later(harness.access_point.start, ours.id)
         assert events(runner.poll()) == [JobEvent.STARTED]
         assert [job.state for job in runner.find("theirs")] == [JobState.HELD]

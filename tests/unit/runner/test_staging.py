@@ -7,8 +7,8 @@ import pytest
 
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.submit import SubmitDescription
-from swarm_runner.runner.preparation import Prepared
-from swarm_runner.runner.staging import staged
+from swarm_runner.runner.preparation import PreparedJob
+from swarm_runner.runner.staging import stage_inputs
 
 UNTOUCHED = "the list that HTCondor would tear apart"
 
@@ -21,15 +21,15 @@ def work(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def prepared(work: Path, *inputs: str, spool: bool = True) -> Prepared:
+def prepare_job(work: Path, *inputs: str, spool: bool = True) -> PreparedJob:
     invocation = Invocation(
         image="debian", command=["true"], working_directory=str(work), inputs=inputs
     )
     commands = (("universe", "docker"), ("transfer_input_files", UNTOUCHED))
-    return Prepared(invocation, SubmitDescription(commands=commands), spool)
+    return PreparedJob(invocation, SubmitDescription(commands=commands), spool)
 
 
-def sent(item: Prepared) -> dict[str, str]:
+def staged_inputs(item: PreparedJob) -> dict[str, str]:
     """What HTCondor would find: name in the job's directory -> content."""
     stage = Path(item.description["transfer_input_files"].strip('"'))
     return {
@@ -40,9 +40,9 @@ def sent(item: Prepared) -> dict[str, str]:
 
 
 def test_names_keep_their_spaces_and_directories(work: Path) -> None:
-    item = prepared(work, "reads one.fq", "sub dir/two.fq", "plain.fq")
-    with staged([item]) as [gathered]:
-        assert sent(gathered) == {
+    item = prepare_job(work, "reads one.fq", "sub dir/two.fq", "plain.fq")
+    with stage_inputs([item]) as [gathered]:
+        assert staged_inputs(gathered) == {
             name: name for name in ("reads one.fq", "sub dir/two.fq", "plain.fq")
         }
         assert " " not in gathered.description["transfer_input_files"]
@@ -51,8 +51,8 @@ def test_names_keep_their_spaces_and_directories(work: Path) -> None:
 
 
 def test_an_absolute_name_loses_its_directories(work: Path) -> None:
-    with staged([prepared(work, str(work / "sub dir" / "two.fq"))]) as [gathered]:
-        assert sent(gathered) == {"two.fq": "sub dir/two.fq"}
+    with stage_inputs([prepare_job(work, str(work / "sub dir" / "two.fq"))]) as [gathered]:
+        assert staged_inputs(gathered) == {"two.fq": "sub dir/two.fq"}
 
 
 def test_a_disk_loses_its_directories_too(work: Path) -> None:
@@ -60,19 +60,22 @@ def test_a_disk_loses_its_directories_too(work: Path) -> None:
     invocation = Invocation.model_validate(
         {"working_directory": str(work), "vm": {"memory_mb": 64, "disks": disks}}
     )
-    with staged([replace(prepared(work), invocation=invocation)]) as [gathered]:
-        assert sent(gathered) == {"two.fq": "sub dir/two.fq", "plain.fq": "plain.fq"}
+    with stage_inputs([replace(prepare_job(work), invocation=invocation)]) as [gathered]:
+        assert staged_inputs(gathered) == {"two.fq": "sub dir/two.fq", "plain.fq": "plain.fq"}
 
 
 def test_a_directory_comes_whole_or_as_its_contents(work: Path) -> None:
-    with staged([prepared(work, "sub dir"), prepared(work, "sub dir/")]) as [whole, contents]:
-        assert set(sent(whole)) == {"sub dir/two.fq", "sub dir/deep/three.fq"}
-        assert set(sent(contents)) == {"two.fq", "deep/three.fq"}
+    with stage_inputs([prepare_job(work, "sub dir"), prepare_job(work, "sub dir/")]) as [
+        whole,
+        contents,
+    ]:
+        assert set(staged_inputs(whole)) == {"sub dir/two.fq", "sub dir/deep/three.fq"}
+        assert set(staged_inputs(contents)) == {"two.fq", "deep/three.fq"}
 
 
 def test_what_needs_no_help_is_left_alone(work: Path) -> None:
-    items = [prepared(work, "plain.fq"), prepared(work, "reads one.fq", spool=False)]
-    with staged(items) as same:
+    items = [prepare_job(work, "plain.fq"), prepare_job(work, "reads one.fq", spool=False)]
+    with stage_inputs(items) as same:
         assert same == items
-    with staged([*items, prepared(work, "reads one.fq")]) as [first, second, _]:
+    with stage_inputs([*items, prepare_job(work, "reads one.fq")]) as [first, second, _]:
         assert [first, second] == items

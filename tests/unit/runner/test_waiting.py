@@ -5,89 +5,91 @@ import time
 
 import pytest
 
-from swarm_runner.errors import InvalidInputError, OutOfReachError
+from swarm_runner.errors import InvalidInputError, UnreachableError
 from swarm_runner.model.job import JobEvent, JobId, JobState
 from swarm_runner.model.status import Slot
-from tests.unit.runner.conftest import World, events
+from tests.unit.runner.conftest import RunnerHarness, events
 
 
-def test_the_time_is_up(world: World) -> None:
-    with world.runner() as runner:
-        jobs = runner.submit([world.invocation()])
+def test_the_time_is_up(harness: RunnerHarness) -> None:
+    with harness.runner() as runner:
+        jobs = runner.submit([harness.invocation()])
         began = time.monotonic()
         assert runner.wait(jobs, timeout_s=0.3)[0].state is JobState.IDLE
         assert list(runner.watch(timeout_s=0)) == []
         assert time.monotonic() - began < 5
 
 
-def test_watching_goes_on_with_what_is_submitted_meanwhile(world: World) -> None:
-    with world.runner() as runner:
-        runner.submit([world.invocation("first")])
+def test_watching_goes_on_with_what_is_submitted_meanwhile(harness: RunnerHarness) -> None:
+    with harness.runner() as runner:
+        runner.submit([harness.invocation("first")])
         seen = []
         for change in runner.watch():
             seen.append((change.job.key, change.event))
             if change.event is JobEvent.SUBMITTED:
-                world.later(world.access_point.start, change.job.id)
-                world.later(world.access_point.finish, change.job.id)
+                harness.run_later(harness.access_point.start, change.job.id)
+                harness.run_later(harness.access_point.finish, change.job.id)
             elif change.event is JobEvent.ENDED and change.job.key == "first":
-                runner.submit([world.invocation("second")])
+                runner.submit([harness.invocation("second")])
     assert [key for key, event in seen if event is JobEvent.ENDED] == ["first", "second"]
 
 
-def test_what_a_broken_off_watch_left_comes_later(world: World) -> None:
-    with world.runner() as runner:
-        runner.submit([world.invocation() for _ in range(3)])
+def test_what_a_broken_off_watch_left_comes_later(harness: RunnerHarness) -> None:
+    with harness.runner() as runner:
+        runner.submit([harness.invocation() for _ in range(3)])
         for _ in runner.watch():
             break
         assert events(runner.poll()) == [JobEvent.SUBMITTED] * 2
 
 
-def _heal(world: World, after_s: float) -> threading.Timer:
+def _restore_after(harness: RunnerHarness, after_s: float) -> threading.Timer:
     def back() -> None:
-        world.access_point.reachable = True
+        harness.access_point.reachable = True
 
     timer = threading.Timer(after_s, back)
     timer.start()
     return timer
 
 
-def test_an_access_point_that_is_away_for_a_while_is_waited_for(polled: World) -> None:
-    with polled.runner(patience_s=30) as runner:
-        jobs = runner.submit([polled.invocation()])
-        polled.later(polled.access_point.start, jobs[0].id)
-        polled.later(polled.access_point.finish, jobs[0].id)
-        polled.access_point.reachable = False
-        timer = _heal(polled, 0.5)
+def test_an_access_point_that_is_away_for_a_while_is_waited_for(
+    poll_harness: RunnerHarness,
+) -> None:
+    with poll_harness.runner(patience_s=30) as runner:
+        jobs = runner.submit([poll_harness.invocation()])
+        poll_harness.run_later(poll_harness.access_point.start, jobs[0].id)
+        poll_harness.run_later(poll_harness.access_point.finish, jobs[0].id)
+        poll_harness.access_point.reachable = False
+        timer = _restore_after(poll_harness, 0.5)
         assert runner.wait(jobs)[0].state is JobState.COMPLETED
         timer.join()
 
 
-def test_patience_ends(polled: World) -> None:
-    with polled.runner(patience_s=0.1) as runner:
-        jobs = runner.submit([polled.invocation()])
-        polled.access_point.reachable = False
-        with pytest.raises(OutOfReachError):
+def test_patience_ends(poll_harness: RunnerHarness) -> None:
+    with poll_harness.runner(patience_s=0.1) as runner:
+        jobs = runner.submit([poll_harness.invocation()])
+        poll_harness.access_point.reachable = False
+        with pytest.raises(UnreachableError):
             runner.wait(jobs)
-        with pytest.raises(OutOfReachError):
+        with pytest.raises(UnreachableError):
             runner.poll()
-        polled.access_point.reachable = True
+        poll_harness.access_point.reachable = True
         assert events(runner.poll()) == [JobEvent.SUBMITTED]
 
 
-def test_a_job_that_nobody_knows(world: World) -> None:
-    with world.runner() as runner:
+def test_a_job_that_nobody_knows(harness: RunnerHarness) -> None:
+    with harness.runner() as runner:
         with pytest.raises(InvalidInputError, match="no such job"):
             runner.wait([JobId(9, 9)])
         with pytest.raises(InvalidInputError, match="no such job"):
             runner.explain(JobId(9, 9))
 
 
-def test_several_threads_submit_while_one_polls(world: World) -> None:
-    with world.runner() as runner:
+def test_several_threads_submit_while_one_polls(harness: RunnerHarness) -> None:
+    with harness.runner() as runner:
 
         def submit() -> None:
             for _ in range(10):
-                runner.submit([world.invocation() for _ in range(5)])
+                runner.submit([harness.invocation() for _ in range(5)])
 
         threads = [threading.Thread(target=submit) for _ in range(4)]
         for thread in threads:
@@ -97,10 +99,10 @@ def test_several_threads_submit_while_one_polls(world: World) -> None:
             seen += runner.poll()
         seen += runner.poll()
         assert len({change.job.id for change in seen}) == len(seen) == 200
-        assert len(world.access_point.queue) == 200
+        assert len(harness.access_point.queue) == 200
 
 
-def _slot(name: str, **more: object) -> Slot:
+def _slot(name: str, **kwargs: object) -> Slot:
     fields = {
         "name": name,
         "task": "t",
@@ -114,7 +116,7 @@ def _slot(name: str, **more: object) -> Slot:
         "partitionable": True,
         "docker": True,
     }
-    return Slot.model_validate(fields | more)
+    return Slot.model_validate(fields | kwargs)
 
 
 BUSY = {"cpus": 0, "memory_mb": 512}
@@ -123,7 +125,7 @@ WHY_IDLE = [
     ([_slot("a", capacity_class="big")], "there is none that can take jobs"),
     ([_slot("a", docker=False)], "there is none that can take jobs"),
     ([_slot("a", virtualization="emulated")], "there is none that can take jobs"),
-    ([_slot("a", broken="no disk")], "there is none that can take jobs"),
+    ([_slot("a", broken_reason="no disk")], "there is none that can take jobs"),
     ([_slot("a", activity="Retiring")], "all executors of class normal are on their way out"),
     ([_slot("a", total_memory_mb=256, memory_mb=256)], "fits no executor of class normal"),
     (
@@ -135,28 +137,30 @@ WHY_IDLE = [
 
 
 @pytest.mark.parametrize(("slots", "sentence"), WHY_IDLE)
-def test_why_a_job_is_idle(world: World, slots: list[Slot], sentence: str) -> None:
-    world.access_point.executors = slots
-    with world.runner() as runner:
-        (job,) = runner.submit([world.invocation()])
+def test_why_a_job_is_idle(harness: RunnerHarness, slots: list[Slot], sentence: str) -> None:
+    harness.access_point.slot_list = slots
+    with harness.runner() as runner:
+        (job,) = runner.submit([harness.invocation()])
         explanation = runner.explain(job)
     assert sentence in explanation.summary
     assert "classes that are large enough: normal, big" in str(explanation)
 
 
-def test_why_a_job_is_where_it_is(world: World) -> None:
-    world.access_point.executors = [_slot("a")]
-    with world.runner() as runner:
-        (job,) = runner.submit([world.invocation()])
-        world.clock.forward(600)
+def test_why_a_job_is_where_it_is(harness: RunnerHarness) -> None:
+    harness.access_point.slot_list = [_slot("a")]
+    with harness.runner() as runner:
+        (job,) = runner.submit([harness.invocation()])
+        harness.clock.advance(600)
         assert "HTCondor has not given it to the job for 600 s" in str(runner.explain(job))
-        world.later(world.access_point.hold, [job.id], "wait a bit")
+        harness.run_later(harness.access_point.hold, [job.id], "wait a bit")
         assert "Someone holds the job: wait a bit" in str(runner.explain(job.id))
-        world.later(world.access_point.release, [job.id], "go")
-        world.later(world.access_point.trouble, job.id, 35, 0, "Cannot pull image x: timeout")
+        harness.run_later(harness.access_point.release, [job.id], "go")
+        harness.run_later(
+            harness.access_point.hold_by_htcondor, job.id, 35, 0, "Cannot pull image x: timeout"
+        )
         assert "Cannot pull image x: timeout" in str(runner.explain(job))
-        world.access_point.release([job.id], "go")
-        world.later(world.access_point.start, job.id)
+        harness.access_point.release([job.id], "go")
+        harness.run_later(harness.access_point.start, job.id)
         assert str(runner.explain(job)) == "The job runs on class normal on node node-1."
-        world.later(world.access_point.finish, job.id, 2)
+        harness.run_later(harness.access_point.finish, job.id, 2)
         assert "exit code 2" in str(runner.explain(job))

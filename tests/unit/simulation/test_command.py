@@ -20,8 +20,8 @@ def trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return file
 
 
-def simulate(*words: str) -> int:
-    return main(["pool", "simulate", *words])
+def simulate(*arguments: str) -> int:
+    return main(["pool", "simulate", *arguments])
 
 
 def test_a_table(capsys: pytest.CaptureFixture[str]) -> None:

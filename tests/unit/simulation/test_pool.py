@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_runner.model.demand import Shape, SizedClass
+from swarm_runner.model.demand import ResourceAmounts, ScalingLimits
 from swarm_runner.simulation.pool import ClassPool
 from swarm_runner.simulation.rooms import Placement
 from swarm_runner.simulation.trace import ClassTrace
 
-ONE = SizedClass(name="normal", cpus=1, memory_mb=1024, max_replicas=10)
-FOUR = SizedClass(name="wide", cpus=4, memory_mb=4096, max_replicas=10)
-JOB = Shape(cpus=1, memory_mb=512)
+ONE = ScalingLimits(name="normal", cpus=1, memory_mb=1024, max_replicas=10)
+FOUR = ScalingLimits(name="wide", cpus=4, memory_mb=4096, max_replicas=10)
+JOB = ResourceAmounts(cpus=1, memory_mb=512)
 
 
-def trace(*jobs: tuple[float, float], shapes: Sequence[Shape] = (JOB,)) -> ClassTrace:
+def trace(*jobs: tuple[float, float], shapes: Sequence[ResourceAmounts] = (JOB,)) -> ClassTrace:
     """Jobs as (arrival, duration), with the shapes in turn."""
     return ClassTrace(
         array("d", [job[0] for job in jobs]),
@@ -34,7 +34,7 @@ def test_a_job_waits_for_the_start_of_an_executor() -> None:
     assert (pool.waiting, pool.running) == (1, 0)
     pool.scale(1)
     pool.advance(11.9)
-    assert (pool.waiting, len(pool.coming)) == (1, 1)
+    assert (pool.waiting, len(pool.starting)) == (1, 1)
     pool.advance(12)
     assert (pool.waiting, pool.running, pool.idle) == (0, 1, 0)
     pool.advance(20)
@@ -89,15 +89,15 @@ def test_swarm_removes_what_does_not_run_then_the_highest_number() -> None:
     pool.advance(20)
     pool.scale(3)
     pool.scale(2)
-    assert (len(pool.coming), pool.active) == (0, 2)
+    assert (len(pool.starting), pool.active) == (0, 2)
     pool.scale(1)
     assert (pool.idle, pool.running, len(pool.retiring)) == (0, 1, 0)  # the idle one went
 
 
 def test_what_has_no_node_waits_and_retiring_ones_keep_their_place() -> None:
-    pool = ClassPool(ONE, trace((0, 30), (0, 30)), 5.0, placeable=1)
+    pool = ClassPool(ONE, trace((0, 30), (0, 30)), 5.0, schedulable=1)
     pool.scale(2)
-    assert (len(pool.coming), len(pool.pending)) == (1, 1)
+    assert (len(pool.starting), len(pool.pending)) == (1, 1)
     pool.advance(10)
     pool.scale(0)
     pool.scale(1)
@@ -107,7 +107,7 @@ def test_what_has_no_node_waits_and_retiring_ones_keep_their_place() -> None:
 
 
 def test_jobs_share_an_executor_and_a_large_one_does_not_stop_small_ones() -> None:
-    shapes = (Shape(cpus=3, memory_mb=1024), Shape(cpus=4, memory_mb=1024), JOB)
+    shapes = (ResourceAmounts(cpus=3, memory_mb=1024), ResourceAmounts(cpus=4, memory_mb=1024), JOB)
     pool = ClassPool(FOUR, trace((0, 10), (1, 10), (2, 10), shapes=shapes), 0.0)
     pool.scale(1)
     pool.advance(5)
@@ -125,11 +125,15 @@ def test_equal_jobs_start_in_the_order_of_their_arrival() -> None:
 
 def test_foresight_pays_for_a_start_up_or_for_idling_whichever_is_less() -> None:
     pool = ClassPool(
-        ONE, trace((0, 10), (14, 10), (60, 10)), 10.0, placement=Placement.LATEST, at_once=5
+        ONE,
+        trace((0, 10), (14, 10), (60, 10)),
+        10.0,
+        placement=Placement.LATEST,
+        instant_executors=5,
     )
     pool.advance(100)
     assert list(pool.started_s) == [0, 14, 60]
-    assert pool.foreseen_s == [10 + 10 + 4 + 10 + 10 + 10]
+    assert pool.oracle_cost_s == [10 + 10 + 4 + 10 + 10 + 10]
 
 
 jobs = st.lists(st.tuples(st.floats(0, 100), st.floats(0, 50)), min_size=1, max_size=30).map(sorted)
@@ -143,12 +147,12 @@ limits = st.sampled_from([math.inf, 25.0, 5.0, 0.0])
 def test_every_job_runs_whole_however_the_pool_is_scaled_and_once_where_it_may(
     arrivals: list[tuple[float, float]], sizes: list[int], placement: Placement, limit_s: float
 ) -> None:
-    shapes = (JOB, Shape(cpus=2, memory_mb=3000), Shape(cpus=4, memory_mb=100))
+    shapes = (JOB, ResourceAmounts(cpus=2, memory_mb=3000), ResourceAmounts(cpus=4, memory_mb=100))
     pool = ClassPool(
         FOUR,
         trace(*arrivals, shapes=shapes),
         3.0,
-        placeable=6,
+        schedulable=6,
         placement=placement,
         retirement_s=limit_s,
     )
@@ -156,7 +160,7 @@ def test_every_job_runs_whole_however_the_pool_is_scaled_and_once_where_it_may(
         pool.scale(size)
         pool.advance(step * 10.0)
         assert pool.alive <= 6
-        assert pool.active + len(pool.coming) + len(pool.pending) == size
+        assert pool.active + len(pool.starting) + len(pool.pending) == size
     pool.advance(10_000)
     assert pool.finished
     assert pool.ended == len(arrivals)

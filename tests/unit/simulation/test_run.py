@@ -5,35 +5,35 @@ from pathlib import Path
 
 import pytest
 
-from swarm_runner.model.demand import ClassStatus, Decision, Shape, SizedClass
+from swarm_runner.model.demand import ClassSnapshot, ResourceAmounts, ScalingDecision, ScalingLimits
 from swarm_runner.policy.sizing import swarm_runner_size_class
 from swarm_runner.simulation import generators, picture
 from swarm_runner.simulation.report import Waits
 from swarm_runner.simulation.run import (
-    COMPARATORS,
-    FIXED_MOST,
+    BASELINES,
+    FIXED_MAX,
     LINEAR,
     ORACLE,
     POLICY,
     QUEUE_RATIO,
-    Setting,
+    SimulationConfig,
     simulate,
 )
-from swarm_runner.simulation.trace import Trace, by_class
+from swarm_runner.simulation.trace import Trace, split_by_class
 
-NORMAL = SizedClass(name="normal", cpus=1, memory_mb=1024, max_replicas=20)
-BIG = SizedClass(name="big", cpus=1, memory_mb=2048, max_replicas=4)
+NORMAL = ScalingLimits(name="normal", cpus=1, memory_mb=1024, max_replicas=20)
+BIG = ScalingLimits(name="big", cpus=1, memory_mb=2048, max_replicas=4)
 CLASSES = {"normal": NORMAL}
 
 
-def size(shape: SizedClass, status: ClassStatus) -> Decision:
-    decision: Decision = swarm_runner_size_class(shape, status)
+def size(capacity_class: ScalingLimits, status: ClassSnapshot) -> ScalingDecision:
+    decision: ScalingDecision = swarm_runner_size_class(capacity_class, status)
     return decision
 
 
 def short_trace(length_s: float = 600.0) -> Trace:
     trace = Trace("short", length_s)
-    shape = trace.number(Shape(cpus=1, memory_mb=512))
+    shape = trace.intern_shape(ResourceAmounts(cpus=1, memory_mb=512))
     for burst_s in (10.0, 300.0):
         trace.add(burst_s, 30.0, shape, 40)
     return trace
@@ -43,7 +43,7 @@ def short_trace(length_s: float = 600.0) -> Trace:
 def test_near_the_oracle_at_little_more_than_its_cost(name: str) -> None:
     """The measure that docs/autoscaling.md tells of, on a day of each kind."""
     trace = generators.generate(name, CLASSES)
-    report = simulate(trace, CLASSES, size, Setting(interval_s=10), against=[ORACLE])
+    report = simulate(trace, CLASSES, size, SimulationConfig(interval_s=10), baselines=[ORACLE])
     ours, oracle = (each.total for each in report.controllers)
     assert ours.unfinished == ours.evictions == 0
     assert ours.waits.mean_s <= 1.3 * oracle.waits.mean_s
@@ -53,14 +53,14 @@ def test_near_the_oracle_at_little_more_than_its_cost(name: str) -> None:
 
 def test_every_controller_runs_every_job() -> None:
     report = simulate(short_trace(), CLASSES, size)
-    assert [each.controller for each in report.controllers] == [POLICY, *COMPARATORS]
+    assert [each.controller for each in report.controllers] == [POLICY, *BASELINES]
     assert {each.total.jobs for each in report.controllers} == {80}
     assert {each.total.unfinished for each in report.controllers} == {0}
     assert {each.total.evictions for each in report.controllers} == {0}
 
 
 def test_a_burst_waits_for_one_start_and_the_pool_goes_back_to_nothing() -> None:
-    report = simulate(short_trace(), CLASSES, size, against=[ORACLE, FIXED_MOST, QUEUE_RATIO])
+    report = simulate(short_trace(), CLASSES, size, baselines=[ORACLE, FIXED_MAX, QUEUE_RATIO])
     ours, oracle, ratio, fixed = report.controllers
     # 40 jobs on 20 executors: half of them wait for the other half.
     assert oracle.total.waits.mean_s == 15
@@ -74,7 +74,7 @@ def test_a_burst_waits_for_one_start_and_the_pool_goes_back_to_nothing() -> None
 
 
 def test_the_linear_controller_moves_by_its_rate() -> None:
-    (linear,) = simulate(short_trace(), CLASSES, size, against=[LINEAR]).controllers[1:]
+    (linear,) = simulate(short_trace(), CLASSES, size, baselines=[LINEAR]).controllers[1:]
     executors = [moment.executors for moment in linear.timeline["normal"]]
     assert max(abs(after - before) for before, after in pairwise(executors)) <= 2
     assert linear.total.scale_operations > 20
@@ -82,7 +82,7 @@ def test_the_linear_controller_moves_by_its_rate() -> None:
 
 def test_the_least_executors_are_there_before_the_first_job() -> None:
     least = {"normal": NORMAL.model_copy(update={"min_replicas": 20})}
-    ours, oracle = simulate(short_trace(), least, size, against=[ORACLE]).controllers
+    ours, oracle = simulate(short_trace(), least, size, baselines=[ORACLE]).controllers
     assert ours.total.waits == oracle.total.waits
     assert ours.total.scale_operations == 0
     assert oracle.total.executor_hours == pytest.approx(20 * 600 / 3600)
@@ -91,7 +91,7 @@ def test_the_least_executors_are_there_before_the_first_job() -> None:
 def test_a_policy_that_starts_nothing_ends_all_the_same_and_is_found_out() -> None:
     trace = short_trace(60.0)
     (report,) = simulate(
-        trace, CLASSES, lambda *_: 0, Setting(interval_s=3600), against=()
+        trace, CLASSES, lambda *_: 0, SimulationConfig(interval_s=3600), baselines=()
     ).controllers
     assert report.total.unfinished == 80
     assert report.total.waits.mean_s > 86_400
@@ -100,8 +100,8 @@ def test_a_policy_that_starts_nothing_ends_all_the_same_and_is_found_out() -> No
 def test_jobs_go_to_the_smallest_class_that_fits_or_to_the_one_they_name() -> None:
     trace = Trace("mixed", 10.0)
     for memory_mb, asked in ((512, None), (1500, None), (512, "big"), (4096, None), (512, "huge")):
-        trace.add(1.0, 1.0, trace.number(Shape(memory_mb=memory_mb), asked))
-    jobs, refused = by_class(trace, {"normal": NORMAL, "big": BIG})
+        trace.add(1.0, 1.0, trace.intern_shape(ResourceAmounts(memory_mb=memory_mb), asked))
+    jobs, refused = split_by_class(trace, {"normal": NORMAL, "big": BIG})
     assert ({name: len(found) for name, found in jobs.items()}, refused) == (
         {"normal": 1, "big": 2},
         2,
@@ -110,10 +110,10 @@ def test_jobs_go_to_the_smallest_class_that_fits_or_to_the_one_they_name() -> No
 
 def test_jobs_are_put_in_the_order_of_their_arrival() -> None:
     trace = Trace("backwards", 10.0)
-    shape = trace.number(Shape(memory_mb=512))
+    shape = trace.intern_shape(ResourceAmounts(memory_mb=512))
     for time_s in (5.0, 1.0, 3.0):
         trace.add(time_s, time_s, shape)
-    jobs, _ = by_class(trace, CLASSES)
+    jobs, _ = split_by_class(trace, CLASSES)
     assert list(jobs["normal"].time_s) == list(jobs["normal"].duration_s) == [1, 3, 5]
 
 
@@ -125,14 +125,14 @@ def test_a_named_trace_is_the_same_for_a_seed_and_has_its_load(name: str) -> Non
     )
     assert one.time_s == same.time_s
     assert one.duration_s == same.duration_s
-    assert one.shape == same.shape
+    assert one.shape_ids == same.shape_ids
     assert one.time_s != other.time_s
     assert abs(len(one) - 3000) < 20
     assert 0 <= min(one.time_s) <= max(one.time_s) <= one.length_s
     shares = [max(shape.cpus / 8, shape.memory_mb / 8192) for shape, _ in one.shapes]
     work_s = sum(
         duration_s * shares[shape]
-        for duration_s, shape in zip(one.duration_s, one.shape, strict=True)
+        for duration_s, shape in zip(one.duration_s, one.shape_ids, strict=True)
     )
     assert 0.3 < work_s / (20 * 86_400) < 0.7
 
@@ -145,16 +145,16 @@ def test_make_pictures_makes_every_picture_of_the_docs() -> None:
 
 
 def test_waits() -> None:
-    waits = Waits.of(float(number) for number in range(100, -1, -1))
+    waits = Waits.summarize(float(number) for number in range(100, -1, -1))
     assert (waits.mean_s, waits.p50_s, waits.p95_s, waits.max_s) == (50, 50, 95, 100)
-    assert Waits.of(()).max_s == 0
+    assert Waits.summarize(()).max_s == 0
 
 
 @pytest.mark.parametrize(("suffix", "begin"), [(".svg", b"<?xml"), (".png", b"\x89PNG")])
 def test_a_picture_shows_every_class_and_controller(
     tmp_path: Path, suffix: str, begin: bytes
 ) -> None:
-    report = simulate(short_trace(), {"normal": NORMAL, "big": BIG}, size, against=[ORACLE])
+    report = simulate(short_trace(), {"normal": NORMAL, "big": BIG}, size, baselines=[ORACLE])
     one, two = tmp_path / f"one{suffix}", tmp_path / f"two{suffix}"
     picture.draw(report, one)
     picture.draw(report, two)

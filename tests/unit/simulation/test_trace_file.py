@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from swarm_runner.errors import InvalidInputError
-from swarm_runner.model.demand import Shape
+from swarm_runner.model.demand import ResourceAmounts
 from swarm_runner.simulation import trace_file
 from swarm_runner.simulation.trace_file import read_trace
 
@@ -31,10 +31,10 @@ def test_the_three_kinds_say_the_same(text: str, source: str) -> None:
     trace = read_trace(text, source)
     assert list(trace.time_s) == [0, 0, 0, 90.5]
     assert list(trace.duration_s) == [60, 60, 60, 30]
-    assert list(trace.shape) == [0, 0, 0, 1]
+    assert list(trace.shape_ids) == [0, 0, 0, 1]
     assert trace.shapes == [
-        (Shape(cpus=1, memory_mb=512), None),
-        (Shape(cpus=2, memory_mb=2048), "big"),
+        (ResourceAmounts(cpus=1, memory_mb=512), None),
+        (ResourceAmounts(cpus=2, memory_mb=2048), "big"),
     ]
     assert (trace.length_s, trace.name) == (90.5, source)
 
@@ -77,4 +77,4 @@ def test_more_jobs_than_memory_holds_are_refused(monkeypatch: pytest.MonkeyPatch
 def test_every_fault_is_told() -> None:
     with pytest.raises(InvalidInputError) as refused:
         read_trace(HEAD + "x,2,512,1\n1,2,512,1\n1,y,512,1\n", "a.csv")
-    assert [fault.where for fault in refused.value.faults] == ["a.csv:2", "a.csv:4"]
+    assert [fault.location for fault in refused.value.diagnostics] == ["a.csv:2", "a.csv:4"]

@@ -10,10 +10,12 @@ from pathlib import Path
 from types import ModuleType
 
 IMAGE = Path(__file__).parents[3] / "swarm_runner" / "swarm" / "image"
-ASK = "import htcondor2, sys; print(*(htcondor2.param[name] for name in sys.argv[1:]), sep='\\n')"
+PARAM_SCRIPT = (
+    "import htcondor2, sys; print(*(htcondor2.param[name] for name in sys.argv[1:]), sep='\\n')"
+)
 
 
-def load(name: str) -> ModuleType:
+def load_program(name: str) -> ModuleType:
     """One of them, as a module of its own."""
     spec = importlib.util.spec_from_file_location(name, IMAGE / f"{name}.py")
     assert spec is not None
@@ -23,10 +25,10 @@ def load(name: str) -> ModuleType:
     return module
 
 
-def configured(*names: str, **environment: str) -> list[str]:
+def read_config(*names: str, **environment: str) -> list[str]:
     """What HTCondor reads in an executor's configuration."""
     own = {"CONDOR_CONFIG": str(IMAGE / "executor.conf"), "PATH": os.environ["PATH"]}
-    command = [sys.executable, "-c", ASK, *names]
+    command = [sys.executable, "-c", PARAM_SCRIPT, *names]
     asked = subprocess.run(
         command, env=own | environment, stdout=subprocess.PIPE, text=True, check=True
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from swarm_runner.errors import OutOfReachError
+from swarm_runner.errors import UnreachableError
 from swarm_runner.swarm.engine import DockerSwarm
 
 YESTERDAY = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
@@ -35,7 +35,7 @@ def bundle(
 
 
 @contextlib.contextmanager
-def engine(certificate: trustme.LeafCert | None) -> Iterator[int]:
+def tls_server(certificate: trustme.LeafCert | None) -> Iterator[int]:
     """A port that does the handshake and says good-bye; without a certificate, in plain HTTP."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     # With 1.3 a client may be sent away before it has read why; a real engine does so at times.
@@ -76,55 +76,55 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")
 
 
-def complaint(monkeypatch: pytest.MonkeyPatch, port: int, certificates: Path) -> str:
+def advice_for(monkeypatch: pytest.MonkeyPatch, port: int, certificates: Path) -> str:
     monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{port}")
     monkeypatch.setenv("DOCKER_CERT_PATH", str(certificates))
-    with pytest.raises(OutOfReachError) as caught:
-        DockerSwarm().engine()
+    with pytest.raises(UnreachableError) as caught:
+        DockerSwarm().docker_engine()
     return str(caught.value)
 
 
 def test_a_certificate_of_another_authority(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with engine(AUTHORITY.issue_cert("127.0.0.1")) as port:
-        said = complaint(monkeypatch, port, bundle(tmp_path / "own", signer=STRANGER))
+    with tls_server(AUTHORITY.issue_cert("127.0.0.1")) as port:
+        said = advice_for(monkeypatch, port, bundle(tmp_path / "own", signer=STRANGER))
     assert "does not take your certificate, cert.pem in DOCKER_CERT_PATH" in said
 
 
 def test_an_expired_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with engine(AUTHORITY.issue_cert("127.0.0.1")) as port:
-        said = complaint(monkeypatch, port, bundle(tmp_path / "old", not_after=YESTERDAY))
+    with tls_server(AUTHORITY.issue_cert("127.0.0.1")) as port:
+        said = advice_for(monkeypatch, port, bundle(tmp_path / "old", not_after=YESTERDAY))
     assert "Your certificate, cert.pem in DOCKER_CERT_PATH, has expired" in said
 
 
 def test_an_engine_of_another_authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with engine(STRANGER.issue_cert("127.0.0.1")) as port:
-        said = complaint(monkeypatch, port, bundle(tmp_path / "own"))
+    with tls_server(STRANGER.issue_cert("127.0.0.1")) as port:
+        said = advice_for(monkeypatch, port, bundle(tmp_path / "own"))
     assert "ca.pem in DOCKER_CERT_PATH is not the authority" in said
 
 
 def test_an_engine_whose_certificate_has_expired(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with engine(AUTHORITY.issue_cert("127.0.0.1", not_after=YESTERDAY)) as port:
-        said = complaint(monkeypatch, port, bundle(tmp_path / "own"))
+    with tls_server(AUTHORITY.issue_cert("127.0.0.1", not_after=YESTERDAY)) as port:
+        said = advice_for(monkeypatch, port, bundle(tmp_path / "own"))
     assert "The engine's certificate has expired" in said
 
 
 def test_an_engine_by_another_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with engine(AUTHORITY.issue_cert("127.0.0.2")) as port:
-        said = complaint(monkeypatch, port, bundle(tmp_path / "own"))
+    with tls_server(AUTHORITY.issue_cert("127.0.0.2")) as port:
+        said = advice_for(monkeypatch, port, bundle(tmp_path / "own"))
     assert "for another name: DOCKER_HOST" in said
 
 
 def test_a_port_of_plain_http(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with engine(None) as port:
-        said = complaint(monkeypatch, port, bundle(tmp_path / "own"))
+    with tls_server(None) as port:
+        said = advice_for(monkeypatch, port, bundle(tmp_path / "own"))
     assert "No TLS is spoken there" in said
 
 
 def test_certificates_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "With DOCKER_TLS_VERIFY there must be ca.pem, cert.pem and key.pem" in complaint(
+    assert "With DOCKER_TLS_VERIFY there must be ca.pem, cert.pem and key.pem" in advice_for(
         monkeypatch, 1, tmp_path / "nowhere"
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from swarm_runner.errors import OutOfReachError
+from swarm_runner.errors import UnreachableError
 from swarm_runner.swarm.engine import DockerSwarm
 
 VARIABLES = ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH")
@@ -33,8 +33,8 @@ def test_docker_host_names_the_engine(docker_config: Path, monkeypatch: pytest.M
     context(docker_config, "other", "tcp://127.0.0.1:9")
     monkeypatch.setenv("DOCKER_CONTEXT", "other")
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
-    with pytest.raises(OutOfReachError, match=r"127\.0\.0\.1.*port=1\b"):
-        DockerSwarm().engine()
+    with pytest.raises(UnreachableError, match=r"127\.0\.0\.1.*port=1\b"):
+        DockerSwarm().docker_engine()
 
 
 @pytest.mark.parametrize("address", ["tcp://a:b", "tcp://[::1", "tcp://a:99999"])
@@ -43,22 +43,22 @@ def test_an_address_that_is_none(
 ) -> None:
     assert docker_config.is_dir()
     monkeypatch.setenv("DOCKER_HOST", address)
-    with pytest.raises(OutOfReachError, match="DOCKER_HOST"):
-        DockerSwarm().engine()
+    with pytest.raises(UnreachableError, match="DOCKER_HOST"):
+        DockerSwarm().docker_engine()
 
 
 def test_a_context_names_the_engine(docker_config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     context(docker_config, "lab", "tcp://127.0.0.1:9")
     monkeypatch.setenv("DOCKER_CONTEXT", "lab")
-    with pytest.raises(OutOfReachError, match=r"127\.0\.0\.1.*port=9\b"):
-        DockerSwarm().engine()
+    with pytest.raises(UnreachableError, match=r"127\.0\.0\.1.*port=9\b"):
+        DockerSwarm().docker_engine()
 
 
 def test_the_current_context_names_the_engine(docker_config: Path) -> None:
     context(docker_config, "lab", "tcp://127.0.0.1:9")
     (docker_config / "config.json").write_text(json.dumps({"currentContext": "lab"}))
-    with pytest.raises(OutOfReachError, match=r"127\.0\.0\.1.*port=9\b"):
-        DockerSwarm().engine()
+    with pytest.raises(UnreachableError, match=r"127\.0\.0\.1.*port=9\b"):
+        DockerSwarm().docker_engine()
 
 
 def test_a_context_that_does_not_exist(
@@ -66,8 +66,8 @@ def test_a_context_that_does_not_exist(
 ) -> None:
     assert docker_config.is_dir()
     monkeypatch.setenv("DOCKER_CONTEXT", "nowhere")
-    with pytest.raises(OutOfReachError, match="nowhere"):
-        DockerSwarm().engine()
+    with pytest.raises(UnreachableError, match="nowhere"):
+        DockerSwarm().docker_engine()
 
 
 def test_certificates_that_are_not_there(
@@ -76,5 +76,5 @@ def test_certificates_that_are_not_there(
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
     monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")
     monkeypatch.setenv("DOCKER_CERT_PATH", str(docker_config / "nowhere"))
-    with pytest.raises(OutOfReachError, match="TLS"):
-        DockerSwarm().engine()
+    with pytest.raises(UnreachableError, match="TLS"):
+        DockerSwarm().docker_engine()

@@ -4,8 +4,8 @@ import pytest
 import requests
 from docker.errors import APIError
 
-from swarm_runner.errors import OutOfReachError, RefusedError
-from swarm_runner.swarm.trouble import engine_errors
+from swarm_runner.errors import PreconditionError, UnreachableError
+from swarm_runner.swarm.trouble import translate_docker_errors
 
 
 def api_error(status: int, explanation: str) -> APIError:
@@ -24,12 +24,12 @@ def api_error(status: int, explanation: str) -> APIError:
     ],
 )
 def test_a_lost_quorum_is_told(said: str) -> None:
-    wanted = pytest.raises(OutOfReachError, match="more than half of its managers")
-    with wanted, engine_errors("listing services"):
+    wanted = pytest.raises(UnreachableError, match="more than half of its managers")
+    with wanted, translate_docker_errors("listing services"):
         raise api_error(500, said)
 
 
 def test_what_the_engine_refuses_is_refused() -> None:
-    wanted = pytest.raises(RefusedError, match="name conflicts")
-    with wanted, engine_errors("creating service a"):
+    wanted = pytest.raises(PreconditionError, match="name conflicts")
+    with wanted, translate_docker_errors("creating service a"):
         raise api_error(409, "name conflicts with an existing object")

@@ -11,14 +11,14 @@ import docker
 import pytest
 
 from swarm_runner.condor.bindings import htcondor
-from tests.unit.swarm.image import configured, load
+from tests.unit.swarm.image import load_program, read_config
 
 SERVED = 17
 
 
 @pytest.fixture
 def entrypoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    module = load("entrypoint")
+    module = load_program("entrypoint")
     monkeypatch.setattr(docker, "from_env", lambda: None)
     monkeypatch.setattr(module, "CONFIG", tmp_path / "config.d")
     monkeypatch.setattr(module, "SHARE", tmp_path)
@@ -34,14 +34,14 @@ def entrypoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def run(
-    module: ModuleType, monkeypatch: pytest.MonkeyPatch, *, twin: int = 3, prepared: int = 0
+    module: ModuleType, monkeypatch: pytest.MonkeyPatch, *, sidecar: int = 3, prepared: int = 0
 ) -> tuple[int, list[str]]:
     """The exit code, and what was run, if programs end with these codes."""
     ran: list[str] = []
 
     def popen(command: list[str]) -> Any:
         ran.append(Path(command[1]).name)
-        return SimpleNamespace(wait=lambda: twin)
+        return SimpleNamespace(wait=lambda: sidecar)
 
     def prepare(command: list[str], **_options: Any) -> Any:
         ran.append(Path(command[1]).name)
@@ -65,7 +65,7 @@ def test_with_kvm_it_is_the_second_container(
 ) -> None:
     monkeypatch.setenv("SWARM_RUNNER_VIRTUAL_MACHINES", "1")
     monkeypatch.setenv("SWARM_RUNNER_EMULATE", emulate)
-    assert run(entrypoint, monkeypatch, twin=0) == (0, ["twin.py"])
+    assert run(entrypoint, monkeypatch, sidecar=0) == (0, ["twin.py"])
     # Without, it goes on by itself, on emulation or on nothing.
     assert run(entrypoint, monkeypatch) == (SERVED, ["twin.py", "hypervisor.py"])
     assert (entrypoint.CONFIG / "vm.conf").exists()
@@ -81,10 +81,12 @@ def test_the_second_container_makes_no_third_and_serves_with_kvm_alone(
 
 
 def test_all_three_mean_the_same_by_that_code(entrypoint: ModuleType) -> None:
-    assert entrypoint.NO_KVM == load("twin").NO_KVM == load("hypervisor").NO_KVM == 3
+    assert (
+        entrypoint.NO_KVM == load_program("twin").NO_KVM == load_program("hypervisor").NO_KVM == 3
+    )
 
 
 def test_its_programs_know_where_htcondor_writes_its_logs() -> None:
     htcondor()  # which wants to find no configuration
-    assert configured("LOG", "LOCK", "RUN") == [str(load("entrypoint").LOG)] * 3
-    assert load("guest").LOG.parent == load("entrypoint").LOG
+    assert read_config("LOG", "LOCK", "RUN") == [str(load_program("entrypoint").LOG)] * 3
+    assert load_program("guest").LOG.parent == load_program("entrypoint").LOG

@@ -9,12 +9,12 @@ from types import ModuleType
 import pytest
 
 from swarm_runner.model.pool import CapacityClass, Pool
-from swarm_runner.model.stack import ServiceWish, Stack
+from swarm_runner.model.stack import ServiceSpec, Stack
 from swarm_runner.swarm.services import service_arguments
-from tests.unit.swarm.image import IMAGE, configured, load
+from tests.unit.swarm.image import IMAGE, load_program, read_config
 
 
-def executor(gpus: int) -> ServiceWish:
+def executor(gpus: int) -> ServiceSpec:
     pool = Pool(name="galaxy", classes={"gpu": CapacityClass(memory_mb=64, gpus=gpus)})
     return Stack(pool=pool, image="pool:1", node_id="node-1").executors()["gpu"]
 
@@ -33,13 +33,13 @@ def test_an_executor_reserves_its_gpus() -> None:
 
 
 def test_an_executor_offers_what_the_swarm_gave_it() -> None:
-    [given] = configured("MACHINE_RESOURCE_GPUs", DOCKER_RESOURCE_GPU="GPU-1,GPU-2")
+    [given] = read_config("MACHINE_RESOURCE_GPUs", DOCKER_RESOURCE_GPU="GPU-1,GPU-2")
     assert given == "GPU-1,GPU-2"
-    assert configured("MACHINE_RESOURCE_GPUs") == ["0"]  # and looks for none
+    assert read_config("MACHINE_RESOURCE_GPUs") == ["0"]  # and looks for none
 
 
 def test_a_job_is_told_its_own_gpus_or_none() -> None:
-    assert configured(
+    assert read_config(
         "ENVIRONMENT_FOR_AssignedGPUs",
         "ENVIRONMENT_VALUE_FOR_UnAssignedGPUs",
         "AUTO_SET_NVIDIA_VISIBLE_DEVICES",
@@ -48,7 +48,7 @@ def test_a_job_is_told_its_own_gpus_or_none() -> None:
 
 @pytest.fixture
 def entrypoint() -> ModuleType:
-    return load("entrypoint")
+    return load_program("entrypoint")
 
 
 @pytest.mark.parametrize("given", ["1", "0,1", "GPU-1,2"])
@@ -70,7 +70,7 @@ def test_gpus_with_names_are_taken(
     entrypoint.check_gpus()
 
 
-def wrapped(directory: Path, *words: str) -> list[str]:
+def wrapped(directory: Path, *arguments: str) -> list[str]:
     """What the wrapper says to docker."""
     source = (IMAGE / "docker-wrapper").read_text()
     for name, content in (("executor", "here"), ("pool", "galaxy")):
@@ -82,7 +82,7 @@ def wrapped(directory: Path, *words: str) -> list[str]:
     wrapper = directory / "wrapper"
     wrapper.write_text(source.replace("/usr/bin/docker", str(docker)))
     wrapper.chmod(0o755)
-    said = subprocess.run([wrapper, *words], stdout=subprocess.PIPE, text=True, check=True)
+    said = subprocess.run([wrapper, *arguments], stdout=subprocess.PIPE, text=True, check=True)
     return said.stdout.splitlines()
 
 

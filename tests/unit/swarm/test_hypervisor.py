@@ -7,17 +7,17 @@ from types import ModuleType
 
 import pytest
 
-from tests.unit.swarm.image import load
+from tests.unit.swarm.image import load_program
 
 # A QEMU that does with the probe what a KVM of that kind does.
 WORKS = "exit 85"
 BROKEN = "echo 'KVM internal error. Suberror: 1' >&2; exec sleep 60"
-ENDS = "exit 0"
+EXITS_AT_ONCE = "exit 0"
 
 
 @pytest.fixture
 def hypervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    module = load("hypervisor")
+    module = load_program("hypervisor")
     for name in ("KVM", "VIRTUALIZATION", "ADVERTISED", "SETTINGS", "QEMU"):
         monkeypatch.setattr(module, name, tmp_path / name)
     monkeypatch.setattr(module, "PROBE_LIMIT_S", 0.5)
@@ -39,7 +39,7 @@ def qemu(module: ModuleType, script: str) -> None:
         (True, WORKS, True, "kvm"),
         (True, BROKEN, False, "none"),
         (True, BROKEN, True, "emulated"),
-        (True, ENDS, True, "emulated"),
+        (True, EXITS_AT_ONCE, True, "emulated"),
         (False, WORKS, False, "none"),
         (False, WORKS, True, "emulated"),
     ],
@@ -78,7 +78,7 @@ def test_a_second_container_is_for_a_kvm_that_works(
     monkeypatch.setenv("SWARM_RUNNER_TWIN", "0123456789ab")
     monkeypatch.setenv("SWARM_RUNNER_EMULATE", "True")
     hypervisor.KVM.touch()
-    qemu(hypervisor, ENDS)
+    qemu(hypervisor, EXITS_AT_ONCE)
     assert hypervisor.main() == hypervisor.NO_KVM
     assert not hypervisor.VIRTUALIZATION.exists()
     qemu(hypervisor, WORKS)

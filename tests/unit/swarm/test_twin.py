@@ -8,100 +8,107 @@ from typing import Any
 import docker
 import pytest
 
-from tests.unit.swarm.image import load
+from tests.unit.swarm.image import load_program
 
-OWN = "0123456789ab"
+EXECUTOR_CONTAINER_ID = "0123456789ab"
 
 
-class Container:
+class FakeContainer:
     """One that says a thing at each look: an error, or its exit code."""
 
-    def __init__(self, *looks: object) -> None:
-        self.looks = list(looks)
+    def __init__(self, *poll_results: object) -> None:
+        self.poll_results = list(poll_results)
         self.attrs: dict[str, Any] = {"Image": "sha256:1", "State": {"ExitCode": None}}
         self.status = "running"
-        self.done: list[str] = []
-        self.refusal: Exception | None = None
+        self.calls: list[str] = []
+        self.start_error: Exception | None = None
 
     def reload(self) -> None:
-        look = self.looks.pop(0)
+        look = self.poll_results.pop(0)
         if isinstance(look, Exception):
             raise look
         if look is not None:
             self.status, self.attrs["State"]["ExitCode"] = "exited", look
 
     def put_archive(self, path: str, _content: bytes) -> None:
-        self.done.append(f"put {path}")
+        self.calls.append(f"put {path}")
 
     def start(self) -> None:
-        if self.refusal:
-            raise self.refusal
-        self.done.append("start")
+        if self.start_error:
+            raise self.start_error
+        self.calls.append("start")
 
     def logs(self, **_options: int) -> bytes:
         return b"KVM runs no guest\n"
 
     def remove(self, **_options: bool) -> None:
-        self.done.append("remove")
+        self.calls.append("remove")
 
 
-class Engine:
+class FakeDockerClient:
     """An engine with this executor's container, which makes its twin."""
 
-    def __init__(self, twin: Container) -> None:
+    def __init__(self, sidecar: FakeContainer) -> None:
         self.containers = self
-        self.twin = twin
+        self.sidecar = sidecar
         self.options: dict[str, Any] = {}
 
-    def get(self, _which: str) -> Container:
-        return Container()
+    def get(self, _container_id: str) -> FakeContainer:
+        return FakeContainer()
 
-    def create(self, _image: str, **options: Any) -> Container:
+    def create(self, _image: str, **options: Any) -> FakeContainer:
         self.options = options
-        return self.twin
+        return self.sidecar
 
 
 @pytest.fixture
-def twin(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    module = load("twin")
+def kvm_sidecar(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    module = load_program("twin")
     monkeypatch.setattr(module, "LOOK_S", 0)
     monkeypatch.setattr(module, "_token", bytes)
-    monkeypatch.setattr("sys.argv", ["twin.py", OWN])
+    monkeypatch.setattr("sys.argv", ["twin.py", EXECUTOR_CONTAINER_ID])
     monkeypatch.setattr("signal.signal", lambda *_: None)
     return module
 
 
-def ended(module: ModuleType, container: Container, monkeypatch: pytest.MonkeyPatch) -> int:
-    engine = Engine(container)
+def run_sidecar(
+    module: ModuleType, container: FakeContainer, monkeypatch: pytest.MonkeyPatch
+) -> int:
+    engine = FakeDockerClient(container)
     monkeypatch.setattr(docker, "from_env", lambda: engine)
     code: int = module.main()
     assert engine.options["devices"] == ["/dev/kvm:/dev/kvm:rw"]
-    assert engine.options["environment"]["SWARM_RUNNER_TWIN"] == OWN
-    assert container.done[-1] == "remove"
+    assert engine.options["environment"]["SWARM_RUNNER_TWIN"] == EXECUTOR_CONTAINER_ID
+    assert container.calls[-1] == "remove"
     return code
 
 
-def test_its_exit_code_is_the_executors(twin: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_its_exit_code_is_the_executors(
+    kvm_sidecar: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
     away = docker.errors.APIError("the engine is away")
-    assert ended(twin, Container(None, away, OSError(), 7), monkeypatch) == 7
+    assert run_sidecar(kvm_sidecar, FakeContainer(None, away, OSError(), 7), monkeypatch) == 7
 
 
 def test_one_that_somebody_removed_is_not_waited_for(
-    twin: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    kvm_sidecar: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     gone = docker.errors.NotFound("no such container")
-    assert ended(twin, Container(None, gone), monkeypatch) == twin.REMOVED
+    assert run_sidecar(kvm_sidecar, FakeContainer(None, gone), monkeypatch) == kvm_sidecar.REMOVED
     assert "was removed" in capsys.readouterr().err
 
 
-def test_a_node_without_kvm(twin: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    container = Container()
-    container.refusal = docker.errors.APIError("x", explanation="no such device")
-    assert ended(twin, container, monkeypatch) == twin.NO_KVM
+def test_a_node_without_kvm(kvm_sidecar: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    container = FakeContainer()
+    container.start_error = docker.errors.APIError("x", explanation="no such device")
+    assert run_sidecar(kvm_sidecar, container, monkeypatch) == kvm_sidecar.NO_KVM
 
 
 def test_a_kvm_that_runs_no_guest_is_told_of(
-    twin: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    kvm_sidecar: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert ended(twin, Container(twin.NO_KVM), monkeypatch) == twin.NO_KVM
+    assert (
+        run_sidecar(kvm_sidecar, FakeContainer(kvm_sidecar.NO_KVM), monkeypatch)
+        == kvm_sidecar.NO_KVM
+    )
     assert "KVM runs no guest" in capsys.readouterr().err

@@ -29,27 +29,29 @@ from typing import Any
 
 from rich.console import Console
 
-from bench.figures import Figures, medians
-from bench.server import server
-from bench.spending import THREADS
-from bench.tables import tables
-from bench.verdict import FORMS, OURS, missed, ratios, slopes
+from bench.figures import Metrics, medians
+from bench.server import running_harness
+from bench.spending import THREAD_PREFIXES
+from bench.tables import build_tables
+from bench.verdict import METADATA_MODES, SWARM, missed_targets, ratios, slopes
 
 FLOOR = "floor"
-COMPARED = (OURS, *FORMS["in Galaxy's process"])
+DEFAULT_RUNNERS = (SWARM, *METADATA_MODES["in Galaxy's process"])
 
 
 def main() -> int:
     """Measure, show, judge."""
     options = _options()
-    measured: list[Figures] = []
+    measured: list[Metrics] = []
     console = Console(stderr=True)
-    with server(roomy=any(options.seconds)) as bench:
-        for runner, seconds in plan(options.runners, options.seconds, options.rounds):
+    with running_harness(roomy=any(options.seconds)) as bench:
+        for runner, seconds in plan_measurements(options.runners, options.seconds, options.rounds):
             console.print(f"measuring {runner} with {options.jobs} jobs of {seconds} s")
             measured.append(bench.measure(runner, seconds, options.jobs))
             console.print(str(measured[-1]), markup=False)
-        seen = [bench.seen(runner) for runner in options.runners if runner in COMPARED]
+        seen = [
+            bench.user_messages(runner) for runner in options.runners if runner in DEFAULT_RUNNERS
+        ]
     middle = medians(measured)
     if options.json:
         found = {
@@ -60,15 +62,17 @@ def main() -> int:
         }
         sys.stdout.write(json.dumps(found, indent=2, default=dataclasses.asdict) + "\n")
     else:
-        for table in tables(middle, seen, list(ratios(middle)), list(slopes(middle))):
+        for table in build_tables(middle, seen, list(ratios(middle)), list(slopes(middle))):
             Console(width=170).print(table)
-    targets = list(missed(middle, seen))
+    targets = list(missed_targets(middle, seen))
     for said in targets:
         console.print(f"missed: {said}", markup=False)
     return int(bool(targets))
 
 
-def plan(runners: Sequence[str], lengths: Sequence[int], rounds: int) -> Iterator[tuple[str, int]]:
+def plan_measurements(
+    runners: Sequence[str], lengths: Sequence[int], rounds: int
+) -> Iterator[tuple[str, int]]:
     """What to measure, in order: database and pool change meanwhile, and no runner is always last.
 
     The floor's jobs have no length, and are measured once in a round.
@@ -89,7 +93,9 @@ def _options() -> Any:
     )
     parser.add_argument("--rounds", type=int, default=1, help="the medians of which are shown")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--runners", nargs="+", choices=list(THREADS), default=list(COMPARED))
+    parser.add_argument(
+        "--runners", nargs="+", choices=list(THREAD_PREFIXES), default=list(DEFAULT_RUNNERS)
+    )
     return parser.parse_args()
 
 

@@ -6,43 +6,43 @@ import time
 
 from end_to_end.client import Client
 
-from bench.figures import Seen
+from bench.figures import UserMessages
 from swarm_runner.condor.access_point import AccessPoint
 from swarm_runner.model.job import JobId
 
-GREEDY = "x=$(head -c 300000000 /dev/zero | tr '\\0' a); sleep 5"
-HELD_S = 15
-WATCHED_S = 40
+OUT_OF_MEMORY_SCRIPT = "x=$(head -c 300000000 /dev/zero | tr '\\0' a); sleep 5"
+HOLD_DELAY_S = 15
+WATCH_TIMEOUT_S = 40
 
 
-def seen(client: Client, access_point: AccessPoint, runner: str) -> Seen:
+def collect_user_messages(client: Client, access_point: AccessPoint, runner: str) -> UserMessages:
     """One job of each kind, one after the other."""
-    return Seen(
+    return UserMessages(
         runner,
-        held=_held(client, access_point, runner),
-        memory=_ended(client, f"{runner}_shell", GREEDY),
-        image=_ended(client, f"{runner}_image", "true"),
+        held=_message_when_held(client, access_point, runner),
+        memory=_message_at_end(client, f"{runner}_shell", OUT_OF_MEMORY_SCRIPT),
+        image=_message_at_end(client, f"{runner}_image", "true"),
     )
 
 
-def _held(client: Client, access_point: AccessPoint, runner: str) -> str:
+def _message_when_held(client: Client, access_point: AccessPoint, runner: str) -> str:
     job = client.start(f"{runner}_shell", text="sleep 600")
-    client.wait([job], until=["running"])
+    client.wait([job], until_states=["running"])
     cluster, _, proc = client.job(job)["external_id"].partition(".")
     access_point.hold([JobId(int(cluster), int(proc or 0))], "to be looked at")
-    time.sleep(HELD_S)
-    return _said(client, job)
+    time.sleep(HOLD_DELAY_S)
+    return _user_message(client, job)
 
 
-def _ended(client: Client, tool: str, text: str) -> str:
+def _message_at_end(client: Client, tool: str, text: str) -> str:
     job = client.start(tool, text=text)
-    until = time.monotonic() + WATCHED_S
+    until = time.monotonic() + WATCH_TIMEOUT_S
     while time.monotonic() < until and client.job(job)["state"] not in ("ok", "error"):
         time.sleep(1)
-    return _said(client, job)
+    return _user_message(client, job)
 
 
-def _said(client: Client, job: str) -> str:
+def _user_message(client: Client, job: str) -> str:
     found = client.job(job)
     dataset = client.get(f"datasets/{found['outputs']['out']['id']}")
     client.delete(job)

@@ -27,30 +27,30 @@ sys.exit(int(code))
 
 
 # The shell's word for it: seconds of user and system, on the last line of standard error.
-_TIMED = ("bash", "-c", 'TIMEFORMAT="%U %S"; time "$@"', "timed")
+_TIME_COMMAND = ("bash", "-c", 'TIMEFORMAT="%U %S"; time "$@"', "timed")
 
 
-class Commands:
+class CommandUsage:
     """How much processor time the programs have used so far."""
 
-    used_ms = 0
+    cpu_ms = 0
 
 
 @contextlib.contextmanager
-def condor_commands(manager: Any, user: str, directory: Path) -> Iterator[Commands]:
+def condor_commands(central_manager: Any, user: str, directory: Path) -> Iterator[CommandUsage]:
     """The programs are in `directory` and work while the block runs."""
-    commands, lock = Commands(), threading.Lock()
+    commands, lock = CommandUsage(), threading.Lock()
 
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:
             words = self.rfile.readline().decode().split()
             # The programs run where Galaxy does: a job begins in its submitter's directory.
-            code, (said, trouble) = manager.exec_run(
-                [*_TIMED, *words], user=user, workdir=str(directory.parent), demux=True
+            code, (said, trouble) = central_manager.exec_run(
+                [*_TIME_COMMAND, *words], user=user, workdir=str(directory.parent), demux=True
             )
             *more, times = (trouble or b"").splitlines()
             with lock:
-                commands.used_ms += round(1000 * sum(map(float, times.split())))
+                commands.cpu_ms += round(1000 * sum(map(float, times.split())))
             self.wfile.write(f"{code}\n".encode() + (said or b"") + b"\n".join(more))
 
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:

@@ -10,7 +10,7 @@ from typing import Any
 
 
 @dataclass
-class Figures:
+class Metrics:
     """What jobs of one length cost one runner. Processor seconds are for each job.
 
     `handler_cpu_s` is `gross_cpu_s` without what the server spends in that time when it has no
@@ -39,7 +39,7 @@ class Figures:
 
 
 @dataclass(frozen=True)
-class Seen:
+class UserMessages:
     """What the user sees of a job that is held, that runs out of memory, that lacks its image."""
 
     runner: str
@@ -49,29 +49,29 @@ class Seen:
 
 
 # Of these the worst of all rounds counts, not the median.
-_WORST: dict[str, Callable[[Iterable[Any]], Any]] = {"ok": min, "files": max}
+_WORST_CASE: dict[str, Callable[[Iterable[Any]], Any]] = {"ok": min, "files": max}
 
 
-def medians(measured: Iterable[Figures]) -> list[Figures]:
+def medians(measured: Iterable[Metrics]) -> list[Metrics]:
     """One for each runner and length, in the order in which these were first measured."""
-    rounds: dict[tuple[str, int], list[Figures]] = {}
+    rounds: dict[tuple[str, int], list[Metrics]] = {}
     for figures in measured:
         rounds.setdefault((figures.runner, figures.seconds), []).append(figures)
     return [_median(same) for same in rounds.values()]
 
 
-def _median(rounds: Sequence[Figures]) -> Figures:
-    names = [each.name for each in dataclasses.fields(Figures)[3:]]
+def _median(rounds: Sequence[Metrics]) -> Metrics:
+    names = [each.name for each in dataclasses.fields(Metrics)[3:]]
     return dataclasses.replace(
         rounds[0],
         **{
-            name: _WORST.get(name, _middle)([getattr(one, name) for one in rounds])
+            name: _WORST_CASE.get(name, _median_value)([getattr(one, name) for one in rounds])
             for name in names
         },
     )
 
 
-def _middle(values: Sequence[Any]) -> Any:
+def _median_value(values: Sequence[Any]) -> Any:
     if isinstance(values[0], dict):
         keys = dict.fromkeys(key for value in values for key in value)
         return {key: statistics.median(value.get(key, 0) for value in values) for key in keys}

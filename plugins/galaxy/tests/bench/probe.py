@@ -20,35 +20,37 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 __all__ = ("ProbeRunner",)
-EVERY_S = 1.0
+INTERVAL_S = 1.0
 statements: Counter[str] = Counter()
 cycles: Counter[str] = Counter()
 # A thread that has ended has used what it used: what is counted never grows less.
-_used: dict[threading.Thread, int] = {}
+_cpu_ms_by_thread: dict[threading.Thread, int] = {}
 
 
-def _count(*_: Any) -> None:
+def _count_statement(*_: Any) -> None:
     statements[threading.current_thread().name] += 1
 
 
-def _used_ms() -> Counter[str]:
+def _cpu_ms_by_thread_name() -> Counter[str]:
     """Processor milliseconds by thread, those of one name and another number together."""
     for thread in threading.enumerate():
         if thread.ident is not None:
             clock = time.pthread_getcpuclockid(thread.ident)
-            _used[thread] = round(1000 * time.clock_gettime(clock))
+            _cpu_ms_by_thread[thread] = round(1000 * time.clock_gettime(clock))
     found: Counter[str] = Counter()
-    for thread, spent in _used.items():
+    for thread, spent in _cpu_ms_by_thread.items():
         found[re.sub(r"[-_]?\d+$", "", thread.name)] += spent
     return found
 
 
-def _write(file: Path) -> None:
+def _write_counts(file: Path) -> None:
     while True:
-        time.sleep(EVERY_S)
+        time.sleep(INTERVAL_S)
         draft = file.with_suffix(".new")
         draft.write_text(
-            json.dumps({"statements": statements, "cycles": cycles, "used_ms": _used_ms()})
+            json.dumps(
+                {"statements": statements, "cycles": cycles, "used_ms": _cpu_ms_by_thread_name()}
+            )
         )
         draft.replace(file)
 
@@ -60,7 +62,7 @@ class ProbeRunner(BaseJobRunner):  # type: ignore[misc]
 
     def __init__(self, app: Any, nworkers: int, **kwargs: Any) -> None:
         super().__init__(app, nworkers, **kwargs)
-        event.listen(Engine, "before_cursor_execute", _count)
+        event.listen(Engine, "before_cursor_execute", _count_statement)
         check = runners.check_database_connection
 
         def counted(session: Any) -> None:
@@ -69,4 +71,4 @@ class ProbeRunner(BaseJobRunner):  # type: ignore[misc]
 
         runners.check_database_connection = counted
         file = Path(os.environ["SWARM_RUNNER_PROBE"])
-        threading.Thread(target=_write, args=(file,), name="probe", daemon=True).start()
+        threading.Thread(target=_write_counts, args=(file,), name="probe", daemon=True).start()

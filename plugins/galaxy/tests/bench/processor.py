@@ -7,18 +7,18 @@ from collections import Counter
 from pathlib import Path
 
 TICK_MS = 1000 // os.sysconf("SC_CLK_TCK")
-ITSELF, ENDED = "itself", "children that have ended"
+MAIN_PROCESS, EXITED_CHILDREN = "itself", "children that have ended"
 
 
-def used_ms(pid: int) -> Counter[str]:
+def cpu_ms(pid: int) -> Counter[str]:
     """Processor milliseconds of a process and of its children, by what each runs.
 
     Those of a child have its own children among them, as soon as they have ended.
     """
-    own = _fields(pid)
-    found = Counter({ITSELF: sum(own[:2]) * TICK_MS, ENDED: sum(own[2:]) * TICK_MS})
+    own = _cpu_ticks(pid)
+    found = Counter({MAIN_PROCESS: sum(own[:2]) * TICK_MS, EXITED_CHILDREN: sum(own[2:]) * TICK_MS})
     for child in _children(pid):
-        found[_module(child)] += sum(_fields(child)) * TICK_MS
+        found[_program_name(child)] += sum(_cpu_ticks(child)) * TICK_MS
     return found
 
 
@@ -33,16 +33,16 @@ def open_files(pid: int) -> Counter[str]:
     return found
 
 
-def _module(pid: int) -> str:
+def _program_name(pid: int) -> str:
     """The last word of `python -m some.module ...`, or the program's name."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
     except FileNotFoundError:
-        return ENDED
+        return EXITED_CHILDREN
     return words[2].rpartition(".")[2] if words[1:2] == ["-m"] else Path(words[0]).name
 
 
-def _fields(pid: int) -> list[int]:
+def _cpu_ticks(pid: int) -> list[int]:
     """utime, stime, cutime, cstime (proc(5))."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()

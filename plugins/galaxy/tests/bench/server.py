@@ -10,30 +10,30 @@ from pathlib import Path
 from typing import Any
 
 import docker
-from end_to_end.conftest import CLASSES, GALAXY_PORT, NAME, PORT, SMALL, job_conf
-from end_to_end.server import Galaxy, User
+from end_to_end.conftest import CLASSES, GALAXY_PORT, NAME, PORT, SMALL_JOB, build_job_conf
+from end_to_end.server import Galaxy, SystemUser
 from end_to_end.shell_tool import DEBIAN, ShellTool
 
 from bench.condor_commands import condor_commands
-from bench.measuring import Bench
+from bench.measuring import Harness
 from tests.lab.pool import LabPool, lab_pool
 from tests.lab.stub_registry import StubRegistry
 
 # Room for 120 jobs that sleep: HTCondor gives 128 MB to one that asks for 100, which is reserved,
 # not used.
-ROOMY = {"normal": {"cpus": 40, "memory_mb": 5200, "replicas": 3}}
+LARGE_CLASSES = {"normal": {"cpus": 40, "memory_mb": 5200, "replicas": 3}}
 # Galaxy's own; the tests look more often. A look of the monitor is what a living job costs.
-SLEEPS = {"job_runner_monitor_sleep": 1.0, "job_handler_monitor_sleep": 1.0}
+MONITOR_SLEEPS = {"job_runner_monitor_sleep": 1.0, "job_handler_monitor_sleep": 1.0}
 # The runners whose tools have a container that Galaxy knows of.
-CONTAINERS = ("swarm", "floor")
+CONTAINER_RUNNERS = ("swarm", "floor")
 
 
 @contextlib.contextmanager
-def server(*, roomy: bool) -> Iterator[Bench]:
+def running_harness(*, large: bool) -> Iterator[Harness]:
     """Server and pool, while the block runs. A roomy pool holds 120 jobs at a time."""
-    user, engine = User.of_tests(), docker.from_env()
+    user, engine = SystemUser.for_tests(), docker.from_env()
     owner = {"name": user.name, "uid": user.uid, "gid": user.gid}
-    classes = ROOMY if roomy else CLASSES
+    classes = LARGE_CLASSES if large else CLASSES
     with (
         contextlib.closing(engine),
         StubRegistry().running() as stub,
@@ -43,34 +43,34 @@ def server(*, roomy: bool) -> Iterator[Bench]:
         (manager,) = engine.containers.list(filters={"label": label})
         galaxy = Galaxy(pool.volume / "galaxy", GALAXY_PORT, user)
         probe = galaxy.directory / "probe.json"
-        conf = _conf(pool, user, f"{stub.address}/no-such:1")
-        galaxy.configure(conf, _tools(conf), **SLEEPS)
+        conf = _build_job_conf(pool, user, f"{stub.address}/no-such:1")
+        galaxy.configure(conf, _build_tools(conf), **MONITOR_SLEEPS)
         directory = galaxy.directory / "commands"
         with condor_commands(manager, user.name, directory) as commands:
-            galaxy.environment = {
+            galaxy.extra_environment = {
                 "SWARM_RUNNER_PROBE": str(probe),
                 "PYTHONPATH": str(Path(__file__).parents[1]),
                 "PATH": f"{directory}:{Path(sys.executable).parent}:{os.environ['PATH']}",
-                "CONDOR_CONFIG": str(_client_configuration(pool, galaxy.directory, user)),
+                "CONDOR_CONFIG": str(_write_condor_config(pool, galaxy.directory, user)),
             }
             galaxy.start()
             try:
-                yield Bench(galaxy, pool, probe, commands)
+                yield Harness(galaxy, pool, probe, commands)
             finally:
                 galaxy.stop()
 
 
-def _tools(conf: dict[str, Any]) -> list[ShellTool]:
+def _build_tools(conf: dict[str, Any]) -> list[ShellTool]:
     """Those that the configuration names, each in an environment of its name."""
     return [
-        ShellTool(name, name, image=DEBIAN if name.startswith(CONTAINERS) else None)
+        ShellTool(name, name, image=DEBIAN if name.startswith(CONTAINER_RUNNERS) else None)
         for name in (tool.get("id") for tool in conf["tools"])
         if name
     ]
 
 
-def _conf(pool: LabPool, user: User, missing: str) -> dict[str, Any]:
-    conf = job_conf(pool, user)
+def _build_job_conf(pool: LabPool, user: SystemUser, missing_image: str) -> dict[str, Any]:
+    conf = build_job_conf(pool, user)
     conf["runners"] |= {
         "probe": {"load": "bench.probe:ProbeRunner", "workers": 1},
         "floor": {"load": "bench.floor:FloorRunner", "workers": 4},
@@ -93,21 +93,24 @@ def _conf(pool: LabPool, user: User, missing: str) -> dict[str, Any]:
     environments = conf["execution"]["environments"]
     for name in ("condor", "htcondor"):
         environments[f"{name}_shell"] = {"runner": name, "params": peer}
-        environments[f"{name}_image"] = {"runner": name, "params": peer | {"docker_image": missing}}
+        environments[f"{name}_image"] = {
+            "runner": name,
+            "params": peer | {"docker_image": missing_image},
+        }
         outside = {"embed_metadata_in_job": False}
         environments[f"{name}_outside_shell"] = {"runner": name, "params": peer | outside}
     environments["floor_shell"] = {"runner": "floor", "docker_enabled": True}
-    environments["swarm_shell"] = {"runner": "swarm", **SMALL}
+    environments["swarm_shell"] = {"runner": "swarm", **SMALL_JOB}
     environments["swarm_image"] = {
         "runner": "swarm",
-        **SMALL,
-        "docker_container_id_override": missing,
+        **SMALL_JOB,
+        "docker_container_id_override": missing_image,
     }
     conf["tools"] += [{"id": name, "environment": name} for name in environments if "_" in name]
     return conf
 
 
-def _client_configuration(pool: LabPool, directory: Path, user: User) -> Path:
+def _write_condor_config(pool: LabPool, directory: Path, user: SystemUser) -> Path:
     """What HTCondor's own bindings read, for htcondor.py."""
     at = pool.destination.pool
     file = directory / "condor_config"
@@ -117,5 +120,5 @@ def _client_configuration(pool: LabPool, directory: Path, user: User) -> Path:
         "SEC_CLIENT_AUTHENTICATION = REQUIRED\nSEC_CLIENT_AUTHENTICATION_METHODS = IDTOKENS\n"
         f"TRUST_DOMAIN = {at.name}\nUID_DOMAIN = {at.name}\nFILESYSTEM_DOMAIN = {at.name}\n"
     )
-    user.own(directory)
+    user.chown(directory)
     return file

@@ -8,13 +8,13 @@ from typing import Any
 
 from rich.table import Table
 
-from bench.figures import Figures, Seen
-from bench.verdict import MOST, Ratio, Slope
+from bench.figures import Metrics, UserMessages
+from bench.verdict import MAX_RATIO, Ratio, Slope
 
 
-def tables(
-    measured: Sequence[Figures],
-    seen: Sequence[Seen],
+def build_tables(
+    measured: Sequence[Metrics],
+    user_messages: Sequence[UserMessages],
     ratios: Sequence[Ratio],
     slopes: Sequence[Slope],
 ) -> Iterator[Table]:
@@ -22,38 +22,40 @@ def tables(
     for seconds in sorted({figures.seconds for figures in measured}):
         alike = [figures for figures in measured if figures.seconds == seconds]
         title = f"Jobs that sleep for {seconds} s; trust the ratios"
-        yield _beside(title, alike, [each.name for each in dataclasses.fields(Figures)[2:]])
+        yield _comparison_table(
+            title, alike, [each.name for each in dataclasses.fields(Metrics)[2:]]
+        )
     if slopes:
-        yield _beside("Handler CPU of a job, by how long it lives", slopes)
+        yield _comparison_table("Handler CPU of a job, by how long it lives", slopes)
     if ratios:
-        yield _verdict(ratios)
-    if seen:
-        yield _beside("What the user sees", seen)
+        yield _verdict_table(ratios)
+    if user_messages:
+        yield _comparison_table("What the user sees", user_messages)
 
 
-def _beside(title: str, columns: Sequence[Any], names: Sequence[str] = ()) -> Table:
+def _comparison_table(title: str, columns: Sequence[Any], names: Sequence[str] = ()) -> Table:
     """One column for each runner."""
     made = Table("", title=title)
     for column in columns:
         made.add_column(column.runner, overflow="fold")
     for name in names or [each.name for each in dataclasses.fields(columns[0])[1:]]:
-        shown = [_text(getattr(column, name)) for column in columns]
+        shown = [_format(getattr(column, name)) for column in columns]
         made.add_row(name.replace("_", " "), *shown)
     return made
 
 
-def _verdict(ratios: Sequence[Ratio]) -> Table:
+def _verdict_table(ratios: Sequence[Ratio]) -> Table:
     made = Table(
         *("job length, s", "the peers' metadata", "better peer", "its CPU, s", "ours", "ratio"),
-        f"at most {MOST}",
+        f"at most {MAX_RATIO}",
         title="Handler CPU for each job, without what an idle server spends",
     )
     for one in ratios:
-        figures = (f"{one.peer_s:.3f}", f"{one.ours_s:.3f}", f"{one.ratio:.2f}")
+        figures = (f"{one.peer_s:.3f}", f"{one.swarm_s:.3f}", f"{one.ratio:.2f}")
         said = "met" if one.met else "missed"
-        made.add_row(str(one.seconds), one.form, one.peer, *figures, said)
+        made.add_row(str(one.seconds), one.metadata_mode, one.peer, *figures, said)
     return made
 
 
-def _text(value: Any) -> str:
+def _format(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -6,19 +6,19 @@ from collections import Counter
 
 import pytest
 
-from bench.__main__ import plan
-from bench.figures import Figures
-from bench.processor import ITSELF
-from bench.schedd import note_ads
-from bench.spending import Look, note_spending, note_sql
+from bench.__main__ import plan_measurements
+from bench.figures import Metrics
+from bench.processor import MAIN_PROCESS
+from bench.schedd import record_times_from_ads
+from bench.spending import Snapshot, record_cpu, record_sql
 
 MONITOR = "HTCondorRunner.monitor_thread"
 
 
-def look(at_s: float, itself: int, web: int, **more: int) -> Look:
-    return Look(
-        at_s,
-        Counter({ITSELF: itself} | more),
+def snapshot(timestamp_s: float, main_process: int, web: int, **kwargs: int) -> Snapshot:
+    return Snapshot(
+        timestamp_s,
+        Counter({MAIN_PROCESS: main_process} | kwargs),
         Counter({"WSGI": web, MONITOR: 500, "HTCondorRunner.work_thread": 300, "Thread": 100}),
         Counter({MONITOR: 60, "Thread": 99}),
         Counter({MONITOR: 30}),
@@ -26,9 +26,12 @@ def look(at_s: float, itself: int, web: int, **more: int) -> Look:
 
 
 def test_what_an_idle_server_spends_is_taken_off() -> None:
-    figures = Figures("htcondor", 0, jobs=10)
-    idle, run = look(20, itself=900, web=100), look(100, itself=8000, web=1000, helper=3000)
-    note_spending(figures, idle, run)
+    figures = Metrics("htcondor", 0, jobs=10)
+    idle, run = (
+        snapshot(20, main_process=900, web=100),
+        snapshot(100, main_process=8000, web=1000, helper=3000),
+    )
+    record_cpu(figures, idle, run)
     assert figures.idle_cpu_per_s == pytest.approx(0.04)
     assert figures.gross_cpu_s == pytest.approx(1.0)
     assert figures.handler_cpu_s == pytest.approx(0.6)
@@ -39,18 +42,22 @@ def test_what_an_idle_server_spends_is_taken_off() -> None:
 
 
 def test_looks_are_subtracted_count_by_count() -> None:
-    between = look(30, itself=900, web=100) - look(10, itself=200, web=40)
-    assert (between.at_s, between.processes[ITSELF], between.threads["WSGI"]) == (20, 700, 60)
+    between = snapshot(30, main_process=900, web=100) - snapshot(10, main_process=200, web=40)
+    assert (between.timestamp_s, between.processes[MAIN_PROCESS], between.threads["WSGI"]) == (
+        20,
+        700,
+        60,
+    )
 
 
 def test_statements_are_those_of_the_runners_monitor() -> None:
-    figures = Figures("htcondor", 0, jobs=10)
-    note_sql(figures, look(100, itself=1, web=0))
+    figures = Metrics("htcondor", 0, jobs=10)
+    record_sql(figures, snapshot(100, main_process=1, web=0))
     assert figures.sql_per_cycle == 2
 
 
 def test_the_schedds_own_times_give_the_rate_and_the_life() -> None:
-    figures = Figures("condor", 0, jobs=4)
+    figures = Metrics("condor", 0, jobs=4)
     ads = [
         {"QDate": 90, "CompletionDate": 95},  # of the run before
         {"QDate": 100, "CompletionDate": 110},
@@ -58,13 +65,13 @@ def test_the_schedds_own_times_give_the_rate_and_the_life() -> None:
         {"QDate": 101, "CompletionDate": 116},
         {"QDate": 103, "CompletionDate": 0},  # it has not ended
     ]
-    note_ads(figures, ads, since_s=99.7)
+    record_times_from_ads(figures, ads, since_s=99.7)
     assert figures.submitted_per_s == 1
     assert figures.life_s == 15
 
 
 def test_no_runner_is_always_first_and_the_floor_is_measured_once_in_a_round() -> None:
-    found = list(plan(["swarm", "floor", "condor"], [0, 120], 2))
+    found = list(plan_measurements(["swarm", "floor", "condor"], [0, 120], 2))
     assert found == [
         ("swarm", 0),
         ("floor", 0),

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from bench.figures import Figures, Seen
+from bench.figures import Metrics, UserMessages
 
-OURS = "swarm"
+SWARM = "swarm"
 # How the peers set metadata, and the runners that do so.
-FORMS = {
+METADATA_MODES = {
     "in Galaxy's process": ("condor", "htcondor"),
     "outside": ("condor_outside", "htcondor_outside"),
 }
-MOST = 0.5
+MAX_RATIO = 0.5
 # What the user is to read in each case.
-WORDS = {
+EXPECTED_MESSAGES = {
     "held": ("queued: ", "The pool holds"),
     "memory": ("error: ", "more memory"),
     "image": ("error: ", "image"),
@@ -27,23 +27,23 @@ class Ratio:
     """Ours to the better peer of a form, for jobs of one length."""
 
     seconds: int
-    form: str
+    metadata_mode: str
     peer: str
-    ours_s: float
+    swarm_s: float
     peer_s: float
 
     @property
     def ratio(self) -> float:
-        return self.ours_s / self.peer_s
+        return self.swarm_s / self.peer_s
 
     @property
     def met(self) -> bool:
-        return self.ratio <= MOST
+        return self.ratio <= MAX_RATIO
 
     def __str__(self) -> str:
         return (
             f"jobs of {self.seconds} s: handler CPU is {self.ratio:.2f} of {self.peer}'s, the "
-            f"better peer's with metadata set {self.form}; the target is {MOST}"
+            f"better peer's with metadata set {self.metadata_mode}; the target is {MAX_RATIO}"
         )
 
 
@@ -56,20 +56,20 @@ class Slope:
     each_second_s: float
 
 
-def ratios(measured: Sequence[Figures]) -> Iterator[Ratio]:
+def ratios(measured: Sequence[Metrics]) -> Iterator[Ratio]:
     """By length, then by form; what was not measured is not judged."""
     for ours in measured:
-        if ours.runner != OURS:
+        if ours.runner != SWARM:
             continue
         alike = {one.runner: one for one in measured if one.seconds == ours.seconds}
-        for form, names in FORMS.items():
+        for form, names in METADATA_MODES.items():
             peers = [alike[name] for name in names if name in alike]
             if peers:
                 best = min(peers, key=lambda one: one.handler_cpu_s)
                 yield Ratio(ours.seconds, form, best.runner, ours.handler_cpu_s, best.handler_cpu_s)
 
 
-def slopes(measured: Sequence[Figures]) -> Iterator[Slope]:
+def slopes(measured: Sequence[Metrics]) -> Iterator[Slope]:
     """From each runner's shortest and longest jobs, by how long these lived."""
     for name in dict.fromkeys(one.runner for one in measured):
         of_one = sorted((one for one in measured if one.runner == name), key=lambda f: f.seconds)
@@ -79,7 +79,9 @@ def slopes(measured: Sequence[Figures]) -> Iterator[Slope]:
             yield Slope(name, short.handler_cpu_s - per_s * short.life_s, per_s)
 
 
-def missed(measured: Sequence[Figures], seen: Sequence[Seen]) -> Iterator[str]:
+def missed_targets(
+    measured: Sequence[Metrics], user_messages: Sequence[UserMessages]
+) -> Iterator[str]:
     """The targets that ours has not reached, and runs that do not count."""
     for figures in measured:
         if figures.ok < figures.jobs:
@@ -88,7 +90,7 @@ def missed(measured: Sequence[Figures], seen: Sequence[Seen]) -> Iterator[str]:
     for ratio in ratios(measured):
         if not ratio.met:
             yield str(ratio)
-    for ours in (figures for figures in measured if figures.runner == OURS):
+    for ours in (figures for figures in measured if figures.runner == SWARM):
         if ours.sql_per_cycle > 1:
             yield (
                 f"jobs of {ours.seconds} s: {ours.sql_per_cycle:.1f} SQL statements for each "
@@ -96,8 +98,8 @@ def missed(measured: Sequence[Figures], seen: Sequence[Seen]) -> Iterator[str]:
             )
         if ours.files:
             yield f"jobs of {ours.seconds} s: {ours.files} files of jobs were open, not 0"
-    for user in (one for one in seen if one.runner == OURS):
-        for case, (state, words) in WORDS.items():
+    for user in (one for one in user_messages if one.runner == SWARM):
+        for case, (state, words) in EXPECTED_MESSAGES.items():
             said = getattr(user, case)
             if not (said.startswith(state) and words in said):
                 yield f"{case}: the user saw {said!r}"

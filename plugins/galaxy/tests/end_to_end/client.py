@@ -9,8 +9,8 @@ from typing import Any
 import requests
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-LIMIT_S = 480
-ENDED = ("ok", "error", "deleted", "stopped")
+TIMEOUT_S = 480
+FINAL_STATES = ("ok", "error", "deleted", "stopped")
 Json = Any
 
 
@@ -20,7 +20,7 @@ class Client:
     def __init__(self, url: str, master_key: str, name: str) -> None:
         self.url = url
         master = {"x-api-key": master_key}
-        user = self._made(
+        user = self._create(
             "users",
             {"username": name, "email": f"{name}@example.org", "password": "secret-123"},
             master,
@@ -28,7 +28,7 @@ class Client:
         key = requests.post(f"{url}/api/users/{user['id']}/api_key", headers=master, timeout=60)
         key.raise_for_status()
         self._headers = {"x-api-key": key.json()}
-        self.history = self._made("histories", {"name": name}, self._headers)["id"]
+        self.history = self._create("histories", {"name": name}, self._headers)["id"]
 
     def get(self, path: str, **query: Any) -> Json:
         """What the API answers."""
@@ -44,7 +44,7 @@ class Client:
             {"src": "files", "name": name, "ext": kind, "dbkey": "?"} for name, kind, _ in files
         ]
         targets = [{"destination": {"type": "hdas"}, "items": items}]
-        return self._fetched(targets, [content for _, _, content in files])["outputs"]
+        return self._fetch(targets, [content for _, _, content in files])["outputs"]
 
     def collection(self, contents: Sequence[str]) -> str:
         """A list of datasets with these contents; its id when it is there."""
@@ -58,9 +58,9 @@ class Client:
             "name": "many",
             "elements": items,
         }
-        return str(self._fetched([target], [])["output_collections"][0])
+        return str(self._fetch([target], [])["output_collections"][0])
 
-    def _fetched(self, targets: Json, contents: Sequence[bytes]) -> dict[str, list[str]]:
+    def _fetch(self, targets: Json, contents: Sequence[bytes]) -> dict[str, list[str]]:
         wanted: dict[str, Any] = {"history_id": self.history, "targets": targets}
         if contents:
             files = {f"files_{n}|file_data": (f"f{n}", file) for n, file in enumerate(contents)}
@@ -83,7 +83,7 @@ class Client:
 
     def run(self, tool: str, **inputs: Any) -> Json:
         """Start a tool; Galaxy's answer, with `jobs` and `outputs`."""
-        return self._made(
+        return self._create(
             "tools", {"tool_id": tool, "history_id": self.history, "inputs": inputs}, self._headers
         )
 
@@ -97,10 +97,13 @@ class Client:
         return self.get(f"jobs/{job}", full=True)
 
     def wait(
-        self, jobs: Iterable[str], until: Iterable[str] = ENDED, limit_s: float = LIMIT_S
+        self,
+        jobs: Iterable[str],
+        until_states: Iterable[str] = FINAL_STATES,
+        timeout_s: float = TIMEOUT_S,
     ) -> dict[str, Json]:
         """Wait until all of them are in one of these states; the jobs in full."""
-        pending, done, states = set(jobs), {}, set(until)
+        pending, done, states = set(jobs), {}, set(until_states)
 
         def look() -> set[str]:
             for job in list(pending):
@@ -113,8 +116,8 @@ class Client:
         Retrying(
             retry=retry_if_result(bool),
             wait=wait_fixed(0.5),
-            stop=stop_after_delay(limit_s),
-            retry_error_callback=lambda _: _give_up(self, pending),
+            stop=stop_after_delay(timeout_s),
+            retry_error_callback=lambda _: _raise_timeout(self, pending),
         )(look)
         return done
 
@@ -139,7 +142,7 @@ class Client:
         """The job's metrics, by name."""
         return {one["name"]: one["raw_value"] for one in self.get(f"jobs/{job}/metrics")}
 
-    def _made(self, path: str, payload: Mapping[str, Any], headers: Mapping[str, str]) -> Json:
+    def _create(self, path: str, payload: Mapping[str, Any], headers: Mapping[str, str]) -> Json:
         answer = requests.post(
             f"{self.url}/api/{path}", headers=dict(headers), json=dict(payload), timeout=120
         )
@@ -148,6 +151,6 @@ class Client:
         return answer.json()
 
 
-def _give_up(client: Client, pending: set[str]) -> None:
+def _raise_timeout(client: Client, pending: set[str]) -> None:
     seen = [(job, client.job(job)["state"]) for job in sorted(pending)]
     raise AssertionError(f"still not there: {seen[:10]}, {len(seen)} in all")

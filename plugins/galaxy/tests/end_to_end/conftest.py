@@ -16,7 +16,7 @@ import yaml
 
 from demo.images import Images
 from end_to_end.client import Client
-from end_to_end.server import MASTER_KEY, Galaxy, User
+from end_to_end.server import MASTER_KEY, Galaxy, SystemUser
 from end_to_end.shell_tool import BUSYBOX, BUSYBOX_DOCKERFILE, ShellTool
 from tests.lab.pool import LabPool, lab_pool
 from tests.lab.stub_registry import StubRegistry
@@ -28,7 +28,7 @@ CLASSES = {
     "normal": {"cpus": 8, "memory_mb": 1024, "replicas": 3},
     "big": {"cpus": 12, "memory_mb": 2048, "replicas": 1},
 }
-SMALL = {"docker_enabled": True, "request_memory": 100, "request_disk": 50}
+SMALL_JOB = {"docker_enabled": True, "request_memory": 100, "request_disk": 50}
 TOOLS = [
     ShellTool("shell"),
     ShellTool("busybox", image=BUSYBOX),
@@ -69,43 +69,43 @@ TPV = {
 
 
 @dataclass(frozen=True)
-class Site:
+class Deployment:
     """The server, its pool, and a user, who is an administrator too."""
 
     galaxy: Galaxy
     pool: LabPool
     client: Client
-    engine: docker.DockerClient
+    docker_engine: docker.DockerClient
 
     @property
-    def runs(self) -> Path:
+    def runs_directory(self) -> Path:
         """A directory that jobs may write to."""
         return self.pool.volume / "runs"
 
     @property
-    def manager(self) -> Any:
+    def central_manager(self) -> Any:
         """The container of the pool's manager."""
         name = self.pool.destination.pool.service()
         label = f"com.docker.swarm.service.name={name}"
-        (container,) = self.engine.containers.list(filters={"label": label})
+        (container,) = self.docker_engine.containers.list(filters={"label": label})
         return container
 
 
-def galaxys_tokens(pool: LabPool, user: User) -> Path:
+def copy_tokens(pool: LabPool, user: SystemUser) -> Path:
     """A copy of the client's token: HTCondor reads none that is somebody else's."""
     directory = pool.job_conf.parent / "galaxy-tokens.d"
     shutil.copytree(pool.job_conf.parent / "tokens.d", directory, dirs_exist_ok=True)
-    user.own(directory)
+    user.chown(directory)
     return directory
 
 
-def job_conf(pool: LabPool, user: User) -> dict[str, Any]:
+def build_job_conf(pool: LabPool, user: SystemUser) -> dict[str, Any]:
     """Two runners: ours, and Galaxy's own for uploads."""
     section = yaml.safe_load(pool.job_conf.read_text())["runners"]["swarm"]
     section |= {
         "load": "swarm_runner_galaxy.runner:SwarmJobRunner",
         "workers": 4,
-        "token_directory": str(galaxys_tokens(pool, user)),
+        "token_directory": str(copy_tokens(pool, user)),
     }
     return {
         "runners": {
@@ -116,14 +116,14 @@ def job_conf(pool: LabPool, user: User) -> dict[str, Any]:
             "default": "swarm",
             "environments": {
                 "local": {"runner": "local"},
-                "swarm": {"runner": "swarm", **SMALL},
+                "swarm": {"runner": "swarm", **SMALL_JOB},
             },
         },
         "tools": [{"class": "local", "environment": "local"}],
     }
 
 
-def _environments(address: str, tpv: Path) -> dict[str, dict[str, Any]]:
+def _build_environments(address: str, tpv: Path) -> dict[str, dict[str, Any]]:
     again = {"condition": "memory_limit_reached", "environment": "more_memory"}
     ours: dict[str, dict[str, Any]] = {
         "cores": {"request_cpus": 10},
@@ -152,7 +152,7 @@ def _environments(address: str, tpv: Path) -> dict[str, dict[str, Any]]:
         "waiting": {"htcondor_requirements": "false"},
         "measured": {"metrics": [{"type": "core"}, {"type": "cgroup"}]},
     }
-    environments = {name: {"runner": "swarm", **SMALL, **more} for name, more in ours.items()}
+    environments = {name: {"runner": "swarm", **SMALL_JOB, **more} for name, more in ours.items()}
     environments["tpv"] = {"runner": "dynamic_tpv", "tpv_config_files": [str(tpv)]}
     return environments
 
@@ -164,8 +164,8 @@ def registry() -> Iterator[StubRegistry]:
 
 
 @pytest.fixture(scope="session")
-def site(registry: StubRegistry) -> Iterator[Site]:
-    user = User.of_tests()
+def deployment(registry: StubRegistry) -> Iterator[Deployment]:
+    user = SystemUser.for_tests()
     settings = {
         "user": {"name": user.name, "uid": user.uid, "gid": user.gid},
         "classes": CLASSES,
@@ -175,10 +175,10 @@ def site(registry: StubRegistry) -> Iterator[Site]:
         Images().build(print)
         engine.images.build(fileobj=io.BytesIO(BUSYBOX_DOCKERFILE.encode()), tag=BUSYBOX)
         galaxy = Galaxy(pool.volume / "galaxy", GALAXY_PORT, user)
-        conf = job_conf(pool, user)
+        conf = build_job_conf(pool, user)
         tpv = pool.volume / "tpv.yml"
         tpv.write_text(yaml.safe_dump(TPV))
-        conf["execution"]["environments"] |= _environments(registry.address, tpv)
+        conf["execution"]["environments"] |= _build_environments(registry.address, tpv)
         conf["tools"] += [
             {"id": tool.id, "environment": tool.environment} for tool in TOOLS if tool.environment
         ]
@@ -187,7 +187,7 @@ def site(registry: StubRegistry) -> Iterator[Site]:
         (pool.volume / "runs").chmod(0o777)
         galaxy.start()
         try:
-            yield Site(galaxy, pool, Client(galaxy.url, MASTER_KEY, "admin"), engine)
+            yield Deployment(galaxy, pool, Client(galaxy.url, MASTER_KEY, "admin"), engine)
         finally:
             galaxy.stop()
     engine.close()

@@ -19,14 +19,14 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixe
 from end_to_end.shell_tool import ShellTool
 
 MASTER_KEY = "the-test-servers-bootstrap-key"
-BOOT_LIMIT_S = 240
-STOP_LIMIT_S = 60
-COMMAND_LIMIT_S = 120
+BOOT_TIMEOUT_S = 240
+STOP_TIMEOUT_S = 60
+COMMAND_TIMEOUT_S = 120
 TOOLS = Path(__file__).with_name("tools")
 
 
 @dataclass(frozen=True)
-class User:
+class SystemUser:
     """Who Galaxy runs as, and so its jobs: HTCondor refuses to run containers as root."""
 
     name: str
@@ -34,40 +34,40 @@ class User:
     gid: int
 
     @classmethod
-    def of_tests(cls) -> User:
+    def for_tests(cls) -> SystemUser:
         """Whoever runs the tests; an unprivileged user of no name where that is root."""
         uid, gid = os.geteuid(), os.getegid()
         return cls("galaxy", uid, gid) if uid else cls("galaxy", 1000, 1000)
 
-    def own(self, directory: Path) -> None:
+    def chown(self, directory: Path) -> None:
         """Make a directory, with what is in it, this user's."""
         if os.geteuid() == 0:
             for path in (directory, *directory.rglob("*")):
                 os.chown(path, self.uid, self.gid)
 
-    def command(self, words: list[str]) -> list[str]:
+    def wrap_command(self, command: list[str]) -> list[str]:
         """A command line that runs as this user.
 
         The interpreter and the repository may lie where only root may look: reading is allowed.
         """
         if os.geteuid() == self.uid:
-            return words
+            return command
         return [
             *("setpriv", f"--reuid={self.uid}", f"--regid={self.gid}", "--clear-groups"),
             *("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search", "--"),
-            *words,
+            *command,
         ]
 
 
 class Galaxy:
     """A server in a directory of its own. `start` returns when it answers."""
 
-    def __init__(self, directory: Path, port: int, user: User) -> None:
+    def __init__(self, directory: Path, port: int, user: SystemUser) -> None:
         self.directory = directory
         self.url = f"http://127.0.0.1:{port}"
         self.log = directory / "galaxy.log"
         # Beside what every server gets.
-        self.environment: dict[str, str] = {}
+        self.extra_environment: dict[str, str] = {}
         self._port = port
         self._user = user
         self._process: subprocess.Popen[bytes] | None = None
@@ -85,7 +85,7 @@ class Galaxy:
         self._write("tool_conf.xml", f"<toolbox>{builtin}{listed}</toolbox>")
         self._write("job_conf.yml", yaml.safe_dump(dict(job_conf), sort_keys=False))
         self._write("galaxy.yml", yaml.safe_dump({"galaxy": self._settings() | settings}))
-        self._user.own(self.directory)
+        self._user.chown(self.directory)
 
     def start(self, wait: bool = True) -> None:
         """Start it, and wait until it answers. Raises RuntimeError when it ends instead."""
@@ -95,7 +95,7 @@ class Galaxy:
         ]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                self._user.command(command),
+                self._user.wrap_command(command),
                 cwd=self.directory,
                 env=self._environment(),
                 stdout=log,
@@ -103,17 +103,17 @@ class Galaxy:
                 start_new_session=True,
             )
         if wait:
-            self._await_answer()
+            self._wait_until_ready()
 
     def run(self, command: list[str]) -> subprocess.CompletedProcess[str]:
         """Run a command as Galaxy's user, in Galaxy's directory."""
         return subprocess.run(
-            self._user.command(command),
+            self._user.wrap_command(command),
             cwd=self.directory,
             env=self._environment(),
             capture_output=True,
             text=True,
-            timeout=COMMAND_LIMIT_S,
+            timeout=COMMAND_TIMEOUT_S,
             check=False,
         )
 
@@ -134,7 +134,7 @@ class Galaxy:
             return
         self._process.terminate()
         try:
-            self._process.wait(STOP_LIMIT_S)
+            self._process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             self.kill()
         self._process = None
@@ -143,7 +143,7 @@ class Galaxy:
         """End it and its children at once, as a crash of the machine does."""
         assert self._process is not None
         os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait(STOP_LIMIT_S)
+        self._process.wait(STOP_TIMEOUT_S)
         self._process = None
 
     def wait(self, timeout_s: float) -> int:
@@ -154,10 +154,10 @@ class Galaxy:
     @retry(
         retry=retry_if_exception_type((requests.ConnectionError, requests.HTTPError)),
         wait=wait_fixed(0.5),
-        stop=stop_after_delay(BOOT_LIMIT_S),
+        stop=stop_after_delay(BOOT_TIMEOUT_S),
         reraise=True,
     )
-    def _await_answer(self) -> None:
+    def _wait_until_ready(self) -> None:
         assert self._process is not None
         if self._process.poll() is not None:
             last = self.log.read_text(errors="replace")[-3000:]
@@ -170,7 +170,7 @@ class Galaxy:
             "HOME": str(self.directory),
             "PYTHONUNBUFFERED": "1",
             **{name: os.environ[name] for name in ("LANG", "TZ") if name in os.environ},
-            **self.environment,
+            **self.extra_environment,
         }
 
     def _write(self, name: str, text: str) -> None:

@@ -16,9 +16,9 @@ from galaxy.job_metrics import JobMetrics
 from galaxy.jobs import JobDestination
 from swarm_runner_galaxy import following, later
 from swarm_runner_galaxy import runner as runner_module
-from swarm_runner_galaxy.keys import key
+from swarm_runner_galaxy.keys import build_job_key
 from swarm_runner_galaxy.runner import SwarmJobRunner
-from swarm_runner_galaxy.section import Section
+from swarm_runner_galaxy.section import RunnerConfig
 
 from swarm_runner import Runner
 from swarm_runner.model.job import JobId
@@ -28,7 +28,7 @@ UID = 1000
 DOCKER = SimpleNamespace(container_id="debian:trixie", container_type="docker")
 
 
-class Clock:
+class FakeClock:
     def __init__(self) -> None:
         self.now = 1_800_000_000.0
 
@@ -36,7 +36,7 @@ class Clock:
         return self.now
 
 
-class Wrapper:
+class FakeJobWrapper:
     """What the runner uses of Galaxy's JobWrapper, on a real job of Galaxy's model."""
 
     def __init__(self, app: Any, job: model.Job, directory: Path, params: dict[str, Any]) -> None:
@@ -60,7 +60,7 @@ class Wrapper:
         self.limited = self.cleaned = False
         self.prepared = 0
         self.failures: list[str] = []
-        self.told_containers: list[Any] = []
+        self.published_containers: list[Any] = []
         self.infos: list[Any] = []
         self._job_io = None
         directory.mkdir(parents=True)
@@ -94,7 +94,7 @@ class Wrapper:
             self.app.model.session.commit()
 
     def set_container(self, container: Any) -> None:
-        self.told_containers.append(container)
+        self.published_containers.append(container)
         self.app.model.session.commit()
 
     def fail(self, message: str, **_: Any) -> None:
@@ -112,21 +112,21 @@ class Wrapper:
         """Galaxy's own already."""
 
 
-class World:
+class RunnerHarness:
     """A Galaxy, its runner, and the pool's access point."""
 
     def __init__(self, app: Any, volume: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.app = app
         self.volume = volume
-        self.clock = Clock()
+        self.clock = FakeClock()
         self.access_point = FakeAccessPoint(self.clock)
         self.settings: dict[str, Any] = {"pool": {"volumes": [str(volume)]}}
         self._monkeypatch = monkeypatch
-        pool = functools.partial(Runner, clock=self.clock, patience_s=0.2)
+        pool = functools.partial(Runner, clock=self.clock, outage_timeout_s=0.2)
         monkeypatch.setattr(runner_module, "Runner", pool)
         for module in (later, following):
             monkeypatch.setattr(module, "monotonic", self.clock)
-        monkeypatch.setattr(Section, "access_point", lambda _: self.access_point)
+        monkeypatch.setattr(RunnerConfig, "access_point", lambda _: self.access_point)
         monkeypatch.setattr(SwarmJobRunner, "build_command_line", lambda *_, **__: "cat in > out")
         self.runner = self.start()
 
@@ -140,34 +140,34 @@ class World:
         self._monkeypatch.setattr(self.runner, "finish_job", self.finished.append)
         return self.runner
 
-    def job(self, **params: Any) -> Wrapper:
+    def job(self, **params: Any) -> FakeJobWrapper:
         """A queued job in Galaxy."""
         job = model.Job()
         job.state = "queued"
         self.app.model.session.add(job)
         self.app.model.session.commit()
-        return Wrapper(self.app, job, self.volume / f"jobs/{job.id}", params)
+        return FakeJobWrapper(self.app, job, self.volume / f"jobs/{job.id}", params)
 
-    def queue(self, *wrappers: Wrapper) -> None:
+    def queue_jobs(self, *wrappers: FakeJobWrapper) -> None:
         """Galaxy hands jobs over; they are sent as one batch."""
         for wrapper in wrappers:
             self.runner.queue_job(wrapper)
-        self.send()
+        self.run_submitter()
 
-    def send(self) -> None:
+    def run_submitter(self) -> None:
         """What the sender's thread does."""
-        sender = self.runner._sender
-        if sender._waiting or not sender._letters.empty():
-            sender.round()
-        self.work()
+        sender = self.runner._submitter
+        if sender._deferred or not sender._queue.empty():
+            sender.run_once()
+        self.run_workers()
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """What the monitor's thread does, and what the workers do after it."""
         self.clock.now += 5
         self.runner.check_watched_items()
-        self.work()
+        self.run_workers()
 
-    def work(self) -> None:
+    def run_workers(self) -> None:
         """What the worker threads do."""
         while True:
             try:
@@ -180,15 +180,15 @@ class World:
                 assert step != self.runner.fail_job
                 self.runner.work_queue.put((self.runner.fail_job, state))
 
-    def submitted(self, wrapper: Wrapper) -> JobId:
+    def job_id(self, wrapper: FakeJobWrapper) -> JobId:
         """The job in the pool."""
-        return self.runner._pool.find(key(wrapper))[0].id
+        return self.runner._runner.find(build_job_key(wrapper))[0].id
 
-    def end(self, wrapper: Wrapper, code: int = 0) -> None:
+    def end_job(self, wrapper: FakeJobWrapper, exit_code: int = 0) -> None:
         """The job's script ends."""
         tag = wrapper.get_id_tag()
-        Path(wrapper.working_directory, f"galaxy_{tag}.ec").write_text(str(code))
-        self.access_point.finish(self.submitted(wrapper), code)
+        Path(wrapper.working_directory, f"galaxy_{tag}.ec").write_text(str(exit_code))
+        self.access_point.finish(self.job_id(wrapper), exit_code)
 
 
 @pytest.fixture
@@ -210,14 +210,14 @@ def app() -> Iterator[Any]:
 
 
 @pytest.fixture
-def world(
+def harness(
     app: Any, volume: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[World]:
+) -> Iterator[RunnerHarness]:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setattr("os.geteuid", lambda: UID)
     monkeypatch.setattr(app.config, "jobs_directory", str(volume / "jobs"), raising=False)
     monkeypatch.setattr(app.config, "file_path", str(volume / "objects"))
-    made = World(app, volume, monkeypatch)
-    made.look()
+    made = RunnerHarness(app, volume, monkeypatch)
+    made.poll()
     yield made
-    made.runner._pool.close()
+    made.runner._runner.close()

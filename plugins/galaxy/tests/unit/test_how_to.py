@@ -13,55 +13,57 @@ import pytest
 import yaml
 from galaxy.jobs import JobDestination
 from galaxy.jobs.runners.state_handlers import resubmit
-from swarm_runner_galaxy.parameters import Parameters, parse
+from swarm_runner_galaxy.parameters import Parameters, parse_parameters
 from tpv.commands.dryrunner import TPVDryRunner
 from tpv.rules import gateway
 
 from swarm_runner.model.job_conf import parse_job_conf
 from swarm_runner.model.pool import Pool
-from unit.test_section import boot
+from unit.test_section import boot_runner
 
 DOCUMENT = Path(__file__).parents[4] / "docs/how-to/galaxy.md"
-SERVER = "/srv/galaxy"
+SERVER_DIRECTORY = "/srv/galaxy"
 
 
-def blocks(language: str) -> list[str]:
+def code_blocks(language: str) -> list[str]:
     """The document's examples in a language, in order."""
     return re.findall(
         rf"^```{language}\n(.*?)^```$", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL
     )
 
 
-JOB_CONF, GALAXY_YML, TPV_LINE, TPV, RESUBMIT = blocks("yaml")
+JOB_CONF, GALAXY_YML, TPV_ENVIRONMENT, TPV, RESUBMIT = code_blocks("yaml")
 
 
 @pytest.fixture
-def _no_other_mappers() -> Iterator[None]:
+def _reset_tpv_mappers() -> Iterator[None]:
     yield
     gateway.ACTIVE_DESTINATION_MAPPERS = {}
 
 
-def environments(text: str, add: str = "") -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = yaml.safe_load(text + add)["execution"]["environments"]
+def parse_environments(text: str, suffix: str = "") -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = yaml.safe_load(text + suffix)["execution"]["environments"]
     return found
 
 
-def parameters(environment: dict[str, Any], pool: Pool) -> Parameters:
-    return parse({key: value for key, value in environment.items() if key != "runner"}, "x", pool)
+def parse_environment(environment: dict[str, Any], pool: Pool) -> Parameters:
+    return parse_parameters(
+        {key: value for key, value in environment.items() if key != "runner"}, "x", pool
+    )
 
 
 def test_job_conf(app: Any, volume: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """It is valid, and Galaxy boots with its section, in the reader's own directories."""
-    text = JOB_CONF.replace(SERVER, str(volume))
+    text = JOB_CONF.replace(SERVER_DIRECTORY, str(volume))
     destination = parse_job_conf(text, "job_conf.yml").destination("swarm")
     monkeypatch.setattr(os, "geteuid", lambda: destination.pool.user.uid)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     section = yaml.safe_load(text)["runners"]["swarm"]
-    runner = boot(
+    runner = boot_runner(
         app, volume, **{key: section[key] for key in section.keys() - {"load", "workers"}}
     )
     assert runner._section.destination.pool.name == "galaxy"
-    wanted = parameters(environments(text)["swarm"], destination.pool)
+    wanted = parse_environment(parse_environments(text)["swarm"], destination.pool)
     assert (wanted.request_memory, wanted.max_memory) == (512, 4096)
     assert wanted.schedd_escalates
 
@@ -74,7 +76,7 @@ def test_tpv(tmp_path: Path, tool: str, capacity_class: str, memory_mb: int) -> 
     pool = parse_job_conf(JOB_CONF, "job_conf.yml").destination("swarm").pool
     job_conf, tpv = tmp_path / "job_conf.yml", tmp_path / "tpv.yml"
     conf = yaml.safe_load(JOB_CONF)
-    conf["execution"]["environments"] |= yaml.safe_load(TPV_LINE)
+    conf["execution"]["environments"] |= yaml.safe_load(TPV_ENVIRONMENT)
     job_conf.write_text(yaml.safe_dump(conf, sort_keys=False))
     parse_job_conf(job_conf.read_text(), str(job_conf))
     tpv.write_text(TPV)
@@ -82,7 +84,7 @@ def test_tpv(tmp_path: Path, tool: str, capacity_class: str, memory_mb: int) -> 
     chosen, _ = runner.run()
     assert chosen is not None
     assert (chosen.id, chosen.runner) == (f"swarm_{capacity_class}", "swarm")
-    wanted = parse(chosen.params, chosen.id, pool)
+    wanted = parse_parameters(chosen.params, chosen.id, pool)
     assert wanted.request_memory == memory_mb
 
 
@@ -94,22 +96,24 @@ def test_resubmit() -> None:
     pool = destinations["swarm"].pool
     environments = yaml.safe_load(RESUBMIT)
     first = environments["swarm"]
-    wanted = parameters(first, pool)
+    wanted = parse_environment(first, pool)
     assert not wanted.schedd_escalates
     assert wanted.time_limit_s == 3600
     assert [entry["environment"] for entry in first["resubmit"]] == ["swarm_large", "swarm_long"]
     assert set(destinations) >= {"swarm", "swarm_large", "swarm_long"}
-    large = resubmitted(environments, "memory_limit_reached")
+    large = resubmit_destination(environments, "memory_limit_reached")
     assert large.pop("id") == "swarm_large"
-    given = parse(large, "swarm_large", pool)
+    given = parse_parameters(large, "swarm_large", pool)
     assert (given.request_memory, given.time_limit_s) == (4096, None)
-    long = resubmitted(environments, "walltime_reached")
+    long = resubmit_destination(environments, "walltime_reached")
     assert long.pop("id") == "swarm_long"
-    given = parse(long, "swarm_long", pool)
+    given = parse_parameters(long, "swarm_long", pool)
     assert (given.request_memory, given.time_limit_s) == (512, 86400)
 
 
-def resubmitted(environments: dict[str, dict[str, Any]], runner_state: str) -> dict[str, Any]:
+def resubmit_destination(
+    environments: dict[str, dict[str, Any]], runner_state: str
+) -> dict[str, Any]:
     """The parameters, and the `id`, of the destination that Galaxy sends the job to."""
 
     def destination(name: str) -> JobDestination:
@@ -138,4 +142,4 @@ def resubmitted(environments: dict[str, dict[str, Any]], runner_state: str) -> d
 
 def test_galaxy_yml() -> None:
     settings = yaml.safe_load(GALAXY_YML)["galaxy"]
-    assert settings["job_config_file"] == f"{SERVER}/job_conf.yml"
+    assert settings["job_config_file"] == f"{SERVER_DIRECTORY}/job_conf.yml"

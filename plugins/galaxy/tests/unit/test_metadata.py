@@ -19,8 +19,8 @@ from galaxy.objectstore import config_to_dict
 from swarm_runner_galaxy import metadata
 from swarm_runner_galaxy.metadata import LOG_NAME, MetadataSetter
 
-LIMIT_S = 5
-Make = Callable[..., Path]
+TIMEOUT_S = 5
+MakeJobDirectory = Callable[..., Path]
 
 
 @pytest.fixture(scope="module")
@@ -33,13 +33,13 @@ def setter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MetadataSetter]
     model.set_datatypes_registry(registry)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", str(deep))
-        made = MetadataSetter(lambda path: registry.to_xml_file(path=path), 1, LIMIT_S)
+        made = MetadataSetter(lambda path: registry.to_xml_file(path=path), 1, TIMEOUT_S)
     yield made
     made.close()
 
 
 @pytest.fixture
-def job(app: Any, setter: MetadataSetter, tmp_path: Path) -> Make:
+def make_job_directory(app: Any, setter: MetadataSetter, tmp_path: Path) -> MakeJobDirectory:
     """Makes the directory of a job that has ended, as Galaxy leaves it for its metadata script."""
 
     def make(name: str, strategy: str = "directory", *, blocked: bool = False) -> Path:
@@ -72,9 +72,9 @@ def job(app: Any, setter: MetadataSetter, tmp_path: Path) -> Make:
             allows_external_output_paths=False,
             tmp_dir=str(directory),
             output_fnames=[SimpleNamespace(real_path=str(data), false_path=None)],
-            datatypes_config=setter.datatypes,
+            datatypes_config=setter.datatypes_path,
             job_metadata=str(directory / "working/galaxy.json"),
-            object_store_conf=object_store(tmp_path),
+            object_store_conf=object_store_conf(tmp_path),
             tool=SimpleNamespace(
                 stdio_exit_codes=[],
                 stdio_regexes=[],
@@ -91,7 +91,7 @@ def job(app: Any, setter: MetadataSetter, tmp_path: Path) -> Make:
     return make
 
 
-def object_store(home: Path) -> dict[str, Any]:
+def object_store_conf(home: Path) -> dict[str, Any]:
     config = SimpleNamespace(
         object_store_check_old_style=False,
         enable_quotas=False,
@@ -115,7 +115,7 @@ def object_store(home: Path) -> dict[str, Any]:
     }
 
 
-def workers(setter: MetadataSetter) -> list[int]:
+def worker_pids(setter: MetadataSetter) -> list[int]:
     assert setter._server is not None
     pid = setter._server.pid
     return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
@@ -131,13 +131,13 @@ def data_lines(directory: Path) -> Any:
 
 
 def test_one_worker_sets_the_metadata_of_jobs_of_every_kind(
-    setter: MetadataSetter, job: Make, tmp_path: Path
+    setter: MetadataSetter, make_job_directory: MakeJobDirectory, tmp_path: Path
 ) -> None:
-    assert setter.set(str(job("first")), extended=False)
-    at_first = workers(setter)
+    assert setter.set_metadata(str(make_job_directory("first")), extended=False)
+    at_first = worker_pids(setter)
     for name, strategy in (("a b", "extended"), ("plain", "directory"), ("again", "extended")):
-        directory = job(name, strategy)
-        assert setter.set(str(directory), extended=strategy == "extended"), (
+        directory = make_job_directory(name, strategy)
+        assert setter.set_metadata(str(directory), extended=strategy == "extended"), (
             directory / LOG_NAME
         ).read_text()
         assert data_lines(directory) == 3
@@ -145,52 +145,58 @@ def test_one_worker_sets_the_metadata_of_jobs_of_every_kind(
         assert json.loads(result)[0] is True
     said = json.loads((tmp_path / "again/metadata/outputs_populated/jobs_attrs.txt").read_text())
     assert said[0]["tool_stdout"] == "again said it"
-    assert workers(setter) == at_first
+    assert worker_pids(setter) == at_first
     # It stays in no job's directory.
     (worker,) = at_first
     assert Path(f"/proc/{worker}/cwd").readlink() == Path("/")
 
 
 def test_what_cannot_be_set_is_told_and_the_next_is_taken(
-    setter: MetadataSetter, job: Make, tmp_path: Path
+    setter: MetadataSetter, make_job_directory: MakeJobDirectory, tmp_path: Path
 ) -> None:
     for name in ("one", "two words"):
         (tmp_path / name).mkdir()
-        assert not setter.set(str(tmp_path / name), extended=False)
+        assert not setter.set_metadata(str(tmp_path / name), extended=False)
         assert "Failed to find metadata/params.json" in (tmp_path / name / LOG_NAME).read_text()
-    assert setter.set(str(job("good")), extended=False)
+    assert setter.set_metadata(str(make_job_directory("good")), extended=False)
 
 
-def test_one_that_hangs_is_given_up(setter: MetadataSetter, job: Make) -> None:
+def test_one_that_hangs_is_given_up(
+    setter: MetadataSetter, make_job_directory: MakeJobDirectory
+) -> None:
     began = time.monotonic()
-    assert not setter.set(str(job("hangs", blocked=True)), extended=False)
-    assert time.monotonic() - began < 3 * LIMIT_S
-    assert setter.set(str(job("good")), extended=False)
+    assert not setter.set_metadata(str(make_job_directory("hangs", blocked=True)), extended=False)
+    assert time.monotonic() - began < 3 * TIMEOUT_S
+    assert setter.set_metadata(str(make_job_directory("good")), extended=False)
 
 
-def test_a_worker_is_replaced_now_and_then(setter: MetadataSetter, job: Make) -> None:
-    good = str(job("good"))
+def test_a_worker_is_replaced_now_and_then(
+    setter: MetadataSetter, make_job_directory: MakeJobDirectory
+) -> None:
+    good = str(make_job_directory("good"))
     seen = set()
-    for _ in range(metadata.JOBS_OF_A_WORKER + 1):
-        assert setter.set(good, extended=False)
-        seen.update(workers(setter))
+    for _ in range(metadata.MAX_JOBS_PER_WORKER + 1):
+        assert setter.set_metadata(good, extended=False)
+        seen.update(worker_pids(setter))
     assert len(seen) == 2
 
 
-def test_a_server_that_was_killed_is_started_again(setter: MetadataSetter, job: Make) -> None:
-    good = str(job("good"))
-    assert setter.set(good, extended=False)
-    first, (worker,) = setter._server, workers(setter)
+def test_a_server_that_was_killed_is_started_again(
+    setter: MetadataSetter, make_job_directory: MakeJobDirectory
+) -> None:
+    good = str(make_job_directory("good"))
+    assert setter.set_metadata(good, extended=False)
+    first, (worker,) = setter._server, worker_pids(setter)
     assert first is not None
     first.kill()
     first.wait()
-    assert setter.set(good, extended=False)
+    assert setter.set_metadata(good, extended=False)
     assert setter._server is not first
-    assert not running(worker)
+    assert not is_running(worker)
 
 
-def running(process: int) -> bool:
-    file = Path(f"/proc/{process}/stat")
+def is_running(pid: int) -> bool:
+    file = Path(f"/proc/{pid}/stat")
     return file.exists() and file.read_text().rsplit(")", 1)[1].split()[0] != "Z"
 
 
@@ -198,4 +204,4 @@ def test_nothing_is_set_any_more_when_galaxy_stops() -> None:
     setter = MetadataSetter(lambda path: None)  # noqa: ARG005
     setter.close()
     with pytest.raises(InterruptedError):
-        setter.set("/nonexistent", extended=False)
+        setter.set_metadata("/nonexistent", extended=False)

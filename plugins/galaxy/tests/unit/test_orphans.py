@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 import pytest
-from swarm_runner_galaxy.orphans import GalaxyJob, find
+from swarm_runner_galaxy.orphans import GalaxyJob, find_orphans
 
 CREATED = datetime(2026, 1, 2, 3, 4, 5, 678)  # noqa: DTZ001 (Galaxy's are without a zone)
 KEY = "17-20260102T030405.000678-1"
@@ -18,7 +18,7 @@ def ad(key: str = KEY) -> dict[str, object]:
 @pytest.mark.parametrize("state", ["queued", "running", "new", "resubmitted"])
 @pytest.mark.parametrize("external_id", [None, "4.2"])
 def test_what_galaxy_follows_or_is_about_to_adopt(state: str, external_id: str | None) -> None:
-    assert find([ad()], {17: GalaxyJob(state, CREATED, external_id)}) == []
+    assert find_orphans([ad()], {17: GalaxyJob(state, CREATED, external_id)}) == []
 
 
 @pytest.mark.parametrize(
@@ -34,5 +34,5 @@ def test_what_galaxy_follows_or_is_about_to_adopt(state: str, external_id: str |
     ],
 )
 def test_what_nobody_wants(known: dict[int, GalaxyJob], why: str) -> None:
-    (orphan,) = find([ad()], known)
+    (orphan,) = find_orphans([ad()], known)
     assert (orphan.job, orphan.tool, orphan.why) == ("4.2", "cat1", why)

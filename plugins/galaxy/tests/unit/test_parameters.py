@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from swarm_runner_galaxy.parameters import Parameters, parse
+from swarm_runner_galaxy.parameters import Parameters, parse_parameters
 
 from swarm_runner.errors import InvalidInputError
 from swarm_runner.model.pool import Pool
@@ -14,13 +14,15 @@ POOL = Pool()
 
 
 def parsed(**params: Any) -> Parameters:
-    return parse(params, "swarm", POOL)
+    return parse_parameters(params, "swarm", POOL)
 
 
-def faults(**params: Any) -> dict[str, str]:
+def diagnostics(**params: Any) -> dict[str, str]:
     with pytest.raises(InvalidInputError) as caught:
         parsed(**params)
-    return {fault.where.removeprefix("swarm: "): fault.message for fault in caught.value.faults}
+    return {
+        fault.location.removeprefix("swarm: "): fault.message for fault in caught.value.diagnostics
+    }
 
 
 def test_what_is_not_said_has_a_default() -> None:
@@ -57,12 +59,12 @@ def test_memory(text: object, amount_mb: int) -> None:
 
 @pytest.mark.parametrize("text", ["2 XB", "lots", "-5", "2048 MBB", "1e3", "{mem}", True])
 def test_memory_with_a_wrong_unit(text: object) -> None:
-    assert "such as" in faults(request_memory=text)["request_memory"]
+    assert "such as" in diagnostics(request_memory=text)["request_memory"]
 
 
 @pytest.mark.parametrize("amount", [0, "0", 8, "8", "8.0", "8M"])
 def test_so_little_memory_lacks_its_unit(amount: object) -> None:
-    said = faults(request_memory=amount)["request_memory"]
+    said = diagnostics(request_memory=amount)["request_memory"]
     assert "below the least that runs a container (16 MB)" in said
     assert "without a unit means MB" in said
 
@@ -72,7 +74,7 @@ def test_cpus(number: object) -> None:
     if number in ("", None):
         assert parsed(request_cpus=number).request_cpus == 1
     else:
-        assert "request_cpus" in faults(request_cpus=number)
+        assert "request_cpus" in diagnostics(request_cpus=number)
 
 
 def test_foreign_keys_are_passed_over() -> None:
@@ -90,11 +92,11 @@ def test_foreign_keys_are_passed_over() -> None:
 
 
 def test_a_slip_of_the_pen() -> None:
-    assert "did you mean request_memory?" in faults(request_memroy=512)["request_memroy"]
+    assert "did you mean request_memory?" in diagnostics(request_memroy=512)["request_memroy"]
 
 
 def test_a_universe_that_was_left_over() -> None:
-    said = faults(universe="vanilla")["universe"]
+    said = diagnostics(universe="vanilla")["universe"]
     assert "remove the line" in said
     assert "docker_enabled: true" in said
     assert parsed(universe="docker") == Parameters()
@@ -102,9 +104,9 @@ def test_a_universe_that_was_left_over() -> None:
 
 def test_raw_commands_have_a_prefix() -> None:
     given = parsed(**{"htcondor_priority": 5, "htcondor_+Group": '"galaxy"'})
-    assert given.raw == {"priority": "5", "My.Group": '"galaxy"'}
-    assert "write htcondor_rank" in faults(rank="Memory")["rank"]
-    assert "write htcondor_+Group" in faults(**{"+Group": "x"})["+Group"]
+    assert given.raw_commands == {"priority": "5", "My.Group": '"galaxy"'}
+    assert "write htcondor_rank" in diagnostics(rank="Memory")["rank"]
+    assert "write htcondor_+Group" in diagnostics(**{"+Group": "x"})["+Group"]
 
 
 @pytest.mark.parametrize(
@@ -123,13 +125,13 @@ def test_raw_commands_have_a_prefix() -> None:
         ("My.Group", "write htcondor_My.Group"),
     ],
 )
-def test_what_was_left_over_from_an_older_runner(key: str, said: str) -> None:
-    assert said in faults(**{key: "x"})[key]
+def test_what_was_left_over_from_an_older_runner(key: str, expected: str) -> None:
+    assert expected in diagnostics(**{key: "x"})[key]
 
 
 def test_requirements_are_added_to_ours() -> None:
     given = parsed(htcondor_requirements='Arch == "X86_64"')
-    assert given.raw == {
+    assert given.raw_commands == {
         "requirements": '(TARGET.CapacityClass =?= MY.SwarmRunnerClass) && (Arch == "X86_64")'
     }
 
@@ -144,27 +146,27 @@ def test_requirements_are_added_to_ours() -> None:
     ],
 )
 def test_raw_commands_that_are_not_the_administrators(key: str) -> None:
-    assert f"htcondor_{key}" in faults(**{f"htcondor_{key}": "x"})
+    assert f"htcondor_{key}" in diagnostics(**{f"htcondor_{key}": "x"})
 
 
 def test_a_raw_value_is_one_line() -> None:
-    said = faults(htcondor_priority="1\nqueue 100")
+    said = diagnostics(htcondor_priority="1\nqueue 100")
     assert "control character" in said["htcondor_priority"]
 
 
 def test_of_the_htcondor_runner() -> None:
-    assert "under runners" in faults(htcondor_collector="cm.example.org")["htcondor_collector"]
-    assert "time_limit_s" in faults(request_walltime="1:00:00")["request_walltime"]
+    assert "under runners" in diagnostics(htcondor_collector="cm.example.org")["htcondor_collector"]
+    assert "time_limit_s" in diagnostics(request_walltime="1:00:00")["request_walltime"]
 
 
 def test_an_unknown_class() -> None:
-    said = faults(capacity_class="bigg")["capacity_class"]
+    said = diagnostics(capacity_class="bigg")["capacity_class"]
     assert "did you mean big?" in said
     assert "normal: 1 cpu, 1024 MB memory" in said
 
 
 def test_another_pool() -> None:
-    assert "named under runners" in faults(pool="other")["pool"]
+    assert "named under runners" in diagnostics(pool="other")["pool"]
     assert parsed(pool=POOL.name) == Parameters()
 
 
@@ -172,18 +174,20 @@ def test_one_owner_of_escalation() -> None:
     assert parsed(max_memory="2 GB").schedd_escalates
     assert not parsed().schedd_escalates
     assert not parsed(escalation="galaxy").schedd_escalates
-    assert "remove one of the two" in faults(escalation="galaxy", max_memory="2 GB")["escalation"]
-    assert "max_memory" in faults(escalation="schedd")["escalation"]
-    assert "'schedd' or 'galaxy'" in faults(escalation="tpv")["escalation"]
+    assert (
+        "remove one of the two" in diagnostics(escalation="galaxy", max_memory="2 GB")["escalation"]
+    )
+    assert "max_memory" in diagnostics(escalation="schedd")["escalation"]
+    assert "'schedd' or 'galaxy'" in diagnostics(escalation="tpv")["escalation"]
 
 
 def test_less_than_the_request() -> None:
-    said = faults(request_memory=1024, max_memory=512)["max_memory"]
+    said = diagnostics(request_memory=1024, max_memory=512)["max_memory"]
     assert said == "is 512 MB, less than request_memory (1024 MB)"
 
 
 def test_every_fault_at_once() -> None:
-    assert set(faults(request_memory="x", request_cpus="y", universe="vanilla")) == {
+    assert set(diagnostics(request_memory="x", request_cpus="y", universe="vanilla")) == {
         "request_memory",
         "request_cpus",
         "universe",

@@ -9,61 +9,61 @@ import pytest
 from galaxy.job_metrics.instrumenters import cgroup
 from sqlalchemy import event
 from swarm_runner_galaxy import runner as runner_module
-from swarm_runner_galaxy.keys import key
-from swarm_runner_galaxy.script import without_braces
+from swarm_runner_galaxy.keys import build_job_key
+from swarm_runner_galaxy.script import expand_cgroup_braces
 
-from swarm_runner.errors import RefusedError
-from unit.conftest import DOCKER, World
+from swarm_runner.errors import PreconditionError
+from unit.conftest import DOCKER, RunnerHarness
 
 
-def test_a_job_runs_to_its_end(world: World) -> None:
-    job = world.job(request_memory="256", request_cpus="1.0")
-    world.queue(job)
-    which = world.submitted(job)
-    ad = world.access_point.queue[which]
+def test_a_job_runs_to_its_end(harness: RunnerHarness) -> None:
+    job = harness.job(request_memory="256", request_cpus="1.0")
+    harness.queue_jobs(job)
+    which = harness.job_id(job)
+    ad = harness.access_point.queue[which]
     assert ad["DockerImage"] == "debian:trixie"
     assert (ad["RequestMemory"], ad["RequestCpus"]) == (256, 1)
     assert ad["Iwd"] == job.working_directory
-    world.access_point.start(which)
+    harness.access_point.start(which)
     commits: list[object] = []
     note = commits.append
-    event.listen(world.app.model.engine, "commit", note)
-    world.look()
-    event.remove(world.app.model.engine, "commit", note)
+    event.listen(harness.app.model.engine, "commit", note)
+    harness.poll()
+    event.remove(harness.app.model.engine, "commit", note)
     assert job.get_state() == "running"
     assert job.get_job().job_runner_external_id == str(which)
-    assert job.told_containers == [DOCKER]
+    assert job.published_containers == [DOCKER]
     assert len(commits) == 1
-    world.end(job)
-    world.look()
-    assert [state.job_id for state in world.finished] == [str(which)]
+    harness.end_job(job)
+    harness.poll()
+    assert [state.job_id for state in harness.finished] == [str(which)]
     assert job.failures == []
 
 
-def test_jobs_that_have_ended_are_not_kept_in_memory(world: World) -> None:
-    ended, active = world.job(), world.job()
-    world.queue(ended, active)
-    which = world.submitted(active)
+def test_jobs_that_have_ended_are_not_kept_in_memory(harness: RunnerHarness) -> None:
+    ended, active = harness.job(), harness.job()
+    harness.queue_jobs(ended, active)
+    which = harness.job_id(active)
     for job in (ended, active):
-        world.access_point.start(world.submitted(job))
-    world.end(ended)
-    world.look()
-    assert [job.id for job in world.runner._pool.jobs()] == [which]
-    assert len(world.finished) == 1
+        harness.access_point.start(harness.job_id(job))
+    harness.end_job(ended)
+    harness.poll()
+    assert [job.id for job in harness.runner._runner.jobs()] == [which]
+    assert len(harness.finished) == 1
 
 
-def test_the_pools_number_of_a_job_that_waits_is_told_after_a_while(world: World) -> None:
-    job = world.job()
-    world.queue(job)
-    world.look()
+def test_the_pools_number_of_a_job_that_waits_is_told_after_a_while(harness: RunnerHarness) -> None:
+    job = harness.job()
+    harness.queue_jobs(job)
+    harness.poll()
     assert job.get_job().job_runner_external_id is None
-    world.look()
-    assert job.get_job().job_runner_external_id == str(world.submitted(job))
+    harness.poll()
+    assert job.get_job().job_runner_external_id == str(harness.job_id(job))
 
 
-def test_the_script_runs_in_any_shell_and_knows_what_it_was_given(world: World) -> None:
-    job = world.job(request_memory="256")
-    world.queue(job)
+def test_the_script_runs_in_any_shell_and_knows_what_it_was_given(harness: RunnerHarness) -> None:
+    job = harness.job(request_memory="256")
+    harness.queue_jobs(job)
     script = Path(job.working_directory, f"galaxy_{job.job_id}.sh").read_text()
     assert script.startswith("#!/bin/sh\n")
     assert 'GALAXY_LIB="None"' in script
@@ -72,17 +72,17 @@ def test_the_script_runs_in_any_shell_and_knows_what_it_was_given(world: World) 
     assert "_CONDOR_MACHINE_AD" in script
 
 
-def test_jobs_of_several_workers_are_one_batch(world: World) -> None:
-    jobs = [world.job() for _ in range(20)]
-    world.queue(*jobs)
-    assert world.access_point.calls["submit"] == 1
-    assert len({world.submitted(job) for job in jobs}) == 20
+def test_jobs_of_several_workers_are_one_batch(harness: RunnerHarness) -> None:
+    jobs = [harness.job() for _ in range(20)]
+    harness.queue_jobs(*jobs)
+    assert harness.access_point.calls["submit"] == 1
+    assert len({harness.job_id(job) for job in jobs}) == 20
 
 
-def test_one_bad_job_does_not_keep_the_others(world: World) -> None:
-    good, bad = world.job(), world.job(request_memory="64 GB")
-    world.queue(good, bad)
-    assert world.submitted(good)
+def test_one_bad_job_does_not_keep_the_others(harness: RunnerHarness) -> None:
+    good, bad = harness.job(), harness.job(request_memory="64 GB")
+    harness.queue_jobs(good, bad)
+    assert harness.job_id(good)
     assert "fits no class of pool" in bad.failures[0]
     assert bad.failures[0].startswith("This job could not be started: ")
 
@@ -96,58 +96,58 @@ def test_one_bad_job_does_not_keep_the_others(world: World) -> None:
     ],
 )
 def test_bad_parameters_fail_the_job_before_anything_is_prepared(
-    world: World, params: dict[str, str], said: str
+    harness: RunnerHarness, params: dict[str, str], expected: str
 ) -> None:
-    job = world.job(**params)
-    world.queue(job)
-    assert said in job.failures[0]
+    job = harness.job(**params)
+    harness.queue_jobs(job)
+    assert expected in job.failures[0]
     assert job.prepared == 0
-    assert world.access_point.queue == {}
+    assert harness.access_point.queue == {}
 
 
-def test_an_image_that_is_none(world: World) -> None:
-    job = world.job()
+def test_an_image_that_is_none(harness: RunnerHarness) -> None:
+    job = harness.job()
     job.swarm_container = SimpleNamespace(container_id="No Image", container_type="docker")
-    world.queue(job)
+    harness.queue_jobs(job)
     assert "image: 'No Image' is no image reference" in job.failures[0]
 
 
-def test_no_container_or_one_of_another_kind(world: World) -> None:
-    bare, other = world.job(), world.job()
+def test_no_container_or_one_of_another_kind(harness: RunnerHarness) -> None:
+    bare, other = harness.job(), harness.job()
     bare.swarm_container = None
     other.swarm_container = SimpleNamespace(container_id="a.sif", container_type="singularity")
-    world.queue(bare, other)
+    harness.queue_jobs(bare, other)
     assert "docker_default_container_id" in bare.failures[0]
     assert "of type singularity" in other.failures[0]
 
 
-def test_interactive_tools_are_refused(world: World) -> None:
-    job = world.job()
+def test_interactive_tools_are_refused(harness: RunnerHarness) -> None:
+    job = harness.job()
     job.guest_ports = [8888]
-    world.queue(job)
+    harness.queue_jobs(job)
     assert "interactive tools cannot run in this destination" in job.failures[0]
-    assert world.access_point.queue == {}
+    assert harness.access_point.queue == {}
 
 
-def test_raw_commands_reach_the_job_ad(world: World) -> None:
-    job = world.job(**{"htcondor_+Group": '"a b"', "htcondor_priority": "7"})
-    world.queue(job)
-    ad = world.access_point.queue[world.submitted(job)]
+def test_raw_commands_reach_the_job_ad(harness: RunnerHarness) -> None:
+    job = harness.job(**{"htcondor_+Group": '"a b"', "htcondor_priority": "7"})
+    harness.queue_jobs(job)
+    ad = harness.access_point.queue[harness.job_id(job)]
     assert ad["Group"] == "a b"
 
 
-def test_memory_and_time_have_galaxys_names(world: World) -> None:
+def test_memory_and_time_have_galaxys_names(harness: RunnerHarness) -> None:
     states = {}
-    world.runner._handle_runner_state = lambda _, state: states.update(
+    harness.runner._handle_runner_state = lambda _, state: states.update(
         {state.job_wrapper.job_id: state.runner_state}
     )
-    memory, time, escalated = world.job(), world.job(), world.job(max_memory="1 GB")
-    world.queue(memory, time, escalated)
+    memory, time, escalated = harness.job(), harness.job(), harness.job(max_memory="1 GB")
+    harness.queue_jobs(memory, time, escalated)
     for job, code, subcode in ((memory, 34, 102), (time, 47, 0), (escalated, 34, 102)):
-        world.access_point.start(world.submitted(job))
-        world.look()
-        world.access_point.trouble(world.submitted(job), code, subcode, "over its limit")
-        world.look()
+        harness.access_point.start(harness.job_id(job))
+        harness.poll()
+        harness.access_point.hold_by_htcondor(harness.job_id(job), code, subcode, "over its limit")
+        harness.poll()
     assert states == {
         memory.job_id: "memory_limit_reached",
         time.job_id: "walltime_reached",
@@ -159,226 +159,226 @@ def test_memory_and_time_have_galaxys_names(world: World) -> None:
     assert "ran longer than its time limit" in time.failures[0]
 
 
-def test_a_held_job_is_queued_and_says_why(world: World) -> None:
-    job = world.job()
-    world.queue(job)
-    which = world.submitted(job)
-    world.access_point.start(which)
-    world.look()
-    world.access_point.hold([which], "maintenance")
-    world.look()
+def test_a_held_job_is_queued_and_says_why(harness: RunnerHarness) -> None:
+    job = harness.job()
+    harness.queue_jobs(job)
+    which = harness.job_id(job)
+    harness.access_point.start(which)
+    harness.poll()
+    harness.access_point.hold([which], "maintenance")
+    harness.poll()
     assert job.get_state() == "queued"
     assert "maintenance" in job.infos[-1]
-    world.access_point.release([which], "go on")
-    world.look()
-    world.access_point.start(which)
-    world.look()
+    harness.access_point.release([which], "go on")
+    harness.poll()
+    harness.access_point.start(which)
+    harness.poll()
     assert job.get_state() == "running"
 
 
-def test_a_job_that_ended_without_its_script(world: World) -> None:
-    job = world.job()
-    world.queue(job)
-    world.access_point.start(world.submitted(job))
-    world.access_point.finish(world.submitted(job), 127)
-    world.look()
+def test_a_job_that_ended_without_its_script(harness: RunnerHarness) -> None:
+    job = harness.job()
+    harness.queue_jobs(job)
+    harness.access_point.start(harness.job_id(job))
+    harness.access_point.finish(harness.job_id(job), 127)
+    harness.poll()
     assert "the program is not in the image" in job.failures[0]
-    assert world.finished == []
+    assert harness.finished == []
 
 
-def test_removed_by_someone_in_the_pool(world: World) -> None:
-    job = world.job()
-    world.queue(job)
-    world.access_point.remove([world.submitted(job)], "an administrator did it")
-    world.look()
+def test_removed_by_someone_in_the_pool(harness: RunnerHarness) -> None:
+    job = harness.job()
+    harness.queue_jobs(job)
+    harness.access_point.remove([harness.job_id(job)], "an administrator did it")
+    harness.poll()
     assert "an administrator did it" in job.failures[0]
 
 
-def test_deleted_in_galaxy(world: World) -> None:
-    queued, running = world.job(), world.job()
-    world.queue(queued, running)
-    world.access_point.start(world.submitted(running))
-    world.look()
+def test_deleted_in_galaxy(harness: RunnerHarness) -> None:
+    queued, running = harness.job(), harness.job()
+    harness.queue_jobs(queued, running)
+    harness.access_point.start(harness.job_id(running))
+    harness.poll()
     for job in (queued, running):
         job.change_state("deleted")
-        world.runner.stop_job(job)
-        world.runner.stop_job(job)
-    world.look()
-    world.look()
-    assert world.access_point.queue == {}
-    assert world.access_point.calls["remove"] == 1
+        harness.runner.stop_job(job)
+        harness.runner.stop_job(job)
+    harness.poll()
+    harness.poll()
+    assert harness.access_point.queue == {}
+    assert harness.access_point.calls["remove"] == 1
     assert (queued.cleaned, running.cleaned) == (True, True)
     assert queued.failures == running.failures == []
 
 
-def test_deleted_before_it_was_sent(world: World) -> None:
-    job = world.job()
-    world.runner.queue_job(job)
-    world.runner.stop_job(job)
-    world.send()
-    world.look()
-    assert world.access_point.calls["submit"] == 0
+def test_deleted_before_it_was_sent(harness: RunnerHarness) -> None:
+    job = harness.job()
+    harness.runner.queue_job(job)
+    harness.runner.stop_job(job)
+    harness.run_submitter()
+    harness.poll()
+    assert harness.access_point.calls["submit"] == 0
     assert job.cleaned
 
 
-def test_stopped_with_its_outputs_kept(world: World) -> None:
-    job = world.job()
-    world.queue(job)
-    world.access_point.start(world.submitted(job))
-    world.look()
+def test_stopped_with_its_outputs_kept(harness: RunnerHarness) -> None:
+    job = harness.job()
+    harness.queue_jobs(job)
+    harness.access_point.start(harness.job_id(job))
+    harness.poll()
     job.change_state("stopped")
-    world.runner.stop_job(job)
-    world.look()
-    world.look()
-    assert len(world.finished) == 1
+    harness.runner.stop_job(job)
+    harness.poll()
+    harness.poll()
+    assert len(harness.finished) == 1
 
 
-def test_a_job_that_was_being_submitted_at_the_kill_is_adopted(world: World) -> None:
-    job = world.job()
-    world.runner.queue_job(job)
-    sender = world.runner._sender
+def test_a_job_that_was_being_submitted_at_the_kill_is_adopted(harness: RunnerHarness) -> None:
+    job = harness.job()
+    harness.runner.queue_job(job)
+    sender = harness.runner._submitter
     # Submitted, and killed before Galaxy had noted its number.
-    world.runner._pool.submit([letter.invocation for letter in sender._batch()])
+    harness.runner._runner.submit([letter.invocation for letter in sender._next_batch()])
     assert job.get_job().job_runner_external_id is None
-    world.start()
-    world.runner.queue_job(job)  # parked: what the pool has is not known yet
-    world.look()
+    harness.start()
+    harness.runner.queue_job(job)  # parked: what the pool has is not known yet
+    harness.poll()
     assert job.prepared == 1
-    assert world.access_point.calls["submit"] == 1
-    world.access_point.start(world.submitted(job))
-    world.end(job)
-    world.look()
-    assert len(world.finished) == 1
+    assert harness.access_point.calls["submit"] == 1
+    harness.access_point.start(harness.job_id(job))
+    harness.end_job(job)
+    harness.poll()
+    assert len(harness.finished) == 1
 
 
-def test_running_and_finished_jobs_are_found_again(world: World) -> None:
-    running, finished = world.job(), world.job()
-    world.queue(running, finished)
+def test_running_and_finished_jobs_are_found_again(harness: RunnerHarness) -> None:
+    running, finished = harness.job(), harness.job()
+    harness.queue_jobs(running, finished)
     for job in (running, finished):
-        world.access_point.start(world.submitted(job))
-    world.look()
-    world.start()
-    world.end(finished)
+        harness.access_point.start(harness.job_id(job))
+    harness.poll()
+    harness.start()
+    harness.end_job(finished)
     for job in (running, finished):
-        world.runner.recover(job.get_job(), job)
-    world.look()
-    assert [state.job_wrapper for state in world.finished] == [finished]
+        harness.runner.recover(job.get_job(), job)
+    harness.poll()
+    assert [state.job_wrapper for state in harness.finished] == [finished]
     assert running.get_state() == "running"
-    world.end(running)
-    world.look()
-    assert [state.job_wrapper for state in world.finished] == [finished, running]
+    harness.end_job(running)
+    harness.poll()
+    assert [state.job_wrapper for state in harness.finished] == [finished, running]
 
 
-def test_a_job_that_nobody_knows_any_more(world: World) -> None:
-    job = world.job()
+def test_a_job_that_nobody_knows_any_more(harness: RunnerHarness) -> None:
+    job = harness.job()
     job.set_external_id("77.0")
-    world.runner.recover(job.get_job(), job)
-    world.look()
+    harness.runner.recover(job.get_job(), job)
+    harness.poll()
     assert "The access point knows this job no longer" in job.failures[0]
 
 
-def test_each_attempt_has_its_own_key(world: World) -> None:
-    job = world.job()
-    first = key(job)
+def test_each_attempt_has_its_own_key(harness: RunnerHarness) -> None:
+    job = harness.job()
+    first = build_job_key(job)
     job.change_state("resubmitted")
-    assert key(job) != first
+    assert build_job_key(job) != first
     # Another database that counts from one again.
     assert first.startswith(f"{job.job_id}-")
     assert len(first.split("-")) == 3
 
 
-def test_jobs_of_another_galaxy_are_left_alone(world: World) -> None:
-    job = world.job()
-    world.queue(job)
-    theirs = world.submitted(job)
-    world.settings = {**world.settings, "name": "galaxy-of-others"}
-    world.start()
-    world.look()
-    same_number = world.job()
-    world.queue(same_number)
-    world.access_point.start(theirs)
-    world.look()
-    assert theirs in world.access_point.queue
+def test_jobs_of_another_galaxy_are_left_alone(harness: RunnerHarness) -> None:
+    job = harness.job()
+    harness.queue_jobs(job)
+    theirs = harness.job_id(job)
+    harness.settings = {**harness.settings, "name": "galaxy-of-others"}
+    harness.start()
+    harness.poll()
+    same_number = harness.job()
+    harness.queue_jobs(same_number)
+    harness.access_point.start(theirs)
+    harness.poll()
+    assert theirs in harness.access_point.queue
     assert same_number.get_state() == "queued"
 
 
-def test_the_pool_is_down_at_boot_and_comes_later(world: World) -> None:
-    world.access_point.reachable = False
-    world.start()
-    world.look()
-    job = world.job()
-    world.runner.queue_job(job)
+def test_the_pool_is_down_at_boot_and_comes_later(harness: RunnerHarness) -> None:
+    harness.access_point.reachable = False
+    harness.start()
+    harness.poll()
+    job = harness.job()
+    harness.runner.queue_job(job)
     assert job.prepared == 0
-    world.access_point.reachable = True
-    world.look()
-    world.send()
-    assert world.submitted(job)
+    harness.access_point.reachable = True
+    harness.poll()
+    harness.run_submitter()
+    assert harness.job_id(job)
     assert job.failures == []
 
 
-def test_the_pool_goes_away_while_jobs_run(world: World) -> None:
-    job = world.job()
-    world.queue(job)
-    world.access_point.reachable = False
-    world.runner.stop_job(job)
-    world.look()
-    assert world.submitted(job) in world.access_point.queue
-    world.access_point.reachable = True
-    world.look()
-    assert world.access_point.queue == {}
+def test_the_pool_goes_away_while_jobs_run(harness: RunnerHarness) -> None:
+    job = harness.job()
+    harness.queue_jobs(job)
+    harness.access_point.reachable = False
+    harness.runner.stop_job(job)
+    harness.poll()
+    assert harness.job_id(job) in harness.access_point.queue
+    harness.access_point.reachable = True
+    harness.poll()
+    assert harness.access_point.queue == {}
 
 
-def test_a_look_asks_the_database_nothing(world: World) -> None:
-    jobs = [world.job() for _ in range(30)]
-    world.queue(*jobs)
-    world.look()
-    sent = [world.submitted(job) for job in jobs]
+def test_a_look_asks_the_database_nothing(harness: RunnerHarness) -> None:
+    jobs = [harness.job() for _ in range(30)]
+    harness.queue_jobs(*jobs)
+    harness.poll()
+    sent = [harness.job_id(job) for job in jobs]
     files = len(list(Path("/proc/self/fd").iterdir()))
     statements: list[str] = []
-    engine = world.app.model.engine
+    engine = harness.app.model.engine
     event.listen(engine, "before_cursor_execute", lambda *a: statements.append(a[2]))
     for which in sent:
-        world.access_point.start(which)
-    world.clock.now += 5
-    world.runner.check_watched_items()
+        harness.access_point.start(which)
+    harness.clock.now += 5
+    harness.runner.check_watched_items()
     assert statements == []
     assert len(list(Path("/proc/self/fd").iterdir())) <= files
-    world.work()
+    harness.run_workers()
     assert {job.get_state() for job in jobs} == {"running"}
 
 
-def test_news_overtake_work(world: World) -> None:
-    ended, running = world.job(), world.job()
-    world.queue(ended, running)
-    world.access_point.start(world.submitted(ended))
-    world.end(ended)
-    world.access_point.start(world.submitted(running))
-    world.clock.now += 5
-    world.runner.check_watched_items()
-    steps = [world.runner.work_queue.get_nowait()[0].__name__ for _ in range(3)]
+def test_news_overtake_work(harness: RunnerHarness) -> None:
+    ended, running = harness.job(), harness.job()
+    harness.queue_jobs(ended, running)
+    harness.access_point.start(harness.job_id(ended))
+    harness.end_job(ended)
+    harness.access_point.start(harness.job_id(running))
+    harness.clock.now += 5
+    harness.runner.check_watched_items()
+    steps = [harness.runner.work_queue.get_nowait()[0].__name__ for _ in range(3)]
     assert steps == ["advance", "advance", "conclude"]
 
 
-def test_metrics_of_htcondor(world: World) -> None:
-    job = world.job()
-    world.queue(job)
-    world.access_point.start(world.submitted(job))
-    world.look()
-    world.access_point.trouble(world.submitted(job), 47, 0, "over its limit")
-    world.look()
+def test_metrics_of_htcondor(harness: RunnerHarness) -> None:
+    job = harness.job()
+    harness.queue_jobs(job)
+    harness.access_point.start(harness.job_id(job))
+    harness.poll()
+    harness.access_point.hold_by_htcondor(harness.job_id(job), 47, 0, "over its limit")
+    harness.poll()
     measured = {metric.metric_name: metric.metric_value for metric in job.get_job().metrics}
     assert float(measured["starts"]) == 1
-    title, value = world.app.job_metrics.format("htcondor", "starts", 1)
+    title, value = harness.app.job_metrics.format("htcondor", "starts", 1)
     assert (title, value) == ("Times Started", "1")
 
 
-def test_what_htcondor_has_measured(world: World) -> None:
-    job = world.job()
-    world.queue(job)
-    world.access_point.start(world.submitted(job))
+def test_what_htcondor_has_measured(harness: RunnerHarness) -> None:
+    job = harness.job()
+    harness.queue_jobs(job)
+    harness.access_point.start(harness.job_id(job))
     # Without its script's exit code the job has not ended well, and is recorded all the same.
-    world.access_point.finish(world.submitted(job), 127)
-    world.look()
+    harness.access_point.finish(harness.job_id(job), 127)
+    harness.poll()
     measured = {metric.metric_name: metric.metric_value for metric in job.get_job().metrics}
     assert {"cpus_used", "memory_used_mb", "disk_used_mb", "execute_s"} <= set(measured)
     assert float(measured["disk_used_mb"]) == 1
@@ -399,112 +399,117 @@ def test_what_htcondor_has_measured(world: World) -> None:
 )
 def test_galaxys_cgroup_metrics_work_in_any_shell(template: str, names: str) -> None:
     script = template.format(metrics="file", cgroup_mount="/sys/fs/cgroup")
-    assert names in without_braces(script)
-    assert without_braces("for f in /a/{b,c}; do true; done") == "for f in /a/{b,c}; do true; done"
+    assert names in expand_cgroup_braces(script)
+    assert (
+        expand_cgroup_braces("for f in /a/{b,c}; do true; done")
+        == "for f in /a/{b,c}; do true; done"
+    )
 
 
 def test_a_job_that_may_not_be_removed_does_not_stop_the_news_of_others(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    harness: RunnerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> int:
-        raise RefusedError("1 jobs are another user's")
+        raise PreconditionError("1 jobs are another user's")
 
-    deleted, other = world.job(), world.job()
-    world.queue(deleted, other)
-    monkeypatch.setattr(world.access_point, "remove", refuse)
+    deleted, other = harness.job(), harness.job()
+    harness.queue_jobs(deleted, other)
+    monkeypatch.setattr(harness.access_point, "remove", refuse)
     deleted.change_state("deleted")
-    world.runner.stop_job(deleted)
-    world.access_point.start(world.submitted(other))
-    world.look()
+    harness.runner.stop_job(deleted)
+    harness.access_point.start(harness.job_id(other))
+    harness.poll()
     assert other.get_state() == "running"
-    assert list(world.runner._following._doomed) == []
-    world.end(other)
-    world.look()
-    assert [state.job_wrapper for state in world.finished] == [other]
+    assert list(harness.runner._job_monitor._removals) == []
+    harness.end_job(other)
+    harness.poll()
+    assert [state.job_wrapper for state in harness.finished] == [other]
 
 
-def test_one_owner_of_another_try_after_a_restart_too(world: World) -> None:
+def test_one_owner_of_another_try_after_a_restart_too(harness: RunnerHarness) -> None:
     states = {}
-    recovered, adopted = world.job(max_memory="1 GB"), world.job(max_memory="1 GB")
-    world.queue(recovered, adopted)
-    sent = [world.submitted(job) for job in (recovered, adopted)]
+    recovered, adopted = harness.job(max_memory="1 GB"), harness.job(max_memory="1 GB")
+    harness.queue_jobs(recovered, adopted)
+    sent = [harness.job_id(job) for job in (recovered, adopted)]
     recovered.set_external_id(str(sent[0]))
-    world.start()
-    world.runner._handle_runner_state = lambda _, state: states.update(
+    harness.start()
+    harness.runner._handle_runner_state = lambda _, state: states.update(
         {state.job_wrapper.job_id: state.runner_state}
     )
-    world.runner.recover(recovered.get_job(), recovered)
-    world.runner.queue_job(adopted)
-    world.look()
+    harness.runner.recover(recovered.get_job(), recovered)
+    harness.runner.queue_job(adopted)
+    harness.poll()
     for which in sent:
-        world.access_point.start(which)
-        world.access_point.trouble(which, 34, 102, "over its limit")
-    world.look()
+        harness.access_point.start(which)
+        harness.access_point.hold_by_htcondor(which, 34, 102, "over its limit")
+    harness.poll()
     assert set(states.values()) == {"memory_limit_reached_after_escalation"}
     assert len(states) == 2
 
 
 @pytest.mark.parametrize(("state", "finished"), [("deleting", 0), ("stopped", 1)])
 def test_a_job_that_was_deleted_before_it_could_be_adopted(
-    world: World, state: str, finished: int
+    harness: RunnerHarness, state: str, finished: int
 ) -> None:
-    job = world.job()
-    world.queue(job)
-    world.start()
-    world.runner.queue_job(job)  # parked
+    job = harness.job()
+    harness.queue_jobs(job)
+    harness.start()
+    harness.runner.queue_job(job)  # parked
     job.change_state(state)
-    world.look()
-    world.look()
-    world.look()
-    assert world.access_point.queue == {}
+    harness.poll()
+    harness.poll()
+    harness.poll()
+    assert harness.access_point.queue == {}
     assert job.failures == []
-    assert len(world.finished) == finished
+    assert len(harness.finished) == finished
     assert job.cleaned is not bool(finished)
 
 
-def test_the_exit_code_outlives_a_kill_while_galaxy_finishes_the_job(world: World) -> None:
-    job = world.job()
-    world.queue(job)
-    world.access_point.start(world.submitted(job))
-    world.end(job)
-    world.look()
-    (state,) = world.finished
+def test_the_exit_code_outlives_a_kill_while_galaxy_finishes_the_job(
+    harness: RunnerHarness,
+) -> None:
+    job = harness.job()
+    harness.queue_jobs(job)
+    harness.access_point.start(harness.job_id(job))
+    harness.end_job(job)
+    harness.poll()
+    (state,) = harness.finished
     state.cleanup()  # as Galaxy does on its way
     assert Path(state.exit_code_file).read_text() == "0"
 
 
 def test_a_job_that_another_runner_of_this_galaxy_has_sent_is_not_sent_again(
-    world: World,
+    harness: RunnerHarness,
 ) -> None:
     """A rule may choose otherwise when Galaxy starts again."""
-    job = world.job()
-    world.queue(job)
-    which = world.submitted(job)
-    first = world.start()
-    first._section.runner_id = "first"
-    world.settings = {**world.settings, "name": "galaxy-second"}
-    second = world.start()
+    job = harness.job()
+    harness.queue_jobs(job)
+    which = harness.job_id(job)
+    first = harness.start()
+    first._config.runner_id = "first"
+    harness.settings = {**harness.settings, "name": "galaxy-second"}
+    second = harness.start()
     for runner in (first, second):
-        runner_module._RUNNING.add(runner)
+        runner_module._ACTIVE_RUNNERS.add(runner)
     try:
         second.queue_job(job)
-        world.look()  # the second alone: it does not know yet what the first one's pool has
-        assert world.access_point.calls["submit"] == 1
+        harness.poll()  # the second alone: it does not know yet what the first one's pool has
+        assert harness.access_point.calls["submit"] == 1
         first.check_watched_items()
-        world.look()
+        harness.poll()
     finally:
-        runner_module._RUNNING.clear()
-    assert world.access_point.calls["submit"] == 1
+        runner_module._ACTIVE_RUNNERS.clear()
+    assert harness.access_point.calls["submit"] == 1
     assert job.get_job().job_runner_name == "first"
     assert job.get_job().job_runner_external_id == str(which)
-    assert first._following.find(job.get_id_tag()) is not None
-    assert second._following.find(job.get_id_tag()) is None
+    assert first._job_monitor.find(job.get_id_tag()) is not None
+    assert second._job_monitor.find(job.get_id_tag()) is None
 
 
 def test_limits_are_looked_at_now_and_then_and_never_pile_up(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    harness: RunnerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = world.job()
+    job = harness.job()
     job.limited = True
     asked: list[float] = []
 
@@ -512,24 +517,24 @@ def test_limits_are_looked_at_now_and_then_and_never_pile_up(
         asked.append(runtime)
 
     monkeypatch.setattr(job, "check_limits", check_limits, raising=False)
-    world.queue(job)
-    world.access_point.start(world.submitted(job))
-    world.look()
-    world.clock.now += 20
+    harness.queue_jobs(job)
+    harness.access_point.start(harness.job_id(job))
+    harness.poll()
+    harness.clock.now += 20
     # The worker threads are busy elsewhere.
     for _ in range(10):
-        world.clock.now += 20
-        world.runner.check_watched_items()
-    assert world.runner.work_queue.qsize() == 1
-    world.work()
+        harness.clock.now += 20
+        harness.runner.check_watched_items()
+    assert harness.runner.work_queue.qsize() == 1
+    harness.run_workers()
     assert len(asked) == 1
     for _ in range(8):
-        world.look()
+        harness.poll()
     assert len(asked) == 3
     limit = ("tool_timelimit_reached", "it took too long")
     monkeypatch.setattr(job, "check_limits", lambda **_: limit)
-    world.clock.now += 20
-    world.look()
-    world.look()
+    harness.clock.now += 20
+    harness.poll()
+    harness.poll()
     assert job.failures == ["it took too long"]
-    assert world.access_point.queue == {}
+    assert harness.access_point.queue == {}

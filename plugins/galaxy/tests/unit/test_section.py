@@ -15,9 +15,9 @@ LOAD = "swarm_runner_galaxy.runner:SwarmJobRunner"
 UID = 1000
 
 
-def boot(app: Any, volume: Path, **section: Any) -> Any:
+def boot_runner(app: Any, volume: Path, **settings: Any) -> Any:
     """What Galaxy does with its runners when it boots."""
-    plugin = {"id": "swarm", "load": LOAD, "workers": 1, "kwds": section}
+    plugin = {"id": "swarm", "load": LOAD, "workers": 1, "kwds": settings}
     config = SimpleNamespace(
         jobs_directory=str(volume / "jobs"),
         file_path=str(volume / "objects"),
@@ -43,13 +43,17 @@ def _user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_a_good_section(app: Any, volume: Path) -> None:
-    runner = boot(app, volume, name="galaxy-main", lease_s=300, pool={"volumes": [str(volume)]})
+    runner = boot_runner(
+        app, volume, name="galaxy-main", lease_s=300, pool={"volumes": [str(volume)]}
+    )
     assert runner._section.name == "galaxy-main"
     assert runner._section.destination.lease_s == 300
 
 
 def test_the_name_is_the_same_after_a_restart(app: Any, volume: Path) -> None:
-    names = {boot(app, volume, pool={"volumes": [str(volume)]})._section.name for _ in range(2)}
+    names = {
+        boot_runner(app, volume, pool={"volumes": [str(volume)]})._section.name for _ in range(2)
+    }
     (name,) = names
     assert name.startswith("galaxy-")
     assert name.endswith("-swarm")
@@ -68,17 +72,17 @@ def test_the_name_is_the_same_after_a_restart(app: Any, volume: Path) -> None:
         ({"pool": {}, "name": "a b"}, "name"),
     ],
 )
-def test_a_wrong_section(app: Any, volume: Path, section: dict[str, Any], said: str) -> None:
+def test_a_wrong_section(app: Any, volume: Path, section: dict[str, Any], expected: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        boot(app, volume, **section)
-    assert said in str(caught.value)
+        boot_runner(app, volume, **section)
+    assert expected in str(caught.value)
     assert "Galaxy does not start" in str(caught.value)
 
 
 def test_galaxy_as_root(app: Any, volume: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     with pytest.raises(ConfigurationError, match="Galaxy runs as root"):
-        boot(app, volume, pool={"volumes": [str(volume)]})
+        boot_runner(app, volume, pool={"volumes": [str(volume)]})
 
 
 def test_the_file_gives_lines_and_columns(tmp_path: Path) -> None:
@@ -89,7 +93,7 @@ def test_the_file_gives_lines_and_columns(tmp_path: Path) -> None:
         config=SimpleNamespace(job_config_file=str(file)),
         job_config=SimpleNamespace(runner_plugins=[plugin]),
     )
-    from swarm_runner_galaxy.section import Section
+    from swarm_runner_galaxy.section import RunnerConfig
 
     with pytest.raises(ConfigurationError, match=r"job_conf\.yml:4:5: runners\.swarm\.lease_s"):
-        Section(galaxy, {"lease_s": 1, "pool": {}})
+        RunnerConfig(galaxy, {"lease_s": 1, "pool": {}})

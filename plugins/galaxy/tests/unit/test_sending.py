@@ -6,20 +6,20 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from swarm_runner_galaxy.sending import TRIES
+from swarm_runner_galaxy.sending import MAX_ATTEMPTS
 
-from swarm_runner.condor.port import Receipt, SubmitInDoubtError
-from swarm_runner.errors import RefusedError
+from swarm_runner.condor.port import SubmitInDoubtError, SubmitResult
+from swarm_runner.errors import PreconditionError
 from swarm_runner.model.submit import SubmitBatch
-from unit.conftest import World, Wrapper
+from unit.conftest import FakeJobWrapper, RunnerHarness
 
-Submit = Callable[..., Receipt]
+SubmitFunction = Callable[..., SubmitResult]
 
 
-def not_for(job: Wrapper, error: Exception, submit: Submit) -> Submit:
+def fail_for(job: FakeJobWrapper, error: Exception, submit: SubmitFunction) -> SubmitFunction:
     """A schedd that does not take batches with that job among them."""
 
-    def tried(batch: SubmitBatch, **more: Any) -> Receipt:
+    def tried(batch: SubmitBatch, **more: Any) -> SubmitResult:
         if f"galaxy_{job.job_id}.sh" in str(batch):
             raise error
         return submit(batch, **more)
@@ -27,80 +27,80 @@ def not_for(job: Wrapper, error: Exception, submit: Submit) -> Submit:
     return tried
 
 
-def rounds(world: World, count: int) -> list[Wrapper]:
+def submit_rounds(harness: RunnerHarness, count: int) -> list[FakeJobWrapper]:
     """The sender tries again; each time another job has come in."""
     jobs = []
     for _ in range(count):
-        jobs.append(world.job())
-        world.queue(jobs[-1])
+        jobs.append(harness.job())
+        harness.queue_jobs(jobs[-1])
     return jobs
 
 
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (RefusedError("The access point takes no jobs now: bad attribute"), "bad attribute"),
+        (PreconditionError("The access point takes no jobs now: bad attribute"), "bad attribute"),
         (SubmitInDoubtError("Unable to commit: policy"), "Unable to commit: policy"),
         (KeyError("odd"), "KeyError: 'odd'"),
     ],
 )
 def test_a_job_that_the_pool_does_not_take_does_not_keep_the_others(
-    world: World, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+    harness: RunnerHarness, monkeypatch: pytest.MonkeyPatch, error: Exception, expected: str
 ) -> None:
-    bad, good = world.job(), world.job()
+    bad, good = harness.job(), harness.job()
     monkeypatch.setattr(
-        world.access_point, "submit", not_for(bad, error, world.access_point.submit)
+        harness.access_point, "submit", fail_for(bad, error, harness.access_point.submit)
     )
-    world.queue(bad, good)
-    more = rounds(world, 2 * TRIES)
+    harness.queue_jobs(bad, good)
+    more = submit_rounds(harness, 2 * MAX_ATTEMPTS)
     for job in (good, *more):
-        assert world.submitted(job)
+        assert harness.job_id(job)
         assert job.failures == []
     assert len(bad.failures) == 1
-    assert said in bad.failures[0]
+    assert expected in bad.failures[0]
 
 
 def test_a_pool_that_takes_no_jobs_at_all_is_waited_for(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    harness: RunnerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: Any, **__: Any) -> Receipt:
-        raise RefusedError("The access point takes no jobs now: it is full")
+    def full(*_: Any, **__: Any) -> SubmitResult:
+        raise PreconditionError("The access point takes no jobs now: it is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(world.access_point, "submit", full)
-        jobs = rounds(world, 4 * TRIES)
+        patch.setattr(harness.access_point, "submit", full)
+        jobs = submit_rounds(harness, 4 * MAX_ATTEMPTS)
         assert [job for job in jobs if job.failures] == []
-    world.send()
-    assert all(world.submitted(job) for job in jobs)
+    harness.run_submitter()
+    assert all(harness.job_id(job) for job in jobs)
 
 
-def test_jobs_wait_for_a_pool_that_is_away(world: World) -> None:
-    world.access_point.reachable = False
-    jobs = rounds(world, 2 * TRIES)
-    asked = world.access_point.calls["submit"]
-    world.send()
+def test_jobs_wait_for_a_pool_that_is_away(harness: RunnerHarness) -> None:
+    harness.access_point.reachable = False
+    jobs = submit_rounds(harness, 2 * MAX_ATTEMPTS)
+    asked = harness.access_point.calls["submit"]
+    harness.run_submitter()
     # One question, not one for each job.
-    assert world.access_point.calls["submit"] - asked <= 1
-    world.access_point.reachable = True
-    world.send()
-    assert all(world.submitted(job) for job in jobs)
+    assert harness.access_point.calls["submit"] - asked <= 1
+    harness.access_point.reachable = True
+    harness.run_submitter()
+    assert all(harness.job_id(job) for job in jobs)
     assert [job for job in jobs if job.failures] == []
 
 
 def test_what_was_sent_all_the_same_is_found_and_not_refused(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    harness: RunnerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    submit = world.access_point.submit
+    submit = harness.access_point.submit
 
-    def sent_and_lost(batch: SubmitBatch, **more: Any) -> Receipt:
+    def sent_and_lost(batch: SubmitBatch, **more: Any) -> SubmitResult:
         submit(batch, **more)
         raise KeyError("odd")
 
-    job = world.job()
+    job = harness.job()
     with monkeypatch.context() as patch:
-        patch.setattr(world.access_point, "submit", sent_and_lost)
-        world.queue(job)
-    world.send()
-    assert world.access_point.calls["submit"] == 1
-    assert world.submitted(job)
+        patch.setattr(harness.access_point, "submit", sent_and_lost)
+        harness.queue_jobs(job)
+    harness.run_submitter()
+    assert harness.access_point.calls["submit"] == 1
+    assert harness.job_id(job)
     assert job.failures == []

@@ -10,92 +10,92 @@ from typing import Any
 import pytest
 from swarm_runner_galaxy import runner as runner_module
 
-from swarm_runner.condor.port import Receipt
-from swarm_runner.errors import OutOfReachError
+from swarm_runner.condor.port import SubmitResult
+from swarm_runner.errors import UnreachableError
 from swarm_runner.testing import FakeAccessPoint
-from unit.conftest import World
+from unit.conftest import RunnerHarness
 
-LIMIT_S = 10
+TIMEOUT_S = 10
 
 
-def until(condition: Callable[[], Any]) -> None:
-    end = time.monotonic() + LIMIT_S
+def wait_until(condition: Callable[[], Any]) -> None:
+    end = time.monotonic() + TIMEOUT_S
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)
 
 
 @pytest.fixture(autouse=True)
-def _quick(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(world.app.config, "monitor_thread_join_timeout", LIMIT_S, raising=False)
-    monkeypatch.setattr(world.app.config, "job_runner_monitor_sleep", 0.02, raising=False)
+def _short_timeouts(harness: RunnerHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(harness.app.config, "monitor_thread_join_timeout", TIMEOUT_S, raising=False)
+    monkeypatch.setattr(harness.app.config, "job_runner_monitor_sleep", 0.02, raising=False)
     monkeypatch.setattr(runner_module, "STOP_LIMIT_S", 0.5)
 
 
-class Hangs(FakeAccessPoint):
+class HangingAccessPoint(FakeAccessPoint):
     """Does not answer, until it is closed."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.asked, self.closed = threading.Event(), threading.Event()
+        self.submit_called, self.closed = threading.Event(), threading.Event()
 
-    def submit(self, *_: Any, **__: Any) -> Receipt:
-        self.asked.set()
+    def submit(self, *_: Any, **__: Any) -> SubmitResult:
+        self.submit_called.set()
         self.closed.wait()
-        raise OutOfReachError("it was closed")
+        raise UnreachableError("it was closed")
 
     def close(self) -> None:
         self.closed.set()
 
 
-def test_a_pool_that_does_not_answer_does_not_keep_galaxy(world: World) -> None:
-    world.access_point = pool = Hangs()
-    runner = world.start()
+def test_a_pool_that_does_not_answer_does_not_keep_galaxy(harness: RunnerHarness) -> None:
+    harness.access_point = pool = HangingAccessPoint()
+    runner = harness.start()
     runner.start()
-    until(lambda: runner._following.opened)
-    first, second = world.job(), world.job()
+    wait_until(lambda: runner._job_monitor.is_recovered)
+    first, second = harness.job(), harness.job()
     # By hand: the test's database belongs to this thread.
     runner.queue_job(first)
-    assert pool.asked.wait(LIMIT_S)
+    assert pool.submit_called.wait(TIMEOUT_S)
     # The second is prepared all the same, and waits for the sender.
     runner.queue_job(second)
-    assert not runner._sender._letters.empty()
+    assert not runner._submitter._queue.empty()
     began = time.monotonic()
     runner.shutdown()
-    assert time.monotonic() - began < LIMIT_S
+    assert time.monotonic() - began < TIMEOUT_S
     assert first.failures == second.failures == []
     assert not any(thread.is_alive() for thread in (*runner.work_threads, runner.monitor_thread))
 
 
-class Closes(FakeAccessPoint):
+class ClosingAccessPoint(FakeAccessPoint):
     """Answers, until it is closed."""
 
     def close(self) -> None:
         self.reachable = False
 
 
-def test_jobs_go_on_without_galaxy(world: World) -> None:
-    world.access_point = pool = Closes(world.clock)
-    runner = world.start()
-    world.look()
-    queued, running = world.job(), world.job()
-    world.queue(queued, running)
-    pool.start(world.submitted(running))
-    world.look()
-    world.look()
+def test_jobs_go_on_without_galaxy(harness: RunnerHarness) -> None:
+    harness.access_point = pool = ClosingAccessPoint(harness.clock)
+    runner = harness.start()
+    harness.poll()
+    queued, running = harness.job(), harness.job()
+    harness.queue_jobs(queued, running)
+    pool.start(harness.job_id(running))
+    harness.poll()
+    harness.poll()
     # Threads that have nothing to do: the test's database belongs to this one.
     runner.start()
     runner.shutdown()
     assert len(pool.queue) == 2
     assert queued.failures == running.failures == []
     pool.reachable = True
-    world.start()
+    harness.start()
     for job in (queued, running):
-        world.runner.recover(job.get_job(), job)
-    world.look()
+        harness.runner.recover(job.get_job(), job)
+    harness.poll()
     for job in (queued, running):
         if job is queued:
-            pool.start(world.submitted(job))
-        world.end(job)
-    world.look()
-    assert {state.job_wrapper for state in world.finished} == {queued, running}
+            pool.start(harness.job_id(job))
+        harness.end_job(job)
+    harness.poll()
+    assert {state.job_wrapper for state in harness.finished} == {queued, running}

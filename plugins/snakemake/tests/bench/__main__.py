@@ -39,20 +39,20 @@ from rich.console import Console
 
 from swarm_runner import Destination, JobId, parse_job_conf
 from swarm_runner.condor.access_point import AccessPoint
-from swarm_runner.condor.port import Selection
+from swarm_runner.condor.port import JobQuery
 from swarm_runner.condor.token import token_file
 from tests.bench import table
 
 HARNESS = Path(__file__).with_name("harness.py")
 FLOOR = Path(__file__).with_name("floor")
-LIMIT_S = 3600
-RUN, SENT, LOOKS = 500, 2000, 10
-RUN_ROUNDS, SENT_ROUNDS = 1, 3
+TIMEOUT_S = 3600
+RUN_JOBS, WAITING_JOBS, POLLS = 500, 2000, 10
+RUN_ROUNDS, WAITING_ROUNDS = 1, 3
 # Of the jobs that the executor that does nothing ends, each second.
 ENDED_PER_S = 10
 IMAGE = "debian:trixie"
 # A class that no executor has: its jobs wait.
-NOWHERE = "nowhere"
+UNSCHEDULABLE_CLASS = "nowhere"
 WIDTH = 160
 SNAKEFILE = """
 rule all:
@@ -64,14 +64,14 @@ rule one:
     resources: RESOURCES
     shell: "touch {output}"
 """
-OURS = "mem_mb=64, disk_mb=10"
-OURS_NOWHERE = f'{OURS}, capacity_class="{NOWHERE}"'
-THEIRS = (
+SWARM_RUNNER_RESOURCES = "mem_mb=64, disk_mb=10"
+SWARM_RUNNER_UNSCHEDULABLE = f'{SWARM_RUNNER_RESOURCES}, capacity_class="{UNSCHEDULABLE_CLASS}"'
+HTCONDOR_RESOURCES = (
     f"request_memory=64, request_disk=10240, classad_WantDocker=True, "
     f'classad_DockerImage="{IMAGE}", classad_SwarmRunnerClass="normal", job_wrapper=WRAPPER, '
     "htcondor_submit_transfer_executable=False, htcondor_submit_should_transfer_files=False"
 )
-THEIRS_NOWHERE = "request_memory=64, request_disk=10240, requirements='Machine == \"none\"'"
+HTCONDOR_UNSCHEDULABLE = "request_memory=64, request_disk=10240, requirements='Machine == \"none\"'"
 # Of the command line that the peer hands over, a target is enough to know the command.
 WRAPPER = """#!/bin/sh
 for word; do
@@ -82,7 +82,7 @@ exit 9
 
 
 @dataclass(frozen=True)
-class Way:
+class ExecutorSetup:
     """One of the executors: its Python, its module, its options and environment."""
 
     name: str
@@ -92,7 +92,7 @@ class Way:
     environment: Mapping[str, str]
     # Of jobs that run, and of jobs for executors that do not exist.
     resources: str
-    nowhere: str
+    unschedulable_resources: str
 
 
 def main() -> int:
@@ -100,7 +100,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("peer", type=Path, help="the Python of an environment with the peer")
     parser.add_argument(
-        "--rounds", type=int, default=SENT_ROUNDS, help="of the jobs that wait; 3 when absent"
+        "--rounds", type=int, default=WAITING_ROUNDS, help="of the jobs that wait; 3 when absent"
     )
     parser.add_argument(
         "--run-rounds", type=int, default=RUN_ROUNDS, help="of the jobs that run; 1 when absent"
@@ -116,13 +116,16 @@ def main() -> int:
     destination = parse_job_conf(job_conf.read_text(), str(job_conf)).destination()
     with tempfile.TemporaryDirectory() as scratch:
         peer = options.peer.absolute()
-        ours, nothing = _ours(job_conf, Path(scratch)), _nothing()
-        seldom = _theirs(table.PEER, destination, peer, looks_each_s=10)
-        often = _theirs(table.PEER_OFTEN, destination, peer, looks_each_s=1)
+        ours, nothing = _swarm_runner_setup(job_conf, Path(scratch)), _nothing_setup()
+        seldom = _htcondor_setup(table.PEER, destination, peer, poll_interval_s=10)
+        often = _htcondor_setup(table.PEER_OFTEN, destination, peer, poll_interval_s=1)
         paces = [seldom, often][: 1 if options.seldom_alone else 2]
-        ran = _rounds([ours, *paces, nothing], destination, options.run_rounds, run=True)
-        sent = _rounds([ours, often, nothing], destination, options.rounds, run=False)
-    rows = [*table.rows_of_run(RUN, _middle(ran)), *table.rows_of_sent(SENT, _middle(sent))]
+        ran = _measure_rounds([ours, *paces, nothing], destination, options.run_rounds, run=True)
+        sent = _measure_rounds([ours, often, nothing], destination, options.rounds, run=False)
+    rows = [
+        *table.rows_of_run(RUN_JOBS, _medians(ran)),
+        *table.rows_of_sent(WAITING_JOBS, _medians(sent)),
+    ]
     if options.json:
         sys.stdout.write(json.dumps({"run": ran, "sent": sent}, indent=2) + "\n")
     else:
@@ -131,41 +134,45 @@ def main() -> int:
     return 0 if all(row[-1] != "MISSED" for row in rows) else 1
 
 
-def _rounds(
-    ways: list[Way], destination: Destination, rounds: int, *, run: bool
+def _measure_rounds(
+    setups: list[ExecutorSetup], destination: Destination, rounds: int, *, run: bool
 ) -> dict[str, list[table.Figures]]:
     """Measure all in turns, each round beginning with another; the figures by executor."""
-    measured: dict[str, list[table.Figures]] = {way.name: [] for way in ways}
+    measured: dict[str, list[table.Figures]] = {way.name: [] for way in setups}
     for number in range(rounds):
-        first = number % len(ways)
-        for way in (*ways[first:], *ways[:first]):
-            measured[way.name].append(_measure(way, destination, RUN if run else SENT, run=run))
+        first = number % len(setups)
+        for way in (*setups[first:], *setups[:first]):
+            measured[way.name].append(
+                _measure(way, destination, RUN_JOBS if run else WAITING_JOBS, run=run)
+            )
     return measured
 
 
-def _middle(measured: Mapping[str, list[table.Figures]]) -> table.Facts:
+def _medians(measured: Mapping[str, list[table.Figures]]) -> table.Facts:
     return {name: table.middle(rounds) for name, rounds in measured.items()}
 
 
-def _ours(job_conf: Path, scratch: Path) -> Way:
+def _swarm_runner_setup(job_conf: Path, scratch: Path) -> ExecutorSetup:
     """Ours, with one more class in the configuration than the pool has."""
     conf = yaml.safe_load(job_conf.read_text())
     (section,) = conf["runners"].values()
-    section["pool"]["classes"][NOWHERE] = {"cpus": 1, "memory_mb": 8192, "replicas": 0}
+    section["pool"]["classes"][UNSCHEDULABLE_CLASS] = {"cpus": 1, "memory_mb": 8192, "replicas": 0}
     file = scratch / "job_conf.yml"
     file.write_text(yaml.safe_dump(conf, sort_keys=False))
-    return Way(
+    return ExecutorSetup(
         table.OURS,
         sys.executable,
         "snakemake_executor_plugin_swarm_runner",
         ["--executor", "swarm-runner", "--swarm-runner-job-conf", str(file)],
         {},
-        OURS,
-        OURS_NOWHERE,
+        SWARM_RUNNER_RESOURCES,
+        SWARM_RUNNER_UNSCHEDULABLE,
     )
 
 
-def _theirs(name: str, destination: Destination, python: Path, *, looks_each_s: int) -> Way:
+def _htcondor_setup(
+    name: str, destination: Destination, python: Path, *, poll_interval_s: int
+) -> ExecutorSetup:
     """The peer, told by HTCondor's own configuration where the pool is."""
     pool = destination.pool
     settings = {
@@ -175,32 +182,34 @@ def _theirs(name: str, destination: Destination, python: Path, *, looks_each_s: 
         "SEC_CLIENT_AUTHENTICATION_METHODS": "IDTOKENS",
     }
     settings |= dict.fromkeys(("TRUST_DOMAIN", "UID_DOMAIN", "FILESYSTEM_DOMAIN"), pool.name)
-    return Way(
+    return ExecutorSetup(
         name,
         str(python),
         "snakemake_executor_plugin_htcondor",
-        ["--executor", "htcondor", "--seconds-between-status-checks", str(looks_each_s)],
+        ["--executor", "htcondor", "--seconds-between-status-checks", str(poll_interval_s)],
         {f"_CONDOR_{knob}": value for knob, value in settings.items()}
         | {"CONDOR_CONFIG": "ONLY_ENV"},
-        THEIRS,
-        THEIRS_NOWHERE,
+        HTCONDOR_RESOURCES,
+        HTCONDOR_UNSCHEDULABLE,
     )
 
 
-def _nothing() -> Way:
+def _nothing_setup() -> ExecutorSetup:
     """An executor that leaves its jobs lying: Snakemake's own cost."""
-    return Way(
+    return ExecutorSetup(
         table.NOTHING,
         sys.executable,
         "snakemake_executor_plugin_nothing",
         ["--executor", "nothing", "--seconds-between-status-checks", "1"],
         {"PYTHONPATH": str(FLOOR)},
-        OURS,
-        OURS_NOWHERE,
+        SWARM_RUNNER_RESOURCES,
+        SWARM_RUNNER_UNSCHEDULABLE,
     )
 
 
-def _measure(way: Way, destination: Destination, jobs: int, *, run: bool) -> table.Figures:
+def _measure(
+    setup: ExecutorSetup, destination: Destination, jobs: int, *, run: bool
+) -> table.Figures:
     """Run the workflow once, to its end or until its jobs wait; the harness's figures."""
     directory = Path(destination.pool.volumes[0].path) / f"bench-{uuid.uuid4().hex[:6]}"
     umask = os.umask(0)
@@ -210,22 +219,24 @@ def _measure(way: Way, destination: Destination, jobs: int, *, run: bool) -> tab
         wrapper.write_text(WRAPPER)
         wrapper.chmod(0o755)
         snakefile = SNAKEFILE.replace("JOBS", str(jobs)).replace("IMAGE", IMAGE)
-        snakefile = snakefile.replace("RESOURCES", way.resources if run else way.nowhere)
+        snakefile = snakefile.replace(
+            "RESOURCES", setup.resources if run else setup.unschedulable_resources
+        )
         (directory / "Snakefile").write_text(snakefile.replace("WRAPPER", repr(str(wrapper))))
         facts = directory / "facts.json"
-        command = [way.python, str(HARNESS), way.module, str(facts), str(jobs)]
-        command += [str(0 if run else LOOKS), *way.options, "--jobs", str(jobs)]
+        command = [setup.python, str(HARNESS), setup.module, str(facts), str(jobs)]
+        command += [str(0 if run else POLLS), *setup.options, "--jobs", str(jobs)]
         command += ["--max-jobs-per-timespan", "1000/1s", "--latency-wait", "60"]
         with (directory / "log").open("w") as log:
             subprocess.run(
                 command,
                 cwd=directory,
                 env=os.environ
-                | way.environment
+                | setup.environment
                 | {"NOTHING_ENDS_PER_S": str(ENDED_PER_S if run else 0)},
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                timeout=LIMIT_S,
+                timeout=TIMEOUT_S,
                 check=False,
             )
         if not facts.exists():
@@ -233,18 +244,18 @@ def _measure(way: Way, destination: Destination, jobs: int, *, run: bool) -> tab
         figures: dict[str, float] = json.loads(facts.read_text())
         made = len(list(directory.glob("out/*")))
         if figures["sent"] != jobs or made != (jobs if run else 0):
-            raise RuntimeError(f"{way.name}: {figures}; see {directory}/log")
+            raise RuntimeError(f"{setup.name}: {figures}; see {directory}/log")
         shutil.rmtree(directory, ignore_errors=True)
         return figures
     finally:
         os.umask(umask)
-        _clear(destination)
+        _clear_queue(destination)
 
 
-def _clear(destination: Destination) -> None:
+def _clear_queue(destination: Destination) -> None:
     """Leave no job to the next: the peer, stopped while it looks, removes none of its own."""
     access_point = AccessPoint.connect(destination.pool, destination.token_directory)
-    ads = access_point.jobs(Selection(), ("ClusterId", "ProcId"))
+    ads = access_point.jobs(JobQuery(), ("ClusterId", "ProcId"))
     access_point.remove([JobId(ad["ClusterId"], ad["ProcId"]) for ad in ads], "the next begins")
 
 

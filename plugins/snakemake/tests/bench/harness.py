@@ -23,58 +23,58 @@ from typing import Any
 class Meter:
     """Wraps what Snakemake calls of an executor, and what that calls of the schedd."""
 
-    def __init__(self, module: Any, jobs: int, looks: int) -> None:
-        self._jobs, self._looks = jobs, looks
+    def __init__(self, module: Any, jobs: int, polls: int) -> None:
+        self._min_jobs, self._max_polls = jobs, polls
         self.sent = self.submits = self.looks = 0
         self.send_s = self.look_s = 0.0
-        self._began: float | None = None
+        self._began_s: float | None = None
         self._run_jobs = module.Executor.run_jobs
-        self._check = module.Executor.check_active_jobs
+        self._check_active_jobs = module.Executor.check_active_jobs
         meter = self
 
         def run_jobs(executor: Any, jobs: Any) -> None:
-            meter.send(executor, jobs)
+            meter.measure_submit(executor, jobs)
 
         def check_active_jobs(executor: Any, active: Any) -> AsyncGenerator[Any, None]:
-            return meter.look(executor, active)
+            return meter.measure_poll(executor, active)
 
         module.Executor.run_jobs = run_jobs
         module.Executor.check_active_jobs = check_active_jobs
-        self._count_submits(module.__name__)
+        self._wrap_submits(module.__name__)
 
-    def _count_submits(self, plugin: str) -> None:
+    def _wrap_submits(self, plugin: str) -> None:
         """Where each makes them: ours talks to the schedd in a process of its own."""
         if plugin.endswith("_swarm_runner"):
             apart = importlib.import_module("swarm_runner.condor.apart")
-            self._count(apart.AccessPointApart)
+            self._wrap_submit(apart.AccessPointApart)
         elif plugin.endswith("_htcondor"):
             bindings = importlib.import_module("htcondor2")
-            self._count(bindings.Schedd)
-            _find_schedd(bindings)
+            self._wrap_submit(bindings.Schedd)
+            _use_pool_schedd(bindings)
 
-    def _count(self, sender: Any) -> None:
-        submit = sender.submit
+    def _wrap_submit(self, submitter: Any) -> None:
+        submit = submitter.submit
 
         def counted(*arguments: Any, **more: Any) -> Any:
             self.submits += 1
             return submit(*arguments, **more)
 
-        sender.submit = counted
+        submitter.submit = counted
 
-    def send(self, executor: Any, jobs: Any) -> None:
+    def measure_submit(self, executor: Any, jobs: Any) -> None:
         began = time.perf_counter()
-        self._began = self._began or began
+        self._began_s = self._began_s or began
         self._run_jobs(executor, jobs)
         self.send_s += time.perf_counter() - began
         self.sent += len(jobs)
 
-    async def look(self, executor: Any, active: Any) -> AsyncGenerator[Any, None]:
+    async def measure_poll(self, executor: Any, active: Any) -> AsyncGenerator[Any, None]:
         began = time.thread_time()
-        still = [info async for info in self._check(executor, active)]
-        if self.sent >= self._jobs:
+        still = [info async for info in self._check_active_jobs(executor, active)]
+        if self.sent >= self._min_jobs:
             self.looks += 1
             self.look_s += time.thread_time() - began
-        if self._looks and self.looks == self._looks:
+        if self._max_polls and self.looks == self._max_polls:
             self.write()
             os.kill(os.getpid(), signal.SIGINT)
         for info in still:
@@ -86,12 +86,12 @@ class Meter:
             names = ("sent", "submits", "looks", "send_s", "look_s")
             facts = {name: getattr(self, name) for name in names}
             facts["cpu_s"] = time.process_time()
-            facts["children_s"] = _children_s()
-            facts["run_s"] = time.perf_counter() - (self._began or 0.0)
+            facts["children_s"] = _children_cpu_s()
+            facts["run_s"] = time.perf_counter() - (self._began_s or 0.0)
             FACTS.write_text(json.dumps(facts))
 
 
-def _children_s() -> float:
+def _children_cpu_s() -> float:
     """The processor time of all children, those that live and those that have ended."""
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     # Snakemake brings it.
@@ -100,7 +100,7 @@ def _children_s() -> float:
     return ended.ru_utime + ended.ru_stime + sum(float(each.user + each.system) for each in living)
 
 
-def _find_schedd(bindings: Any) -> None:
+def _use_pool_schedd(bindings: Any) -> None:
     """Give who asks for this machine's schedd the pool's, once and for all."""
     begin = bindings.Schedd.__init__
     found: list[Any] = []

@@ -15,11 +15,11 @@ import pytest
 
 from swarm_runner import Destination, parse_job_conf
 from swarm_runner.condor.access_point import AccessPoint
-from swarm_runner.condor.port import Selection
+from swarm_runner.condor.port import JobQuery
 
 PLUGIN = Path(__file__).parents[2]
-PROGRAM = Path(sys.executable).with_name("snakemake")
-LIMIT_S = 300
+SNAKEMAKE = Path(sys.executable).with_name("snakemake")
+TIMEOUT_S = 300
 IDLE, RUNNING = 1, 2
 
 
@@ -33,9 +33,9 @@ class Pool:
     access_point: AccessPoint
     image: str
 
-    def queued(self, status: int | None = None) -> int:
+    def count_jobs(self, status: int | None = None) -> int:
         """How many jobs are in its queue, all or those of one JobStatus."""
-        ads = self.access_point.jobs(Selection(), ("JobStatus",))
+        ads = self.access_point.jobs(JobQuery(), ("JobStatus",))
         return sum(status in (None, ad["JobStatus"]) for ad in ads)
 
 
@@ -55,7 +55,7 @@ class Workflow:
         return (self.directory / name).read_text()
 
     def start(self, *options: str, jobs: int = 40, **environment: str) -> subprocess.Popen[str]:
-        command = [str(PROGRAM), "--executor", "swarm-runner", "--jobs", str(jobs)]
+        command = [str(SNAKEMAKE), "--executor", "swarm-runner", "--jobs", str(jobs)]
         command += ["--swarm-runner-snakemake-image", self.pool.image, *options]
         with (self.directory / "log").open("a") as log:
             return subprocess.Popen(
@@ -72,16 +72,16 @@ class Workflow:
         """Run to its end; the exit code. What was said is appended to the file `log`."""
         with self.start(*options, jobs=jobs, **environment) as process:
             try:
-                return process.wait(LIMIT_S)
+                return process.wait(TIMEOUT_S)
             finally:
                 process.kill()
 
     @property
-    def said(self) -> str:
+    def log_text(self) -> str:
         return self.read("log")
 
 
-Workflows = Callable[[str], Workflow]
+WorkflowFactory = Callable[[str], Workflow]
 
 
 @pytest.fixture(scope="session")
@@ -90,7 +90,7 @@ def pool() -> Pool:
     destination = parse_job_conf(job_conf.read_text(), str(job_conf)).destination()
     access_point = AccessPoint.connect(destination.pool, destination.token_directory)
     version = subprocess.run(
-        [PROGRAM, "--version"], check=True, capture_output=True, text=True
+        [SNAKEMAKE, "--version"], check=True, capture_output=True, text=True
     ).stdout.strip()
     image = f"swarm-runner-snakemake:{version}"
     subprocess.run([PLUGIN / "image" / "build", image, version], check=True)
@@ -99,7 +99,7 @@ def pool() -> Pool:
 
 
 @pytest.fixture
-def make_workflow(pool: Pool) -> Workflows:
+def make_workflow(pool: Pool) -> WorkflowFactory:
     """Makes a workflow of that Snakefile, in a new directory on the pool's volume."""
 
     def make(snakefile: str) -> Workflow:
@@ -114,10 +114,12 @@ def make_workflow(pool: Pool) -> Workflows:
     return make
 
 
-def wait_until(condition: Callable[[], bool], what: str, limit_s: float = LIMIT_S) -> None:
+def wait_until(
+    condition: Callable[[], bool], description: str, timeout_s: float = TIMEOUT_S
+) -> None:
     """Wait for something that is to come."""
-    until = time.monotonic() + limit_s
+    until = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > until:
-            raise AssertionError(f"{what}: not within {limit_s} s")
+            raise AssertionError(f"{description}: not within {timeout_s} s")
         time.sleep(0.2)

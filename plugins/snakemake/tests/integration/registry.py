@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-_UNKNOWN = {"errors": [{"code": "MANIFEST_UNKNOWN", "message": "manifest unknown"}]}
+_MANIFEST_UNKNOWN = {"errors": [{"code": "MANIFEST_UNKNOWN", "message": "manifest unknown"}]}
 
 
 class EmptyRegistry:
     """While `broken` is set every answer is 503. `address` is host:port."""
 
     def __init__(self) -> None:
-        self.broken = True
+        self.unavailable = True
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
 
     @property
@@ -43,10 +43,10 @@ class EmptyRegistry:
 
             def do_GET(self) -> None:
                 status, content = HTTPStatus.OK, b"{}"
-                if registry.broken:
+                if registry.unavailable:
                     status = HTTPStatus.SERVICE_UNAVAILABLE
                 elif self.path != "/v2/":
-                    status, content = HTTPStatus.NOT_FOUND, json.dumps(_UNKNOWN).encode()
+                    status, content = HTTPStatus.NOT_FOUND, json.dumps(_MANIFEST_UNKNOWN).encode()
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(content)))

@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import Pool
-from tests.official import Official
+from tests.official import OfficialTests
 
 
-class TestAuto(Official):
+class TestAuto(OfficialTests):
     """No rule has an image, so all are nested."""
 
     __test__ = True
 
     @pytest.fixture(autouse=True)
-    def _on(self, pool: Pool) -> Iterator[None]:
+    def _use_pool(self, pool: Pool) -> Iterator[None]:
         umask, directory = os.umask(0), Path.cwd()  # what Snakemake makes is the jobs' to write
         self.volume = pool.volume / f"official-{uuid.uuid4().hex[:6]}"
         self.volume.mkdir()

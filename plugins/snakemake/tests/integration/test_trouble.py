@@ -12,10 +12,10 @@ from typing import Any
 import docker
 import pytest
 
-from tests.integration.conftest import LIMIT_S, RUNNING, Pool, Workflow, Workflows, wait_until
+from tests.integration.conftest import RUNNING, TIMEOUT_S, Pool, Workflow, Workflows, wait_until
 from tests.integration.registry import EmptyRegistry
 
-HUNGRY = """
+OUT_OF_MEMORY = """
 rule all:
     input: "grew.txt", "asked.txt"
 
@@ -37,7 +37,7 @@ rule asked:
 
 
 def test_a_job_that_outgrows_its_memory(make_workflow: Workflows) -> None:
-    workflow = make_workflow(HUNGRY)
+    workflow = make_workflow(OUT_OF_MEMORY)
     assert workflow.run() == 0, workflow.said
     assert workflow.read("asked.txt") == "done\n"
     # The second run found nothing of the first.
@@ -117,7 +117,7 @@ def test_one_jobs_failure_is_its_own(make_workflow: Workflows) -> None:
     assert workflow.pool.queued() == 0
 
 
-UNPULLED = """
+UNPULLABLE_IMAGE = """
 rule all:
     input: "unpulled.txt", "good.txt"
 
@@ -137,13 +137,13 @@ rule good:
 
 def test_an_image_that_cannot_be_pulled(make_workflow: Workflows) -> None:
     with EmptyRegistry().running() as registry:
-        workflow = make_workflow(UNPULLED.replace("REGISTRY", registry.address))
+        workflow = make_workflow(UNPULLABLE_IMAGE.replace("REGISTRY", registry.address))
         with workflow.start("--keep-going") as process:
             # What may pass is tried again, and the user reads why.
             held = r"rule unpulled, jobid \d+ \(job [\d.]+\) is held: .*Cannot pull image"
             wait_until(lambda: bool(re.search(held, workflow.said)), "the job is held")
-            registry.broken = False
-            assert process.wait(LIMIT_S) == 1, workflow.said
+            registry.unavailable = False
+            assert process.wait(TIMEOUT_S) == 1, workflow.said
     assert workflow.read("good.txt") == "good\n"
     assert not (workflow.directory / "unpulled.txt").exists()
     assert re.search(r"rule unpulled, jobid \d+ \(job [\d.]+\) is released", workflow.said)
@@ -167,7 +167,7 @@ rule wait:
 """
 
 
-def _waiting(make_workflow: Workflows, count: int) -> tuple[Workflow, subprocess.Popen[str]]:
+def _start_waiting(make_workflow: Workflows, count: int) -> tuple[Workflow, subprocess.Popen[str]]:
     """A workflow whose jobs all run, and wait for a file called `go`."""
     workflow = make_workflow(WAITING.replace("COUNT", str(count)))
     process = workflow.start()
@@ -183,9 +183,11 @@ def _check_once_each(workflow: Workflow, count: int) -> None:
 
 
 @pytest.mark.parametrize(("which", "count"), [(signal.SIGINT, 20), (signal.SIGTERM, 3)])
-def test_stopped_with_running_jobs(make_workflow: Workflows, which: int, count: int) -> None:
-    workflow, process = _waiting(make_workflow, count)
-    process.send_signal(which)
+def test_stopped_with_running_jobs(
+    make_workflow: Workflows, signal_number: int, count: int
+) -> None:
+    workflow, process = _start_waiting(make_workflow, count)
+    process.send_signal(signal_number)
     assert process.wait(120) == 1
     assert workflow.pool.queued() == 0
     assert f"removed {count} jobs of this workflow" in workflow.said
@@ -194,7 +196,7 @@ def test_stopped_with_running_jobs(make_workflow: Workflows, which: int, count: 
 
 
 def test_killed_and_started_again(make_workflow: Workflows) -> None:
-    workflow, process = _waiting(make_workflow, 6)
+    workflow, process = _start_waiting(make_workflow, 6)
     process.kill()
     process.wait()
     assert workflow.run("--unlock") == 0
@@ -202,12 +204,12 @@ def test_killed_and_started_again(make_workflow: Workflows) -> None:
         wait_until(lambda: workflow.said.count(": taken up.") == 6, "all are taken up")
         assert workflow.pool.queued() == 6
         workflow.write("go", "")
-        assert process.wait(LIMIT_S) == 0, workflow.said
+        assert process.wait(TIMEOUT_S) == 0, workflow.said
     _check_once_each(workflow, 6)
 
 
 def test_a_changed_rule_takes_its_jobs_place(make_workflow: Workflows) -> None:
-    workflow, process = _waiting(make_workflow, 3)
+    workflow, process = _start_waiting(make_workflow, 3)
     process.kill()
     process.wait()
     changed = workflow.read("Snakefile").replace("echo begun", "echo changed")
@@ -216,7 +218,7 @@ def test_a_changed_rule_takes_its_jobs_place(make_workflow: Workflows) -> None:
     with workflow.start("--rerun-incomplete") as process:
         wait_until(lambda: workflow.said.count("has changed since") == 3, "all are replaced")
         workflow.write("go", "")
-        assert process.wait(LIMIT_S) == 0, workflow.said
+        assert process.wait(TIMEOUT_S) == 0, workflow.said
     for number in range(3):
         assert workflow.read(f"{number}.txt") == f"{number}\n"
         assert workflow.read(f"runs.{number}") == "begun\nchanged\n"
@@ -224,7 +226,7 @@ def test_a_changed_rule_takes_its_jobs_place(make_workflow: Workflows) -> None:
 
 
 def test_jobs_that_end_while_nobody_looks(make_workflow: Workflows) -> None:
-    workflow, process = _waiting(make_workflow, 3)
+    workflow, process = _start_waiting(make_workflow, 3)
     process.kill()
     process.wait()
     workflow.write("go", "")
@@ -238,7 +240,7 @@ def test_jobs_that_end_while_nobody_looks(make_workflow: Workflows) -> None:
 # For so long the access point is away, in seconds.
 OUTAGE_S = 60
 
-LATER = """
+ACCESS_POINT_OUTAGE = """
 localrules: local
 
 rule all:
@@ -264,20 +266,20 @@ rule late:
 """
 
 
-def _manager(engine: docker.DockerClient, pool: Pool) -> Any:
+def _central_manager(docker_engine: docker.DockerClient, pool: Pool) -> Any:
     """The container with the access point."""
     name = pool.destination.pool.service()
     mark: dict[str, str | list[str] | bool] = {"label": f"com.docker.swarm.service.name={name}"}
-    (manager,) = engine.containers.list(filters=mark)
+    (manager,) = docker_engine.containers.list(filters=mark)
     return manager
 
 
 def test_an_access_point_that_hangs_holds_up_no_interrupt(
     make_workflow: Workflows, pool: Pool
 ) -> None:
-    workflow, process = _waiting(make_workflow, 2)
+    workflow, process = _start_waiting(make_workflow, 2)
     with contextlib.closing(docker.from_env()) as engine:
-        manager = _manager(engine, pool)
+        manager = _central_manager(engine, pool)
         manager.pause()
         try:
             process.send_signal(signal.SIGINT)
@@ -289,18 +291,18 @@ def test_an_access_point_that_hangs_holds_up_no_interrupt(
     with workflow.start("--rerun-incomplete") as process:
         wait_until(lambda: workflow.said.count(": taken up.") == 2, "both are taken up")
         workflow.write("go", "")
-        assert process.wait(LIMIT_S) == 0, workflow.said
+        assert process.wait(TIMEOUT_S) == 0, workflow.said
     _check_once_each(workflow, 2)
 
 
 def test_an_access_point_that_goes_away(make_workflow: Workflows, pool: Pool) -> None:
-    workflow = make_workflow(LATER)
+    workflow = make_workflow(ACCESS_POINT_OUTAGE)
     name = pool.destination.pool.service()
     with contextlib.closing(docker.from_env()) as engine, workflow.start() as process:
         wait_until((workflow.directory / "early.txt").exists, "the first rule ends")
         wait_until(lambda: "rule local" in workflow.said, "the local rule begins")
         service = engine.services.get(name)  # type: ignore[no-untyped-call]
-        manager = _manager(engine, pool)
+        manager = _central_manager(engine, pool)
         try:
             manager.kill()
             service.scale(0)
@@ -313,7 +315,7 @@ def test_an_access_point_that_goes_away(make_workflow: Workflows, pool: Pool) ->
             # Swarm makes another, which finds the queue on its volume.
             service.reload()
             service.scale(1)
-        assert process.wait(LIMIT_S) == 0, workflow.said
+        assert process.wait(TIMEOUT_S) == 0, workflow.said
     assert workflow.read("late.txt") == "late\n"
     assert workflow.said.count("the workflow waits") == 1
     assert "answers again" in workflow.said

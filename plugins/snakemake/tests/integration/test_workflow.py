@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import uuid
 
-from tests.integration.conftest import LIMIT_S, Workflows, wait_until
+from tests.integration.conftest import TIMEOUT_S, Workflows, wait_until
 
-MANY = '''
+EVERY_RULE_KIND = '''
 samples = ["one two", "it's", 'say "so"', "a$b", "plain"]
 
 rule all:
@@ -102,7 +102,9 @@ SCRIPT = 'open(snakemake.output[0], "w").write(snakemake.params.word)\n'
 
 def test_thirty_jobs_of_every_kind(make_workflow: Workflows) -> None:
     workflow = make_workflow("")
-    workflow.write("Snakefile", MANY.replace("IMAGE", repr(f"docker://{workflow.pool.image}")))
+    workflow.write(
+        "Snakefile", EVERY_RULE_KIND.replace("IMAGE", repr(f"docker://{workflow.pool.image}"))
+    )
     workflow.write("scripts/write.py", SCRIPT)
     assert workflow.run() == 0, workflow.said
     lines = [
@@ -128,7 +130,7 @@ def test_thirty_jobs_of_every_kind(make_workflow: Workflows) -> None:
     assert "is job" not in workflow.said.removeprefix(before)
 
 
-ALIKE = """
+DIRECT_AND_NESTED = """
 rule all:
     input: expand("{n}.txt", n=range(3))
 
@@ -144,13 +146,13 @@ def test_direct_and_nested_give_the_same(make_workflow: Workflows) -> None:
     results = []
     for mode in ("direct", "nested"):
         workflow = make_workflow("")
-        workflow.write("Snakefile", ALIKE.replace("IMAGE", repr(workflow.pool.image)))
+        workflow.write("Snakefile", DIRECT_AND_NESTED.replace("IMAGE", repr(workflow.pool.image)))
         assert workflow.run("--swarm-runner-mode", mode) == 0, workflow.said
         results.append([workflow.read(f"{n}.txt") for n in range(3)])
     assert results[0] == results[1] == [f"it is {n} {n}\n" for n in range(3)]
 
 
-STORED = """
+WITHOUT_SHARED_FS = """
 rule all:
     input: "end.txt"
 
@@ -171,7 +173,7 @@ rule end:
 
 
 def test_without_a_shared_directory(make_workflow: Workflows) -> None:
-    workflow = make_workflow(STORED)
+    workflow = make_workflow(WITHOUT_SHARED_FS)
     # Snakemake itself quotes no storage prefix.
     storage = workflow.pool.volume / f"storage-{uuid.uuid4().hex[:6]}"
     storage.mkdir()
@@ -183,6 +185,6 @@ def test_without_a_shared_directory(make_workflow: Workflows) -> None:
         wait_until(lambda: any(storage.glob("*.tar.xz")), "the sources are uploaded")
         for archive in storage.glob("*.tar.xz"):
             archive.chmod(0o644)
-        assert process.wait(LIMIT_S) == 0, workflow.said
+        assert process.wait(TIMEOUT_S) == 0, workflow.said
     assert (storage / "end.txt").read_text() == "GIVEN\nGIVEN\n"
     assert not (workflow.directory / "end.txt").exists()

@@ -14,16 +14,16 @@ from pathlib import Path
 import pytest
 import yaml
 from snakemake_executor_plugin_swarm_runner import executor
-from snakemake_executor_plugin_swarm_runner.sites import Site
+from snakemake_executor_plugin_swarm_runner.sites import ExecutionTarget
 
-from tests.unit.local_pool import LocalPool
+from tests.unit.local_pool import LocalAccessPoint
 
 
 @dataclass(frozen=True)
-class Place:
+class WorkflowHarness:
     """A fake pool, its configuration and its volume."""
 
-    access_point: LocalPool
+    access_point: LocalAccessPoint
     job_conf: Path
     volume: Path
 
@@ -46,7 +46,7 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WorkflowHarness]:
     volume = tmp_path / "volume"
     volume.mkdir()
     user = {"name": "somebody", "uid": os.getuid() or 1000, "gid": os.getgid() or 1000}
@@ -62,13 +62,13 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     }
     file = tmp_path / "job_conf.yml"
     file.write_text(yaml.safe_dump(conf))
-    access_point = LocalPool()
+    access_point = LocalAccessPoint()
     monkeypatch.setattr(executor, "LOG_LOOK_S", 0.2)
-    monkeypatch.setattr(Site, "access_point", lambda _: access_point)
+    monkeypatch.setattr(ExecutionTarget, "access_point", lambda _: access_point)
     # Nested jobs are to find this Snakemake.
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     umask, directory = os.umask(0), Path.cwd()
     volume.chmod(0o777)
-    yield Place(access_point, file, volume)
+    yield WorkflowHarness(access_point, file, volume)
     os.chdir(directory)
     os.umask(umask)

@@ -10,45 +10,45 @@ from pathlib import Path
 from typing import Any
 
 from swarm_runner import JobId
-from swarm_runner.condor.port import Receipt
+from swarm_runner.condor.port import SubmitResult
 from swarm_runner.model.submit import SubmitBatch
 from swarm_runner.testing import FakeAccessPoint
-from swarm_runner.testing.submit_language import _expanded  # what it leaves out, we read
+from swarm_runner.testing.submit_language import _expand_macros  # what it leaves out, we read
 
-_WORD = re.compile(r"(?:'(?:[^']|'')*'|[^\s'])+")
-_KEPT = ("executable", "arguments", "environment", "initialdir", "output", "error")
+_ARGUMENT = re.compile(r"(?:'(?:[^']|'')*'|[^\s'])+")
+_USED_COMMANDS = ("executable", "arguments", "environment", "initialdir", "output", "error")
 _QUOTED = re.compile(r"'((?:[^']|'')*)'")
 
 
-class LocalPool(FakeAccessPoint):
+class LocalAccessPoint(FakeAccessPoint):
     """Its jobs begin at once, or never if `full`. `codes` are exit codes that came, by job."""
 
-    full = False
+    no_free_slots = False
 
     def __init__(self) -> None:
         super().__init__()
-        self.codes: dict[JobId, int] = {}
-        self._guard = threading.RLock()
+        self.exit_codes: dict[JobId, int] = {}
+        self._lock = threading.RLock()
 
     def close(self) -> None:
         """As one apart has it."""
 
-    def submit(self, batch: SubmitBatch, *, spool: bool = False) -> Receipt:
-        with self._guard:
+    def submit(self, batch: SubmitBatch, *, spool: bool = False) -> SubmitResult:
+        with self._lock:
             receipt = super().submit(batch, spool=spool)
-        if self.full:
+        if self.no_free_slots:
             return receipt
         rows: list[Any] = list(batch.rows) or [{}] * batch.count
         for job, row in zip(receipt.ids, rows, strict=True):
             values = {
-                name: _expanded(_expanded(batch.common[name], row), {"DOLLAR": "$"})
-                for name in _KEPT
+                name: _expand_macros(_expand_macros(batch.common[name], row), {"DOLLAR": "$"})
+                for name in _USED_COMMANDS
             }
             threading.Thread(target=self._run, args=(job, values), daemon=True).start()
         return receipt
 
     def _run(self, job: JobId, values: dict[str, str]) -> None:
-        with self._guard:
+        with self._lock:
             self.start(job)
         place = Path(values["initialdir"])
         with (
@@ -56,25 +56,26 @@ class LocalPool(FakeAccessPoint):
             (place / values["error"]).open("w") as error,
         ):
             code = subprocess.run(
-                [values["executable"], *_words(values["arguments"])],
+                [values["executable"], *_split_arguments(values["arguments"])],
                 cwd=place,
-                env=os.environ | dict(word.split("=", 1) for word in _words(values["environment"])),
+                env=os.environ
+                | dict(word.split("=", 1) for word in _split_arguments(values["environment"])),
                 stdout=output,
                 stderr=error,
                 check=False,
             ).returncode
-        with self._guard:
-            self.codes[job] = code
+        with self._lock:
+            self.exit_codes[job] = code
             if job in self.queue:
                 self.queue[job].pop("Out")
                 self.finish(job, code)
 
 
-def _words(arguments: str) -> list[str]:
+def _split_arguments(arguments: str) -> list[str]:
     """Arguments in HTCondor's new syntax, as a process receives them."""
     raw = arguments[1:-1].replace('""', '"')
-    return [_QUOTED.sub(_unquoted, word[0]) for word in _WORD.finditer(raw)]
+    return [_QUOTED.sub(_unquote, word[0]) for word in _ARGUMENT.finditer(raw)]
 
 
-def _unquoted(quoted: re.Match[str]) -> str:
+def _unquote(quoted: re.Match[str]) -> str:
     return quoted[1].replace("''", "'")

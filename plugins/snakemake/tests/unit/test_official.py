@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import pytest
 
-from tests.official import Official
-from tests.unit.conftest import Place
+from tests.official import OfficialTests
+from tests.unit.conftest import WorkflowHarness
 
 
-class Base(Official):
+class FakePoolTests(OfficialTests):
     image = "snakemake:fake"
 
     @pytest.fixture(autouse=True)
-    def _on(self, place: Place) -> None:
-        self.job_conf, self.volume = place.job_conf, place.volume
+    def _use_harness(self, harness: WorkflowHarness) -> None:
+        self.job_conf, self.volume = harness.job_conf, harness.volume
 
 
-class TestNested(Base):
+class TestNested(FakePoolTests):
     """As when no rule has an image."""
 
     __test__ = True
     mode = "nested"
 
 
-class TestAuto(Base):
+class TestAuto(FakePoolTests):
     """Rules run in the destination's image, groups in one that has Snakemake."""
 
     __test__ = True

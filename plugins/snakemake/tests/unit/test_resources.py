@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from snakemake.common.tbdstring import TBDString
-from snakemake_executor_plugin_swarm_runner.resources import chosen_class, requested
+from snakemake_executor_plugin_swarm_runner.resources import requested_class, requested_resources
 from snakemake_interface_common.exceptions import WorkflowError
 
 from swarm_runner import CapacityClass, Destination, Invocation, Pool, Resources
@@ -24,12 +24,12 @@ POOL = Pool(
 DESTINATION = Destination(pool=POOL)
 
 
-def _job(*, again: dict[str, Any] | None = None, **resources: Any) -> Any:
+def _job(*, next_attempt: dict[str, Any] | None = None, **resources: Any) -> Any:
     """A job of these resources, and of others at the next attempt."""
     resources = {"_cores": 1, "_nodes": 1, "tmpdir": TBDString()} | resources
-    evaluable = SimpleNamespace(is_evaluable=lambda: again is not None)
+    evaluable = SimpleNamespace(is_evaluable=lambda: next_attempt is not None)
     rule = SimpleNamespace(
-        expand_resources=lambda *_, **__: resources | (again or {}),
+        expand_resources=lambda *_, **__: resources | (next_attempt or {}),
         resources=SimpleNamespace(get=lambda _: evaluable),
     )
     return SimpleNamespace(
@@ -42,34 +42,34 @@ def _job(*, again: dict[str, Any] | None = None, **resources: Any) -> Any:
     )
 
 
-def _asked(
+def _request(
     job: Any, *, escalate: bool = False, destination: Destination = DESTINATION
 ) -> dict[str, Any]:
-    return requested(job, destination, escalate=escalate).model_dump(exclude_unset=True)
+    return requested_resources(job, destination, escalate=escalate).model_dump(exclude_unset=True)
 
 
 def test_what_a_rule_does_not_say_is_left_to_the_destination() -> None:
-    assert _asked(_job()) == {"cpus": 1}
+    assert _request(_job()) == {"cpus": 1}
 
 
 def test_everything_a_rule_may_say() -> None:
     job = _job(_cores=4, mem_mb=300, disk_mb=20, runtime=3, gpu=1, capacity_class="big")
-    assert _asked(job) == {
+    assert _request(job) == {
         "cpus": 4,
         "memory_mb": 300,
         "disk_mb": 20,
         "time_limit_s": 180,
         "gpus": 1,
     }
-    assert chosen_class(job) == "big"
+    assert requested_class(job) == "big"
 
 
 def test_amounts_too_small_for_a_container_are_rounded_up() -> None:
-    assert _asked(_job(mem_mb=5, disk_mb=0)) == {"cpus": 1, "memory_mb": 16, "disk_mb": 1}
+    assert _request(_job(mem_mb=5, disk_mb=0)) == {"cpus": 1, "memory_mb": 16, "disk_mb": 1}
 
 
 def test_what_is_not_known_yet_is_not_said() -> None:
-    assert _asked(_job(mem_mb=TBDString())) == {"cpus": 1}
+    assert _request(_job(mem_mb=TBDString())) == {"cpus": 1}
 
 
 @pytest.mark.parametrize(
@@ -87,12 +87,12 @@ def test_what_is_not_known_yet_is_not_said() -> None:
         ({"mem_mb": 100, "capacity_class": "none such"}, 8000),
     ],
 )
-def test_the_next_memory(resources: dict[str, Any], most_mb: int | None) -> None:
-    assert _asked(_job(**resources), escalate=True).get("max_memory_mb") == most_mb
+def test_the_next_memory(resources: dict[str, Any], max_memory_mb: int | None) -> None:
+    assert _request(_job(**resources), escalate=True).get("max_memory_mb") == max_memory_mb
 
 
 def test_the_next_memory_is_of_a_class_that_runs_containers() -> None:
-    asked = requested(_job(mem_mb=100), DESTINATION, escalate=True)
+    asked = requested_resources(_job(mem_mb=100), DESTINATION, escalate=True)
     one = Invocation(image="debian", command=("true",), resources=asked)
     route = swarm_runner_route(invocation=one, destination=DESTINATION, pool=POOL)
     assert route.candidates == ("normal", "big", "vast")
@@ -100,29 +100,29 @@ def test_the_next_memory_is_of_a_class_that_runs_containers() -> None:
 
 def test_the_next_memory_has_room_for_what_the_destination_asks() -> None:
     two_cpus = DESTINATION.model_copy(update={"resources": Resources(cpus=2, gpus=1)})
-    asked = _asked(_job(mem_mb=100), escalate=True, destination=two_cpus)
+    asked = _request(_job(mem_mb=100), escalate=True, destination=two_cpus)
     assert asked["max_memory_mb"] == 4000
     chosen = DESTINATION.model_copy(update={"resources": Resources(max_memory_mb=2000)})
-    assert "max_memory_mb" not in _asked(_job(mem_mb=100), escalate=True, destination=chosen)
+    assert "max_memory_mb" not in _request(_job(mem_mb=100), escalate=True, destination=chosen)
     late = DESTINATION.model_copy(update={"capacity_class": "big"})
-    asked = _asked(_job(mem_mb=100, _cores=2), escalate=True, destination=late)
+    asked = _request(_job(mem_mb=100, _cores=2), escalate=True, destination=late)
     assert asked["max_memory_mb"] == 4000
 
 
 def test_a_rule_that_asks_for_more_itself_is_not_escalated() -> None:
-    job = _job(mem_mb=100, again={"mem_mb": 200})
-    assert "max_memory_mb" not in _asked(job, escalate=True)
-    constant = _job(mem_mb=100, again={"mem_mb": 100})
-    assert _asked(constant, escalate=True)["max_memory_mb"] == 8000
+    job = _job(mem_mb=100, next_attempt={"mem_mb": 200})
+    assert "max_memory_mb" not in _request(job, escalate=True)
+    constant = _job(mem_mb=100, next_attempt={"mem_mb": 100})
+    assert _request(constant, escalate=True)["max_memory_mb"] == 8000
 
 
 @pytest.mark.parametrize(("name", "value"), [("gpu", "many"), ("mem_mb", "a lot"), ("runtime", -1)])
 def test_what_is_no_amount_is_refused(name: str, value: object) -> None:
     resources: dict[str, Any] = {name: value}
     with pytest.raises(WorkflowError, match=f"resource {name}={value!r} is no number"):
-        _asked(_job(**resources))
+        _request(_job(**resources))
 
 
 def test_a_class_has_a_name() -> None:
     with pytest.raises(WorkflowError, match="capacity_class=3 is no class's name"):
-        chosen_class(_job(capacity_class=3))
+        requested_class(_job(capacity_class=3))
