@@ -22,6 +22,7 @@ SNAKEMAKE_POOL := swarm-runner-smk 9771
 # Commands that talk to the engine; for a user outside its group too.
 WITH_ENGINE := $(LAB)/with-engine
 CODE := swarm_runner tests demo
+PROSE := *.md $(shell find docs plugins -name '*.md' -not -path '*/.*')
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -58,12 +59,14 @@ snakemake-venv: venv
 unit: venv ## the tests that need no engine
 	$(BIN)/pytest tests/unit
 
-lint: venv ## ruff, mypy, import-linter
+lint: venv ## ruff, mypy, import-linter, codespell, proselint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(CODE)
 	cd plugins/snakemake && $(CURDIR)/$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/codespell
+	$(BIN)/proselint --config .proselintrc.json check $(PROSE)
 
 format: venv ## rewrite the code as ruff would have it
 	$(BIN)/ruff format .
