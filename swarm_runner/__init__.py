@@ -1,19 +1,19 @@
 """Runs a workflow engine's tool invocations on an HTCondor pool that lives on Docker Swarm.
 
-The public names, each imported when first used: a program that only describes invocations pays
-for no more than that.
+These are the public names. Each is imported on first use: a program that only describes
+invocations loads no more than that.
 """
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from swarm_runner._version import __version__
 
 if TYPE_CHECKING:
+    from swarm_runner.config.documents import dump_invocations, parse_invocations
+    from swarm_runner.config.job_conf import JobConf, parse_job_conf
     from swarm_runner.errors import (
         Diagnostic,
         InvalidInputError,
@@ -22,42 +22,65 @@ if TYPE_CHECKING:
         SwarmRunnerError,
         UnreachableError,
     )
-    from swarm_runner.hookspecs import hookimpl
-    from swarm_runner.model.document import dump_invocations, parse_invocations
+    from swarm_runner.hooks.specs import hookimpl
     from swarm_runner.model.invocation import Invocation
-    from swarm_runner.model.job import Job, JobChange, JobId, JobState, Outcome, OutcomeKind
-    from swarm_runner.model.job_conf import JobConf, parse_job_conf
-    from swarm_runner.model.machine import Disk, SuccessMarker, VirtualMachine
+    from swarm_runner.model.job import (
+        Hold,
+        Job,
+        JobChange,
+        JobEvent,
+        JobId,
+        JobState,
+        Outcome,
+        OutcomeKind,
+        Release,
+        Remove,
+        Usage,
+    )
     from swarm_runner.model.pool import CapacityClass, Destination, Pool, Route
+    from swarm_runner.model.pool_status import PoolStatus
     from swarm_runner.model.resources import Resources
-    from swarm_runner.model.submit import SubmitDescription
+    from swarm_runner.model.scaling import ClassSnapshot, ScalingDecision, ScalingLimits
+    from swarm_runner.model.vm import Disk, SuccessMarker, VirtualMachine
     from swarm_runner.runner import Runner
-    from swarm_runner.translate import translate
+    from swarm_runner.runner.explanation import Explanation
+    from swarm_runner.submit.description import SubmitDescription
+    from swarm_runner.submit.translation import translate
 
 __all__ = [
     "CapacityClass",
+    "ClassSnapshot",
     "Destination",
     "Diagnostic",
     "Disk",
+    "Explanation",
+    "Hold",
     "InvalidInputError",
     "Invocation",
     "Job",
     "JobChange",
     "JobConf",
+    "JobEvent",
     "JobId",
     "JobState",
     "Outcome",
     "OutcomeKind",
     "Pool",
+    "PoolStatus",
     "PreconditionError",
+    "Release",
+    "Remove",
     "Resources",
     "Route",
     "Runner",
+    "ScalingDecision",
+    "ScalingLimits",
     "SubmitDescription",
     "SubmitUnresolvedError",
     "SuccessMarker",
     "SwarmRunnerError",
     "UnreachableError",
+    "Usage",
     "VirtualMachine",
     "__version__",
     "dump_invocations",
@@ -68,25 +91,59 @@ __all__ = [
 ]
 
 _EXPORTS = {
-    "errors": (
-        "Fault",
-        "InvalidInputError",
-        "OutOfReachError",
-        "RefusedError",
-        "SwarmRunnerError",
-        "UnknownSubmitError",
+    "config.job_conf": (
+        "JobConf",
+        "parse_job_conf",
     ),
-    "hookspecs": ("hookimpl",),
-    "model.document": ("dump_invocations", "parse_invocations"),
+    "config.validation": (
+        "dump_invocations",
+        "parse_invocations",
+    ),
+    "errors": (
+        "Diagnostic",
+        "InvalidInputError",
+        "PreconditionError",
+        "SubmitUnresolvedError",
+        "SwarmRunnerError",
+        "UnreachableError",
+    ),
+    "hooks.specs": ("hookimpl",),
     "model.invocation": ("Invocation",),
-    "model.job": ("Job", "JobChange", "JobId", "JobState", "Outcome", "OutcomeKind"),
-    "model.job_conf": ("JobConf", "parse_job_conf"),
-    "model.machine": ("Disk", "SuccessMarker", "VirtualMachine"),
-    "model.pool": ("CapacityClass", "Destination", "Pool", "Route"),
+    "model.job": (
+        "Hold",
+        "Job",
+        "JobChange",
+        "JobEvent",
+        "JobId",
+        "JobState",
+        "Outcome",
+        "OutcomeKind",
+        "Release",
+        "Remove",
+        "Usage",
+    ),
+    "model.pool": (
+        "CapacityClass",
+        "Destination",
+        "Pool",
+        "Route",
+    ),
+    "model.pool_status": ("PoolStatus",),
     "model.resources": ("Resources",),
-    "model.submit": ("SubmitDescription",),
+    "model.scaling": (
+        "ClassSnapshot",
+        "ScalingDecision",
+        "ScalingLimits",
+    ),
+    "model.vm": (
+        "Disk",
+        "SuccessMarker",
+        "VirtualMachine",
+    ),
     "runner": ("Runner",),
-    "translate": ("translate",),
+    "runner.explanation": ("Explanation",),
+    "submit.description": ("SubmitDescription",),
+    "submit.translation": ("translate",),
 }
 _EXPORT_MODULES = {name: module for module, names in _EXPORTS.items() for name in names}
 
@@ -101,15 +158,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-class _Package(ModuleType):
-    """`translate` is a function here, also after the module of that name was imported."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if name == "translate" and isinstance(value, ModuleType):
-            value = value.translate
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

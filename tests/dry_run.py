@@ -8,15 +8,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from swarm_runner.condor.bindings import classad
+from swarm_runner.condor.connection import classad
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.pool import Destination
-from swarm_runner.model.submit import SubmitDescription, group_into_batches
 from swarm_runner.model.text import PROCESS_MACRO
 from swarm_runner.policy.routing import swarm_runner_route
-from swarm_runner.translate import translate
+from swarm_runner.submit.description import SubmitDescription, group_into_batches
+from swarm_runner.submit.translation import translate
 from tests.strategies import AWKWARD_TEXTS, SPECIAL_CHARACTERS, make_invocations
-from tests.unit.reading import split_arguments
+from tests.unit.htcondor_parser import split_arguments
 
 BATCH_SIZE = 100
 

@@ -11,8 +11,8 @@ import typer
 from pluggy import PluginValidationError
 
 from swarm_runner._version import __version__
-from swarm_runner.cli import jobs, pool, texts
-from swarm_runner.cli.exits import ExitCode, exit_code, print_error
+from swarm_runner.cli import jobs, offline, pool
+from swarm_runner.cli.exit_codes import ExitCode, exit_code, print_error
 from swarm_runner.errors import SwarmRunnerError
 
 NAME = "swarm-runner"
@@ -43,12 +43,12 @@ def swarm_runner(
     """
 
 
-app.command()(texts.validate)
-app.command()(texts.translate)
+app.command()(offline.validate)
+app.command()(offline.translate)
 for command in (jobs.submit, jobs.jobs, jobs.remove, jobs.explain):
     app.command()(command)
 app.add_typer(pool.app, name="pool")
-app.command()(texts.schema)
+app.command()(offline.schema)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from swarm_runner.cli import connect
-from swarm_runner.cli.conf import load_destination
+from swarm_runner.cli import factories
+from swarm_runner.cli.config_files import load_destination
 from swarm_runner.cli.options import DestinationName, JobConfPath
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def autoscale(
     place = load_destination(job_conf, destination_name)
     tell = _print_json if as_json else _LinePrinter(records=records).print_step
     with _stop_on_signal() as stop:
-        connect.autoscaler(place, dry_run=dry_run).run(tell, stop, interval_s)
+        factories.autoscaler(place, dry_run=dry_run).run(tell, stop, interval_s)
 
 
 def _print_json(step: AutoscalerRecord) -> None:

@@ -7,16 +7,17 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from swarm_runner.condor.port import EXPLAIN_PROJECTION, AccessPointPort, Ad, JobQuery
+from swarm_runner.condor.ports import EXPLAIN_PROJECTION, AccessPointPort, Ad, JobQuery
 from swarm_runner.errors import Diagnostic, InvalidInputError
 from swarm_runner.model.job import Job, JobId, JobState
 from swarm_runner.model.pool import Pool
-from swarm_runner.model.status import Slot
-from swarm_runner.policy.explain import Explanation
-from swarm_runner.policy.explain import explain as words_about
-from swarm_runner.runner import guests, outcomes
-from swarm_runner.runner.accounts import JobTable
-from swarm_runner.runner.ads import COMPLETED, apply_ad, job_id_from_ad
+from swarm_runner.model.pool_status import Slot
+from swarm_runner.runner import outcomes
+from swarm_runner.runner.ad_reader import COMPLETED, apply_ad, job_id_from_ad
+from swarm_runner.runner.explanation import Explanation
+from swarm_runner.runner.explanation import explain as words_about
+from swarm_runner.runner.job_table import JobTable
+from swarm_runner.runner.vm import outcome as guests
 
 _JOB_ID = re.compile(r"[0-9]{1,9}\.[0-9]{1,9}")
 

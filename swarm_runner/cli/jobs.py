@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from swarm_runner.cli import conf, connect
+from swarm_runner.cli import config_files, factories
 from swarm_runner.cli.console import progress, show, show_json, stderr_console
-from swarm_runner.cli.exits import ExitCode, interruptible
+from swarm_runner.cli.exit_codes import ExitCode, interruptible
 from swarm_runner.cli.options import AsJson, DestinationName, JobConfPath, JobNames, RunnerName
 from swarm_runner.cli.tables import count_by_state, failures, jobs_table, pluralize, submitted_table
 from swarm_runner.errors import InvalidInputError, SwarmRunnerError
@@ -38,10 +38,10 @@ def submit(
     A file holds one invocation, or a list. A key that was submitted before is not run again: its
     jobs are shown. With --wait the exit code is 1 when a job did not end well.
     """
-    place = conf.load_destination(job_conf, destination_name)
-    invocations = conf.load_invocations(files)
+    place = config_files.load_destination(job_conf, destination_name)
+    invocations = config_files.load_invocations(files)
     word = f"What was sent so far is queued: see `swarm-runner jobs{_runner_option(runner)}`."
-    with interruptible(lambda: word), connect.runner(place, runner) as session:
+    with interruptible(lambda: word), factories.runner(place, runner) as session:
         amount = pluralize(sum(invocation.repeat for invocation in invocations), "job")
         with progress(f"submitting {amount} to pool {place.pool.name}"):
             jobs = session.submit(invocations)
@@ -83,15 +83,15 @@ def jobs(
     """
     from swarm_runner.cli import joblist
 
-    place = conf.load_destination(job_conf, destination_name)
+    place = config_files.load_destination(job_conf, destination_name)
     if wait:
-        with connect.runner(place, runner) as session:
+        with factories.runner(place, runner) as session:
             with progress(f"looking for jobs of runner {runner} in pool {place.pool.name}"):
                 active = [job for job in session.jobs() if not job.state.ended]
             _show_finished(_wait_for_jobs(session, active, runner), as_json)
         return
     with progress(f"asking the access point of pool {place.pool.name}"):
-        found, unfetched = joblist.list_jobs(connect.access_point(place), runner, ended_limit)
+        found, unfetched = joblist.list_jobs(factories.access_point(place), runner, ended_limit)
     if as_json:
         show_json(found)
         return
@@ -126,8 +126,8 @@ def remove(
 
     if bool(names) == all_jobs:
         raise InvalidInputError("name the jobs to remove, or say --all")
-    place = conf.load_destination(job_conf, destination_name)
-    access_point = connect.access_point(place)
+    place = config_files.load_destination(job_conf, destination_name)
+    access_point = factories.access_point(place)
     with progress(f"removing jobs from pool {place.pool.name}"):
         if all_jobs:
             found = joblist.list_jobs(access_point, runner, ended_limit=0).jobs
@@ -158,8 +158,8 @@ def explain(
     """
     from swarm_runner.cli import joblist
 
-    place = conf.load_destination(job_conf, destination_name)
-    access_point = connect.access_point(place)
+    place = config_files.load_destination(job_conf, destination_name)
+    access_point = factories.access_point(place)
     with progress(f"asking the access point of pool {place.pool.name}"):
         found = joblist.find_jobs(access_point, runner, names)
         explained = joblist.explain_jobs(access_point, found, place.pool)
@@ -172,7 +172,7 @@ def explain(
 
 def _wait_for_jobs(session: Runner, jobs: list[Job], runner: str) -> list[Job]:
     """The jobs when all have ended."""
-    from swarm_runner.cli.follow import JobProgressView
+    from swarm_runner.cli.job_progress import JobProgressView
 
     follow = JobProgressView(jobs)
 

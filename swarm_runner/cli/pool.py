@@ -7,19 +7,19 @@ from typing import Annotated
 import typer
 
 from swarm_runner.cli import autoscale as autoscaling
-from swarm_runner.cli import connect
-from swarm_runner.cli.conf import load_destination
+from swarm_runner.cli import factories
+from swarm_runner.cli.config_files import load_destination
 from swarm_runner.cli.console import progress, show, show_json, stderr_console
-from swarm_runner.cli.exits import interruptible
+from swarm_runner.cli.exit_codes import interruptible
 from swarm_runner.cli.options import AsJson, DestinationName, JobConfPath, Timeout
 from swarm_runner.cli.pool_table import pool_table
 from swarm_runner.cli.render import render
 from swarm_runner.cli.simulate import simulate
+from swarm_runner.config.current import clear_current_config, set_current_config
 from swarm_runner.errors import Diagnostic, InvalidInputError
-from swarm_runner.model.document import suggestion
 from swarm_runner.model.pool import Pool
-from swarm_runner.model.status import PoolStatus
-from swarm_runner.runner.remembered import clear_current_config, set_current_config
+from swarm_runner.model.pool_status import PoolStatus
+from swarm_runner.model.text import did_you_mean
 
 UP_TIMEOUT_S = 300.0
 
@@ -68,7 +68,7 @@ def up(
         "`swarm-runner pool down` removes it."
     )
     with interruptible(lambda: word), progress(f"bringing up pool {place.pool.name}") as step:
-        status = connect.provisioner(place, step).up(
+        status = factories.provisioner(place, step).up(
             initialise=init, autoscale=autoscale, timeout_s=timeout
         )
     set_current_config(job_conf)
@@ -87,7 +87,7 @@ def status(
     """
     place = load_destination(job_conf, destination_name)
     with progress(f"looking at pool {place.pool.name}") as step:
-        found = connect.provisioner(place, step).status()
+        found = factories.provisioner(place, step).status()
     _show(place.pool, found, as_json)
 
 
@@ -108,7 +108,7 @@ def scale(
     wanted = _parse_replicas(counts, place.pool)
     word = "Swarm goes on scaling, and no job is lost: see `swarm-runner pool status`."
     with interruptible(lambda: word), progress(f"scaling pool {place.pool.name}") as step:
-        status = connect.provisioner(place, step).scale(wanted, timeout_s=timeout)
+        status = factories.provisioner(place, step).scale(wanted, timeout_s=timeout)
     _show(place.pool, status, as_json)
 
 
@@ -134,7 +134,7 @@ def upgrade(
         "itself; `swarm-runner pool upgrade` takes it up."
     )
     with interruptible(lambda: word), progress(f"upgrading pool {place.pool.name}") as step:
-        status = connect.provisioner(place, step).upgrade(image, timeout_s=timeout)
+        status = factories.provisioner(place, step).upgrade(image, timeout_s=timeout)
     _show(place.pool, status, as_json)
     if image not in (None, place.pool.image):
         stderr_console().print(
@@ -144,7 +144,8 @@ def upgrade(
         )
 
 
-@app.command()
+@app.command("repair", hidden=True)
+@app.command("mend")
 def repair(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say which executors do not work, and why.")
@@ -162,7 +163,7 @@ def repair(
     place = load_destination(job_conf, destination_name)
     word = "What was told to go goes, and Swarm starts another in its place."
     with interruptible(lambda: word), progress(f"mending pool {place.pool.name}") as step:
-        provisioner = connect.provisioner(place, step)
+        provisioner = factories.provisioner(place, step)
         found, status = provisioner.repair(dry_run=dry_run, timeout_s=timeout)
     if as_json:
         show_json({"mended": found, "status": status})
@@ -191,7 +192,7 @@ def down(
     place = load_destination(job_conf, destination_name)
     word = "`swarm-runner pool status` shows what is left, `swarm-runner pool down` removes it."
     with interruptible(lambda: word), progress(f"taking down pool {place.pool.name}") as step:
-        connect.provisioner(place, step).down(drain=drain, force=force)
+        factories.provisioner(place, step).down(drain=drain, force=force)
     clear_current_config(job_conf)
     if as_json:
         show_json({"pool": place.pool.name, "removed": True})
@@ -208,7 +209,7 @@ def _parse_replicas(counts: list[str], pool: Pool) -> dict[str, int]:
         if not (equals and number.isascii() and number.isdigit()):
             faults.append(Diagnostic(argument, "write CLASS=N, for example normal=5"))
         elif name not in pool.classes:
-            hint = suggestion(name, pool.classes)
+            hint = did_you_mean(name, pool.classes)
             faults.append(
                 Diagnostic(argument, f"no such class{hint}; the pool has {pool.describe_classes()}")
             )

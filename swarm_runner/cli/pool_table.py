@@ -12,7 +12,7 @@ from rich.text import Text
 
 from swarm_runner.cli.tables import SHORT_ID, nowrap, plain_table, truncated
 from swarm_runner.model.pool import Pool
-from swarm_runner.model.status import ExecutorStatus, PoolStatus, TaskState
+from swarm_runner.model.pool_status import ExecutorStatus, PoolStatus, TaskState
 
 Row = tuple[str, ...]
 HEADERS: Row = ("node", "task", "container", "state", "activity", "memory", "job")

@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from swarm_runner.cli.conf import load_destination
+from swarm_runner.cli.config_files import load_destination
 from swarm_runner.cli.console import show_json
 from swarm_runner.cli.options import AsJson, DestinationName, JobConfPath
 from swarm_runner.errors import Diagnostic, InvalidInputError
-from swarm_runner.model.compose import compose, setup_comments
-from swarm_runner.model.stack import Stack
+from swarm_runner.swarm.compose import compose, setup_comments
+from swarm_runner.swarm.specs import Stack
 
 
 def render(

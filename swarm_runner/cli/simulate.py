@@ -8,18 +8,18 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from swarm_runner.cli.conf import STANDARD_INPUT, load_destination, read_text
+from swarm_runner.cli.config_files import STANDARD_INPUT, load_destination, read_text
 from swarm_runner.cli.console import progress, show, show_json, stdout_console
 from swarm_runner.cli.options import AsJson, DestinationName, JobConfPath
 from swarm_runner.cli.tables import format_duration, plain_table, pluralize
 from swarm_runner.errors import InvalidInputError
-from swarm_runner.model.demand import START_UP_S, ScalingLimits
-from swarm_runner.model.document import suggestion
+from swarm_runner.hooks.manager import plugin_manager
 from swarm_runner.model.pool import Pool
-from swarm_runner.plugin_manager import plugin_manager
-from swarm_runner.simulation import generators, picture
+from swarm_runner.model.scaling import START_UP_S, ScalingLimits
+from swarm_runner.model.text import did_you_mean
+from swarm_runner.simulation import generators, plot
+from swarm_runner.simulation.free_capacity import Placement
 from swarm_runner.simulation.report import SimulationReport
-from swarm_runner.simulation.rooms import Placement
 from swarm_runner.simulation.run import BASELINES, INTERVAL_S, ORACLE, SimulationConfig
 from swarm_runner.simulation.run import simulate as run
 from swarm_runner.simulation.trace import Trace
@@ -99,7 +99,7 @@ def simulate(
     It touches no pool. A plugin's policy is simulated in place of the built-in one.
     """
     if plot_file is not None:
-        picture.check_file(plot_file)
+        plot.check_file(plot_file)
     pool = load_destination(job_conf, destination_name).pool
     classes = _scaling_limits(pool, minimum, maximum, cooldown_s)
     limits = {
@@ -119,7 +119,7 @@ def simulate(
             progress=step,
         )
         if plot_file is not None:
-            picture.draw(report, plot_file)
+            plot.draw(report, plot_file)
     if as_json:
         show_json(report)
         return
@@ -161,7 +161,7 @@ def _load_trace(
             f"--load and --jobs are for the named traces: {', '.join(generators.NAMES)}"
         )
     if name != STANDARD_INPUT and not Path(name).exists():
-        hint = suggestion(name, generators.NAMES) or "."
+        hint = did_you_mean(name, generators.NAMES) or "."
         names = ", ".join(generators.NAMES)
         raise InvalidInputError(f"{name} is no file, and no named trace{hint} They are {names}")
     return read_trace(*read_text(name))

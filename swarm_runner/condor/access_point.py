@@ -5,33 +5,35 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
-from swarm_runner.condor.bindings import htcondor
-from swarm_runner.condor.connection import Connection
-from swarm_runner.condor.constraint import history_since, job_constraint, to_python
-from swarm_runner.condor.demand import (
+from swarm_runner.condor.ads import (
     FINISHED_PROJECTION,
     GROUP_BY_PROJECTION,
     GROUP_PROJECTION,
     IDLE_CONSTRAINT,
+    RUN_PROJECTION,
+    SLOT_PROJECTION,
     finished_job_from_ad,
+    history_since,
     idle_job_group_from_ad,
+    job_constraint,
+    job_run_from_ad,
+    slot_from_ad,
+    to_python,
 )
-from swarm_runner.condor.port import (
+from swarm_runner.condor.connection import Connection, htcondor
+from swarm_runner.condor.ports import (
     TRACK_PROJECTION,
     Ad,
     JobQuery,
     SubmitInDoubtError,
     SubmitResult,
 )
-from swarm_runner.condor.runs import RUN_PROJECTION, job_run_from_ad
-from swarm_runner.condor.slots import SLOT_PROJECTION, slot_from_ad
 from swarm_runner.errors import Diagnostic, InvalidInputError, PreconditionError
-from swarm_runner.model.health import JobRun
 from swarm_runner.model.job import JobId
 from swarm_runner.model.pool import Pool
-from swarm_runner.model.queue import FinishedJob, IdleJobGroup
-from swarm_runner.model.status import Slot
-from swarm_runner.model.submit import SubmitBatch
+from swarm_runner.model.pool_status import JobRun, Slot
+from swarm_runner.model.scaling import FinishedJob, IdleJobGroup
+from swarm_runner.submit.description import SubmitBatch
 
 # What the bindings say when nothing was sent, and when the schedd or the submit language refused.
 _CONNECT_ERROR = "Failed to connect to schedd"

@@ -2,18 +2,53 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import logging
+import os
 import socket
+import threading
 import time
 import warnings
 from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import cache
+from importlib import import_module
+from pathlib import Path
 from typing import Any, TypeVar
 
+import platformdirs
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
-from swarm_runner.condor.bindings import LOCK, htcondor
-from swarm_runner.condor.token import token_file, token_problem
 from swarm_runner.errors import UnreachableError
+
+# The bindings keep one configuration and one set of connections for the whole process.
+LOCK = threading.RLock()
+
+
+@cache
+def htcondor() -> Any:
+    """The module `htcondor2`, with no configuration of this machine's own unless it is named.
+
+    A machine that merely submits has no configuration file, and the bindings would complain.
+    """
+    with LOCK:
+        absent = "CONDOR_CONFIG" not in os.environ
+        if absent:
+            os.environ["CONDOR_CONFIG"] = os.devnull
+        try:
+            return import_module("htcondor2")
+        finally:
+            if absent:
+                del os.environ["CONDOR_CONFIG"]
+
+
+@cache
+def classad() -> Any:
+    """The module `classad2`."""
+    htcondor()
+    return import_module("classad2")
+
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -151,3 +186,33 @@ class Connection:
         settings["SEC_CLIENT_AUTHENTICATION_METHODS"] = "IDTOKENS"
         for name in ("TRUST_DOMAIN", "UID_DOMAIN", "FILESYSTEM_DOMAIN"):
             settings[name] = self.pool_name
+
+
+def token_file(pool_name: str, token_directory: str | None = None) -> Path:
+    """Where a pool's token lies: one file for each pool, mode 0600."""
+    directory = (
+        Path(token_directory)
+        if token_directory
+        else platformdirs.user_config_path("swarm-runner") / "tokens.d"
+    )
+    return directory / pool_name
+
+
+def token_problem(file: Path, now: float) -> str | None:
+    """What is wrong with a token as far as one can see from here, and what to do; or nothing."""
+    try:
+        text = file.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        return f"there is no token at {file}; `swarm-runner pool up` writes it there"
+    except (OSError, UnicodeDecodeError) as error:
+        return f"the token at {file} cannot be read: {error}"
+    try:
+        payload = text.split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        expires = claims.get("exp")
+    except (IndexError, ValueError, AttributeError):
+        return f"what lies at {file} is no token; `swarm-runner pool up` writes a new one"
+    if isinstance(expires, int | float) and expires <= now:
+        when = datetime.fromtimestamp(expires, UTC).strftime("%Y-%m-%d %H:%M UTC")
+        return f"the token at {file} expired on {when}; `swarm-runner pool up` writes a new one"
+    return None

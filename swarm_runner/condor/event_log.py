@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from swarm_runner.condor.bindings import htcondor
+from swarm_runner.condor.connection import htcondor
 
 # Every event ends with this line.
 EVENT_TERMINATOR = b"...\n"

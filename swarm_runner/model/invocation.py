@@ -17,8 +17,6 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from swarm_runner.model.machine import VirtualMachine
-from swarm_runner.model.quantity import StrictBool, StrictInt
 from swarm_runner.model.resources import Resources
 from swarm_runner.model.text import (
     AbsolutePath,
@@ -34,6 +32,8 @@ from swarm_runner.model.text import (
     raise_diagnostics,
     reject_macros,
 )
+from swarm_runner.model.units import StrictBool, StrictInt
+from swarm_runner.model.vm import VirtualMachine
 
 # Linux refuses a single argument above 128 KiB (MAX_ARG_STRLEN), and all above 2 MiB by default.
 MAXIMUM_ARGUMENT_BYTES = 131_071

@@ -15,7 +15,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from swarm_runner.model.quantity import (
+from swarm_runner.model.text import FrozenModel
+from swarm_runner.model.units import (
     QUANTITY_EXAMPLES,
     QUANTITY_PATTERN,
     StrictInt,
@@ -23,7 +24,6 @@ from swarm_runner.model.quantity import (
     megabytes_or_count,
     megabytes_or_text,
 )
-from swarm_runner.model.text import FrozenModel
 
 MINIMUM_MEMORY_MB = 16
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -177,6 +178,12 @@ def _absolute(value: str) -> str:
             "path", f"{value!r} holds a backslash, which HTCondor takes for a slash here"
         )
     return value
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """A question that ends a message, where `names` has something close; else nothing."""
+    close = difflib.get_close_matches(name, list(names), 1)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 Label = Annotated[str, AfterValidator(reject_macros)]

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 
-from swarm_runner.hookspecs import hookimpl
+from swarm_runner.hooks.specs import hookimpl
 from swarm_runner.model.job import Hold, Job, Outcome, OutcomeKind, Release, Remove
-from swarm_runner.translate import VM_START_HOLD_SUBCODE
+from swarm_runner.submit.translation import VM_START_HOLD_SUBCODE
 
 MAX_RELEASES = 6
 INITIAL_BACKOFF_S = 10.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from swarm_runner.model.demand import IdleJobs, ResourceAmounts, ScalingLimits
+from swarm_runner.model.scaling import IdleJobs, ResourceAmounts, ScalingLimits
 
 # A startd gives memory in steps (MODIFY_REQUEST_EXPR_REQUESTMEMORY in HTCondor's manual).
 MEMORY_STEP_MB = 128

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 
 from swarm_runner.errors import Diagnostic, InvalidInputError
-from swarm_runner.hookspecs import hookimpl
+from swarm_runner.hooks.specs import hookimpl
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.pool import Destination, Pool, Route
 from swarm_runner.model.resources import Resources

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 
-from swarm_runner.hookspecs import hookimpl
-from swarm_runner.model.demand import ClassSnapshot, IdleJobs, ScalingDecision, ScalingLimits
+from swarm_runner.hooks.specs import hookimpl
+from swarm_runner.model.scaling import ClassSnapshot, IdleJobs, ScalingDecision, ScalingLimits
 from swarm_runner.policy.packing import (
     CapacityTier,
     ResourceVector,

@@ -8,16 +8,18 @@ from collections.abc import Callable, Mapping
 
 import pluggy
 
-from swarm_runner.condor.view import PoolQueryPort
+from swarm_runner.condor.ports import PoolQueryPort
 from swarm_runner.errors import ConflictError, PreconditionError, UnreachableError
-from swarm_runner.model.demand import ClassSnapshot, ScalingDecision, ScalingLimits, ScalingRecord
-from swarm_runner.model.health import ExecutorReplacement
 from swarm_runner.model.pool import Pool
-from swarm_runner.model.status import PoolStatus, ServiceState
+from swarm_runner.model.pool_status import ExecutorReplacement, PoolStatus, ServiceState
+from swarm_runner.model.scaling import ClassSnapshot, ScalingDecision, ScalingLimits, ScalingRecord
 from swarm_runner.policy.sizing import resolve_decision
+from swarm_runner.provisioner.credentials import Tokens
 from swarm_runner.provisioner.health import ExecutorHealthMonitor
-from swarm_runner.provisioner.observer import Observer
-from swarm_runner.swarm.port import Swarm
+from swarm_runner.provisioner.observation import Observer
+from swarm_runner.provisioner.waiter import Waiter
+from swarm_runner.swarm.ports import Swarm
+from swarm_runner.swarm.specs import SPEC_DIGEST_LABEL, Stack
 
 INTERVAL_S = 2.0
 # A round may take at most this part of the time: a large pool is looked at less often.
@@ -157,3 +159,48 @@ class Autoscaler:
         before, self._previous_status = self._previous_status, after
         if before is not None and before.fingerprint() != after.fingerprint():
             self._hook.swarm_runner_pool_changed(before=before, after=after)
+
+
+STOP_TIMEOUT_S = 120.0
+
+
+def ensure_autoscaler(
+    stack: Stack,
+    swarm: Swarm,
+    tokens: Tokens,
+    progress: Callable[[str], None],
+    waiter: Waiter,
+    enabled: bool | None,
+) -> None:
+    """Make the service, or bring it to the stack's configuration, or remove it.
+
+    None leaves it to whether there is one. Raises RefusedError when its image cannot be built.
+    """
+    name = stack.pool.autoscaler
+    present = swarm.services(stack.pool.name).get(name)
+    if enabled is False or (enabled is None and present is None):
+        if present:
+            progress(f"removing {name}")
+            _stop(stack.pool, swarm, waiter)
+        return
+    image = swarm.autoscaler_image(stack.image, progress)
+    tokens.ensure_autoscaler_token()
+    wish = stack.autoscaler(image, swarm.docker_engine().node_id)
+    if present is None:
+        progress(f"making service {name}")
+        swarm.create_service(wish)
+    elif present.labels.get(SPEC_DIGEST_LABEL) != wish.digest():
+        progress(f"updating service {name}")
+        swarm.update_service(wish)
+
+
+def _stop(pool: Pool, swarm: Swarm, waiter: Waiter) -> None:
+    """Remove the service when its task has ended: what is scaled afterwards stays as it is."""
+    swarm.scale_service(pool.autoscaler, 0)
+
+    def left() -> bool:
+        waiter.report("waiting for the autoscaler to end")
+        return any(t.service == pool.autoscaler and not t.stopped for t in swarm.tasks(pool.name))
+
+    waiter.poll_until(left, lambda there: not there, STOP_TIMEOUT_S)
+    swarm.remove_services([pool.autoscaler])

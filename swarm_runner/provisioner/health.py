@@ -8,14 +8,18 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
 
-from swarm_runner.condor.view import PoolQueryPort
+from swarm_runner.condor.ports import PoolQueryPort
 from swarm_runner.errors import PreconditionError, UnreachableError
-from swarm_runner.model.health import ExecutorReplacement
 from swarm_runner.model.pool import Pool
-from swarm_runner.model.status import ExecutorStatus, PoolStatus, TaskState
-from swarm_runner.policy.health import black_holes
-from swarm_runner.provisioner.observer import UNRESPONSIVE_AFTER_S, creation_time_s
-from swarm_runner.swarm.port import Swarm
+from swarm_runner.model.pool_status import (
+    ExecutorReplacement,
+    ExecutorStatus,
+    PoolStatus,
+    TaskState,
+)
+from swarm_runner.provisioner.black_holes import MAX_RUNS, RUN_HISTORY_S, black_holes
+from swarm_runner.provisioner.observation import UNRESPONSIVE_AFTER_S, creation_time_s
+from swarm_runner.swarm.ports import Swarm
 
 # How long an executor may be in trouble before it is replaced; one that starts is for a moment.
 UNHEALTHY_GRACE_S = 60.0
@@ -23,9 +27,6 @@ UNHEALTHY_GRACE_S = 60.0
 REPLACEMENT_INTERVAL_S = 60.0
 MAX_REPLACEMENTS_PER_NODE = 3
 NODE_WINDOW_S = 3600.0
-# Runs as far back, and as many, tell of black holes.
-RUN_HISTORY_S = 1800.0
-MAX_RUNS = 500
 # The history is read this often at most, however often a round comes.
 HISTORY_POLL_INTERVAL_S = 15.0
 

@@ -6,13 +6,21 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from swarm_runner.condor.view import PoolQueryPort
+from swarm_runner.condor.ports import PoolQueryPort
 from swarm_runner.errors import InvalidInputError, PreconditionError, UnreachableError
-from swarm_runner.model.health import ExecutorReplacement
 from swarm_runner.model.pool import Pool
-from swarm_runner.model.stack import CLASS_LABEL, NODE_LABEL, ServiceSpec, Stack
-from swarm_runner.model.status import DockerEngine, PoolStatus, ServiceState
-from swarm_runner.provisioner.checks import (
+from swarm_runner.model.pool_status import (
+    DockerEngine,
+    ExecutorReplacement,
+    PoolStatus,
+    ServiceState,
+)
+from swarm_runner.provisioner.autoscaler import ensure_autoscaler
+from swarm_runner.provisioner.convergence import ConvergenceWaiter
+from swarm_runner.provisioner.credentials import PoolCredentials, Tokens
+from swarm_runner.provisioner.health import ExecutorHealthMonitor
+from swarm_runner.provisioner.inspector import PoolInspector, spool_node
+from swarm_runner.provisioner.preconditions import (
     check_counts,
     check_host,
     check_image,
@@ -20,18 +28,11 @@ from swarm_runner.provisioner.checks import (
     check_managed,
     check_services_exist,
 )
-from swarm_runner.provisioner.daemon import ensure_autoscaler
-from swarm_runner.provisioner.entrance import PoolCredentials
-from swarm_runner.provisioner.health import ExecutorHealthMonitor
-from swarm_runner.provisioner.jobs import PoolJobs
-from swarm_runner.provisioner.looking import PoolInspector, spool_node
-from swarm_runner.provisioner.removal import tear_down
-from swarm_runner.provisioner.rollout import Rollout, outdated_services
-from swarm_runner.provisioner.settling import ConvergenceWaiter
-from swarm_runner.provisioner.tokens import Tokens
-from swarm_runner.provisioner.trial import READINESS_TIMEOUT_S
-from swarm_runner.provisioner.waiting import POLL_INTERVAL_S, Waiter
-from swarm_runner.swarm.port import Swarm
+from swarm_runner.provisioner.rollout import READINESS_TIMEOUT_S, Rollout, outdated_services
+from swarm_runner.provisioner.teardown import PoolJobs, tear_down
+from swarm_runner.provisioner.waiter import POLL_INTERVAL_S, Waiter
+from swarm_runner.swarm.ports import Swarm
+from swarm_runner.swarm.specs import CLASS_LABEL, NODE_LABEL, ServiceSpec, Stack
 
 Progress = Callable[[str], None]
 UP_TIMEOUT_S = 300.0

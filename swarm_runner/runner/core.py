@@ -11,19 +11,19 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from swarm_runner.condor.access_point import AccessPoint
-from swarm_runner.condor.port import AccessPointPort, JobQuery
+from swarm_runner.condor.ports import AccessPointPort, JobQuery
 from swarm_runner.errors import SubmitUnresolvedError, SwarmRunnerError
+from swarm_runner.hooks.manager import plugin_manager
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.job import Job, JobChange, JobId, JobState
 from swarm_runner.model.pool import Destination
-from swarm_runner.plugin_manager import plugin_manager
-from swarm_runner.runner.accounts import JobTable
-from swarm_runner.runner.ads import apply_ad, job_id_from_ad
-from swarm_runner.runner.follower import JobTracker
-from swarm_runner.runner.judge import HoldHandler
-from swarm_runner.runner.preparation import PreparedJob, SubmissionBuilder
-from swarm_runner.runner.sending import Submitter
-from swarm_runner.runner.state import RunnerDirectory
+from swarm_runner.runner.ad_reader import apply_ad, job_id_from_ad
+from swarm_runner.runner.directory import RunnerDirectory
+from swarm_runner.runner.hold_handler import HoldHandler
+from swarm_runner.runner.job_table import JobTable
+from swarm_runner.runner.submission import PreparedJob, SubmissionBuilder
+from swarm_runner.runner.submitter import Submitter
+from swarm_runner.runner.tracker import JobTracker
 
 log = logging.getLogger(__name__)
 PARTIAL_RESULT_TIMEOUT_S = 5.0

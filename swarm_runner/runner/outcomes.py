@@ -12,7 +12,7 @@ import signal
 from functools import lru_cache
 from typing import Any
 
-from swarm_runner.condor.port import Ad
+from swarm_runner.condor.ports import Ad
 from swarm_runner.model.job import Outcome, OutcomeKind
 
 # In the reason's place of the outcome: the jobs were never meant to run.

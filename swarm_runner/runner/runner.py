@@ -9,13 +9,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from swarm_runner.condor.port import EXPLAIN_PROJECTION, AccessPointPort, JobQuery
+from swarm_runner.condor.ports import EXPLAIN_PROJECTION, AccessPointPort, JobQuery
 from swarm_runner.errors import Diagnostic, InvalidInputError, UnreachableError
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.job import Job, JobChange, JobId, OutcomeKind
 from swarm_runner.model.pool import Destination
-from swarm_runner.policy.explain import Explanation, explain
 from swarm_runner.runner.core import Core
+from swarm_runner.runner.explanation import Explanation, explain
 from swarm_runner.runner.outcomes import encode_reason
 
 _NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Protocol
 
-from swarm_runner.model.demand import ClassSnapshot, ScalingDecision, ScalingLimits
+from swarm_runner.model.scaling import ClassSnapshot, ScalingDecision, ScalingLimits
 from swarm_runner.policy.sizing import resolve_decision
 from swarm_runner.simulation.observation import Observer
 from swarm_runner.simulation.pool import ClassPool

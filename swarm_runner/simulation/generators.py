@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from random import Random
 
-from swarm_runner.model.demand import ResourceAmounts, ScalingLimits
+from swarm_runner.model.scaling import ResourceAmounts, ScalingLimits
 from swarm_runner.policy.packing import NO_RESOURCES, dominant_share, slot_size
 from swarm_runner.simulation.trace import Trace
 

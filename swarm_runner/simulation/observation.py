@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 
-from swarm_runner.model.demand import (
+from swarm_runner.model.scaling import (
     ClassSnapshot,
     DemandSample,
     ExecutorCounts,
     FreeCapacity,
     IdleJobs,
 )
+from swarm_runner.simulation.free_capacity import UNUSED_EXECUTOR
 from swarm_runner.simulation.pool import ClassPool
-from swarm_runner.simulation.rooms import UNUSED_EXECUTOR
 
 # Arrivals are counted, and recently ended jobs remembered, over this long.
 RECENT_S = 300.0

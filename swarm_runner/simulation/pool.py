@@ -18,8 +18,13 @@ from array import array
 from collections import deque
 from collections.abc import Iterable
 
-from swarm_runner.model.demand import ScalingLimits
-from swarm_runner.simulation.rooms import NO_FIT, UNUSED_EXECUTOR, FreeCapacityIndex, Placement
+from swarm_runner.model.scaling import ScalingLimits
+from swarm_runner.simulation.free_capacity import (
+    NO_FIT,
+    UNUSED_EXECUTOR,
+    FreeCapacityIndex,
+    Placement,
+)
 from swarm_runner.simulation.trace import ClassTrace
 
 RECENT_JOBS = 200

@@ -8,7 +8,7 @@ from array import array
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
-from swarm_runner.model.demand import START_UP_S, ScalingLimits
+from swarm_runner.model.scaling import START_UP_S, ScalingLimits
 from swarm_runner.simulation.controllers import (
     Controller,
     Fixed,
@@ -17,6 +17,7 @@ from swarm_runner.simulation.controllers import (
     QueueRatio,
     SizeClass,
 )
+from swarm_runner.simulation.free_capacity import Placement
 from swarm_runner.simulation.pool import ClassPool
 from swarm_runner.simulation.report import (
     ControllerReport,
@@ -26,7 +27,6 @@ from swarm_runner.simulation.report import (
     Waits,
     sum_metrics,
 )
-from swarm_runner.simulation.rooms import Placement
 from swarm_runner.simulation.trace import ClassTrace, Trace, split_by_class
 
 INTERVAL_S = 5.0

@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from swarm_runner.model.demand import ResourceAmounts, ScalingLimits
+from swarm_runner.model.scaling import ResourceAmounts, ScalingLimits
 from swarm_runner.policy.packing import slot_size
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 from pydantic import ConfigDict, Field, ValidationError
 
+from swarm_runner.config.validation import parse, validate
 from swarm_runner.errors import Diagnostic, InvalidInputError
-from swarm_runner.model.demand import ResourceAmounts
-from swarm_runner.model.document import parse, suggestion, validate
 from swarm_runner.model.resources import MINIMUM_MEMORY_MB
-from swarm_runner.model.text import FrozenModel, Name
+from swarm_runner.model.scaling import ResourceAmounts
+from swarm_runner.model.text import FrozenModel, Name, did_you_mean
 from swarm_runner.simulation.trace import Trace
 
 # More would not fit into memory.
@@ -94,7 +94,7 @@ def _csv_lines(text: str, source: str) -> Iterator[tuple[int, Mapping[str, str]]
     if unknown or not rows.fieldnames:
         raise InvalidInputError(
             [
-                Diagnostic(f"{source}:1", f"{name!r} is no column{suggestion(name, _KEYS)}")
+                Diagnostic(f"{source}:1", f"{name!r} is no column{did_you_mean(name, _KEYS)}")
                 for name in unknown
             ]
             or [Diagnostic(source, f"is empty; the first line names columns of {', '.join(_KEYS)}")]

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swarm_runner.errors import PreconditionError
+from swarm_runner.swarm.errors import translate_docker_errors
 from swarm_runner.swarm.images import build, image_exists
-from swarm_runner.swarm.trouble import translate_docker_errors
 
 if TYPE_CHECKING:
     import docker

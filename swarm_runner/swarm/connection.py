@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from swarm_runner.errors import UnreachableError
-from swarm_runner.swarm.trouble import translate_docker_errors
+from swarm_runner.swarm.errors import translate_docker_errors
 
 if TYPE_CHECKING:
     import docker

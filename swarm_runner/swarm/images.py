@@ -8,7 +8,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from swarm_runner.errors import PreconditionError
-from swarm_runner.swarm.trouble import translate_docker_errors
+from swarm_runner.swarm.errors import translate_docker_errors
 
 if TYPE_CHECKING:
     import docker

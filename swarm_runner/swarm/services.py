@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from swarm_runner.model.stack import GPU_RESOURCE, SPEC_DIGEST_LABEL, ServiceSpec
+from swarm_runner.swarm.specs import GPU_RESOURCE, SPEC_DIGEST_LABEL, ServiceSpec
 
 _SECOND_NS = 1_000_000_000
 _ROOT_ONLY = 0o400
@@ -98,6 +98,6 @@ def _constraints(spec: ServiceSpec) -> list[str]:
 
 
 def _pool_labels(spec: ServiceSpec) -> dict[str, str]:
-    from swarm_runner.model.stack import POOL_LABEL
+    from swarm_runner.swarm.specs import POOL_LABEL
 
     return {POOL_LABEL: spec.labels[POOL_LABEL]}

@@ -9,8 +9,8 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from swarm_runner.condor.demand import FINISHED_PROJECTION, finished_job_from_ad
-from swarm_runner.condor.port import (
+from swarm_runner.condor.ads import FINISHED_PROJECTION, finished_job_from_ad
+from swarm_runner.condor.ports import (
     TRACK_PROJECTION,
     Ad,
     JobQuery,
@@ -19,9 +19,9 @@ from swarm_runner.condor.port import (
 )
 from swarm_runner.errors import UnreachableError
 from swarm_runner.model.job import JobId
-from swarm_runner.model.queue import FinishedJob, IdleJobGroup
-from swarm_runner.model.status import Slot
-from swarm_runner.model.submit import SubmitBatch
+from swarm_runner.model.pool_status import Slot
+from swarm_runner.model.scaling import FinishedJob, IdleJobGroup
+from swarm_runner.submit.description import SubmitBatch
 from swarm_runner.testing.event_log import EventLogWriter
 from swarm_runner.testing.job_ads import (
     apply_output_remaps,

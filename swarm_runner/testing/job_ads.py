@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from swarm_runner.condor.demand import GROUP_BY_PROJECTION, idle_job_group_from_ad
-from swarm_runner.condor.port import Ad, JobQuery
+from swarm_runner.condor.ads import GROUP_BY_PROJECTION, idle_job_group_from_ad
+from swarm_runner.condor.ports import Ad, JobQuery
 from swarm_runner.model.job import JobId
-from swarm_runner.model.queue import IdleJobGroup
+from swarm_runner.model.scaling import IdleJobGroup
 from swarm_runner.testing.submit_language import evaluate
 
 IDLE, HELD, HOLD_SPOOLING_INPUT = 1, 5, 16

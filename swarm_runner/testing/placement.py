@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from swarm_runner.model.status import TaskState
+from swarm_runner.model.pool_status import TaskState
 
 # As Swarm: a node on which tasks of a service failed so often gets the next one last.
 MAX_TASK_FAILURES = 5

@@ -6,10 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
 from swarm_runner.errors import PreconditionError, UnreachableError
-from swarm_runner.model.health import JobRun
-from swarm_runner.model.queue import FinishedJob, IdleJobGroup
-from swarm_runner.model.stack import CLASS_LABEL, ServiceSpec
-from swarm_runner.model.status import Slot, TaskState
+from swarm_runner.model.pool_status import JobRun, Slot, TaskState
+from swarm_runner.model.scaling import FinishedJob, IdleJobGroup
+from swarm_runner.swarm.specs import CLASS_LABEL, ServiceSpec
 
 
 class FakePool(ABC):

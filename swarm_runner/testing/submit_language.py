@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from swarm_runner.model.submit import SubmitBatch
+from swarm_runner.submit.description import SubmitBatch
 
 _MACRO = re.compile(r"\$\((\w+)\)")
 _CLASS_EXPRESSION = re.compile(r'ifThenElse\(RequestMemory <= (\d+), ("[^"]*"), (.*)\)')

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from swarm_runner.errors import ConflictError, PreconditionError, UnreachableError
-from swarm_runner.model.stack import CLASS_LABEL, POOL_LABEL, SPEC_DIGEST_LABEL, ServiceSpec
-from swarm_runner.model.status import DockerEngine, ServiceState, TaskState
-from swarm_runner.testing.belongings import FakeResources
+from swarm_runner.model.pool_status import DockerEngine, ServiceState, TaskState
+from swarm_runner.swarm.specs import CLASS_LABEL, POOL_LABEL, SPEC_DIGEST_LABEL, ServiceSpec
 from swarm_runner.testing.placement import choose_host
 from swarm_runner.testing.pool import FakePool
+from swarm_runner.testing.resources import FakeResources
 
 DEFAULT_NODE = "swarm-1"
 

@@ -14,13 +14,13 @@ import docker
 
 from swarm_runner import Runner
 from swarm_runner.condor.access_point import AccessPoint
-from swarm_runner.condor.port import JobQuery
-from swarm_runner.condor.token import token_file
+from swarm_runner.condor.connection import token_file
+from swarm_runner.condor.ports import JobQuery
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.job import JobEvent
 from swarm_runner.model.pool import Destination, Pool
 from swarm_runner.provisioner import Provisioner
-from swarm_runner.swarm.engine import DockerSwarm
+from swarm_runner.swarm.client import DockerSwarm
 from tests.chaos.storm import CALL_TIMEOUT_S, DRAINED_HOST, MAX_REPLICAS, Storm, set_availability
 from tests.lab.hosts.images import pool_image
 from tests.lab.hosts.layout import SHARED, nodes

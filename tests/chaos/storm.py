@@ -17,7 +17,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 from swarm_runner.errors import PreconditionError
 from swarm_runner.model.pool import Pool
 from swarm_runner.provisioner import Provisioner
-from swarm_runner.swarm.engine import DockerSwarm
+from swarm_runner.swarm.client import DockerSwarm
 
 CALL_TIMEOUT_S = 60
 UPGRADE_TIMEOUT_S = 900.0

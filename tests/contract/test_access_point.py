@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 
 from swarm_runner.condor.access_point import AccessPoint
-from swarm_runner.condor.port import AccessPointPort, Ad, JobQuery, SubmitResult
+from swarm_runner.condor.ports import AccessPointPort, Ad, JobQuery, SubmitResult
 from swarm_runner.errors import InvalidInputError
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.job import JobId
 from swarm_runner.model.pool import Destination, Pool
-from swarm_runner.model.submit import SubmitBatch, group_into_batches
 from swarm_runner.policy.routing import swarm_runner_route
 from swarm_runner.runner import outcomes
+from swarm_runner.submit.description import SubmitBatch, group_into_batches
+from swarm_runner.submit.translation import translate
 from swarm_runner.testing import FakeAccessPoint
-from swarm_runner.translate import translate
 from tests.lab.pool import LabPool
 
 IDLE, RUNNING, REMOVED, COMPLETED, HELD = 1, 2, 3, 4, 5
@@ -121,9 +121,9 @@ def harness(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Harness]
     volume.mkdir()
     volume.chmod(0o777)
     access_point = AccessPoint.connect(lab.destination.pool, lab.destination.token_directory)
-    bench = Harness(access_point, lab.destination, home, volume)
-    yield bench
-    queued = access_point.jobs(JobQuery(runner_name=bench.runner))
+    benchmarks = Harness(access_point, lab.destination, home, volume)
+    yield benchmarks
+    queued = access_point.jobs(JobQuery(runner_name=benchmarks.runner))
     access_point.remove([JobId(ad["ClusterId"], ad["ProcId"]) for ad in queued], "test is over")
 
 

@@ -15,10 +15,10 @@ from tenacity import (
 
 from swarm_runner.errors import ConflictError, PreconditionError
 from swarm_runner.model.pool import CapacityClass, Pool
-from swarm_runner.model.stack import SPEC_DIGEST_LABEL, Stack
-from swarm_runner.model.status import TaskState
-from swarm_runner.swarm.engine import DockerSwarm
-from swarm_runner.swarm.port import Swarm
+from swarm_runner.model.pool_status import TaskState
+from swarm_runner.swarm.client import DockerSwarm
+from swarm_runner.swarm.ports import Swarm
+from swarm_runner.swarm.specs import SPEC_DIGEST_LABEL, Stack
 from swarm_runner.testing.swarm import FakeSwarm
 
 POOL = Pool(

@@ -15,7 +15,7 @@ import docker
 import pytest
 
 from swarm_runner.condor.access_point import AccessPoint
-from swarm_runner.condor.port import JobQuery
+from swarm_runner.condor.ports import JobQuery
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.job import JobId
 from swarm_runner.model.pool import Destination

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from swarm_runner.model.document import parse_invocations
+from swarm_runner.config.documents import parse_invocations
 from swarm_runner.model.pool import Destination
 from swarm_runner.runner import Runner
 

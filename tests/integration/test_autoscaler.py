@@ -8,12 +8,12 @@ import pytest
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from swarm_runner.condor.access_point import AccessPoint
-from swarm_runner.condor.port import JobQuery
-from swarm_runner.condor.token import token_file
+from swarm_runner.condor.connection import token_file
+from swarm_runner.condor.ports import JobQuery
 from swarm_runner.model.job import JobId
 from swarm_runner.model.pool import Pool
 from swarm_runner.provisioner import Provisioner
-from swarm_runner.swarm.engine import DockerSwarm
+from swarm_runner.swarm.client import DockerSwarm
 from tests.integration.conftest import HarnessFactory, LabHarness
 from tests.lab.pool import LabPool
 

@@ -11,9 +11,9 @@ import docker
 import pytest
 
 from swarm_runner.condor.access_point import AccessPoint
-from swarm_runner.condor.port import JobQuery
+from swarm_runner.condor.ports import JobQuery
+from swarm_runner.config.job_conf import parse_job_conf
 from swarm_runner.model.job import JobId
-from swarm_runner.model.job_conf import parse_job_conf
 from tests.integration.shell import TIMEOUT_S, CommandShell
 from tests.lab.pool import lab_files
 

@@ -9,7 +9,7 @@ import docker
 import pytest
 from docker.models.containers import Container
 
-from swarm_runner.swarm.engine import DockerSwarm
+from swarm_runner.swarm.client import DockerSwarm
 from tests.dry_run import cases, differences
 
 COUNT = 20_000

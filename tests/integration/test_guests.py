@@ -20,13 +20,13 @@ from typing import Any
 import docker
 import pytest
 
+from swarm_runner.config.job_conf import parse_job_conf
 from swarm_runner.model.job import Job, JobEvent, OutcomeKind
-from swarm_runner.model.job_conf import parse_job_conf
 from swarm_runner.runner import Runner
 from tests.integration.conftest import TIMEOUT_S
 from tests.integration.guests import TASK_SCRIPT, full_featured_vm, in_place_vm, vm_invocation
 from tests.lab.pool import LabPool, lab_pool
-from tests.unit.model.test_disk_header import qcow2
+from tests.unit.runner.vm.test_disk_header import qcow2
 
 ROOT = Path(__file__).parents[2]
 NAME = "swarm-runner-test-vm"

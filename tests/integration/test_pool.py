@@ -17,12 +17,12 @@ from swarm_runner.condor.access_point import AccessPoint
 from swarm_runner.errors import PreconditionError, UnreachableError
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.pool import Pool
-from swarm_runner.model.status import PoolStatus
-from swarm_runner.model.submit import group_into_batches
+from swarm_runner.model.pool_status import PoolStatus
 from swarm_runner.policy.routing import swarm_runner_route
 from swarm_runner.provisioner import Provisioner
-from swarm_runner.swarm.engine import DockerSwarm
-from swarm_runner.translate import translate
+from swarm_runner.submit.description import group_into_batches
+from swarm_runner.submit.translation import translate
+from swarm_runner.swarm.client import DockerSwarm
 from tests.lab.pool import LabPool, lab_pool
 
 CONDOR_LABEL = "org.htcondorproject"
@@ -164,7 +164,7 @@ def test_an_executors_token_submits_nothing(
     # A process of its own: this one's session with the access point has the client's rights.
     script = (
         "import sys; from swarm_runner.condor.access_point import AccessPoint; "
-        "from swarm_runner.model.submit import SubmitBatch; "
+        "from swarm_runner.submit.description import SubmitBatch; "
         "point = AccessPoint(*sys.argv[1:4]); print(len(point.slots())); "
         "point.submit(SubmitBatch.model_validate_json(sys.argv[4]))"
     )

@@ -12,7 +12,7 @@ from docker.models.containers import Container
 
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.job import JobState
-from swarm_runner.runner import logs
+from swarm_runner.runner import event_logs
 from tests.integration.conftest import HarnessFactory, LabHarness, start_submitter
 from tests.lab.pool import LabPool
 
@@ -108,7 +108,7 @@ def test_each_key_once_when_no_log_knows_it_any_more(
 ) -> None:
     """With a new log for each submit; the history alone has the first keys."""
     bed = make_harness("log")
-    monkeypatch.setattr(logs, "TURN_BYTES", 1)
+    monkeypatch.setattr(event_logs, "TURN_BYTES", 1)
     codes = {"long": 10, "short": 0, "last": 0}
     invocations = [bed.invocation(key, f"sleep {code}; exit {code}") for key, code in codes.items()]
     with bed.runner() as runner:

@@ -11,7 +11,7 @@ from pathlib import Path
 import docker
 import pytest
 
-from swarm_runner.condor.token import token_file
+from swarm_runner.condor.connection import token_file
 from swarm_runner.errors import InvalidInputError, UnreachableError
 from swarm_runner.model.job import JobEvent
 from swarm_runner.model.pool import Destination

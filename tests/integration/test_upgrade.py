@@ -12,11 +12,11 @@ import pytest
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from swarm_runner.condor.access_point import AccessPoint
-from swarm_runner.condor.port import Ad, JobQuery
+from swarm_runner.condor.ports import Ad, JobQuery
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.job import JobId
 from swarm_runner.runner import Runner
-from swarm_runner.swarm.engine import DockerSwarm
+from swarm_runner.swarm.client import DockerSwarm
 from tests.lab.pool import LabPool, lab_pool
 
 NAME, PORT = "swarm-runner-test-upgrade", 9741

@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from swarm_runner.cli import connect
-from swarm_runner.model.job_conf import parse_job_conf
+from swarm_runner.cli import factories
+from swarm_runner.config.job_conf import parse_job_conf
 from swarm_runner.model.pool import Destination
 from swarm_runner.provisioner import Provisioner
 
@@ -42,7 +42,7 @@ def lab_pool(
     """
     job_conf, volume = lab_files(name, port, settings or {})
     destination = parse_job_conf(job_conf.read_text(), str(job_conf)).destination()
-    provisioner = connect.provisioner(destination, lambda _message: None)
+    provisioner = factories.provisioner(destination, lambda _message: None)
     # What a broken-off session left: its jobs, and executors by another number.
     provisioner.down(force=True)
     try:

@@ -17,11 +17,11 @@ import pytest
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from swarm_runner import Runner
-from swarm_runner.cli import connect
+from swarm_runner.cli import factories
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.job import Job, JobState
 from swarm_runner.model.pool import DEFAULT_LEASE_S, Destination, Pool
-from swarm_runner.model.status import ExecutorStatus
+from swarm_runner.model.pool_status import ExecutorStatus
 from swarm_runner.provisioner import Provisioner
 from tests.chaos.storm import set_availability
 from tests.lab.hosts import certificates
@@ -186,7 +186,7 @@ def lab_hosts_pool() -> Iterator[HostsPool]:
         pytest.MonkeyPatch.context() as patch,
     ):
         use_remote_manager(patch, certificates.client())
-        provisioner = connect.provisioner(destination, lambda _message: None)
+        provisioner = factories.provisioner(destination, lambda _message: None)
         # What a broken-off session left: its jobs, and executors by another number.
         provisioner.down(force=True)
         try:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import docker
 import pytest
 
-from swarm_runner.cli import connect
+from swarm_runner.cli import factories
 from swarm_runner.errors import InvalidInputError
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.pool import Destination, Pool
@@ -40,7 +40,7 @@ def with_gpus(lab_hosts_pool: HostsPool) -> Iterator[HostsPool]:
         state_directory=str(STATE_DIRECTORY / "state-gpus"),
         token_directory=str(STATE_DIRECTORY / "tokens-gpus.d"),
     )
-    provisioner = connect.provisioner(destination, lambda _message: None)
+    provisioner = factories.provisioner(destination, lambda _message: None)
     provisioner.down(force=True)
     try:
         provisioner.up()

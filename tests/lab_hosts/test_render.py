@@ -12,7 +12,7 @@ import pytest
 import yaml
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from swarm_runner.cli import connect
+from swarm_runner.cli import factories
 from swarm_runner.errors import PreconditionError
 from swarm_runner.model.pool import Destination, Pool
 from tests.lab.hosts.images import pool_image
@@ -62,7 +62,7 @@ def deployed(lab_hosts_pool: HostsPool, tmp_path: Path) -> Iterator[HostsPool]:
         state_directory=str(STATE_DIRECTORY / "state-git"),
         token_directory=str(STATE_DIRECTORY / "tokens-git.d"),
     )
-    provisioner = connect.provisioner(destination, lambda _message: None)
+    provisioner = factories.provisioner(destination, lambda _message: None)
     try:
         for command in making:
             if command.startswith(("openssl", "docker")):

@@ -18,10 +18,10 @@ from tenacity import (
 
 from swarm_runner.condor.access_point import AccessPoint
 from swarm_runner.errors import UnreachableError
-from swarm_runner.model.demand import ScalingRecord
-from swarm_runner.plugin_manager import plugin_manager
+from swarm_runner.hooks.manager import plugin_manager
+from swarm_runner.model.scaling import ScalingRecord
 from swarm_runner.provisioner import Autoscaler
-from swarm_runner.swarm.engine import DockerSwarm
+from swarm_runner.swarm.client import DockerSwarm
 from tests.lab.hosts.layout import Node, nodes
 from tests.lab_hosts.conftest import EXECUTORS, HostsPool, run_lab_command
 

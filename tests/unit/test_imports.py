@@ -38,9 +38,12 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 
 def test_translate_is_the_function_whatever_was_imported_first() -> None:
-    for first in ("swarm_runner.translate", "swarm_runner", "swarm_runner.runner"):
+    for first in ("swarm_runner.submit.translation", "swarm_runner", "swarm_runner.runner"):
         program = f"import {first}, swarm_runner; from swarm_runner import translate as t; "
-        assert run(program + "print(callable(t), callable(swarm_runner.translate))") == "True True"
+        assert (
+            run(program + "print(callable(t), callable(swarm_runner.submit.translation))")
+            == "True True"
+        )
 
 
 def median_s(program: str) -> float:

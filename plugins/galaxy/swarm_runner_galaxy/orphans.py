@@ -12,15 +12,15 @@ from rich.console import Console
 from rich.table import Table
 
 from swarm_runner.condor.access_point import AccessPoint
-from swarm_runner.condor.port import AccessPointPort, JobQuery
+from swarm_runner.condor.ports import AccessPointPort, JobQuery
+from swarm_runner.config.galaxy_keys import is_runner_key
+from swarm_runner.config.job_conf import RunnerSection
+from swarm_runner.config.validation import parse, validate
 from swarm_runner.errors import InvalidInputError, SwarmRunnerError
-from swarm_runner.model.document import parse, validate
-from swarm_runner.model.galaxy_keys import is_runner_key
 from swarm_runner.model.job import JobId
-from swarm_runner.model.job_conf import RunnerSection
 from swarm_runner.model.pool import Pool
+from swarm_runner_galaxy.config import MODULE_PREFIX, runner_name
 from swarm_runner_galaxy.keys import job_number
-from swarm_runner_galaxy.section import MODULE_PREFIX, runner_name
 
 PROJECTION = ("ClusterId", "ProcId", "SwarmRunnerKey", "SwarmRunnerTool", "JobStatus")
 # Galaxy's states in which a job may be in the pool (galaxy/schema/schema.py, JobState).

@@ -15,19 +15,18 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
+from swarm_runner.config.galaxy_keys import is_environment_key
 from swarm_runner.errors import Diagnostic, InvalidInputError
-from swarm_runner.model.document import suggestion
-from swarm_runner.model.galaxy_keys import is_environment_key
 from swarm_runner.model.pool import Pool
-from swarm_runner.model.quantity import QUANTITY_EXAMPLES, megabytes
 from swarm_runner.model.resources import (
     MAXIMUM_DISK_MB,
     MAXIMUM_MEMORY_MB,
     MINIMUM_MEMORY_MB,
     Resources,
 )
-from swarm_runner.model.text import FrozenModel, reject_control_characters
-from swarm_runner.translate import CLASS_REQUIREMENT
+from swarm_runner.model.text import FrozenModel, did_you_mean, reject_control_characters
+from swarm_runner.model.units import QUANTITY_EXAMPLES, megabytes
+from swarm_runner.submit.translation import CLASS_REQUIREMENT
 
 RAW_PREFIX = "htcondor_"
 _NUMBER = re.compile(r"\s*[0-9]{1,15}(\.[0-9]{1,9})?\s*")
@@ -223,7 +222,7 @@ def _unsupported_keys(params: Mapping[str, Any], pool: Pool) -> Iterator[tuple[s
         elif _UNPREFIXED_COMMANDS.fullmatch(key):
             yield key, f"is a raw HTCondor command: write {RAW_PREFIX}{key} to pass it on"
         else:
-            hint = suggestion(key, PARAMETER_KEYS)
+            hint = did_you_mean(key, PARAMETER_KEYS)
             if hint and not key.startswith(("tpv_", "docker_", "__")):
                 yield key, f"is not known here{hint}"
 
@@ -258,7 +257,7 @@ def _parse_raw_commands(params: Mapping[str, Any]) -> tuple[dict[str, str], list
 def _find_contradictions(parameters: Parameters, pool: Pool) -> Iterator[tuple[str, str]]:
     wanted, most = parameters.capacity_class, parameters.max_memory
     if wanted is not None and wanted not in pool.classes:
-        hint = suggestion(wanted, pool.classes)
+        hint = did_you_mean(wanted, pool.classes)
         yield (
             "capacity_class",
             f"{wanted!r} is no class of pool {pool.name}{hint}; it has {pool.describe_classes()}",

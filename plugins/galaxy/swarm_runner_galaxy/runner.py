@@ -17,25 +17,25 @@ from galaxy.exceptions import ConfigurationError
 from pydantic import ValidationError
 
 from swarm_runner import Job, Runner
-from swarm_runner.condor.port import JobQuery
+from swarm_runner.condor.ports import JobQuery
 from swarm_runner.errors import Diagnostic, InvalidInputError, SwarmRunnerError
 from swarm_runner_galaxy import container, metrics, parameters
-from swarm_runner_galaxy.collecting import DELETED_STATES, STATES, JobFinisher
-from swarm_runner_galaxy.following import JobMonitor
+from swarm_runner_galaxy.config import RUNNER_PARAM_SPECS, RunnerConfig
+from swarm_runner_galaxy.finishing import DELETED_STATES, STATES, JobFinisher
 from swarm_runner_galaxy.keys import build_job_key
-from swarm_runner_galaxy.later import RetryQueue
 from swarm_runner_galaxy.metadata import MetadataSetter
-from swarm_runner_galaxy.raw import RawCommands
+from swarm_runner_galaxy.monitor import JobMonitor
+from swarm_runner_galaxy.raw_commands import RawCommands
+from swarm_runner_galaxy.retry_queue import RetryQueue
 from swarm_runner_galaxy.script import (
     SHELL,
     build_invocation,
     expand_cgroup_braces,
     slots_statement,
 )
-from swarm_runner_galaxy.section import RUNNER_PARAM_SPECS, RunnerConfig
-from swarm_runner_galaxy.sending import BatchSubmitter
 from swarm_runner_galaxy.state import SwarmJobState
-from swarm_runner_galaxy.steps import StateUpdatesFirst
+from swarm_runner_galaxy.submitter import BatchSubmitter
+from swarm_runner_galaxy.work_queue import StateUpdatesFirst
 
 __all__ = ("SwarmJobRunner",)
 log = logging.getLogger(__name__)

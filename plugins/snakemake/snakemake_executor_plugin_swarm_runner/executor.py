@@ -18,14 +18,14 @@ from snakemake_interface_executor_plugins.settings import SharedFSUsage
 from snakemake_interface_executor_plugins.utils import encode_target_jobs_cli_args
 
 from snakemake_executor_plugin_swarm_runner.invocations import InvocationBuilder
-from snakemake_executor_plugin_swarm_runner.runs import WorkflowRun
 from snakemake_executor_plugin_swarm_runner.settings import ExecutorSettings
-from snakemake_executor_plugin_swarm_runner.sites import (
+from snakemake_executor_plugin_swarm_runner.target import (
     PLUGIN_DIRECTORY,
     ExecutionTarget,
     find_target,
 )
 from snakemake_executor_plugin_swarm_runner.tracking import Tracker
+from snakemake_executor_plugin_swarm_runner.workflow_run import WorkflowRun
 
 if TYPE_CHECKING:
     from types import FrameType

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from snakemake_interface_common.exceptions import WorkflowError
 
-from snakemake_executor_plugin_swarm_runner import ways
+from snakemake_executor_plugin_swarm_runner import job_command
 from snakemake_executor_plugin_swarm_runner.resources import requested_class, requested_resources
 from snakemake_executor_plugin_swarm_runner.settings import AUTO, DIRECT, ExecutorSettings
-from snakemake_executor_plugin_swarm_runner.sites import PLUGIN_DIRECTORY, ExecutionTarget
+from snakemake_executor_plugin_swarm_runner.target import PLUGIN_DIRECTORY, ExecutionTarget
 
 if TYPE_CHECKING:
     from swarm_runner import Invocation, JobId
@@ -87,7 +87,7 @@ class InvocationBuilder:
         cache = str(workflow.sourcecache.runtime_cache_path)
         self._invisible_cache = None if target.is_visible(cache) else cache
 
-    def direct_script(self, job: Any, shellcmd: str | None) -> ways.Script | None:
+    def direct_script(self, job: Any, shellcmd: str | None) -> job_command.Script | None:
         """What runs in the image of the job's own rule; None for a job that runs nested.
 
         Raises WorkflowError when it is to run directly, and cannot.
@@ -95,17 +95,17 @@ class InvocationBuilder:
         mode = self._settings.mode
         if mode not in (AUTO, DIRECT):
             return None
-        reason = ways.reason_not_direct(job, self._workflow, shared=self._target.shared)
+        reason = job_command.reason_not_direct(job, self._workflow, shared=self._target.shared)
         if reason is None and self._direct_image(job) is None:
             reason = "its rule has no container:"
         if reason is None:
-            command = ways.resolve_command(job, shellcmd or "")
+            command = job_command.resolve_command(job, shellcmd or "")
             if command is None:
                 reason = "a part of its command is known only where it runs"
             elif self._invisible_cache and self._invisible_cache in command:
                 reason = "its command reads Snakemake's source cache, which executors cannot see"
             else:
-                return ways.direct_script(job, command)
+                return job_command.direct_script(job, command)
         if mode == DIRECT:
             raise WorkflowError(
                 f"the job cannot run directly, because {reason}; use --swarm-runner-mode {AUTO}"
@@ -164,36 +164,36 @@ class InvocationBuilder:
                     "the rule be local (localrules:)"
                 )
 
-    def _command(self, job: Any, key: str, script: ways.Script | None) -> dict[str, Any]:
+    def _command(self, job: Any, key: str, script: job_command.Script | None) -> dict[str, Any]:
         if not self._target.shared:
-            return {"shell": ways.scratch_command(self._nested_command(job))}
+            return {"shell": job_command.scratch_command(self._nested_command(job))}
         if script is None:
             if not self._target.is_visible(self._workflow.main_snakefile):
                 raise WorkflowError(
                     f"the executors cannot see the Snakefile {self._workflow.main_snakefile}, "
                     "which a nested job reads: put it on a volume of the pool"
                 )
-            script = ways.nested_script(self._nested_command(job))
-        command = ways.inline_argv(script)
+            script = job_command.nested_script(self._nested_command(job))
+        command = job_command.inline_argv(script)
         if command is None:
             file, fresh = self._scripts / key, self._scripts / f"{key}.new"
             fresh.write_text(script.text)
             fresh.replace(file)  # at once: a job that is taken up may be reading it
-            command = ways.script_argv(script.shell, str(file))
+            command = job_command.script_argv(script.shell, str(file))
         return {"command": command}
 
     def _job_environment(self, job: Any) -> dict[str, str]:
         """It stands once in the ad of a round whose jobs have as many threads."""
-        return self._environment | ways.user_environment(
+        return self._environment | job_command.user_environment(
             self._target.pool.user.name, job.resources.get("_cores", 1)
         )
 
     def _direct_image(self, job: Any) -> str | None:
-        return ways.rule_image(job) or self._target.destination.default_image
+        return job_command.rule_image(job) or self._target.destination.default_image
 
     def _nested_image(self, job: Any) -> str:
         """The rule's own image where Snakemake is to run the rule's own code in it."""
-        own = ways.code_image(job)
+        own = job_command.code_image(job)
         return own or self._settings.snakemake_image or official_image()
 
     def _streams(self, name: str, key: str) -> dict[str, str]:

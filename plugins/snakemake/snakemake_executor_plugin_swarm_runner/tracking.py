@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 
-from snakemake_executor_plugin_swarm_runner.earlier import PreviousJobs
 from snakemake_executor_plugin_swarm_runner.invocations import InvocationBuilder, Submission
-from snakemake_executor_plugin_swarm_runner.runs import WorkflowRun
-from snakemake_executor_plugin_swarm_runner.sending import access_point_errors, submit_batch
-from snakemake_executor_plugin_swarm_runner.sites import ExecutionTarget
-from snakemake_executor_plugin_swarm_runner.telling import Reporter, failure_message
+from snakemake_executor_plugin_swarm_runner.previous_jobs import PreviousJobs
+from snakemake_executor_plugin_swarm_runner.reporting import Reporter, failure_message
+from snakemake_executor_plugin_swarm_runner.submitter import access_point_errors, submit_batch
+from snakemake_executor_plugin_swarm_runner.target import ExecutionTarget
+from snakemake_executor_plugin_swarm_runner.workflow_run import WorkflowRun
 
 if TYPE_CHECKING:
     from snakemake_executor_plugin_swarm_runner.executor import Executor
     from swarm_runner import Job, JobId, Runner
-    from swarm_runner.condor.apart import AccessPointProcess
+    from swarm_runner.condor.access_point_process import AccessPointProcess
 
 # Between two tries to reach an access point that is away, in seconds.
 RETRY_INTERVAL_S = 5.0

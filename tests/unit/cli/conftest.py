@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from swarm_runner.cli import connect, main
-from swarm_runner.condor.port import TRACK_PROJECTION, Ad, JobQuery
+from swarm_runner.cli import factories, main
+from swarm_runner.condor.ports import TRACK_PROJECTION, Ad, JobQuery
 from swarm_runner.model.job import JobId
 from swarm_runner.model.pool import Destination
-from swarm_runner.model.status import Slot
+from swarm_runner.model.pool_status import Slot
 from swarm_runner.provisioner import Provisioner
 from swarm_runner.runner import Runner
 from swarm_runner.runner import runner as loop
@@ -125,8 +125,8 @@ def access_point(monkeypatch: pytest.MonkeyPatch) -> SelfRunningAccessPoint:
     def runner(destination: Destination, name: str) -> Runner:
         return Runner(destination, name=name, access_point=fake)
 
-    monkeypatch.setattr(connect, "access_point", access_point)
-    monkeypatch.setattr(connect, "runner", runner)
+    monkeypatch.setattr(factories, "access_point", access_point)
+    monkeypatch.setattr(factories, "runner", runner)
     monkeypatch.setattr(loop, "POLL_LOOK_S", 0.001)
     return fake
 
@@ -140,5 +140,5 @@ def swarm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSwarm:
         token = tmp_path / "tokens.d" / destination.pool.name
         return Provisioner(destination.pool, fake, fake, token, progress, poll_interval_s=0.001)
 
-    monkeypatch.setattr(connect, "provisioner", provisioner)
+    monkeypatch.setattr(factories, "provisioner", provisioner)
     return fake

@@ -11,9 +11,9 @@ import typer.main
 from pluggy import PluginValidationError
 
 from swarm_runner import __version__
-from swarm_runner.cli import connect
+from swarm_runner.cli import factories
 from swarm_runner.cli.app import app
-from swarm_runner.cli.exits import ExitCode, exit_code
+from swarm_runner.cli.exit_codes import ExitCode, exit_code
 from swarm_runner.errors import (
     InvalidInputError,
     PreconditionError,
@@ -98,7 +98,7 @@ def test_what_the_surroundings_refuse_is_said_without_a_traceback(
     def refused(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(connect, "access_point", refused)
+    monkeypatch.setattr(factories, "access_point", refused)
     done = cli("jobs")
     assert done.code == 1
     assert done.err == f"error: {error}\n"

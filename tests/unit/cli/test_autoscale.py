@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from swarm_runner.cli import connect
+from swarm_runner.cli import factories
+from swarm_runner.hooks.manager import plugin_manager
 from swarm_runner.model.pool import Destination
-from swarm_runner.model.queue import IdleJobGroup
-from swarm_runner.plugin_manager import plugin_manager
+from swarm_runner.model.scaling import IdleJobGroup
 from swarm_runner.provisioner import Autoscaler
 from swarm_runner.testing.swarm import FakeSwarm
 from tests.unit.cli.conftest import Cli
@@ -43,7 +43,7 @@ def daemon(swarm: FakeSwarm, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(made, "round", counted)
         return made
 
-    monkeypatch.setattr(connect, "autoscaler", autoscaler)
+    monkeypatch.setattr(factories, "autoscaler", autoscaler)
 
 
 def idle_job_group(count: int) -> IdleJobGroup:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter
 
-from swarm_runner.cli import follow
+from swarm_runner.cli import job_progress
 from swarm_runner.errors import UnreachableError
 from swarm_runner.model.job import Job, JobChange, JobId
 from swarm_runner.runner import Runner
@@ -201,10 +201,10 @@ def test_an_access_point_out_of_reach_has_its_code(
 def test_an_interrupt_leaves_the_jobs_and_says_how_to_go_on(
     cli: Cli, batch: str, access_point: SelfRunningAccessPoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(_self: follow.JobProgressView, _change: JobChange) -> None:
+    def interrupted(_self: job_progress.JobProgressView, _change: JobChange) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(follow.JobProgressView, "change", interrupted)
+    monkeypatch.setattr(job_progress.JobProgressView, "change", interrupted)
     done = cli("submit", batch, "--wait", "--runner", "mine")
     assert (done.code, done.out) == (130, "")
     assert "Not ended yet: 3 jobs" in done.err

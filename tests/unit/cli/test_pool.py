@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from swarm_runner.cli import connect
+from swarm_runner.cli import factories
 from swarm_runner.testing.swarm import FakeSwarm
 from tests.unit.cli.conftest import JOB_CONF, Cli
 
@@ -144,7 +144,7 @@ def test_an_interrupt_says_what_goes_on(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(connect, "provisioner", interrupted)
+    monkeypatch.setattr(factories, "provisioner", interrupted)
     done = cli("pool", *words)
     assert (done.code, done.out) == (130, "")
     assert told in done.err

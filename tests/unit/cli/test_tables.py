@@ -17,7 +17,7 @@ from swarm_runner.cli.tables import (
 )
 from swarm_runner.model.job import Job, JobId, JobState, Outcome, OutcomeKind
 from swarm_runner.model.pool import Pool
-from swarm_runner.model.status import ExecutorStatus, PoolStatus
+from swarm_runner.model.pool_status import ExecutorStatus, PoolStatus
 
 NOW = 1_000_000.0
 WELL = Outcome(OutcomeKind.EXITED, "The command ended with exit code 0.", exit_code=0)

@@ -12,11 +12,10 @@ import pytest
 
 from swarm_runner.condor.access_point import AccessPoint
 from swarm_runner.condor.connection import MAX_ATTEMPTS, Connection, NoResponseError
-from swarm_runner.condor.port import AccessPointPort, JobQuery
-from swarm_runner.condor.view import PoolQueryPort
+from swarm_runner.condor.ports import AccessPointPort, JobQuery, PoolQueryPort
 from swarm_runner.errors import UnreachableError
 from swarm_runner.model.job import JobId
-from swarm_runner.model.submit import SubmitBatch
+from swarm_runner.submit.description import SubmitBatch
 from swarm_runner.testing import FakeAccessPoint
 
 BATCH = SubmitBatch(common={"executable": "/bin/true"}, rows=())

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from swarm_runner.condor.runs import job_run_from_ad
+from swarm_runner.condor.ads import job_run_from_ad
 
 AD = {
     "ClusterId": 7,

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from swarm_runner.condor.slots import slot_from_ad
+from swarm_runner.condor.ads import slot_from_ad
 
 
 def test_what_a_slot_has_in_all() -> None:

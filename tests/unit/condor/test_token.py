@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from swarm_runner.condor.token import token_file, token_problem
+from swarm_runner.condor.connection import token_file, token_problem
 
 NOW = 1_800_000_000.0
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from swarm_runner.model.quantity import megabytes
 from swarm_runner.model.resources import Resources
+from swarm_runner.model.units import megabytes
 
 
 def make_resources(**fields: Any) -> Resources:

@@ -7,7 +7,9 @@ import pytest
 from pydantic import ValidationError
 
 from swarm_runner import hookimpl
-from swarm_runner.model.demand import (
+from swarm_runner.hooks.manager import plugin_manager
+from swarm_runner.model.pool import CapacityClass
+from swarm_runner.model.scaling import (
     ClassSnapshot,
     DemandSample,
     ExecutorCounts,
@@ -16,8 +18,6 @@ from swarm_runner.model.demand import (
     ScalingDecision,
     ScalingLimits,
 )
-from swarm_runner.model.pool import CapacityClass
-from swarm_runner.plugin_manager import plugin_manager
 from swarm_runner.policy.sizing import resolve_decision, swarm_runner_size_class
 
 NORMAL = ScalingLimits(name="normal", cpus=4, memory_mb=4096, max_replicas=20)
@@ -96,7 +96,11 @@ def test_virtual_machines_are_counted() -> None:
     )
     assert decide(shape, requests=(idle(6),)).wanted == 3
     rooms = (FreeCapacity(cpus=7, memory_mb=7000, virtual_machines=1),)
-    seen: dict[str, Any] = {"replicas": 1, "executors": ExecutorCounts(busy=1), "free_capacity": rooms}
+    seen: dict[str, Any] = {
+        "replicas": 1,
+        "executors": ExecutorCounts(busy=1),
+        "free_capacity": rooms,
+    }
     assert decide(shape, requests=(idle(3),), running_jobs=1, **seen).wanted == 2
 
 

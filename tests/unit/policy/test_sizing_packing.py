@@ -6,7 +6,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_runner.model.demand import IdleJobs, ResourceAmounts, ScalingLimits
+from swarm_runner.model.scaling import IdleJobs, ResourceAmounts, ScalingLimits
 from swarm_runner.policy.packing import (
     CapacityTier,
     ResourceVector,

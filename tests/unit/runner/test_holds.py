@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from swarm_runner.errors import PreconditionError
-from swarm_runner.hookspecs import hookimpl
+from swarm_runner.hooks.specs import hookimpl
 from swarm_runner.model.job import Hold, Job, JobChange, JobEvent, JobState, OutcomeKind, Release
-from swarm_runner.model.status import Slot
-from swarm_runner.runner.judge import HOOK_RETRY_S
+from swarm_runner.model.pool_status import Slot
+from swarm_runner.runner.hold_handler import HOOK_RETRY_S
 from tests.unit.runner.conftest import RunnerHarness, events
 
 NO_REGISTRY = "Cannot pull image a: Error response from daemon: dial tcp: no such host"

@@ -8,7 +8,7 @@ import pytest
 
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.job import JobId, JobState
-from swarm_runner.runner import logs
+from swarm_runner.runner import event_logs
 from tests.unit.runner.conftest import RunnerHarness
 
 
@@ -67,7 +67,7 @@ def test_keys_of_a_log_that_was_lost_are_known_beside_the_new_one(
 def test_keys_of_two_logs_ago_are_known(
     log_harness: RunnerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(logs, "TURN_BYTES", 1)
+    monkeypatch.setattr(event_logs, "TURN_BYTES", 1)
     for key in ("first", "second", "third"):
         with log_harness.runner() as runner:
             (job,) = runner.submit([log_harness.invocation(key)])

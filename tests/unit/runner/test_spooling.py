@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from swarm_runner.condor.port import SubmitResult
+from swarm_runner.condor.ports import SubmitResult
 from swarm_runner.errors import UnreachableError
 from swarm_runner.model.job import JobEvent, JobId, JobState, OutcomeKind
-from swarm_runner.runner.fetching import MAX_RETRIEVAL_ATTEMPTS
+from swarm_runner.runner.output_retriever import MAX_RETRIEVAL_ATTEMPTS
 from tests.unit.runner.conftest import RunnerHarness, events
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from swarm_runner.model.invocation import Invocation
-from swarm_runner.model.submit import SubmitDescription
-from swarm_runner.runner.preparation import PreparedJob
-from swarm_runner.runner.staging import stage_inputs
+from swarm_runner.runner.submission import PreparedJob
+from swarm_runner.runner.submitter import stage_inputs
+from swarm_runner.submit.description import SubmitDescription
 
 UNTOUCHED = "the list that HTCondor would tear apart"
 

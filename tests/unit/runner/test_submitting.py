@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from swarm_runner.errors import InvalidInputError, UnreachableError
-from swarm_runner.hookspecs import hookimpl
+from swarm_runner.hooks.specs import hookimpl
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.job import JobId
 from swarm_runner.model.pool import Destination, Pool, Route

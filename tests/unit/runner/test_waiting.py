@@ -7,7 +7,7 @@ import pytest
 
 from swarm_runner.errors import InvalidInputError, UnreachableError
 from swarm_runner.model.job import JobEvent, JobId, JobState
-from swarm_runner.model.status import Slot
+from swarm_runner.model.pool_status import Slot
 from tests.unit.runner.conftest import RunnerHarness, events
 
 

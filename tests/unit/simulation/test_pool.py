@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_runner.model.demand import ResourceAmounts, ScalingLimits
+from swarm_runner.model.scaling import ResourceAmounts, ScalingLimits
+from swarm_runner.simulation.free_capacity import Placement
 from swarm_runner.simulation.pool import ClassPool
-from swarm_runner.simulation.rooms import Placement
 from swarm_runner.simulation.trace import ClassTrace
 
 ONE = ScalingLimits(name="normal", cpus=1, memory_mb=1024, max_replicas=10)

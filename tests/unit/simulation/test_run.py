@@ -5,9 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from swarm_runner.model.demand import ClassSnapshot, ResourceAmounts, ScalingDecision, ScalingLimits
+from swarm_runner.model.scaling import (
+    ClassSnapshot,
+    ResourceAmounts,
+    ScalingDecision,
+    ScalingLimits,
+)
 from swarm_runner.policy.sizing import swarm_runner_size_class
-from swarm_runner.simulation import generators, picture
+from swarm_runner.simulation import generators, plot
 from swarm_runner.simulation.report import Waits
 from swarm_runner.simulation.run import (
     BASELINES,
@@ -156,8 +161,8 @@ def test_a_picture_shows_every_class_and_controller(
 ) -> None:
     report = simulate(short_trace(), {"normal": NORMAL, "big": BIG}, size, baselines=[ORACLE])
     one, two = tmp_path / f"one{suffix}", tmp_path / f"two{suffix}"
-    picture.draw(report, one)
-    picture.draw(report, two)
+    plot.draw(report, one)
+    plot.draw(report, two)
     assert one.read_bytes().startswith(begin)
     assert one.read_bytes() == two.read_bytes()
     if suffix == ".svg":

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from swarm_runner.errors import InvalidInputError
-from swarm_runner.model.demand import ResourceAmounts
+from swarm_runner.model.scaling import ResourceAmounts
 from swarm_runner.simulation import trace_file
 from swarm_runner.simulation.trace_file import read_trace
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from swarm_runner.errors import UnreachableError
-from swarm_runner.swarm.engine import DockerSwarm
+from swarm_runner.swarm.client import DockerSwarm
 
 VARIABLES = ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH")
 

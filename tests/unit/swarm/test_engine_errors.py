@@ -5,7 +5,7 @@ import requests
 from docker.errors import APIError
 
 from swarm_runner.errors import PreconditionError, UnreachableError
-from swarm_runner.swarm.trouble import translate_docker_errors
+from swarm_runner.swarm.errors import translate_docker_errors
 
 
 def api_error(status: int, explanation: str) -> APIError:

@@ -10,7 +10,7 @@ from typing import Any
 import docker
 import pytest
 
-from swarm_runner.condor.bindings import htcondor
+from swarm_runner.condor.connection import htcondor
 from tests.unit.swarm.image import load_program, read_config
 
 SERVED = 17

@@ -9,8 +9,8 @@ from types import ModuleType
 import pytest
 
 from swarm_runner.model.pool import CapacityClass, Pool
-from swarm_runner.model.stack import ServiceSpec, Stack
 from swarm_runner.swarm.services import service_arguments
+from swarm_runner.swarm.specs import ServiceSpec, Stack
 from tests.unit.swarm.image import IMAGE, load_program, read_config
 
 

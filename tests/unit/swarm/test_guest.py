@@ -10,8 +10,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from swarm_runner.condor.bindings import classad, htcondor
-from swarm_runner.model.machine import CONSOLE_FILE
+from swarm_runner.condor.connection import classad, htcondor
+from swarm_runner.model.vm import CONSOLE_FILE
 from tests.unit.swarm.image import load_program
 
 AD = """\

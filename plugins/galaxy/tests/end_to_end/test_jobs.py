@@ -13,7 +13,7 @@ from demo.images import Images
 from demo.variants import CALL_COMMAND, INDEX_COMMAND
 from end_to_end.conftest import Deployment
 from swarm_runner.condor.access_point import AccessPoint
-from swarm_runner.condor.port import JobQuery
+from swarm_runner.condor.ports import JobQuery
 from swarm_runner.model.job import JobId
 
 SPECIAL_CHARACTERS = 'it\'s "quoted" $HOME `x` \\n %s ünïcödé 漢字 $(id) ; # & | < > *'

@@ -14,11 +14,11 @@ from galaxy import model
 from galaxy.app_unittest_utils.galaxy_mock import MockApp
 from galaxy.job_metrics import JobMetrics
 from galaxy.jobs import JobDestination
-from swarm_runner_galaxy import following, later
+from swarm_runner_galaxy import monitor, retry_queue
 from swarm_runner_galaxy import runner as runner_module
+from swarm_runner_galaxy.config import RunnerConfig
 from swarm_runner_galaxy.keys import build_job_key
 from swarm_runner_galaxy.runner import SwarmJobRunner
-from swarm_runner_galaxy.section import RunnerConfig
 
 from swarm_runner import Runner
 from swarm_runner.model.job import JobId
@@ -124,7 +124,7 @@ class RunnerHarness:
         self._monkeypatch = monkeypatch
         pool = functools.partial(Runner, clock=self.clock, outage_timeout_s=0.2)
         monkeypatch.setattr(runner_module, "Runner", pool)
-        for module in (later, following):
+        for module in (retry_queue, monitor):
             monkeypatch.setattr(module, "monotonic", self.clock)
         monkeypatch.setattr(RunnerConfig, "access_point", lambda _: self.access_point)
         monkeypatch.setattr(SwarmJobRunner, "build_command_line", lambda *_, **__: "cat in > out")

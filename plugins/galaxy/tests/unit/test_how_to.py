@@ -17,9 +17,9 @@ from swarm_runner_galaxy.parameters import Parameters, parse_parameters
 from tpv.commands.dryrunner import TPVDryRunner
 from tpv.rules import gateway
 
-from swarm_runner.model.job_conf import parse_job_conf
+from swarm_runner.config.job_conf import parse_job_conf
 from swarm_runner.model.pool import Pool
-from unit.test_section import boot_runner
+from unit.test_config import boot_runner
 
 DOCUMENT = Path(__file__).parents[4] / "docs/how-to/galaxy.md"
 SERVER_DIRECTORY = "/srv/galaxy"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from swarm_runner_galaxy import runner as runner_module
 
-from swarm_runner.condor.port import SubmitResult
+from swarm_runner.condor.ports import SubmitResult
 from swarm_runner.errors import UnreachableError
 from swarm_runner.testing import FakeAccessPoint
 from unit.conftest import RunnerHarness

@@ -15,7 +15,7 @@ import pytest
 
 from swarm_runner import Destination, parse_job_conf
 from swarm_runner.condor.access_point import AccessPoint
-from swarm_runner.condor.port import JobQuery
+from swarm_runner.condor.ports import JobQuery
 
 PLUGIN = Path(__file__).parents[2]
 SNAKEMAKE = Path(sys.executable).with_name("snakemake")

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 from snakemake_executor_plugin_swarm_runner import executor
-from snakemake_executor_plugin_swarm_runner.sites import ExecutionTarget
+from snakemake_executor_plugin_swarm_runner.target import ExecutionTarget
 
 from tests.unit.local_pool import LocalAccessPoint
 

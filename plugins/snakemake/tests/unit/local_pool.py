@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from swarm_runner import JobId
-from swarm_runner.condor.port import SubmitResult
-from swarm_runner.model.submit import SubmitBatch
+from swarm_runner.condor.ports import SubmitResult
+from swarm_runner.submit.description import SubmitBatch
 from swarm_runner.testing import FakeAccessPoint
 from swarm_runner.testing.submit_language import _expand_macros  # what it leaves out, we read
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from snakemake_executor_plugin_swarm_runner import ExecutorSettings
-from snakemake_executor_plugin_swarm_runner.sites import JOB_CONF_VARIABLE
+from snakemake_executor_plugin_swarm_runner.target import JOB_CONF_VARIABLE
 
 SNAKEMAKE = Path(sys.executable).with_name("snakemake")
 RULE = 'rule one:\n    output: "a"\n    container: "docker://debian"\n'

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from snakemake_executor_plugin_swarm_runner import tracking
 from snakemake_executor_plugin_swarm_runner.invocations import Submission
-from snakemake_executor_plugin_swarm_runner.runs import WorkflowRun
-from snakemake_executor_plugin_swarm_runner.sites import PLUGIN_DIRECTORY, ExecutionTarget
+from snakemake_executor_plugin_swarm_runner.target import PLUGIN_DIRECTORY, ExecutionTarget
 from snakemake_executor_plugin_swarm_runner.tracking import Tracker
+from snakemake_executor_plugin_swarm_runner.workflow_run import WorkflowRun
 
 from swarm_runner import Destination, Invocation, JobId, Pool, UnreachableError
 from swarm_runner.testing import FakeAccessPoint

@@ -7,12 +7,12 @@ import signal
 from pathlib import Path
 
 import pytest
+from snakemake_executor_plugin_swarm_runner.job_command import TEMP_DIRECTORY
 from snakemake_executor_plugin_swarm_runner.tracking import Tracker
-from snakemake_executor_plugin_swarm_runner.ways import TEMP_DIRECTORY
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 
-from swarm_runner.condor.port import SubmitResult
-from swarm_runner.model.submit import SubmitBatch
+from swarm_runner.condor.ports import SubmitResult
+from swarm_runner.submit.description import SubmitBatch
 from tests.unit.conftest import WorkflowHarness
 
 RULE = """

@@ -1,0 +1,124 @@
+"""A Galaxy with its own HTCondor runners and ours, on one pool."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import docker
+from end_to_end.conftest import CLASSES, GALAXY_PORT, NAME, PORT, SMALL_JOB, build_job_conf
+from end_to_end.server import Galaxy, SystemUser
+from end_to_end.shell_tool import DEBIAN, ShellTool
+
+from benchmarks.condor_commands import condor_commands
+from benchmarks.harness import Harness
+from tests.lab.pool import LabPool, lab_pool
+from tests.lab.stub_registry import StubRegistry
+
+# Room for 120 jobs that sleep: HTCondor gives 128 MB to one that asks for 100, which is reserved,
+# not used.
+LARGE_CLASSES = {"normal": {"cpus": 40, "memory_mb": 5200, "replicas": 3}}
+# Galaxy's own; the tests look more often. A look of the monitor is what a living job costs.
+MONITOR_SLEEPS = {"job_runner_monitor_sleep": 1.0, "job_handler_monitor_sleep": 1.0}
+# The runners whose tools have a container that Galaxy knows of.
+CONTAINER_RUNNERS = ("swarm", "floor")
+
+
+@contextlib.contextmanager
+def running_harness(*, large: bool) -> Iterator[Harness]:
+    """Server and pool, while the block runs. A roomy pool holds 120 jobs at a time."""
+    user, engine = SystemUser.for_tests(), docker.from_env()
+    owner = {"name": user.name, "uid": user.uid, "gid": user.gid}
+    classes = LARGE_CLASSES if large else CLASSES
+    with (
+        contextlib.closing(engine),
+        StubRegistry().running() as stub,
+        lab_pool(NAME, PORT, {"user": owner, "classes": classes}) as pool,
+    ):
+        label = f"com.docker.swarm.service.name={pool.destination.pool.service()}"
+        (manager,) = engine.containers.list(filters={"label": label})
+        galaxy = Galaxy(pool.volume / "galaxy", GALAXY_PORT, user)
+        probe = galaxy.directory / "probe.json"
+        conf = _build_job_conf(pool, user, f"{stub.address}/no-such:1")
+        galaxy.configure(conf, _build_tools(conf), **MONITOR_SLEEPS)
+        directory = galaxy.directory / "commands"
+        with condor_commands(manager, user.name, directory) as commands:
+            galaxy.extra_environment = {
+                "SWARM_RUNNER_PROBE": str(probe),
+                "PYTHONPATH": str(Path(__file__).parents[1]),
+                "PATH": f"{directory}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+                "CONDOR_CONFIG": str(_write_condor_config(pool, galaxy.directory, user)),
+            }
+            galaxy.start()
+            try:
+                yield Harness(galaxy, pool, probe, commands)
+            finally:
+                galaxy.stop()
+
+
+def _build_tools(conf: dict[str, Any]) -> list[ShellTool]:
+    """Those that the configuration names, each in an environment of its name."""
+    return [
+        ShellTool(name, name, image=DEBIAN if name.startswith(CONTAINER_RUNNERS) else None)
+        for name in (tool.get("id") for tool in conf["tools"])
+        if name
+    ]
+
+
+def _build_job_conf(pool: LabPool, user: SystemUser, missing_image: str) -> dict[str, Any]:
+    conf = build_job_conf(pool, user)
+    conf["runners"] |= {
+        "probe": {"load": "benchmarks.probe:ProbeRunner", "workers": 1},
+        "floor": {"load": "benchmarks.floor:FloorRunner", "workers": 4},
+        "condor": {"load": "galaxy.jobs.runners.condor:CondorJobRunner", "workers": 4},
+        "htcondor": {
+            "load": "galaxy.jobs.runners.htcondor:HTCondorJobRunner",
+            "workers": 4,
+            "htcondor_collector": pool.destination.pool.address,
+        },
+    }
+    peer = {
+        "universe": "docker",
+        "docker_image": DEBIAN,
+        "request_cpus": 1,
+        "request_memory": "100",
+        "request_disk": "50M",
+        "+SwarmRunnerClass": '"normal"',
+        "should_transfer_files": "NO",
+    }
+    environments = conf["execution"]["environments"]
+    for name in ("condor", "htcondor"):
+        environments[f"{name}_shell"] = {"runner": name, "params": peer}
+        environments[f"{name}_image"] = {
+            "runner": name,
+            "params": peer | {"docker_image": missing_image},
+        }
+        outside = {"embed_metadata_in_job": False}
+        environments[f"{name}_outside_shell"] = {"runner": name, "params": peer | outside}
+    environments["floor_shell"] = {"runner": "floor", "docker_enabled": True}
+    environments["swarm_shell"] = {"runner": "swarm", **SMALL_JOB}
+    environments["swarm_image"] = {
+        "runner": "swarm",
+        **SMALL_JOB,
+        "docker_container_id_override": missing_image,
+    }
+    conf["tools"] += [{"id": name, "environment": name} for name in environments if "_" in name]
+    return conf
+
+
+def _write_condor_config(pool: LabPool, directory: Path, user: SystemUser) -> Path:
+    """What HTCondor's own bindings read, for htcondor.py."""
+    at = pool.destination.pool
+    file = directory / "condor_config"
+    file.write_text(
+        f"CONDOR_HOST = {at.host}\nCOLLECTOR_HOST = {at.address}\n"
+        f"SEC_TOKEN_DIRECTORY = {pool.job_conf.parent}/galaxy-tokens.d\n"
+        "SEC_CLIENT_AUTHENTICATION = REQUIRED\nSEC_CLIENT_AUTHENTICATION_METHODS = IDTOKENS\n"
+        f"TRUST_DOMAIN = {at.name}\nUID_DOMAIN = {at.name}\nFILESYSTEM_DOMAIN = {at.name}\n"
+    )
+    user.chown(directory)
+    return file

@@ -1,0 +1,99 @@
+"""A wrong section of the runner stops Galaxy's boot, and says which key."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from galaxy.exceptions import ConfigurationError
+from galaxy.jobs import JobConfiguration
+
+LOAD = "swarm_runner_galaxy.runner:SwarmJobRunner"
+UID = 1000
+
+
+def boot_runner(app: Any, volume: Path, **settings: Any) -> Any:
+    """What Galaxy does with its runners when it boots."""
+    plugin = {"id": "swarm", "load": LOAD, "workers": 1, "kwds": settings}
+    config = SimpleNamespace(
+        jobs_directory=str(volume / "jobs"),
+        file_path=str(volume / "objects"),
+        database_connection="sqlite:///:memory:",
+        id_secret="secret",  # noqa: S106
+        job_config_file=None,
+        redact_email_in_job_name=False,
+    )
+    galaxy = SimpleNamespace(
+        config=config,
+        job_config=SimpleNamespace(runner_plugins=[plugin]),
+        model=app.model,
+        job_metrics=app.job_metrics,
+    )
+    own = SimpleNamespace(app=galaxy, handler_runner_plugins={}, runner_plugins=[plugin])
+    return JobConfiguration.get_job_runner_plugins(own, "main")["swarm"]
+
+
+@pytest.fixture(autouse=True)
+def _user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: UID)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
+def test_a_good_section(app: Any, volume: Path) -> None:
+    runner = boot_runner(
+        app, volume, name="galaxy-main", lease_s=300, pool={"volumes": [str(volume)]}
+    )
+    assert runner._section.name == "galaxy-main"
+    assert runner._section.destination.lease_s == 300
+
+
+def test_the_name_is_the_same_after_a_restart(app: Any, volume: Path) -> None:
+    names = {
+        boot_runner(app, volume, pool={"volumes": [str(volume)]})._section.name for _ in range(2)
+    }
+    (name,) = names
+    assert name.startswith("galaxy-")
+    assert name.endswith("-swarm")
+    assert "secret" not in name
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ({}, "runners.swarm.pool: is missing"),
+        ({"pool": {}, "lease": 60}, "lease: is not known here; did you mean lease_s?"),
+        ({"pool": {}, "lease_s": "long"}, "lease_s: needs a whole number"),
+        ({"pool": {"classes": {"big": {}}}}, "classes.big.memory_mb: is missing"),
+        ({"pool": {}}, "runners.swarm.pool.volumes: does not hold Galaxy's jobs_directory"),
+        ({"pool": {"user": {"uid": 7}}}, "runners.swarm.pool.user.uid: is 7, but Galaxy runs as"),
+        ({"pool": {}, "name": "a b"}, "name"),
+    ],
+)
+def test_a_wrong_section(app: Any, volume: Path, section: dict[str, Any], expected: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        boot_runner(app, volume, **section)
+    assert expected in str(caught.value)
+    assert "Galaxy does not start" in str(caught.value)
+
+
+def test_galaxy_as_root(app: Any, volume: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with pytest.raises(ConfigurationError, match="Galaxy runs as root"):
+        boot_runner(app, volume, pool={"volumes": [str(volume)]})
+
+
+def test_the_file_gives_lines_and_columns(tmp_path: Path) -> None:
+    file = tmp_path / "job_conf.yml"
+    file.write_text(f"runners:\n  swarm:\n    load: {LOAD}\n    lease_s: 1\n    pool: {{}}\n")
+    plugin = {"id": "swarm", "load": LOAD, "kwds": {"lease_s": 1, "pool": {}}}
+    galaxy = SimpleNamespace(
+        config=SimpleNamespace(job_config_file=str(file)),
+        job_config=SimpleNamespace(runner_plugins=[plugin]),
+    )
+    from swarm_runner_galaxy.config import RunnerConfig
+
+    with pytest.raises(ConfigurationError, match=r"job_conf\.yml:4:5: runners\.swarm\.lease_s"):
+        RunnerConfig(galaxy, {"lease_s": 1, "pool": {}})

@@ -1,0 +1,1 @@
+"""Every file that people write: one reader for commands and plugins."""

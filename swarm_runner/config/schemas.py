@@ -1,0 +1,81 @@
+"""JSON Schemas of what swarm_runner reads and prints, for editors and other programs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import TypeAdapter
+from pydantic.json_schema import models_json_schema
+
+from swarm_runner.config.galaxy_keys import RUNNER_KEYS
+from swarm_runner.config.job_conf import MODULE_PREFIX, EnvironmentSection, RunnerSection
+from swarm_runner.model.invocation import Invocation
+from swarm_runner.model.job import Job, Outcome
+from swarm_runner.model.pool_status import PoolStatus
+
+_HEAD = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+
+
+def schemas() -> dict[str, dict[str, Any]]:
+    """Each schema under its file's name in `schemas/`.
+
+    `swarm-runner schema --write schemas/` writes them there.
+    """
+    invocations: TypeAdapter[Any] = TypeAdapter(Invocation | list[Invocation])
+    return {
+        "invocation.schema.json": _HEAD
+        | {"title": "An invocation, or a list of them"}
+        | invocations.json_schema(),
+        "job_conf.schema.json": _job_conf(),
+        "job.schema.json": _HEAD | TypeAdapter(Job).json_schema(mode="serialization"),
+        "outcome.schema.json": _HEAD | TypeAdapter(Outcome).json_schema(mode="serialization"),
+        "pool_status.schema.json": _HEAD | PoolStatus.model_json_schema(mode="serialization"),
+    }
+
+
+def _job_conf() -> dict[str, Any]:
+    """Galaxy's file. What is not ours may hold anything.
+
+    Which environments are ours depends on the names of runners, which a schema cannot follow: our
+    keys are described in all of them, and only `swarm-runner validate` finds an unknown one.
+    """
+    definitions = models_json_schema(
+        [(RunnerSection, "validation"), (EnvironmentSection, "validation")],
+        ref_template="#/$defs/{model}",
+    )[1]["$defs"]
+    definitions["RunnerSection"]["properties"] |= {key: {} for key in sorted(RUNNER_KEYS)}
+    definitions["EnvironmentSection"]["additionalProperties"] = True
+    ours = {
+        "anyOf": [
+            {"required": ["pool"]},
+            {"required": ["load"], "properties": {"load": {"pattern": f"^{MODULE_PREFIX}"}}},
+        ]
+    }
+    section = {"$ref": "#/$defs/RunnerSection"}
+    environment = {"$ref": "#/$defs/EnvironmentSection"}
+    execution = {
+        "type": "object",
+        "required": ["environments"],
+        "properties": {
+            "default": {"type": "string", "description": "the environment used by default"},
+            "environments": {
+                "anyOf": [
+                    {"type": "object", "additionalProperties": environment},
+                    {"type": "array", "items": environment | {"required": ["id"]}},
+                ]
+            },
+        },
+    }
+    return _HEAD | {
+        "title": "Galaxy's job_conf.yml with a runner of swarm_runner",
+        "type": "object",
+        "required": ["runners", "execution"],
+        "properties": {
+            "runners": {
+                "type": "object",
+                "additionalProperties": {"type": "object", "if": ours, "then": section},
+            },
+            "execution": execution,
+        },
+        "$defs": definitions,
+    }

@@ -1,0 +1,1 @@
+"""The hook contract, and the one place that calls plugins."""

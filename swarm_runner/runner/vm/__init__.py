@@ -1,0 +1,1 @@
+"""Virtual machines as jobs: their disks before, and their outcome after."""

@@ -1,0 +1,226 @@
+"""Invocation + Route -> SubmitDescription. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from swarm_runner.errors import Diagnostic, InvalidInputError
+from swarm_runner.model.invocation import Invocation
+from swarm_runner.model.pool import NODE_LOSS_DETECTION_S, Destination, Pool, Route
+from swarm_runner.model.resources import Resources
+from swarm_runner.model.text import PROCESS_MACRO
+from swarm_runner.model.vm import VirtualMachine
+from swarm_runner.submit.description import SubmitDescription
+from swarm_runner.submit.language import (
+    classad_string,
+    classad_value,
+    escape_macros,
+    escape_path,
+    quote_arguments,
+    quote_environment,
+    quote_file_list,
+)
+
+Commands = list[tuple[str, str]]
+# A job runs in its own class alone. A plugin that amends `requirements` begins with this.
+CLASS_REQUIREMENT = "TARGET.CapacityClass =?= MY.SwarmRunnerClass"
+# So often a guest may fail to start before its job ends. The first of HTCondor's reasons
+# switches the executor's virtual machines off; after the other it would try again without end.
+MAX_VM_STARTS = 2
+_FAILED_STARTS = "(NumVacatesByReason.JobShouldRequeue ?: 0) + (NumVacatesByReason.VMError ?: 0)"
+VM_START_HOLD_SUBCODE = 6  # the subcode of the hold that says so
+
+
+def translate(
+    invocation: Invocation,
+    route: Route,
+    pool: Pool,
+    *,
+    runner: str | None = None,
+    log: str | None = None,
+    lease_s: int | None = None,
+) -> SubmitDescription:
+    """The submit description of one invocation.
+
+    `runner` names the submitting runner in the job ad, `log` is the event log's path on the
+    access point, `lease_s` says after how many seconds without its node the job runs again.
+    Raises InvalidInputError when the invocation names no image; `with_defaults` gives it the
+    destination's.
+    """
+    commands: Commands = (
+        _vm_commands(invocation, invocation.vm)
+        if invocation.vm is not None
+        else _container_commands(invocation)
+    )
+    commands += _file_commands(invocation)
+    if log is not None:
+        # The note carries the key into the event log, which alone then tells who is who.
+        commands += [
+            ("log", escape_path(log)),
+            ("submit_event_notes", escape_macros(invocation.key)),
+            ("ulog_execute_attrs", "CapacityClass,SwarmNode,SwarmTaskId"),
+        ]
+    commands += _resource_commands(invocation)
+    if lease_s is not None:
+        commands.append(
+            ("job_lease_duration", str(lease_s - min(NODE_LOSS_DETECTION_S, lease_s // 3)))
+        )
+    commands += [
+        ("requirements", CLASS_REQUIREMENT),
+        ("My.SwarmRunnerClass", class_expression(route.candidates, pool)),
+        ("My.SwarmRunnerKey", classad_string(invocation.key)),
+    ]
+    if runner is not None:
+        commands.append(("My.SwarmRunnerName", classad_string(runner)))
+    if invocation.vm is not None and invocation.vm.success is not None:
+        success = invocation.vm.success
+        if success.file is None:
+            commands.append(("My.SwarmRunnerMarker", classad_string(success.text or "")))
+        else:
+            commands.append(("My.SwarmRunnerMarkerFile", classad_string(success.file)))
+        commands.append(("My.SwarmRunnerMarked", classad_string(invocation.vm.marker_file or "")))
+    if invocation.tool_id is not None:
+        commands.append(("My.SwarmRunnerTool", classad_string(invocation.tool_id)))
+    for name, value in invocation.attributes.items():
+        commands.append((f"My.{name}", classad_value(value)))
+    return SubmitDescription.build(commands, invocation.repeat)
+
+
+def with_defaults(invocation: Invocation, destination: Destination) -> Invocation:
+    """The invocation with the destination's values for what it does not set itself."""
+    changes: dict[str, object] = {}
+    if destination.resources is not None:
+        changes["resources"] = _merge_resources(invocation.resources, destination.resources)
+    if invocation.image is None and invocation.vm is None and destination.default_image:
+        changes["image"] = destination.default_image
+    default_class = destination.class_for(vm=invocation.vm is not None)
+    if invocation.capacity_class is None and default_class is not None:
+        changes["capacity_class"] = default_class
+    return invocation.model_copy(update=changes) if changes else invocation
+
+
+def _merge_resources(requested: Resources, defaults: Resources) -> Resources:
+    ours = {name: getattr(requested, name) for name in requested.model_fields_set}
+    theirs = {name: getattr(defaults, name) for name in defaults.model_fields_set}
+    amounts = theirs | ours
+    most, memory = amounts.get("max_memory_mb"), amounts.get("memory_mb", requested.memory_mb)
+    if most is not None and most < memory:
+        # A default gives way to what the invocation says.
+        if "max_memory_mb" in ours:
+            amounts["memory_mb"] = most
+        else:
+            del amounts["max_memory_mb"]
+    return Resources(**amounts)
+
+
+def class_expression(candidates: Sequence[str], pool: Pool) -> str:
+    """The class as an expression over the job's requests, so that it follows a memory retry.
+
+    The schedd raises RequestMemory by itself (retry_request_memory, HTCondor >= 25.2.1); the
+    expression then names the next class with no runner alive.
+    """
+    *smaller, expression = (classad_string(name) for name in candidates)
+    for name, quoted in zip(reversed(candidates[:-1]), reversed(smaller), strict=True):
+        limit = pool.classes[name].memory_mb
+        expression = f"ifThenElse(RequestMemory <= {limit}, {quoted}, {expression})"
+    return expression
+
+
+def _container_commands(invocation: Invocation) -> Commands:
+    if invocation.image is None:
+        message = "image is missing, and the destination names none: name the container image"
+        raise InvalidInputError([Diagnostic(invocation.key, message)])
+    program, *arguments = invocation.argv
+    commands: Commands = [
+        ("universe", "docker"),
+        ("docker_image", escape_macros(invocation.image)),
+        ("executable", escape_macros(program)),
+        ("transfer_executable", "false"),
+        ("arguments", quote_arguments(arguments)),
+    ]
+    if invocation.environment:
+        commands.append(("environment", quote_environment(invocation.environment)))
+    return commands
+
+
+def _vm_commands(invocation: Invocation, vm: VirtualMachine) -> Commands:
+    disks = ",".join(
+        f"{escape_macros(disk.file if vm.checkpoint else disk.name)}"
+        f":{disk.device}:{disk.permission}:{disk.format}"
+        for disk in vm.disks
+    )
+    commands: Commands = [
+        ("universe", "vm"),
+        ("executable", escape_macros(invocation.tool_id or invocation.key)),
+        ("vm_type", vm.type),
+        ("vm_memory", str(vm.memory_mb)),
+        ("vm_vcpus", str(vm.vcpus)),
+        ("vm_disk", disks),
+        ("vm_checkpoint", str(vm.checkpoint).lower()),
+        ("vm_networking", str(vm.networking).lower()),
+    ]
+    commands += [
+        ("periodic_hold", f"{_FAILED_STARTS} >= {MAX_VM_STARTS}"),
+        ("periodic_hold_subcode", str(VM_START_HOLD_SUBCODE)),
+        (
+            "periodic_hold_reason",
+            classad_string(f"It failed to start {MAX_VM_STARTS} times; `pool status` tells more"),
+        ),
+    ]
+    if vm.type == "xen":
+        commands.append(("xen_kernel", "included"))  # the disk's own
+    return commands
+
+
+def _file_commands(invocation: Invocation) -> Commands:
+    commands: Commands = []
+    if invocation.working_directory is not None:
+        commands.append(("initialdir", escape_macros(invocation.working_directory)))
+    streams = (invocation.stdin, invocation.stdout, invocation.stderr)
+    for name, stream in zip(("input", "output", "error"), streams, strict=True):
+        if stream is not None:
+            # Its number among the invocation's own jobs: alone, it shares a cluster with others'.
+            own = stream if invocation.repeat > 1 else stream.replace(PROCESS_MACRO, "0")
+            commands.append((name, escape_path(own)))
+    if invocation.in_place:
+        return [*commands, ("should_transfer_files", "NO")]
+    if invocation.vm is not None:
+        # vm_disk does not imply its files. Without names for what comes back, that would be all
+        # that has changed, under the name of the file that it is a copy of.
+        returned = invocation.vm.returned_files
+        if invocation.vm.transferred_disks:
+            commands.append(
+                ("transfer_input_files", quote_file_list(invocation.vm.transferred_disks))
+            )
+        commands += [
+            ("should_transfer_files", "YES"),
+            ("when_to_transfer_output", "ON_EXIT"),
+            ("transfer_output_files", quote_file_list(returned)),
+        ]
+        # A name that becomes itself is a cycle to HTCondor.
+        renamed = [f"{name}={escape_macros(new)}" for name, new in returned.items() if name != new]
+        if renamed:
+            commands.append(("transfer_output_remaps", f'"{";".join(renamed)}"'))
+        return commands
+    commands += [("should_transfer_files", "YES"), ("when_to_transfer_output", "ON_EXIT")]
+    if invocation.inputs:
+        commands.append(("transfer_input_files", quote_file_list(invocation.inputs)))
+    # Empty means "nothing", absent would mean "everything new".
+    commands.append(("transfer_output_files", quote_file_list(invocation.outputs)))
+    commands.append(("preserve_relative_paths", "true"))
+    return commands
+
+
+def _resource_commands(invocation: Invocation) -> Commands:
+    asked, machine = invocation.resources, invocation.vm
+    cpus = asked.cpus if machine is None else max(asked.cpus, machine.vcpus)
+    memory_mb = asked.memory_mb if machine is None else machine.memory_mb
+    commands: Commands = [("request_cpus", str(cpus)), ("request_memory", f"{memory_mb}M")]
+    commands.append(("request_disk", f"{asked.disk_mb}M"))
+    if asked.gpus:
+        commands.append(("request_gpus", str(asked.gpus)))
+    if machine is None and asked.max_memory_mb is not None and asked.max_memory_mb > memory_mb:
+        commands.append(("retry_request_memory", f"{asked.max_memory_mb}M"))
+    if asked.time_limit_s is not None:
+        commands.append(("allowed_execute_duration", str(asked.time_limit_s)))
+    return commands

@@ -1,0 +1,177 @@
+"""One node of three is bad: commands go on on the others, and name it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from swarm_runner.errors import PreconditionError
+from swarm_runner.model.pool import CapacityClass, Pool
+from swarm_runner.model.pool_status import TaskState
+from swarm_runner.provisioner import Provisioner
+from swarm_runner.provisioner.task_failures import TaskFailures
+from swarm_runner.provisioner.waiter import PermanentError
+from swarm_runner.testing.swarm import FakeSwarm
+
+POOL = Pool(
+    name="galaxy",
+    image="registry/pool:1",
+    classes={"normal": CapacityClass(memory_mb=1024, replicas=6)},
+)
+NORMAL = "galaxy_htcondor-executor"
+DISK_FULL = "no space left on device"
+
+
+class Harness:
+    def __init__(self, directory: Path) -> None:
+        self.swarm = FakeSwarm()
+        self.swarm.node_count = 3
+        self.messages: list[str] = []
+        self.provisioner = Provisioner(
+            POOL,
+            self.swarm,
+            self.swarm,
+            directory / "token",
+            self.messages.append,
+            poll_interval_s=0.001,
+        )
+
+    def images(self) -> set[str]:
+        return {state.image for state in self.swarm.services("galaxy").values()}
+
+    def nodes(self) -> set[str]:
+        return {line.node for line in self.provisioner.status().executors if line.ready}
+
+
+@pytest.fixture
+def harness(tmp_path: Path) -> Harness:
+    return Harness(tmp_path)
+
+
+def test_a_pool_comes_up_beside_a_bad_node_which_is_named(harness: Harness) -> None:
+    harness.swarm.start_errors["swarm-2"] = DISK_FULL
+    status = harness.provisioner.up()
+    assert status.ready("normal") == 6
+    assert harness.nodes() == {"swarm-1", "swarm-3"}
+    assert f"{NORMAL} does not start on swarm-2: {DISK_FULL}. The others go on" in harness.messages
+
+
+def test_a_pool_without_room_elsewhere_comes_up_smaller(harness: Harness) -> None:
+    harness.swarm.start_errors["swarm-2"], harness.swarm.pinned = DISK_FULL, True
+    status = harness.provisioner.up()
+    assert (status.ready("normal"), status.replicas["normal"]) == (4, 6)
+    assert (
+        harness.messages[-1] == f"{NORMAL} does not start on swarm-2: {DISK_FULL}. The others go on"
+    )
+
+
+def test_a_scaling_that_only_a_bad_node_has_room_for_says_so(harness: Harness) -> None:
+    harness.provisioner.up()
+    harness.swarm.start_errors["swarm-2"], harness.swarm.pinned = DISK_FULL, True
+    with pytest.raises(PreconditionError, match=rf"8 of 9 executors ready; .*swarm-2: {DISK_FULL}"):
+        harness.provisioner.scale({"normal": 9})
+    assert harness.provisioner.status().replicas["normal"] == 9
+    harness.swarm.pinned = False
+    assert harness.provisioner.scale({"normal": 9}).ready("normal") == 9
+
+
+def test_an_upgrade_goes_on_beside_a_bad_node(harness: Harness) -> None:
+    harness.provisioner.up()
+    harness.swarm.start_errors["swarm-2"] = DISK_FULL
+    status = harness.provisioner.upgrade("registry/pool:2")
+    assert status.ready("normal") == 6
+    assert harness.images() == {"registry/pool:2"}
+    assert harness.nodes() == {"swarm-1", "swarm-3"}
+    [told] = [said for said in harness.messages if said.startswith(f"{NORMAL} is upgraded, but")]
+    assert "on swarm-2" in told
+    assert DISK_FULL in told
+
+
+def test_an_upgrade_leaves_out_what_has_no_room_elsewhere(harness: Harness) -> None:
+    harness.provisioner.up()
+    harness.swarm.start_errors["swarm-3"], harness.swarm.pinned = DISK_FULL, True
+    status = harness.provisioner.upgrade("registry/pool:2")
+    assert status.ready("normal") == 4
+    assert harness.images() == {"registry/pool:2"}
+    assert not [line for line in status.executors if line.ready and line.node == "swarm-3"]
+    del harness.swarm.start_errors["swarm-3"]
+    assert harness.provisioner.up().ready("normal") == 6
+
+
+def test_an_upgrade_that_begins_on_a_bad_node_without_room_elsewhere_names_it(
+    harness: Harness,
+) -> None:
+    harness.provisioner.up()
+    harness.swarm.start_errors["swarm-1"], harness.swarm.pinned = DISK_FULL, True
+    with pytest.raises(
+        PreconditionError, match=r"rolled back: .*No other node was tried.*drain swarm-1"
+    ):
+        harness.provisioner.upgrade("registry/pool:2", timeout_s=5)
+
+
+def test_an_image_that_starts_nowhere_is_taken_back_after_the_first_executor(
+    harness: Harness,
+) -> None:
+    harness.provisioner.up()
+    before = {line.task for line in harness.provisioner.status().executors}
+    harness.swarm.start_errors["registry/broken:1"] = "task: non-zero exit (7)"
+    with pytest.raises(PreconditionError, match=r"rolled back: .*non-zero exit \(7\).*as before"):
+        harness.provisioner.upgrade("registry/broken:1")
+    assert harness.images() == {"registry/pool:1"}
+    after = {line.task for line in harness.provisioner.status().executors}
+    assert len(before & after) == 5
+
+
+def test_an_image_that_works_on_one_node_of_three_is_taken_back(harness: Harness) -> None:
+    harness.provisioner.up()
+    harness.swarm.start_errors |= {"swarm-2": DISK_FULL, "swarm-3": DISK_FULL}
+    with pytest.raises(PreconditionError, match=r"rolled back: .*on swarm-[23].*on swarm-[23]"):
+        harness.provisioner.upgrade("registry/pool:2", timeout_s=10)
+
+
+def failed(number: int, slot: int, node: str) -> TaskState:
+    return TaskState(
+        id=f"task{number}",
+        service=NORMAL,
+        slot=slot,
+        node=node,
+        state="failed",
+        desired="shutdown",
+        error=DISK_FULL,
+        created_at=f"2026-01-01T00:00:{number:02}Z",
+    )
+
+
+@pytest.mark.parametrize(
+    ("nodes", "where", "hopeless"),
+    [
+        (1, ["swarm-1"] * 2, False),
+        (1, ["swarm-1"] * 3, True),
+        (3, ["swarm-1"] * 5, False),  # Swarm goes elsewhere next
+        (3, ["swarm-1"] * 6, True),
+        (3, ["swarm-1", "swarm-2", "swarm-1"], True),
+    ],
+)
+def test_when_there_is_no_hope(nodes: int, where: list[str], hopeless: bool) -> None:
+    failures = TaskFailures([], nodes)
+    tasks = [failed(number, 1, node) for number, node in enumerate(where)]
+    # Swarm forgets: one look sees one of them.
+    for task in tasks[:-1]:
+        failures.check([task])
+    if hopeless:
+        with pytest.raises(PermanentError, match=DISK_FULL):
+            failures.check(tasks[-1:])
+    else:
+        failures.check(tasks[-1:])
+
+
+def test_a_node_that_came_round_is_not_named() -> None:
+    failures = TaskFailures([], 3)
+    bad = failed(1, 1, "swarm-1")
+    works = bad.model_copy(
+        update={"id": "later", "state": "running", "error": "", "created_at": "2026-01-02"}
+    )
+    failures.record([bad])
+    assert failures.messages([bad])
+    assert failures.messages([bad, works]) == []

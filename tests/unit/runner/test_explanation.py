@@ -1,0 +1,105 @@
+"""Why a job is idle, by its requests, the classes and the slots."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from swarm_runner.model.job import Job, JobId, JobState
+from swarm_runner.model.pool import CapacityClass, Pool
+from swarm_runner.model.pool_status import Slot
+from swarm_runner.runner.explanation import Explanation, explain
+
+POOL = Pool(
+    classes={
+        "normal": CapacityClass(cpus=2, memory_mb=1024),
+        "big": CapacityClass(cpus=4, memory_mb=4096, disk_mb=1000),
+        "gpu": CapacityClass(cpus=4, memory_mb=4096, gpus=2),
+        "vm": CapacityClass(cpus=4, memory_mb=4096, virtual_machines=1),
+    }
+)
+AD = {"JobStatus": 1, "JobUniverse": 5, "RequestCpus": 1, "RequestMemory": 512}
+DISK_KB = 100 * 1024
+
+
+def slot(**kwargs: Any) -> Slot:
+    fields = {
+        "name": "slot1@a",
+        "task": "t",
+        "capacity_class": "gpu",
+        "state": "Unclaimed",
+        "activity": "Idle",
+        "cpus": 4,
+        "memory_mb": 4096,
+        "total_memory_mb": 4096,
+        "total_cpus": 4,
+        "total_disk_mb": 5000,
+        "gpus": 2,
+        "total_gpus": 2,
+        "partitionable": True,
+        "docker": True,
+    }
+    return Slot.model_validate(fields | kwargs)
+
+
+def explained(*slots: Slot, **kwargs: Any) -> Explanation:
+    job = Job(id=JobId(1, 0), key="k", state=JobState.IDLE)
+    ad = AD | {"RequestDisk": DISK_KB, "SwarmRunnerClass": "gpu"} | kwargs
+    return explain(job, ad, slots, POOL, now=0)
+
+
+@pytest.mark.parametrize(
+    ("asked", "large"),
+    [
+        ({}, "normal, big, gpu"),
+        ({"RequestDisk": 1000 * 1024 + 1}, "normal, gpu"),
+        ({"RequestGPUs": 1}, "gpu"),
+        ({"RequestGPUs": 3}, "none"),
+        ({"RequestCpus": 3}, "big, gpu"),
+        ({"JobUniverse": 13}, "vm"),
+    ],
+)
+def test_classes_that_are_large_enough(asked: dict[str, int], large: str) -> None:
+    assert f"classes that are large enough: {large}" in explained(**asked).details
+
+
+def test_what_it_asks_for() -> None:
+    said = "it asks for 1 cpu, 512 MB memory, 100 MB disk, 2 gpu, in class gpu"
+    assert said in explained(RequestGPUs=2).details
+
+
+def test_more_disk_than_any_executor_has() -> None:
+    asked = {"RequestDisk": 5001 * 1024}
+    said = explained(slot(), slot(total_disk_mb=4000), **asked).summary
+    assert "asks for 5001 MB disk, and the largest has 5000" in said
+    assert "is about to start" in explained(slot(), slot(total_disk_mb=6000), **asked).summary
+    assert "is about to start" in explained(slot(total_disk_mb=None), **asked).summary
+
+
+def test_executors_without_gpus() -> None:
+    said = explained(slot(total_gpus=0, gpus=0), RequestGPUs=1).summary
+    assert "the largest has 4096 MB memory and 0 gpu" in said
+    assert "pool up" in said
+
+
+def test_gpus_that_others_have() -> None:
+    part = slot(partitionable=False, job="3.1")
+    assert "are busy (with 3.1)" in explained(slot(gpus=0), part, RequestGPUs=1).summary
+    assert "is about to start" in explained(slot(gpus=1), part, RequestGPUs=1).summary
+
+
+def vm_slot(task: str, **kwargs: Any) -> Slot:
+    fields = {"capacity_class": "vm", "virtualization": "emulated", "has_vm": True}
+    return slot(**fields | {"name": f"slot1@{task}", "task": task, "cpus": 3} | kwargs)
+
+
+def test_virtual_machines_that_are_used_up_are_named() -> None:
+    asked = {"SwarmRunnerClass": "vm", "JobUniverse": 13}
+    guest = vm_slot("one", partitionable=False, job="1.0")
+    full = explained(vm_slot("one"), guest, **asked).summary
+    assert "all 1 executors of class vm are busy (with 1.0)" in full
+    assert "some have room, but run as many virtual machines as they may (1)" in full
+    free = explained(vm_slot("one"), guest, vm_slot("two"), **asked).summary
+    assert "is about to start" in free
+    assert "virtual machines" not in explained(vm_slot("one", cpus=0), guest, **asked).summary

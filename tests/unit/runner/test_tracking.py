@@ -1,0 +1,208 @@
+"""What becomes of jobs, told alike by the event log and by the access point."""
+
+from __future__ import annotations
+
+import pytest
+
+from swarm_runner.model.job import JobEvent, JobState, OutcomeKind, Usage
+from swarm_runner.runner import outcomes
+from swarm_runner.runner.tracker import LOST_AFTER_S
+from tests.unit.runner.conftest import RunnerHarness, events, job_events
+
+SUBMITTED, STARTED, EVICTED = JobEvent.SUBMITTED, JobEvent.STARTED, JobEvent.EVICTED
+HELD, RELEASED, ENDED = JobEvent.HELD, JobEvent.RELEASED, JobEvent.ENDED
+
+
+def test_a_job_runs_to_its_end(harness: RunnerHarness) -> None:
+    with harness.runner() as runner:
+        (job,) = runner.submit([harness.invocation("one", tool_id="cat")])
+        assert (job.key, job.state, job.tool_id) == ("one", JobState.IDLE, "cat")
+        assert job_events(runner.poll()) == [(job.id, SUBMITTED)]
+        harness.run_later(harness.access_point.start, job.id, executor="task-7", node="node-3")
+        (change,) = runner.poll()
+        assert (change.event, change.job.state) == (STARTED, JobState.RUNNING)
+        assert (change.job.capacity_class, change.job.executor, change.job.node) == (
+            "normal",
+            "task-7",
+            "node-3",
+        )
+        assert change.job.memory_mb == 512
+        began = change.job.started_at
+        harness.run_later(harness.access_point.finish, job.id, 3)
+        (change,) = runner.poll()
+        assert change.job.outcome is not None
+        assert (change.job.state, change.job.outcome.exit_code) == (JobState.COMPLETED, 3)
+        assert not change.job.outcome.ok
+        assert change.job.ended_at is not None
+        assert began is not None
+        assert change.job.ended_at > began
+        assert runner.poll() == []
+        assert runner.wait([job]) == [change.job]
+
+
+def test_what_the_log_tells_of_usage(log_harness: RunnerHarness) -> None:
+    with log_harness.runner() as runner:
+        (job,) = runner.submit([log_harness.invocation()])
+        log_harness.run_later(log_harness.access_point.start, job.id)
+        log_harness.run_later(log_harness.access_point.finish, job.id)
+        (ended,) = runner.wait([job])
+    assert ended.usage == Usage(cpus=0, memory_mb=0, disk_mb=1, execute_s=1)
+
+
+def test_a_signal(harness: RunnerHarness) -> None:
+    with harness.runner() as runner:
+        (job,) = runner.submit([harness.invocation()])
+        harness.run_later(harness.access_point.start, job.id)
+        harness.run_later(harness.access_point.finish, job.id, signal=9)
+        (ended,) = runner.wait([job])
+    assert ended.outcome is not None
+    assert (ended.outcome.kind, ended.outcome.signal) == (OutcomeKind.SIGNALLED, 9)
+    assert "SIGKILL" in ended.outcome.message
+
+
+def test_between_two_looks_a_job_may_run_and_end(harness: RunnerHarness) -> None:
+    with harness.runner() as runner:
+        (job,) = runner.submit([harness.invocation()])
+        harness.run_later(harness.access_point.start, job.id)
+        harness.run_later(harness.access_point.finish, job.id)
+        assert events(runner.poll()) == [SUBMITTED, STARTED, ENDED]
+
+
+def test_eviction_and_a_second_start(harness: RunnerHarness) -> None:
+    with harness.runner() as runner:
+        (job,) = runner.submit([harness.invocation()])
+        harness.run_later(harness.access_point.start, job.id)
+        runner.poll()
+        harness.run_later(harness.access_point.evict, job.id, "the node went away")
+        (change,) = runner.poll()
+        assert (change.event, change.job.state) == (EVICTED, JobState.IDLE)
+        assert change.reason == "the node went away"
+        harness.run_later(harness.access_point.start, job.id)
+        (change,) = runner.poll()
+        assert (change.event, change.job.starts) == (STARTED, 2)
+
+
+def test_a_second_start_that_the_queue_has_not_heard_of_is_not_dated_back(
+    poll_harness: RunnerHarness,
+) -> None:
+    with poll_harness.runner() as runner:
+        (job,) = runner.submit([poll_harness.invocation()])
+        poll_harness.run_later(poll_harness.access_point.start, job.id)
+        *_, first = runner.poll()
+        poll_harness.run_later(poll_harness.access_point.evict, job.id, "the node went away")
+        runner.poll()
+        ad = poll_harness.access_point.queue[job.id]
+        known = {name: ad[name] for name in ("NumJobStarts", "JobCurrentStartExecutingDate")}
+        poll_harness.run_later(poll_harness.access_point.start, job.id)
+        ad |= known
+        (change,) = runner.poll()
+        assert (change.event, change.job.starts) == (STARTED, 2)
+        assert (change.job.started_at or 0) > (first.job.started_at or 0)
+
+
+def test_a_claim_that_was_given_back_was_no_start(poll_harness: RunnerHarness) -> None:
+    with poll_harness.runner() as runner:
+        (job,) = runner.submit([poll_harness.invocation()])
+        poll_harness.run_later(poll_harness.access_point.start, job.id)
+        runner.poll()
+        poll_harness.run_later(poll_harness.access_point.evict, job.id, "Failed to activate claim")
+        # HTCondor counts a start when the command begins, and says so late.
+        poll_harness.access_point.queue[job.id]["NumJobStarts"] = 0
+        (change,) = runner.poll()
+        assert (change.event, change.job.starts) == (JobEvent.EVICTED, 0)
+
+
+def test_more_memory_by_the_schedd(harness: RunnerHarness) -> None:
+    resources = {"memory_mb": 200, "max_memory_mb": 1800}
+    with harness.runner() as runner:
+        (job,) = runner.submit([harness.invocation(resources=resources)])
+        harness.run_later(harness.access_point.start, job.id)
+        runner.poll()
+        harness.run_later(harness.access_point.exceed_memory, job.id)
+        (change,) = runner.poll()
+        assert change.event is EVICTED
+        assert "memory" in change.reason
+        harness.run_later(harness.access_point.start, job.id)
+        (change,) = runner.poll()
+        assert (change.job.capacity_class, change.job.memory_mb) == ("big", 1800)
+        harness.run_later(harness.access_point.finish, job.id)
+        (ended,) = runner.wait([job])
+        assert ended.outcome is not None
+        assert ended.outcome.ok
+        assert (ended.starts, ended.holds, ended.memory_mb) == (2, 0, 1800)
+
+
+def test_a_users_hold_and_release(harness: RunnerHarness) -> None:
+    with harness.runner() as runner:
+        (job,) = runner.submit([harness.invocation()])
+        runner.poll()
+        harness.run_later(harness.access_point.hold, [job.id], "let me look")
+        (change,) = runner.poll()
+        assert (change.event, change.job.state, change.job.holds) == (HELD, JobState.HELD, 1)
+        assert "let me look" in change.reason
+        assert runner.poll() == []
+        harness.run_later(harness.access_point.release, [job.id], "go on")
+        (change,) = runner.poll()
+        assert (change.event, change.job.state) == (RELEASED, JobState.IDLE)
+
+
+def test_removed_by_someone(harness: RunnerHarness) -> None:
+    with harness.runner() as runner:
+        (job,) = runner.submit([harness.invocation()])
+        harness.run_later(harness.access_point.remove, [job.id], "via condor_rm")
+        (ended,) = runner.wait([job])
+    assert ended.outcome is not None
+    assert (ended.state, ended.outcome.kind) == (JobState.REMOVED, OutcomeKind.REMOVED)
+    assert "via condor_rm (by user swarm-runner)" in ended.outcome.message
+
+
+def test_removed_by_the_runner(harness: RunnerHarness) -> None:
+    with harness.runner() as runner:
+        jobs = runner.submit([harness.invocation(), harness.invocation()])
+        harness.run_later(harness.access_point.start, jobs[0].id)
+        harness.run_later(harness.access_point.finish, jobs[0].id)
+        runner.wait(jobs[:1])
+        assert runner.remove(jobs, "the workflow was\ncancelled") == 1
+        (ended,) = runner.wait(jobs[1:])
+        assert ended.outcome is not None
+        assert ended.outcome.kind is OutcomeKind.REMOVED
+        assert ended.outcome.message == "The job was removed: the workflow was cancelled"
+        assert runner.remove(jobs) == 0
+
+
+def test_lost(poll_harness: RunnerHarness) -> None:
+    with poll_harness.runner() as runner:
+        runner.submit([poll_harness.invocation()])
+        poll_harness.access_point.queue.clear()
+        assert events(runner.poll()) == [SUBMITTED]
+        poll_harness.clock.advance(LOST_AFTER_S + 1)
+        (change,) = runner.poll()
+    assert change.job.outcome is not None
+    assert change.job.outcome.kind is OutcomeKind.LOST
+
+
+def test_a_job_that_is_late_in_the_history_is_not_lost(poll_harness: RunnerHarness) -> None:
+    with poll_harness.runner() as runner:
+        (job,) = runner.submit([poll_harness.invocation()])
+        ad = poll_harness.access_point.queue.pop(job.id)
+        runner.poll()
+        poll_harness.access_point.queue[job.id] = ad
+        poll_harness.run_later(poll_harness.access_point.start, job.id)
+        poll_harness.run_later(poll_harness.access_point.finish, job.id)
+        poll_harness.clock.advance(LOST_AFTER_S + 1)
+        assert events(runner.poll()) == [STARTED, ENDED]
+
+
+def test_every_removal_reason_is_read_back() -> None:
+    for kind in OutcomeKind:
+        reason = outcomes.encode_reason(kind, "why \x1b[31m it\nended") + " (by user swarm-runner)"
+        outcome = outcomes.removed(reason)
+        assert outcome.kind is kind
+        assert outcome.message.endswith("why [31m it ended")
+
+
+@pytest.mark.parametrize("code", [0, 1, 126, 127])
+def test_exit_codes(code: int) -> None:
+    outcome = outcomes.exited(code)
+    assert (outcome.exit_code, outcome.ok) == (code, code == 0)
+    assert ("As a rule" in outcome.message) is (code > 100)

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from swarm_runner.model.pool import CapacityClass, Pool
+from swarm_runner.swarm.compose import compose, setup_comments
+from swarm_runner.swarm.specs import Stack
+
+POOL = Pool(
+    name="galaxy",
+    image="registry:5000/pool:1",
+    host="swarm-1",
+    volumes=["/data", "/refdata:ro"],
+    classes={
+        "normal": CapacityClass(memory_mb=1024, replicas=3),
+        "big": CapacityClass(memory_mb=2048),
+    },
+)
+STACK = Stack(pool=POOL, image="registry:5000/pool:1", node_id="swarm-1")
+
+
+def test_it_has_the_services_that_up_makes() -> None:
+    document = compose(STACK, "swarm-1")
+    names = [f"galaxy_{name}" for name in document["services"]]
+    assert names == [POOL.service(), POOL.service("normal"), POOL.service("big")]
+    manager = document["services"]["htcondor"]
+    assert manager["ports"] == [
+        {"target": 9618, "published": 9618, "protocol": "tcp", "mode": "host"}
+    ]
+    assert manager["deploy"]["placement"] == {"constraints": ["node.hostname == swarm-1"]}
+    assert manager["networks"] == {"htcondor": {"aliases": ["galaxy-manager"]}}
+    executor = document["services"]["htcondor-executor"]
+    assert executor["deploy"]["replicas"] == 3
+    assert executor["stop_grace_period"] == "86700s"
+    assert {"type": "bind", "source": "/refdata", "target": "/refdata", "read_only": True} in (
+        executor["volumes"]
+    )
+
+
+def test_executors_reserve_memory_and_gpus() -> None:
+    shapes = {"normal": CapacityClass(memory_mb=64), "gpu": CapacityClass(memory_mb=128, gpus=2)}
+    pool = POOL.model_copy(update={"classes": shapes})
+    services = compose(STACK.model_copy(update={"pool": pool}), "swarm-1")["services"]
+    assert services["htcondor-executor"]["deploy"]["resources"] == {
+        "reservations": {"memory": "64M"}
+    }
+    assert services["htcondor-executor-gpu"]["deploy"]["resources"] == {
+        "reservations": {
+            "memory": "128M",
+            "generic_resources": [{"discrete_resource_spec": {"kind": "gpu", "value": 2}}],
+        }
+    }
+
+
+def test_secrets_are_made_beforehand() -> None:
+    secrets = compose(STACK, "swarm-1")["secrets"]
+    assert [secret["external"] for secret in secrets.values()] == [True, True]
+    said = setup_comments(STACK)
+    for secret in secrets.values():
+        assert f"docker secret create {secret['name']} " in said
+    assert all(line.startswith("#") for line in said.splitlines())
+
+
+def test_a_dollar_is_no_variable() -> None:
+    wish = STACK.central_manager()
+    shape = CapacityClass(memory_mb=64)
+    pool = POOL.model_copy(update={"host": "a$b", "classes": {"normal": shape}})
+    document = compose(STACK.model_copy(update={"pool": pool}), "swarm-1")
+    assert document["services"]["htcondor"]["environment"]["SWARM_RUNNER_HOST"] == "a$$b"
+    assert wish.environment["SWARM_RUNNER_HOST"] == "swarm-1"
