@@ -21,7 +21,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 
-from swarm_runner.model.text import MACRO_START, reject_control_characters
+from swarm_runner.model.text import MACRO_START, PROCESS_MACRO, reject_control_characters
 
 _MATCH_TIME = re.compile(r"\$\$+(?=\()")
 
