@@ -21,7 +21,8 @@ LAB := tests/lab
 SNAKEMAKE_POOL := swarm-runner-smk 9771
 # Commands that talk to the engine; for a user outside its group too.
 WITH_ENGINE := $(LAB)/with-engine
-CODE := swarm_runner tests demo
+CODE := swarm_runner tests demo plugins/simulation
+UNIT_TESTS := tests/unit plugins/simulation/tests
 PROSE := *.md $(shell find docs plugins -name '*.md' -not -path '*/.*')
 
 help: ## this list
@@ -34,7 +35,7 @@ demo-down: engine ## take down what the demonstration left
 	$(WITH_ENGINE) $(BIN)/python -m demo --down
 
 test: lint engine ## lint, then every test, on a real pool and on three hosts that come and go
-	$(WITH_ENGINE) $(BIN)/pytest tests/unit tests/contract tests/integration
+	$(WITH_ENGINE) $(BIN)/pytest $(UNIT_TESTS) tests/contract tests/integration
 	@$(MAKE) test-galaxy
 	@$(MAKE) test-snakemake
 	$(LAB)/on-hosts $(MAKE) test-lab
@@ -57,7 +58,7 @@ snakemake-venv: venv
 	@$(LAB)/snakemake-venv
 
 unit: venv ## the tests that need no engine
-	$(BIN)/pytest tests/unit
+	$(BIN)/pytest $(UNIT_TESTS)
 
 lint: venv ## ruff, mypy, import-linter, codespell, proselint
 	$(BIN)/ruff check .

@@ -14,7 +14,7 @@ from swarm_runner.cli.exit_codes import interruptible
 from swarm_runner.cli.options import AsJson, DestinationName, JobConfPath, Timeout
 from swarm_runner.cli.pool_table import pool_table
 from swarm_runner.cli.render import render
-from swarm_runner.cli.simulate import simulate
+from swarm_runner_simulation.command import simulate
 from swarm_runner.config.current import clear_current_config, set_current_config
 from swarm_runner.errors import Diagnostic, InvalidInputError
 from swarm_runner.model.pool import Pool

@@ -15,10 +15,10 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from swarm_runner.model.pool import DEFAULT_COOLDOWN_S
 from swarm_runner.model.scaling import ScalingLimits
 from swarm_runner.policy.sizing import swarm_runner_size_class
-from swarm_runner.simulation import generators
-from swarm_runner.simulation.controllers import SizeClass
-from swarm_runner.simulation.report import ControllerReport
-from swarm_runner.simulation.run import (
+from swarm_runner_simulation import generators
+from swarm_runner_simulation.controllers import SizeClass
+from swarm_runner_simulation.report import ControllerReport
+from swarm_runner_simulation.run import (
     FIXED_MAX,
     FIXED_SAME,
     LINEAR,

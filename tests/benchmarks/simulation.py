@@ -22,9 +22,9 @@ from rich.table import Table
 from swarm_runner.model.pool import Pool
 from swarm_runner.model.scaling import ScalingLimits
 from swarm_runner.policy.sizing import swarm_runner_size_class
-from swarm_runner.simulation import generators
-from swarm_runner.simulation.report import Metrics
-from swarm_runner.simulation.run import ORACLE, POLICY, simulate
+from swarm_runner_simulation import generators
+from swarm_runner_simulation.report import Metrics
+from swarm_runner_simulation.run import ORACLE, POLICY, simulate
 from tests.benchmarks import curve
 from tests.benchmarks.table import console
 

@@ -12,9 +12,9 @@ from swarm_runner.model.scaling import (
     ScalingLimits,
 )
 from swarm_runner.policy.sizing import swarm_runner_size_class
-from swarm_runner.simulation import generators, plot
-from swarm_runner.simulation.report import Waits
-from swarm_runner.simulation.run import (
+from swarm_runner_simulation import generators, plot
+from swarm_runner_simulation.report import Waits
+from swarm_runner_simulation.run import (
     BASELINES,
     FIXED_MAX,
     LINEAR,
@@ -24,7 +24,7 @@ from swarm_runner.simulation.run import (
     SimulationConfig,
     simulate,
 )
-from swarm_runner.simulation.trace import Trace, split_by_class
+from swarm_runner_simulation.trace import Trace, split_by_class
 
 NORMAL = ScalingLimits(name="normal", cpus=1, memory_mb=1024, max_replicas=20)
 BIG = ScalingLimits(name="big", cpus=1, memory_mb=2048, max_replicas=4)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from swarm_runner.errors import InvalidInputError
-from swarm_runner.simulation.report import SimulationReport
-from swarm_runner.simulation.run import POLICY
+from swarm_runner_simulation.report import SimulationReport
+from swarm_runner_simulation.run import POLICY
 
 FORMATS = (".svg", ".png")
 _HOUR_S = 3600

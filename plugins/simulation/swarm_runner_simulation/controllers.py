@@ -8,8 +8,8 @@ from typing import Protocol
 
 from swarm_runner.model.scaling import ClassSnapshot, ScalingDecision, ScalingLimits
 from swarm_runner.policy.sizing import resolve_decision
-from swarm_runner.simulation.observation import Observer
-from swarm_runner.simulation.pool import ClassPool
+from swarm_runner_simulation.observation import Observer
+from swarm_runner_simulation.pool import ClassPool
 
 SizeClass = Callable[[ScalingLimits, ClassSnapshot], ScalingDecision | int | None]
 

@@ -13,7 +13,7 @@ from random import Random
 
 from swarm_runner.model.scaling import ResourceAmounts, ScalingLimits
 from swarm_runner.policy.packing import NO_RESOURCES, dominant_share, slot_size
-from swarm_runner.simulation.trace import Trace
+from swarm_runner_simulation.trace import Trace
 
 DAY_S = 86_400.0
 MEAN_DURATION_S = 120.0

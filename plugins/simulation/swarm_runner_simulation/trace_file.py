@@ -14,7 +14,7 @@ from swarm_runner.errors import Diagnostic, InvalidInputError
 from swarm_runner.model.resources import MINIMUM_MEMORY_MB
 from swarm_runner.model.scaling import ResourceAmounts
 from swarm_runner.model.text import FrozenModel, Name, did_you_mean
-from swarm_runner.simulation.trace import Trace
+from swarm_runner_simulation.trace import Trace
 
 # More would not fit into memory.
 MAX_JOBS = 20_000_000

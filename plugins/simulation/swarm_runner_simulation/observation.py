@@ -11,8 +11,8 @@ from swarm_runner.model.scaling import (
     FreeCapacity,
     IdleJobs,
 )
-from swarm_runner.simulation.free_capacity import UNUSED_EXECUTOR
-from swarm_runner.simulation.pool import ClassPool
+from swarm_runner_simulation.free_capacity import UNUSED_EXECUTOR
+from swarm_runner_simulation.pool import ClassPool
 
 # Arrivals are counted, and recently ended jobs remembered, over this long.
 RECENT_S = 300.0

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarm_runner.model.scaling import ResourceAmounts, ScalingLimits
-from swarm_runner.simulation.free_capacity import Placement
-from swarm_runner.simulation.pool import ClassPool
-from swarm_runner.simulation.trace import ClassTrace
+from swarm_runner_simulation.free_capacity import Placement
+from swarm_runner_simulation.pool import ClassPool
+from swarm_runner_simulation.trace import ClassTrace
 
 ONE = ScalingLimits(name="normal", cpus=1, memory_mb=1024, max_replicas=10)
 FOUR = ScalingLimits(name="wide", cpus=4, memory_mb=4096, max_replicas=10)

@@ -4,8 +4,8 @@ import pytest
 
 from swarm_runner.errors import InvalidInputError
 from swarm_runner.model.scaling import ResourceAmounts
-from swarm_runner.simulation import trace_file
-from swarm_runner.simulation.trace_file import read_trace
+from swarm_runner_simulation import trace_file
+from swarm_runner_simulation.trace_file import read_trace
 
 CSV = """\
 time_s,cpus,memory_mb,duration_s,count,class

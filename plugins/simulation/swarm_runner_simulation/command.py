@@ -17,13 +17,13 @@ from swarm_runner.hooks.manager import plugin_manager
 from swarm_runner.model.pool import Pool
 from swarm_runner.model.scaling import START_UP_S, ScalingLimits
 from swarm_runner.model.text import did_you_mean
-from swarm_runner.simulation import generators, plot
-from swarm_runner.simulation.free_capacity import Placement
-from swarm_runner.simulation.report import SimulationReport
-from swarm_runner.simulation.run import BASELINES, INTERVAL_S, ORACLE, SimulationConfig
-from swarm_runner.simulation.run import simulate as run
-from swarm_runner.simulation.trace import Trace
-from swarm_runner.simulation.trace_file import read_trace
+from swarm_runner_simulation import generators, plot
+from swarm_runner_simulation.free_capacity import Placement
+from swarm_runner_simulation.report import SimulationReport
+from swarm_runner_simulation.run import BASELINES, INTERVAL_S, ORACLE, SimulationConfig
+from swarm_runner_simulation.run import simulate as run
+from swarm_runner_simulation.trace import Trace
+from swarm_runner_simulation.trace_file import read_trace
 
 _TENTHS_BELOW_S = 60
 

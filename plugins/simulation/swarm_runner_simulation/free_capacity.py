@@ -13,7 +13,7 @@ from swarm_runner.policy.packing import (
     slot_size,
     subtract,
 )
-from swarm_runner.simulation.trace import ClassTrace
+from swarm_runner_simulation.trace import ClassTrace
 
 UNUSED_EXECUTOR = 0
 NO_FIT = -1

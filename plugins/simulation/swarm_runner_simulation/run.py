@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from swarm_runner.model.scaling import START_UP_S, ScalingLimits
-from swarm_runner.simulation.controllers import (
+from swarm_runner_simulation.controllers import (
     Controller,
     Fixed,
     Linear,
@@ -17,9 +17,9 @@ from swarm_runner.simulation.controllers import (
     QueueRatio,
     SizeClass,
 )
-from swarm_runner.simulation.free_capacity import Placement
-from swarm_runner.simulation.pool import ClassPool
-from swarm_runner.simulation.report import (
+from swarm_runner_simulation.free_capacity import Placement
+from swarm_runner_simulation.pool import ClassPool
+from swarm_runner_simulation.report import (
     ControllerReport,
     Metrics,
     Sample,
@@ -27,7 +27,7 @@ from swarm_runner.simulation.report import (
     Waits,
     sum_metrics,
 )
-from swarm_runner.simulation.trace import ClassTrace, Trace, split_by_class
+from swarm_runner_simulation.trace import ClassTrace, Trace, split_by_class
 
 INTERVAL_S = 5.0
 POLICY, ORACLE, QUEUE_RATIO, LINEAR = "swarm_runner", "oracle", "ceil(idle/slots)", "COBalD linear"

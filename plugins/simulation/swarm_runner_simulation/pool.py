@@ -19,13 +19,13 @@ from collections import deque
 from collections.abc import Iterable
 
 from swarm_runner.model.scaling import ScalingLimits
-from swarm_runner.simulation.free_capacity import (
+from swarm_runner_simulation.free_capacity import (
     NO_FIT,
     UNUSED_EXECUTOR,
     FreeCapacityIndex,
     Placement,
 )
-from swarm_runner.simulation.trace import ClassTrace
+from swarm_runner_simulation.trace import ClassTrace
 
 RECENT_JOBS = 200
 _EXECUTOR_UP = -1
