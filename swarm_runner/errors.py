@@ -1,13 +1,13 @@
-"""What can go wrong, by what the caller does about it.
+"""The exceptions of swarm_runner, by what the caller can do about them.
 
-A job that failed is never an exception: it is an `Outcome`. These are for the
-cases in which the library could not do what it was asked.
+A job that failed is never an exception: it is an `Outcome`. These exceptions say that the library
+could not do what it was asked to do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 class SwarmRunnerError(Exception):
@@ -16,52 +16,73 @@ class SwarmRunnerError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """One thing wrong with an input: `where` (key, line, job) and what to do."""
+    """One problem of an input: where it is, and what to do about it.
 
-    location: str
+    Attributes:
+        message: The problem and its solution. It continues a sentence that begins with `location`.
+        source: The file, the argument or the environment that was read.
+        line: The line in `source`, from 1.
+        column: The column in that line, from 1.
+        key: The key of the invocation.
+        path: The field, with dots and indexes: `runners.swarm.pool.port`, `command[1]`.
+    """
+
     message: str
+    source: str = field(default="", kw_only=True)
+    line: int | None = field(default=None, kw_only=True)
+    column: int | None = field(default=None, kw_only=True)
+    key: str = field(default="", kw_only=True)
+    path: str = field(default="", kw_only=True)
+
+    @property
+    def location(self) -> str:
+        """The place of the problem, such as `job_conf.yml:2:22: runners.swarm.pool.port`."""
+        position = [str(number) for number in (self.line, self.column) if number is not None]
+        source = ":".join([self.source, *position]) if self.source else ""
+        return ": ".join(part for part in (source, self.key, self.path) if part)
 
     def __str__(self) -> str:
-        return f"{self.location}: {self.message}" if self.location else self.message
+        location = self.location
+        return f"{location}: {self.message}" if location else self.message
 
 
 class InvalidInputError(SwarmRunnerError):
-    """An invocation, a configuration or an argument is wrong. Never retry.
+    """An invocation, a configuration or an argument is invalid. Do not retry.
 
-    `faults` holds every fault that was found, not only the first.
+    `diagnostics` holds every problem that was found, not only the first.
     """
 
     def __init__(self, diagnostics: Iterable[Diagnostic] | str) -> None:
         self.diagnostics: tuple[Diagnostic, ...] = (
-            (Diagnostic("", diagnostics),) if isinstance(diagnostics, str) else tuple(diagnostics)
+            (Diagnostic(diagnostics),) if isinstance(diagnostics, str) else tuple(diagnostics)
         )
-        super().__init__("\n".join(str(fault) for fault in self.diagnostics))
+        super().__init__("\n".join(str(diagnostic) for diagnostic in self.diagnostics))
 
     def __reduce__(self) -> tuple[type[InvalidInputError], tuple[tuple[Diagnostic, ...]]]:
         return type(self), (self.diagnostics,)
 
 
 class UnreachableError(SwarmRunnerError):
-    """The access point, the collector, the engine or the Swarm is out of reach.
+    """The access point, the collector, the Docker engine or the Swarm is unreachable.
 
-    It did not answer, or did not let us in. Retry later, or mend the connection.
+    It did not answer, or it rejected our credentials. Retry later, or fix the connection.
     """
 
 
 class SubmitUnresolvedError(SwarmRunnerError):
-    """A submit raised, and the look-up by key failed too.
+    """A submit failed, and the query for its keys failed too.
 
-    The jobs may or may not be in the queue. Submit the same invocations again: what is queued
-    is found by its key.
+    The jobs may be in the queue. Submit the same invocations again: the runner finds queued jobs
+    by their keys and does not submit them twice.
     """
 
 
 class PreconditionError(SwarmRunnerError):
-    """The request is well formed, but the state of the pool forbids it.
+    """The request is valid, but the state of the pool forbids it.
 
-    Jobs are running, a task cannot be placed, or a wait ran out.
+    For example: jobs are running, a task cannot be placed, or a timeout expired.
     """
 
 
 class ConflictError(PreconditionError):
-    """Somebody else changed it since it was looked at. Look again, and decide anew."""
+    """Something else changed the object after it was read. Read it again and decide anew."""

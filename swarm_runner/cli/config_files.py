@@ -27,9 +27,11 @@ def read_text(file: str) -> tuple[str, str]:
         return data.decode("utf-8-sig"), source
     except OSError as error:
         reason = error.strerror or str(error)
-        raise InvalidInputError([Diagnostic(source, f"cannot be read: {reason}")]) from error
+        raise InvalidInputError([Diagnostic(f"cannot be read: {reason}", source=source)]) from error
     except ValueError as error:  # no UTF-8, or a NUL in the name
-        raise InvalidInputError([Diagnostic(source, f"is no text in UTF-8: {error}")]) from error
+        raise InvalidInputError(
+            [Diagnostic(f"is no text in UTF-8: {error}", source=source)]
+        ) from error
 
 
 def load_job_conf(file: Path | None) -> JobConf:
@@ -69,7 +71,7 @@ def load_invocations(files: list[str]) -> list[Invocation]:
             if invocation.key in home:
                 other = home[invocation.key]
                 message = f"the key {invocation.key!r} is also in {other}; each call needs its own"
-                faults.append(Diagnostic(source, message))
+                faults.append(Diagnostic(message, source=source))
         home |= {invocation.key: source for invocation in added}
         found += added
     if faults:

@@ -51,7 +51,7 @@ def find_jobs(access_point: AccessPointPort, runner: str, names: Sequence[str]) 
         for job in _query(access_point, JobQuery(runner_name=runner, keys=keys)).jobs:
             named.setdefault(job.key, []).append(job)
     message = f"no such job; `swarm-runner jobs --runner {runner}` lists them"
-    faults = [Diagnostic(name, message) for name in names if name not in named]
+    faults = [Diagnostic(message, source=name) for name in names if name not in named]
     if faults:
         raise InvalidInputError(faults)
     return sorted({job for found in named.values() for job in found}, key=_sort_key)

@@ -109,7 +109,7 @@ def _schema_file(name: str, known: dict[str, dict[str, Any]]) -> str:
     names = [_schema_name(file) for file in known]
     hint = did_you_mean(name, names)
     raise InvalidInputError(
-        [Diagnostic(name, f"no such schema{hint}; there are {', '.join(names)}")]
+        [Diagnostic(f"no such schema{hint}; there are {', '.join(names)}", source=name)]
     )
 
 
@@ -122,4 +122,4 @@ def _write_schemas(directory: Path, schemas: dict[str, dict[str, Any]]) -> None:
             (directory / file).write_bytes(to_json(content, indent=2) + b"\n")
             stderr_console().print(f"wrote {directory / file}", soft_wrap=True)
     except OSError as error:
-        raise InvalidInputError([Diagnostic(str(directory), str(error.strerror))]) from error
+        raise InvalidInputError([Diagnostic(str(error.strerror), source=str(directory))]) from error

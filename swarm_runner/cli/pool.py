@@ -207,14 +207,16 @@ def _parse_replicas(counts: list[str], pool: Pool) -> dict[str, int]:
     for argument in counts:
         name, equals, number = argument.partition("=")
         if not (equals and number.isascii() and number.isdigit()):
-            faults.append(Diagnostic(argument, "write CLASS=N, for example normal=5"))
+            faults.append(Diagnostic("write CLASS=N, for example normal=5", source=argument))
         elif name not in pool.classes:
             hint = did_you_mean(name, pool.classes)
             faults.append(
-                Diagnostic(argument, f"no such class{hint}; the pool has {pool.describe_classes()}")
+                Diagnostic(
+                    f"no such class{hint}; the pool has {pool.describe_classes()}", source=argument
+                )
             )
         elif name in wanted:
-            faults.append(Diagnostic(argument, f"{name} is already to have {wanted[name]}"))
+            faults.append(Diagnostic(f"{name} is already to have {wanted[name]}", source=argument))
         else:
             wanted[name] = int(number)
     if faults:

@@ -32,7 +32,7 @@ def render(
     pool = load_destination(job_conf, destination_name).pool
     if pool.image is None:
         message = "is missing: the nodes pull the image, so it must be named as a registry has it"
-        raise InvalidInputError([Diagnostic("pool.image", message)])
+        raise InvalidInputError([Diagnostic(message, path="pool.image")])
     stack = Stack(pool=pool.model_copy(update={"services": None}), image=pool.image, node_id=node)
     document = compose(stack, node)
     if as_json:

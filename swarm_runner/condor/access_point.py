@@ -78,13 +78,13 @@ class AccessPoint:
                 )
             )
         except ValueError as error:
-            raise InvalidInputError([Diagnostic("", f"HTCondor refuses it: {error}")]) from error
+            raise InvalidInputError([Diagnostic(f"HTCondor refuses it: {error}")]) from error
         except bindings.HTCondorException as error:
             said = str(error)
             if said.startswith(_CONNECT_ERROR):
                 raise self._connection.diagnose(error) from error
             if said.startswith(_DESCRIPTION_ERRORS):
-                raise InvalidInputError([Diagnostic("", f"HTCondor refuses it: {said}")]) from error
+                raise InvalidInputError([Diagnostic(f"HTCondor refuses it: {said}")]) from error
             if said.startswith(_REJECTION_ERRORS):
                 raise PreconditionError(f"The access point takes no jobs now: {said}") from error
             raise SubmitInDoubtError(said) from error

@@ -19,7 +19,9 @@ def parse_invocations(text: str, source: str) -> list[Invocation]:
     """
     document = parse(text, source)
     if document.data is None:
-        raise InvalidInputError([Diagnostic(source, "is empty; expected an invocation, or a list")])
+        raise InvalidInputError(
+            [Diagnostic("is empty; expected an invocation, or a list", source=source)]
+        )
     several = isinstance(document.data, list)
     places: list[KeyPath] = [(n,) for n in range(len(document.data))] if several else [()]
     if not places:

@@ -115,13 +115,13 @@ class JobConf:
             if len(self.destinations) == 1:
                 return next(iter(self.destinations.values()))
             message = f"name one of the environments {', '.join(self.destinations)}"
-            raise InvalidInputError([Diagnostic(self.source, message)])
+            raise InvalidInputError([Diagnostic(message, source=self.source)])
         if name not in self.destinations:
             message = (
                 f"there is no environment {name!r} of ours; it has "
                 f"{', '.join(self.destinations)}{did_you_mean(name, self.destinations)}"
             )
-            raise InvalidInputError([Diagnostic(self.source, message)])
+            raise InvalidInputError([Diagnostic(message, source=self.source)])
         return self.destinations[name]
 
 

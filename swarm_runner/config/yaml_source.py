@@ -47,7 +47,7 @@ class Document:
         mark, shown = self._mark(path)
         place = f"{self.source}:{mark.line + 1}:{mark.column + 1}" if mark else self.source
         name = _format_path(shown)
-        return Diagnostic(f"{place}: {name}" if name else place, message)
+        return Diagnostic(message, source=f"{place}: {name}" if name else place)
 
     def sort(self, diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
         """Faults of this text in the order of their places."""
@@ -104,8 +104,9 @@ class Document:
             raise InvalidInputError(
                 [
                     Diagnostic(
-                        f"{self.source}:{line}:{column}",
                         f"holds the character U+{error.character:04X}, which YAML refuses",
+                        source=self.source,
+                        line=line,
                     )
                 ]
             ) from None
@@ -113,13 +114,13 @@ class Document:
             raise self._input_error("is nested too deeply") from None
 
     def _input_error(self, message: str) -> InvalidInputError:
-        return InvalidInputError([Diagnostic(self.source, message)])
+        return InvalidInputError([Diagnostic(message, source=self.source)])
 
     def _syntax_error(self, error: yaml.MarkedYAMLError) -> InvalidInputError:
         mark = error.problem_mark or error.context_mark
         place = f"{self.source}:{mark.line + 1}:{mark.column + 1}" if mark else self.source
         about = " ".join(part for part in (error.context, error.problem) if part)
-        return InvalidInputError([Diagnostic(place, f"is no YAML: {about}")])
+        return InvalidInputError([Diagnostic(f"is no YAML: {about}", source=place)])
 
     def _mark(self, path: KeyPath) -> tuple[yaml.Mark | None, KeyPath]:
         try:
@@ -269,7 +270,7 @@ class _NodeConstructor:
 
     def _add_diagnostic(self, mark: yaml.Mark, message: str) -> None:
         place = f"{self._source}:{mark.line + 1}:{mark.column + 1}"
-        self._diagnostics.append(Diagnostic(place, message))
+        self._diagnostics.append(Diagnostic(message, source=place))
 
 
 def _join_surrogates(text: str) -> str:

@@ -89,4 +89,4 @@ def _check_vm(invocation: Invocation, pool: Pool, classes: list[str]) -> None:
 
 
 def _refusal(invocation: Invocation, message: str) -> InvalidInputError:
-    return InvalidInputError([Diagnostic(invocation.key, message)])
+    return InvalidInputError([Diagnostic(message, key=invocation.key)])

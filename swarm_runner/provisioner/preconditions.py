@@ -30,7 +30,7 @@ def check_host(pool: Pool, docker_engine: DockerEngine) -> None:
             f"is {pool.host}, this machine, but the manager will run beside the engine at "
             f"{docker_engine.host}; name the address at which clients reach that node"
         )
-        raise InvalidInputError([Diagnostic("pool.host", message)])
+        raise InvalidInputError([Diagnostic(message, path="pool.host")])
 
 
 def check_image(pool: Pool, docker_engine: DockerEngine, image: str) -> None:
@@ -51,12 +51,12 @@ def check_counts(pool: Pool, replicas: Mapping[str, int]) -> None:
         most = shape.max_replicas if shape else None
         if shape is None:
             faults.append(
-                Diagnostic(name, f"no such class; the pool has {pool.describe_classes()}")
+                Diagnostic(f"no such class; the pool has {pool.describe_classes()}", source=name)
             )
         elif count < 0:
-            faults.append(Diagnostic(name, f"{count} executors cannot be; 0 is the least"))
+            faults.append(Diagnostic(f"{count} executors cannot be; 0 is the least", source=name))
         elif most is not None and count > most:
-            faults.append(Diagnostic(name, f"{count} is above max_replicas {most}"))
+            faults.append(Diagnostic(f"{count} is above max_replicas {most}", source=name))
     if faults:
         raise InvalidInputError(faults)
 

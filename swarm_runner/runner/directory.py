@@ -50,7 +50,7 @@ class RunnerDirectory:
                 return cls(directory, _prepare(directory, pool))
             except OSError as error:
                 raise InvalidInputError(
-                    [Diagnostic("state_directory", f"{error}. {_permission_hint(pool.user)}")]
+                    [Diagnostic(f"{error}. {_permission_hint(pool.user)}", path="state_directory")]
                 ) from error
         shared = next((volume for volume in writable_volumes(pool)), None)
         if shared is not None:

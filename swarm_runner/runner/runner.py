@@ -48,7 +48,11 @@ class Runner:
     ) -> None:
         if not _NAME_PATTERN.fullmatch(name):
             raise InvalidInputError(
-                [Diagnostic("name", f"{name!r} is no runner's name; use letters, digits and . _ -")]
+                [
+                    Diagnostic(
+                        f"{name!r} is no runner's name; use letters, digits and . _ -", path="name"
+                    )
+                ]
             )
         self.destination = destination
         self.name = name
@@ -215,7 +219,8 @@ class Runner:
             raise InvalidInputError(
                 [
                     Diagnostic(
-                        str(job_id), f"runner {self.name} knows no such job; it may be another's"
+                        f"runner {self.name} knows no such job; it may be another's",
+                        source=str(job_id),
                     )
                 ]
             )

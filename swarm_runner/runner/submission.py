@@ -74,7 +74,7 @@ class SubmissionBuilder:
         self._directory_cache.clear()
         for invocation in invocations:
             if invocation.key in seen:
-                faults.append(Diagnostic(f"{invocation.key}: key", "is twice in this batch"))
+                faults.append(Diagnostic("is twice in this batch", key=invocation.key, path="key"))
             seen.add(invocation.key)
             try:
                 one = self._prepare(invocation, here, str(event_log) if event_log else None)
@@ -153,35 +153,36 @@ class SubmissionBuilder:
         key = invocation.key
         if invocation.vm and invocation.vm.type != "kvm":
             said = f"{invocation.vm.type}: the pool's executors run kvm; use that"
-            yield Diagnostic(f"{key}: vm.type", said)
-        where = f"{key}: working_directory"
+            yield Diagnostic(said, key=key, path="vm.type")
+        where = "working_directory"
         if invocation.in_place and not _is_under(directory, self._volumes):
             volumes = ", ".join(self._volumes) or "none"
             yield Diagnostic(
-                where,
                 f"{directory} is on none of the pool's volumes ({volumes}), as in_place asks",
+                key=key,
+                path=where,
             )
         elif invocation.in_place and _is_under(directory, self._read_only_volumes):
             # HTCondor mounts the directory by itself, and for writing.
             said = f"{directory} is on a read-only volume: a job that runs in place writes there"
-            yield Diagnostic(where, said)
+            yield Diagnostic(said, key=key, path=where)
         elif not self._is_directory(directory):
-            yield Diagnostic(where, f"{directory} is no directory here")
+            yield Diagnostic(f"{directory} is no directory here", key=key, path=where)
         else:
             for field, name in _input_files(invocation):
                 file = os.path.join(directory, name)  # noqa: PTH118
                 if not os.path.exists(file):  # noqa: PTH110
-                    yield Diagnostic(f"{key}: {field}", f"{file} does not exist")
+                    yield Diagnostic(f"{file} does not exist", key=key, path=field)
                 elif not os.access(file, os.R_OK):
-                    yield Diagnostic(f"{key}: {field}", f"{file} may not be read by you")
+                    yield Diagnostic(f"{file} may not be read by you", key=key, path=field)
                 elif invocation.vm and invocation.vm.checkpoint:
-                    yield from self._check_on_volume(f"{key}: {field}", file)
+                    yield from self._check_on_volume(key, field, file)
 
-    def _check_on_volume(self, field_path: str, file: str) -> Iterator[Diagnostic]:
+    def _check_on_volume(self, key: str, field: str, file: str) -> Iterator[Diagnostic]:
         if not _is_under(file, self._volumes):
             volumes = ", ".join(self._volumes) or "none"
             said = f"{file} is on none of the pool's volumes ({volumes}), as checkpoint asks"
-            yield Diagnostic(field_path, said)
+            yield Diagnostic(said, key=key, path=field)
 
     def _is_directory(self, path: str) -> bool:
         if path not in self._directory_cache:
@@ -199,14 +200,14 @@ def _write_conflicts(invocations: Sequence[Invocation]) -> Iterator[Diagnostic]:
             other = writers.setdefault(file, invocation.key)
             if other != invocation.key:
                 said = f"{file} is what {other} writes too; name another file"
-                yield Diagnostic(f"{invocation.key}: vm", said)
+                yield Diagnostic(said, key=invocation.key, path="vm")
     for invocation in invocations:
         for field, name in _input_files(invocation):
             file = _resolve_path(invocation, name)
             other = writers.get(file, invocation.key)
             if other != invocation.key and file not in _written_paths(invocation):
                 said = f"{file} is what {other} of the same batch writes; send one after the other"
-                yield Diagnostic(f"{invocation.key}: {field}", said)
+                yield Diagnostic(said, key=invocation.key, path=field)
 
 
 def _written_paths(invocation: Invocation) -> set[str]:
@@ -229,8 +230,10 @@ def _check_current_directory(directory: str, key: str) -> None:
         _ABSOLUTE_PATH.validate_python(directory)
     except ValidationError as error:
         said = error.errors()[0]["msg"]
-        where = f"{key}: working_directory"
-        raise InvalidInputError([Diagnostic(where, f"the current directory {said}")]) from error
+        where = "working_directory"
+        raise InvalidInputError(
+            [Diagnostic(f"the current directory {said}", key=key, path=where)]
+        ) from error
 
 
 def _has_files(invocation: Invocation) -> bool:

@@ -129,7 +129,7 @@ def class_expression(candidates: Sequence[str], pool: Pool) -> str:
 def _container_commands(invocation: Invocation) -> Commands:
     if invocation.image is None:
         message = "image is missing, and the destination names none: name the container image"
-        raise InvalidInputError([Diagnostic(invocation.key, message)])
+        raise InvalidInputError([Diagnostic(message, key=invocation.key)])
     program, *arguments = invocation.argv
     commands: Commands = [
         ("universe", "docker"),

@@ -98,17 +98,17 @@ def _check_pool(config: Any, pool: Pool, path: str) -> None:
     if uid == 0:
         faults.append(
             Diagnostic(
-                f"{path}.user",
                 "jobs cannot run as Galaxy's user: Galaxy runs as root; give it a user",
+                path=f"{path}.user",
             )
         )
     elif pool.user.uid != uid:
         faults.append(
             Diagnostic(
-                f"{path}.user.uid",
                 f"is {pool.user.uid}, but Galaxy runs as {uid}, and jobs use Galaxy's files: "
                 f"write user: {{name: galaxy, uid: {uid}, gid: {os.getegid()}}} "
                 "and run `swarm-runner pool up`",
+                path=f"{path}.user.uid",
             )
         )
     writable = [Path(volume.path) for volume in pool.volumes if not volume.read_only]
@@ -117,8 +117,8 @@ def _check_pool(config: Any, pool: Pool, path: str) -> None:
         if not any(directory.is_relative_to(volume) for volume in writable):
             faults.append(
                 Diagnostic(
-                    f"{path}.volumes",
                     f"does not hold Galaxy's {key}, {directory}: jobs need it under the same path",
+                    path=f"{path}.volumes",
                 )
             )
     if faults:

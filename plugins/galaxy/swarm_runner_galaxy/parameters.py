@@ -178,10 +178,11 @@ def parse_parameters(params: Mapping[str, Any], destination: str, pool: Pool) ->
     faults: list[Diagnostic] = []
     given = {key: value for key, value in params.items() if value is not None and value != ""}
     faults += [
-        Diagnostic(f"{destination}: {key}", said) for key, said in _unsupported_keys(given, pool)
+        Diagnostic(said, source=destination, path=key)
+        for key, said in _unsupported_keys(given, pool)
     ]
     raw, wrong = _parse_raw_commands(given)
-    faults += [Diagnostic(f"{destination}: {key}", said) for key, said in wrong]
+    faults += [Diagnostic(said, source=destination, path=key) for key, said in wrong]
     settings = {key: given[key] for key in PARAMETER_KEYS if key in given} | {"raw_commands": raw}
     parameters: Parameters | None = None
     try:
@@ -191,10 +192,10 @@ def parse_parameters(params: Mapping[str, Any], destination: str, pool: Pool) ->
             said = detail["msg"]
             if detail["type"] == "literal_error":
                 said = f"must be {detail['ctx']['expected']}, not {detail['input']!r}"
-            faults.append(Diagnostic(f"{destination}: {detail['loc'][0]}", said))
+            faults.append(Diagnostic(said, source=destination, path=str(detail["loc"][0])))
     if parameters is not None:
         faults += [
-            Diagnostic(f"{destination}: {k}", said)
+            Diagnostic(said, source=destination, path=k)
             for k, said in _find_contradictions(parameters, pool)
         ]
     if faults or parameters is None:

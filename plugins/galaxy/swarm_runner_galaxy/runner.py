@@ -218,7 +218,7 @@ class SwarmJobRunner(JobFinisher):
             made = build_invocation(job_key, state, image, wanted)
         except ValidationError as error:
             raise InvalidInputError(
-                Diagnostic(str(detail["loc"][0]), detail["msg"])
+                Diagnostic(detail["msg"], path=str(detail["loc"][0]))
                 for detail in error.errors(include_url=False)
             ) from error
         # Whoever deletes the job from now on finds it.

@@ -64,7 +64,6 @@ def _messages_by_key(error: InvalidInputError) -> dict[str, list[str]]:
     """The faults of each invocation; a fault's place begins with its key."""
     faults: dict[str, list[str]] = {}
     for fault in error.diagnostics:
-        key, _, field_name = fault.location.partition(": ")
-        said = f"{field_name}: {fault.message}" if field_name else fault.message
-        faults.setdefault(key, []).append(said)
+        message = f"{fault.path}: {fault.message}" if fault.path else fault.message
+        faults.setdefault(fault.key, []).append(message)
     return faults

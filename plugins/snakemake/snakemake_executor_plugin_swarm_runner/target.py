@@ -108,7 +108,9 @@ def _read_job_conf(file: Path) -> JobConf:
     try:
         text = file.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
-        raise InvalidInputError([Diagnostic(str(file), f"cannot be read: {error}")]) from error
+        raise InvalidInputError(
+            [Diagnostic(f"cannot be read: {error}", source=str(file))]
+        ) from error
     return parse_job_conf(text, str(file))
 
 
@@ -121,7 +123,7 @@ def _validate_destination(fields: dict[str, object]) -> Destination:
         return Destination(**fields)
     except ValidationError as error:
         raise InvalidInputError(
-            Diagnostic(str(fault["loc"][0]) if fault["loc"] else "", fault["msg"])
+            Diagnostic(fault["msg"], path=str(fault["loc"][0]) if fault["loc"] else "")
             for fault in error.errors()
         ) from error
 

@@ -36,15 +36,21 @@ def check_disks(invocation: Invocation, directory: str) -> DiskCheck:
     faults: list[Diagnostic] = []
     needed = 0
     for number, disk in enumerate(machine.disks):
-        where = f"{invocation.key}: vm.disks.{number}"
+        where = f"vm.disks.{number}"
         file = Path(directory, disk.file)
         try:
             header = _read_header(file)
         except OSError as error:
-            faults.append(Diagnostic(f"{where}.file", f"{file} cannot be read: {error.strerror}"))
+            faults.append(
+                Diagnostic(
+                    f"{file} cannot be read: {error.strerror}",
+                    key=invocation.key,
+                    path=f"{where}.file",
+                )
+            )
             continue
         faults += [
-            Diagnostic(f"{where}.{field}", said)
+            Diagnostic(said, key=invocation.key, path=f"{where}.{field}")
             for field, said in _check_format(disk, file, header)
         ]
         length = file.stat().st_size
@@ -83,29 +89,32 @@ def _check_returned_files(key: str, vm: VirtualMachine, directory: str) -> Itera
     overwritten = {disk.file for disk in vm.disks if disk.overwrite}
     for target in vm.returned_files.values():
         whole = Path(directory, target)
-        where = f"{key}: vm"
+        where = "vm"
         if not whole.parent.is_dir():
             yield Diagnostic(
-                where, f"{whole} is to come back, but {whole.parent} is no directory here"
+                f"{whole} is to come back, but {whole.parent} is no directory here",
+                key=key,
+                path=where,
             )
         elif whole.is_dir():
-            yield Diagnostic(where, f"{whole} is to come back, but is a directory")
+            yield Diagnostic(f"{whole} is to come back, but is a directory", key=key, path=where)
         elif target not in overwritten and os.path.realpath(whole) in originals:
             yield Diagnostic(
-                where,
                 f"{whole} is a disk of this vm, and would be overwritten by what comes back; name "
                 "another file with returned, or say overwrite: true",
+                key=key,
+                path=where,
             )
 
 
 def _check_marker(key: str, vm: VirtualMachine, directory: str) -> Iterator[Diagnostic]:
     """A marker that is there before the guest starts proves nothing."""
-    marker, where = vm.success, f"{key}: vm.success"
+    marker, where = vm.success, "vm.success"
     if marker is None:
         return
     if marker.file is not None and not fat.is_available():
         said = f"{fat.LIBRARY} is needed to look for a file on a disk: {fat.INSTALL_HINT}"
-        yield Diagnostic(f"{where}.file", said)
+        yield Diagnostic(said, key=key, path=f"{where}.file")
         return
     for disk in vm.disks:
         file = Path(directory, disk.file)
@@ -115,4 +124,4 @@ def _check_marker(key: str, vm: VirtualMachine, directory: str) -> Iterator[Diag
                 file, text=marker.text, inner_path=marker.file
             ):
                 said = f"{file} holds {marker} before the guest starts, which would prove nothing"
-                yield Diagnostic(where, f"{said}; name another, or clear the disk")
+                yield Diagnostic(f"{said}; name another, or clear the disk", key=key, path=where)

@@ -37,7 +37,9 @@ class FailingAccessPoint(FakeAccessPoint):
 
     def submit(self, batch: SubmitBatch, *, spool: bool = False) -> SubmitResult:  # noqa: ARG002
         if batch.count > 1:
-            raise InvalidInputError([Diagnostic("here", "is wrong"), Diagnostic("there", "too")])
+            raise InvalidInputError(
+                [Diagnostic("is wrong", source="here"), Diagnostic("too", source="there")]
+            )
         os._exit(1)
 
 
