@@ -2,15 +2,15 @@
 # apt, Python's into .venv, a Docker engine if none answers. `make help` lists the targets.
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test unit lint format benchmarks venv engine
+.PHONY: help demo demo-down test unit lint format bench venv engine
 .PHONY: lab lab-needs lab-down test-lab test-lab-slow
-.PHONY: galaxy-venv test-galaxy benchmarks-galaxy
-.PHONY: snakemake-venv test-snakemake benchmarks-snakemake
-.PHONY: benchmarks-pool benchmarks-simulation pictures chaos
+.PHONY: galaxy-venv test-galaxy bench-galaxy
+.PHONY: snakemake-venv test-snakemake bench-snakemake
+.PHONY: bench-pool bench-simulation pictures chaos
 
 BIN := .venv/bin
 GALAXY_BIN := .venv-galaxy/bin
-# In benchmarks-galaxy: jobs in each run, for how many seconds they sleep (a run for each), and runners.
+# In bench-galaxy: jobs in each run, for how many seconds they sleep (a run for each), and runners.
 # Fewer of each are shorter.
 JOBS := 200
 LENGTHS := 0 120
@@ -49,7 +49,7 @@ test-snakemake: engine snakemake-venv ## tests of plugins/snakemake, from its wh
 	$(WITH_ENGINE) $(BIN)/python -m tests.lab.with_pool $(SNAKEMAKE_POOL) \
 		env -C plugins/snakemake .venv/bin/pytest tests/integration
 
-benchmarks-snakemake: engine snakemake-venv ## the figures of plugins/snakemake beside the peer's, on a real pool
+bench-snakemake: engine snakemake-venv ## the figures of plugins/snakemake beside the peer's, on a real pool
 	@$(LAB)/snakemake-peer
 	$(WITH_ENGINE) $(BIN)/python -m tests.lab.with_pool $(SNAKEMAKE_POOL) \
 		env -C plugins/snakemake .venv/bin/python -m tests.benchmarks .venv-peer/bin/python $(OPTIONS)
@@ -91,13 +91,13 @@ test-lab-slow: UP := --tls
 test-lab-slow: lab ## what takes minutes to be given up: a host cut off, the manager away for two minutes
 	$(BIN)/pytest tests/lab_hosts -m slow
 
-benchmarks: engine ## the table of figures, measured on a real pool
+bench: engine ## the table of figures, measured on a real pool
 	$(WITH_ENGINE) $(BIN)/python -m tests.benchmarks
 
-benchmarks-pool: engine ## how soon a pool that looks after itself does so, on a real pool
+bench-pool: engine ## how soon a pool that looks after itself does so, on a real pool
 	$(WITH_ENGINE) $(BIN)/python -m tests.benchmarks.pool
 
-benchmarks-simulation: venv ## the sizing policy beside others on simulated days, and a day of a million jobs
+bench-simulation: venv ## the sizing policy beside others on simulated days, and a day of a million jobs
 	$(BIN)/python -m tests.benchmarks.simulation --large
 
 pictures: venv ## the pictures in docs/ anew; they change only when what they show does
@@ -111,7 +111,7 @@ chaos: lab ## jobs while the pool is scaled, upgraded and drained, on the three 
 venv: ## the virtual environment .venv
 	@$(LAB)/venv
 
-benchmarks-galaxy: engine galaxy-venv ## Galaxy's own HTCondor runners beside ours, on a real Galaxy and pool
+bench-galaxy: engine galaxy-venv ## Galaxy's own HTCondor runners beside ours, on a real Galaxy and pool
 	@cd plugins/galaxy/tests && $(CURDIR)/$(WITH_ENGINE) env PYTHONPATH=$(CURDIR):. $(CURDIR)/$(GALAXY_BIN)/python -m benchmarks \
 		--jobs $(JOBS) --seconds $(LENGTHS) --rounds $(ROUNDS) --runners $(RUNNERS)
 
