@@ -1,4 +1,4 @@
-"""One tool call, free of any engine's words."""
+"""One tool call, independent of the workflow engine."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from pydantic import (
     AfterValidator,
     Field,
     PlainValidator,
+    StrictBool,
+    StrictInt,
     WithJsonSchema,
     model_validator,
 )
@@ -32,10 +34,9 @@ from swarm_runner.model.text import (
     raise_diagnostics,
     reject_macros,
 )
-from swarm_runner.model.units import StrictBool, StrictInt
 from swarm_runner.model.vm import VirtualMachine
 
-# Linux refuses a single argument above 128 KiB (MAX_ARG_STRLEN), and all above 2 MiB by default.
+# Linux rejects one argument above 128 KiB (MAX_ARG_STRLEN), and by default 2 MiB in total.
 MAXIMUM_ARGUMENT_BYTES = 131_071
 MAXIMUM_ARGUMENTS_BYTES = 1_500_000
 
@@ -45,10 +46,10 @@ _RESERVED_ATTRIBUTES = re.compile(r"SwarmRunner|Requirements$|Owner$|(Cluster|Pr
 
 
 class FrozenDict(dict[str, Any]):
-    """A dict that stays as it was made; it can be copied and pickled."""
+    """A dict that cannot be changed. It can be copied and pickled."""
 
     def _raise_frozen(self, *_: object, **__: object) -> NoReturn:
-        raise TypeError("an invocation is frozen; make another with model_copy")
+        raise TypeError("an invocation is frozen; create a changed copy with model_copy")
 
     __setitem__ = __delitem__ = __ior__ = _raise_frozen
     clear = pop = popitem = setdefault = update = _raise_frozen
@@ -62,7 +63,7 @@ def _environment(value: dict[str, str]) -> FrozenDict:
         if not _VARIABLE.fullmatch(name):
             raise PydanticCustomError(
                 "environment",
-                "{name} is no environment variable's name; use letters, digits and _",
+                "{name} is not a valid name of an environment variable; use letters, digits and _",
                 {"name": repr(name)},
             )
     return FrozenDict(value)
@@ -78,7 +79,7 @@ def _attribute_value(value: Any) -> bool | int | float | str:
         isinstance(value, float) and math.isfinite(value)
     ):
         return value
-    raise PydanticCustomError("attribute", "needs a text, a number of 64 bits, true or false")
+    raise PydanticCustomError("attribute", "must be a text, a number of 64 bits, true or false")
 
 
 def _attributes(value: dict[str, Any]) -> FrozenDict:
@@ -86,8 +87,8 @@ def _attributes(value: dict[str, Any]) -> FrozenDict:
         if not _ATTRIBUTE.fullmatch(name) or _RESERVED_ATTRIBUTES.match(name):
             raise PydanticCustomError(
                 "attribute",
-                "{name} cannot be set: it is no ClassAd attribute name, or one that "
-                "swarm_runner or HTCondor sets itself",
+                "{name} cannot be set: it is not a valid ClassAd attribute name, or swarm_runner or "
+                "HTCondor sets it; choose another name",
                 {"name": repr(name)},
             )
     return FrozenDict(value)
@@ -95,7 +96,7 @@ def _attributes(value: dict[str, Any]) -> FrozenDict:
 
 def _command(value: tuple[str, ...]) -> tuple[str, ...]:
     if not value or not value[0].strip():
-        raise PydanticCustomError("command", "is empty: its first item names the program")
+        raise PydanticCustomError("command", "is empty; its first item names the program")
     check_program(value[0])
     return value
 
@@ -113,22 +114,22 @@ Attributes = Annotated[dict[str, _Value], AfterValidator(_attributes)]
 class Invocation(FrozenModel):
     """One tool call: a command in an image (or a virtual machine), its resources and files.
 
-    Paths: `inputs`, `stdin`, `stdout` and `stderr` are on the caller's side, relative to
-    `working_directory`; `outputs` are made by the job, relative to the directory it starts in,
-    and come back to the same names below `working_directory`. With `in_place` the job starts in
-    `working_directory` itself, which must lie on one of the pool's volumes, and nothing is
+    `inputs`, `stdin`, `stdout` and `stderr` are paths on the submitting host, relative to
+    `working_directory`. The job creates `outputs`, relative to the directory in which it starts;
+    they are transferred to the same names below `working_directory`. With `in_place` the job
+    starts in `working_directory` itself, which must be on a pool volume, and no file is
     transferred.
     """
 
     key: Key = Field(
         default_factory=lambda: uuid.uuid4().hex,
-        description="names this call for good: the same key is never run twice by one runner",
+        description="identifies this call: a runner never runs the same key twice",
     )
-    tool_id: Label | None = Field(None, description="what the engine calls the tool")
+    tool_id: Label | None = Field(None, description="the workflow engine's name of the tool")
     image: Image | None = Field(
-        None, description="the container image; the destination's own when absent"
+        None, description="the container image; the destination's default when absent"
     )
-    command: Command | None = Field(None, description="argv; the first is the program")
+    command: Command | None = Field(None, description="argv; the first item is the program")
     shell: Text | None = Field(None, description="a command line for /bin/sh -c")
     vm: VirtualMachine | None = None
     resources: Resources = Resources()
@@ -141,54 +142,58 @@ class Invocation(FrozenModel):
     outputs: tuple[FileName, ...] = ()
     stdin: StreamPath | None = None
     stdout: StreamPath | None = Field(
-        None, description="may hold $(Process), the number among `repeat` jobs"
+        None, description="may contain $(Process), the number among `repeat` jobs"
     )
     stderr: StreamPath | None = Field(
-        None, description="may hold $(Process), the number among `repeat` jobs"
+        None, description="may contain $(Process), the number among `repeat` jobs"
     )
     attributes: Attributes = Field(
         default_factory=dict, validate_default=True, description="extra ClassAd attributes"
     )
-    capacity_class: Name | None = Field(None, description="routed by resources when absent")
+    capacity_class: Name | None = Field(None, description="chosen by resources when absent")
     repeat: StrictInt = Field(
-        1, ge=1, le=100_000, description="how many jobs of this one invocation"
+        1, ge=1, le=100_000, description="the number of jobs of this invocation"
     )
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Self:
-        machine = self._vm_diagnostics if self.vm is not None else self._container_diagnostics
+        check = self._container_diagnostics if self.vm is None else self._vm_diagnostics
         raise_diagnostics(
-            self, [((field,), wrong) for field, wrong in (*machine(), *self._file_diagnostics())]
+            self,
+            [((field,), message) for field, message in (*check(), *self._file_diagnostics())],
         )
         return self
 
     def _container_diagnostics(self) -> Iterator[tuple[str, str]]:
         if (self.command is None) == (self.shell is None):
-            yield "command", "give command (a list) or shell (a command line), one of the two"
+            yield "command", "give either command (a list) or shell (a command line)"
             return
         field = "command" if self.shell is None else "shell"
         if self.shell is not None and not self.shell.strip():
-            yield field, "is empty: give a command line"
+            yield field, "is empty; give a command line"
         sizes = [len(argument.encode()) for argument in self.argv]
         if max(sizes) > MAXIMUM_ARGUMENT_BYTES or sum(sizes) > MAXIMUM_ARGUMENTS_BYTES:
             yield (
                 field,
                 (
                     f"is too long ({sum(sizes)} bytes, the longest argument {max(sizes)}): Linux "
-                    f"takes {MAXIMUM_ARGUMENT_BYTES} bytes in one argument and HTCondor's pools "
-                    f"{MAXIMUM_ARGUMENTS_BYTES} in all; put the text in an input file"
+                    f"accepts {MAXIMUM_ARGUMENT_BYTES} bytes in one argument and a pool "
+                    f"{MAXIMUM_ARGUMENTS_BYTES} in total; put the text in an input file"
                 ),
             )
 
     def _vm_diagnostics(self) -> Iterator[tuple[str, str]]:
         for field in ("image", "command", "shell"):
             if getattr(self, field) is not None:
-                yield field, "a vm runs what is on its disks: leave this out"
+                yield field, "does not apply to a vm, which runs what is on its disks; remove it"
         for field in ("environment", "inputs", "outputs", "stdin", "stdout", "stderr", "in_place"):
             if getattr(self, field):
-                yield field, "a vm's guest sees its disks and its console alone: leave this out"
+                yield (
+                    field,
+                    "does not apply to a vm, which has only its disks and console; remove it",
+                )
         if self.repeat > 1:
-            yield "repeat", "the disks of several guests would come back to the same files"
+            yield "repeat", "must be 1 for a vm: the disks of all its jobs would return to one file"
 
     def _file_diagnostics(self) -> Iterator[tuple[str, str]]:
         for name in self.outputs:
@@ -203,13 +208,30 @@ class Invocation(FrozenModel):
         if self.in_place:
             for field in ("inputs", "outputs"):
                 if getattr(self, field):
-                    yield field, "in_place jobs read and write where they are: leave this out"
+                    yield field, "does not apply with in_place, which transfers no files; remove it"
             if self.working_directory is None:
-                yield "working_directory", "in_place needs it, on one of the pool's volumes"
+                yield "working_directory", "is missing; in_place requires one on a pool volume"
 
     @property
     def argv(self) -> tuple[str, ...]:
-        """The program and its arguments as the container's process receives them."""
+        """The program and its arguments, as the container's process receives them."""
         if self.shell is not None:
             return ("/bin/sh", "-c", self.shell)
         return self.command or ()
+
+    @property
+    def required_resources(self) -> Resources:
+        """What the job requires of a slot.
+
+        A virtual machine's own memory replaces the requested memory, and its virtual CPUs are a
+        minimum. HTCondor does not end a guest that lacks memory, so that nothing is retried.
+        """
+        if self.vm is None:
+            return self.resources
+        return self.resources.model_copy(
+            update={
+                "memory_mb": self.vm.memory_mb,
+                "max_memory_mb": None,
+                "cpus": max(self.vm.vcpus, self.resources.cpus),
+            }
+        )

@@ -1,4 +1,4 @@
-"""What a job asks of an executor."""
+"""What a job requests of an executor."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    StrictInt,
     WithJsonSchema,
     model_validator,
 )
@@ -19,7 +20,6 @@ from swarm_runner.model.text import FrozenModel
 from swarm_runner.model.units import (
     QUANTITY_EXAMPLES,
     QUANTITY_PATTERN,
-    StrictInt,
     WithUnit,
     megabytes_or_count,
     megabytes_or_text,
@@ -32,9 +32,9 @@ def _check_minimum_memory(value: int) -> int:
     if value < MINIMUM_MEMORY_MB:
         raise PydanticCustomError(
             "quantity",
-            "is {amount} MB, below the least that runs a container ({least} MB); was a unit "
-            "forgotten? Write for example {forms}",
-            {"amount": value, "least": MINIMUM_MEMORY_MB, "forms": QUANTITY_EXAMPLES},
+            "is {amount} MB, but a container needs at least {minimum} MB; if a unit is missing, "
+            "write for example {forms}",
+            {"amount": value, "minimum": MINIMUM_MEMORY_MB, "forms": QUANTITY_EXAMPLES},
         )
     return value
 
@@ -76,10 +76,10 @@ def _add_unit_keys(schema: dict[str, Any]) -> None:
 
 
 class Resources(FrozenModel):
-    """What one job asks for. Memory and disk are in MB of 2**20 bytes, as HTCondor counts.
+    """What one job requests. Memory and disk are in MB of 2**20 bytes, as in HTCondor.
 
-    `memory`, `max_memory` and `disk` take texts with a unit ("1.5 GB") in place of the fields in
-    MB. What is left out comes from the destination; `model_fields_set` tells.
+    `memory`, `max_memory` and `disk` take texts with a unit ("1.5 GB") instead of the fields in
+    MB. Fields that are not set come from the destination; `model_fields_set` tells which are set.
     """
 
     model_config = ConfigDict(json_schema_extra=_add_unit_keys)
@@ -97,7 +97,7 @@ class Resources(FrozenModel):
 
     @classmethod
     def accepted_keys(cls) -> list[str]:
-        """The keys that this model takes: its fields, and those with a unit."""
+        """Return the keys that this model accepts: its fields, and the keys with a unit."""
         return [*cls.model_fields, *UNIT_KEYS]
 
     @model_validator(mode="before")
@@ -112,7 +112,7 @@ class Resources(FrozenModel):
                 if full in amounts:
                     raise PydanticCustomError(
                         "quantity",
-                        "give {short} or {full}, not both",
+                        "contains both {short} and {full}; give one of the two",
                         {"short": short, "full": full},
                     )
                 amounts[full] = WithUnit(amounts.pop(short))
@@ -127,7 +127,8 @@ class Resources(FrozenModel):
         if self.max_memory_mb is not None and self.max_memory_mb < self.memory_mb:
             raise PydanticCustomError(
                 "quantity",
-                "max_memory_mb ({most}) is less than memory_mb ({memory})",
-                {"most": self.max_memory_mb, "memory": self.memory_mb},
+                "max_memory_mb ({maximum}) is less than memory_mb ({memory}); raise it, or leave "
+                "it out",
+                {"maximum": self.max_memory_mb, "memory": self.memory_mb},
             )
         return self

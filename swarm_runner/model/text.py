@@ -1,4 +1,7 @@
-"""The kinds of text an invocation may hold, each refused at the door with its field's name."""
+"""The kinds of text that an invocation or a configuration may hold.
+
+Each kind is checked when the model is built, so that an error names the field.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ _IMAGE = re.compile(
 )
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}")
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
-# What HTCondor takes for the beginning of a macro.
+# What HTCondor reads as the start of a macro.
 MACRO_START = re.compile(r"\$+(?=[A-Za-z0-9_]*\()")
 PROCESS_MACRO = "$(Process)"
 # C0, DEL and C1 are Unicode category Cc; lone surrogates (Cs) have no UTF-8 form.
@@ -30,43 +33,46 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class FrozenModel(BaseModel):
-    """Base of every model: immutable, and a stranger's key is an error."""
+    """Base of every model: immutable, and without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     @classmethod
     def accepted_keys(cls) -> list[str]:
-        """The keys that this model takes."""
+        """Return the keys that this model accepts."""
         return list(cls.model_fields)
 
 
 def _custom_error(code: str, message: str) -> PydanticCustomError:
-    # PydanticCustomError formats {braces}; text from a user may hold some.
+    # PydanticCustomError formats {braces}; a user's text may contain some.
     return PydanticCustomError(code, "{message}", {"message": message})
 
 
 def raise_diagnostics(
     model: BaseModel, diagnostics: Iterable[tuple[tuple[str | int, ...], str]]
 ) -> None:
-    """Raise what a model's validator found, each fault at its field (a path below the model)."""
-    lines = [
-        InitErrorDetails(type=_custom_error("refused", message), loc=place, input=None)
-        for place, message in diagnostics
+    """Raise what a model's validator found, as errors of the model's own fields.
+
+    Each item is a path below the model and a message. Without items, nothing happens. Raises
+    pydantic's ValidationError, which pydantic merges into the errors of the whole document.
+    """
+    details = [
+        InitErrorDetails(type=_custom_error("refused", message), loc=path, input=None)
+        for path, message in diagnostics
     ]
-    if lines:
-        # Pydantic takes these in among the model's own faults.
-        raise ValidationError.from_exception_data(type(model).__name__, lines)
+    if details:
+        raise ValidationError.from_exception_data(type(model).__name__, details)
 
 
 def reject_control_characters(value: str) -> str:
-    """Refuse what would start a new statement in a submit description."""
+    """Reject what would start a new statement in a submit description."""
     found = _CONTROL.search(value)
     if found:
         name = unicodedata.name(found[0], f"U+{ord(found[0]):04X}")
         raise _custom_error(
             "control_character",
-            f"holds a control character ({name}) at position {found.start()}; HTCondor's submit "
-            "language cannot carry it. Put text of several lines in an input file",
+            f"contains a control character ({name}) at position {found.start()}, which HTCondor's "
+            "submit language cannot represent; put text of several lines in an input file",
         )
     return value
 
@@ -77,7 +83,7 @@ def _image(value: str) -> str:
     if not _IMAGE.fullmatch(reject_control_characters(value)):
         raise _custom_error(
             "image",
-            f"{value!r} is no image reference; expected [registry[:port]/]name[:tag][@digest] "
+            f"{value!r} is not a valid image reference; write [registry[:port]/]name[:tag][@digest] "
             "in lower case, for example biocontainers/fastqc:0.12.1",
         )
     return value
@@ -87,7 +93,7 @@ def _key(value: str) -> str:
     if not _KEY.fullmatch(reject_control_characters(value)):
         raise _custom_error(
             "key",
-            f"{value!r} is no key; use 1 to 200 letters, digits and . _ : / @ + - "
+            f"{value!r} is not a valid key; use 1 to 200 letters, digits and . _ : / @ + - "
             "and begin with a letter or a digit",
         )
     return value
@@ -97,14 +103,17 @@ def _name(value: str) -> str:
     if not _NAME.fullmatch(value):
         raise _custom_error(
             "name",
-            f"{value!r} is no name; use 1 to 40 lower-case letters, digits and hyphens "
+            f"{value!r} is not a valid name; use 1 to 40 lower-case letters, digits and hyphens "
             "and begin with a letter",
         )
     return value
 
 
 def reject_macros(value: str) -> str:
-    """Refuse dollars that the submit language would expand, beyond the one it can carry."""
+    """Reject dollars that the submit language would expand, except one that can be escaped.
+
+    Source: `swarm_runner.submit.language` describes what HTCondor expands, and where.
+    """
     runs = list(MACRO_START.finditer(reject_control_characters(value)))
     if not runs:
         return value
@@ -112,37 +121,40 @@ def reject_macros(value: str) -> str:
     if len(runs) > 1 or len(first[0]) > 1 or value[first.end() :].upper().startswith("(DOLLAR"):
         raise _custom_error(
             "dollar",
-            f"{value!r} holds '$(' in a way that HTCondor's submit language cannot carry here, "
-            "as it can in arguments and environment",
+            f"{value!r} contains '$(', which HTCondor's submit language cannot represent here; "
+            "pass such text in an argument or an environment variable",
         )
     return value
 
 
 def check_program(value: str) -> str:
-    """Refuse a program's name that HTCondor would read as another."""
+    """Reject a program name that HTCondor would change."""
     if value != value.strip() or value.endswith("\\"):
         raise _custom_error(
             "program",
             f"{value!r} begins or ends with a space, or ends with a backslash, which HTCondor "
-            "would drop",
+            "would drop; rename the program",
         )
     return reject_macros(value)
 
 
 def _path(value: str) -> str:
     if not reject_control_characters(value):
-        raise _custom_error("path", "is empty")
+        raise _custom_error("path", "is empty; name a file")
     if value != value.strip():
         raise _custom_error(
-            "path", f"{value!r} begins or ends with a space, which HTCondor would drop"
+            "path",
+            f"{value!r} begins or ends with a space, which HTCondor would drop; rename the file",
         )
     if value.endswith("\\"):
         raise _custom_error(
-            "path", f"{value!r} ends with a backslash, which would continue the line"
+            "path",
+            f"{value!r} ends with a backslash, which would continue the line; rename the file",
         )
     if '"' in value:
         raise _custom_error(
-            "path", f"{value!r} holds a double quote, which HTCondor refuses in a path"
+            "path",
+            f"{value!r} contains a double quote, which HTCondor rejects in a path; rename the file",
         )
     return reject_macros(value)
 
@@ -150,38 +162,44 @@ def _path(value: str) -> str:
 def _stream(value: str) -> str:
     if "$$(" in value:
         raise _custom_error(
-            "path", f"{value!r} holds '$$(', which HTCondor expands when it matches"
+            "path",
+            f"{value!r} contains '$$(', which HTCondor expands when it matches the job; rename "
+            "the file",
         )
     _path(value.replace(PROCESS_MACRO, "0"))
     return value
 
 
 def _file(value: str) -> str:
-    """A name in transfer_input_files / transfer_output_files, which are comma-separated lists."""
+    # The names form a comma-separated list in transfer_input_files and transfer_output_files.
     _path(value)
     if "," in value:
         raise _custom_error(
-            "file", f"{value!r} holds a comma, which separates files in HTCondor's lists"
+            "file",
+            f"{value!r} contains a comma, which separates files in HTCondor's lists; rename the "
+            "file",
         )
     if "://" in value:
         raise _custom_error(
-            "file", f"{value!r} is a URL; fetch it first, or put it on a pool volume"
+            "file", f"{value!r} is a URL; download it first, or put it on a pool volume"
         )
     return value
 
 
 def _absolute(value: str) -> str:
     if not _path(value).startswith("/"):
-        raise _custom_error("path", f"{value!r} is no absolute path")
+        raise _custom_error("path", f"{value!r} is not an absolute path; begin it with /")
     if "\\" in value:
         raise _custom_error(
-            "path", f"{value!r} holds a backslash, which HTCondor takes for a slash here"
+            "path",
+            f"{value!r} contains a backslash, which HTCondor reads as a slash here; rename the "
+            "directory",
         )
     return value
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """A question that ends a message, where `names` has something close; else nothing."""
+    """Return a question that ends a message, or an empty text if no name is similar."""
     close = difflib.get_close_matches(name, list(names), 1)
     return f"; did you mean {close[0]}?" if close else ""
 
