@@ -1,1 +1,1 @@
-"""The only importer of docker: services, secrets, images and tasks of one Swarm."""
+"""Docker Swarm: the port, the specs of a pool, and the only code that imports docker-py."""

@@ -1,4 +1,4 @@
-"""A Docker Swarm through one engine's API (docker-py)."""
+"""The `Swarm` port, implemented with docker-py against one Docker engine."""
 
 from __future__ import annotations
 
@@ -7,17 +7,33 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_random,
+)
 
 from swarm_runner.errors import ConflictError, PreconditionError
 from swarm_runner.model.pool import CENTRAL_MANAGER
 from swarm_runner.model.pool_status import DockerEngine, ServiceState, TaskState
-from swarm_runner.swarm.api_parsing import host_of, replicas_of, spec_arguments, task_state
+from swarm_runner.structured_log import get_logger
+from swarm_runner.swarm.engine_api import (
+    host_of,
+    replicas_of,
+    service_arguments,
+    service_state,
+    task_state,
+    unchanged_arguments,
+)
 from swarm_runner.swarm.errors import translate_docker_errors
 from swarm_runner.swarm.specs import CLASS_LABEL, POOL_LABEL, ServiceSpec
 
 if TYPE_CHECKING:
     import docker
+
+log = get_logger(__name__)
 
 INITIALISED_LABEL = "swarm-runner.initialised"
 CALL_TIMEOUT_S = 60
@@ -29,9 +45,11 @@ def _label_filter(pool: str) -> dict[str, str]:
 
 
 class DockerSwarm:
-    """The Swarm of the engine that DOCKER_HOST, a docker context or `client` names.
+    """The Swarm of one Docker engine. See `swarm.ports.Swarm` for the methods.
 
-    `adopted` names services that somebody else deployed, and the class of each, or `manager`.
+    `client` selects the engine; without it, DOCKER_HOST or the docker context does. The first call
+    connects. `external_services` maps the names of services that another tool deployed to their
+    capacity class, or to `manager`.
     """
 
     def __init__(
@@ -53,8 +71,8 @@ class DockerSwarm:
         return self._client.api
 
     def docker_engine(self) -> DockerEngine:
-        """See `port.Swarm`."""
-        with translate_docker_errors("asking the engine about its Swarm"):
+        """See `Swarm`."""
+        with translate_docker_errors("querying the Docker engine"):
             info = self._client.info()
         swarm = info["Swarm"]
         return DockerEngine(
@@ -69,137 +87,128 @@ class DockerSwarm:
         )
 
     def initialise(self, address: str) -> None:
-        """See `port.Swarm`."""
-        with translate_docker_errors("making a Swarm"):
+        """See `Swarm`."""
+        with translate_docker_errors("creating a Swarm"):
             self._client.swarm.init(
                 advertise_addr=address, listen_addr=address, labels={INITIALISED_LABEL: "true"}
             )
+        log.info("Swarm created", address=address)
 
     def leave(self) -> None:
-        """See `port.Swarm`."""
+        """See `Swarm`."""
         with translate_docker_errors("leaving the Swarm"):
             self._client.swarm.leave(force=True)
+        log.info("Swarm left")
 
     def initialised_here(self) -> bool:
-        """See `port.Swarm`."""
-        with translate_docker_errors("asking about the Swarm"):
+        """See `Swarm`."""
+        with translate_docker_errors("inspecting the Swarm"):
             spec = self._api.inspect_swarm()["Spec"]
-            alone = len(self._api.nodes()) == 1 and not self._api.services()
-        return alone and (spec.get("Labels") or {}).get(INITIALISED_LABEL) == "true"
+            unused = len(self._api.nodes()) == 1 and not self._api.services()
+        return unused and (spec.get("Labels") or {}).get(INITIALISED_LABEL) == "true"
 
     def pool_image(
         self, image: str | None, progress: Callable[[str], None], *, virtual_machines: bool = False
     ) -> str:
-        """See `port.Swarm`."""
-        from swarm_runner.swarm.images import PoolImage
+        """See `Swarm`."""
+        from swarm_runner.swarm.images import ensure_pool_image
 
-        return PoolImage(self._client).ensure(image, progress, virtual_machines=virtual_machines)
+        return ensure_pool_image(self._client, image, progress, virtual_machines=virtual_machines)
 
     def autoscaler_image(self, base: str, progress: Callable[[str], None]) -> str:
-        """See `port.Swarm`."""
-        from swarm_runner.swarm.autoscaler_image import autoscaler_image
+        """See `Swarm`."""
+        from swarm_runner.swarm.images import ensure_autoscaler_image
 
-        return autoscaler_image(self._client, base, progress)
+        return ensure_autoscaler_image(self._client, base, progress)
 
     def services(self, pool: str) -> dict[str, ServiceState]:
-        """See `port.Swarm`."""
-        states = {}
-        for service in self._services(pool):
-            spec = service["Spec"]
-            states[spec["Name"]] = ServiceState(
-                name=spec["Name"],
-                image=spec["TaskTemplate"]["ContainerSpec"]["Image"],
-                replicas=spec["Mode"]["Replicated"]["Replicas"],
-                labels=spec["Labels"] | self._class_of(spec["Name"]),
-                version=service["Version"]["Index"],
-                environment=dict(
-                    line.split("=", 1)
-                    for line in spec["TaskTemplate"]["ContainerSpec"].get("Env") or ()
-                    if "=" in line
-                ),
-                update=(service.get("UpdateStatus") or {}).get("State", ""),
-                update_message=(service.get("UpdateStatus") or {}).get("Message", ""),
-            )
-        return states
+        """See `Swarm`."""
+        states = [
+            service_state(service, self._class_label(service["Spec"]["Name"]))
+            for service in self._services(pool)
+        ]
+        return {state.name: state for state in states}
 
     def _services(self, pool: str) -> list[Any]:
-        """The pool's services, by their label, or by their names."""
+        """Return the pool's services, found by their label, or by name if they are external."""
+        external = self._external_services
         with translate_docker_errors("listing services"):
-            if self._external_services is None:
+            if external is None:
                 return list(self._api.services(filters=_label_filter(pool)))
-            found = [
-                s for s in self._api.services() if s["Spec"]["Name"] in self._external_services
-            ]
-        for service in found:
+            services = [s for s in self._api.services() if s["Spec"]["Name"] in external]
+        for service in services:
             if "Replicated" not in service["Spec"]["Mode"]:
-                name = service["Spec"]["Name"]
-                raise PreconditionError(f"service {name} is not replicated, so it cannot be scaled")
-        return found
+                raise PreconditionError(
+                    f"service {service['Spec']['Name']} is not replicated, so it cannot be "
+                    "scaled; deploy it with `mode: replicated`"
+                )
+        return services
 
-    def _class_of(self, service: str) -> dict[str, str]:
-        name = (self._external_services or {}).get(service, CENTRAL_MANAGER)
-        return {} if name == CENTRAL_MANAGER else {CLASS_LABEL: name}
+    def _class_label(self, service: str) -> dict[str, str]:
+        """Return the class label of an external service; other services have their own."""
+        capacity_class = (self._external_services or {}).get(service, CENTRAL_MANAGER)
+        return {} if capacity_class == CENTRAL_MANAGER else {CLASS_LABEL: capacity_class}
 
     def tasks(self, pool: str) -> list[TaskState]:
-        """See `port.Swarm`."""
+        """See `Swarm`."""
         with translate_docker_errors("listing tasks"):
             names = {service["ID"]: service["Spec"]["Name"] for service in self._services(pool)}
-            # Without a service a filter would let all pass.
-            found = self._api.tasks(filters={"service": list(names)}) if names else []
+            # An empty filter matches every task.
+            tasks = self._api.tasks(filters={"service": list(names)}) if names else []
             nodes = {node["ID"]: node for node in self._api.nodes()}
-        return [task_state(task, names, nodes.get(task.get("NodeID", ""))) for task in found]
+        return [task_state(task, names, nodes.get(task.get("NodeID", ""))) for task in tasks]
 
     def create_service(self, spec: ServiceSpec) -> None:
-        """See `port.Swarm`."""
-        from swarm_runner.swarm.services import service_arguments
-
+        """See `Swarm`."""
         with translate_docker_errors(f"creating service {spec.name}"):
             self._api.create_service(**service_arguments(spec, self._secret_ids()))
+        log.debug("Service created", service=spec.name, image=spec.image, replicas=spec.replicas)
 
     def update_service(self, spec: ServiceSpec, update_delay_s: int = 0) -> None:
-        """See `port.Swarm`."""
-        from swarm_runner.swarm.services import service_arguments
+        """See `Swarm`."""
 
-        def arguments(present: Mapping[str, Any]) -> dict[str, Any]:
-            # The count is no part of a wish's digest.
-            kept = spec.model_copy(update={"replicas": replicas_of(present["Spec"])})
-            return service_arguments(kept, self._secret_ids(), update_delay_s)
+        def build_arguments(existing: Mapping[str, Any]) -> dict[str, Any]:
+            current = spec.model_copy(update={"replicas": replicas_of(existing["Spec"])})
+            return service_arguments(current, self._secret_ids(), update_delay_s)
 
-        self._update(spec.name, "updating", arguments)
+        self._update(spec.name, "updating", build_arguments)
+        log.debug("Service updated", service=spec.name, image=spec.image)
 
     def service_spec(self, name: str) -> Mapping[str, Any]:
-        """See `port.Swarm`."""
-        with translate_docker_errors(f"asking about service {name}"):
+        """See `Swarm`."""
+        with translate_docker_errors(f"inspecting service {name}"):
             spec: Mapping[str, Any] = self._api.inspect_service(name)["Spec"]
         return spec
 
     def restore_service(self, name: str, spec: Mapping[str, Any]) -> None:
-        """See `port.Swarm`."""
-        # Not Swarm's own rollback: that takes the replica count back too.
+        """See `Swarm`."""
+        # Swarm's own rollback would also restore the replica count.
         self._update(
             name,
             "restoring",
-            lambda present: spec_arguments(spec, replicas_of(present["Spec"])),
+            lambda existing: unchanged_arguments(spec, replicas_of(existing["Spec"])),
         )
+        log.debug("Service restored", service=name)
 
     def scale_service(self, name: str, replicas: int, version: int | None = None) -> None:
-        """See `port.Swarm`."""
+        """See `Swarm`."""
         with translate_docker_errors(f"scaling service {name}"):
             spec = self._api.inspect_service(name)["Spec"]
         if replicas_of(spec) == replicas:
-            # A changed service makes Swarm forget tasks on their way out; they finish all the same.
+            # Any update makes Swarm forget the tasks that are still stopping.
             return
 
-        # Not Service.scale: it sends the spec back with defaults filled in, which Swarm
-        # takes for a change, and replaces every task.
-        def arguments(present: Mapping[str, Any]) -> dict[str, Any]:
-            if version not in (None, present["Version"]["Index"]):
-                raise ConflictError(f"scaling service {name}: somebody changed it meanwhile")
-            return spec_arguments(present["Spec"], replicas)
+        def build_arguments(existing: Mapping[str, Any]) -> dict[str, Any]:
+            if version not in (None, existing["Version"]["Index"]):
+                raise ConflictError(
+                    f"scaling service {name}: the service changed since it was read; try again"
+                )
+            return unchanged_arguments(existing["Spec"], replicas)
 
-        self._update(
-            name, "scaling", arguments, max_attempts=MAX_UPDATE_ATTEMPTS if version is None else 1
-        )
+        # A caller that names a version must decide anew after a conflict.
+        max_attempts = MAX_UPDATE_ATTEMPTS if version is None else 1
+        self._update(name, "scaling", build_arguments, max_attempts)
+        log.debug("Service scaled", service=name, replicas=replicas)
 
     def _update(
         self,
@@ -208,56 +217,61 @@ class DockerSwarm:
         build_arguments: Callable[[Mapping[str, Any]], dict[str, Any]],
         max_attempts: int = MAX_UPDATE_ATTEMPTS,
     ) -> None:
-        """Change a service, again if another change came between reading and writing it."""
+        """Read a service and write it back changed; retry if it changed in between."""
 
         def attempt() -> None:
             with translate_docker_errors(f"{action} service {name}"):
-                present = self._api.inspect_service(name)
+                existing = self._api.inspect_service(name)
                 self._api.update_service(
-                    present["ID"], present["Version"]["Index"], **build_arguments(present)
+                    existing["ID"], existing["Version"]["Index"], **build_arguments(existing)
                 )
+
+        def log_retry(state: RetryCallState) -> None:
+            log.debug("Service update retried", service=name, attempt=state.attempt_number + 1)
 
         Retrying(
             retry=retry_if_exception_type(ConflictError),
             stop=stop_after_attempt(max_attempts),
             wait=wait_random(0, 0.5),
+            before_sleep=log_retry,
             reraise=True,
         )(attempt)
 
     def remove_services(self, names: Sequence[str]) -> None:
-        """See `port.Swarm`."""
+        """See `Swarm`."""
         with translate_docker_errors("removing services"):
-            present = {service["Spec"]["Name"] for service in self._api.services()}
+            existing = {service["Spec"]["Name"] for service in self._api.services()}
             for name in names:
-                if name in present:
+                if name in existing:
                     self._api.remove_service(name)
+                    log.debug("Service removed", service=name)
 
     def networks(self, pool: str) -> set[str]:
-        """See `port.Swarm`."""
+        """See `Swarm`."""
         with translate_docker_errors("listing networks"):
-            return {found["Name"] for found in self._api.networks(filters=_label_filter(pool))}
+            return {network["Name"] for network in self._api.networks(filters=_label_filter(pool))}
 
     def create_network(self, name: str, labels: Mapping[str, str]) -> None:
-        """See `port.Swarm`."""
+        """See `Swarm`."""
         with translate_docker_errors(f"creating network {name}"):
             self._api.create_network(name, driver="overlay", labels=dict(labels), scope="swarm")
 
     def secrets(self, pool: str) -> set[str]:
-        """See `port.Swarm`."""
+        """See `Swarm`."""
         with translate_docker_errors("listing secrets"):
-            found = self._api.secrets(filters=_label_filter(pool))
-        return {secret["Spec"]["Name"] for secret in found}
+            secrets = self._api.secrets(filters=_label_filter(pool))
+        return {secret["Spec"]["Name"] for secret in secrets}
 
     def create_secret(self, name: str, data: bytes, labels: Mapping[str, str]) -> None:
-        """See `port.Swarm`."""
+        """See `Swarm`."""
         with translate_docker_errors(f"creating secret {name}"):
             self._api.create_secret(name, data, labels=dict(labels))
 
     def remove_pool_resources(self, pool: str, volumes: Sequence[str]) -> None:
-        """See `port.Swarm`."""
+        """See `Swarm`."""
         import docker.errors
 
-        with translate_docker_errors("removing what is left of the pool"):
+        with translate_docker_errors("removing the pool's secrets, networks and volumes"):
             for secret in self._api.secrets(filters=_label_filter(pool)):
                 self._api.remove_secret(secret["ID"])
             for network in self._api.networks(filters=_label_filter(pool)):
@@ -267,7 +281,7 @@ class DockerSwarm:
                     self._api.remove_volume(volume)
 
     def remove_volumes(self, pool: str, image: str, volumes: Sequence[str]) -> list[str]:
-        """See `port.Swarm`."""
+        """See `Swarm`."""
         from swarm_runner.swarm.global_job import run_on_every_node
 
         command = ["docker", "volume", "rm", "--force", *volumes]
@@ -275,17 +289,19 @@ class DockerSwarm:
             return run_on_every_node(self._api, f"{pool}_htcondor-errand", image, command)
 
     def exec_in_service(self, service: str, command: Sequence[str]) -> bytes | None:
-        """See `port.Swarm`."""
+        """See `Swarm`."""
         label: dict[str, str | list[str] | bool] = {
             "label": f"com.docker.swarm.service.name={service}"
         }
         with translate_docker_errors(f"running {command[0]} in {service}"):
             for container in self._client.containers.list(filters=label):
                 code, streams = container.exec_run(list(command), demux=True)
-                output, complaint = (bytes(stream or b"") for stream in streams)
+                output, errors = (bytes(stream or b"") for stream in streams)
                 if code:
-                    said = complaint.decode(errors="replace").strip()
-                    raise PreconditionError(f"{command[0]} in {service} ended with {code}: {said}")
+                    raise PreconditionError(
+                        f"running {command[0]} in {service}: exit code {code}: "
+                        f"{errors.decode(errors='replace').strip()}"
+                    )
                 return output
         return None
 

@@ -1,4 +1,4 @@
-"""Finding the engine: DOCKER_HOST and its companions first, then the docker context."""
+"""Connecting to the Docker engine that DOCKER_HOST or the docker context selects."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from swarm_runner.swarm.errors import translate_docker_errors
 if TYPE_CHECKING:
     import docker
 
-_BOOTSTRAP_API_VERSION = "1.40"
+_BOOTSTRAP_API_VERSION = "1.40"  # supported by every engine from 19.03
 
 
 def connect(timeout_s: int) -> docker.DockerClient:
-    """A client whose calls give up after `limit_s` seconds.
+    """Return a client for the engine; each of its calls times out after `timeout_s` seconds.
 
-    Raises OutOfReachError when the engine does not answer.
+    DOCKER_HOST takes precedence over DOCKER_CONTEXT, and that over the current context.
+
+    Raises UnreachableError if the engine does not answer or the context does not exist.
     """
     import docker
     from docker.context import ContextAPI
@@ -32,8 +34,8 @@ def connect(timeout_s: int) -> docker.DockerClient:
         context = ContextAPI.get_context(name) if name else ContextAPI.get_current_context()
         if context is None:
             raise UnreachableError(
-                f"docker context {name!r} does not exist, or there is no config.json beside the "
-                "contexts (docker-py finds them by it); `docker context ls` lists them"
+                f"docker context {name!r} does not exist; `docker context ls` lists the contexts. "
+                "docker-py finds them only if config.json exists in the same directory"
             )
         if context.name == "default":
             return docker.from_env(timeout=timeout_s)
@@ -42,22 +44,22 @@ def connect(timeout_s: int) -> docker.DockerClient:
 
 
 def _client(timeout_s: int, base_url: str | None, tls: Any = False) -> docker.DockerClient:
-    """A client that trusts the engine's own authority, whatever the machine's other programs trust.
+    """Return a client that verifies the engine's certificate with the client's own ca.pem only.
 
-    requests puts REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE before the ca.pem of a docker client.
+    By default, requests prefers REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE to ca.pem.
     """
     import docker
 
     if not tls:
         return docker.DockerClient(base_url=base_url, timeout=timeout_s)
-    # A version that is named, so that nothing is asked before the trust is settled.
+    # With an explicit version, the constructor sends no request before trust_env is off.
     with contextlib.closing(
         docker.APIClient(
             base_url=base_url, tls=tls, timeout=timeout_s, version=_BOOTSTRAP_API_VERSION
         )
-    ) as asking:
-        asking.trust_env = False
-        version = asking.version(api_version=False)["ApiVersion"]
+    ) as bootstrap:
+        bootstrap.trust_env = False
+        version = bootstrap.version(api_version=False)["ApiVersion"]
     client = docker.DockerClient(base_url=base_url, tls=tls, timeout=timeout_s, version=version)
     client.api.trust_env = False
     return client

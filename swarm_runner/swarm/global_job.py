@@ -1,4 +1,4 @@
-"""One command beside the engine of every node: for what only a node's own engine can do."""
+"""Running a docker command on every node, for operations that only a node's own engine can do."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from typing import Any
 
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
+from swarm_runner.structured_log import get_logger
 from swarm_runner.swarm.specs import DOCKER_SOCKET
+
+log = get_logger(__name__)
 
 _SECOND_NS = 1_000_000_000
 TIMEOUT_S = 60.0
@@ -16,39 +19,41 @@ _POLL_INTERVAL_S = 0.5
 
 
 def run_on_every_node(api: Any, name: str, image: str, command: Sequence[str]) -> list[str]:
-    """Run a command in a container of `image` on each node, until it ends with code 0.
+    """Run a command in a container of `image` on each node, with access to the node's engine.
 
-    `api` is docker-py's APIClient, `name` that of a service which comes and goes. The hosts on
-    which it did not end well come back: those that are drained or do not answer, for two.
+    `api` is docker-py's APIClient; `name` is the name of a temporary service. A command that fails
+    is repeated, for TIMEOUT_S seconds at most. Return the hosts on which it did not succeed, for
+    example because they are drained or down.
     """
     from docker import types
 
-    socket = types.Mount(DOCKER_SOCKET, DOCKER_SOCKET, type="bind")
+    docker_socket = types.Mount(DOCKER_SOCKET, DOCKER_SOCKET, type="bind")
     template = types.TaskTemplate(
-        types.ContainerSpec(image, command=list(command), mounts=[socket]),
-        # What is to be removed may be in use for a moment yet.
+        types.ContainerSpec(image, command=list(command), mounts=[docker_socket]),
+        # A volume may still be in use for a moment.
         restart_policy=types.RestartPolicy("on-failure", _SECOND_NS, max_attempts=_MAX_ATTEMPTS),
     )
     service = api.create_service(template, name=name, mode=types.ServiceMode("global-job"))
     try:
-        waiting = Retrying(
+        poll = Retrying(
             retry=retry_if_result(bool),
             wait=wait_fixed(_POLL_INTERVAL_S),
             stop=stop_after_delay(TIMEOUT_S),
             retry_error_callback=lambda state: state.outcome and state.outcome.result(),
         )
-        undone: list[str] = waiting(_unfinished_hosts, api, service["ID"])
-        return undone
+        unfinished: list[str] = poll(_unfinished_hosts, api, service["ID"])
+        log.debug("Global job ended", service=name, unfinished_hosts=unfinished)
+        return unfinished
     finally:
         api.remove_service(service["ID"])
 
 
 def _unfinished_hosts(api: Any, service: str) -> list[str]:
-    """The hosts without a task that has ended well."""
-    done = {
+    """Return the hosts on which no task is complete."""
+    complete = {
         task.get("NodeID")
         for task in api.tasks(filters={"service": service})
         if task["Status"]["State"] == "complete"
     }
     hosts: Mapping[str, str] = {node["ID"]: node["Description"]["Hostname"] for node in api.nodes()}
-    return sorted(host for node, host in hosts.items() if node not in done)
+    return sorted(host for node, host in hosts.items() if node not in complete)

@@ -1,28 +1,35 @@
-"""The pool image: taken from the engine or a registry, else built from this package's source."""
+"""The images of the pool and of its autoscaler: found, pulled or built on one Docker engine."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from importlib import resources
+import io
+import tarfile
+from collections.abc import Callable, Iterator
+from importlib import metadata, resources
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swarm_runner.errors import PreconditionError
+from swarm_runner.structured_log import get_logger
 from swarm_runner.swarm.errors import translate_docker_errors
 
 if TYPE_CHECKING:
     import docker
 
+log = get_logger(__name__)
+
 SOURCE = resources.files("swarm_runner.swarm") / "image"
 BUILD_TIMEOUT_S = 1800
-
-
-# The Dockerfile's stages.
+# Stages of the pool image's Dockerfile, and the names of the images built from them.
 POOL_STAGE, POOL_VM_STAGE = "pool", "pool-vm"
+AUTOSCALER_REPOSITORY = "swarm-runner-autoscaler"
+_AUTOSCALER_DOCKERFILE = "swarm_runner/swarm/autoscaler/Dockerfile"
+_BINDINGS = ("htcondor2", "classad2", "htcondor.libs")
 
 
-def source_tag(stage: str = POOL_STAGE) -> str:
-    """Our image's name; the tag changes with the source."""
+def pool_image_reference(stage: str = POOL_STAGE) -> str:
+    """Return the reference of the image built from this package; its tag is a source digest."""
     digest = hashlib.sha256()
     for file in sorted(SOURCE.iterdir(), key=lambda entry: entry.name):
         if file.is_file():
@@ -30,70 +37,134 @@ def source_tag(stage: str = POOL_STAGE) -> str:
     return f"swarm-runner-{stage}:{digest.hexdigest()[:12]}"
 
 
-class PoolImage:
-    """Finds or builds the image on one engine."""
-
-    def __init__(self, client: docker.DockerClient) -> None:
-        self._client = client
-
-    def ensure(
-        self, image: str | None, progress: Callable[[str], None], *, virtual_machines: bool = False
-    ) -> str:
-        """The reference of an image that the engine has now.
-
-        `virtual_machines` asks for the variant that runs them, should it have to be built.
-        Raises RefusedError when it can be neither pulled nor built.
-        """
-        stage = POOL_VM_STAGE if virtual_machines else POOL_STAGE
-        reference = image or source_tag(stage)
-        if image_exists(self._client, reference):
-            return reference
-        if image is not None:
-            progress(f"pulling {image}")
-            with translate_docker_errors(f"pulling {image}"):
-                self._client.images.pull(image)
-            return image
-        progress(f"building {reference} from Debian's packages (about a minute)")
-        self._build(reference, stage, progress)
-        return reference
-
-    def _build(self, reference: str, stage: str, progress: Callable[[str], None]) -> None:
-        needs = "debian:trixie (from a registry, or imported) and Debian's packages"
-        with (
-            resources.as_file(SOURCE) as source,
-            translate_docker_errors("building the pool image"),
-        ):
-            where = {"path": str(source), "target": stage}
-            build(self._client, "the pool image", needs, progress, tag=reference, **where)
-
-
-def build(
+def ensure_pool_image(
     client: docker.DockerClient,
-    description: str,
-    requirements: str,
+    image: str | None,
     progress: Callable[[str], None],
-    **kwargs: Any,
-) -> None:
-    """Build an image and tell its steps. Raises RefusedError with what the build said last."""
-    # Not images.build: this one tells the steps while they happen.
-    stream = client.api.build(rm=True, decode=True, timeout=BUILD_TIMEOUT_S, **kwargs)
-    for line in stream:
-        if "error" in line:
-            raise PreconditionError(
-                f"building {description} failed: {line['error'].strip()}. It needs {requirements}"
-            )
-        step = line.get("stream", "").strip()
-        if step.startswith("Step "):
-            progress(step)
+    *,
+    virtual_machines: bool = False,
+) -> str:
+    """Return the reference of a pool image that the engine has.
+
+    Pull `image` if the engine lacks it. Without `image`, use the image of this package and build it
+    if the engine lacks it; `virtual_machines` selects the variant that can run VMs.
+
+    Raises PreconditionError if the image can be neither pulled nor built.
+    """
+    stage = POOL_VM_STAGE if virtual_machines else POOL_STAGE
+    reference = image or pool_image_reference(stage)
+    if _image_exists(client, reference):
+        return reference
+    if image is not None:
+        progress(f"pulling {image}")
+        with translate_docker_errors(f"pulling {image}"):
+            client.images.pull(image)
+        log.info("Image pulled", image=image)
+        return image
+    progress(f"building {reference} from Debian's packages (about a minute)")
+    with resources.as_file(SOURCE) as source, translate_docker_errors("building the pool image"):
+        _build(
+            client,
+            "the pool image",
+            "debian:trixie (from a registry, or imported) and access to Debian's packages",
+            progress,
+            path=str(source),
+            target=stage,
+            tag=reference,
+        )
+    return reference
 
 
-def image_exists(client: docker.DockerClient, reference: str) -> bool:
-    """Whether the engine has the image."""
+def ensure_autoscaler_image(
+    client: docker.DockerClient, base: str, progress: Callable[[str], None]
+) -> str:
+    """Return the reference of an autoscaler image that the engine has.
+
+    The image is the pool image `base` with this package. It is built if the engine lacks it.
+
+    Raises PreconditionError if it cannot be built.
+    """
+    files = dict(_package_files())
+    digest = hashlib.sha256(base.encode())
+    for name, file in sorted(files.items()):
+        digest.update(name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+    reference = f"{AUTOSCALER_REPOSITORY}:{digest.hexdigest()[:12]}"
+    if _image_exists(client, reference):
+        return reference
+    progress(f"building {reference} from {base} (half a minute)")
+    with translate_docker_errors("building the autoscaler image"):
+        _build(
+            client,
+            "the autoscaler image",
+            "a pool image based on Debian trixie and sid, as this package builds it, and access to "
+            "Debian's packages",
+            progress,
+            fileobj=_build_context(files),
+            custom_context=True,
+            tag=reference,
+            buildargs={"BASE": base},
+        )
+    return reference
+
+
+def _image_exists(client: docker.DockerClient, reference: str) -> bool:
     import docker.errors
 
-    with translate_docker_errors(f"looking for image {reference}"):
+    with translate_docker_errors(f"inspecting image {reference}"):
         try:
             client.images.get(reference)
         except docker.errors.ImageNotFound:
             return False
     return True
+
+
+def _build(
+    client: docker.DockerClient,
+    description: str,
+    requirements: str,
+    progress: Callable[[str], None],
+    *,
+    tag: str,
+    **kwargs: Any,
+) -> None:
+    """Build an image and report each step. Raise PreconditionError with the last message."""
+    # The high-level images.build returns nothing before the build has ended.
+    stream = client.api.build(rm=True, decode=True, timeout=BUILD_TIMEOUT_S, tag=tag, **kwargs)
+    for line in stream:
+        if "error" in line:
+            raise PreconditionError(
+                f"building {description} failed: {line['error'].strip()}. "
+                f"The build needs {requirements}"
+            )
+        step = line.get("stream", "").strip()
+        if step.startswith("Step "):
+            progress(step)
+    log.info("Image built", image=tag)
+
+
+def _package_files() -> Iterator[tuple[str, Path]]:
+    """Yield the files of this package and of HTCondor's bindings, as they are installed here."""
+    with resources.as_file(resources.files("swarm_runner")) as package:
+        for file in package.rglob("*"):
+            if file.is_file() and "__pycache__" not in file.parts:
+                yield f"swarm_runner/{file.relative_to(package)}", file
+    bindings = [file for file in metadata.files("htcondor") or () if file.parts[0] in _BINDINGS]
+    if not any(file.name.endswith(".abi3.so") for file in bindings):
+        raise PreconditionError(
+            "the autoscaler image needs HTCondor's bindings from this Python environment, but "
+            "they are not those of PyPI's `htcondor`; run `pip install htcondor`, or run "
+            "`swarm-runner pool autoscale` here instead of `pool up --autoscale`"
+        )
+    for binding in bindings:
+        if "__pycache__" not in binding.parts:
+            yield str(binding), Path(str(binding.locate()))
+
+
+def _build_context(files: dict[str, Path]) -> io.BytesIO:
+    context = io.BytesIO()
+    with tarfile.open(fileobj=context, mode="w") as archive:
+        for name, file in files.items():
+            archive.add(file, f"packages/{name}")
+        archive.add(files[_AUTOSCALER_DOCKERFILE], "Dockerfile")
+    context.seek(0)
+    return context

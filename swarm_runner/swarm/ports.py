@@ -1,4 +1,4 @@
-"""What the provisioner asks of a Swarm. `DockerSwarm` and `testing.FakeSwarm` both answer it."""
+"""The port to a Docker Swarm. `DockerSwarm` and `testing.FakeSwarm` implement it."""
 
 from __future__ import annotations
 
@@ -10,92 +10,108 @@ from swarm_runner.swarm.specs import ServiceSpec
 
 
 class Swarm(Protocol):
-    """Every method raises OutOfReachError when the engine or the Swarm does not answer."""
+    """The operations that the provisioner performs on a Swarm.
+
+    Every method raises UnreachableError if the engine or the Swarm does not answer, and
+    PreconditionError if the engine rejects the request.
+    """
 
     def docker_engine(self) -> DockerEngine:
-        """The engine and its part in a Swarm."""
+        """Return the engine's description and its role in a Swarm."""
 
     def initialise(self, address: str) -> None:
-        """Make the engine the only manager of a new Swarm that listens at `address`."""
+        """Create a Swarm with this engine as its only manager, listening at `address`."""
 
     def leave(self) -> None:
-        """Dissolve the Swarm whose only node is this engine."""
+        """Make this engine leave its Swarm, which dissolves a single-node Swarm."""
 
     def initialised_here(self) -> bool:
-        """Whether `initialise` made this Swarm and nothing but this engine is in it."""
+        """Return whether `initialise` created this Swarm and it is unused.
+
+        An unused Swarm has no other node and no service.
+        """
 
     def pool_image(
         self, image: str | None, progress: Callable[[str], None], *, virtual_machines: bool = False
     ) -> str:
-        """The image to run: `wanted`, pulled if the engine lacks it, or our own, built if need be.
+        """Return the reference of a pool image that the engine has.
 
-        Of our own, `virtual_machines` asks for the variant that can run them.
-        Raises RefusedError when it can be neither found nor built.
+        `image` is pulled if the engine lacks it. Without `image`, the image of this package is used
+        and built if necessary; `virtual_machines` selects the variant that can run VMs. `progress`
+        receives a message for each step.
+
+        Raises PreconditionError if the image can be neither pulled nor built.
         """
 
     def autoscaler_image(self, base: str, progress: Callable[[str], None]) -> str:
-        """The image of an autoscaler for pools of the image `base`; built if the engine lacks it.
+        """Return the reference of an autoscaler image that the engine has.
 
-        Raises RefusedError when it cannot be built.
+        It is based on the pool image `base`, and built if the engine lacks it.
+
+        Raises PreconditionError if it cannot be built.
         """
 
     def services(self, pool: str) -> dict[str, ServiceState]:
-        """The pool's services by name."""
+        """Return the pool's services by name."""
 
     def tasks(self, pool: str) -> list[TaskState]:
-        """The pool's tasks; of those that ended, as many as Swarm remembers."""
+        """Return the pool's tasks, with those stopped tasks that Swarm still remembers."""
 
     def create_service(self, spec: ServiceSpec) -> None:
-        """Create it."""
+        """Create a service. Its network and secret must exist."""
 
     def update_service(self, spec: ServiceSpec, update_delay_s: int = 0) -> None:
-        """Change everything but the replica count.
+        """Change everything in a service except its replica count.
 
-        Swarm replaces one task after another, at least `pace_s` seconds apart, and stops when a
-        new one fails.
+        Swarm replaces one task after another, at least `update_delay_s` seconds apart, and pauses
+        when a new task fails.
         """
 
     def service_spec(self, name: str) -> Mapping[str, Any]:
-        """What the service is now, for `restore_service`. Its contents are Swarm's own."""
+        """Return a service's current spec for `restore_service`; its content is opaque."""
 
     def restore_service(self, name: str, spec: Mapping[str, Any]) -> None:
-        """Make it again what it was when `service_spec` was asked, but for the replica count."""
+        """Restore a spec that `service_spec` returned, except its replica count."""
 
     def scale_service(self, name: str, replicas: int, version: int | None = None) -> None:
         """Change the replica count, and nothing else.
 
-        With `version`, only if the service is still as it was then; else ChangedError.
+        Raises ConflictError if `version` is given and the service has another version by now.
         """
 
     def remove_services(self, names: Sequence[str]) -> None:
-        """Remove them; absent ones are no error. Tasks end in their own time."""
+        """Remove the services that exist, without waiting for their tasks to stop."""
 
     def networks(self, pool: str) -> set[str]:
-        """The pool's networks by name."""
+        """Return the names of the pool's networks."""
 
     def create_network(self, name: str, labels: Mapping[str, str]) -> None:
-        """An overlay."""
+        """Create an overlay network."""
 
     def secrets(self, pool: str) -> set[str]:
-        """The pool's secrets by name."""
+        """Return the names of the pool's secrets."""
 
     def create_secret(self, name: str, data: bytes, labels: Mapping[str, str]) -> None:
-        """A secret; its data cannot be read back."""
+        """Create a secret. Swarm never returns its data."""
 
     def remove_pool_resources(self, pool: str, volumes: Sequence[str]) -> None:
-        """Remove the pool's secrets and networks, and the named volumes, that still exist.
+        """Remove the pool's secrets and networks, and the named volumes on this engine.
 
-        Raises RefusedError while something still uses one of them.
+        Resources that do not exist are ignored.
+
+        Raises PreconditionError while one of them is in use.
         """
 
     def remove_volumes(self, pool: str, image: str, volumes: Sequence[str]) -> list[str]:
-        """Remove the named volumes on every node, by containers of that image.
+        """Remove the named volumes on every node, with containers of `image`.
 
-        The hosts where they may remain come back: drained ones, and those that do not answer.
+        Return the hosts on which they may remain, for example because they are drained or down.
         """
 
     def exec_in_service(self, service: str, command: Sequence[str]) -> bytes | None:
-        """Standard output of a command in the service's container on this engine.
+        """Run a command in the service's container on this engine and return its standard output.
 
-        None when no container of it runs here. Raises RefusedError when the command fails.
+        Return None if no container of the service runs on this engine.
+
+        Raises PreconditionError if the command fails.
         """

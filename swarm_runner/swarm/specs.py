@@ -1,6 +1,7 @@
-"""What a pool is on a Swarm: its services, secrets, network and volumes, as wishes.
+"""The Swarm objects that make up a pool: service specs, secrets, a network and volumes.
 
-Pure: `swarm/` carries the wishes out, the provisioner compares them with what is there.
+This module does no I/O. `DockerSwarm` creates the objects; the provisioner compares them with the
+existing ones.
 """
 
 from __future__ import annotations
@@ -8,28 +9,30 @@ from __future__ import annotations
 import hashlib
 import json
 
+from pydantic import Field
+
 from swarm_runner.model.pool import CapacityClass, Pool
 from swarm_runner.model.text import FrozenModel
 
 DOCKER_SOCKET = "/var/run/docker.sock"
 SCRATCH = "/var/lib/swarm-runner/scratch"
 SPOOL = "/var/lib/swarm-runner/spool"
-# As manager.conf says, too.
+# Must match SEC_TOKEN_POOL_SIGNING_KEY_FILE in image/manager.conf.
 SIGNING_KEY_PATH = "/etc/condor/passwords.d/POOL"
-TOKEN_DIRECTORY = "/etc/swarm-runner/tokens.d"
-SHUTDOWN_GRACE_S = 300  # for file transfer and good-byes after the last job
+TOKEN_DIRECTORY = "/etc/swarm-runner/tokens.d"  # noqa: S105 - a path
+SHUTDOWN_GRACE_S = 300  # time for file transfer and daemon shutdown after the last job
 POOL_LABEL = "swarm-runner.pool"
 STACK_LABEL = "com.docker.stack.namespace"
 SPEC_DIGEST_LABEL = "swarm-runner.wish"
 CLASS_LABEL = "swarm-runner.class"
 NODE_LABEL = "swarm-runner.manager-node"
-# What a node's daemon.json calls its GPUs. Swarm tells a task which it was given, in the variable
-# DOCKER_RESOURCE_GPU (executor.conf).
+# The generic resource under which a node's daemon.json lists its GPUs. Swarm passes the GPUs of a
+# task to its container in DOCKER_RESOURCE_GPU (see image/executor.conf).
 GPU_RESOURCE = "gpu"
 
 
 class MountSpec(FrozenModel):
-    """A mount of a service: a named volume or a directory of the node."""
+    """A mount of a service: a named volume (`volume`) or a directory of the node."""
 
     source: str
     target: str
@@ -38,14 +41,18 @@ class MountSpec(FrozenModel):
 
 
 class SecretSpec(FrozenModel):
-    """A Swarm secret and the file, mode 0400 of root, in which its service finds it."""
+    """A Swarm secret and the path of its file in the container (owner root, mode 0400)."""
 
     name: str
     target: str
 
 
 class ServiceSpec(FrozenModel):
-    """One Swarm service as it is to be. `replicas` is a start, not part of what is compared."""
+    """The desired state of one Swarm service.
+
+    `replicas` is the initial count only: the autoscaler changes it, and `digest` ignores it.
+    Memory is in MiB, `stop_grace_s` in seconds.
+    """
 
     name: str
     image: str
@@ -60,19 +67,27 @@ class ServiceSpec(FrozenModel):
     endpoint_mode: str = "dnsrr"
     publish: str = "host"
     node_id: str | None = None
-    needs_swarm_manager: bool = False
+    # The digest contains this field as `needs_manager`.
+    needs_swarm_manager: bool = Field(False, serialization_alias="needs_manager")
     memory_mb: int | None = None
     gpus: int = 0
     stop_grace_s: int = 60
 
     def digest(self) -> str:
-        """Changes when an update of the running service is due."""
-        rest = self.model_copy(update={"replicas": 0}).model_dump_json()
-        return hashlib.sha256(rest.encode()).hexdigest()[:16]
+        """Return a hash of everything except `replicas`.
+
+        Services and tasks carry it in SPEC_DIGEST_LABEL. A service with another digest is outdated.
+        Renaming a field changes the digest, and therefore updates every existing pool.
+        """
+        content = self.model_copy(update={"replicas": 0}).model_dump_json(by_alias=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 class Stack(FrozenModel):
-    """All that `pool up` makes, and `pool down` removes."""
+    """Everything that `pool up` creates and `pool down` removes.
+
+    `node_id` is the Swarm node that holds the pool's job queue.
+    """
 
     pool: Pool
     image: str
@@ -80,51 +95,54 @@ class Stack(FrozenModel):
 
     @property
     def network(self) -> str:
-        """The overlay."""
+        """The name of the pool's overlay network."""
         return f"{self.pool.name}_htcondor"
 
     @property
     def central_manager_name(self) -> str:
-        """The manager's name on the overlay. HTCondor does not look up names with underscores."""
+        """The central manager's host name on the overlay network.
+
+        It has no underscore: HTCondor does not resolve host names that contain one.
+        """
         return f"{self.pool.name}-manager"
 
     @property
     def signing_key(self) -> str:
-        """The secret with which the manager signs tokens; it alone has it."""
+        """The secret that signs tokens. Only the central manager has it."""
         return f"{self.pool.name}_htcondor-signing-key"
 
     @property
     def executor_token(self) -> str:
-        """The secret that lets an executor advertise itself, and no more."""
+        """The secret with the executors' token, which only permits advertising."""
         return f"{self.pool.name}_htcondor-executor-token"
 
     @property
     def autoscaler_token(self) -> str:
-        """The secret with which the autoscaler looks at the queue and the slots."""
+        """The secret with the autoscaler's token, which permits reading the queue and the slots."""
         return f"{self.pool.name}_htcondor-autoscaler-token"
 
     @property
     def spool_volume(self) -> str:
-        """The queue and its history, on the manager's node."""
+        """The volume with the job queue and its history, on the node `node_id`."""
         return f"{self.pool.name}_htcondor-spool"
 
     @property
     def scratch_volume(self) -> str:
-        """The jobs' scratch directories, one such volume on each node."""
+        """The volume with the jobs' scratch directories; every node has its own."""
         return f"{self.pool.name}_htcondor-scratch"
 
     @property
     def labels(self) -> dict[str, str]:
-        """On everything that is the pool's; `docker stack ls` shows it as a stack."""
+        """The labels of all objects of the pool. `docker stack ls` lists the pool as a stack."""
         return {POOL_LABEL: self.pool.name, STACK_LABEL: self.pool.name}
 
     def central_manager_probe(self) -> tuple[str, ...]:
-        """A command for a container of the pool; it fails if the manager's name leads nowhere."""
-        door = (self.central_manager_name, self.pool.port)
-        return ("python3", "-c", f"import socket; socket.create_connection({door!r}, 5)")
+        """Return a command that fails in a container that cannot reach the central manager."""
+        address = (self.central_manager_name, self.pool.port)
+        return ("python3", "-c", f"import socket; socket.create_connection({address!r}, 5)")
 
     def central_manager(self) -> ServiceSpec:
-        """Central manager and access point, on the node that holds its spool."""
+        """Return the service of the central manager and access point, on the node `node_id`."""
         spool = MountSpec(source=self.spool_volume, target=SPOOL, volume=True)
         return ServiceSpec(
             name=self.pool.service(),
@@ -143,12 +161,15 @@ class Stack(FrozenModel):
         )
 
     def executors(self) -> dict[str, ServiceSpec]:
-        """The service of each capacity class."""
-        return {name: self._executor(name, shape) for name, shape in self.pool.classes.items()}
+        """Return the executor service of each capacity class."""
+        return {
+            name: self._executor(name, capacity_class)
+            for name, capacity_class in self.pool.classes.items()
+        }
 
     def autoscaler(self, image: str, node_id: str) -> ServiceSpec:
-        """The autoscaler, on the Swarm manager that has its image and whose engine it tells."""
-        # It reaches the pool by the overlay, whatever address clients use.
+        """Return the autoscaler's service, on the Swarm manager `node_id`, which has `image`."""
+        # The autoscaler uses the overlay network, not the address that clients use.
         pool = self.pool.model_copy(update={"host": self.central_manager_name})
         configuration = {
             "runners": {
@@ -159,7 +180,7 @@ class Stack(FrozenModel):
             },
             "execution": {"environments": {"swarm": {"runner": "swarm"}}},
         }
-        engine = MountSpec(source=DOCKER_SOCKET, target=DOCKER_SOCKET)
+        docker_socket = MountSpec(source=DOCKER_SOCKET, target=DOCKER_SOCKET)
         token = f"{TOKEN_DIRECTORY}/{self.pool.name}"
         return ServiceSpec(
             name=self.pool.autoscaler,
@@ -169,7 +190,7 @@ class Stack(FrozenModel):
                 "_CONDOR_PRIVATE_NETWORK_NAME": self.pool.name,
             },
             labels=self.labels,
-            mounts=(engine,),
+            mounts=(docker_socket,),
             secret=SecretSpec(name=self.autoscaler_token, target=token),
             network=self.network,
             replicas=1,
@@ -178,44 +199,41 @@ class Stack(FrozenModel):
         )
 
     def _executor(self, name: str, capacity_class: CapacityClass) -> ServiceSpec:
-        disk = (
-            ""
-            if capacity_class.disk_mb is None
-            else f"&& TARGET.RequestDisk <= {capacity_class.disk_mb * 1024}"
-        )
+        disk_mb = capacity_class.disk_mb
+        disk_limit = "" if disk_mb is None else f"&& TARGET.RequestDisk <= {disk_mb * 1024}"
         settings = {
             "CLASS": name,
             "CPUS": str(capacity_class.cpus),
             "MEMORY_MB": str(capacity_class.memory_mb),
-            "START": disk,
+            "START": disk_limit,
             "RETIREMENT_S": str(capacity_class.retirement_s),
             "TRUST_LOCAL_IMAGES": str(self.pool.pull == "missing"),
             "VOLUMES": "\n".join(
                 f"{volume.path}:{volume.path}{':ro' if volume.read_only else ''}"
                 for volume in self.pool.volumes
             ),
-            # Swarm fills these in for each task.
+            # Swarm expands these templates for each task.
             "TASK": "{{.Task.ID}}",
             "NODE": "{{.Node.Hostname}}",
         }
         if capacity_class.virtual_machines:
             settings["VIRTUAL_MACHINES"] = str(capacity_class.virtual_machines)
             settings["EMULATE"] = str(capacity_class.emulate)
-        engine = MountSpec(source=DOCKER_SOCKET, target=DOCKER_SOCKET)
+        docker_socket = MountSpec(source=DOCKER_SOCKET, target=DOCKER_SOCKET)
         scratch = MountSpec(source=self.scratch_volume, target=SCRATCH, volume=True)
         return ServiceSpec(
             name=self.pool.service(name),
             image=self.image,
             environment=self._environment("executor", settings),
-            # Who holds the queue is known even when the manager's service is gone.
+            # Keeps the queue's node known after the central manager's service was removed.
             labels=self.labels | {CLASS_LABEL: name, NODE_LABEL: self.node_id},
-            mounts=(engine, scratch, *self._volumes()),
+            mounts=(docker_socket, scratch, *self._volumes()),
             secret=SecretSpec(name=self.executor_token, target="/etc/condor/tokens.d/executor"),
             network=self.network,
             replicas=capacity_class.replicas,
             memory_mb=capacity_class.memory_mb,
             gpus=capacity_class.gpus,
-            # Longer than the daemons' own patience, so that Swarm never cuts a job off.
+            # Longer than HTCondor's retirement time: Swarm must not kill a running job.
             stop_grace_s=capacity_class.retirement_s + SHUTDOWN_GRACE_S,
         )
 

@@ -1,4 +1,4 @@
-"""What to set when the engine is not reached, told by the errors of certificates and addresses."""
+"""Advice on which setting to correct when the connection to the Docker engine fails."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import ssl
 from collections.abc import Iterator
 
-# The reasons that OpenSSL gives, and what they mean to one who set three variables.
+# OpenSSL's reason codes, grouped by cause.
 _PLAINTEXT_REASONS = {
     "WRONG_VERSION_NUMBER",
     "RECORD_LAYER_FAILURE",
@@ -23,79 +23,80 @@ _UNTRUSTED_REASONS = {
     "SSLV3_ALERT_BAD_CERTIFICATE",
     "SSLV3_ALERT_CERTIFICATE_UNKNOWN",
 }
-# OpenSSL's X509_V_ERR_*
+# OpenSSL's X509_V_ERR_* codes.
 _CERT_HAS_EXPIRED, _HOSTNAME_MISMATCH, _IP_ADDRESS_MISMATCH = 10, 62, 64
-_CLIENT_BUNDLE = "ca.pem, cert.pem and key.pem in the directory that DOCKER_CERT_PATH names"
+_CLIENT_BUNDLE = "ca.pem, cert.pem and key.pem in the directory DOCKER_CERT_PATH"
 
 
 def connection_advice(error: BaseException) -> str:
-    """A sentence on what to set, for an error on the way to the engine."""
-    chain = list(_error_chain(error))
-    for one in chain:
-        if isinstance(one, ssl.SSLCertVerificationError):
-            return _verification_advice(one.verify_code)
-    for one in chain:
-        if isinstance(one, ssl.SSLError) and one.reason is not None:
-            return _alert_advice(one.reason)
-    said = " ".join(map(str, chain))
+    """Return a sentence that names the setting to correct after a failed connection."""
+    causes = list(_error_chain(error))
+    for cause in causes:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return _verification_advice(cause.verify_code)
+    for cause in causes:
+        if isinstance(cause, ssl.SSLError) and cause.reason is not None:
+            return _alert_advice(cause.reason)
+    message = " ".join(map(str, causes))
     closed = (ssl.SSLEOFError, ConnectionResetError, BrokenPipeError)
-    if "HTTPSConnection" in said and any(isinstance(one, closed) for one in chain):
-        # With TLS 1.3 a client may be sent away before it has heard why.
+    if "HTTPSConnection" in message and any(isinstance(cause, closed) for cause in causes):
+        # With TLS 1.3 the server may close the connection before the client reads its alert.
         return _alert_advice("SSLV3_ALERT_BAD_CERTIFICATE")
-    if "HTTP request to an HTTPS server" in said:
+    if "HTTP request to an HTTPS server" in message:
         return (
-            "It wants TLS: set DOCKER_TLS_VERIFY=1, and DOCKER_CERT_PATH to the directory of "
-            "your ca.pem, cert.pem and key.pem"
+            "The engine requires TLS: set DOCKER_TLS_VERIFY=1, and set DOCKER_CERT_PATH to the "
+            "directory that contains ca.pem, cert.pem and key.pem"
         )
-    if any(type(one).__name__ == "TLSParameterError" for one in chain) or (
-        os.environ.get("DOCKER_TLS_VERIFY") and any(isinstance(o, FileNotFoundError) for o in chain)
+    if any(type(cause).__name__ == "TLSParameterError" for cause in causes) or (
+        os.environ.get("DOCKER_TLS_VERIFY")
+        and any(isinstance(cause, FileNotFoundError) for cause in causes)
     ):
-        return f"With DOCKER_TLS_VERIFY there must be {_CLIENT_BUNDLE} (~/.docker if unset)"
-    return "Is it running, and does DOCKER_HOST (or the docker context) name it?"
+        return f"DOCKER_TLS_VERIFY requires {_CLIENT_BUNDLE} (~/.docker by default)"
+    return "Check that it is running, and that DOCKER_HOST or the docker context names it"
 
 
 def _verification_advice(code: int) -> str:
-    """The engine's certificate does not satisfy us."""
+    """Return advice for an engine certificate that the client rejected."""
     if code == _CERT_HAS_EXPIRED:
-        return "The engine's certificate has expired: renew it on the engine"
+        return "The engine's certificate has expired: renew it on the engine's host"
     if code in (_HOSTNAME_MISMATCH, _IP_ADDRESS_MISMATCH):
         return (
-            "The engine's certificate is for another name: DOCKER_HOST must name it as its "
-            "certificate does"
+            "The engine's certificate is for another host name: set DOCKER_HOST to a name that "
+            "the certificate contains"
         )
     return (
-        "ca.pem in DOCKER_CERT_PATH is not the authority of the engine's certificate: "
-        "DOCKER_CERT_PATH must be the bundle of this very engine"
+        "The engine's certificate was not issued by the CA in ca.pem (in DOCKER_CERT_PATH): set "
+        "DOCKER_CERT_PATH to the directory with this engine's certificates"
     )
 
 
 def _alert_advice(reason: str) -> str:
-    """The engine, or who answers in its place, does not go on."""
+    """Return advice for a handshake that the server ended."""
     if reason in _PLAINTEXT_REASONS:
         return (
-            "No TLS is spoken there: DOCKER_HOST names a port of plain HTTP (TLS is on 2376 as a "
-            "rule), or DOCKER_TLS_VERIFY is to be unset"
+            "The port does not use TLS: set DOCKER_HOST to the engine's TLS port (usually 2376), "
+            "or unset DOCKER_TLS_VERIFY"
         )
     if reason in _EXPIRED_REASONS:
-        return "Your certificate, cert.pem in DOCKER_CERT_PATH, has expired: get a new one"
+        return "The client certificate, cert.pem in DOCKER_CERT_PATH, has expired: renew it"
     if reason in _CERTIFICATE_REQUIRED_REASONS:
-        return f"It demands a certificate of yours: there must be {_CLIENT_BUNDLE}"
+        return f"The engine requires a client certificate: put {_CLIENT_BUNDLE}"
     if reason in _UNTRUSTED_REASONS:
         return (
-            "It does not take your certificate, cert.pem in DOCKER_CERT_PATH: it has expired, or "
-            "is not signed by the authority that the engine trusts"
+            "The engine rejected the client certificate, cert.pem in DOCKER_CERT_PATH: it has "
+            "expired, or was issued by a CA that the engine does not trust"
         )
-    return f"TLS fails ({reason}): there must be {_CLIENT_BUNDLE}"
+    return f"The TLS handshake failed ({reason}): check {_CLIENT_BUNDLE}"
 
 
 def _error_chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error, and what it was made of: libraries wrap by cause, by argument and by `reason`."""
-    seen: set[int] = set()
-    waiting = [error]
-    while waiting:
-        one = waiting.pop(0)
-        if not isinstance(one, BaseException) or id(one) in seen:
+    """Yield the error and its causes: exceptions in `__cause__`, `args` or `reason` too."""
+    visited: set[int] = set()
+    queue = [error]
+    while queue:
+        cause = queue.pop(0)
+        if not isinstance(cause, BaseException) or id(cause) in visited:
             continue
-        seen.add(id(one))
-        yield one
-        waiting += [one.__cause__, one.__context__, *one.args, getattr(one, "reason", None)]
+        visited.add(id(cause))
+        yield cause
+        queue += [cause.__cause__, cause.__context__, *cause.args, getattr(cause, "reason", None)]

@@ -62,10 +62,10 @@ def test_what_is_wrong_with_certificates_is_told(job_conf: Path, tmp_path: Path)
     (halfway / "ca.pem").write_bytes((certificates.client() / "ca.pem").read_bytes())
     plain = {"DOCKER_HOST": nodes()[0].tls_host}
     for settings, told in (
-        (remote(stranger), "ca.pem in DOCKER_CERT_PATH is not the authority"),
-        (remote(halfway), "does not take your certificate, cert.pem in DOCKER_CERT_PATH"),
-        (remote(tmp_path / "nowhere"), "there must be ca.pem, cert.pem and key.pem"),
-        (remote(certificates.client(), "tcp://198.18.77.1:5000"), "No TLS is spoken there"),
+        (remote(stranger), "was not issued by the CA in ca.pem"),
+        (remote(halfway), "rejected the client certificate, cert.pem in DOCKER_CERT_PATH"),
+        (remote(tmp_path / "nowhere"), "requires ca.pem, cert.pem and key.pem"),
+        (remote(certificates.client(), "tcp://198.18.77.1:5000"), "The port does not use TLS"),
         (plain, "set DOCKER_TLS_VERIFY=1, and DOCKER_CERT_PATH"),
     ):
         done = status(job_conf, **settings)

@@ -8,7 +8,7 @@ from typing import Any
 import docker
 from docker.errors import ImageNotFound
 
-from swarm_runner.swarm.images import PoolImage, source_tag
+from swarm_runner.swarm.images import ensure_pool_image, pool_image_reference
 from tests.lab.base_image import IMAGE as BASE
 from tests.lab.hosts.layout import REGISTRY
 
@@ -19,7 +19,7 @@ _HUB_MIRROR = f"{REGISTRY}/library"
 
 def pool_image() -> str:
     """The pool image in the lab's registry, of the source as it is now."""
-    return f"{REGISTRY}/{source_tag()}"
+    return f"{REGISTRY}/{pool_image_reference()}"
 
 
 def base_image() -> str:
@@ -40,11 +40,11 @@ def publish(
     Both come from the machine's engine; a pool image that it lacks is built on the host.
     """
     _copy(local_client, host_client, BASE, progress)
-    tag = source_tag()
+    tag = pool_image_reference()
     if _image_exists(local_client, tag):
         _copy(local_client, host_client, tag, progress)
     else:
-        PoolImage(host_client).ensure(None, progress)
+        ensure_pool_image(host_client, None, progress)
     for local, remote in (
         (BASE, base_image()),
         (BASE, f"{_HUB_MIRROR}/{BASE}"),

@@ -21,16 +21,18 @@ def docker_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def context(directory: Path, name: str, host: str) -> None:
-    place = directory / "contexts" / "meta" / sha256(name.encode()).hexdigest()
-    place.mkdir(parents=True)
+def write_context(directory: Path, name: str, host: str) -> None:
+    location = directory / "contexts" / "meta" / sha256(name.encode()).hexdigest()
+    location.mkdir(parents=True)
     endpoints = {"docker": {"Host": host, "SkipTLSVerify": False}}
     meta = {"Name": name, "Metadata": {}, "Endpoints": endpoints}
-    (place / "meta.json").write_text(json.dumps(meta))
+    (location / "meta.json").write_text(json.dumps(meta))
 
 
-def test_docker_host_names_the_engine(docker_config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    context(docker_config, "other", "tcp://127.0.0.1:9")
+def test_docker_host_takes_precedence_over_a_context(
+    docker_config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_context(docker_config, "other", "tcp://127.0.0.1:9")
     monkeypatch.setenv("DOCKER_CONTEXT", "other")
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
     with pytest.raises(UnreachableError, match=r"127\.0\.0\.1.*port=1\b"):
@@ -38,7 +40,7 @@ def test_docker_host_names_the_engine(docker_config: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("address", ["tcp://a:b", "tcp://[::1", "tcp://a:99999"])
-def test_an_address_that_is_none(
+def test_invalid_docker_host(
     docker_config: Path, monkeypatch: pytest.MonkeyPatch, address: str
 ) -> None:
     assert docker_config.is_dir()
@@ -47,15 +49,17 @@ def test_an_address_that_is_none(
         DockerSwarm().docker_engine()
 
 
-def test_a_context_names_the_engine(docker_config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    context(docker_config, "lab", "tcp://127.0.0.1:9")
+def test_docker_context_selects_the_engine(
+    docker_config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_context(docker_config, "lab", "tcp://127.0.0.1:9")
     monkeypatch.setenv("DOCKER_CONTEXT", "lab")
     with pytest.raises(UnreachableError, match=r"127\.0\.0\.1.*port=9\b"):
         DockerSwarm().docker_engine()
 
 
-def test_the_current_context_names_the_engine(docker_config: Path) -> None:
-    context(docker_config, "lab", "tcp://127.0.0.1:9")
+def test_current_context_selects_the_engine(docker_config: Path) -> None:
+    write_context(docker_config, "lab", "tcp://127.0.0.1:9")
     (docker_config / "config.json").write_text(json.dumps({"currentContext": "lab"}))
     with pytest.raises(UnreachableError, match=r"127\.0\.0\.1.*port=9\b"):
         DockerSwarm().docker_engine()
@@ -70,9 +74,7 @@ def test_a_context_that_does_not_exist(
         DockerSwarm().docker_engine()
 
 
-def test_certificates_that_are_not_there(
-    docker_config: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_certificate_files(docker_config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
     monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")
     monkeypatch.setenv("DOCKER_CERT_PATH", str(docker_config / "nowhere"))

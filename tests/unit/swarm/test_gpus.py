@@ -1,4 +1,4 @@
-"""A class's GPUs on their way: from the Swarm to an executor, from there to a job's container."""
+"""GPUs: from the Swarm to an executor, and from there to a job's container."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 from swarm_runner.model.pool import CapacityClass, Pool
-from swarm_runner.swarm.services import service_arguments
+from swarm_runner.swarm.engine_api import service_arguments
 from swarm_runner.swarm.specs import ServiceSpec, Stack
 from tests.unit.swarm.image import IMAGE, load_program, read_config
 
@@ -20,8 +20,8 @@ def executor(gpus: int) -> ServiceSpec:
 
 
 def reserved(gpus: int) -> object:
-    wish = executor(gpus)
-    arguments = service_arguments(wish, {wish.secret.name: "id"})
+    spec = executor(gpus)
+    arguments = service_arguments(spec, {spec.secret.name: "id"})
     return arguments["task_template"]["Resources"]["Reservations"]
 
 
@@ -32,13 +32,13 @@ def test_an_executor_reserves_its_gpus() -> None:
     assert reserved(0) == memory
 
 
-def test_an_executor_offers_what_the_swarm_gave_it() -> None:
+def test_an_executor_advertises_the_gpus_of_its_task() -> None:
     [given] = read_config("MACHINE_RESOURCE_GPUs", DOCKER_RESOURCE_GPU="GPU-1,GPU-2")
     assert given == "GPU-1,GPU-2"
-    assert read_config("MACHINE_RESOURCE_GPUs") == ["0"]  # and looks for none
+    assert read_config("MACHINE_RESOURCE_GPUs") == ["0"]  # no detection
 
 
-def test_a_job_is_told_its_own_gpus_or_none() -> None:
+def test_a_job_sees_its_own_gpus_only() -> None:
     assert read_config(
         "ENVIRONMENT_FOR_AssignedGPUs",
         "ENVIRONMENT_VALUE_FOR_UnAssignedGPUs",
@@ -52,7 +52,7 @@ def entrypoint() -> ModuleType:
 
 
 @pytest.mark.parametrize("given", ["1", "0,1", "GPU-1,2"])
-def test_gpus_without_names_are_refused(
+def test_gpus_without_uuids_are_rejected(
     entrypoint: ModuleType, monkeypatch: pytest.MonkeyPatch, given: str
 ) -> None:
     monkeypatch.setenv("DOCKER_RESOURCE_GPU", given)
@@ -61,7 +61,7 @@ def test_gpus_without_names_are_refused(
 
 
 @pytest.mark.parametrize("given", [None, "GPU-1", "GPU-1,GPU-2", "MIG-0a"])
-def test_gpus_with_names_are_taken(
+def test_gpus_with_uuids_are_accepted(
     entrypoint: ModuleType, monkeypatch: pytest.MonkeyPatch, given: str | None
 ) -> None:
     monkeypatch.delenv("DOCKER_RESOURCE_GPU", raising=False)
@@ -70,8 +70,8 @@ def test_gpus_with_names_are_taken(
     entrypoint.check_gpus()
 
 
-def wrapped(directory: Path, *arguments: str) -> list[str]:
-    """What the wrapper says to docker."""
+def docker_arguments(directory: Path, *arguments: str) -> list[str]:
+    """Return the arguments that the wrapper passes to docker."""
     source = (IMAGE / "docker-wrapper").read_text()
     for name, content in (("executor", "here"), ("pool", "galaxy")):
         (directory / name).write_text(content)
@@ -82,29 +82,42 @@ def wrapped(directory: Path, *arguments: str) -> list[str]:
     wrapper = directory / "wrapper"
     wrapper.write_text(source.replace("/usr/bin/docker", str(docker)))
     wrapper.chmod(0o755)
-    said = subprocess.run([wrapper, *arguments], stdout=subprocess.PIPE, text=True, check=True)
-    return said.stdout.splitlines()
+    done = subprocess.run([wrapper, *arguments], stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout.splitlines()
 
 
-MARKS = [
+LABELS = [
     *("--label", "swarm-runner.executor=here"),
     *("--label", "swarm-runner.pool=galaxy"),
 ]
 
 
-def test_devices_are_for_the_nodes_runtime_to_give(tmp_path: Path) -> None:
+def test_nvidia_devices_are_left_to_the_container_runtime(tmp_path: Path) -> None:
     options = ["--memory=64m", "-e", "NVIDIA_VISIBLE_DEVICES=GPU-1"]
     devices = ["--device", "/dev/nvidiactl", "--device", "/dev/nvidia-uvm"]
     other = ["--device", "/dev/fuse"]
-    # What a job's own command says is its own.
+    # The job's own command must not change.
     rest = ["--workdir", "/scratch", "debian:trixie", "tool", "--device", "/dev/nvidia0", "a b", ""]
-    said = wrapped(tmp_path, "create", *options, *devices, *other, *rest)
-    assert said == ["create", "--interactive", *MARKS, *options, *other, *rest]
+    arguments = docker_arguments(tmp_path, "create", *options, *devices, *other, *rest)
+    assert arguments == ["create", "--interactive", *LABELS, *options, *other, *rest]
 
 
-def test_what_else_is_said_to_docker(tmp_path: Path) -> None:
-    assert wrapped(tmp_path, "create", "image") == ["create", "--interactive", *MARKS, "image"]
-    assert wrapped(tmp_path, "start", "-a", "it") == ["start", "--attach", "--interactive", "it"]
+def test_other_docker_commands(tmp_path: Path) -> None:
+    assert docker_arguments(tmp_path, "create", "image") == [
+        "create",
+        "--interactive",
+        *LABELS,
+        "image",
+    ]
+    assert docker_arguments(tmp_path, "start", "-a", "it") == [
+        "start",
+        "--attach",
+        "--interactive",
+        "it",
+    ]
     prune = ["container", "prune", "-f", "--filter", "label=swarm-runner.executor=here"]
-    assert wrapped(tmp_path, "container", "prune", "-f", "--filter=label=org.htcondor") == prune
-    assert wrapped(tmp_path, "rm", "it") == ["rm", "it"]
+    assert (
+        docker_arguments(tmp_path, "container", "prune", "-f", "--filter=label=org.htcondor")
+        == prune
+    )
+    assert docker_arguments(tmp_path, "rm", "it") == ["rm", "it"]

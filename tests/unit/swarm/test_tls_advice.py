@@ -1,4 +1,4 @@
-"""A TLS server that demands client certificates, as a remote engine does."""
+"""Advice for TLS errors, against a server that requires client certificates as an engine does."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from swarm_runner.errors import UnreachableError
 from swarm_runner.swarm.client import DockerSwarm
 
 YESTERDAY = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
-AUTHORITY, STRANGER = trustme.CA(), trustme.CA()
+CA, OTHER_CA = trustme.CA(), trustme.CA()
 
 
 def bundle(
     directory: Path,
-    trusted: trustme.CA = AUTHORITY,
-    signer: trustme.CA = AUTHORITY,
+    trusted: trustme.CA = CA,
+    signer: trustme.CA = CA,
     **options: object,
 ) -> Path:
     directory.mkdir()
-    mine = signer.issue_cert(common_name="client", **options)  # type: ignore[arg-type]
+    certificate = signer.issue_cert(common_name="client", **options)  # type: ignore[arg-type]
     trusted.cert_pem.write_to_path(directory / "ca.pem")
-    mine.private_key_pem.write_to_path(directory / "key.pem")
-    (directory / "cert.pem").write_bytes(mine.cert_chain_pems[0].bytes())
+    certificate.private_key_pem.write_to_path(directory / "key.pem")
+    (directory / "cert.pem").write_bytes(certificate.cert_chain_pems[0].bytes())
     return directory
 
 
 @contextlib.contextmanager
 def tls_server(certificate: trustme.LeafCert | None) -> Iterator[int]:
-    """A port that does the handshake and says good-bye; without a certificate, in plain HTTP."""
+    """Listen on a port. Complete the TLS handshake; without `certificate`, answer in plain HTTP."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    # With 1.3 a client may be sent away before it has read why; a real engine does so at times.
+    # With TLS 1.3 the server may close the connection before the client reads its alert.
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     context.verify_mode = ssl.CERT_REQUIRED
-    AUTHORITY.configure_trust(context)
+    CA.configure_trust(context)
     if certificate is not None:
         certificate.configure_cert(context)
 
@@ -69,7 +69,7 @@ def tls_server(certificate: trustme.LeafCert | None) -> Iterator[int]:
 
 @pytest.fixture(autouse=True)
 def settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    # requests would trust these in place of ca.pem.
+    # requests prefers these to ca.pem.
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere")
     monkeypatch.setenv("CURL_CA_BUNDLE", "/nowhere")
     monkeypatch.delenv("DOCKER_CONTEXT", raising=False)
@@ -84,47 +84,44 @@ def advice_for(monkeypatch: pytest.MonkeyPatch, port: int, certificates: Path) -
     return str(caught.value)
 
 
-def test_a_certificate_of_another_authority(
+def test_client_certificate_of_another_ca(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with tls_server(CA.issue_cert("127.0.0.1")) as port:
+        message = advice_for(monkeypatch, port, bundle(tmp_path / "own", signer=OTHER_CA))
+    assert "rejected the client certificate, cert.pem in DOCKER_CERT_PATH" in message
+
+
+def test_expired_client_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with tls_server(CA.issue_cert("127.0.0.1")) as port:
+        message = advice_for(monkeypatch, port, bundle(tmp_path / "old", not_after=YESTERDAY))
+    assert "The client certificate, cert.pem in DOCKER_CERT_PATH, has expired" in message
+
+
+def test_engine_certificate_of_another_ca(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with tls_server(OTHER_CA.issue_cert("127.0.0.1")) as port:
+        message = advice_for(monkeypatch, port, bundle(tmp_path / "own"))
+    assert "was not issued by the CA in ca.pem" in message
+
+
+def test_expired_engine_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with tls_server(CA.issue_cert("127.0.0.1", not_after=YESTERDAY)) as port:
+        message = advice_for(monkeypatch, port, bundle(tmp_path / "own"))
+    assert "The engine's certificate has expired" in message
+
+
+def test_engine_certificate_for_another_host_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with tls_server(AUTHORITY.issue_cert("127.0.0.1")) as port:
-        said = advice_for(monkeypatch, port, bundle(tmp_path / "own", signer=STRANGER))
-    assert "does not take your certificate, cert.pem in DOCKER_CERT_PATH" in said
+    with tls_server(CA.issue_cert("127.0.0.2")) as port:
+        message = advice_for(monkeypatch, port, bundle(tmp_path / "own"))
+    assert "for another host name: set DOCKER_HOST" in message
 
 
-def test_an_expired_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with tls_server(AUTHORITY.issue_cert("127.0.0.1")) as port:
-        said = advice_for(monkeypatch, port, bundle(tmp_path / "old", not_after=YESTERDAY))
-    assert "Your certificate, cert.pem in DOCKER_CERT_PATH, has expired" in said
-
-
-def test_an_engine_of_another_authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with tls_server(STRANGER.issue_cert("127.0.0.1")) as port:
-        said = advice_for(monkeypatch, port, bundle(tmp_path / "own"))
-    assert "ca.pem in DOCKER_CERT_PATH is not the authority" in said
-
-
-def test_an_engine_whose_certificate_has_expired(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with tls_server(AUTHORITY.issue_cert("127.0.0.1", not_after=YESTERDAY)) as port:
-        said = advice_for(monkeypatch, port, bundle(tmp_path / "own"))
-    assert "The engine's certificate has expired" in said
-
-
-def test_an_engine_by_another_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with tls_server(AUTHORITY.issue_cert("127.0.0.2")) as port:
-        said = advice_for(monkeypatch, port, bundle(tmp_path / "own"))
-    assert "for another name: DOCKER_HOST" in said
-
-
-def test_a_port_of_plain_http(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plain_http_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with tls_server(None) as port:
-        said = advice_for(monkeypatch, port, bundle(tmp_path / "own"))
-    assert "No TLS is spoken there" in said
+        message = advice_for(monkeypatch, port, bundle(tmp_path / "own"))
+    assert "The port does not use TLS" in message
 
 
-def test_certificates_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "With DOCKER_TLS_VERIFY there must be ca.pem, cert.pem and key.pem" in advice_for(
-        monkeypatch, 1, tmp_path / "nowhere"
-    )
+def test_missing_certificate_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    message = advice_for(monkeypatch, 1, tmp_path / "nowhere")
+    assert "DOCKER_TLS_VERIFY requires ca.pem, cert.pem and key.pem" in message
