@@ -1,26 +1,32 @@
-"""A pool, its capacity classes, and where an invocation goes."""
+"""A pool, its capacity classes, destinations and routes."""
 
 from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal, Self
+from pathlib import PurePath, PurePosixPath
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    StrictBool,
+    StrictInt,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from swarm_runner.model.resources import MINIMUM_MEMORY_MB, Resources
 from swarm_runner.model.text import AbsolutePath, FrozenModel, Image, Name, Text, raise_diagnostics
-from swarm_runner.model.units import StrictBool, StrictInt
 
-# What a container must have of its own image, or a node to itself.
+# Directories that a container needs from its own image, or a node for itself.
 _SYSTEM_DIRECTORIES = (
     *("/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/run"),
     *("/sbin", "/sys", "/usr", "/var/lib/condor", "/var/lib/docker", "/var/run"),
 )
-_PER_JOB_DIRECTORIES = ("/tmp", "/var/tmp")  # noqa: S108  the job's own, per job
+_PER_JOB_DIRECTORIES = ("/tmp", "/var/tmp")  # noqa: S108  each job has its own
 
 
 def _volume_path(value: str) -> str:
@@ -28,12 +34,14 @@ def _volume_path(value: str) -> str:
     if posixpath.normpath(value) != value or value.startswith("//"):
         raise PydanticCustomError(
             "volume",
-            "{path} must be written without . or .., double or trailing slashes",
+            "{path} must not contain . or .. parts, double or trailing slashes",
             {"path": repr(value)},
         )
     if set(value) & set(":,$"):
         raise PydanticCustomError(
-            "volume", "{path} holds one of : , $ which a mount cannot name", {"path": repr(value)}
+            "volume",
+            "{path} contains one of : , $ which a mount cannot represent; rename the directory",
+            {"path": repr(value)},
         )
     if value in _PER_JOB_DIRECTORIES or any(
         path.is_relative_to(system) or PurePosixPath(system).is_relative_to(path)
@@ -41,7 +49,7 @@ def _volume_path(value: str) -> str:
     ):
         raise PydanticCustomError(
             "volume",
-            "{path} is, holds or lies in a directory of the system; mount a directory of data",
+            "{path} is, contains or is below a system directory; mount a data directory",
             {"path": repr(value)},
         )
     return value
@@ -56,7 +64,7 @@ def _volume(value: Any) -> Any:
 
 
 class VolumeMount(FrozenModel):
-    """A directory that every node has at the same path; jobs see it there too."""
+    """A directory that every node has at the same path. Jobs see it at that path too."""
 
     path: Annotated[AbsolutePath, AfterValidator(_volume_path)]
     read_only: StrictBool = False
@@ -65,41 +73,60 @@ class VolumeMount(FrozenModel):
 Volume = Annotated[VolumeMount, BeforeValidator(_volume)]
 
 DEFAULT_CLASS = "normal"
-CENTRAL_MANAGER = "manager"  # beside the classes' names, where services are named
+CENTRAL_MANAGER = "manager"  # the key of the central manager's service, beside class names
 DEFAULT_COOLDOWN_S = 30
 MINIMUM_LEASE_S = 60
-# A restart of the manager takes two minutes at most, and half a minute of a lease may have passed
-# unrenewed when it begins (STARTER_UPDATE_INTERVAL): twice as much, so that no job pays for it.
+# Twice the 150 s that a restart of the central manager may use: two minutes for the restart, and
+# 30 s since the lease was last renewed (STARTER_UPDATE_INTERVAL).
 DEFAULT_LEASE_S = 300
-# From a lease's end the access point needs 20 to 90 s to give up a node that does not answer: it
-# says good-bye three times. HTCondor's own lease is shorter by that, or by a third.
+# After a lease expired, the access point needs 20 to 90 s for its three attempts to release the
+# claim. HTCondor's own lease is shorter than `lease_s` by this, or by a third.
 NODE_LOSS_DETECTION_S = 60
-# What says how many executors of a shape there are, not the shape.
+# The fields that set the number of executors, not their size.
 _SCALING_FIELDS = {"replicas", "min_replicas", "max_replicas", "cooldown_s"}
-_MAX_SERVICE_NAME_LENGTH = 63  # Swarm: a service's name is a DNS label
+_MAX_SERVICE_NAME_LENGTH = 63  # Swarm: a service name is a DNS label
+
+
+class ReplicaLimits(NamedTuple):
+    """The smallest and the largest number of executors of a class. `maximum` None is no limit."""
+
+    minimum: int
+    maximum: int | None
+
+    def clamp(self, number: int) -> int:
+        """Return the number, moved into the limits."""
+        upper = number if self.maximum is None else min(number, self.maximum)
+        return max(self.minimum, upper)
+
+    @property
+    def problem(self) -> str:
+        """Why the limits contradict each other, as a message about `min_replicas`; else empty."""
+        if self.maximum is not None and self.minimum > self.maximum:
+            return f"is {self.minimum}, above max_replicas ({self.maximum})"
+        return ""
 
 
 class CapacityClass(FrozenModel):
-    """The shape of one executor, and how many there are to be."""
+    """The size of one executor, and how many executors there are."""
 
     cpus: StrictInt = Field(1, ge=1, le=4096)
     memory_mb: StrictInt = Field(ge=MINIMUM_MEMORY_MB, le=64 * 2**20, description="MB, for jobs")
-    disk_mb: StrictInt | None = Field(None, ge=1, description="MB; what a job may ask for at most")
+    disk_mb: StrictInt | None = Field(None, ge=1, description="MB; the most that a job may request")
     gpus: StrictInt = Field(
-        0, ge=0, le=1024, description="how many of its node's GPUs each executor is given"
+        0, ge=0, le=1024, description="the number of its node's GPUs that each executor gets"
     )
     virtual_machines: StrictInt = Field(
         0,
         ge=0,
         le=1024,
-        description="how many run at once on one executor; such a class runs no containers",
+        description="the number that run at once on one executor; such a class runs no containers",
     )
     emulate: StrictBool = Field(
         False, description="software emulation, many times slower, where a node's KVM does not work"
     )
     replicas: StrictInt = Field(1, ge=0, le=100_000, description="executors that `pool up` starts")
     min_replicas: StrictInt | None = Field(
-        None, ge=0, le=100_000, description="the autoscaler's least; as replicas when absent"
+        None, ge=0, le=100_000, description="the autoscaler's minimum; replicas when absent"
     )
     max_replicas: StrictInt | None = Field(None, ge=1, le=100_000)
     cooldown_s: StrictInt = Field(
@@ -112,32 +139,44 @@ class CapacityClass(FrozenModel):
         86_400,
         ge=0,
         le=30 * 86_400,
-        description="seconds that a leaving executor's jobs have; longer ones run again elsewhere",
+        description="seconds that the jobs of a draining executor have; longer jobs run again elsewhere",
     )
+
+    @property
+    def replica_limits(self) -> ReplicaLimits:
+        """The limits of the autoscaler. The minimum is `replicas` if `min_replicas` is not set."""
+        minimum = self.replicas if self.min_replicas is None else self.min_replicas
+        return ReplicaLimits(minimum, self.max_replicas)
 
     @model_validator(mode="after")
     def _check_limits(self) -> Self:
-        least, most = self.min_replicas, self.max_replicas
-        faults: list[tuple[tuple[str | int, ...], str]] = []
-        if most is not None and self.replicas > most:
-            faults.append((("replicas",), f"is {self.replicas}, above max_replicas ({most})"))
-        if least is not None and most is not None and least > most:
-            faults.append((("min_replicas",), f"is {least}, above max_replicas ({most})"))
-        elif least is not None and "replicas" in self.model_fields_set and least > self.replicas:
-            faults.append((("replicas",), f"is {self.replicas}, below min_replicas ({least})"))
+        minimum, maximum = self.min_replicas, self.max_replicas
+        diagnostics: list[tuple[tuple[str | int, ...], str]] = []
+        if maximum is not None and self.replicas > maximum:
+            diagnostics.append(
+                (("replicas",), f"is {self.replicas}, above max_replicas ({maximum})")
+            )
+        if minimum is not None:
+            if self.replica_limits.problem:
+                diagnostics.append((("min_replicas",), self.replica_limits.problem))
+            elif "replicas" in self.model_fields_set and minimum > self.replicas:
+                below = f"is {self.replicas}, below min_replicas ({minimum})"
+                diagnostics.append((("replicas",), below))
         if self.emulate and not self.virtual_machines:
-            needs = "is for virtual machines: say with virtual_machines how many run at once"
-            faults.append((("emulate",), needs))
+            message = "requires virtual_machines, the number that run at once on one executor"
+            diagnostics.append((("emulate",), message))
         if self.virtual_machines > self.cpus:
-            above = f"is {self.virtual_machines}, above cpus ({self.cpus}): each takes one at least"
-            faults.append((("virtual_machines",), above))
+            message = (
+                f"is {self.virtual_machines}, above cpus ({self.cpus}): each needs at least one"
+            )
+            diagnostics.append((("virtual_machines",), message))
         if self.gpus and self.virtual_machines:
-            faults.append((("gpus",), "are for containers: a virtual machine is given none"))
-        raise_diagnostics(self, faults)
+            diagnostics.append((("gpus",), "must be 0: a virtual machine cannot use GPUs"))
+        raise_diagnostics(self, diagnostics)
         return self
 
     def fits(self, resources: Resources) -> bool:
-        """Whether one executor of this class can hold a job that asks for `resources`."""
+        """Return whether one executor of this class has these resources."""
         return (
             resources.cpus <= self.cpus
             and resources.memory_mb <= self.memory_mb
@@ -158,7 +197,7 @@ class CapacityClass(FrozenModel):
 
 
 class JobUser(FrozenModel):
-    """The unprivileged account that jobs run as; what they write belongs to it."""
+    """The unprivileged account that jobs run as. It owns the files that they write."""
 
     name: Name = "swarm-runner"
     uid: StrictInt = Field(1000, ge=1, le=2**31 - 1)
@@ -166,11 +205,11 @@ class JobUser(FrozenModel):
 
 
 class Network(FrozenModel):
-    """How the manager is found on the overlay, and from outside."""
+    """How the central manager is reached on the overlay network, and from outside."""
 
     endpoint_mode: Literal["dnsrr", "vip"] = Field(
         "dnsrr",
-        description="the manager's name on the overlay: its container's address, or a virtual one",
+        description="the central manager's name on the overlay: its container's address, or a virtual one",
     )
     publish: Literal["host", "ingress"] = Field(
         "host", description="its port: on its own node, or on every node by the routing mesh"
@@ -180,13 +219,13 @@ class Network(FrozenModel):
     def _check_publish_mode(self) -> Self:
         if self.publish == "ingress" and self.endpoint_mode == "dnsrr":
             raise_diagnostics(
-                self, [(("publish",), "ingress needs endpoint_mode: vip; Swarm has no other")]
+                self, [(("publish",), "is ingress, which requires endpoint_mode: vip in Swarm")]
             )
         return self
 
 
 class Pool(FrozenModel):
-    """An HTCondor pool on a Swarm: its classes, in order of size, and how to reach it."""
+    """An HTCondor pool on a Swarm: its classes, in order of size, and its address."""
 
     name: Name = "swarm-runner"
     classes: dict[Name, CapacityClass] = Field(
@@ -201,19 +240,19 @@ class Pool(FrozenModel):
     host: Text = Field(
         "127.0.0.1",
         pattern=r"^[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?$|^[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*$",
-        description="the manager's address, as clients reach it",
+        description="the central manager's address, as clients reach it",
     )
     port: StrictInt = Field(9618, ge=1, le=65535)
     network: Network = Network()
     services: dict[Name, Text] | None = Field(
         None,
-        description="of a stack that somebody else deployed: the service of the manager, under "
-        "`manager`, and of every class",
+        description="external services, deployed by something else: that of the central manager, "
+        "under `manager`, and that of every class",
     )
     user: JobUser = JobUser()
     volumes: tuple[Volume, ...] = ()
     pull: Literal["missing", "always"] = Field(
-        "missing", description="whether an image that a node has is looked up again"
+        "missing", description="whether a node pulls an image that it already has"
     )
 
     @model_validator(mode="after")
@@ -225,42 +264,41 @@ class Pool(FrozenModel):
         return self
 
     def _class_diagnostics(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
-        shapes = list(self.classes.items())
-        # Those with virtual machines are an order of their own: no job moves between the two.
-        machines = [item for item in shapes if item[1].virtual_machines]
-        others = [item for item in shapes if not item[1].virtual_machines]
-        for (small, one), (large, other) in (*pairwise(others), *pairwise(machines)):
-            if one.model_dump(exclude=_SCALING_FIELDS) == other.model_dump(exclude=_SCALING_FIELDS):
-                yield ("classes", large), f"has the same shape as {small}; keep one of the two"
-            elif one.memory_mb > other.memory_mb:
-                yield (
-                    ("classes", large),
-                    (
-                        f"has less memory than {small}, which stands before it; "
-                        "classes go from small to large"
-                    ),
-                )
-        for name, _ in shapes:
+        # Classes with virtual machines have an order of their own: no job moves between the two.
+        for vm in (False, True):
+            for smaller, larger in pairwise(self.classes_for(vm=vm)):
+                first, second = self.classes[smaller], self.classes[larger]
+                if first.model_dump(exclude=_SCALING_FIELDS) == second.model_dump(
+                    exclude=_SCALING_FIELDS
+                ):
+                    yield (
+                        ("classes", larger),
+                        f"has the same size as {smaller}; remove one of the two",
+                    )
+                elif first.memory_mb > second.memory_mb:
+                    yield (
+                        ("classes", larger),
+                        f"has less memory than {smaller} before it; order classes from small to large",
+                    )
+        for name in self.classes:
             service = self.service(name)
             if len(service) > _MAX_SERVICE_NAME_LENGTH:
-                yield (
-                    ("classes", name),
-                    (
-                        f"makes the service name {service}, of {len(service)} characters; "
-                        f"Swarm takes {_MAX_SERVICE_NAME_LENGTH}"
-                    ),
+                message = (
+                    f"gives the service name {service}, which has {len(service)} characters; Swarm "
+                    f"accepts {_MAX_SERVICE_NAME_LENGTH}"
                 )
+                yield ("classes", name), message
 
     def _service_diagnostics(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
         if self.services is None:
             return
-        wanted = [CENTRAL_MANAGER, *self.classes]
-        for name in wanted:
+        expected = [CENTRAL_MANAGER, *self.classes]
+        for name in expected:
             if name not in self.services:
-                yield ("services",), f"names no service of {name}"
+                yield ("services",), f"does not name the service of {name}"
         for name, service in self.services.items():
-            if name not in wanted:
-                yield ("services", name), f"is no class; there are {', '.join(wanted)}"
+            if name not in expected:
+                yield ("services", name), f"is not a class; use one of {', '.join(expected)}"
             elif list(self.services.values()).count(service) > 1:
                 yield ("services", name), f"{service} is named twice"
 
@@ -269,32 +307,46 @@ class Pool(FrozenModel):
         for position, path in enumerate(paths):
             for other in paths[:position]:
                 if path.is_relative_to(other) or other.is_relative_to(path):
-                    yield ("volumes", position), f"{path} and {other} lie in one another; name one"
+                    yield (
+                        ("volumes", position),
+                        f"{path} and {other} overlap; remove one of the two",
+                    )
+
+    def volume_of(self, path: str | PurePath) -> VolumeMount | None:
+        """Return the volume that contains an absolute path, or None.
+
+        Links are not followed: a path counts by its name.
+        """
+        normalized = posixpath.normpath(path)
+        for volume in self.volumes:
+            if normalized == volume.path or normalized.startswith(f"{volume.path}/"):
+                return volume
+        return None
 
     def external_services(self) -> dict[str, str] | None:
-        """The class, or `manager`, of each service of a stack that somebody else deployed."""
+        """Return the class, or `manager`, of each external service; None if there are none."""
         if self.services is None:
             return None
         return {service: name for name, service in self.services.items()}
 
     @property
     def address(self) -> str:
-        """The manager's `host:port`, as clients reach it."""
+        """The central manager's `host:port`, as clients reach it."""
         return f"{self.host}:{self.port}"
 
     def classes_for(self, *, vm: bool) -> list[str]:
-        """The classes that run virtual machines, or those that run containers."""
+        """Return the classes that run virtual machines, or those that run containers."""
         return [name for name, c in self.classes.items() if bool(c.virtual_machines) is vm]
 
     def describe_classes(self, *, vm: bool | None = None) -> str:
-        """The classes and their sizes, for a message; those of one kind, if `machine` is given."""
+        """Return the classes and their sizes for a message; with `vm`, those of one kind."""
         names = self.classes if vm is None else self.classes_for(vm=vm)
         return "; ".join(f"{name}: {self.classes[name]}" for name in names)
 
     @property
     def has_vm_classes(self) -> bool:
         """Whether any class runs virtual machines."""
-        return any(shape.virtual_machines for shape in self.classes.values())
+        return bool(self.classes_for(vm=True))
 
     @property
     def autoscaler(self) -> str:
@@ -302,19 +354,22 @@ class Pool(FrozenModel):
         return f"{self.name}_htcondor-autoscaler"
 
     def service(self, capacity_class: str | None = None) -> str:
-        """The Swarm service of the manager, or of a class; named as on the 2019 slides."""
+        """Return the Swarm service of the central manager, or of a class.
+
+        Source of the names: the slides of 2019.
+        """
         if self.services is not None:
             return self.services.get(capacity_class or CENTRAL_MANAGER, "")
-        manager = f"{self.name}_htcondor"
+        central_manager = f"{self.name}_htcondor"
         if capacity_class is None:
-            return manager
+            return central_manager
         if capacity_class == DEFAULT_CLASS:
-            return f"{manager}-executor"
-        return f"{manager}-executor-{capacity_class}"
+            return f"{central_manager}-executor"
+        return f"{central_manager}-executor-{capacity_class}"
 
 
 class Destination(FrozenModel):
-    """A configured place to run: a pool, and what an invocation gets when it does not say."""
+    """A configured place to run: a pool, and defaults for invocations."""
 
     name: Text = "swarm"
     pool: Pool = Pool()
@@ -322,22 +377,22 @@ class Destination(FrozenModel):
     state_directory: AbsolutePath | None = None
     token_directory: AbsolutePath | None = None
     lease_s: StrictInt = Field(DEFAULT_LEASE_S, ge=MINIMUM_LEASE_S)
-    resources: Resources | None = Field(None, description="what it sets, an invocation may omit")
+    resources: Resources | None = Field(None, description="defaults of an invocation's resources")
     default_image: Image | None = None
     capacity_class: Name | None = None
 
     def class_for(self, *, vm: bool) -> Name | None:
-        """Its class, unless that runs virtual machines and the job is none, or the other way."""
-        shape = self.pool.classes.get(self.capacity_class or "")
-        fitting = shape is None or bool(shape.virtual_machines) is vm
-        return self.capacity_class if fitting else None
+        """Return the default class; None if it does not run this kind of job."""
+        capacity_class = self.pool.classes.get(self.capacity_class or "")
+        fits = capacity_class is None or bool(capacity_class.virtual_machines) is vm
+        return self.capacity_class if fits else None
 
 
 class Route(FrozenModel):
-    """The decision where an invocation goes: destination, class, and the reason.
+    """The decision where an invocation runs: destination, capacity class, and the reason.
 
-    `candidates` are the classes that the job may run in, smallest first: the one it starts in
-    and those that the schedd's memory retry may move it to.
+    `candidates` are the classes in which the job may run, the smallest first: the class in which
+    it starts, and those to which the schedd's memory retry may move it.
     """
 
     destination: str
