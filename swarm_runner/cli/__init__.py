@@ -1,4 +1,4 @@
-"""The command `swarm-runner`. Reads arguments, calls the library, shows what came back."""
+"""The command `swarm-runner`: reads arguments, calls the library and shows the results."""
 
 from swarm_runner.cli.app import main
 

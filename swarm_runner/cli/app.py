@@ -1,4 +1,4 @@
-"""The command's tree, and its way out."""
+"""The command tree, and how the process ends."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from pluggy import PluginValidationError
 from swarm_runner._version import __version__
 from swarm_runner.cli import jobs, offline, pool
 from swarm_runner.cli.exit_codes import ExitCode, exit_code, print_error
+from swarm_runner.cli.options import LogJson, LogLevel, LogLevelOption
 from swarm_runner.errors import SwarmRunnerError
+from swarm_runner.structured_log import configure_logging
 
 NAME = "swarm-runner"
 
@@ -33,14 +35,17 @@ def _version(show_version: bool) -> None:
 
 @app.callback()
 def swarm_runner(
-    version: Annotated[
+    log_level: LogLevelOption = None,
+    log_json: LogJson = False,
+    version: Annotated[  # noqa: ARG001  its callback prints it
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """Runs tool invocations on an HTCondor pool that lives on Docker Swarm.
+    """Run tool invocations on an HTCondor pool that lives on Docker Swarm.
 
-    Exit codes: 0 fine; 1 the work failed; 2 bad input; 3 pool or Swarm out of reach.
+    Exit codes: 0 success; 1 failed; 2 invalid input; 3 pool or Swarm unreachable.
     """
+    configure_logging(log_level or LogLevel.WARNING, as_json=log_json)
 
 
 app.command()(offline.validate)
@@ -52,10 +57,10 @@ app.command()(offline.schema)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command with `arguments`, or the process's own; the exit code comes back."""
+    """Run the command with these arguments, or the process's own; return the exit code."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            # A terminal that lacks a character gets a ? in its place.
+            # A character that the terminal's encoding lacks becomes a ?.
             stream.reconfigure(errors="replace")
     try:
         app(args=None if arguments is None else list(arguments), prog_name=NAME)

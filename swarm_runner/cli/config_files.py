@@ -1,11 +1,11 @@
-"""Finding and reading files: the configuration and the invocations."""
+"""Reads the files that a command names: the configuration and the invocations."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-from swarm_runner.cli.console import stderr_console
+from swarm_runner.cli.console import print_note
 from swarm_runner.config.current import get_current_config
 from swarm_runner.config.documents import parse_invocations
 from swarm_runner.config.job_conf import JobConf, parse_job_conf
@@ -17,9 +17,9 @@ STANDARD_INPUT = "-"
 
 
 def read_text(file: str) -> tuple[str, str]:
-    """A file's text and its name in messages; `-` is standard input.
+    """Return a file's text and its name for messages; `-` is standard input.
 
-    Raises InvalidInputError when it cannot be read, or is no UTF-8.
+    Raises InvalidInputError if the file cannot be read or is not UTF-8.
     """
     source = "standard input" if file == STANDARD_INPUT else file
     try:
@@ -28,19 +28,18 @@ def read_text(file: str) -> tuple[str, str]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise InvalidInputError([Diagnostic(f"cannot be read: {reason}", source=source)]) from error
-    except ValueError as error:  # no UTF-8, or a NUL in the name
-        raise InvalidInputError(
-            [Diagnostic(f"is no text in UTF-8: {error}", source=source)]
-        ) from error
+    except ValueError as error:  # not UTF-8, or a NUL character in the name
+        message = f"is not UTF-8 text: {error}. Convert it to UTF-8"
+        raise InvalidInputError([Diagnostic(message, source=source)]) from error
 
 
 def load_job_conf(file: Path | None) -> JobConf:
-    """The configuration of a file; without one, of the file that is remembered.
+    """Return the configuration in a file; without a file, the one of the last `pool up`.
 
-    Without that, the pool that `Destination()` describes.
+    If there is none either, the configuration has one destination: `Destination()`.
     """
     if file is None and (file := get_current_config()) is not None:
-        stderr_console().print(f"Using {file}, the file of the last `pool up`.", soft_wrap=True)
+        print_note(f"Using {file}, the file of the last `pool up`.")
     if file is None:
         default = Destination()
         return JobConf("the built-in configuration", {default.name: default}, default.name)
@@ -48,32 +47,36 @@ def load_job_conf(file: Path | None) -> JobConf:
 
 
 def load_destination(file: Path | None, name: str | None) -> Destination:
-    """The destination of that name in the configuration, or its default one."""
+    """Return a destination of the configuration: the named one, or the default."""
     return load_job_conf(file).destination(name)
 
 
 def load_invocations(files: list[str]) -> list[Invocation]:
-    """The invocations of all files.
+    """Return the invocations of all files.
 
-    Raises InvalidInputError with every fault of every file, a key that two share included.
+    Raises InvalidInputError with every problem of every file, including duplicate keys.
     """
-    found: list[Invocation] = []
-    faults: list[Diagnostic] = []
-    home: dict[str, str] = {}
+    invocations: list[Invocation] = []
+    diagnostics: list[Diagnostic] = []
+    source_of_key: dict[str, str] = {}
     for file in files:
         try:
             text, source = read_text(file)
-            added = parse_invocations(text, source)
+            parsed = parse_invocations(text, source)
         except InvalidInputError as error:
-            faults += error.diagnostics
+            diagnostics += error.diagnostics
             continue
-        for invocation in added:
-            if invocation.key in home:
-                other = home[invocation.key]
-                message = f"the key {invocation.key!r} is also in {other}; each call needs its own"
-                faults.append(Diagnostic(message, source=source))
-        home |= {invocation.key: source for invocation in added}
-        found += added
-    if faults:
-        raise InvalidInputError(faults)
-    return found
+        diagnostics += [
+            Diagnostic(
+                f"the key {invocation.key!r} is also in {source_of_key[invocation.key]}; "
+                "give each invocation its own key",
+                source=source,
+            )
+            for invocation in parsed
+            if invocation.key in source_of_key
+        ]
+        source_of_key |= {invocation.key: source for invocation in parsed}
+        invocations += parsed
+    if diagnostics:
+        raise InvalidInputError(diagnostics)
+    return invocations

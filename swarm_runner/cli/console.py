@@ -1,4 +1,4 @@
-"""Where things are shown: results on standard output, all else on standard error."""
+"""Output: results go to standard output, progress and notes to standard error."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from rich.console import Console
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-# Into a pipe or a file a table is as wide as it needs to be.
+# In a pipe or a file, a table is as wide as its content.
 UNBOUNDED_WIDTH = 10_000
 
 
 def stdout_console() -> Console:
-    """Standard output, for people."""
+    """Return a console for results."""
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal and not os.environ.get("COLUMNS"):
         console.width = UNBOUNDED_WIDTH
@@ -26,8 +26,13 @@ def stdout_console() -> Console:
 
 
 def stderr_console() -> Console:
-    """Standard error: progress, and words beside the result."""
+    """Return a console for progress and notes."""
     return Console(stderr=True, highlight=False, markup=False, emoji=False)
+
+
+def print_note(message: str, style: str = "") -> None:
+    """Print a note on standard error, without breaking its lines."""
+    stderr_console().print(message, style=style, soft_wrap=True)
 
 
 def show(*parts: RenderableType) -> None:
@@ -38,7 +43,7 @@ def show(*parts: RenderableType) -> None:
 
 
 def show_json(data: Any) -> None:
-    """Print models, or plain data with models in it, as JSON."""
+    """Print models, or plain data that contains models, as JSON."""
     from pydantic_core import to_json
 
     typer.echo(to_json(data, indent=2).decode())
@@ -46,9 +51,9 @@ def show_json(data: Any) -> None:
 
 @contextlib.contextmanager
 def progress(title: str) -> Iterator[Callable[[str], None]]:
-    """Tell of steps while they happen: a spinner and the seconds; plain lines without a terminal.
+    """Give a function that reports a step: with a spinner and the time on a terminal, else a line.
 
-    A `title` of a quick command is only shown on a terminal, and goes when the command is done.
+    The title is shown only on a terminal, and only until the command ends.
     """
     console = stderr_console()
     if not console.is_terminal:
@@ -59,17 +64,20 @@ def progress(title: str) -> Iterator[Callable[[str], None]]:
     columns = SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn()
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(title, total=None)
-        told: list[str] = []
+        current_step = ""
+
+        def print_step() -> None:
+            if current_step:
+                console.print(current_step, style="dim")
 
         def step(message: str) -> None:
-            # The step before is done: it stays as a line above the one that moves.
-            for before in told:
-                console.print(before, style="dim")
-            told[:] = [message]
+            nonlocal current_step
+            # The previous step has finished: it stays as a line above the spinner.
+            print_step()
+            current_step = message
             bar.reset(task, description=message)
 
         try:
             yield step
         finally:
-            for last in told:
-                console.print(last, style="dim")
+            print_step()

@@ -1,4 +1,4 @@
-"""How a command ends: the exit code, and what it says when it ends otherwise than well."""
+"""Exit codes, and how an error or an interrupt ends a command."""
 
 from __future__ import annotations
 
@@ -17,17 +17,22 @@ from swarm_runner.errors import (
 
 
 class ExitCode(IntEnum):
-    """What a script may rely on. 2 is also the code of a wrong option."""
+    """The exit codes that scripts may rely on."""
 
     OK = 0
+    """Success."""
     FAILED = 1
+    """The operation failed, or the pool's state does not permit it."""
     INVALID = 2
+    """Invalid input; nothing was changed. Also what typer returns for a wrong option."""
     UNREACHABLE = 3
+    """The pool or the Swarm is unreachable, or a submit is in doubt. A retry may succeed."""
     INTERRUPTED = 130
+    """Interrupted by Ctrl-C: 128 + SIGINT, as in a shell."""
 
 
 def exit_code(error: SwarmRunnerError) -> ExitCode:
-    """The code that tells a script what to do about an error."""
+    """Return the code that tells a script how to react to an error."""
     if isinstance(error, InvalidInputError):
         return ExitCode.INVALID
     if isinstance(error, UnreachableError | SubmitUnresolvedError):
@@ -36,16 +41,16 @@ def exit_code(error: SwarmRunnerError) -> ExitCode:
 
 
 def print_error(error: SwarmRunnerError) -> None:
-    """Say on standard error what is wrong: every fault, one to a line."""
-    faults = error.diagnostics if isinstance(error, InvalidInputError) else (str(error),)
-    for fault in faults:
-        line = " ".join(str(fault).split("\n"))
+    """Print an error on standard error: one line, or one for each diagnostic."""
+    problems = error.diagnostics if isinstance(error, InvalidInputError) else (str(error),)
+    for problem in problems:
+        line = " ".join(str(problem).split("\n"))
         typer.echo(f"{typer.style('error:', fg=typer.colors.RED)} {line}", err=True)
 
 
 @contextlib.contextmanager
 def interruptible(message: Callable[[], str]) -> Iterator[None]:
-    """On Ctrl-C, say what goes on without us and end with code 130."""
+    """On Ctrl-C, print a message about what continues, and exit with code 130."""
     try:
         yield
     except KeyboardInterrupt:

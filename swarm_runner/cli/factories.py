@@ -1,6 +1,7 @@
-"""The one place where commands get hold of an access point, a Swarm, and who works with them.
+"""Creates the objects that commands work with: access point, Swarm, runner, provisioner.
 
-Tests put fakes in place of these functions; commands call them through this module.
+Commands call these functions through the module, so that tests can replace them with fakes.
+Creating an object does not connect to anything.
 """
 
 from __future__ import annotations
@@ -18,28 +19,28 @@ if TYPE_CHECKING:
 
 
 def access_point(destination: Destination) -> AccessPoint:
-    """The access point of a destination's pool. Nothing is sent yet."""
+    """Return the access point of a destination's pool."""
     from swarm_runner.condor.access_point import AccessPoint
 
     return AccessPoint.connect(destination.pool, destination.token_directory)
 
 
 def swarm(pool: Pool) -> Swarm:
-    """The Swarm that DOCKER_HOST or the docker context names. Nothing is sent yet."""
+    """Return the Swarm that DOCKER_HOST or the docker context selects."""
     from swarm_runner.swarm.client import DockerSwarm
 
     return DockerSwarm(external_services=pool.external_services())
 
 
 def runner(destination: Destination, name: str) -> Runner:
-    """A runner of that name; enter it to use it."""
+    """Return a runner; it starts when its context is entered."""
     from swarm_runner.runner import Runner
 
     return Runner(destination, name=name, access_point=access_point(destination))
 
 
 def provisioner(destination: Destination, progress: Callable[[str], None]) -> Provisioner:
-    """What brings up, scales and takes down a destination's pool."""
+    """Return the provisioner of a destination's pool."""
     from swarm_runner.condor.connection import token_file
     from swarm_runner.provisioner import Provisioner
 
@@ -49,11 +50,9 @@ def provisioner(destination: Destination, progress: Callable[[str], None]) -> Pr
 
 
 def autoscaler(destination: Destination, *, dry_run: bool) -> Autoscaler:
-    """What sizes a destination's pool, with the installed plugins' policies."""
-    from swarm_runner.hooks.manager import plugin_manager
+    """Return the autoscaler of a destination's pool, with the installed plugins' policies."""
+    from swarm_runner.hooks.manager import Hooks
     from swarm_runner.provisioner import Autoscaler
 
-    view = access_point(destination)
-    return Autoscaler(
-        destination.pool, swarm(destination.pool), view, plugin_manager(), dry_run=dry_run
-    )
+    pool = destination.pool
+    return Autoscaler(pool, swarm(pool), access_point(destination), Hooks(), dry_run=dry_run)

@@ -1,4 +1,4 @@
-"""What happens to submitted jobs, shown while it happens."""
+"""Shows what happens to submitted jobs while a command waits for them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _STYLES = {JobEvent.STARTED: "cyan", JobEvent.HELD: "yellow", JobEvent.EVICTED: 
 
 
 class JobProgressView:
-    """Some jobs and how they fare: on a terminal a picture that moves, else a line now and then."""
+    """The progress of some jobs: a live view on a terminal, otherwise a line now and then."""
 
     def __init__(self, jobs: Iterable[Job], console: Console | None = None) -> None:
         self._jobs: dict[JobId, Job] = {job.id: job for job in jobs}
@@ -54,16 +54,16 @@ class JobProgressView:
 
     @property
     def jobs(self) -> list[Job]:
-        """The jobs as they are now, in order."""
-        return [self._jobs[which] for which in sorted(self._jobs)]
+        """The jobs in their latest state, in the order of their IDs."""
+        return [self._jobs[job_id] for job_id in sorted(self._jobs)]
 
     @property
     def unfinished(self) -> list[Job]:
-        """Those that have not ended."""
-        return [self._jobs[which] for which in sorted(self._unfinished)]
+        """The jobs that have not ended."""
+        return [self._jobs[job_id] for job_id in sorted(self._unfinished)]
 
     def apply(self, change: JobChange) -> None:
-        """Take note of a change; those of other jobs are passed over."""
+        """Show a change. A change of a job that is not in the view is ignored."""
         job = change.job
         if job.id not in self._jobs:
             return
@@ -76,8 +76,8 @@ class JobProgressView:
         self._recent_lines.append(line)
         if self._console.is_terminal:
             return
-        bad = job.outcome is not None and not job.outcome.ok
-        if bad or change.event in (JobEvent.HELD, JobEvent.EVICTED):
+        failed = job.outcome is not None and not job.outcome.ok
+        if failed or change.event in (JobEvent.HELD, JobEvent.EVICTED):
             self._console.print(line, soft_wrap=True)
         now = time.monotonic()
         if now - self._last_summary_at >= SUMMARY_INTERVAL_S or not self._unfinished:
@@ -85,8 +85,9 @@ class JobProgressView:
             self._console.print(self._summary(), soft_wrap=True)
 
     def _summary(self) -> str:
-        spent = format_duration(time.monotonic() - self._started_at)
-        return f"{pluralize(len(self._jobs), 'job')} after {spent}: {count_by_state(self._jobs.values())}"
+        elapsed = format_duration(time.monotonic() - self._started_at)
+        counts = count_by_state(self._jobs.values())
+        return f"{pluralize(len(self._jobs), 'job')} after {elapsed}: {counts}"
 
     def _render(self) -> Group:
         return Group(Text(self._summary(), style="bold"), *self._recent_lines)
@@ -94,15 +95,15 @@ class JobProgressView:
 
 def _format_change(change: JobChange) -> Text:
     job = change.job
-    words = change.event.value
+    description = change.event.value
     style = _STYLES.get(change.event, "dim")
     if change.event is JobEvent.STARTED:
-        words += f" on {job.node or 'an executor'}" + (
-            f", class {job.capacity_class}" if job.capacity_class else ""
-        )
+        description += f" on {job.node or 'an executor'}"
+        description += f", class {job.capacity_class}" if job.capacity_class else ""
     elif job.outcome is not None:
-        words, style = job.outcome.message, "green" if job.outcome.ok else "red"
+        description, style = job.outcome.message, "green" if job.outcome.ok else "red"
     elif change.reason:
-        words += f": {change.reason}"
+        description += f": {change.reason}"
     name = job.key if job.tool_id is None else f"{job.key} {job.tool_id}"
-    return Text.assemble(f"  {job.id} {name}: ", (words, style), no_wrap=True, overflow="ellipsis")
+    head = f"  {job.id} {name}: "
+    return Text.assemble(head, (description, style), no_wrap=True, overflow="ellipsis")

@@ -1,18 +1,25 @@
-"""Commands that need no pool: validate, translate, schema."""
+"""The commands that need no pool: validate, translate, schema."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
 from swarm_runner.cli import config_files
-from swarm_runner.cli.console import show, show_json, stderr_console
-from swarm_runner.cli.options import AsJson, DestinationName, JobConfPath
+from swarm_runner.cli.console import print_note, show, show_json
+from swarm_runner.cli.options import AsJson, DestinationName, InvocationFiles, JobConfPath
 from swarm_runner.cli.tables import destinations_table, plain_table
 from swarm_runner.errors import Diagnostic, InvalidInputError
+from swarm_runner.hooks.manager import Hooks
+from swarm_runner.model.invocation import Invocation
+from swarm_runner.model.pool import Destination, Route
 from swarm_runner.model.text import did_you_mean
+from swarm_runner.submit.description import SubmitDescription
+from swarm_runner.submit.translation import translate as translate_invocation
+from swarm_runner.submit.translation import with_defaults
 
 
 def validate(
@@ -21,35 +28,33 @@ def validate(
     destination_name: DestinationName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check a job_conf.
+    """Check a job_conf file.
 
-    Shows every fault with its line and column, or the destinations that it makes.
+    Shows every error with its line and column, or the destinations that the file defines.
     """
     file = file or job_conf
     if file is None:
-        raise InvalidInputError("name the job_conf file to validate")
-    found = config_files.load_job_conf(file)
-    chosen = found.destinations
+        raise InvalidInputError("name the job_conf file to check")
+    configuration = config_files.load_job_conf(file)
+    destinations = configuration.destinations
     if destination_name is not None:
-        chosen = {destination_name: found.destination(destination_name)}
+        destinations = {destination_name: configuration.destination(destination_name)}
     if as_json:
-        show_json({"default": found.default, "destinations": chosen})
+        show_json({"default": configuration.default, "destinations": destinations})
         return
-    stderr_console().print(f"{file} is valid.", style="green", soft_wrap=True)
-    show(destinations_table(chosen.values(), found.default))
+    print_note(f"{file} is valid.", style="green")
+    show(destinations_table(destinations.values(), configuration.default))
 
 
 def translate(
-    files: Annotated[list[str], typer.Argument(metavar="FILE", help="YAML or JSON; - is stdin.")],
+    files: InvocationFiles,
     job_conf: JobConfPath = None,
     destination_name: DestinationName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print the submit description of each invocation. Needs no pool."""
-    from swarm_runner.cli.dry_run import translate_all
-
-    place = config_files.load_destination(job_conf, destination_name)
-    made = translate_all(config_files.load_invocations(files), place)
+    """Print the submit description of each invocation."""
+    destination = config_files.load_destination(job_conf, destination_name)
+    translations = translate_all(config_files.load_invocations(files), destination)
     if as_json:
         show_json(
             [
@@ -60,20 +65,51 @@ def translate(
                     "count": description.count,
                     "text": description.render(),
                 }
-                for invocation, route, description in made
+                for invocation, route, description in translations
             ]
         )
         return
-    typer.echo("\n".join(description.render() for _, _, description in made), nl=False)
+    typer.echo("\n".join(description.render() for _, _, description in translations), nl=False)
+
+
+class Translation(NamedTuple):
+    """An invocation, its route, and the submit description that a runner would submit."""
+
+    invocation: Invocation
+    route: Route
+    description: SubmitDescription
+
+
+def translate_all(invocations: Iterable[Invocation], destination: Destination) -> list[Translation]:
+    """Route and translate invocations, and apply the installed plugins' changes.
+
+    Raises InvalidInputError with the problems of every invocation.
+    """
+    hooks = Hooks()
+    translations: list[Translation] = []
+    diagnostics: list[Diagnostic] = []
+    for original in invocations:
+        try:
+            invocation = with_defaults(original, destination)
+            route = hooks.route(invocation, destination)
+            description = translate_invocation(invocation, route, destination.pool)
+            description = hooks.amend(description, invocation, route)
+        except InvalidInputError as error:
+            diagnostics += error.diagnostics
+        else:
+            translations.append(Translation(invocation, route, description))
+    if diagnostics:
+        raise InvalidInputError(diagnostics)
+    return translations
 
 
 def schema(
     name: Annotated[str | None, typer.Argument(metavar="NAME")] = None,
     write: Annotated[
         Path | None,
-        typer.Option("--write", metavar="DIR", help="Write them to files in this directory."),
+        typer.Option("--write", metavar="DIR", help="Write the schemas to files in a directory."),
     ] = None,
-    job_conf: JobConfPath = None,  # noqa: ARG001  every command takes it
+    job_conf: JobConfPath = None,  # noqa: ARG001  every command accepts it
     destination_name: DestinationName = None,  # noqa: ARG001
     as_json: AsJson = False,
 ) -> None:
@@ -81,20 +117,19 @@ def schema(
     from swarm_runner.config.schemas import schemas
 
     known = schemas()
-    chosen = known if name is None else {_schema_file(name, known): None}
-    picked = {file: known[file] for file in chosen}
+    selected = known if name is None else {_schema_file(name, known): None}
+    contents = {file: known[file] for file in selected}
     if write is not None:
-        _write_schemas(write, picked)
+        _write_schemas(write, contents)
     elif name is not None:
-        show_json(next(iter(picked.values())))
+        show_json(next(iter(contents.values())))
     elif as_json:
-        show_json(picked)
+        show_json(contents)
     else:
         table = plain_table("name", "of")
-        for file, content in picked.items():
-            table.add_row(
-                _schema_name(file), str(content.get("title") or content.get("description", ""))
-            )
+        for file, content in contents.items():
+            title = str(content.get("title") or content.get("description", ""))
+            table.add_row(_schema_name(file), title)
         show(table)
 
 
@@ -108,9 +143,8 @@ def _schema_file(name: str, known: dict[str, dict[str, Any]]) -> str:
             return file
     names = [_schema_name(file) for file in known]
     hint = did_you_mean(name, names)
-    raise InvalidInputError(
-        [Diagnostic(f"no such schema{hint}; there are {', '.join(names)}", source=name)]
-    )
+    message = f"no such schema{hint}; the schemas are {', '.join(names)}"
+    raise InvalidInputError([Diagnostic(message, source=name)])
 
 
 def _write_schemas(directory: Path, schemas: dict[str, dict[str, Any]]) -> None:
@@ -120,6 +154,7 @@ def _write_schemas(directory: Path, schemas: dict[str, dict[str, Any]]) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         for file, content in schemas.items():
             (directory / file).write_bytes(to_json(content, indent=2) + b"\n")
-            stderr_console().print(f"wrote {directory / file}", soft_wrap=True)
+            print_note(f"wrote {directory / file}")
     except OSError as error:
-        raise InvalidInputError([Diagnostic(str(error.strerror), source=str(directory))]) from error
+        message = f"cannot be written: {error.strerror}"
+        raise InvalidInputError([Diagnostic(message, source=str(directory))]) from error

@@ -1,22 +1,53 @@
-"""The options that commands share."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 JOB_CONF_VARIABLE = "SWARM_RUNNER_JOB_CONF"
+LOG_LEVEL_VARIABLE = "SWARM_RUNNER_LOG_LEVEL"
+LOG_JSON_VARIABLE = "SWARM_RUNNER_LOG_JSON"
 
+
+class LogLevel(StrEnum):
+    """The lowest level of the log records that are printed."""
+
+    DEBUG = "DEBUG"
+    """Each poll and each retry, too."""
+    INFO = "INFO"
+    """Each change of a job or a service, too."""
+    WARNING = "WARNING"
+    """What an administrator may have to look into, and errors."""
+    ERROR = "ERROR"
+    """Only what has failed for good."""
+
+
+LogLevelOption = Annotated[
+    LogLevel | None,
+    typer.Option(
+        "--log-level",
+        envvar=LOG_LEVEL_VARIABLE,
+        case_sensitive=False,
+        help="Log this level and above to standard error. Default: WARNING; "
+        "of `pool autoscale`: INFO.",
+    ),
+]
+LogJson = Annotated[
+    bool,
+    typer.Option("--log-json", envvar=LOG_JSON_VARIABLE, help="Log JSON, one object per line."),
+]
 JobConfPath = Annotated[
     Path | None,
     typer.Option(
         "--job-conf",
         envvar=JOB_CONF_VARIABLE,
         metavar="PATH",
-        help="Configuration file. Without one: that of the last `pool up`; else a pool "
-        "'swarm-runner' on this machine.",
+        help="Configuration file. Default: the file of the last `pool up`, or else a pool "
+        "'swarm-runner' on this host.",
     ),
 ]
 DestinationName = Annotated[
@@ -24,7 +55,7 @@ DestinationName = Annotated[
     typer.Option(
         "--destination",
         metavar="NAME",
-        help="The environment of the configuration to use, if not its default.",
+        help="Environment of the configuration to use. Default: the configuration's default.",
     ),
 ]
 Timeout = Annotated[
@@ -33,15 +64,19 @@ Timeout = Annotated[
         "--timeout",
         min=1,
         metavar="SECONDS",
-        help="End the wait, not the work, after that long; else never.",
+        help="Stop waiting after this time; the work continues. Default: no limit.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 RunnerName = Annotated[
     str,
-    typer.Option("--runner", metavar="NAME", help="The runner whose jobs are meant."),
+    typer.Option("--runner", metavar="NAME", help="Runner that the jobs belong to."),
 ]
 JobNames = Annotated[
     list[str] | None,
-    typer.Argument(metavar="JOB", help="cluster.proc, or an invocation's key."),
+    typer.Argument(metavar="JOB", help="Job ID (cluster.proc) or an invocation's key."),
+]
+InvocationFiles = Annotated[
+    list[str],
+    typer.Argument(metavar="FILE", help="YAML or JSON file; - is standard input."),
 ]

@@ -1,4 +1,4 @@
-"""`swarm-runner pool`: bring up, look at, scale, upgrade and take down."""
+"""`swarm-runner pool`: create, show, scale, upgrade, repair and remove a pool."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import typer
 from swarm_runner.cli import autoscale as autoscaling
 from swarm_runner.cli import factories
 from swarm_runner.cli.config_files import load_destination
-from swarm_runner.cli.console import progress, show, show_json, stderr_console
+from swarm_runner.cli.console import print_note, progress, show, show_json
 from swarm_runner.cli.exit_codes import interruptible
 from swarm_runner.cli.options import AsJson, DestinationName, JobConfPath, Timeout
+from swarm_runner.cli.plugin_commands import PluginGroup
 from swarm_runner.cli.pool_table import pool_table
-from swarm_runner.cli.render import render
-from swarm_runner_simulation.command import simulate
+from swarm_runner.cli.tables import pluralize
 from swarm_runner.config.current import clear_current_config, set_current_config
 from swarm_runner.errors import Diagnostic, InvalidInputError
 from swarm_runner.model.pool import Pool
@@ -23,30 +23,27 @@ from swarm_runner.model.text import did_you_mean
 
 UP_TIMEOUT_S = 300.0
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(cls=PluginGroup, no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.callback()
 def pool() -> None:
-    """Bring up, show, scale, upgrade or take down the pool."""
-
-
-app.command()(simulate)
-app.command()(render)
-app.command()(autoscaling.autoscale)
+    """Create, show, scale, upgrade, repair or remove the pool."""
 
 
 @app.command()
 def up(
     init: Annotated[
         bool,
-        typer.Option("--init", help="Make a single-node Swarm if the engine is in none."),
+        typer.Option(
+            "--init", help="Create a single-node Swarm if the Docker engine is not part of one."
+        ),
     ] = False,
     autoscale: Annotated[
         bool | None,
         typer.Option(
             "--autoscale/--no-autoscale",
-            help="Have an autoscaler run in the pool, or none; else as it is.",
+            help="Run an autoscaler in the pool, or remove it. Default: no change.",
         ),
     ] = None,
     timeout: Annotated[
@@ -57,22 +54,23 @@ def up(
     destination_name: DestinationName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make the pool, or change what differs.
+    """Create the pool, or update it to the configuration.
 
-    It compares with the configuration, and waits until every slot is advertised. Commands
-    without a configuration then use this one, until `pool down`.
+    Waits until every slot is advertised. Commands without a configuration then use this one,
+    until `pool down`.
     """
-    place = load_destination(job_conf, destination_name)
-    word = (
-        "What was made stays: `swarm-runner pool up` goes on from there, "
+    destination = load_destination(job_conf, destination_name)
+    pool = destination.pool
+    message = (
+        "What was created remains: `swarm-runner pool up` resumes from there, "
         "`swarm-runner pool down` removes it."
     )
-    with interruptible(lambda: word), progress(f"bringing up pool {place.pool.name}") as step:
-        status = factories.provisioner(place, step).up(
+    with interruptible(lambda: message), progress(f"bringing up pool {pool.name}") as step:
+        status = factories.provisioner(destination, step).up(
             initialise=init, autoscale=autoscale, timeout_s=timeout
         )
     set_current_config(job_conf)
-    _show(place.pool, status, as_json)
+    _show(pool, status, as_json)
 
 
 @app.command()
@@ -83,12 +81,12 @@ def status(
 ) -> None:
     """Show services, tasks and slots.
 
-    One table joins what Swarm and HTCondor say; below it is what is wrong with any.
+    One table combines what Swarm and HTCondor report; problems are listed below it.
     """
-    place = load_destination(job_conf, destination_name)
-    with progress(f"looking at pool {place.pool.name}") as step:
-        found = factories.provisioner(place, step).status()
-    _show(place.pool, found, as_json)
+    destination = load_destination(job_conf, destination_name)
+    with progress(f"querying pool {destination.pool.name}") as step:
+        status = factories.provisioner(destination, step).status()
+    _show(destination.pool, status, as_json)
 
 
 @app.command()
@@ -99,24 +97,28 @@ def scale(
     destination_name: DestinationName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Set how many executors a class has.
+    """Set the number of executors of a class.
 
-    Waits until they are there, or gone. No job is lost: an executor that leaves
+    Waits until they have started or stopped. No job is lost: an executor that stops
     finishes its jobs first.
     """
-    place = load_destination(job_conf, destination_name)
-    wanted = _parse_replicas(counts, place.pool)
-    word = "Swarm goes on scaling, and no job is lost: see `swarm-runner pool status`."
-    with interruptible(lambda: word), progress(f"scaling pool {place.pool.name}") as step:
-        status = factories.provisioner(place, step).scale(wanted, timeout_s=timeout)
-    _show(place.pool, status, as_json)
+    destination = load_destination(job_conf, destination_name)
+    pool = destination.pool
+    replicas = _parse_replicas(counts, pool)
+    message = "Swarm continues to scale, and no job is lost: see `swarm-runner pool status`."
+    with interruptible(lambda: message), progress(f"scaling pool {pool.name}") as step:
+        status = factories.provisioner(destination, step).scale(replicas, timeout_s=timeout)
+    _show(pool, status, as_json)
+
+
+app.command()(autoscaling.autoscale)
 
 
 @app.command()
 def upgrade(
     image: Annotated[
         str | None,
-        typer.Option("--image", metavar="IMAGE", help="The pool image, if not the configured one."),
+        typer.Option("--image", metavar="IMAGE", help="Pool image. Default: the configured one."),
     ] = None,
     timeout: Timeout = None,
     job_conf: JobConfPath = None,
@@ -125,55 +127,86 @@ def upgrade(
 ) -> None:
     """Roll out a new image or configuration.
 
-    One executor after another, the manager last; no running job is ended. What does
-    not work is taken back, and the command ends with code 1.
+    Upgrades one executor at a time and the central manager last. No running job is ended. A
+    service whose upgrade fails is rolled back, and the exit code is 1.
     """
-    place = load_destination(job_conf, destination_name)
-    word = (
-        "No job is lost. Swarm goes on, one executor an hour where the first has not proved "
-        "itself; `swarm-runner pool upgrade` takes it up."
+    destination = load_destination(job_conf, destination_name)
+    pool = destination.pool
+    message = (
+        "No job is lost. Swarm continues, with one executor an hour until the first one has "
+        "passed its checks; `swarm-runner pool upgrade` resumes the upgrade."
     )
-    with interruptible(lambda: word), progress(f"upgrading pool {place.pool.name}") as step:
-        status = factories.provisioner(place, step).upgrade(image, timeout_s=timeout)
-    _show(place.pool, status, as_json)
-    if image not in (None, place.pool.image):
-        stderr_console().print(
-            f"Write image: {image} in the configuration; the next `swarm-runner pool up` or "
-            "`upgrade` without --image would go back.",
-            soft_wrap=True,
+    with interruptible(lambda: message), progress(f"upgrading pool {pool.name}") as step:
+        status = factories.provisioner(destination, step).upgrade(image, timeout_s=timeout)
+    _show(pool, status, as_json)
+    if image not in (None, pool.image):
+        print_note(
+            f"Write image: {image} in the configuration; otherwise the next `swarm-runner pool "
+            "up` or `upgrade` without --image returns to the old image."
         )
 
 
-@app.command("repair", hidden=True)
 @app.command("mend")
+@app.command("repair", help="The same as mend.")
 def repair(
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say which executors do not work, and why.")
+        bool, typer.Option("--dry-run", help="Only report unhealthy executors and the reasons.")
     ] = False,
     timeout: Timeout = None,
     job_conf: JobConfPath = None,
     destination_name: DestinationName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Replace executors that do not work.
+    """Replace unhealthy executors.
 
-    Those whose docker probe failed or whose slot is broken, and those that fail the jobs
-    which others run well. They finish what they run first, and go one after another.
+    These are executors whose docker probe failed, whose slot is broken, or which fail jobs that
+    succeed elsewhere. Each finishes its running jobs first; one is replaced at a time.
     """
-    place = load_destination(job_conf, destination_name)
-    word = "What was told to go goes, and Swarm starts another in its place."
-    with interruptible(lambda: word), progress(f"mending pool {place.pool.name}") as step:
-        provisioner = factories.provisioner(place, step)
-        found, status = provisioner.repair(dry_run=dry_run, timeout_s=timeout)
+    destination = load_destination(job_conf, destination_name)
+    pool = destination.pool
+    message = "Executors that were told to stop do so, and Swarm replaces them."
+    with interruptible(lambda: message), progress(f"repairing pool {pool.name}") as step:
+        provisioner = factories.provisioner(destination, step)
+        replacements, status = provisioner.repair(dry_run=dry_run, timeout_s=timeout)
     if as_json:
-        show_json({"mended": found, "status": status})
+        show_json({"mended": replacements, "status": status})
         return
-    _show(place.pool, status, as_json)
-    if dry_run:
-        told = "\n".join(map(str, found)) or "Every executor works."
+    _show(pool, status, as_json)
+    if not dry_run:
+        print_note(f"{pluralize(len(replacements), 'executor')} replaced.")
     else:
-        told = f"{len(found)} executors were replaced."
-    stderr_console().print(told, soft_wrap=True)
+        print_note("\n".join(map(str, replacements)) or "All executors are healthy.")
+
+
+@app.command()
+def render(
+    node: Annotated[
+        str,
+        typer.Option("--node", metavar="HOSTNAME", help="The node that holds the queue."),
+    ],
+    job_conf: JobConfPath = None,
+    destination_name: DestinationName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the pool as a compose file for `docker stack deploy`.
+
+    Contacts no Docker engine. The comments in the file explain how to create the secrets.
+    """
+    import yaml
+
+    from swarm_runner.swarm.compose import compose, setup_comments
+    from swarm_runner.swarm.specs import Stack
+
+    pool = load_destination(job_conf, destination_name).pool
+    if pool.image is None:
+        message = "is missing; name an image in a registry that the nodes can pull from"
+        raise InvalidInputError([Diagnostic(message, path="pool.image")])
+    stack = Stack(pool=pool.model_copy(update={"services": None}), image=pool.image, node_id=node)
+    document = compose(stack, node)
+    if as_json:
+        show_json(document)
+    else:
+        typer.echo(setup_comments(stack) + yaml.safe_dump(document, sort_keys=False), nl=False)
 
 
 @app.command()
@@ -186,42 +219,41 @@ def down(
     destination_name: DestinationName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Remove exactly what `pool up` made. Refuses while jobs have not ended."""
+    """Remove exactly what `pool up` created. Refuses while there are unfinished jobs."""
     if drain and force:
         raise InvalidInputError("--drain waits for the jobs, --force removes them: choose one")
-    place = load_destination(job_conf, destination_name)
-    word = "`swarm-runner pool status` shows what is left, `swarm-runner pool down` removes it."
-    with interruptible(lambda: word), progress(f"taking down pool {place.pool.name}") as step:
-        factories.provisioner(place, step).down(drain=drain, force=force)
+    destination = load_destination(job_conf, destination_name)
+    name = destination.pool.name
+    message = "`swarm-runner pool status` shows what is left, `swarm-runner pool down` removes it."
+    with interruptible(lambda: message), progress(f"taking down pool {name}") as step:
+        factories.provisioner(destination, step).down(drain=drain, force=force)
     clear_current_config(job_conf)
     if as_json:
-        show_json({"pool": place.pool.name, "removed": True})
+        show_json({"pool": name, "removed": True})
     else:
-        stderr_console().print(f"Pool {place.pool.name} is gone.", soft_wrap=True)
+        print_note(f"Pool {name} is removed.")
 
 
 def _parse_replicas(counts: list[str], pool: Pool) -> dict[str, int]:
-    """CLASS=N arguments as numbers. Raises InvalidInputError with every one that is wrong."""
-    wanted: dict[str, int] = {}
-    faults: list[Diagnostic] = []
+    """Parse CLASS=N arguments. Raises InvalidInputError with every wrong one."""
+    replicas: dict[str, int] = {}
+    diagnostics: list[Diagnostic] = []
     for argument in counts:
         name, equals, number = argument.partition("=")
         if not (equals and number.isascii() and number.isdigit()):
-            faults.append(Diagnostic("write CLASS=N, for example normal=5", source=argument))
+            problem = "write CLASS=N, for example normal=5"
         elif name not in pool.classes:
             hint = did_you_mean(name, pool.classes)
-            faults.append(
-                Diagnostic(
-                    f"no such class{hint}; the pool has {pool.describe_classes()}", source=argument
-                )
-            )
-        elif name in wanted:
-            faults.append(Diagnostic(f"{name} is already to have {wanted[name]}", source=argument))
+            problem = f"no such class{hint}; the pool has {pool.describe_classes()}"
+        elif name in replicas:
+            problem = f"{name} is already set to {replicas[name]}; name each class once"
         else:
-            wanted[name] = int(number)
-    if faults:
-        raise InvalidInputError(faults)
-    return wanted
+            replicas[name] = int(number)
+            continue
+        diagnostics.append(Diagnostic(problem, source=argument))
+    if diagnostics:
+        raise InvalidInputError(diagnostics)
+    return replicas
 
 
 def _show(pool: Pool, status: PoolStatus, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""`pool status` for people: Swarm's services and tasks joined with HTCondor's slots."""
+"""The table of `pool status`: Swarm's services and tasks, combined with HTCondor's slots."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _MEMORY_COLUMN = 5
 
 
 def pool_table(pool: Pool, status: PoolStatus) -> Iterator[Text | Table | Padding]:
-    """One table: a head line for each service with its class, below it a line for each task.
+    """Yield the table: for each service a line, and below it a line for each of its tasks.
 
-    The lines of all services are aligned. What is wrong follows, each with the task it concerns.
+    The columns of all services are aligned. Draining executors and problems follow.
     """
     groups = list(_groups(pool, status))
     rows = list(chain([HEADERS], *(rows for _, rows, _ in groups)))
@@ -34,44 +34,41 @@ def pool_table(pool: Pool, status: PoolStatus) -> Iterator[Text | Table | Paddin
         yield head
         if tasks:
             yield _indent(_grid(tasks, widths, styles))
-    leaving = [
-        f"task {line.task[:SHORT_ID]} of {line.service} stays {line.describe_drain()}"
-        for line in status.executors
-        if line.retiring and line.jobs
+    draining = [
+        f"task {executor.task[:SHORT_ID]} of {executor.service} stays {executor.describe_drain()}"
+        for executor in status.executors
+        if executor.retiring and executor.jobs
     ]
-    if leaving:
-        yield Text("what leaves", style="bold")
-        yield from (_indent(Text(line)) for line in leaving)
-    troubles = list(_problems(status))
-    if troubles:
-        yield Text("what is wrong", style="bold red")
-        yield from (_indent(Text(trouble)) for trouble in troubles)
+    if draining:
+        yield Text("draining", style="bold")
+        yield from (_indent(Text(line)) for line in draining)
+    problems = list(_problems(status))
+    if problems:
+        yield Text("problems", style="bold red")
+        yield from (_indent(Text(problem)) for problem in problems)
 
 
 def _groups(pool: Pool, status: PoolStatus) -> Iterator[tuple[Text, list[Row], list[str]]]:
-    """The head line of each service, its tasks' rows, and their styles."""
+    """Yield the head line of each service, its tasks' rows, and their styles."""
     manager = [] if status.manager is None else [_task_row(status.manager)]
     yield _head_line(pool.service(), "manager"), manager, [""]
     if status.autoscaler is not None:
         yield _head_line(pool.autoscaler, "autoscaler"), [_task_row(status.autoscaler)], [""]
     for name in dict.fromkeys([*pool.classes, *status.replicas]):
-        wanted = status.replicas.get(name)
-        if wanted is None:
-            continue  # its service is missing: that is among the troubles
-        executors = [line for line in status.executors if line.capacity_class == name]
-        told = f"class {name}, {status.ready(name)} of {wanted} ready"
-        if leaving := status.draining(name):
-            told += f", {leaving} leaving"
+        replicas = status.replicas.get(name)
+        if replicas is None:
+            continue  # Its service is missing, which is among the problems.
+        executors = [executor for executor in status.executors if executor.capacity_class == name]
+        summary = f"class {name}, {status.ready(name)} of {replicas} ready"
+        if draining := status.draining(name):
+            summary += f", {draining} draining"
         if lost := status.lost(name):
-            told += f", {lost} lost"
-        kinds = sorted({line.virtualization for line in executors if line.virtualization})
-        told += "".join(f", {kind}" for kind in kinds if kind != "none")
-        styles = ["red" if line.problem else "" for line in executors]
-        yield (
-            _head_line(pool.service(name), told),
-            [_executor_row(line) for line in executors],
-            styles,
-        )
+            summary += f", {lost} lost"
+        virtualizations = {executor.virtualization for executor in executors} - {"", "none"}
+        summary += "".join(f", {virtualization}" for virtualization in sorted(virtualizations))
+        styles = ["red" if executor.problem else "" for executor in executors]
+        rows = [_executor_row(executor) for executor in executors]
+        yield _head_line(pool.service(name), summary), rows, styles
 
 
 def _indent(part: Text | Table) -> Padding:
@@ -104,23 +101,23 @@ def _grid(rows: Sequence[Row], widths: Sequence[int], styles: Sequence[str]) -> 
     table.show_header = False
     for row, style in zip(rows, styles, strict=True):
         cells = [
-            value.rjust(width) if place == _MEMORY_COLUMN else value.ljust(width)
-            for place, (value, width) in enumerate(zip(row, widths, strict=True))
+            value.rjust(width) if column == _MEMORY_COLUMN else value.ljust(width)
+            for column, (value, width) in enumerate(zip(row, widths, strict=True))
         ]
         table.add_row(
             *(
-                truncated(cell) if place == _NODE_COLUMN else nowrap(cell)
-                for place, cell in enumerate(cells)
+                truncated(cell) if column == _NODE_COLUMN else nowrap(cell)
+                for column, cell in enumerate(cells)
             ),
             style=style,
         )
-    for place, column in enumerate(table.columns):
-        column.no_wrap = place != _NODE_COLUMN
+    for number, column in enumerate(table.columns):
+        column.no_wrap = number != _NODE_COLUMN
     return table
 
 
 def _problems(status: PoolStatus) -> Iterator[str]:
     yield from status.problems
-    for line in status.executors:
-        if line.problem:
-            yield f"task {line.task[:SHORT_ID]} of {line.service}: {line.problem}"
+    for executor in status.executors:
+        if executor.problem:
+            yield f"task {executor.task[:SHORT_ID]} of {executor.service}: {executor.problem}"

@@ -1,4 +1,4 @@
-"""Jobs, destinations and endings as tables for people. Pure: models in, something to print out."""
+"""Tables of jobs and destinations, and short texts in them. Pure: models in, renderables out."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from rich.text import Text
 from swarm_runner.model.job import Job, JobState, Outcome, OutcomeKind
 from swarm_runner.model.pool import Destination
 
-SHORT_ID = 12  # Swarm's and Docker's short form
+SHORT_ID = 12  # the length of Docker's short IDs
 MAX_JOBS_NAMED = 6
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86400
 
 
 def plain_table(*headers: str) -> Table:
-    """A table without lines, that reads well in a pipe too."""
+    """Return a table without lines, which is readable in a pipe too."""
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for header in headers:
         table.add_column(header)
@@ -27,29 +27,29 @@ def plain_table(*headers: str) -> Table:
 
 
 def truncated(value: str, style: str = "") -> Text:
-    """A cell that gives way first when the table is too wide; it is cut, not wrapped."""
+    """Return a cell that is shortened first if the table is too wide; it is not wrapped."""
     return Text(value, style=style, no_wrap=True, overflow="ellipsis")
 
 
 def nowrap(value: str, style: str = "") -> Text:
-    """A cell that is neither wrapped nor, as long as others can be, cut."""
+    """Return a cell that is not wrapped, and shortened only if no other cell can be."""
     return Text(value, style=style)
 
 
 def format_duration(seconds: float) -> str:
-    """12s, 3m20s, 2h05m, 3d04h."""
-    whole = max(0, round(seconds))
-    if whole < _MINUTE_S:
-        return f"{whole}s"
-    if whole < _HOUR_S:
-        return f"{whole // _MINUTE_S}m{whole % _MINUTE_S:02d}s"
-    if whole < _DAY_S:
-        return f"{whole // _HOUR_S}h{whole % _HOUR_S // _MINUTE_S:02d}m"
-    return f"{whole // _DAY_S}d{whole % _DAY_S // _HOUR_S:02d}h"
+    """Format a duration with two units at most: 12s, 3m20s, 2h05m, 3d04h."""
+    total = max(0, round(seconds))
+    if total < _MINUTE_S:
+        return f"{total}s"
+    if total < _HOUR_S:
+        return f"{total // _MINUTE_S}m{total % _MINUTE_S:02d}s"
+    if total < _DAY_S:
+        return f"{total // _HOUR_S}h{total % _HOUR_S // _MINUTE_S:02d}m"
+    return f"{total // _DAY_S}d{total % _DAY_S // _HOUR_S:02d}h"
 
 
 def outcome_label(outcome: Outcome) -> str:
-    """An outcome in two or three words."""
+    """Describe an outcome in two or three words."""
     if outcome.kind is OutcomeKind.EXITED and outcome.exit_code is not None:
         return f"exit code {outcome.exit_code}"
     if outcome.kind is OutcomeKind.SIGNALLED and outcome.signal is not None:
@@ -58,23 +58,23 @@ def outcome_label(outcome: Outcome) -> str:
 
 
 def pluralize(number: int, noun: str) -> str:
-    """1 job, 2 jobs."""
+    """Return a number with its noun: 1 job, 2 jobs."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def count_by_state(jobs: Iterable[Job]) -> str:
-    """How many jobs there are of each kind, in words."""
-    states = Counter(_state_name(job) for job in jobs)
-    order = ("idle", "running", "held", "ended well", "failed")
-    return ", ".join(f"{states[word]} {word}" for word in order if states[word]) or "no jobs"
+    """Return the number of jobs in each state: 2 running, 1 failed."""
+    counts = Counter(_state_name(job) for job in jobs)
+    order = ("idle", "running", "held", "succeeded", "failed")
+    return ", ".join(f"{counts[state]} {state}" for state in order if counts[state]) or "no jobs"
 
 
 def jobs_table(jobs: Sequence[Job], now: float | None = None) -> Table:
-    """What runs or ran where, for how long, and how it ended. Columns with nothing in are left out.
+    """Return a table of where jobs run or ran, for how long, and how they ended.
 
-    The time is how long a job ran or has been running; of a job that never ran, how long it waits.
+    Empty columns are omitted. The time is a job's run time or, if it never ran, its waiting time.
     """
-    moment = time.time() if now is None else now
+    now = time.time() if now is None else now
     columns = {
         "job": [nowrap(str(job.id)) for job in jobs],
         "key": [truncated(job.key) for job in jobs],
@@ -83,34 +83,34 @@ def jobs_table(jobs: Sequence[Job], now: float | None = None) -> Table:
         "class": [truncated(job.capacity_class or "") for job in jobs],
         "node": [truncated(job.node or "") for job in jobs],
         "executor": [truncated((job.executor or "")[:SHORT_ID]) for job in jobs],
-        "time": [nowrap(_job_duration(job, moment)) for job in jobs],
+        "time": [nowrap(_job_duration(job, now)) for job in jobs],
     }
-    shown = {name: cells for name, cells in columns.items() if any(cell.plain for cell in cells)}
+    used = {name: cells for name, cells in columns.items() if any(cell.plain for cell in cells)}
     table = plain_table()
-    for name in shown:
+    for name in used:
         fixed = name in ("job", "state", "time")
         table.add_column(name, no_wrap=fixed, justify="right" if name == "time" else "left")
-    for row in zip(*shown.values(), strict=True):
+    for row in zip(*used.values(), strict=True):
         table.add_row(*row)
     return table
 
 
 def submitted_table(jobs: Sequence[Job]) -> Table:
-    """A line for each invocation, and which jobs it became."""
+    """Return a table with a line for each invocation, and its jobs."""
     groups: dict[str, list[Job]] = {}
     for job in jobs:
         groups.setdefault(job.key, []).append(job)
     table = plain_table("job", "key", "tool", "state")
-    for key, made in groups.items():
-        first, last = made[0], made[-1]
+    for key, group in groups.items():
+        first, last = group[0], group[-1]
         ids = str(first.id) if first is last else f"{first.id} to {last.id}"
-        state = nowrap(*_state_label(first)) if first is last else nowrap(count_by_state(made))
+        state = nowrap(*_state_label(first)) if first is last else nowrap(count_by_state(group))
         table.add_row(nowrap(ids), truncated(key), truncated(first.tool_id or ""), state)
     return table
 
 
 def failures(jobs: Iterable[Job]) -> list[Text | Padding]:
-    """The sentence of each way in which jobs failed, and which jobs those are."""
+    """Return each failure message once, below the jobs that failed with it."""
     groups: dict[str, list[Job]] = {}
     for job in jobs:
         if job.outcome is not None and not job.outcome.ok:
@@ -118,36 +118,38 @@ def failures(jobs: Iterable[Job]) -> list[Text | Padding]:
     lines: list[Text | Padding] = []
     for message, failed in groups.items():
         names = ", ".join(f"{job.id} ({job.key})" for job in failed[:MAX_JOBS_NAMED])
-        more = f" and {len(failed) - MAX_JOBS_NAMED} more" if len(failed) > MAX_JOBS_NAMED else ""
+        rest = len(failed) - MAX_JOBS_NAMED
         lines += [
-            Text(f"{names}{more}:", style="red"),
+            Text(f"{names} and {rest} more:" if rest > 0 else f"{names}:", style="red"),
             Padding(Text(message), (0, 0, 0, 2), expand=False),
         ]
     return lines
 
 
 def destinations_table(destinations: Iterable[Destination], default: str | None) -> Table:
-    """The destinations of a configuration, a line for each capacity class."""
+    """Return a table of destinations with a line for each of their capacity classes."""
     table = plain_table("destination", "pool", "address", "class", "size", "executors")
     for destination in destinations:
         pool = destination.pool
         name = f"{destination.name} (default)" if destination.name == default else destination.name
         lead = [name, pool.name, pool.address]
-        for capacity_class, shape in pool.classes.items():
-            most = f" (at most {shape.max_replicas})" if shape.max_replicas is not None else ""
-            table.add_row(*lead, capacity_class, str(shape), f"{shape.replicas}{most}")
+        for class_name, capacity_class in pool.classes.items():
+            maximum = capacity_class.max_replicas
+            limit = "" if maximum is None else f" (at most {maximum})"
+            executors = f"{capacity_class.replicas}{limit}"
+            table.add_row(*lead, class_name, str(capacity_class), executors)
             lead = ["", "", ""]
     return table
 
 
 def _state_name(job: Job) -> str:
     if job.outcome is not None:
-        return "ended well" if job.outcome.ok else "failed"
+        return "succeeded" if job.outcome.ok else "failed"
     return job.state.value
 
 
 def _state_label(job: Job) -> tuple[str, str]:
-    """What a job does or how it ended, and the style to say it in."""
+    """Return a job's state or outcome, and the style to show it in."""
     if job.outcome is not None:
         return outcome_label(job.outcome), "green" if job.outcome.ok else "red"
     style = {JobState.RUNNING: "cyan", JobState.HELD: "yellow"}.get(job.state, "")

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.integration.shell import TIMEOUT_S, CommandShell
+from tests.integration.shell import CommandShell, read_until
+from tests.polling import TIMEOUT_S, poll_until
+from tests.result import Result
 
 IMAGE = "debian:trixie"
 SMALL = {"memory": "100M"}
@@ -21,13 +21,15 @@ SMALL = {"memory": "100M"}
 
 @pytest.fixture
 def shell(tmp_path: Path, request: pytest.FixtureRequest) -> CommandShell:
-    """On the pool that the environment names, or else on the lab's."""
+    """On the pool that SWARM_RUNNER_TEST_JOB_CONF names, or on the lab's."""
     named = os.environ.get("SWARM_RUNNER_TEST_JOB_CONF")
     job_conf = Path(named) if named else request.getfixturevalue("lab").job_conf
     return CommandShell(tmp_path, job_conf, f"cli-{uuid.uuid4().hex[:12]}")
 
 
-def test_submit_and_wait_brings_the_outputs_and_tells_how_all_ended(shell: CommandShell) -> None:
+def test_submit_and_wait_retrieves_the_outputs_and_reports_each_outcome(
+    shell: CommandShell,
+) -> None:
     shell.write(
         "hosts.yml",
         {
@@ -48,14 +50,14 @@ def test_submit_and_wait_brings_the_outputs_and_tells_how_all_ended(shell: Comma
     assert all(" hosts " in row and " exit code 0 " in row and " normal " in row for row in rows)
     for number in range(3):
         assert "localhost" in (shell.directory / f"out.{number}").read_text()
-    assert "3 ended well" in done.err
+    assert "3 succeeded" in done.err
 
     again = shell.run_for_runner("submit", "hosts.yml", "--wait", "--json")
     assert again.code == 0
     assert [row.split()[0] for row in rows] == ["{}.{}".format(*job["id"]) for job in again.data]
 
 
-def test_a_failing_job_has_code_1_and_its_sentence(shell: CommandShell) -> None:
+def test_a_failed_job_has_code_1_and_its_reason(shell: CommandShell) -> None:
     shell.write(
         "mixed.yml",
         [
@@ -66,16 +68,19 @@ def test_a_failing_job_has_code_1_and_its_sentence(shell: CommandShell) -> None:
     done = shell.run_for_runner("submit", "mixed.yml", "--wait", "--json")
     assert done.code == 1
     assert {job["key"]: job["outcome"]["exit_code"] for job in done.data} == {"good": 0, "bad": 3}
-    table = shell.run_for_runner("jobs").out
-    assert "(bad):\n  The command ended with exit code 3.\n" in table
+    # These commands ask the schedd, which may learn of the end after the event log.
+    expected = "(bad):\n  The command ended with exit code 3.\n"
+    poll_until(lambda: shell.run_for_runner("jobs").out, lambda table: expected in table)
     bad = next(job for job in done.data if job["key"] == "bad")
-    explained = shell.run_for_runner("explain", "bad", "--json").data
-    assert [one["job"]["id"] for one in explained] == [bad["id"]]
-    assert explained[0]["summary"] == "The command ended with exit code 3."
+    [explained] = poll_until(
+        lambda: shell.run_for_runner("explain", "bad", "--json").data,
+        lambda found: found[0]["summary"] == "The command ended with exit code 3.",
+    )
+    assert explained["job"]["id"] == bad["id"]
 
 
-def test_waiting_jobs_are_listed_explained_taken_up_and_removed(shell: CommandShell) -> None:
-    # More than any class has executors, so that some wait.
+def test_idle_jobs_are_listed_explained_resumed_and_removed(shell: CommandShell) -> None:
+    # More jobs than class big has executors: some stay idle.
     shell.write(
         "sleep.yml",
         [
@@ -89,68 +94,82 @@ def test_waiting_jobs_are_listed_explained_taken_up_and_removed(shell: CommandSh
     assert submitted.code == 0, submitted.err
     assert "4 idle" in submitted.out
     try:
-        _wait_until(lambda: "running" in _states(shell).values())
-        states = _states(shell)
-        waiting = next(number for number, state in states.items() if state == "idle")
-        told = shell.run_for_runner("explain", waiting)
-        assert told.code == 0
-        assert "in class big" in told.out
+        # One of the four runs, and keeps the executor until it is removed.
+        states = poll_until(
+            lambda: _states(shell, "sleep"),
+            lambda states: sorted(states.values()) == ["idle"] * 3 + ["running"],
+        )
+        idle = next(job_id for job_id, state in states.items() if state == "idle")
+        explained = shell.run_for_runner("explain", idle)
+        assert explained.code == 0
+        assert "in class big" in explained.out
         assert shell.run_for_runner("remove", "sleep", "nonsense").code == 2
-        assert "4 removed" not in shell.run_for_runner("remove", "sleep").err
-        _wait_until(lambda: list(_states(shell).values()).count("removed") == 4)
-        left = shell.run_for_runner("jobs", "--wait", "--json")
-        assert left.code == 0
+        removal = shell.run_for_runner("remove", "sleep", "--json")
+        assert (removal.code, removal.data["removed"]) == (0, 4)
+        poll_until(
+            lambda: _states(shell, "sleep"), lambda found: set(found.values()) == {"removed"}
+        )
+        resumed = shell.run_for_runner("jobs", "--wait", "--json")
+        assert resumed.code == 0
         assert (shell.directory / "made").read_text() == "done\n"
     finally:
         shell.run_for_runner("remove", "--all")
 
 
-def test_ctrl_c_leaves_the_jobs_and_says_how_to_go_on(shell: CommandShell) -> None:
+def test_ctrl_c_leaves_the_jobs_and_names_the_next_commands(shell: CommandShell) -> None:
     shell.write(
-        "long.yml",
-        {"key": "long", "image": IMAGE, "command": ["/bin/sleep", "600"], "resources": SMALL},
+        "two.yml",
+        [
+            {"key": "bad", "image": IMAGE, "shell": "exit 3", "resources": SMALL},
+            {"key": "long", "image": IMAGE, "command": ["/bin/sleep", "1200"], "resources": SMALL},
+        ],
     )
-    waiting = shell.start("submit", "long.yml", "--wait", "--runner", shell.runner)
+    waiting = shell.start("submit", "two.yml", "--wait", "--runner", shell.runner)
     try:
-        _wait_until(lambda: bool(_states(shell)))
-        # Its own wait begins a moment after the access point has the job.
-        time.sleep(2)
+        # A failure is reported at once, by a command that waits.
+        read_until(waiting, "exit code 3")
         waiting.send_signal(signal.SIGINT)
         out, err = waiting.communicate(timeout=TIMEOUT_S)
         assert (waiting.returncode, out) == (130, "")
         assert "HTCondor goes on without us" in err
         assert f"`swarm-runner remove --runner {shell.runner} long`" in err
         assert "Traceback" not in err
-        assert set(_states(shell).values()) <= {"idle", "running"}
+        assert set(_states(shell, "long").values()) <= {"idle", "running"}
     finally:
         waiting.kill()
         waiting.wait()
         removed = shell.run_for_runner("remove", "long", "--json")
     assert removed.data["removed"] == 1
-    # It may run, and take a moment to be stopped.
-    _wait_until(lambda: set(_states(shell).values()) == {"removed"})
-    assert "somebody ran `swarm-runner remove`" in shell.run_for_runner("explain", "long").out
+    poll_until(
+        lambda: shell.run_for_runner("explain", "long").out,
+        lambda explained: "somebody ran `swarm-runner remove`" in explained,
+    )
+    poll_until(lambda: set(_states(shell, "long").values()), lambda states: states == {"removed"})
 
 
 def test_pool_status_joins_services_and_slots(shell: CommandShell) -> None:
-    status = shell.run("pool", "status", "--json")
-    assert status.code == 0, status.err
+    def sizes(status: Result) -> dict[str, int | None]:
+        assert status.code == 0, status.err
+        return {line["capacity_class"]: line["memory_mb"] for line in status.data["executors"]}
+
+    status = poll_until(
+        lambda: shell.run("pool", "status", "--json"),
+        lambda status: sizes(status) == {"normal": 1024, "big": 2048},
+    )
     assert status.data["manager"]["state"] == "running"
-    sizes = {line["capacity_class"]: line["memory_mb"] for line in status.data["executors"]}
-    assert sizes == {"normal": 1024, "big": 2048}
     table = shell.run("pool", "status").out
     for line in status.data["executors"]:
         assert line["task"][:12] in table
         assert f"{line['service']}  class {line['capacity_class']}, " in table
 
 
-def test_pool_down_refuses_nonsense_before_it_touches_anything(shell: CommandShell) -> None:
+def test_invalid_arguments_are_rejected_before_anything_changes(shell: CommandShell) -> None:
     assert shell.run("pool", "down", "--drain", "--force").code == 2
     assert shell.run("pool", "scale", "normal=999", "nrmal=1").code == 2
     assert shell.run("pool", "status").code == 0
 
 
-def test_one_bad_invocation_among_many_keeps_all_from_being_sent(shell: CommandShell) -> None:
+def test_nothing_is_submitted_if_one_of_many_invocations_is_invalid(shell: CommandShell) -> None:
     batch: list[dict[str, Any]] = [
         {"key": f"n{number}", "image": IMAGE, "command": ["true"]} for number in range(100)
     ]
@@ -167,7 +186,7 @@ def test_one_bad_invocation_among_many_keeps_all_from_being_sent(shell: CommandS
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("", "is empty"),
         ("image: [", "is no YAML"),
@@ -176,18 +195,18 @@ def test_one_bad_invocation_among_many_keeps_all_from_being_sent(shell: CommandS
         ("{image: -x, command: []}", "command"),
     ],
 )
-def test_bad_files_have_code_2(shell: CommandShell, content: str, said: str) -> None:
+def test_bad_files_have_code_2(shell: CommandShell, content: str, message: str) -> None:
     (shell.directory / "bad.yml").write_text(content)
     done = shell.run_for_runner("submit", "bad.yml")
     assert (done.code, done.out) == (2, "")
-    assert said in done.err
+    assert message in done.err
     assert all(line.startswith("error: ") for line in done.err.splitlines())
 
 
 def test_a_bad_configuration_has_code_2(shell: CommandShell) -> None:
     shell.write("wrong.yml", {"runners": {"swarm": {"pool": {"nme": "x"}}}, "execution": {}})
     shell.write("ok.yml", {"image": IMAGE, "command": ["true"]})
-    for words in (
+    for arguments in (
         ["validate", "wrong.yml"],
         ["submit", "ok.yml", "--job-conf", "wrong.yml"],
         ["pool", "status", "--job-conf", "absent.yml"],
@@ -196,52 +215,45 @@ def test_a_bad_configuration_has_code_2(shell: CommandShell) -> None:
         ["submit"],
         ["nonsense"],
     ):
-        assert shell.run(*words).code == 2, words
+        assert shell.run(*arguments).code == 2, arguments
 
 
-def test_an_engine_or_a_pool_out_of_reach_has_code_3(shell: CommandShell) -> None:
+def test_an_unreachable_engine_or_pool_has_code_3(shell: CommandShell) -> None:
     done = shell.run("pool", "status", DOCKER_HOST="tcp://127.0.0.1:1")
     assert (done.code, done.out) == (3, "")
     assert "DOCKER_HOST" in done.err
     conf = yaml.safe_load(shell.job_conf.read_text())
     conf["runners"]["swarm"]["pool"]["port"] = 1
-    shell.write("away.yml", conf)
+    shell.write("unreachable.yml", conf)
     shell.write("ok.yml", {"image": IMAGE, "command": ["true"]})
-    for words in (["submit", "ok.yml"], ["jobs"], ["explain", "1.0"], ["remove", "--all"]):
-        done = shell.run_for_runner(words[0], *words[1:], "--job-conf", "away.yml")
-        assert (done.code, done.out) == (3, ""), words
+    for command in (["submit", "ok.yml"], ["jobs"], ["explain", "1.0"], ["remove", "--all"]):
+        done = shell.run_for_runner(command[0], *command[1:], "--job-conf", "unreachable.yml")
+        assert (done.code, done.out) == (3, ""), command
         assert "127.0.0.1:1" in done.err
 
 
 def test_a_missing_and_a_wrong_token_have_code_3(shell: CommandShell) -> None:
     conf = yaml.safe_load(shell.job_conf.read_text())
     section = conf["runners"]["swarm"]
-    ours = Path(section["token_directory"], section["pool"]["name"]).read_text()
+    valid = Path(section["token_directory"], section["pool"]["name"]).read_text()
     tokens = shell.directory / "tokens.d"
     section["token_directory"] = str(tokens)
-    shell.write("stranger.yml", conf)
-    done = shell.run_for_runner("jobs", "--job-conf", "stranger.yml")
+    shell.write("untrusted.yml", conf)
+    done = shell.run_for_runner("jobs", "--job-conf", "untrusted.yml")
     assert done.code == 3
     assert "there is no token" in done.err
-    # Another key has signed what it says.
-    head, said, signature = ours.strip().split(".")
+    # A token that the pool's key did not sign.
+    head, payload, signature = valid.strip().split(".")
     tokens.mkdir(exist_ok=True)
     token = tokens / section["pool"]["name"]
-    token.write_text(f"{head}.{said}.{signature[::-1]}\n")
+    token.write_text(f"{head}.{payload}.{signature[::-1]}\n")
     token.chmod(0o600)
-    done = shell.run_for_runner("jobs", "--job-conf", "stranger.yml")
+    done = shell.run_for_runner("jobs", "--job-conf", "untrusted.yml")
     assert done.code == 3
     assert f"does not take the token at {token}" in done.err
 
 
-def _states(shell: CommandShell) -> dict[str, str]:
-    """The state of each of this shell's jobs."""
+def _states(shell: CommandShell, key: str) -> dict[str, str]:
+    """The state of each job with this key, by job ID."""
     jobs = shell.run_for_runner("jobs", "--json").data
-    return {"{}.{}".format(*job["id"]): job["state"] for job in jobs}
-
-
-def _wait_until(condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + TIMEOUT_S
-    while not condition():
-        assert time.monotonic() < until, "it did not come"
-        time.sleep(1)
+    return {"{}.{}".format(*job["id"]): job["state"] for job in jobs if job["key"] == key}

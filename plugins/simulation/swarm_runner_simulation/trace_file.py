@@ -48,7 +48,7 @@ def read_trace(text: str, source: str) -> Trace:
     trace = Trace(source)
     for arrival in _arrivals(text, source):
         if len(trace) + arrival.count > MAX_JOBS:
-            raise InvalidInputError([Diagnostic(source, f"has more than {MAX_JOBS} jobs")])
+            raise InvalidInputError([Diagnostic(f"has more than {MAX_JOBS} jobs", source=source)])
         shape = ResourceAmounts.model_construct(
             cpus=arrival.cpus,
             memory_mb=arrival.memory_mb,
@@ -60,7 +60,7 @@ def read_trace(text: str, source: str) -> Trace:
         trace.length_s = max(trace.length_s, arrival.time_s)
     if not len(trace):
         raise InvalidInputError(
-            [Diagnostic(source, f"has no arrivals; each has {', '.join(_KEYS)}")]
+            [Diagnostic(f"has no arrivals; each has {', '.join(_KEYS)}", source=source)]
         )
     return trace
 
@@ -69,7 +69,7 @@ def _arrivals(text: str, source: str) -> Iterator[Arrival]:
     if source.endswith((".yml", ".yaml")):
         document = parse(text, source)
         if not isinstance(document.data, list):
-            raise InvalidInputError([Diagnostic(source, "needs a list of arrivals")])
+            raise InvalidInputError([Diagnostic("needs a list of arrivals", source=source)])
         for place in range(len(document.data)):
             yield validate(Arrival, document, (place,))
     elif source.endswith((".jsonl", ".json")):
@@ -85,7 +85,9 @@ def _json_lines(text: str, source: str) -> Iterator[tuple[int, Any]]:
                 yield number, json.loads(line)
             except ValueError as error:
                 message = f"is no JSON: {error}. Each line is one arrival"
-                raise InvalidInputError([Diagnostic(f"{source}:{number}", message)]) from error
+                raise InvalidInputError(
+                    [Diagnostic(message, source=source, line=number)]
+                ) from error
 
 
 def _csv_lines(text: str, source: str) -> Iterator[tuple[int, Mapping[str, str]]]:
@@ -94,17 +96,25 @@ def _csv_lines(text: str, source: str) -> Iterator[tuple[int, Mapping[str, str]]
     if unknown or not rows.fieldnames:
         raise InvalidInputError(
             [
-                Diagnostic(f"{source}:1", f"{name!r} is no column{did_you_mean(name, _KEYS)}")
+                Diagnostic(
+                    f"{name!r} is no column{did_you_mean(name, _KEYS)}", source=source, line=1
+                )
                 for name in unknown
             ]
-            or [Diagnostic(source, f"is empty; the first line names columns of {', '.join(_KEYS)}")]
+            or [
+                Diagnostic(
+                    f"is empty; the first line names columns of {', '.join(_KEYS)}", source=source
+                )
+            ]
         )
     try:
         for row in rows:
             # Cells beyond the header come under the key None.
             yield rows.line_num, {key or "more cells": cell for key, cell in row.items() if cell}
     except csv.Error as error:
-        raise InvalidInputError([Diagnostic(f"{source}:{rows.line_num}", str(error))]) from error
+        raise InvalidInputError(
+            [Diagnostic(str(error), source=source, line=rows.line_num)]
+        ) from error
 
 
 def _validate_lines(lines: Iterable[tuple[int, Any]], source: str) -> Iterator[Arrival]:
@@ -115,7 +125,9 @@ def _validate_lines(lines: Iterable[tuple[int, Any]], source: str) -> Iterator[A
         except ValidationError as error:
             for detail in error.errors(include_url=False):
                 where = ".".join(str(part) for part in detail["loc"])
-                faults.append(Diagnostic(f"{source}:{number}", f"{where} {detail['msg']}".strip()))
+                faults.append(
+                    Diagnostic(f"{where} {detail['msg']}".strip(), source=source, line=number)
+                )
             if len(faults) >= _MAX_DIAGNOSTICS:
                 break
         else:

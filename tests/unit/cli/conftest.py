@@ -1,19 +1,21 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from swarm_runner.cli import factories, main
 from swarm_runner.condor.ports import TRACK_PROJECTION, Ad, JobQuery
+from swarm_runner.model.htcondor import JobStatus
 from swarm_runner.model.job import JobId
 from swarm_runner.model.pool import Destination
 from swarm_runner.model.pool_status import Slot
 from swarm_runner.provisioner import Provisioner
 from swarm_runner.runner import Runner
-from swarm_runner.runner import runner as loop
-from swarm_runner.testing.access_point import IDLE, RUNNING, FakeAccessPoint
+from swarm_runner.runner import runner as runner_module
+from swarm_runner.testing.access_point import FakeAccessPoint
 from swarm_runner.testing.swarm import FakeSwarm
 from tests.result import Result
 
@@ -38,21 +40,34 @@ Cli = Callable[..., Result]
 
 @pytest.fixture(autouse=True)
 def isolated_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty directory, and no settings of the machine's."""
+    """Use an empty directory, and no settings of this host."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    for name in ("SWARM_RUNNER_JOB_CONF", "COLUMNS", "FORCE_COLOR", "NO_COLOR"):
+    for name in (
+        *("SWARM_RUNNER_JOB_CONF", "SWARM_RUNNER_LOG_LEVEL", "SWARM_RUNNER_LOG_JSON"),
+        *("COLUMNS", "FORCE_COLOR", "NO_COLOR"),
+    ):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def restored_logging() -> Iterator[None]:
+    """Undo what the command configures for the process."""
+    logger = logging.getLogger("swarm_runner")
+    handlers, level, propagate = logger.handlers[:], logger.level, logger.propagate
+    yield
+    logger.handlers[:], logger.propagate = handlers, propagate
+    logger.setLevel(level)
 
 
 @pytest.fixture
 def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
-    """Runs a command in this process."""
+    """Run a command in this process."""
 
-    def run(*words: str) -> Result:
+    def run(*arguments: str) -> Result:
         capsys.readouterr()
-        code = main(words)
+        code = main(arguments)
         out, err = capsys.readouterr()
         return Result(code, out, err)
 
@@ -61,7 +76,7 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
 
 @pytest.fixture
 def job_conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A configuration, named by the environment."""
+    """Write a configuration that the environment variable names."""
     file = tmp_path / "job_conf.yml"
     file.write_text(JOB_CONF)
     monkeypatch.setenv("SWARM_RUNNER_JOB_CONF", str(file))
@@ -69,10 +84,10 @@ def job_conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 class SelfRunningAccessPoint(FakeAccessPoint):
-    """An access point whose jobs run by themselves: a step with every look at the queue.
+    """An access point whose jobs advance by one step each time the queue is queried.
 
-    `endings` maps keys to what happens to their jobs, instead of exit code 0. While `asleep` they
-    do nothing.
+    `outcomes` maps keys to functions that end their jobs; by default the exit code is 0. While
+    `paused`, jobs do not advance.
     """
 
     def __init__(self) -> None:
@@ -87,12 +102,12 @@ class SelfRunningAccessPoint(FakeAccessPoint):
         return super().jobs(query, projection)
 
     def advance(self) -> None:
-        """Idle jobs start, running ones end."""
-        for which, ad in list(self.queue.items()):
-            if ad["JobStatus"] == IDLE:
-                self.start(which)
-            elif ad["JobStatus"] == RUNNING:
-                self.outcomes.get(ad["SwarmRunnerKey"], self._finish)(which)
+        """Start the idle jobs and end the running ones."""
+        for job_id, ad in list(self.queue.items()):
+            if ad["JobStatus"] == JobStatus.IDLE:
+                self.start(job_id)
+            elif ad["JobStatus"] == JobStatus.RUNNING:
+                self.outcomes.get(ad["SwarmRunnerKey"], self._finish)(job_id)
 
     def _finish(self, job_id: JobId) -> None:
         names = str(self.queue[job_id].get("TransferOutput", ""))
@@ -116,7 +131,7 @@ EXECUTOR_SLOT = Slot(
 
 @pytest.fixture
 def access_point(monkeypatch: pytest.MonkeyPatch) -> SelfRunningAccessPoint:
-    """An access point in memory, which the commands about jobs find in place of a real one."""
+    """Give the job commands an access point in memory."""
     fake = SelfRunningAccessPoint()
 
     def access_point(_destination: Destination) -> SelfRunningAccessPoint:
@@ -127,13 +142,13 @@ def access_point(monkeypatch: pytest.MonkeyPatch) -> SelfRunningAccessPoint:
 
     monkeypatch.setattr(factories, "access_point", access_point)
     monkeypatch.setattr(factories, "runner", runner)
-    monkeypatch.setattr(loop, "POLL_LOOK_S", 0.001)
+    monkeypatch.setattr(runner_module, "ACCESS_POINT_POLL_INTERVAL_S", 0.001)
     return fake
 
 
 @pytest.fixture
 def swarm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSwarm:
-    """A Swarm in memory, which the pool commands find in place of the real one."""
+    """Give the pool commands a Swarm in memory."""
     fake = FakeSwarm()
 
     def provisioner(destination: Destination, progress: Callable[[str], None]) -> Provisioner:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from swarm_runner.cli import factories
-from swarm_runner.hooks.manager import plugin_manager
+from swarm_runner.hooks.manager import Hooks
 from swarm_runner.model.pool import Destination
 from swarm_runner.model.scaling import IdleJobGroup
 from swarm_runner.provisioner import Autoscaler
@@ -24,24 +24,24 @@ pytestmark = pytest.mark.usefixtures("job_conf")
 
 @pytest.fixture(autouse=True)
 def daemon(swarm: FakeSwarm, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An autoscaler of the fake pool that gets a signal after its third round."""
+    """Send the autoscaler of the fake pool a signal after its third poll."""
 
     def autoscaler(destination: Destination, *, dry_run: bool) -> Autoscaler:
-        made = Autoscaler(
-            destination.pool, swarm, swarm, plugin_manager(installed=False), dry_run=dry_run
+        autoscaler = Autoscaler(
+            destination.pool, swarm, swarm, Hooks(installed=False), dry_run=dry_run
         )
-        rounds = made.run_once
-        left = [signal.SIGTERM, None, None]
+        run_once = autoscaler.run_once
+        signals = [signal.SIGTERM, None, None]
 
-        def counted() -> list[Any]:
-            found = rounds()
-            number = left.pop()
+        def run_once_and_signal() -> list[Any]:
+            records = run_once()
+            number = signals.pop()
             if number is not None:
                 os.kill(os.getpid(), number)
-            return found
+            return records
 
-        monkeypatch.setattr(made, "round", counted)
-        return made
+        monkeypatch.setattr(autoscaler, "run_once", run_once_and_signal)
+        return autoscaler
 
     monkeypatch.setattr(factories, "autoscaler", autoscaler)
 
@@ -90,10 +90,10 @@ def test_the_service_has_a_record_beside_each_line(cli: Cli, swarm: FakeSwarm) -
     assert '"autoscale", "--records"' in entrypoint.read_text()
 
 
-@pytest.mark.parametrize("trouble", ["in_swarm", "manager", "reachable"])
-def test_a_swarm_that_is_none_ends_it(cli: Cli, swarm: FakeSwarm, trouble: str) -> None:
+@pytest.mark.parametrize("property_name", ["in_swarm", "manager", "reachable"])
+def test_a_swarm_that_is_none_ends_it(cli: Cli, swarm: FakeSwarm, property_name: str) -> None:
     cli("pool", "up")
-    setattr(swarm, trouble, False)
+    setattr(swarm, property_name, False)
     done = cli("pool", "autoscale", "--interval", "0.1")
     assert (done.code, done.out) == (3, "")
     assert "not a swarm manager" in done.err or "does not answer" in done.err

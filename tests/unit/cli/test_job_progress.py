@@ -35,8 +35,8 @@ def change_view(console: Console) -> JobProgressView:
         shown.apply(JobChange(replace(SECOND, state=JobState.HELD), JobEvent.HELD, "no [image]"))
         done = replace(running, state=JobState.COMPLETED, outcome=WELL)
         shown.apply(JobChange(done, JobEvent.ENDED, WELL.message))
-        gone = replace(SECOND, state=JobState.REMOVED, outcome=BAD)
-        shown.apply(JobChange(gone, JobEvent.ENDED, BAD.message))
+        removed = replace(SECOND, state=JobState.REMOVED, outcome=BAD)
+        shown.apply(JobChange(removed, JobEvent.ENDED, BAD.message))
     return shown
 
 
@@ -46,14 +46,14 @@ def test_without_a_terminal_trouble_and_the_end_are_lines() -> None:
     assert file.getvalue().splitlines() == [
         "  1.1 second sort: held: no [image]",
         "  1.1 second sort: The job used more disk than it asked for.",
-        "2 jobs after 0s: 1 ended well, 1 failed",
+        "2 jobs after 0s: 1 succeeded, 1 failed",
     ]
     assert shown.unfinished == []
     assert [job.key for job in shown.jobs] == ["first", "second"]
 
 
 def test_without_a_terminal_there_is_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job_progress, "LINE_EVERY_S", 0.0)
+    monkeypatch.setattr(job_progress, "SUMMARY_INTERVAL_S", 0.0)
     file = io.StringIO()
     change_view(Console(file=file))
     assert "2 jobs after 0s: 1 idle, 1 running" in file.getvalue().splitlines()

@@ -38,7 +38,7 @@ def test_submit_tells_which_jobs_an_invocation_became(
     assert header.split() == ["job", "key", "tool", "state"]
     assert bad.split()[1:] == ["bad", "idle"]
     assert good.split()[1:] == ["to", "1.1", "good", "cat", "2", "idle"]
-    assert "3 jobs at pool galaxy" in done.err
+    assert "3 jobs in pool galaxy" in done.err
     assert len(access_point.queue) == 3
     assert {ad["SwarmRunnerName"] for ad in access_point.queue.values()} == {"default"}
 
@@ -50,7 +50,7 @@ def test_submit_and_wait_ends_with_code_1_when_a_job_did_not_end_well(cli: Cli, 
     assert ["1.0", "good", "cat", "exit", "code", "0", "normal", "node-1", "task-1"] in rows
     assert any("bad" in row and "big" in row for row in rows)
     assert done.out.endswith("(bad):\n  The command ended with exit code 3.\n")
-    assert done.err.splitlines()[-1].endswith("3 ended well, 1 failed")
+    assert done.err.splitlines()[-1].endswith("3 succeeded, 1 failed")
     assert Path("made").read_bytes() == b"made"
 
 
@@ -111,14 +111,14 @@ def test_outputs_left_behind_are_told_and_brought(
     cli("submit", "plain.yml")
     access_point.advance()
     access_point.advance()
-    told = cli("jobs")
-    assert "exit code 0" in told.out
-    assert "The outputs of 1 job wait" in told.err
+    listed = cli("jobs")
+    assert "exit code 0" in listed.out
+    assert "The outputs of 1 job are still on the access point" in listed.err
     assert not Path("made").exists()
     done = cli("jobs", "--wait")
     assert done.code == 0
     assert Path("made").exists()
-    assert "wait at the access point" not in cli("jobs").err
+    assert "on the access point" not in cli("jobs").err
     assert cli("submit", batch).code == 0
     assert cli("jobs", "--wait").code == 1
 
@@ -142,7 +142,7 @@ def test_remove_by_number_by_key_and_all(
     assert [line.split(":")[1] for line in unknown.err.splitlines()] == [" 9.9", " nonsense"]
     assert len(access_point.queue) == 3
     assert cli("remove", "1.0", "--json").data == {"removed": 1, "jobs": [[1, 0]]}
-    assert "1 job removed; 1 had ended before" in cli("remove", "good").err
+    assert "1 job removed; 1 had already ended" in cli("remove", "good").err
     assert "1 job removed\n" in cli("remove", "--all").err
     assert access_point.queue == {}
     assert "0 jobs removed" in cli("remove", "--all").err
@@ -204,7 +204,7 @@ def test_an_interrupt_leaves_the_jobs_and_says_how_to_go_on(
     def interrupted(_self: job_progress.JobProgressView, _change: JobChange) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(job_progress.JobProgressView, "change", interrupted)
+    monkeypatch.setattr(job_progress.JobProgressView, "apply", interrupted)
     done = cli("submit", batch, "--wait", "--runner", "mine")
     assert (done.code, done.out) == (130, "")
     assert "Not ended yet: 3 jobs" in done.err
@@ -223,5 +223,5 @@ def test_an_access_point_lost_while_waiting_leaves_word_of_the_jobs(
     done = cli("submit", batch, "--wait")
     assert (done.code, done.out) == (3, "")
     first, second = done.err.splitlines()
-    assert "`swarm-runner remove good bad` ends them" in first
+    assert "`swarm-runner remove good bad` removes them" in first
     assert second == "error: the access point is gone"

@@ -45,9 +45,9 @@ def test_status_tells_what_is_wrong_and_with_which(cli: Cli, swarm: FakeSwarm) -
     assert cli("pool", "scale", "normal=3", "--timeout", "1").code == 1
     lines = cli("pool", "status").out.splitlines()
     assert "galaxy_htcondor-executor  class normal, 2 of 3 ready" in lines
-    trouble = lines[lines.index("what is wrong") + 1]
-    assert trouble.startswith("  task task0")
-    assert "no suitable node" in trouble
+    problem = lines[lines.index("problems") + 1]
+    assert problem.startswith("  task task0")
+    assert "no suitable node" in problem
 
 
 def test_status_without_a_pool_is_refused(cli: Cli) -> None:
@@ -96,7 +96,7 @@ def test_a_wait_that_runs_out_is_refused_with_what_it_waited_for(
     assert done.code == 1
     assert "normal: 1 leaving, until job 1.0 ends" in done.err.splitlines()[-1]
     table = cli("pool", "status").out
-    assert "class normal, 0 of 0 ready, 1 leaving" in table
+    assert "class normal, 0 of 0 ready, 1 draining" in table
     assert "Retiring" in table
     assert "of galaxy_htcondor-executor stays until job 1.0 ends" in table
 
@@ -220,7 +220,7 @@ def test_status_says_what_guests_run_on(
     assert cli("pool", "up", "--timeout", "1").code == 1
     lines = cli("pool", "status").out.splitlines()
     assert "k_htcondor-executor-vm  class vm, 0 of 1 ready" in lines
-    assert "no virtual machines: " in lines[lines.index("what is wrong") + 1]
+    assert "no virtual machines: " in lines[lines.index("problems") + 1]
 
 
 def test_the_file_of_the_last_pool_up_is_used_without_one(

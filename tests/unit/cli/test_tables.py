@@ -96,7 +96,7 @@ def test_submitted_jobs_have_a_line_for_each_key() -> None:
     other = replace(WAITING, id=JobId(18, 0), key="other")
     lines = printed(submitted_table([WAITING, RAN, other]))
     assert [line.split("  ")[0] for line in lines[1:]] == ["17.0 to 17.1", "18.0"]
-    assert lines[1].endswith("1 idle, 1 ended well")
+    assert lines[1].endswith("1 idle, 1 succeeded")
     assert lines[2].endswith("idle")
 
 
@@ -112,7 +112,7 @@ def test_alike_failures_share_a_sentence() -> None:
 def test_tally() -> None:
     held = replace(WAITING, state=JobState.HELD)
     assert count_by_state([RAN, held, WAITING, replace(RAN, outcome=BAD)]) == (
-        "1 idle, 1 held, 1 ended well, 1 failed"
+        "1 idle, 1 held, 1 succeeded, 1 failed"
     )
     assert count_by_state([]) == "no jobs"
 
@@ -141,5 +141,5 @@ def test_the_pool_s_table_fits_80_columns_whatever_the_names() -> None:
     row = next(line for line in lines if "Retiring" in line)
     for whole in ("x1y2z3a4b5c6", "0123456789ab", "204800 MB", "123456.0"):
         assert whole in row
-    assert lines[lines.index("what is wrong") + 1] == "  no!"
+    assert lines[lines.index("problems") + 1] == "  no!"
     assert not any(line.startswith(pool.service()) and "normal" in line for line in lines)
