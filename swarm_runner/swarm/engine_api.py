@@ -58,7 +58,7 @@ def task_state(
         error=status.get("Err", ""),
         created_at=task["CreatedAt"],
         node_down=node is not None and node["Status"]["State"] == _NODE_DOWN,
-        wish=(task["Spec"]["ContainerSpec"].get("Labels") or {}).get(SPEC_DIGEST_LABEL, ""),
+        spec_digest=(task["Spec"]["ContainerSpec"].get("Labels") or {}).get(SPEC_DIGEST_LABEL, ""),
     )
 
 

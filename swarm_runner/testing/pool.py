@@ -1,4 +1,4 @@
-"""The HTCondor pool that would live on a Swarm in memory."""
+"""The HTCondor pool on a Swarm in memory, for tests."""
 
 from __future__ import annotations
 
@@ -12,19 +12,24 @@ from swarm_runner.swarm.specs import CLASS_LABEL, ServiceSpec
 
 
 class FakePool(ABC):
-    """Satisfies `condor.view.PoolView`.
+    """Implements `condor.ports.PoolQueryPort` for the executors of a subclass.
 
-    `busy` holds the ids of tasks that finish a job first: they leave only when taken out of it.
-    `retiring` are those that condor_off told to go, `vacated_at` says when their jobs are vacated.
-    `let_in` tells whether the pool takes the client's token. Tasks in `silent`, or of an image in
-    it, run, and the collector does not know them. `broken` says of a task why its slot is; those
-    in `switched_off` offer no more virtual machines. `queue` and `past` are the jobs that wait,
-    and those that ended; `job_runs` is how jobs fared. `version` is
-    HTCondor's.
+    Set these attributes to change what HTCondor reports:
+
+    - `busy_tasks`: IDs of tasks that run a job. They do not stop while they are in the set.
+    - `retiring`: IDs of tasks that condor_off drains.
+    - `vacated_at`: the time at which a retiring task's job is vacated, by task ID.
+    - `accept_token`: whether the pool accepts the client's token.
+    - `unresponsive`: IDs or images of running tasks that the collector does not know.
+    - `broken_reasons`: why a task's slot is broken, by task ID.
+    - `vm_offline`: IDs of tasks that offer no VMs any more.
+    - `idle_job_groups`, `finished_jobs`, `job_runs`: the queue and the history.
+    - `htcondor_version`: the executors' version.
+
+    `token_commands` records the commands that created tokens.
     """
 
     def __init__(self) -> None:
-        super().__init__()
         self.accept_token = True
         self.htcondor_version = "25.14.1"
         self.busy_tasks: set[str] = set()
@@ -40,66 +45,66 @@ class FakePool(ABC):
 
     @abstractmethod
     def check_reachable(self) -> None:
-        """Raises OutOfReachError when the Swarm does not answer."""
+        """Raise UnreachableError if the Swarm does not answer."""
 
     @abstractmethod
     def running_executors(self) -> Iterator[tuple[TaskState, ServiceSpec]]:
-        """The executors that run, each with the wish that it was made from."""
+        """Yield the running executors, each with the spec from which its task was created."""
 
     def slots(self) -> list[Slot]:
-        """What the executors would advertise."""
+        """Return the slots that the executors advertise."""
         self._authenticate()
         return [
-            self._make_slot(task, wish)
-            for task, wish in self.running_executors()
-            if not {task.id, wish.image} & self.unresponsive
+            self._make_slot(task, spec)
+            for task, spec in self.running_executors()
+            if not {task.id, spec.image} & self.unresponsive
         ]
 
     def count_unfinished(self) -> int:
-        """How many jobs run: one for each busy task."""
+        """Return the number of running jobs: one for each busy task."""
         self._authenticate()
         return len(self.busy_tasks)
 
     def running_ids(self) -> set[str]:
-        """What the busy tasks run."""
+        """Return the job ID that all busy tasks share."""
         self._authenticate()
         return {"1.0"} if self.busy_tasks else set()
 
     def remove_all(self) -> None:
-        """End every job."""
+        """Remove every job."""
         self.busy_tasks.clear()
 
     def idle_jobs(self) -> list[IdleJobGroup]:
-        """See `queue`."""
+        """Return `idle_job_groups`."""
         self._authenticate()
         return list(self.idle_job_groups)
 
     def recent_jobs(self, limit: int) -> list[FinishedJob]:
-        """See `past`."""
+        """Return the first `finished_jobs`."""
         self._authenticate()
         return self.finished_jobs[:limit]
 
     def recent_runs(self, since_s: float, limit: int) -> list[JobRun]:
-        """See `job_runs`."""
+        """Return the first `job_runs` that ended at `since_s` or later."""
         self._authenticate()
         return [run for run in self.job_runs if run.ended_s >= since_s][:limit]
 
     def retire(self, constraint: str) -> None:
-        """What a condor_master does when it is told to go."""
-        told = [
+        """Drain an executor, as `condor_off -constraint` does."""
+        drained = [
             task.id
             for task, _ in self.running_executors()
             if constraint == f'Name == "{task.container}"'
         ]
-        if not told:
+        if not drained:
             raise PreconditionError("condor_off: failed to find daemons matching the constraint")
-        self.retiring.update(told)
+        self.retiring.update(drained)
 
     def _authenticate(self) -> None:
         self.check_reachable()
-        signed = any("WRITE" in command for command in self.token_commands)
-        if not (self.accept_token and signed):
-            raise UnreachableError("the pool does not take the token (a fake one)")
+        has_token = any("WRITE" in command for command in self.token_commands)
+        if not (self.accept_token and has_token):
+            raise UnreachableError("the pool rejected the token (FakePool)")
 
     def _make_slot(self, task: TaskState, spec: ServiceSpec) -> Slot:
         memory_mb = int(spec.environment["SWARM_RUNNER_MEMORY_MB"])

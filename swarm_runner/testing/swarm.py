@@ -1,54 +1,66 @@
-"""A Swarm in memory."""
+"""A Docker Swarm in memory, for tests."""
 
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from swarm_runner.errors import ConflictError, PreconditionError, UnreachableError
 from swarm_runner.model.pool_status import DockerEngine, ServiceState, TaskState
 from swarm_runner.swarm.specs import CLASS_LABEL, POOL_LABEL, SPEC_DIGEST_LABEL, ServiceSpec
-from swarm_runner.testing.placement import choose_host
 from swarm_runner.testing.pool import FakePool
-from swarm_runner.testing.resources import FakeResources
 
 DEFAULT_NODE = "swarm-1"
+# Swarm avoids a node on which this many tasks of a service failed recently.
+MAX_TASK_FAILURES = 5
 
 
-class FakeSwarm(FakePool, FakeResources):
-    """Satisfies `swarm.port.Swarm`: `nodes` hosts, tasks that need one look to start or end.
+class FakeSwarm(FakePool):
+    """Implements `swarm.ports.Swarm`, and `condor.ports.PoolQueryPort` through `FakePool`.
 
-    `in_swarm` and `manager` set its part in a Swarm, `reachable` whether it answers at all.
-    `failing` maps a service, an image or a host to the error with which its tasks fail to start,
-    `full` a service to the reason why no node takes another task. While `tight`, a task's
-    successor finds no room but where it was. An update replaces one task with every
-    look at the tasks. `nameless` is a kernel that cannot do what service names need. What HTCondor
-    would say of the tasks is `FakePool`'s.
+    Time passes with every call of `tasks`: a task starts or stops, and a rolling update replaces
+    one task. Set these attributes to change the behaviour:
+
+    - `in_swarm`, `swarm_manager`: the engine's role in a Swarm.
+    - `reachable`: whether the engine answers.
+    - `engine_name`, `docker_host`, `node_count`: the engine, and the size of its Swarm.
+    - `start_errors`: maps a service, an image or a host to the error that its tasks fail with.
+    - `unschedulable`: maps a service to the reason why no node accepts another task of it.
+    - `pinned`: a task's successor runs on the same host.
+    - `no_ip_vs`: the kernel does not support virtual IP addresses of services.
+    - `unreachable_nodes`: the hosts on which `remove_volumes` fails.
+
+    `volume_removals` records the calls of `remove_volumes`.
     """
 
     def __init__(self, *, in_swarm: bool = True, swarm_manager: bool = True) -> None:
+        super().__init__()
         self.in_swarm = in_swarm
         self.swarm_manager = swarm_manager
-        super().__init__()
         self.reachable = True
         self.no_ip_vs = self.pinned = False
         self.docker_host, self.node_count, self.engine_name = "", 1, DEFAULT_NODE
         self.start_errors: dict[str, str] = {}
         self.unschedulable: dict[str, str] = {}
+        self.volume_removals: list[tuple[str, str, tuple[str, ...]]] = []
+        self.unreachable_nodes: list[str] = []
         self._initialised_here = False
+        self._networks: dict[str, str] = {}  # the owning pool, by name
+        self._secrets: dict[str, str] = {}
         self._services: dict[str, tuple[ServiceSpec, ServiceState]] = {}
         self._tasks: list[TaskState] = []
-        self._specs: dict[str, ServiceSpec] = {}
-        # Of each update: whether it is paced, and the tasks that it has started.
+        self._specs: dict[str, ServiceSpec] = {}  # every spec that a service ever had, by digest
+        # For each update: whether Swarm waits between tasks, and the tasks that it has started.
         self._updates: dict[str, tuple[bool, set[str]]] = {}
         self._task_numbers = itertools.count(1)
         self._versions = itertools.count(1)
 
     def docker_engine(self) -> DockerEngine:
-        """See `Swarm.engine`. `host`, `nodes` and `name` are of the engine that is asked."""
+        """See `Swarm.docker_engine`."""
         if not self.reachable:
-            raise UnreachableError("the Docker engine does not answer (a fake one)")
+            raise UnreachableError("the Docker engine does not answer (FakeSwarm)")
         active = self.in_swarm
         return DockerEngine(
             name=self.engine_name,
@@ -65,7 +77,7 @@ class FakeSwarm(FakePool, FakeResources):
         """See `Swarm.initialise`."""
         if self.in_swarm:
             raise PreconditionError(
-                f"making a Swarm at {address}: this node is part of one already"
+                f"creating a Swarm at {address}: this node is already part of a Swarm"
             )
         self.in_swarm = self._initialised_here = True
 
@@ -79,16 +91,16 @@ class FakeSwarm(FakePool, FakeResources):
         return self._initialised_here and not self._services
 
     def pool_image(
-        self, wanted: str | None, progress: Callable[[str], None], *, virtual_machines: bool = False
+        self, image: str | None, progress: Callable[[str], None], *, virtual_machines: bool = False
     ) -> str:
         """See `Swarm.pool_image`."""
-        progress("taking the image")
+        progress("finding the pool image")
         variant = "pool-vm" if virtual_machines else "pool"
-        return wanted or f"swarm-runner-{variant}:fake"
+        return image or f"swarm-runner-{variant}:fake"
 
     def autoscaler_image(self, base: str, progress: Callable[[str], None]) -> str:
         """See `Swarm.autoscaler_image`."""
-        progress("taking the autoscaler's image")
+        progress("finding the autoscaler image")
         return f"swarm-runner-autoscaler:on-{base.partition(':')[2]}"
 
     def services(self, pool: str) -> dict[str, ServiceState]:
@@ -96,38 +108,38 @@ class FakeSwarm(FakePool, FakeResources):
         self.check_reachable()
         return {
             name: state
-            for name, (wish, state) in self._services.items()
-            if wish.labels[POOL_LABEL] == pool
+            for name, (spec, state) in self._services.items()
+            if spec.labels[POOL_LABEL] == pool
         }
 
     def tasks(self, pool: str) -> list[TaskState]:
-        """See `Swarm.tasks`. Each call lets a little time pass."""
+        """See `Swarm.tasks`. Each call lets time pass."""
         services = self.services(pool)
         for name in services:
             self._reconcile(name)
             self._advance_update(name)
-        seen = [task for task in self._tasks if task.service in services]
+        tasks = [task for task in self._tasks if task.service in services]
         self._tasks = [self._advance_task(task) for task in self._tasks]
-        remembered = ("failed", "complete")
-        self._tasks = [t for t in self._tasks if not t.stopped or t.state in remembered]
-        return seen
+        self._tasks = [t for t in self._tasks if not t.stopped or t.state in ("failed", "complete")]
+        return tasks
 
     def create_service(self, spec: ServiceSpec) -> None:
         """See `Swarm.create_service`."""
         self.check_reachable()
         if spec.name in self._services:
-            raise PreconditionError(f"creating service {spec.name}: the name is taken")
+            raise PreconditionError(f"creating service {spec.name}: the name is in use")
         if spec.secret.name not in self._secrets:
-            raise PreconditionError(f"creating service {spec.name}: no secret {spec.secret.name}")
+            raise PreconditionError(
+                f"creating service {spec.name}: secret {spec.secret.name} does not exist"
+            )
         self._specs[spec.digest()] = spec
         self._services[spec.name] = (spec, self._service_state(spec, spec.replicas))
 
     def deploy(self, spec: ServiceSpec) -> None:
-        """A service that somebody else makes, as by `docker stack deploy`."""
+        """Create a service without a digest label, as `docker stack deploy` does."""
         self.create_service(spec)
-        made = self._services[spec.name][1]
-        foreign = made.model_copy(update={"labels": dict(spec.labels)})
-        self._services[spec.name] = (spec, foreign)
+        state = self._services[spec.name][1].model_copy(update={"labels": dict(spec.labels)})
+        self._services[spec.name] = (spec, state)
 
     def update_service(self, spec: ServiceSpec, update_delay_s: int = 0) -> None:
         """See `Swarm.update_service`."""
@@ -135,7 +147,7 @@ class FakeSwarm(FakePool, FakeResources):
         replicas = self._services[spec.name][1].replicas
         self._specs[spec.digest()] = spec
         state = self._service_state(spec, replicas)
-        if any(task.wish != spec.digest() for task in self._live_tasks(spec.name)):
+        if any(task.spec_digest != spec.digest() for task in self._live_tasks(spec.name)):
             state = state.model_copy(update={"update": "updating"})
         self._services[spec.name] = (spec, state)
         self._updates[spec.name] = (update_delay_s > 0, set())
@@ -144,7 +156,7 @@ class FakeSwarm(FakePool, FakeResources):
         """See `Swarm.service_spec`."""
         self.check_reachable()
         if name not in self._services:
-            raise PreconditionError(f"asking about service {name}: no such service")
+            raise PreconditionError(f"inspecting service {name}: no such service")
         return {"spec": self._services[name][0]}
 
     def restore_service(self, name: str, spec: Mapping[str, Any]) -> None:
@@ -156,11 +168,13 @@ class FakeSwarm(FakePool, FakeResources):
         self.check_reachable()
         if name not in self._services:
             raise PreconditionError(f"scaling service {name}: no such service")
-        wish, present = self._services[name]
-        if version not in (None, present.version):
-            raise ConflictError(f"scaling service {name}: somebody changed it meanwhile")
-        kept = {"replicas": replicas, "version": next(self._versions)}
-        self._services[name] = (wish, present.model_copy(update=kept))
+        spec, state = self._services[name]
+        if version not in (None, state.version):
+            raise ConflictError(
+                f"scaling service {name}: the service changed since it was read; try again"
+            )
+        change = {"replicas": replicas, "version": next(self._versions)}
+        self._services[name] = (spec, state.model_copy(update=change))
 
     def remove_services(self, names: Sequence[str]) -> None:
         """See `Swarm.remove_services`."""
@@ -169,8 +183,43 @@ class FakeSwarm(FakePool, FakeResources):
             self._services.pop(name, None)
         self._tasks = [task for task in self._tasks if task.service in self._services]
 
+    def networks(self, pool: str) -> set[str]:
+        """See `Swarm.networks`."""
+        return {name for name, owner in self._networks.items() if owner == pool}
+
+    def create_network(self, name: str, labels: Mapping[str, str]) -> None:
+        """See `Swarm.create_network`."""
+        self._networks[name] = labels[POOL_LABEL]
+
+    def secrets(self, pool: str) -> set[str]:
+        """See `Swarm.secrets`."""
+        return {name for name, owner in self._secrets.items() if owner == pool}
+
+    def create_secret(self, name: str, data: bytes, labels: Mapping[str, str]) -> None:
+        """See `Swarm.create_secret`."""
+        if not data:
+            raise PreconditionError(f"creating secret {name}: its data is empty")
+        self._secrets[name] = labels[POOL_LABEL]
+
+    def delete_secret(self, name: str) -> None:
+        """Remove a secret, as `docker secret rm` does."""
+        del self._secrets[name]
+
+    def remove_pool_resources(self, pool: str, volumes: Sequence[str]) -> None:
+        """See `Swarm.remove_pool_resources`."""
+        if self.services(pool):
+            raise PreconditionError(f"removing {', '.join(volumes)}: they are in use")
+        self._networks = {k: owner for k, owner in self._networks.items() if owner != pool}
+        self._secrets = {k: owner for k, owner in self._secrets.items() if owner != pool}
+
+    def remove_volumes(self, pool: str, image: str, volumes: Sequence[str]) -> list[str]:
+        """See `Swarm.remove_volumes`."""
+        self.check_reachable()
+        self.volume_removals.append((pool, image, tuple(volumes)))
+        return list(self.unreachable_nodes)
+
     def exec_in_service(self, service: str, command: Sequence[str]) -> bytes | None:
-        """See `Swarm.run_in`. condor_token_create prints a token, others nothing."""
+        """See `Swarm.exec_in_service`. Only condor_token_create prints something: a token."""
         self.check_reachable()
         if service not in self._services or self.engine_name != DEFAULT_NODE:
             return None
@@ -179,18 +228,20 @@ class FakeSwarm(FakePool, FakeResources):
             return b""
         if "condor_token_create" not in command:
             if self.no_ip_vs:
-                raise PreconditionError(f"{command[0]} in {service} ended with 1: No route to host")
+                raise PreconditionError(
+                    f"running {command[0]} in {service}: exit code 1: No route to host"
+                )
             return b""
         self.token_commands.append(tuple(command))
         return b"a.fake.token\n"
 
     def mark_node_down(self, task_id: str) -> None:
-        """Its node goes down: Swarm replaces the task, and HTCondor keeps its last words."""
+        """Take a task's node down. Swarm replaces the task; its slot stays in the collector."""
         self._tasks = [
-            _with_shutdown_desired(one).model_copy(update={"node_down": True})
-            if one.id == task_id
-            else one
-            for one in self._tasks
+            _with_shutdown_desired(task).model_copy(update={"node_down": True})
+            if task.id == task_id
+            else task
+            for task in self._tasks
         ]
 
     def _service_state(self, spec: ServiceSpec, replicas: int) -> ServiceState:
@@ -207,43 +258,43 @@ class FakeSwarm(FakePool, FakeResources):
         """See `FakePool.running_executors`."""
         for task in self._tasks:
             if task.state == "running" and task.service in self._services:
-                wish = self._specs[task.wish]
-                if CLASS_LABEL in wish.labels:
-                    yield task, wish
+                spec = self._specs[task.spec_digest]
+                if CLASS_LABEL in spec.labels:
+                    yield task, spec
 
     def check_reachable(self) -> None:
-        """See `FakePool.answer`."""
+        """See `FakePool.check_reachable`."""
         self.docker_engine()
         if not (self.in_swarm and self.swarm_manager):
             raise UnreachableError("this node is not a swarm manager")
 
     def _reconcile(self, name: str) -> None:
-        wanted = self._services[name][1].replicas
-        mine = self._live_tasks(name)
-        for task in mine[wanted:]:
+        replicas = self._services[name][1].replicas
+        tasks = self._live_tasks(name)
+        for task in tasks[replicas:]:
             self._stop_task(task)
-        taken = {task.slot for task in mine}
-        free = (slot for slot in itertools.count(1) if slot not in taken)
-        for slot in itertools.islice(free, max(wanted - len(mine), 0)):
+        used_slots = {task.slot for task in tasks}
+        free_slots = (slot for slot in itertools.count(1) if slot not in used_slots)
+        for slot in itertools.islice(free_slots, max(replicas - len(tasks), 0)):
             self._start_task(name, slot)
 
     def _advance_update(self, name: str) -> None:
-        """Take an update one step further."""
-        wish, state = self._services[name]
+        """Replace at most one task of a rolling update."""
+        spec, state = self._services[name]
         if state.update != "updating":
             return
-        paced, started = self._updates[name]
-        fresh = [task for task in self._tasks if task.id in started]
-        old = [task for task in self._live_tasks(name) if task.wish != wish.digest()]
-        if broken := [task for task in fresh if task.failed]:
-            said = f"update paused due to failure or early termination of task {broken[0].id}"
-            state = state.model_copy(update={"update": "paused", "update_message": said})
+        delayed, started = self._updates[name]
+        new = [task for task in self._tasks if task.id in started]
+        old = [task for task in self._live_tasks(name) if task.spec_digest != spec.digest()]
+        if failed := [task for task in new if task.failed]:
+            message = f"update paused due to failure or early termination of task {failed[0].id}"
+            state = state.model_copy(update={"update": "paused", "update_message": message})
         elif not old:
             state = state.model_copy(update={"update": "completed"})
-        elif not (paced and fresh) and all(task.state == "running" for task in fresh):
+        elif not (delayed and new) and all(task.state == "running" for task in new):
             self._stop_task(old[0])
             started.add(self._start_task(name, old[0].slot))
-        self._services[name] = (wish, state)
+        self._services[name] = (spec, state)
 
     def _live_tasks(self, name: str) -> list[TaskState]:
         return [t for t in self._tasks if t.service == name and not t.stopping and not t.stopped]
@@ -252,13 +303,18 @@ class FakeSwarm(FakePool, FakeResources):
         self._tasks[self._tasks.index(task)] = _with_shutdown_desired(task)
 
     def _choose_host(self, name: str, slot: int) -> str:
-        pinned = self._services[name][0].node_id
-        if pinned:
-            return pinned.replace("node", "swarm")
-        before = [t.node for t in self._tasks if (t.service, t.slot) == (name, slot)]
-        if self.pinned and before:
-            return before[-1]
-        return choose_host(name, [f"swarm-{n}" for n in range(1, self.node_count + 1)], self._tasks)
+        """Return the host with the fewest tasks of the service; avoid those that failed them."""
+        node_id = self._services[name][0].node_id
+        if node_id:
+            return node_id.replace("node", "swarm")
+        tasks = [task for task in self._tasks if task.service == name]
+        predecessors = [task for task in tasks if task.slot == slot]
+        if self.pinned and predecessors:
+            return predecessors[-1].node
+        failed = Counter(task.node for task in tasks if task.failed)
+        live = Counter(task.node for task in tasks if not (task.stopping or task.stopped))
+        hosts = [f"swarm-{number}" for number in range(1, self.node_count + 1)]
+        return min(hosts, key=lambda host: (failed[host] >= MAX_TASK_FAILURES, live[host]))
 
     def _start_task(self, name: str, slot: int) -> str:
         number = next(self._task_numbers)
@@ -273,7 +329,7 @@ class FakeSwarm(FakePool, FakeResources):
                 error=self.unschedulable.get(name, ""),
                 desired="running",
                 created_at=f"2026-01-01T00:{number // 60:02}:{number % 60:02}Z",
-                wish=self._services[name][0].digest(),
+                spec_digest=self._services[name][0].digest(),
             )
         )
         return self._tasks[-1].id
@@ -288,7 +344,7 @@ class FakeSwarm(FakePool, FakeResources):
         if task.state == "pending" and task.service not in self.unschedulable:
             return task.model_copy(update={"state": "starting", "error": ""})
         if task.state == "starting":
-            image = self._specs[task.wish].image
+            image = self._specs[task.spec_digest].image
             causes = (task.service, image, task.node)
             error = next((self.start_errors[c] for c in causes if c in self.start_errors), None)
             if error is not None:

@@ -1,4 +1,4 @@
-"""One suite over the fake Swarm and a real one."""
+"""The contract of the Swarm port, for the fake Swarm and a real one."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ POOL = Pool(
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float = 60) -> None:
-    waiting = Retrying(
+    retry = Retrying(
         stop=stop_after_delay(timeout_s),
         wait=wait_fixed(0.2),
-        retry=retry_if_result(lambda got: not got),
+        retry=retry_if_result(lambda result: not result),
     )
-    waiting(condition)
+    retry(condition)
 
 
 def remove(swarm: Swarm, stack: Stack) -> None:
     swarm.remove_services(list(swarm.services(POOL.name)))
-    waiting = Retrying(
+    retry = Retrying(
         stop=stop_after_delay(90),
         wait=wait_fixed(0.5),
         retry=retry_if_exception_type(PreconditionError),
     )
-    waiting(swarm.remove_pool_resources, POOL.name, [stack.spool_volume, stack.scratch_volume])
+    retry(swarm.remove_pool_resources, POOL.name, [stack.spool_volume, stack.scratch_volume])
 
 
 @pytest.fixture(params=["fake", "real"])
@@ -63,7 +63,7 @@ def swarm(request: pytest.FixtureRequest) -> Iterator[Swarm]:
 
 @pytest.fixture
 def stack(swarm: Swarm) -> Iterator[Stack]:
-    """The contract's pool, with its network and secrets made."""
+    """Yield the stack of POOL, with its network and secrets."""
     image = swarm.pool_image(None, lambda _message: None)
     stack = Stack(pool=POOL, image=image, node_id=swarm.docker_engine().node_id)
     remove(swarm, stack)
@@ -79,7 +79,7 @@ def running(swarm: Swarm, service: str) -> list[TaskState]:
     return [t for t in tasks if t.service == service and t.state == "running" and not t.stopping]
 
 
-def test_the_engine_is_a_manager(swarm: Swarm) -> None:
+def test_the_engine_is_a_swarm_manager(swarm: Swarm) -> None:
     engine = swarm.docker_engine()
     assert engine.swarm
     assert engine.swarm_manager
@@ -87,7 +87,7 @@ def test_the_engine_is_a_manager(swarm: Swarm) -> None:
     assert engine.nodes >= 1
 
 
-def test_nothing_is_there_before_it_is_made(swarm: Swarm) -> None:
+def test_an_unknown_pool_has_no_objects(swarm: Swarm) -> None:
     assert swarm.services("swarm-runner-nowhere") == {}
     assert swarm.tasks("swarm-runner-nowhere") == []
     assert swarm.networks("swarm-runner-nowhere") == set()
@@ -97,87 +97,87 @@ def test_nothing_is_there_before_it_is_made(swarm: Swarm) -> None:
     swarm.remove_pool_resources("swarm-runner-nowhere", ["swarm-runner-nowhere"])
 
 
-def test_network_and_secrets_are_the_pools(swarm: Swarm, stack: Stack) -> None:
+def test_networks_and_secrets_of_a_pool(swarm: Swarm, stack: Stack) -> None:
     assert swarm.networks(POOL.name) == {stack.network}
     assert swarm.secrets(POOL.name) == {stack.signing_key, stack.executor_token}
 
 
-def test_a_service_is_made_scaled_updated_and_removed(swarm: Swarm, stack: Stack) -> None:
-    wish = stack.central_manager()
-    swarm.create_service(wish)
-    state = swarm.services(POOL.name)[wish.name]
+def test_create_scale_update_and_remove_a_service(swarm: Swarm, stack: Stack) -> None:
+    spec = stack.central_manager()
+    swarm.create_service(spec)
+    state = swarm.services(POOL.name)[spec.name]
     assert (state.replicas, state.image) == (1, stack.image)
-    assert state.labels[SPEC_DIGEST_LABEL] == wish.digest()
+    assert state.labels[SPEC_DIGEST_LABEL] == spec.digest()
     assert state.labels["com.docker.stack.namespace"] == POOL.name
-    wait_until(lambda: len(running(swarm, wish.name)) == 1)
-    first = running(swarm, wish.name)[0]
+    wait_until(lambda: len(running(swarm, spec.name)) == 1)
+    first = running(swarm, spec.name)[0]
     assert (first.slot, bool(first.node), bool(first.container)) == (1, True, True)
-    token = swarm.exec_in_service(wish.name, ["condor_token_create", "-identity", f"a@{POOL.name}"])
+    token = swarm.exec_in_service(spec.name, ["condor_token_create", "-identity", f"a@{POOL.name}"])
     assert token is not None
     assert token.count(b".") == 2
 
-    # Swarm itself has changed the service since it was made.
-    state = swarm.services(POOL.name)[wish.name]
-    swarm.scale_service(wish.name, 0, state.version)
+    # Swarm itself changes a service after its creation.
+    state = swarm.services(POOL.name)[spec.name]
+    swarm.scale_service(spec.name, 0, state.version)
     with pytest.raises(ConflictError):
-        swarm.scale_service(wish.name, 2, state.version)
-    wait_until(lambda: not running(swarm, wish.name))
+        swarm.scale_service(spec.name, 2, state.version)
+    wait_until(lambda: not running(swarm, spec.name))
     changed = stack.central_manager().model_copy(update={"stop_grace_s": 30})
     swarm.update_service(changed)
-    state = swarm.services(POOL.name)[wish.name]
-    assert state.replicas == 0  # an update keeps the count
-    assert state.labels[SPEC_DIGEST_LABEL] == changed.digest() != wish.digest()
+    state = swarm.services(POOL.name)[spec.name]
+    assert state.replicas == 0  # an update does not change the count
+    assert state.labels[SPEC_DIGEST_LABEL] == changed.digest() != spec.digest()
 
-    swarm.remove_services([wish.name])
+    swarm.remove_services([spec.name])
     assert swarm.services(POOL.name) == {}
 
 
-def test_an_update_that_fails_stops_and_is_restored(swarm: Swarm, stack: Stack) -> None:
-    wish = stack.central_manager()
-    swarm.create_service(wish)
-    wait_until(lambda: len(running(swarm, wish.name)) == 1)
-    [task] = running(swarm, wish.name)
-    assert task.wish == wish.digest()
-    former = swarm.service_spec(wish.name)
+def test_a_failed_update_pauses_and_is_restored(swarm: Swarm, stack: Stack) -> None:
+    spec = stack.central_manager()
+    swarm.create_service(spec)
+    wait_until(lambda: len(running(swarm, spec.name)) == 1)
+    [task] = running(swarm, spec.name)
+    assert task.spec_digest == spec.digest()
+    previous = swarm.service_spec(spec.name)
 
-    broken = wish.model_copy(update={"image": "swarm-runner-contract-nowhere:1"})
+    broken = spec.model_copy(update={"image": "swarm-runner-contract-nowhere:1"})
     if isinstance(swarm, FakeSwarm):
         swarm.start_errors[broken.image] = "No such image"
     swarm.update_service(broken, update_delay_s=3600)
-    wait_until(lambda: swarm.services(POOL.name)[wish.name].updating)
+    wait_until(lambda: swarm.services(POOL.name)[spec.name].updating)
 
     def failed() -> list[TaskState]:
-        return [t for t in swarm.tasks(POOL.name) if t.failed and t.wish == broken.digest()]
+        return [t for t in swarm.tasks(POOL.name) if t.failed and t.spec_digest == broken.digest()]
 
-    wait_until(lambda: bool(failed()) and swarm.services(POOL.name)[wish.name].updating)
+    wait_until(lambda: bool(failed()) and swarm.services(POOL.name)[spec.name].updating)
     assert "No such image" in failed()[0].error
 
-    swarm.restore_service(wish.name, former)
-    state = swarm.services(POOL.name)[wish.name]
-    assert (state.image, state.replicas) == (wish.image, 1)
-    assert state.labels[SPEC_DIGEST_LABEL] == wish.digest()
-    wait_until(lambda: [t.wish for t in running(swarm, wish.name)] == [wish.digest()])
+    swarm.restore_service(spec.name, previous)
+    state = swarm.services(POOL.name)[spec.name]
+    assert (state.image, state.replicas) == (spec.image, 1)
+    assert state.labels[SPEC_DIGEST_LABEL] == spec.digest()
+    wait_until(lambda: [t.spec_digest for t in running(swarm, spec.name)] == [spec.digest()])
 
 
-def test_the_spec_of_what_is_not_there(swarm: Swarm) -> None:
+def test_the_spec_of_a_missing_service(swarm: Swarm) -> None:
     with pytest.raises(PreconditionError):
         swarm.service_spec("swarm-runner-nowhere_htcondor")
 
 
-def test_what_is_in_use_is_not_removed(swarm: Swarm, stack: Stack) -> None:
+def test_resources_in_use_are_not_removed(swarm: Swarm, stack: Stack) -> None:
     swarm.create_service(stack.central_manager())
     wait_until(lambda: len(running(swarm, POOL.service())) == 1)
     with pytest.raises(PreconditionError):
         swarm.remove_pool_resources(POOL.name, [stack.spool_volume])
 
 
-def test_a_name_is_given_once(swarm: Swarm, stack: Stack) -> None:
-    wish = stack.central_manager()
-    swarm.create_service(wish)
+def test_a_service_name_is_unique(swarm: Swarm, stack: Stack) -> None:
+    spec = stack.central_manager()
+    swarm.create_service(spec)
     with pytest.raises(PreconditionError):
-        swarm.create_service(wish)
+        swarm.create_service(spec)
 
 
-def test_scaling_what_is_not_there_is_refused(swarm: Swarm) -> None:
+def test_scaling_a_missing_service(swarm: Swarm) -> None:
     with pytest.raises(PreconditionError):
         swarm.scale_service("swarm-runner-nowhere_htcondor", 2)

@@ -147,7 +147,7 @@ def test_two_autoscalers_do_no_harm(harness: Harness, monkeypatch: pytest.Monkey
     monkeypatch.setattr(harness.swarm, "scale_service", late)
     second = harness.run_once()["normal"]
     assert second.action == "conflict"
-    assert "somebody changed it" in str(second)
+    assert "the service changed since it was read" in str(second)
     for _ in range(3):
         assert harness.run_once()["normal"].action == "unchanged"
         assert harness.run_once(other)["normal"].action == "unchanged"
@@ -265,7 +265,7 @@ def test_a_pool_out_of_reach_freezes_and_comes_back(harness: Harness) -> None:
     harness.swarm.accept_token = False
     frozen = harness.run_once()
     assert all(scaling.frozen for scaling in frozen.values())
-    assert "not known is the slots (the pool does not take the token" in frozen["normal"].reason
+    assert "not known is the slots (the pool rejected the token" in frozen["normal"].reason
     harness.swarm.accept_token = True
     assert harness.run_once()["normal"].wanted == 4
 

@@ -97,7 +97,7 @@ def test_a_second_up_changes_nothing(harness: Harness) -> None:
     harness.messages.clear()
     after = harness.provisioner.up()
     assert after == before
-    assert harness.messages == ["taking the image"]
+    assert harness.messages == ["finding the pool image"]
 
 
 def test_up_keeps_a_scaling_and_changes_what_differs(harness: Harness) -> None:
