@@ -1,9 +1,8 @@
-"""Where a runner keeps its event log and its lock, and whether the access point can write there."""
+"""A runner's own directory: its event logs, its lock, and whether the access point writes there."""
 
 from __future__ import annotations
 
 import fcntl
-import logging
 import os
 import re
 from collections.abc import Iterator
@@ -14,12 +13,13 @@ import platformdirs
 
 from swarm_runner.errors import Diagnostic, InvalidInputError
 from swarm_runner.model.pool import Destination, JobUser, Pool
+from swarm_runner.structured_log import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 # The first event log is events.log, the second events-2.log, and so on.
 _LOG_NAME_PATTERN = re.compile(r"events(?:-([0-9]+))?\.log")
 LOCK_FILE_NAME = "lock"
-# There, when the event logs do not tell of all jobs of that name.
+# Its presence says that the event logs do not have all jobs of this runner.
 INCOMPLETE_MARKER_NAME = "log-has-gaps"
 DIRECTORY_NAME = ".swarm-runner"
 OWNER_WRITABLE, WORLD_WRITABLE = 0o644, 0o666
@@ -28,68 +28,69 @@ OWNER_WRITABLE, WORLD_WRITABLE = 0o644, 0o666
 class RunnerDirectory:
     """A runner's own directory.
 
-    `event_log`, the newest, is None where the access point cannot write one.
+    `event_log` is the newest log; None where the access point cannot write one.
     """
 
     def __init__(self, path: Path, event_log: Path | None) -> None:
         self.path = path
         self.event_log = event_log
+        self._marked_incomplete = False
 
     @classmethod
     def open(cls, destination: Destination, name: str) -> RunnerDirectory:
-        """The directory of the runner of that name, made if it is not there.
+        """Return the directory of the runner of that name; create it if it does not exist.
 
-        It holds an event log when it lies on a writable volume of the pool: the access point
-        then sees it under the same path. Raises InvalidInputError when a directory that was
-        asked for cannot be made, or its log not be written by the access point.
+        It has an event log when it is on a writable volume of the pool, which the access point
+        mounts at the same path. Raises InvalidInputError when the configured `state_directory`
+        cannot be created, or when the access point cannot write a log there.
         """
-        asked, pool = destination.state_directory, destination.pool
-        if asked is not None:
-            directory = Path(os.path.normpath(asked), name)
+        configured, pool = destination.state_directory, destination.pool
+        if configured is not None:
+            directory = Path(os.path.normpath(configured), name)
             try:
                 return cls(directory, _prepare(directory, pool))
             except OSError as error:
                 raise InvalidInputError(
                     [Diagnostic(f"{error}. {_permission_hint(pool.user)}", path="state_directory")]
                 ) from error
-        shared = next((volume for volume in writable_volumes(pool)), None)
-        if shared is not None:
-            directory = shared / DIRECTORY_NAME / name
+        volume = next(iter(writable_volumes(pool)), None)
+        if volume is not None:
+            directory = volume / DIRECTORY_NAME / name
             try:
                 return cls(directory, _prepare(directory, pool))
             except OSError as error:
                 log.warning(
-                    "No event log: %s. Jobs are followed by asking the access point. %s",
-                    error,
-                    _permission_hint(pool.user),
+                    f"Cannot create an event log; jobs are polled. {_permission_hint(pool.user)}",
+                    error=error,
                 )
         directory = platformdirs.user_state_path("swarm-runner") / pool.name / name
         directory.mkdir(parents=True, exist_ok=True)
         return cls(directory, None)
 
     def event_logs(self) -> list[Path]:
-        """The event logs that there are, oldest first."""
+        """Return the event logs on disk, oldest first."""
         return _list_logs(self.path) if self.event_log else []
 
     def next_log_path(self, newest: Path) -> Path:
-        """Where the log after that one is to be."""
+        """Return the path of the log that follows `newest`."""
         return self.path / f"events-{log_number(newest) + 1}.log"
 
     @property
     def is_incomplete(self) -> bool:
-        """Whether there were jobs that the event logs do not tell of, in this run or before."""
-        return (self.path / INCOMPLETE_MARKER_NAME).exists()
+        """Whether the event logs lack jobs of this or an earlier run."""
+        return self._marked_incomplete or (self.path / INCOMPLETE_MARKER_NAME).exists()
 
     def mark_incomplete(self) -> None:
-        """Let every later start know that only the access point knows all keys."""
+        """Note on disk, for every later start, that only the access point has all keys."""
+        self._marked_incomplete = True
         try:
             (self.path / INCOMPLETE_MARKER_NAME).touch()
         except OSError as error:
-            log.warning("Jobs of this run may be unknown to a later one: %s", error)
+            log.warning("A later run may not find all jobs of this one", error=error)
 
     @contextmanager
     def exclusive_lock(self) -> Iterator[None]:
-        """Hold the lock that keeps two programs of one runner's name from sending one key twice."""
+        """Hold the lock that keeps two programs of one runner name from submitting a key twice."""
         file = _open_lock_file(self.path)
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -99,7 +100,7 @@ class RunnerDirectory:
 
 
 def writable_volumes(pool: Pool) -> list[Path]:
-    """The pool's volumes that jobs may write to and that are mounted here too."""
+    """Return the pool's volumes that jobs may write and that are mounted here too."""
     return [
         Path(volume.path)
         for volume in pool.volumes
@@ -108,9 +109,9 @@ def writable_volumes(pool: Pool) -> list[Path]:
 
 
 def _prepare(directory: Path, pool: Pool) -> Path | None:
-    """Make the directory; its event log, ready for the access point, if that can see it."""
+    """Create the directory; return its event log if the access point can see it."""
     directory.mkdir(parents=True, exist_ok=True)
-    # Another user's runner of that name would shut us out later, in the middle of a submit.
+    # Fail now, not in the middle of a submit, if another user's runner of that name owns it.
     os.close(_open_lock_file(directory))
     if not any(directory.is_relative_to(volume) for volume in writable_volumes(pool)):
         return None
@@ -120,7 +121,7 @@ def _prepare(directory: Path, pool: Pool) -> Path | None:
 
 
 def log_number(path: Path) -> int:
-    """Which of a runner's event logs this is; 0 if it is none."""
+    """Return the number of an event log in its runner's directory; 0 for any other file."""
     match = _LOG_NAME_PATTERN.fullmatch(path.name)
     return int(match[1] or 1) if match else 0
 
@@ -136,9 +137,9 @@ def _open_lock_file(directory: Path) -> int:
 
 
 def ensure_log(file: Path, user: JobUser) -> None:
-    """Make an event log that the access point, which writes as the jobs' user, can append to.
+    """Create an event log to which the access point, as the job user, can append.
 
-    Raises OSError when that may not be.
+    Raises OSError when this user may not do that.
     """
     if not file.exists():
         os.close(os.open(file, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, OWNER_WRITABLE))
@@ -152,6 +153,6 @@ def ensure_log(file: Path, user: JobUser) -> None:
 
 def _permission_hint(user: JobUser) -> str:
     return (
-        f"Its event log is written by the jobs' user {user.name} (uid {user.uid}) and read by "
-        "this program: let the directory be writable by you, or run as that user"
+        f"The access point writes the event log as job user {user.name} (uid {user.uid}), and this "
+        "program reads it: make the directory writable for this user, or run as the job user"
     )

@@ -1,4 +1,8 @@
-"""What the event log tells of the jobs. This runs once for each event: it is kept lean."""
+"""Applies the events of an event log to the job table.
+
+`EventReader.apply` runs once for every event of every job: keep it lean. Names of attributes are
+those of HTCondor's job event log.
+"""
 
 from __future__ import annotations
 
@@ -6,110 +10,97 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from swarm_runner.model.job import Hold, Job, JobChange, JobId, JobState, Usage
+from swarm_runner.model.htcondor import EventType, HoldCode
+from swarm_runner.model.job import Hold, Job, JobId, JobState, Usage
 from swarm_runner.runner import outcomes
 from swarm_runner.runner.job_table import JobTable, Location
 
-Handler = Callable[[JobId, float, Any], JobChange | None]
-# Hold reason code of a job that waits for its input files (HTCondor manual).
-SPOOLING_INPUT = 16
-# The schedd and the shadow each note a time of their own for one and the same thing.
-CLOCK_SKEW_S = 2.0
+Handler = Callable[[Job, float, Any], None]
 
 
 class EventReader:
-    """Applies events to accounts. Numbers and attributes are those of HTCondor's job event log."""
+    """Applies events to `job_table`."""
 
     def __init__(self, job_table: JobTable) -> None:
         self._job_table = job_table
         self._handlers: dict[int, Handler] = {
-            0: self._submitted,
-            1: self._started,
-            4: self._evicted,
-            5: self._terminated,
-            7: self._evicted,  # the shadow failed
-            9: self._aborted,
-            12: self._held,
-            13: self._released,
-            24: self._evicted,  # the executor was gone when the shadow came back to it
+            EventType.EXECUTE: self._execute,
+            EventType.JOB_EVICTED: self._evicted,
+            EventType.JOB_TERMINATED: self._terminated,
+            EventType.SHADOW_EXCEPTION: self._evicted,
+            EventType.JOB_ABORTED: self._aborted,
+            EventType.JOB_HELD: self._held,
+            EventType.JOB_RELEASED: self._released,
+            EventType.JOB_RECONNECT_FAILED: self._evicted,
         }
-        self._last_event_time = ""
-        self._last_timestamp = 0.0
+        self._time_text = ""
+        self._timestamp = 0.0
 
-    def apply(self, event: Any) -> JobChange | None:
-        """Take one event; the change it makes, if it makes one."""
-        handler = self._handlers.get(event["EventTypeNumber"])
+    def apply(self, event: Any) -> None:
+        """Apply one event; ignore those that change no job's state."""
+        number = event["EventTypeNumber"]
+        handler = self._handlers.get(number)
+        if handler is None and number != EventType.SUBMIT:
+            return
+        time_text = event["EventTime"]
+        if time_text != self._time_text:
+            self._time_text, self._timestamp = time_text, timestamp(time_text)
+        job_id = JobId(event["Cluster"], event["Proc"])
         if handler is None:
-            return None
-        text = event["EventTime"]
-        if text != self._last_event_time:
-            self._last_event_time, self._last_timestamp = text, parse_event_time(text)
-        return handler(JobId(event["Cluster"], event["Proc"]), self._last_timestamp, event)
+            self._submitted(job_id, self._timestamp, event)
+            return
+        job = self._job_table.active_job(job_id, self._timestamp)
+        if job is not None:
+            handler(job, self._timestamp, event)
 
-    def _submitted(self, job_id: JobId, timestamp: float, event: Any) -> JobChange | None:
+    def _submitted(self, job_id: JobId, submitted_at: float, event: Any) -> None:
         key = event.get("LogNotes")
         if key is None:
-            return None
+            return
         known = self._job_table.jobs.get(job_id)
         if known is not None:
-            if known.key == key or timestamp <= (known.submitted_at or timestamp):
-                return None
-            # A pool that was made anew counts from 1 again, and its log stayed.
+            if known.key == key or submitted_at <= (known.submitted_at or submitted_at):
+                return
+            # A new pool counts its clusters from 1 again, and the log of the old one is still here.
             self._job_table.forget(job_id)
-        return self._job_table.add(
-            Job(job_id, key, JobState.IDLE, submitted_at=timestamp), timestamp
-        )
+        job = Job(job_id, key, JobState.IDLE, submitted_at=submitted_at)
+        self._job_table.add(job, submitted_at)
 
-    def _started(self, job_id: JobId, timestamp: float, event: Any) -> JobChange | None:
-        job = self._job_table.active_job(job_id, timestamp)
-        if job is None or job.state is JobState.RUNNING:
-            # An ad was faster, or the log is read again.
-            return None
+    def _execute(self, job: Job, started_at: float, event: Any) -> None:
         slot = event.get("ExecuteProps", {})
-        # The schedd may have raised the request since; the slot is made to its measure.
-        fresh = job.memory_mb is not None and not job.starts
-        memory_mb = job.memory_mb if fresh else slot.get("Memory")
-        place = Location(slot.get("CapacityClass"), slot.get("SwarmTaskId"), slot.get("SwarmNode"))
-        return self._job_table.start(job, timestamp, job.starts + 1, place, memory_mb)
-
-    def _evicted(self, job_id: JobId, timestamp: float, event: Any) -> JobChange | None:
-        job = self._job_table.active_job(job_id, timestamp)
-        if job is None or job.state is not JobState.RUNNING:
-            return None
-        return self._job_table.evict(job, event.get("Reason") or event.get("Message") or "")
-
-    def _terminated(self, job_id: JobId, timestamp: float, event: Any) -> JobChange | None:
-        job = self._job_table.active_job(job_id, timestamp)
-        if job is None:
-            return None
-        outcome, memory_mb = outcomes.from_event(event), event.get("RequestMemory")
-        return self._job_table.finish(
-            job, JobState.COMPLETED, outcome, timestamp, memory_mb, _usage(event)
+        # The schedd may have raised the request since the submit; the slot has its present size.
+        first_start = job.memory_mb is not None and not job.starts
+        memory_mb = job.memory_mb if first_start else slot.get("Memory")
+        location = Location(
+            slot.get("CapacityClass"), slot.get("SwarmTaskId"), slot.get("SwarmNode")
         )
+        self._job_table.start(job, started_at, job.starts + 1, location, memory_mb)
 
-    def _aborted(self, job_id: JobId, timestamp: float, event: Any) -> JobChange | None:
-        job = self._job_table.active_job(job_id, timestamp)
-        if job is None:
-            return None
-        return self._job_table.remove(job, event.get("Reason", ""), timestamp)
+    def _evicted(self, job: Job, _timestamp: float, event: Any) -> None:
+        self._job_table.evict(job, event.get("Reason") or event.get("Message") or "")
 
-    def _held(self, job_id: JobId, timestamp: float, event: Any) -> JobChange | None:
-        job = self._job_table.active_job(job_id, timestamp)
+    def _terminated(self, job: Job, ended_at: float, event: Any) -> None:
+        outcome, memory_mb = outcomes.from_event(event), event.get("RequestMemory")
+        usage = _usage(event)
+        self._job_table.finish(job, JobState.COMPLETED, outcome, ended_at, memory_mb, usage)
+
+    def _aborted(self, job: Job, ended_at: float, event: Any) -> None:
+        self._job_table.remove(job, event.get("Reason", ""), ended_at)
+
+    def _held(self, job: Job, _timestamp: float, event: Any) -> None:
         code = event.get("HoldReasonCode", 0)
-        if job is None or job.state is JobState.HELD or code == SPOOLING_INPUT:
-            return None
+        # A log has every hold once: held already means that a job ad was faster.
+        if job.state is JobState.HELD or code == HoldCode.SPOOLING_INPUT:
+            return
         subcode, reason = event.get("HoldReasonSubCode", 0), event.get("HoldReason", "")
-        return self._job_table.hold(job, Hold(code, subcode, reason, job.holds + 1))
+        self._job_table.hold(job, Hold(code, subcode, reason, job.holds + 1))
 
-    def _released(self, job_id: JobId, timestamp: float, event: Any) -> JobChange | None:
-        job = self._job_table.active_job(job_id, timestamp)
-        if job is None or job.state is not JobState.HELD:
-            return None
-        return self._job_table.release(job, event.get("Reason", ""))
+    def _released(self, job: Job, _timestamp: float, event: Any) -> None:
+        self._job_table.release(job, event.get("Reason", ""))
 
 
 def _usage(event: Any) -> Usage:
-    """The terminated event's table of resources; its disk is in KB."""
+    """Read the terminated event's table of resources; its disk is in KB."""
     disk_kb = event.get("DiskUsage")
     return Usage(
         event.get("CpusUsage"),
@@ -119,7 +110,10 @@ def _usage(event: Any) -> Usage:
     )
 
 
-def parse_event_time(text: str) -> float:
-    """An event's time. The pool's containers write UTC, whatever zone this machine is in."""
-    time = datetime.fromisoformat(text)
+def timestamp(time_text: str) -> float:
+    """Return an event's time as seconds since the epoch.
+
+    The pool's containers write UTC, whatever this machine's time zone.
+    """
+    time = datetime.fromisoformat(time_text)
     return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()

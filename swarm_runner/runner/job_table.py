@@ -1,18 +1,32 @@
-"""What is known of each job, and the changes that news makes to it. No I/O and no clock."""
+"""The jobs of a runner, their state machine, and the changes not yet delivered. No I/O, no clock.
+
+`swarm_runner.model.job.TRANSITIONS` says which event is accepted in which state. The table applies
+an event, or drops it as old: the event log and job ads report the same thing twice, and late.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import KeysView
-from typing import NamedTuple
+from collections.abc import Iterator, KeysView
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
-from swarm_runner.model.job import Hold, Job, JobChange, JobEvent, JobId, JobState, Outcome, Usage
+from swarm_runner.model.job import (
+    TRANSITIONS,
+    Hold,
+    Job,
+    JobChange,
+    JobEvent,
+    JobId,
+    JobState,
+    Outcome,
+    Usage,
+)
 from swarm_runner.runner import outcomes
-from swarm_runner.runner.copying import replace
 
 
 class Location(NamedTuple):
-    """Where a job runs."""
+    """Where a job runs: its capacity class, executor (a Swarm task) and node."""
 
     capacity_class: str | None
     executor: str | None
@@ -22,11 +36,8 @@ class Location(NamedTuple):
 class JobTable:
     """Jobs by id and by key.
 
-    `undecided` are the held jobs that nobody has judged yet. `strangers` are jobs that the log
-    speaks of, but whose submit event is lost.
-
-    The same news may come twice, from the log and from an ad, and late: nothing that has ended
-    begins again, and `current` passes over events older than what is known.
+    `pending_holds` are the holds that no policy has decided yet. `unknown_jobs` appear in the log
+    without the event that submitted them.
     """
 
     def __init__(self) -> None:
@@ -34,8 +45,9 @@ class JobTable:
         self.pending_holds: dict[JobId, Hold] = {}
         self.unknown_jobs: set[JobId] = set()
         self._first_job_by_key: dict[str, JobId] = {}
-        # The active jobs, and when the last thing that is known of each happened.
+        # For each active job, the time up to which its history is known.
         self._watermarks: dict[JobId, float] = {}
+        self._changes: list[JobChange] = []
 
     @property
     def active(self) -> KeysView[JobId]:
@@ -43,48 +55,61 @@ class JobTable:
         return self._watermarks.keys()
 
     def find(self, key: str) -> list[Job]:
-        """The jobs of a key, in order; none if it is unknown."""
+        """Return the jobs of a key, in order; none if it is unknown."""
         first = self._first_job_by_key.get(key)
-        found: list[Job] = []
+        jobs: list[Job] = []
         while first is not None:
             # The jobs of one invocation are consecutive processes of one cluster.
-            job = self.jobs.get(JobId(first.cluster, first.proc + len(found)))
+            job = self.jobs.get(JobId(first.cluster, first.proc + len(jobs)))
             if job is None or job.key != key:
                 break
-            found.append(job)
-        return found
+            jobs.append(job)
+        return jobs
+
+    def drain_changes(self) -> list[JobChange]:
+        """Return the changes since the last call, in order; not those of jobs forgotten since."""
+        changes = [change for change in self._changes if change.job.id in self.jobs]
+        self._changes.clear()
+        return changes
+
+    @contextmanager
+    def without_changes(self) -> Iterator[None]:
+        """Apply what is history, not news: the block records no changes."""
+        kept = len(self._changes)
+        yield
+        del self._changes[kept:]
 
     def watermark(self, job_id: JobId) -> float:
-        """When the last thing that is known of an active job happened."""
+        """Return the time up to which an active job's history is known."""
         return self._watermarks[job_id]
 
     def set_watermark(self, job_id: JobId, timestamp: float) -> None:
-        """All that happened to an active job before that time is known."""
+        """Note that an active job's history is known up to this time; never moves back."""
         self._watermarks[job_id] = max(self._watermarks[job_id], timestamp)
 
     def active_job(self, job_id: JobId, timestamp: float) -> Job | None:
-        """The active job that an event of that time is about, unless it is old news."""
-        known = self._watermarks.get(job_id)
-        if known is None:
+        """Return the active job of an event, unless the event is older than the watermark."""
+        watermark = self._watermarks.get(job_id)
+        if watermark is None:
             if job_id not in self.jobs:
                 self.unknown_jobs.add(job_id)
             return None
-        if timestamp < known:
+        if timestamp < watermark:
             return None
         self._watermarks[job_id] = timestamp
         return self.jobs[job_id]
 
-    def add(self, job: Job, timestamp: float) -> JobChange:
-        """Follow a job that was just submitted, or just heard of."""
+    def add(self, job: Job, timestamp: float) -> None:
+        """Track an idle job that was just submitted, or found."""
         self._watermarks[job.id] = timestamp
         self.unknown_jobs.discard(job.id)
         first = self._first_job_by_key.get(job.key)
         if first is None or (job.id.cluster == first.cluster and job.id.proc < first.proc):
             self._first_job_by_key[job.key] = job.id
-        return self._store(job, JobEvent.SUBMITTED)
+        self._store(job, JobEvent.SUBMITTED)
 
     def forget(self, job_id: JobId) -> None:
-        """Drop a job as if it had never been."""
+        """Drop a job without a trace."""
         job = self.jobs.pop(job_id, None)
         self._watermarks.pop(job_id, None)
         self.pending_holds.pop(job_id, None)
@@ -92,11 +117,11 @@ class JobTable:
             del self._first_job_by_key[job.key]
 
     def update_from_ad(self, job: Job, tool_id: str | None, memory_mb: int | None) -> Job:
-        """Note what only the ad tells."""
+        """Store what only the job ad has; return the job."""
         if (job.tool_id, job.memory_mb) == (tool_id, memory_mb):
             return job
-        self.jobs[job.id] = described = replace(job, tool_id=tool_id, memory_mb=memory_mb)
-        return described
+        self.jobs[job.id] = updated = job.replace(tool_id=tool_id, memory_mb=memory_mb)
+        return updated
 
     def start(
         self,
@@ -105,47 +130,41 @@ class JobTable:
         starts: int,
         location: Location,
         memory_mb: int | None = None,
-    ) -> JobChange:
-        """The command began to run, for the `starts`th time."""
-        self.pending_holds.pop(job.id, None)
-        started = replace(
+    ) -> None:
+        """Apply: the command started, for the `starts`th time."""
+        self._apply(
             job,
-            state=JobState.RUNNING,
+            JobEvent.STARTED,
+            JobState.RUNNING,
             started_at=timestamp,
             starts=starts,
             memory_mb=memory_mb or job.memory_mb,
-            # A few names for many jobs: keep one copy of each.
+            # Few names, many jobs: keep one copy of each.
             capacity_class=_intern(location.capacity_class),
             executor=_intern(location.executor),
             node=_intern(location.node),
         )
-        return self._store(started, JobEvent.STARTED)
 
-    def evict(self, job: Job, reason: str, starts: int | None = None) -> JobChange:
-        """It stopped running and waits for another slot; `starts` puts a count right."""
-        if starts is None:
-            starts = job.starts
-        return self._store(
-            replace(job, state=JobState.IDLE, starts=starts), JobEvent.EVICTED, reason
-        )
+    def evict(self, job: Job, reason: str, starts: int | None = None) -> None:
+        """Apply: the command was stopped before its end; `starts` corrects the count."""
+        starts = job.starts if starts is None else starts
+        self._apply(job, JobEvent.EVICTED, JobState.IDLE, reason, starts=starts)
 
-    def hold(self, job: Job, hold: Hold) -> JobChange:
-        """HTCondor, or someone, holds it."""
-        self.pending_holds[job.id] = hold
-        held = replace(job, state=JobState.HELD, holds=hold.holds)
-        return self._store(held, JobEvent.HELD, hold.reason)
+    def hold(self, job: Job, hold: Hold) -> None:
+        """Apply: the job is held. A policy is asked about it at the next poll."""
+        if self._apply(job, JobEvent.HELD, JobState.HELD, hold.reason, holds=hold.holds):
+            self.pending_holds[job.id] = hold
 
-    def release(self, job: Job, reason: str) -> JobChange:
-        """It may run again."""
-        self.pending_holds.pop(job.id, None)
-        return self._store(replace(job, state=JobState.IDLE), JobEvent.RELEASED, reason)
+    def release(self, job: Job, reason: str) -> None:
+        """Apply: the job is no longer held."""
+        self._apply(job, JobEvent.RELEASED, JobState.IDLE, reason)
 
-    def remove(self, job: Job, reason: str, timestamp: float) -> JobChange | None:
-        """It was removed from the queue. A job that was withdrawn leaves no trace."""
+    def remove(self, job: Job, reason: str, timestamp: float) -> None:
+        """Apply: the job was removed from the queue. A withdrawn job leaves no trace."""
         if outcomes.decode_reason(reason)[0] == outcomes.WITHDRAWN_KIND:
             self.forget(job.id)
-            return None
-        return self.finish(job, JobState.REMOVED, outcomes.removed(reason), timestamp)
+        else:
+            self.finish(job, JobState.REMOVED, outcomes.removed(reason), timestamp)
 
     def finish(
         self,
@@ -155,23 +174,33 @@ class JobTable:
         timestamp: float,
         memory_mb: int | None = None,
         usage: Usage | None = None,
-    ) -> JobChange:
-        """Close the account."""
-        self._watermarks.pop(job.id, None)
-        self.pending_holds.pop(job.id, None)
-        ended = replace(
+    ) -> None:
+        """Apply: the job left the queue with this outcome."""
+        self._apply(
             job,
-            state=state,
+            JobEvent.ENDED,
+            state,
+            outcome.message,
             outcome=outcome,
             ended_at=timestamp,
             memory_mb=memory_mb or job.memory_mb,
             usage=usage,
         )
-        return self._store(ended, JobEvent.ENDED, outcome.message)
+        self._watermarks.pop(job.id, None)
 
-    def _store(self, job: Job, event: JobEvent, reason: str = "") -> JobChange:
+    def _apply(
+        self, job: Job, event: JobEvent, state: JobState, reason: str = "", **changes: Any
+    ) -> bool:
+        """Apply an event if its transition allows it; whether it does."""
+        if job.state not in TRANSITIONS[event].from_states:
+            return False
+        self.pending_holds.pop(job.id, None)
+        self._store(job.replace(state=state, **changes), event, reason)
+        return True
+
+    def _store(self, job: Job, event: JobEvent, reason: str = "") -> None:
         self.jobs[job.id] = job
-        return JobChange(job, event, reason)
+        self._changes.append(JobChange(job, event, reason))
 
 
 def _intern(name: str | None) -> str | None:

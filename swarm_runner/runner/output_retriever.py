@@ -1,23 +1,26 @@
-"""Brings the outputs of spooled jobs back to where they were submitted from."""
+"""Retrieves the outputs of spooled jobs to the directory they were submitted from."""
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from swarm_runner.condor.ports import AccessPointPort, Ad
 from swarm_runner.errors import UnreachableError
-from swarm_runner.model.job import JobChange, JobId, JobState, Outcome, OutcomeKind
+from swarm_runner.model.job import JobId, JobState, Outcome, OutcomeKind
 from swarm_runner.runner import outcomes
 from swarm_runner.runner.ad_reader import job_id_from_ad
 from swarm_runner.runner.job_table import JobTable
-from swarm_runner.runner.vm import outcome as guests
+from swarm_runner.runner.vm import outcome as vm_outcome
+from swarm_runner.structured_log import get_logger
+
+log = get_logger(__name__)
 
 MAX_RETRIEVAL_ATTEMPTS = 3
 
 
 class OutputRetriever:
-    """Fetches once, and a few times more where that fails, before a job counts as ended."""
+    """Retrieves the outputs of spooled jobs, which end when that worked or failed for good."""
 
     def __init__(
         self, access_point: AccessPointPort, job_table: JobTable, clock: Callable[[], float]
@@ -27,36 +30,34 @@ class OutputRetriever:
         self._clock = clock
         self._attempts: dict[JobId, int] = {}
 
-    def retrieve(self, ads: list[Ad]) -> list[JobChange]:
-        """Bring the outputs of spooled jobs back, then close their accounts.
+    def retrieve(self, ads: Sequence[Ad]) -> None:
+        """Retrieve the outputs of completed jobs in the queue, and finish the jobs.
 
-        The access point takes them out of the queue by itself once they are fetched.
+        The access point takes a spooled job out of the queue when its outputs were retrieved.
         """
-        changes: list[JobChange] = []
-        ours = socket.gethostname()
-        unfetched = [
-            ad
+        this_host = socket.gethostname()
+        waiting = [
+            job_id_from_ad(ad)
             for ad in ads
-            if ad.get("SwarmRunnerHost", ours) == ours and outcomes.awaiting_retrieval(ad)
+            if ad.get("SwarmRunnerHost", this_host) == this_host and outcomes.awaiting_retrieval(ad)
         ]
-        wanted = [job_id_from_ad(ad) for ad in unfetched]
-        failed = self._retrieve_outputs(wanted)
-        fetched = set(wanted) - failed.keys()
+        failed = self._retrieve_outputs(waiting)
+        retrieved = set(waiting) - failed.keys()
         for ad in ads:
             job = self._job_table.jobs[job_id_from_ad(ad)]
-            outcome = guests.from_ad(ad, retrieved=job.id in fetched)
+            outcome = vm_outcome.from_ad(ad, retrieved=job.id in retrieved)
             if job.id in failed:
-                tries = self._attempts[job.id] = self._attempts.get(job.id, 0) + 1
-                if tries < MAX_RETRIEVAL_ATTEMPTS:
+                attempts = self._attempts[job.id] = self._attempts.get(job.id, 0) + 1
+                if attempts < MAX_RETRIEVAL_ATTEMPTS:
+                    log.warning("Retrieving outputs failed", job_id=job.id, error=failed[job.id])
                     continue
                 outcome = _output_missing(outcome, failed[job.id])
             self._attempts.pop(job.id, None)
             ended_at = float(ad.get("CompletionDate", self._clock()))
-            changes.append(self._job_table.finish(job, JobState.COMPLETED, outcome, ended_at))
-        return changes
+            self._job_table.finish(job, JobState.COMPLETED, outcome, ended_at)
 
     def _retrieve_outputs(self, ids: list[JobId]) -> dict[JobId, str]:
-        """Fetch all in one go, or else one by one; those that failed, and why."""
+        """Retrieve all in one call, or else one by one; return the failures and why."""
         failed: dict[JobId, str] = {}
         if not ids:
             return failed
@@ -74,8 +75,8 @@ class OutputRetriever:
 def _output_missing(outcome: Outcome, reason: str) -> Outcome:
     return Outcome(
         OutcomeKind.OUTPUT_MISSING,
-        f"{outcome.message} Its outputs could not be brought back ({reason}); the access point keeps "
-        "them for ten days.",
+        f"{outcome.message} Its outputs could not be retrieved ({reason}); the access point "
+        "keeps them for ten days.",
         exit_code=outcome.exit_code,
         signal=outcome.signal,
     )

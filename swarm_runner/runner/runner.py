@@ -1,39 +1,63 @@
-"""The runner: what an engine embeds."""
+"""The runner: what a workflow engine embeds."""
 
 from __future__ import annotations
 
+import logging
 import re
+import shutil
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from swarm_runner.condor.ports import EXPLAIN_PROJECTION, AccessPointPort, JobQuery
-from swarm_runner.errors import Diagnostic, InvalidInputError, UnreachableError
-from swarm_runner.model.invocation import Invocation
-from swarm_runner.model.job import Job, JobChange, JobId, OutcomeKind
-from swarm_runner.model.pool import Destination
-from swarm_runner.runner.core import Core
-from swarm_runner.runner.explanation import Explanation, explain
-from swarm_runner.runner.outcomes import encode_reason
+from tenacity import Retrying, retry_if_exception, stop_after_delay
 
-_NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-# Between two looks, in seconds: at a file, at the access point.
-LOG_POLL_INTERVAL_S, QUEUE_POLL_INTERVAL_S = 0.2, 1.0
+from swarm_runner.condor.access_point import AccessPoint
+from swarm_runner.condor.ports import EXPLAIN_PROJECTION, AccessPointPort, JobQuery
+from swarm_runner.errors import (
+    Diagnostic,
+    InvalidInputError,
+    SubmitUnresolvedError,
+    SwarmRunnerError,
+    UnreachableError,
+)
+from swarm_runner.hooks.manager import Hooks
+from swarm_runner.model.invocation import Invocation
+from swarm_runner.model.job import Job, JobChange, JobId, JobState, OutcomeKind
+from swarm_runner.model.pool import Destination
+from swarm_runner.runner.ad_reader import apply_ad, job_id_from_ad
+from swarm_runner.runner.directory import RunnerDirectory
+from swarm_runner.runner.explanation import Explanation, explain
+from swarm_runner.runner.hold_handler import HoldDecision, HoldHandler
+from swarm_runner.runner.job_table import JobTable
+from swarm_runner.runner.key_resolver import KeyResolver
+from swarm_runner.runner.outcomes import encode_reason
+from swarm_runner.runner.submission import PreparedJob, SubmissionBuilder
+from swarm_runner.runner.submitter import Submitter
+from swarm_runner.runner.tracker import JobTracker
+from swarm_runner.structured_log import get_logger
+
+log = get_logger(__name__)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+# Seconds between two polls: of a log file, of the access point.
+LOG_POLL_INTERVAL_S, ACCESS_POINT_POLL_INTERVAL_S = 0.2, 1.0
 OUTAGE_TIMEOUT_S = 60.0
 
 
 class Runner:
-    """Runs invocations at a destination, follows the jobs and says how each ended.
+    """Runs invocations at a destination, tracks their jobs and reports how each ended.
 
-    `name` makes the runner the same one after a restart: it finds its jobs by it, and sends no
-    key twice. One name belongs to one program on one machine at a time. `plugins` are registered
-    after the installed ones. `patience_s` is for how long the access point may be out of reach
-    while the runner waits or reconciles.
+    A runner is identified by its `name`: after a restart, a runner of the same name finds its jobs
+    and submits no key twice. One name belongs to one program on one machine at a time. `plugins`
+    are registered after the installed ones. While it waits or reconciles, the runner retries an
+    unreachable access point for `outage_timeout_s`.
 
-    Nothing is sent before the first call. All methods may be called from several threads, and
-    raise OutOfReachError when the access point does not answer or does not let us in.
+    The constructor sends nothing. All methods may be called from several threads. They raise
+    UnreachableError when the access point does not answer or rejects the credentials. Hooks are
+    called without the runner's lock; one must not call `poll`, `watch`, `wait` or `explain`.
     """
 
     def __init__(
@@ -46,79 +70,110 @@ class Runner:
         clock: Callable[[], float] = time.time,
         outage_timeout_s: float = OUTAGE_TIMEOUT_S,
     ) -> None:
-        if not _NAME_PATTERN.fullmatch(name):
-            raise InvalidInputError(
-                [
-                    Diagnostic(
-                        f"{name!r} is no runner's name; use letters, digits and . _ -", path="name"
-                    )
-                ]
-            )
+        if not _NAME.fullmatch(name):
+            message = f"{name!r} is not a valid runner name; use letters, digits and . _ -"
+            raise InvalidInputError([Diagnostic(message, path="name")])
         self.destination = destination
         self.name = name
-        self._core = Core(destination, name, access_point, plugins, clock, outage_timeout_s)
         self._clock = clock
         self._outage_timeout_s = outage_timeout_s
+        self._access_point = access_point or AccessPoint.connect(
+            destination.pool, destination.token_directory
+        )
+        self._hooks = Hooks(plugins)
+        self._directory = RunnerDirectory.open(destination, name)
+        self._job_table = JobTable()
+        self._tracker = JobTracker(
+            self._access_point,
+            self._job_table,
+            name,
+            self._directory,
+            destination.pool.user,
+            clock,
+        )
+        self._hold_handler = HoldHandler(self._access_point, self._job_table, clock)
+        self._submitter = Submitter(self._access_point, name, outage_timeout_s)
+        self._key_resolver = KeyResolver(self._job_table, self._tracker, self._submitter)
+        self._submission_builder = SubmissionBuilder(destination, self._hooks, name)
+        # Guards the table and everything that works on it; never held while a plugin is called.
+        self._lock = threading.RLock()
+        # Taken before the lock: polls, and the notifications after them, keep their order.
+        self._poll_lock = threading.RLock()
+        self._is_open = False
+        # Changes that no `poll`, `watch` or `wait` has returned yet.
+        self._changes: deque[JobChange] = deque()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
     def close(self) -> None:
-        """Close the event log. Jobs go on; a runner of the same name finds them again."""
-        with self._core.lock:
-            self._core.job_tracker.close()
+        """Close the event log. Jobs go on; a runner of the same name finds them."""
+        with self._lock:
+            self._tracker.close()
 
     def discard(self) -> None:
-        """Close, and remove the event log: the name will not be used again.
+        """Close, and delete the event log: the name will not be used again.
 
-        For a name that was made up for one run of a program, when none of its jobs is active.
+        For a name that was generated for one run of a program, when none of its jobs is active.
         """
-        self._core.discard()
+        with self._lock:
+            self._tracker.close()
+            shutil.rmtree(self._directory.path, ignore_errors=True)
 
     @property
     def event_log(self) -> Path | None:
-        """The event log that new jobs are followed by; None when the access point is asked."""
-        return self._core.job_tracker.event_log
+        """The event log for new jobs; None when the access point is polled."""
+        return self._tracker.event_log
 
     def submit(self, invocations: Iterable[Invocation]) -> list[Job]:
-        """Queue invocations; their jobs, in order. One with `repeat` gives as many jobs.
+        """Queue invocations; return their jobs, in order. One with `repeat` has as many jobs.
 
-        All are looked at before any is sent. Those of one shape are one transaction. A key that
-        this runner has sent before gives the jobs that it gave then. Returns when the access
-        point has every job on its disk; when something cannot be sent, what this call has sent
-        before it is withdrawn.
+        Checks all of them before it submits any. Invocations of one shape are one transaction. For
+        a key that this runner has submitted before, it returns the jobs of that time. When it
+        returns, the access point has every job on disk; when one cannot be submitted, it withdraws
+        what this call has submitted before.
 
-        Raises InvalidInputError, with every fault of every invocation; UnknownSubmitError when
-        nobody can tell what is queued: submit the same invocations again.
+        Raises InvalidInputError with everything that is wrong with any invocation, and
+        SubmitUnresolvedError when it is unknown what is queued: submit the same invocations again.
         """
-        return self._core.submit(list(invocations))
+        batch = list(invocations)
+        self._open()
+        with self._lock, self._directory.exclusive_lock():
+            self._tracker.rotate_logs()
+            event_log = self._tracker.event_log
+        prepared = self._submission_builder.prepare(batch, event_log)
+        with self._lock, self._directory.exclusive_lock():
+            self._key_resolver.resolve(batch)
+            self._submit([p for p in prepared if not self._job_table.find(p.invocation.key)])
+            return [job for item in batch for job in self._job_table.find(item.key)]
 
     def poll(self) -> list[JobChange]:
-        """Look once, and act on holds: what has changed since the last look, in order."""
-        self._core.observe()
-        return self._core.drain_changes()
+        """Poll once, handle holds, and return the changes since the last poll, in order."""
+        self._poll()
+        return self._drain_changes()
 
     def watch(self, timeout_s: float | None = None) -> Iterator[JobChange]:
-        """Changes as they come, until no job is active or the time is up.
+        """Yield changes as they happen, until no job is active or the timeout expires.
 
-        Jobs may be submitted meanwhile. An access point that is out of reach is waited for.
+        Jobs may be submitted meanwhile. Retries an access point that is unreachable.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
-            self._observe_with_retry()
+            self._poll_with_retries()
             changed = False
-            while (change := self._core.pop_change()) is not None:
+            # One by one: a caller that stops early leaves the others for a later call.
+            while (change := self._pop_change()) is not None:
                 changed = True
                 yield change
-            if not (changed or self._core.job_table.active):
+            if not (changed or self._job_table.active):
                 return
             if deadline is not None and time.monotonic() >= deadline:
                 return
@@ -128,123 +183,209 @@ class Runner:
     def wait(
         self, jobs: Iterable[Job | JobId] | None = None, timeout_s: float | None = None
     ) -> list[Job]:
-        """Wait until these jobs, or all active ones, have ended: as they are then, in order.
+        """Wait until these jobs, or all active ones, have ended; return them, in order.
 
-        When the time is up some have not ended: look at their `state`. The changes that happen
-        meanwhile reach the hooks, and not a later `watch`.
+        After a timeout some have not ended: look at their `state`. Hooks are notified of the
+        changes meanwhile; a later `watch` does not yield them.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        self._core.open()
-        ids = (
-            list(self._core.job_table.active) if jobs is None else [_to_job_id(job) for job in jobs]
-        )
+        self._open()
+        ids = list(self._job_table.active) if jobs is None else [_id(job) for job in jobs]
         while True:
-            self._observe_with_retry()
-            self._core.drain_changes()
-            pending = [which for which in ids if not self._require_job(which).state.ended]
-            if not pending or (deadline is not None and time.monotonic() >= deadline):
-                return [self._require_job(which) for which in ids]
+            self._poll_with_retries()
+            self._drain_changes()
+            ended = all(self._known_job(job_id).state.ended for job_id in ids)
+            if ended or (deadline is not None and time.monotonic() >= deadline):
+                return [self._known_job(job_id) for job_id in ids]
             self._sleep(deadline)
 
     def remove(self, jobs: Iterable[Job | JobId], reason: str = "on request") -> int:
-        """Take jobs out of the queue and stop them; how many there were to remove.
+        """Remove jobs from the queue, which stops them; return how many there were to remove.
 
-        A job counts as ended when HTCondor says so. Removing one that has ended does nothing.
+        A job has ended when HTCondor reports it. Removing a job that has ended does nothing.
         """
-        with self._core.lock:
-            self._core.open()
-            known = self._core.job_table.jobs
-            ids = [_to_job_id(job) for job in jobs]
-            ids = [which for which in ids if which not in known or not known[which].state.ended]
-            return self._core.access_point.remove(ids, encode_reason(OutcomeKind.REMOVED, reason))
+        self._open()
+        with self._lock:
+            known = self._job_table.jobs
+            ids = [_id(job) for job in jobs]
+            ids = [job_id for job_id in ids if job_id not in known or not known[job_id].state.ended]
+            return self._access_point.remove(ids, encode_reason(OutcomeKind.REMOVED, reason))
 
     def remove_all(self, reason: str = "on request") -> int:
-        """Take every job of this name out of the queue; how many there were.
+        """Remove every job of this name from the queue; return how many there were.
 
-        Also those of a submit that an exception broke off, which `jobs` may not know.
+        Also those of a submit that an exception interrupted, which `jobs` may not have.
         """
-        with self._core.lock:
-            ids = self._core.queued_jobs()
-            return self._core.access_point.remove(ids, encode_reason(OutcomeKind.REMOVED, reason))
+        self._open()
+        with self._lock:
+            ads = self._access_point.jobs(JobQuery(runner_name=self.name))
+            ids = [job_id_from_ad(ad) for ad in ads]
+            unknown = [ad for ad in ads if job_id_from_ad(ad) not in self._job_table.jobs]
+            for ad in unknown:
+                apply_ad(self._job_table, ad, left_queue=False)
+            self._tracker.track(map(job_id_from_ad, unknown), logged=False)
+            return self._access_point.remove(ids, encode_reason(OutcomeKind.REMOVED, reason))
 
     def recover(self) -> list[Job]:
         """Find the jobs of all earlier runs of this name, ended ones too.
 
-        What has changed before is no news: `watch` and `poll` tell what happens from now on.
+        Earlier changes are not reported: `watch` and `poll` report what happens from now on.
         """
-        with self._core.lock:
-            self._core.open()
-            self._core.job_tracker.load_history()
+        self._open()
+        with self._lock:
+            self._tracker.load_history()
             return self.jobs()
 
     def jobs(self) -> list[Job]:
-        """The jobs that the runner knows of, as it saw them last."""
-        with self._core.lock:
-            self._core.open()
-            return list(self._core.job_table.jobs.values())
+        """Return the jobs that the runner knows, as of the last poll."""
+        self._open()
+        with self._lock:
+            return list(self._job_table.jobs.values())
 
     def find(self, key: str) -> list[Job]:
-        """The jobs of a key, as the runner saw them last; none if it does not know the key.
+        """Return the jobs of a key, as of the last poll; none if the runner does not know it.
 
-        Waits for no other call: one that hangs in a submit may do so for minutes.
+        Waits for no other call: a submit may take minutes.
         """
-        if not self._core.is_open:
-            self._core.open()
-        return self._core.job_table.find(key)
+        if not self._is_open:
+            self._open()
+        return self._job_table.find(key)
 
     def forget(self, jobs: Iterable[Job | JobId]) -> None:
         """Drop jobs that have ended from memory: for a program that runs for months.
 
-        They are in no `jobs` and no `find` any more. A key of theirs that is submitted again still
-        gives the same jobs, as long as HTCondor's history has them. Others stay.
+        `jobs` and `find` no longer return them. A key of theirs that is submitted again still
+        gives the same jobs, as long as HTCondor's history has them. Active jobs stay.
         """
-        self._core.forget(map(_to_job_id, jobs))
+        with self._lock:
+            for job_id in map(_id, jobs):
+                job = self._job_table.jobs.get(job_id)
+                if job is not None and job.state.ended:
+                    self._job_table.forget(job_id)
+                    self._key_resolver.note_dropped(job.key)
 
     def explain(self, job: Job | JobId) -> Explanation:
-        """Why a job is idle or held, in words; of one that has ended, how."""
-        which, core, pool = _to_job_id(job), self._core, self.destination.pool
-        with core.lock:
-            core.observe()
-            account = self._require_job(which)
-            if account.state.ended:
-                return explain(account, None, (), pool, self._clock())
-            ads = core.access_point.jobs(JobQuery(ids=[which]), EXPLAIN_PROJECTION)
-            slots = core.access_point.slots()
-            return explain(account, ads[0] if ads else None, slots, pool, self._clock())
+        """Say why a job is idle or held, or how it ended."""
+        job_id, pool = _id(job), self.destination.pool
+        self._poll()
+        with self._lock:
+            known = self._known_job(job_id)
+            if known.state.ended:
+                return explain(known, None, (), pool, self._clock())
+            ads = self._access_point.jobs(JobQuery(ids=[job_id]), EXPLAIN_PROJECTION)
+            slots = self._access_point.slots()
+            return explain(known, ads[0] if ads else None, slots, pool, self._clock())
 
-    def _require_job(self, job_id: JobId) -> Job:
-        """Raises InvalidInputError for a job of nobody's or another runner's."""
-        job = self._core.job_table.jobs.get(job_id)
+    def _known_job(self, job_id: JobId) -> Job:
+        """Return a job of this runner. Raises InvalidInputError for any other."""
+        job = self._job_table.jobs.get(job_id)
         if job is None:
-            raise InvalidInputError(
-                [
-                    Diagnostic(
-                        f"runner {self.name} knows no such job; it may be another's",
-                        source=str(job_id),
-                    )
-                ]
-            )
+            message = f"runner {self.name} does not know this job; it may be another runner's"
+            raise InvalidInputError([Diagnostic(message, key=str(job_id))])
         return job
 
-    def _observe_with_retry(self) -> None:
-        """Look, and forgive an access point that is away for a while."""
-        until = time.monotonic() + self._outage_timeout_s
-        while True:
-            try:
-                self._core.observe()
-            except UnreachableError:
-                if not self._core.is_open or time.monotonic() >= until:
-                    raise
-                self._sleep(None)
-            else:
+    def _open(self) -> None:
+        """Find the jobs of earlier runs, once."""
+        with self._lock:
+            if self._is_open:
                 return
+            with self._directory.exclusive_lock():
+                ads = self._tracker.open()
+                for orphan in self._submitter.withdraw_unspooled(ads):
+                    self._job_table.forget(orphan)
+            self._is_open = True
+
+    def _submit(self, prepared: Sequence[PreparedJob]) -> None:
+        try:
+            submitted = self._submitter.submit(prepared)
+        except Exception as error:
+            # After an error that nobody foresaw the jobs may be queued, too.
+            if isinstance(error, SubmitUnresolvedError) or not isinstance(error, SwarmRunnerError):
+                self._key_resolver.note_in_doubt([p.invocation.key for p in prepared])
+            raise
+        now = self._clock()
+        logged: list[JobId] = []
+        unlogged: list[JobId] = []
+        for job_id, prepared_job in submitted:
+            invocation = prepared_job.invocation
+            job = Job(
+                job_id,
+                invocation.key,
+                JobState.IDLE,
+                tool_id=invocation.tool_id,
+                memory_mb=(invocation.vm or invocation.resources).memory_mb,
+                submitted_at=now,
+            )
+            # This clock is not the access point's: no event is older than 0.
+            self._job_table.add(job, 0.0)
+            (logged if prepared_job.logged else unlogged).append(job_id)
+        self._tracker.track(unlogged, logged=False)
+        if logged:
+            self._tracker.track(logged, logged=True)
+
+    def _poll(self) -> None:
+        """Collect changes, handle holds, notify plugins."""
+        self._open()
+        with self._poll_lock:
+            with self._lock:
+                self._tracker.poll()
+                undecided = self._hold_handler.undecided()
+            decisions = [
+                HoldDecision(job.id, hold, self._hooks.job_held(job, hold))
+                for job, hold in undecided
+            ]
+            with self._lock:
+                self._hold_handler.process(decisions)
+                changes = self._job_table.drain_changes()
+                self._changes.extend(changes)
+            if changes:
+                _log_changes(changes)
+                self._hooks.jobs_changed(changes)
+
+    def _drain_changes(self) -> list[JobChange]:
+        with self._lock:
+            changes = list(self._changes)
+            self._changes.clear()
+            return changes
+
+    def _pop_change(self) -> JobChange | None:
+        with self._lock:
+            return self._changes.popleft() if self._changes else None
+
+    def _poll_with_retries(self) -> None:
+        """Poll; while the access point is unreachable, retry until the outage timeout."""
+        Retrying(
+            # Before the first answer there is nothing to wait for: the address may be wrong.
+            retry=retry_if_exception(
+                lambda error: self._is_open and isinstance(error, UnreachableError)
+            ),
+            stop=stop_after_delay(self._outage_timeout_s),
+            wait=lambda _: self._poll_interval_s,
+            before_sleep=lambda state: log.debug(
+                "The access point is unreachable; retrying",
+                attempt=state.attempt_number,
+                error=state.outcome and state.outcome.exception(),
+            ),
+            reraise=True,
+        )(self._poll)
+
+    @property
+    def _poll_interval_s(self) -> float:
+        return ACCESS_POINT_POLL_INTERVAL_S if self._tracker.polling else LOG_POLL_INTERVAL_S
 
     def _sleep(self, deadline: float | None) -> None:
-        pause_s = QUEUE_POLL_INTERVAL_S if self._core.job_tracker.polling else LOG_POLL_INTERVAL_S
+        interval_s = self._poll_interval_s
         if deadline is not None:
-            pause_s = max(0.0, min(pause_s, deadline - time.monotonic()))
-        time.sleep(pause_s)
+            interval_s = max(0.0, min(interval_s, deadline - time.monotonic()))
+        time.sleep(interval_s)
 
 
-def _to_job_id(job: Job | JobId) -> JobId:
+def _id(job: Job | JobId) -> JobId:
     return job.id if isinstance(job, Job) else JobId(*job)
+
+
+def _log_changes(changes: Iterable[JobChange]) -> None:
+    if not log.isEnabledFor(logging.INFO):
+        return
+    for job, event, reason in changes:
+        log.info(f"Job {event}", job_id=job.id, key=job.key, state=job.state.value, reason=reason)

@@ -7,12 +7,11 @@ import socket
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from swarm_runner.errors import Diagnostic, InvalidInputError
-from swarm_runner.hooks.manager import amend, route_invocation
+from swarm_runner.hooks.manager import Hooks
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.pool import Destination
 from swarm_runner.model.text import AbsolutePath
@@ -46,9 +45,9 @@ class SubmissionBuilder:
     `hook` is the plugin manager's, `runner` the runner's name.
     """
 
-    def __init__(self, destination: Destination, hook: Any, runner_name: str) -> None:
+    def __init__(self, destination: Destination, hooks: Hooks, runner_name: str) -> None:
         self._destination = destination
-        self._hook = hook
+        self._hooks = hooks
         self._runner_name = runner_name
         # Directories that were looked at in this batch, and whether they are there.
         self._directory_cache: dict[str, bool] = {}
@@ -58,7 +57,7 @@ class SubmissionBuilder:
             volume.path for volume in destination.pool.volumes if volume.read_only
         ]
         # Asking nobody costs time too.
-        self._has_amend_hooks = bool(hook.swarm_runner_amend_submit.get_hookimpls())
+        self._has_amend_hooks = hooks.amends
 
     def prepare(
         self, invocations: Iterable[Invocation], event_log: Path | None
@@ -114,7 +113,7 @@ class SubmissionBuilder:
             _check_current_directory(current_directory, whole.key)
         if whole.working_directory != directory:
             whole = whole.model_copy(update={"working_directory": directory})
-        route = route_invocation(self._hook, whole, self._destination)
+        route = self._hooks.route(whole, self._destination)
         # HTCondor keeps a spooled job's log with its files, where nobody reads it; and what became
         # of a guest, the log does not tell.
         logged = not (spool or whole.vm)
@@ -132,7 +131,7 @@ class SubmissionBuilder:
                 {"My.SwarmRunnerHost": classad_string(socket.gethostname())}
             )
         if self._has_amend_hooks:
-            description = amend(self._hook, description, whole, route)
+            description = self._hooks.amend(description, whole, route)
         return PreparedJob(whole, description, spool, logged)
 
     def _visible_to_access_point(self, invocation: Invocation, directory: str) -> bool:
