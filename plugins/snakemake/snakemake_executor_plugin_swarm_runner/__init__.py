@@ -1,6 +1,6 @@
-"""Runs Snakemake's jobs in HTCondor's docker universe, on a pool that lives on Docker Swarm.
+"""A Snakemake executor for HTCondor pools that run on Docker Swarm.
 
-What Snakemake looks for in an executor plugin, and no more: each start of Snakemake imports it.
+Snakemake imports this module at every start, so it imports only what Snakemake asks a plugin for.
 """
 
 from snakemake_interface_executor_plugins.settings import CommonSettings
@@ -15,9 +15,9 @@ common_settings = CommonSettings(
     non_local_exec=True,
     implies_no_shared_fs=False,
     job_deploy_sources=True,
-    # Variables go to the job by HTCondor's own way, never through a command line.
+    # HTCondor passes the variables to the job; they must not appear in a command line.
     pass_envvar_declarations_to_cmd=False,
-    # The image of nested jobs holds the plugins: an installation in each job costs more than the
-    # job, and needs the network.
+    # The image for nested jobs contains the plugins. Installing them in each job would take longer
+    # than the job, and would need the network.
     auto_deploy_default_storage_provider=False,
 )

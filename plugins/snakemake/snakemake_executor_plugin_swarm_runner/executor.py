@@ -1,4 +1,4 @@
-"""The executor: what Snakemake calls."""
+"""The executor: the methods that Snakemake calls."""
 
 from __future__ import annotations
 
@@ -32,41 +32,47 @@ if TYPE_CHECKING:
 
     from swarm_runner import Job
 
-# Between two looks, in seconds: at a file, at the access point. A look at a file that has nothing
-# new costs a millisecond, and as much again for Snakemake's loop around it, which a workflow of
-# hours pays all the time; a container takes longer than this to begin and to go.
+# Seconds between two polls of the event log and of the access point. Polling an unchanged log
+# takes a millisecond, and Snakemake's loop around it another one, for as long as the workflow
+# runs. Starting and stopping a container takes longer than this interval.
 LOG_POLL_INTERVAL_S, QUERY_POLL_INTERVAL_S = 2.0, 2.0
 SCRIPTS_DIRECTORY = "scripts"
 
 
 class Executor(RemoteExecutor):
-    """Submits a round of jobs in one go, and follows all of them by one event log."""
+    """Submits each round of jobs as one batch, and tracks all jobs through one event log."""
 
-    # Snakemake's base class begins to look before __post_init__ has run.
+    # Snakemake's base class starts to poll before __post_init__ has run.
     _tracker: Tracker | None = None
 
     def __post_init__(self) -> None:
-        """Raises WorkflowError when no job could run, before the first one is tried."""
+        """Connect to the pool and open the run.
+
+        Raises WorkflowError when no job could run, before the first job is submitted.
+        """
         if self.workflow.remote_execution_settings.immediate_submit:
-            raise WorkflowError("swarm-runner: --immediate-submit is not supported")
+            raise WorkflowError(
+                "swarm-runner: --immediate-submit is not supported; start Snakemake without it."
+            )
         settings = self.workflow.executor_settings or ExecutorSettings()
         usage = set(self.workflow.storage_settings.shared_fs_usage)
         self._workdir = Path.cwd()
         shared = SharedFSUsage.INPUT_OUTPUT in usage
-        site = find_target(settings, self._workdir, shared=shared)
-        if site.current_config is not None:
+        target = find_target(settings, self._workdir, shared=shared)
+        if target.current_config is not None:
             self.logger.info(
-                f"swarm-runner: uses {site.current_config}, the file of the last `pool up`."
+                f"swarm-runner: using {target.current_config}, the file of the most recent "
+                "`swarm-runner pool up`."
             )
         cache = self.workflow.sourcecache.runtime_cache_path
-        if not site.is_visible(cache):
-            # Nested jobs are to look for nothing there.
+        if not target.is_visible(cache):
+            # Nested jobs must not expect sources in a cache that they cannot read.
             usage.discard(SharedFSUsage.SOURCE_CACHE)
             self.workflow.storage_settings.shared_fs_usage = frozenset(usage)
-        Path(self.tmpdir).chmod(0o755)  # nested jobs wait for files that are listed there
+        Path(self.tmpdir).chmod(0o755)  # nested jobs read the lists of files to wait for there
         run = WorkflowRun.resume_or_create(self._workdir / PLUGIN_DIRECTORY)
         try:
-            tracker = self._make_tracker(site, settings, run)
+            tracker = self._make_tracker(target, settings, run)
         except BaseException:
             run.abandon()
             raise
@@ -83,45 +89,45 @@ class Executor(RemoteExecutor):
     ) -> Tracker:
         scripts = run.path(SCRIPTS_DIRECTORY)
         scripts.mkdir(exist_ok=True)
-        caller = InvocationBuilder(
+        builder = InvocationBuilder(
             target, settings, self.workflow, scripts, self.format_job_exec, self.envvars()
         )
-        return Tracker(target, run, caller, self)
+        return Tracker(target, run, builder, self)
 
-    # What Snakemake asks for.
+    # Called by Snakemake.
 
     def get_python_executable(self) -> str:
-        """As it is called in the image of nested jobs; this machine's is not there."""
+        """Return the name of Python in the image for nested jobs, not this host's path to it."""
         return "python"
 
     def get_job_args(self, job: Any) -> str:
-        """A nested Snakemake has the slot's processors, not the machine's.
+        """Return the arguments of a nested Snakemake, which may use as many CPUs as its slot has.
 
-        Raises WorkflowError when Snakemake cannot name the job to another Snakemake.
+        Raises WorkflowError when Snakemake cannot pass the job's name to another Snakemake.
         """
         targets = job.get_target_spec()
-        words = encode_target_jobs_cli_args(targets)
-        if not _survives_parsing(words, targets):
+        target_args = encode_target_jobs_cli_args(targets)
+        if not _survives_parsing(target_args, targets):
             raise WorkflowError(
-                f"Snakemake cannot tell a Snakemake in a container of {', '.join(words)}: it loses "
-                "commas, and quotes at the ends of wildcards; name the file otherwise, or let a "
-                "shell rule run directly"
+                f"Snakemake cannot pass {', '.join(target_args)} to a Snakemake in a container: it "
+                "loses commas, and quotes at the start or the end of wildcards. Rename the file, "
+                "or run the rule directly (a shell rule with an image)"
             )
         args = super().get_job_args(job)
         temporary = self.workflow.dag.get_unneeded_temp_files(job)
-        for word in map(str, chain(words, job.get_wait_for_files(), temporary)):
-            # Snakemake quotes as Python does; where that escapes, or takes double quotes, a shell
-            # reads something else.
-            if repr(word) != f"'{word}'":
-                args = args.replace(repr(word), shlex.quote(word))
+        for value in map(str, chain(target_args, job.get_wait_for_files(), temporary)):
+            # Snakemake quotes with repr(). Where that escapes a character or uses double quotes,
+            # a shell reads a different value.
+            if repr(value) != f"'{value}'":
+                args = args.replace(repr(value), shlex.quote(value))
         return f"{args} --cores {max(1, job.resources.get('_cores', 1))}"
 
     def run_job(self, job: Any) -> None:
-        """Run one job."""
+        """Submit one job."""
         self.run_jobs([job])
 
     def run_jobs(self, jobs: Sequence[Any]) -> None:
-        """Submit all jobs of a round together. What is wrong with one is that job's alone."""
+        """Submit all jobs of a round as one batch. An invalid job does not affect the others."""
         self._install_sigterm_handler()
         for job in jobs:
             self.run_job_pre(job)
@@ -131,65 +137,74 @@ class Executor(RemoteExecutor):
     async def check_active_jobs(
         self, active_jobs: list[SubmittedJobInfo]
     ) -> AsyncGenerator[SubmittedJobInfo, None]:
-        """One look at the event log for all of them; those that have not ended."""
+        """Poll the event log once for all jobs, and yield those that have not ended."""
         if self._tracker is not None:
             active_jobs = self._tracker.poll(active_jobs)
         for still_active in active_jobs:
             yield still_active
 
     def cancel_jobs(self, active_jobs: list[SubmittedJobInfo]) -> None:  # noqa: ARG002
-        """Remove every job of this run. What Snakemake knows of them in mid-poll is too little."""
+        """Remove every job of this run. Snakemake's list is incomplete in the middle of a poll."""
         if self._tracker is not None:
             self._tracker.remove_all()
 
     def shutdown(self) -> None:
-        """Stop looking. Jobs that would be left without anybody to look are removed."""
+        """Stop polling, and remove the jobs that would otherwise run untracked."""
         super().shutdown()
         if self._tracker is not None:
             self._tracker.close()
 
     @property
     def next_seconds_between_status_checks(self) -> float:
-        """A look at a file costs nothing; --seconds-between-status-checks is for asking."""
-        asked: float = self.workflow.remote_execution_settings.seconds_between_status_checks
-        polling = self._tracker is not None and self._tracker.queries_access_point
-        return max(asked, QUERY_POLL_INTERVAL_S) if polling else LOG_POLL_INTERVAL_S
+        """Seconds until the next poll.
+
+        --seconds-between-status-checks applies only when a poll queries the access point. Polling
+        the event log costs almost nothing.
+        """
+        requested: float = self.workflow.remote_execution_settings.seconds_between_status_checks
+        queries = self._tracker is not None and self._tracker.queries_access_point
+        return max(requested, QUERY_POLL_INTERVAL_S) if queries else LOG_POLL_INTERVAL_S
 
     @next_seconds_between_status_checks.setter
     def next_seconds_between_status_checks(self, value: float) -> None:
-        raise NotImplementedError  # Snakemake's base class lets executors set it; nobody does
+        raise NotImplementedError  # Snakemake's base class has a setter, and never uses it
 
-    # What the tracker asks for.
+    # Called by the tracker.
 
     def prepare(self, jobs: Sequence[Any]) -> list[BaseException | None]:
-        """Make what direct jobs need: a nested one does it itself. What went wrong with each."""
+        """Create what direct jobs need, such as directories. Nested jobs do this themselves.
 
-        async def all_of_them() -> list[BaseException | None]:
+        Returns one entry per job: the exception that Snakemake raised, or None.
+        """
+
+        async def prepare_all() -> list[BaseException | None]:
             prepared = (job.prepare() for job in jobs)
             return list(await asyncio.gather(*prepared, return_exceptions=True))
 
-        answers: list[BaseException | None] = self.workflow.async_run(all_of_them())
-        return answers
+        results: list[BaseException | None] = self.workflow.async_run(prepare_all())
+        return results
 
     def unrecorded_success(self, job: Any, ended_job: Job) -> bool:
-        """Whether all that this good end was to make is there, and Snakemake knows nothing of it.
+        """Return whether all outputs of a job that succeeded exist, but Snakemake has no record.
 
-        What a rule only touches, Snakemake itself makes once it knows.
+        Outputs that a rule only touches are not required: Snakemake creates them once it knows of
+        the success.
         """
         persistence = self.workflow.persistence
-        made = self.workflow.async_run(persistence.incomplete(job))
+        incomplete = self.workflow.async_run(persistence.incomplete(job))
         touched = set() if job.is_group() else job.touch_output
-        if not set(job.output) - touched <= set(made):
+        if not set(job.output) - touched <= set(incomplete):
             return False
         if not job.output:
-            # Snakemake keeps no record of such a job; what it reads may be newer than its end.
+            # Snakemake keeps no record of a job without outputs. Its inputs must not be newer
+            # than its end.
             return all(_modified_at(file) <= (ended_job.ended_at or 0) for file in job.input)
-        return bool(made) or ended_job.key in persistence.external_jobids(job)
+        return bool(incomplete) or ended_job.key in persistence.external_jobids(job)
 
     def _install_sigterm_handler(self) -> None:
-        """Let SIGTERM do what Ctrl-C does.
+        """Make SIGTERM stop the workflow as Ctrl-C does.
 
-        Snakemake would wait for running jobs, and whoever sends SIGTERM does not wait for long.
+        By default, Snakemake waits for running jobs, longer than most senders of SIGTERM wait.
         """
         if (
             self._sigterm_handler_installed
@@ -201,7 +216,7 @@ class Executor(RemoteExecutor):
 
 
 def _survives_parsing(arguments: Sequence[str], targets: Sequence[Any]) -> bool:
-    """Whether another Snakemake reads the same targets in these words."""
+    """Return whether another Snakemake reads the same targets from these arguments."""
     from snakemake.target_jobs import parse_target_jobs_cli_args
 
     try:
@@ -214,7 +229,7 @@ def _modified_at(file: str) -> float:
     try:
         return Path(file).stat().st_mtime
     except OSError:
-        return 0.0  # a temporary one, gone since
+        return 0.0  # a temporary file that Snakemake has deleted
 
 
 def _raise_keyboard_interrupt(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001

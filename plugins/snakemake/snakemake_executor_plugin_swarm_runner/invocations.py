@@ -1,4 +1,4 @@
-"""From Snakemake's jobs to swarm_runner's invocations."""
+"""Converts Snakemake's jobs to swarm_runner's invocations."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _UNSAFE_CHARACTERS = re.compile(r"[^A-Za-z0-9._-]+")
 
 @dataclass(frozen=True)
 class Submission:
-    """One submission of a job, as swarm_runner takes it. `after` is to have ended before."""
+    """A Snakemake job and its invocation. Submit it after `waits_for` has ended, if that is set."""
 
     job: Any
     invocation: Invocation
@@ -36,34 +36,34 @@ class Submission:
 
     @property
     def outputs_digest(self) -> str:
-        """See JobKey."""
+        """The outputs digest of the job's key. See JobKey."""
         return self.invocation.key.partition(".")[0]
 
     @property
     def existing_streams(self) -> list[str]:
-        """The files of standard output and standard error that are there."""
+        """The files of standard output and standard error that exist."""
         return [stream for stream in self._streams if os.path.exists(stream)]  # noqa: PTH110 (never raises)
 
     def remove_empty_streams(self) -> None:
-        """Remove those of them in which nothing was said."""
+        """Remove the files of standard output and standard error that are empty."""
         for stream in self._streams:
-            # It may be another user's, or gone.
+            # The file may belong to another user, or not exist.
             with contextlib.suppress(OSError):
-                if os.stat(stream).st_size == 0:  # noqa: PTH116 (done for each job)
+                if os.stat(stream).st_size == 0:  # noqa: PTH116 (runs for each job; faster)
                     os.unlink(stream)  # noqa: PTH108
 
     @property
     def _streams(self) -> list[str]:
-        place = self.invocation.working_directory or ""
+        directory = self.invocation.working_directory or ""
         names = (self.invocation.stdout, self.invocation.stderr)
-        return [f"{place}/{name}" for name in names if name]
+        return [f"{directory}/{name}" for name in names if name]
 
 
 class InvocationBuilder:
-    """Makes the calls of one run of a workflow.
+    """Builds the submissions of one run of a workflow.
 
-    `scripts` is a directory for what jobs run, `nested_command` says what a nested job runs, and
-    `environment` are variables that all get.
+    `scripts` is the directory for scripts that jobs run, `nested_command` returns the command line
+    of a nested job, and `environment` contains the environment variables of all jobs.
     """
 
     def __init__(
@@ -81,23 +81,23 @@ class InvocationBuilder:
         self._scripts = scripts
         self._nested_command = nested_command
         self._environment = dict(environment)
-        # Of standard output and standard error, by the name of a rule.
+        # The directories of standard output and standard error, by the name of the rule.
         self._log_directories: dict[str, str] = {}
-        # Where workflow.source_path() puts files; a nested Snakemake has a cache of its own.
+        # workflow.source_path() refers to this cache. A nested Snakemake has its own.
         cache = str(workflow.sourcecache.runtime_cache_path)
         self._invisible_cache = None if target.is_visible(cache) else cache
 
     def direct_script(self, job: Any, shellcmd: str | None) -> job_command.Script | None:
-        """What runs in the image of the job's own rule; None for a job that runs nested.
+        """Return the script that runs in the rule's own image, or None if the job runs nested.
 
-        Raises WorkflowError when it is to run directly, and cannot.
+        Raises WorkflowError if the mode is direct and the job cannot run directly.
         """
         mode = self._settings.mode
         if mode not in (AUTO, DIRECT):
             return None
         reason = job_command.reason_not_direct(job, self._workflow, shared=self._target.shared)
         if reason is None and self._direct_image(job) is None:
-            reason = "its rule has no container:"
+            reason = "its rule names no container image"
         if reason is None:
             command = job_command.resolve_command(job, shellcmd or "")
             if command is None:
@@ -113,9 +113,9 @@ class InvocationBuilder:
         return None
 
     def build(self, job: Any, key: str, shellcmd: str | None) -> Submission:
-        """The call of a job, under that key; `shellcmd` is the job's, None for a group.
+        """Build the submission of a job. `shellcmd` is the job's, None for a group.
 
-        Raises WorkflowError for what cannot be called.
+        Raises WorkflowError if the job is invalid.
         """
         from pydantic import ValidationError
 
@@ -124,7 +124,7 @@ class InvocationBuilder:
         self._check_files(job)
         script = self.direct_script(job, shellcmd)
         direct = script is not None
-        asked = requested_resources(
+        resources = requested_resources(
             job, self._target.destination, escalate=not self._settings.no_escalation
         )
         name = f"group {job.groupid}" if job.is_group() else job.name
@@ -133,7 +133,7 @@ class InvocationBuilder:
                 key=key,
                 tool_id=name,
                 image=self._direct_image(job) if direct else self._nested_image(job),
-                resources=asked,
+                resources=resources,
                 capacity_class=requested_class(job),
                 environment=self._job_environment(job),
                 working_directory=str(self._target.workdir),
@@ -142,16 +142,17 @@ class InvocationBuilder:
                 **self._streams(_UNSAFE_CHARACTERS.sub("_", name), key),
             )
         except ValidationError as error:
-            faults = (
-                f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()
+            problems = (
+                f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}" for detail in error.errors()
             )
-            raise WorkflowError(f"the job cannot be submitted: {'; '.join(faults)}") from error
+            raise WorkflowError(f"the job cannot be submitted: {'; '.join(problems)}") from error
         return Submission(job, invocation, direct)
 
     def _check_files(self, job: Any) -> None:
-        """Say now what would only be found by a job that waits for a file, or writes it nowhere.
+        """Raise WorkflowError for a file that is not on a pool volume.
 
-        Raises WorkflowError.
+        Otherwise the job would wait for an input that never appears, or write an output to the
+        container's own file system.
         """
         if not self._target.shared:
             return
@@ -160,8 +161,8 @@ class InvocationBuilder:
                 continue
             if not self._target.is_visible(file):
                 raise WorkflowError(
-                    f"the executors cannot see {file}: put it on a volume of the pool, or let "
-                    "the rule be local (localrules:)"
+                    f"the executors cannot see {file}: put it on a volume of the pool, or make "
+                    "the rule a local rule (localrules:)"
                 )
 
     def _command(self, job: Any, key: str, script: job_command.Script | None) -> dict[str, Any]:
@@ -176,14 +177,14 @@ class InvocationBuilder:
             script = job_command.nested_script(self._nested_command(job))
         command = job_command.inline_argv(script)
         if command is None:
-            file, fresh = self._scripts / key, self._scripts / f"{key}.new"
-            fresh.write_text(script.text)
-            fresh.replace(file)  # at once: a job that is taken up may be reading it
+            file, new_file = self._scripts / key, self._scripts / f"{key}.new"
+            new_file.write_text(script.text)
+            new_file.replace(file)  # atomic: an adopted job may be reading the script
             command = job_command.script_argv(script.shell, str(file))
         return {"command": command}
 
     def _job_environment(self, job: Any) -> dict[str, str]:
-        """It stands once in the ad of a round whose jobs have as many threads."""
+        # Jobs with as many threads have the same environment, so a batch contains it once.
         return self._environment | job_command.user_environment(
             self._target.pool.user.name, job.resources.get("_cores", 1)
         )
@@ -192,23 +193,22 @@ class InvocationBuilder:
         return job_command.rule_image(job) or self._target.destination.default_image
 
     def _nested_image(self, job: Any) -> str:
-        """The rule's own image where Snakemake is to run the rule's own code in it."""
-        own = job_command.code_image(job)
-        return own or self._settings.snakemake_image or official_image()
+        rule_image = job_command.code_image(job)
+        return rule_image or self._settings.snakemake_image or official_image()
 
     def _streams(self, name: str, key: str) -> dict[str, str]:
         directory = self._log_directories.get(name)
         if directory is None:
-            place = self._target.workdir / LOGS_DIRECTORY / name
-            place.mkdir(parents=True, exist_ok=True)
+            path = self._target.workdir / LOGS_DIRECTORY / name
+            path.mkdir(parents=True, exist_ok=True)
             if os.geteuid() != self._target.pool.user.uid:
-                place.chmod(0o1777)  # the jobs' user writes there
+                path.chmod(0o1777)  # jobs write there as the pool's user
             directory = self._log_directories[name] = str(LOGS_DIRECTORY / name)
         return {stream: f"{directory}/{key}.{stream}" for stream in ("stdout", "stderr")}
 
 
 def official_image() -> str:
-    """Snakemake's own image, of the version that runs here."""
+    """Return the name of Snakemake's official image, of the version that is installed here."""
     from importlib.metadata import version
 
     return f"snakemake/snakemake:v{version('snakemake')}"

@@ -1,8 +1,8 @@
-"""The keys of jobs, by which a run that was killed finds its jobs again.
+"""The keys of jobs, by which a restarted workflow finds the jobs of an interrupted run.
 
-A key is `<place>.<work>.<number>`: what the job makes, how it makes it, and which try it is. A
-job of the same place and work is the same job; one of the same place and other work would write
-to the same files.
+A key is `<outputs digest>.<command digest>.<attempt>`: what the job creates, how it creates it,
+and which attempt it is. Two jobs with the same digests are the same job. Two jobs with the same
+outputs digest and different command digests would write to the same files.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ DIGEST_LENGTH = 16
 
 
 class JobKey(NamedTuple):
-    """A key in its parts; `number` counts from 1 the submissions of one place in one run."""
+    """The parts of a key. `attempt` counts the submissions of one job in one run, from 1."""
 
     outputs_digest: str
     command_digest: str
@@ -26,9 +26,10 @@ class JobKey(NamedTuple):
 
     @classmethod
     def for_job(cls, job: Any, attempt: int, shellcmd: str | None = None) -> Self:
-        """The key of a Snakemake job's next submission.
+        """Return the key of a Snakemake job.
 
-        `shellcmd` is the job's, for who has it already: Snakemake makes it anew for each who asks.
+        Snakemake formats `job.shellcmd` on every access, so callers that already have it pass it
+        as `shellcmd`.
         """
         if job.is_group():
             members = list(job)
@@ -39,17 +40,17 @@ class JobKey(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """The parts of a key; None for one that is not ours."""
-        place, _, rest = text.partition(".")
-        work, _, number = rest.partition(".")
-        return cls(place, work, int(number)) if number.isdecimal() else None
+        """Return the parts of a key, or None if this plugin did not create it."""
+        outputs, _, rest = text.partition(".")
+        command, _, attempt = rest.partition(".")
+        return cls(outputs, command, int(attempt)) if attempt.isdecimal() else None
 
     def __str__(self) -> str:
         return f"{self.outputs_digest}.{self.command_digest}.{self.attempt}"
 
 
 def outputs_digest(members: Iterable[Any]) -> str:
-    """The same for all jobs that make the same files."""
+    """Return a digest that is the same for all jobs that create the same files."""
     facts = [(*map(str, job.output), "" if job.output else job.rule.name) for job in members]
     return _digest(sorted(facts))
 
@@ -59,29 +60,29 @@ def _command_facts(job: Any, shellcmd: str | None = None) -> tuple[str, ...]:
     facts = (rule.name, *map(str, job.input), str(job.container_img_url))
     if job.is_shell:
         return (*facts, str(shellcmd or job.shellcmd))
-    # A shell command has its params in it; what other code reads of them, nobody sees.
+    # A shell command contains its params. Which params other code reads is unknown.
     params = json.dumps(list(job.params), default=_json_default, skipkeys=True)
     code = str(rule.run_func_src or rule.script or rule.notebook or rule.wrapper)
     return (*facts, code, params, _script_content(job, rule.script or rule.notebook))
 
 
 def _json_default(value: object) -> object:
-    """The same in each process, for what JSON does not know."""
+    """Return a text that is the same in every process, for a value that JSON cannot represent."""
     if isinstance(value, set | frozenset):
         return sorted(map(repr, value))
     return str(value) if isinstance(value, os.PathLike) else type(value).__name__
 
 
 def _script_content(job: Any, script: str | None) -> str:
-    """What stands in a script or notebook on this machine; empty for others."""
+    """Return the content of a local script or notebook, as hexadecimal text; else nothing."""
     if script is None:
         return ""
-    # Snakemake asks the same of a script to tell whether outputs are older; it has no other name.
+    # Snakemake uses this method to decide whether a script has changed. It has no public one.
     source = job._path_to_source_file(script)  # noqa: SLF001
     try:
         return Path(source).read_bytes().hex()
     except (TypeError, OSError):
-        return ""  # it is no file of this machine's, or goes wrong where it is to run
+        return ""  # not a local file, or unreadable: the job itself reports that
 
 
 def _digest(facts: object) -> str:

@@ -1,4 +1,4 @@
-"""The jobs that a run which was killed has left, and the numbers of those to come."""
+"""The jobs of an interrupted run, and the keys of the jobs that follow."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ if TYPE_CHECKING:
 
 
 class PreviousJob(NamedTuple):
-    """A job that was submitted before, and its key."""
+    """A job that an interrupted run submitted, with its key."""
 
     key: JobKey
     job: Job
 
 
 class PreviousJobs:
-    """Gives each job its next key, and the job that was its latest before."""
+    """Finds the latest previous job of each outputs digest, and numbers new attempts.
+
+    A previous job is available until `claim` marks it as handled: adopted, replaced or resubmitted.
+    """
 
     def __init__(self, jobs: Iterable[Job]) -> None:
         self._latest: dict[str, PreviousJob] = {}
@@ -32,19 +35,20 @@ class PreviousJobs:
 
     @property
     def active_count(self) -> int:
-        """How many of them have not ended, as far as is known."""
-        return sum(not before.job.state.ended for before in self._latest.values())
+        """The number of unclaimed jobs that had not ended when they were read."""
+        return sum(not previous.job.state.ended for previous in self._latest.values())
 
     def next_key(self, job: Any, shellcmd: str | None = None) -> JobKey:
-        """A key that was never used; `shellcmd` as in JobKey.of."""
+        """Return a key that was never used. See `JobKey.for_job` for `shellcmd`."""
         key = JobKey.for_job(job, 1, shellcmd)
-        number = self._attempts[key.outputs_digest] = self._attempts.get(key.outputs_digest, 0) + 1
-        return key._replace(number=number)
+        attempt = self._attempts.get(key.outputs_digest, 0) + 1
+        self._attempts[key.outputs_digest] = attempt
+        return key._replace(attempt=attempt)
 
     def latest(self, outputs_digest: str) -> PreviousJob | None:
-        """The latest job of a place, unless it was taken."""
+        """Return the latest job that creates these outputs, unless it was claimed."""
         return self._latest.get(outputs_digest)
 
     def claim(self, outputs_digest: str) -> None:
-        """The latest job of a place is cared for."""
+        """Mark the latest job that creates these outputs as handled."""
         self._latest.pop(outputs_digest, None)

@@ -1,4 +1,4 @@
-"""What the user is told in Snakemake's log."""
+"""The messages that users read in Snakemake's log."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ if TYPE_CHECKING:
     from snakemake_executor_plugin_swarm_runner.invocations import Submission
     from swarm_runner import Job, JobChange, JobId
 
+# A shell's exit code for a program that it cannot find.
 COMMAND_NOT_FOUND = 127
-# So many jobs of one round are named one by one.
+# A round of at most this many jobs is listed job by job.
 MAX_JOBS_LISTED = 25
 _NESTED_IMAGE_HINT = (
-    "A nested job needs an image with Snakemake: --swarm-runner-snakemake-image names one."
+    "A nested job needs an image that contains Snakemake: set --swarm-runner-snakemake-image."
 )
 _SHELL_HINT = (
-    "Snakemake's shell commands run in bash; for an image without it, say "
+    "Snakemake runs shell commands in bash. If the image does not contain bash, set "
     "shell.executable('sh') in the Snakefile, or resources: shell_exec='sh' in the rule."
 )
-
-_RESUME_HINT = "The next start in this directory takes up what is left."
+_RESUME_HINT = "The next start in this directory adopts the remaining jobs."
 
 
 class Reporter:
-    """Says each thing once, and of a job by the name that Snakemake gives it."""
+    """Reports each event once, and names jobs as Snakemake does."""
 
     def __init__(self, logger: Any) -> None:
         self._logger = logger
@@ -32,48 +32,51 @@ class Reporter:
         self._unreachable = False
 
     def report_resumed(self, name: str, active: int, other_runs: int) -> None:
-        """An earlier run of this directory was broken off."""
+        """Report that this start resumes an interrupted run."""
         self._logger.info(
-            f"swarm-runner: takes up run {name}, which was broken off; {active} of its jobs are "
-            "still in the queue."
+            f"swarm-runner: resuming run {name}, which was interrupted. Jobs still in the queue: "
+            f"{active}."
         )
         if other_runs:
             self._logger.warning(
-                f"swarm-runner: {other_runs} more runs in this directory were broken off. Their jobs "
-                "go on until another start takes them up."
+                f"swarm-runner: {_count(other_runs, 'more run')} in this directory "
+                f"{'was' if other_runs == 1 else 'were'} interrupted. Their jobs continue; each "
+                "further start resumes one run."
             )
 
     def report_adopted(self, job: Any, previous: Job) -> None:
-        """A job need not be submitted again."""
-        how = "has ended meanwhile" if previous.state.ended else f"is {previous.state}"
-        self._logger.info(f"swarm-runner: {job_title(job)} {how} as job {previous.id}: taken up.")
+        """Report that a job of the interrupted run is tracked instead of submitted again."""
+        state = "has already ended" if previous.state.ended else f"is {previous.state}"
+        self._logger.info(
+            f"swarm-runner: {job_title(job)}: adopted job {previous.id}, which {state}."
+        )
 
     def report_replaced(self, job: Any, previous: Job) -> None:
-        """A job of an earlier run would write to the same files."""
+        """Report that a job of the interrupted run, with the same outputs, must end first."""
         self._logger.info(
-            f"swarm-runner: {job_title(job)} has changed since it was submitted as job {previous.id}; "
-            "that is removed first."
+            f"swarm-runner: {job_title(job)} has changed since it was submitted as job "
+            f"{previous.id}; removing that job first."
         )
 
     def report_submitted(self, submitted: Sequence[tuple[Submission, Job]]) -> None:
-        """What Snakemake's jobs are called by HTCondor: each if they are few."""
+        """Report the HTCondor job IDs: one by one for a small round, else their range."""
         if len(submitted) <= MAX_JOBS_LISTED:
-            for call, job in submitted:
-                self._logger.info(f"swarm-runner: {job_title(call.job)} is job {job.id}.")
+            for submission, job in submitted:
+                self._logger.info(f"swarm-runner: {job_title(submission.job)} is job {job.id}.")
         else:
             first, last = submitted[0][1].id, submitted[-1][1].id
             self._logger.info(f"swarm-runner: submitted {len(submitted)} jobs, {first} to {last}.")
 
     def register(self, job: Any, submitted: Job) -> None:
-        """From now on changes of this job may come."""
+        """Report changes of this job from now on."""
         self._jobs[submitted.id] = job
 
     def unregister(self, job: Job) -> None:
-        """No more changes of this job come."""
+        """Report no more changes of this job."""
         self._jobs.pop(job.id, None)
 
     def report_change(self, change: JobChange) -> None:
-        """What a user would want to know while a job has not ended."""
+        """Report a change that matters to users: a hold, a release, an eviction, a further run."""
         job = change.job
         if job.id not in self._jobs:
             return
@@ -81,76 +84,82 @@ class Reporter:
         if event == "held":
             self._logger.warning(f"swarm-runner: {name} is held: {change.reason}")
         elif event == "released":
-            self._logger.info(f"swarm-runner: {name} is released: {change.reason}")
+            self._logger.info(f"swarm-runner: {name} was released: {change.reason}")
         elif event == "evicted":
-            self._logger.info(f"swarm-runner: {name} was stopped: {change.reason}")
+            self._logger.info(f"swarm-runner: {name} was evicted: {change.reason}")
         elif event == "started" and job.starts > 1:
             self._logger.info(
                 f"swarm-runner: {name} runs again, in class {job.capacity_class}, with "
-                f"{job.memory_mb} MB."
+                f"{job.memory_mb} MB of memory."
             )
 
     def report_failed(self, job: Any, message: str, logs: list[str]) -> None:
-        """Why a job failed, and where it says more."""
-        where = f" See {' and '.join(logs)}." if logs else ""
-        self._logger.error(f"swarm-runner: {job_title(job)}: {message}{where}")
+        """Report why a job failed, and which files contain its output."""
+        hint = f" See {' and '.join(logs)}." if logs else ""
+        self._logger.error(f"swarm-runner: {job_title(job)}: {message}{hint}")
 
     def report_unreachable(self, error: Exception) -> None:
-        """The access point does not answer, or takes nothing."""
+        """Report that the access point does not answer, or accepts no jobs."""
         if not self._unreachable:
             self._unreachable = True
-            said = str(error).rstrip(".")
-            self._logger.warning(f"swarm-runner: {said}. Jobs that run go on; the workflow waits.")
+            message = str(error).rstrip(".")
+            self._logger.warning(
+                f"swarm-runner: {message}. Running jobs continue; the workflow waits."
+            )
 
     def report_reachable(self) -> None:
-        """It answers again."""
+        """Report that the access point answers again."""
         if self._unreachable:
             self._unreachable = False
-            self._logger.info("swarm-runner: the access point answers again.")
+            self._logger.info("swarm-runner: the access point is reachable again.")
 
     def report_removed(self, count: int) -> None:
-        """The workflow was stopped."""
+        """Report that the workflow was stopped and its jobs were removed."""
         self._logger.info(
-            f"swarm-runner: removed {count} jobs of this workflow from the queue; "
-            "waiting until they are gone."
+            f"swarm-runner: removed {_count(count, 'job')} of this workflow from the queue; "
+            "waiting for them to stop."
         )
 
     def report_still_in_queue(self, count: int, after_s: float) -> None:
-        """They were removed, but what runs them did not let them go yet."""
+        """Report removed jobs that have not left the queue."""
         if count:
             self._logger.warning(
-                f"swarm-runner: {count} of them are not gone after {after_s:.0f} s; a node may be "
-                f"lost. The pool stops them as soon as it can. {_RESUME_HINT}"
+                f"swarm-runner: {_count(count, 'removed job')} did not stop within {after_s:.0f} "
+                f"s; a node may be lost. The pool stops them as soon as it can. {_RESUME_HINT}"
             )
 
     def report_removal_unconfirmed(self, error: Exception) -> None:
-        """They were removed, and nobody can be asked whether they are gone."""
+        """Report that it is unknown whether the removed jobs have left the queue."""
         self._logger.warning(
-            f"swarm-runner: they are removed, but whether they are gone nobody can tell now: "
-            f"{error} {_RESUME_HINT}"
+            "swarm-runner: the jobs were removed, but the access point did not confirm that they "
+            f"stopped: {error} {_RESUME_HINT}"
         )
 
     def report_removal_failed(self, error: Exception) -> None:
-        """The workflow was stopped, and its jobs go on."""
+        """Report that the workflow was stopped and its jobs may continue."""
         self._logger.error(
-            "swarm-runner: jobs of this workflow could not be removed and may go on: "
+            "swarm-runner: the jobs of this workflow could not be removed and may continue: "
             f"{error} {_RESUME_HINT}"
         )
 
 
 def job_title(job: Any) -> str:
-    """A job, as Snakemake's log names it."""
+    """Return the name that Snakemake's log uses for a job."""
     if job.is_group():
         return f"group {job.groupid}"
     return f"rule {job.name}, jobid {job.jobid}"
 
 
 def failure_message(job: Job, *, direct: bool) -> str:
-    """Why a job failed, and what to do where that is known."""
+    """Return why a job failed, with a hint if the cause is a common mistake."""
     outcome = job.outcome
     if outcome is None:
         return ""
-    said = outcome.message
+    message = outcome.message
     if outcome.exit_code == COMMAND_NOT_FOUND:
-        said += f" {_SHELL_HINT if direct else _NESTED_IMAGE_HINT}"
-    return said
+        message += f" {_SHELL_HINT if direct else _NESTED_IMAGE_HINT}"
+    return message
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

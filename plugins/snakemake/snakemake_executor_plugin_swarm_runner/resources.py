@@ -1,4 +1,4 @@
-"""What a job asks for: Snakemake's resources in swarm_runner's words."""
+"""Converts a job's Snakemake resources to the resources that swarm_runner requests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from snakemake_interface_common.exceptions import WorkflowError
 if TYPE_CHECKING:
     from swarm_runner import Destination, Resources
 
-MINIMUM_MEMORY_MB = 16  # below it swarm_runner suspects that a unit was forgotten
+# swarm_runner rejects less, because a smaller number usually lacks its unit.
+MINIMUM_MEMORY_MB = 16
 MEMORY, MAX_MEMORY, DISK, RUNTIME, CAPACITY_CLASS = (
     "mem_mb",
     "max_mem_mb",
@@ -20,61 +21,68 @@ MEMORY, MAX_MEMORY, DISK, RUNTIME, CAPACITY_CLASS = (
     "capacity_class",
 )
 GPUS = ("gpu", "gpus")
-# Snakemake's ways to say the same.
+# Snakemake's names for the same resource.
 _MEMORY_RESOURCES = ("mem_mb", "mem_mib", "mem")
 
 
 def requested_resources(job: Any, destination: Destination, *, escalate: bool) -> Resources:
-    """The job's request; what the rule does not say is left to the destination.
+    """Return the job's request. The destination's defaults apply to what the rule leaves out.
 
-    `escalate` gives it the memory of the largest class that it may run in, for a second run after
-    it was killed for its memory; unless rule or destination say how much. Raises WorkflowError
-    for a resource of the wrong kind.
+    If `escalate` is set, the job may run a second time after it exceeded its memory, with the
+    memory of the largest class that fits it, unless the rule or the destination sets
+    `max_memory_mb`. Raises WorkflowError for a resource of the wrong type.
     """
-    given: Mapping[str, Any] = job.resources
-    amounts: dict[str, int] = {"cpus": max(1, int(given.get("_cores", 1)))}
-    memory_mb = _amount(given, MEMORY)
+    resources: Mapping[str, Any] = job.resources
+    amounts: dict[str, int] = {"cpus": max(1, int(resources.get("_cores", 1)))}
+    memory_mb = _amount(resources, MEMORY)
     if memory_mb is not None:
         amounts["memory_mb"] = max(MINIMUM_MEMORY_MB, memory_mb)
-    disk_mb = _amount(given, DISK)
+    disk_mb = _amount(resources, DISK)
     if disk_mb is not None:
         amounts["disk_mb"] = max(1, disk_mb)
-    runtime_min = _amount(given, RUNTIME)
+    runtime_min = _amount(resources, RUNTIME)
     if runtime_min:
         amounts["time_limit_s"] = runtime_min * 60
-    gpus = [count for name in GPUS if (count := _amount(given, name))]
+    gpus = [count for name in GPUS if (count := _amount(resources, name))]
     if gpus:
         amounts["gpus"] = max(gpus)
-    most_mb = _amount(given, MAX_MEMORY)
-    if most_mb is None and escalate and not scales_memory(job):
-        most_mb = _largest_memory_mb(frozenset(amounts.items()), destination, requested_class(job))
-    if most_mb and most_mb >= amounts.get("memory_mb", 0):
-        amounts["max_memory_mb"] = most_mb
+    max_memory_mb = _amount(resources, MAX_MEMORY)
+    if max_memory_mb is None and escalate and not scales_memory(job):
+        max_memory_mb = _largest_memory_mb(
+            frozenset(amounts.items()), destination, requested_class(job)
+        )
+    if max_memory_mb and max_memory_mb >= amounts.get("memory_mb", 0):
+        amounts["max_memory_mb"] = max_memory_mb
     return _make_resources(frozenset(amounts.items()))
 
 
 def requested_class(job: Any) -> str | None:
-    """The capacity class that the rule names."""
+    """Return the capacity class that the rule names, or None.
+
+    Raises WorkflowError if the value is not a text.
+    """
     name = job.resources.get(CAPACITY_CLASS)
     if name is None or isinstance(name, str):
         return name or None
-    raise WorkflowError(f"resource {CAPACITY_CLASS}={name!r} is no class's name: give a text")
+    raise WorkflowError(
+        f"resource {CAPACITY_CLASS}={name!r} is not a text: set the name of a capacity class"
+    )
 
 
 def scales_memory(job: Any) -> bool:
-    """Whether the rule itself asks for more memory with each attempt: then that is its way."""
+    """Return whether the rule itself requests a different amount of memory at each attempt."""
     if job.is_group():
-        return any(scales_memory(one) for one in job)
+        return any(scales_memory(member) for member in job)
     if not any(job.rule.resources.get(name).is_evaluable() for name in _MEMORY_RESOURCES):
         return False
-    again = job.rule.expand_resources(
+    next_resources = job.rule.expand_resources(
         job.wildcards_dict, job.input, job.attempt + 1, skip_evaluation={"tmpdir"}
     )
-    return bool(again.get(MEMORY) != job.resources.get(MEMORY))
+    return bool(next_resources.get(MEMORY) != job.resources.get(MEMORY))
 
 
 def _amount(resources: Mapping[str, Any], name: str) -> int | None:
-    """A resource that counts something; one that is not known yet counts as absent."""
+    """Return a number, or None if the resource is absent or not known yet."""
     from snakemake.common.tbdstring import TBDString
 
     value = resources.get(name)
@@ -82,13 +90,13 @@ def _amount(resources: Mapping[str, Any], name: str) -> int | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
         raise WorkflowError(
-            f"resource {name}={value!r} is no number: give a whole number"
-            + (", or mem='2GB'" if name == MEMORY else "")
+            f"resource {name}={value!r} is not a valid amount: set an integer of at least 0"
+            + (", or for example mem='2GB'" if name == MEMORY else "")
         )
     return round(value)
 
 
-# Many jobs ask for the same.
+# Many jobs have the same request.
 @lru_cache(maxsize=1024)
 def _make_resources(amounts: frozenset[tuple[str, int]]) -> Resources:
     from swarm_runner import Resources
@@ -99,15 +107,21 @@ def _make_resources(amounts: frozenset[tuple[str, int]]) -> Resources:
 def _largest_memory_mb(
     amounts: frozenset[tuple[str, int]], destination: Destination, first_class: str | None
 ) -> int | None:
-    """The memory of the largest class of containers, from the named one on, that has the rest."""
+    """Return the memory of the largest container class, from the named one on, that fits the rest.
+
+    Returns None if no class fits, or if the destination sets `max_memory_mb`.
+    """
     pool, defaults = destination.pool, destination.resources
     if defaults is not None:
         if "max_memory_mb" in defaults.model_fields_set:
             return None
         amounts = frozenset((defaults.model_dump(exclude_unset=True) | dict(amounts)).items())
-    asked, classes = _make_resources(amounts), pool.classes_for(vm=False)
+    request, names = _make_resources(amounts), pool.classes_for(vm=False)
     first = first_class or destination.class_for(vm=False)
-    if first in classes:
-        classes = classes[classes.index(first) :]
-    shapes = (pool.classes[name] for name in classes)
-    return max((shape.memory_mb for shape in shapes if shape.fits(asked)), default=None)
+    if first in names:
+        names = names[names.index(first) :]
+    classes = (pool.classes[name] for name in names)
+    return max(
+        (capacity_class.memory_mb for capacity_class in classes if capacity_class.fits(request)),
+        default=None,
+    )

@@ -1,6 +1,6 @@
-"""What the user may set, each with a default that fits a pool of `swarm-runner pool up`."""
+"""The user's settings. The defaults fit a pool that `swarm-runner pool up` created."""
 
-# No postponed annotations: Snakemake reads the types of the fields as they stand.
+# Snakemake reads the types of the fields at run time, so annotations are not postponed.
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,28 +13,28 @@ AUTO, DIRECT, NESTED = "auto", "direct", "nested"
 
 @dataclass
 class ExecutorSettings(ExecutorSettingsBase):
-    """On the command line each is `--swarm-runner-<name>`."""
+    """The settings, each of which is the command-line option `--swarm-runner-<name>`."""
 
-    job_conf: Optional[Path] = field(  # noqa: UP045 (Snakemake takes no other form)
+    job_conf: Optional[Path] = field(  # noqa: UP045 (Snakemake reads no other form)
         default=None,
         metadata={
-            "help": "The job_conf YAML file that describes the pool. Without it the file that "
-            "SWARM_RUNNER_JOB_CONF names; without that, the file of the last `swarm-runner pool "
-            "up`; without that, the default pool on this machine.",
+            "help": "The job_conf YAML file that describes the pool. Default: the file that "
+            "SWARM_RUNNER_JOB_CONF names; otherwise the file of the most recent `swarm-runner "
+            "pool up`; otherwise the default pool on this host.",
         },
     )
     destination: Optional[str] = field(  # noqa: UP045
         default=None,
         metadata={
-            "help": "The environment in job_conf to run in; job_conf's default when absent.",
+            "help": "The environment in job_conf to run in. Default: job_conf's default.",
         },
     )
     mode: str = field(
         default=AUTO,
         metadata={
-            "help": "How a job runs: 'direct' (the shell command in the rule's own image), "
-            "'nested' (Snakemake in an image that has it), or 'auto': direct for a shell rule "
-            "with an image, nested for every other.",
+            "help": "How jobs run: 'direct' (the shell command in the rule's own image), "
+            "'nested' (Snakemake, in an image that contains it), or 'auto': direct for shell "
+            "rules with an image, nested for all others.",
             "choices": [AUTO, DIRECT, NESTED],
         },
     )
@@ -42,27 +42,27 @@ class ExecutorSettings(ExecutorSettingsBase):
         default=None,
         metadata={
             "help": "The image for nested jobs, with Snakemake and the storage plugins that the "
-            "workflow uses; snakemake/snakemake of this version when absent.",
+            "workflow uses. Default: snakemake/snakemake of this version.",
         },
     )
     no_escalation: bool = field(
         default=False,
         metadata={
-            "help": "A job that is killed for its memory fails, instead of running once more with "
-            "as much as the largest class has.",
+            "help": "Let a job that exceeds its memory fail, instead of running it once more with "
+            "the memory of the largest class.",
         },
     )
     lease_s: Optional[int] = field(  # noqa: UP045
         default=None,
         metadata={
-            "help": "Seconds without its node after which a job runs again elsewhere (from 60); "
-            "job_conf's when absent.",
+            "help": "Seconds after losing contact with its node when a job runs again elsewhere, "
+            "at least 60. Default: job_conf's.",
         },
     )
     state_directory: Optional[Path] = field(  # noqa: UP045
         default=None,
         metadata={
-            "help": "Where the event log lies while the workflow runs; .snakemake/swarm-runner "
-            "in the working directory when that is on a volume of the pool.",
+            "help": "The directory for the event log while the workflow runs. Default: "
+            ".snakemake/swarm-runner in the working directory, if that is on a pool volume.",
         },
     )

@@ -1,4 +1,4 @@
-"""Brings calls to the access point, so that each one's trouble is its own."""
+"""Submits a batch of jobs, so that an invalid job does not affect the others."""
 
 from __future__ import annotations
 
@@ -13,23 +13,26 @@ if TYPE_CHECKING:
 
 @dataclass
 class BatchResult:
-    """What became of calls: queued, refused and why, or late because of `trouble`."""
+    """The result of submitting a batch."""
 
+    # In the queue.
     submitted: list[tuple[Submission, Job]] = field(default_factory=list)
+    # Invalid, with the reason. They cannot succeed.
     rejected: list[tuple[Submission, str]] = field(default_factory=list)
+    # Not submitted because of `problem`. Submit them again later.
     deferred: list[Submission] = field(default_factory=list)
     problem: Exception | None = None
 
 
 def submit_batch(runner: Runner, submissions: list[Submission]) -> BatchResult:
-    """Submit all together, and without those that are refused if there are any."""
-    sent = BatchResult()
-    _submit_splitting(runner, submissions, sent)
-    return sent
+    """Submit all together; if some are rejected, submit the others without them."""
+    result = BatchResult()
+    _submit_splitting(runner, submissions, result)
+    return result
 
 
 def access_point_errors() -> tuple[type[Exception], ...]:
-    """What an access point may have, or the file system that the event log lies on."""
+    """Return the exceptions of the access point, and of the file system with the event log."""
     from swarm_runner import SwarmRunnerError
 
     return SwarmRunnerError, OSError
@@ -41,16 +44,18 @@ def _submit_splitting(runner: Runner, submissions: list[Submission], result: Bat
     if not submissions:
         return
     try:
-        jobs = runner.submit([call.invocation for call in submissions])
+        jobs = runner.submit([submission.invocation for submission in submissions])
     except InvalidInputError as error:
-        faults = _messages_by_key(error)
-        refused = [call for call in submissions if call.invocation.key in faults]
-        result.rejected += [(call, "; ".join(faults[call.invocation.key])) for call in refused]
-        if refused:
-            _submit_splitting(runner, [call for call in submissions if call not in refused], result)
+        messages = _messages_by_key(error)
+        rejected = [each for each in submissions if each.invocation.key in messages]
+        result.rejected += [(each, "; ".join(messages[each.invocation.key])) for each in rejected]
+        if rejected:
+            _submit_splitting(
+                runner, [each for each in submissions if each not in rejected], result
+            )
         elif len(submissions) > 1:
-            for call in submissions:
-                _submit_splitting(runner, [call], result)
+            for submission in submissions:
+                _submit_splitting(runner, [submission], result)
         else:
             result.rejected.append((submissions[0], str(error)))
     except access_point_errors() as error:
@@ -61,9 +66,10 @@ def _submit_splitting(runner: Runner, submissions: list[Submission], result: Bat
 
 
 def _messages_by_key(error: InvalidInputError) -> dict[str, list[str]]:
-    """The faults of each invocation; a fault's place begins with its key."""
-    faults: dict[str, list[str]] = {}
-    for fault in error.diagnostics:
-        message = f"{fault.path}: {fault.message}" if fault.path else fault.message
-        faults.setdefault(fault.key, []).append(message)
-    return faults
+    """Return the messages for each invocation. A diagnostic's location starts with its key."""
+    messages: dict[str, list[str]] = {}
+    for diagnostic in error.diagnostics:
+        key, _, field_name = diagnostic.location.partition(": ")
+        message = f"{field_name}: {diagnostic.message}" if field_name else diagnostic.message
+        messages.setdefault(key, []).append(message)
+    return messages

@@ -1,4 +1,4 @@
-"""Sends jobs, follows them, and tells Snakemake of each what became of it."""
+"""Submits the jobs of a run, tracks them, and notifies Snakemake when they end."""
 
 from __future__ import annotations
 
@@ -23,16 +23,20 @@ if TYPE_CHECKING:
     from swarm_runner import Job, JobId, Runner
     from swarm_runner.condor.access_point_process import AccessPointProcess
 
-# Between two tries to reach an access point that is away, in seconds.
+# Seconds between two attempts to submit while the access point is unreachable.
 RETRY_INTERVAL_S = 5.0
-# For how long one try may reconcile, and removed jobs may take to go.
+# Seconds for which one call retries an unreachable access point, and seconds within which removed
+# jobs must leave the queue.
 OUTAGE_TIMEOUT_S, REMOVAL_TIMEOUT_S = 10.0, 60.0
-# In SubmittedJobInfo.aux.
-JOB_ID, SUBMISSION = "id", "call"
+# Keys of SubmittedJobInfo.aux.
+JOB_ID, SUBMISSION = "job_id", "submission"
 
 
 class Tracker:
-    """Follows the jobs of one run. The scheduler's thread sends, another one looks."""
+    """Tracks the jobs of one run.
+
+    Snakemake's scheduler thread submits jobs, and another thread polls them.
+    """
 
     def __init__(
         self,
@@ -51,17 +55,17 @@ class Tracker:
         self._runner = _make_runner(target, run, self._access_point)
         self._previous_jobs = PreviousJobs([])
         self._pending: list[Submission] = []
-        # Calls that would write to the same files as a job of an earlier run, until it has ended.
+        # Submissions that wait for the end of a previous job with the same outputs, by its ID.
         self._blocked: dict[JobId, Submission] = {}
         self._next_retry_at = 0.0
-        # Jobs that have ended, until Snakemake has been told.
+        # Jobs that have ended, until Snakemake is notified.
         self._ended_jobs: dict[JobId, Job] = {}
         self._stopped = False
 
     def open(self) -> None:
-        """Reach the access point, and find what a run that was killed has left there.
+        """Connect to the access point, and find the jobs of an interrupted run.
 
-        Raises WorkflowError when nobody answers.
+        Raises WorkflowError when the access point is unreachable.
         """
         from swarm_runner import SwarmRunnerError
 
@@ -72,9 +76,9 @@ class Tracker:
             )
         except SwarmRunnerError as error:
             raise WorkflowError(
-                f"swarm-runner: {error} A pool is brought up with `swarm-runner pool up "
-                "--job-conf FILE`; the same file goes to --swarm-runner-job-conf, or its name "
-                "into SWARM_RUNNER_JOB_CONF."
+                f"swarm-runner: {error} If the pool does not exist, create it with `swarm-runner "
+                "pool up --job-conf FILE`. Pass the same file with --swarm-runner-job-conf or "
+                "SWARM_RUNNER_JOB_CONF."
             ) from error
         if self._run.resumed:
             self._reporter.report_resumed(
@@ -83,50 +87,50 @@ class Tracker:
 
     @property
     def queries_access_point(self) -> bool:
-        """Whether a look asks the access point."""
+        """Whether a poll queries the access point instead of reading the event log."""
         return not self._target.shared or self._runner.event_log is None
 
     def submit(self, jobs: Sequence[Any]) -> None:
-        """Submit jobs together; those of a run that was killed are taken up instead."""
+        """Submit jobs as one batch, and adopt those that an interrupted run has submitted."""
         with self._lock:
-            calls = []
+            submissions = []
             for job in jobs:
                 try:
-                    call = self._build_or_adopt(job)
-                except Exception as error:  # noqa: BLE001 (one job's trouble is that job's alone)
+                    submission = self._build_or_adopt(job)
+                except Exception as error:  # noqa: BLE001 (an invalid job must not affect others)
                     self._report_not_submitted(job, _error_message(error))
                 else:
-                    if call is not None:
-                        calls.append(call)
-            for call in self._prepare_and_register(calls):
-                if call.waits_for is None:
-                    self._pending.append(call)
+                    if submission is not None:
+                        submissions.append(submission)
+            for submission in self._prepare_and_register(submissions):
+                if submission.waits_for is None:
+                    self._pending.append(submission)
                 else:
-                    self._previous_jobs.claim(call.outputs_digest)
-                    self._blocked[call.waits_for] = call
+                    self._previous_jobs.claim(submission.outputs_digest)
+                    self._blocked[submission.waits_for] = submission
             self._submit_pending()
 
     def poll(self, active: list[SubmittedJobInfo]) -> list[SubmittedJobInfo]:
-        """Tell Snakemake what has ended; those that have not."""
+        """Notify Snakemake of the jobs that have ended, and return the others."""
         with self._lock:
             if self._stopped:
                 return active
             self._poll_changes()
-            freed = [which for which in self._blocked if which in self._ended_jobs]
-            for which in freed:
-                del self._ended_jobs[which]
-                self._pending.append(self._blocked.pop(which))
-            if freed or time.monotonic() >= self._next_retry_at:
+            unblocked = [job_id for job_id in self._blocked if job_id in self._ended_jobs]
+            for job_id in unblocked:
+                del self._ended_jobs[job_id]
+                self._pending.append(self._blocked.pop(job_id))
+            if unblocked or time.monotonic() >= self._next_retry_at:
                 self._submit_pending()
             if not self._ended_jobs:
                 return active
             return [info for info in active if not self._report_if_ended(info)]
 
     def remove_all(self) -> None:
-        """Take every job of this run out of the queue, and wait until they are gone."""
+        """Remove every job of this run from the queue, and wait until they have stopped."""
         self._stopped = True
         try:
-            # A look that is on its way may still submit; after it nobody does.
+            # A poll in progress may still submit jobs. After it releases the lock, none does.
             with self._lock:
                 self._pending.clear()
                 self._blocked.clear()
@@ -145,17 +149,17 @@ class Tracker:
             )
 
     def close(self) -> None:
-        """Forget a run of which nothing is left; one with jobs can be taken up again."""
+        """Remove the remaining jobs, and delete the run unless a later start must resume it."""
         try:
             if self._has_active_jobs and not self._stopped:
                 self.remove_all()
-            left = self._has_active_jobs
+            keep_run = self._has_active_jobs
         except access_point_errors():
-            left = True
-        self._shut_down(keep_run=left)
+            keep_run = True
+        self._shut_down(keep_run=keep_run)
 
     def abandon(self) -> None:
-        """Leave without having asked for anything."""
+        """Close without querying the access point. A resumed run can be resumed again."""
         self._shut_down(keep_run=self._run.resumed)
 
     @property
@@ -172,57 +176,59 @@ class Tracker:
             self._run.delete()
 
     def _build_or_adopt(self, job: Any) -> Submission | None:
-        """The job's call; None when it was submitted by a run that was killed."""
+        """Return the job's submission, or None if a previous job was adopted."""
         shellcmd = None if job.is_group() else job.shellcmd
         key = self._previous_jobs.next_key(job, shellcmd)
-        before = self._previous_jobs.latest(key.outputs_digest)
-        if before is None:
+        previous = self._previous_jobs.latest(key.outputs_digest)
+        if previous is None:
             return self._builder.build(job, str(key), shellcmd)
-        old, ended = before.job, before.job.state.ended
-        if before.key.command_digest == key.command_digest and (
-            not ended or self._is_unrecorded_success(job, old)
+        previous_job, ended = previous.job, previous.job.state.ended
+        if previous.key.command_digest == key.command_digest and (
+            not ended or self._is_unrecorded_success(job, previous_job)
         ):
-            call = self._builder.build(job, str(before.key), shellcmd)
+            submission = self._builder.build(job, str(previous.key), shellcmd)
             self._previous_jobs.claim(key.outputs_digest)
             if ended:
-                self._ended_jobs[old.id] = old
-            self._reporter.report_adopted(job, old)
-            self._report_submission(call, old)
+                self._ended_jobs[previous_job.id] = previous_job
+            self._reporter.report_adopted(job, previous_job)
+            self._report_submission(submission, previous_job)
             return None
         if ended:
             self._previous_jobs.claim(key.outputs_digest)
             return self._builder.build(job, str(key), shellcmd)
-        call = self._builder.build(job, str(key), shellcmd)
-        self._reporter.report_replaced(job, old)
-        return replace(call, after=old.id)
+        submission = self._builder.build(job, str(key), shellcmd)
+        self._reporter.report_replaced(job, previous_job)
+        return replace(submission, waits_for=previous_job.id)
 
     def _is_unrecorded_success(self, job: Any, ended_job: Job) -> bool:
-        good = ended_job.outcome is not None and ended_job.outcome.ok
-        return good and self._executor.unrecorded_success(job, ended_job)
+        succeeded = ended_job.outcome is not None and ended_job.outcome.ok
+        return succeeded and self._executor.unrecorded_success(job, ended_job)
 
     def _prepare_and_register(self, submissions: list[Submission]) -> list[Submission]:
-        """Those that may be sent."""
-        direct = [call for call in submissions if call.direct]
-        found = self._executor.prepare([call.job for call in direct])
-        troubles = dict(zip((call.invocation.key for call in direct), found, strict=True))
+        """Prepare direct jobs, record all keys in Snakemake, and return what can be submitted."""
+        direct = [submission for submission in submissions if submission.direct]
+        results = self._executor.prepare([submission.job for submission in direct])
+        problems = dict(
+            zip((submission.invocation.key for submission in direct), results, strict=True)
+        )
         ready = []
-        for call in submissions:
-            trouble = troubles.get(call.invocation.key)
-            if trouble is None:
+        for submission in submissions:
+            problem = problems.get(submission.invocation.key)
+            if problem is None:
                 try:
-                    # Before it is sent: a run that is killed must not take half an output for a
-                    # whole one.
-                    call.job.register(external_jobid=call.invocation.key)
-                except Exception as error:  # noqa: BLE001 (one job's trouble is that job's alone)
-                    trouble = error
-            if trouble is None:
-                ready.append(call)
+                    # Before the job is submitted. Otherwise, if this process is killed, the next
+                    # start takes an incomplete output for a complete one.
+                    submission.job.register(external_jobid=submission.invocation.key)
+                except Exception as error:  # noqa: BLE001 (one job must not affect the others)
+                    problem = error
+            if problem is None:
+                ready.append(submission)
             else:
-                self._report_not_submitted(call.job, _error_message(trouble))
+                self._report_not_submitted(submission.job, _error_message(problem))
         return ready
 
     def _submit_pending(self) -> None:
-        """Send what is not sent yet; what nobody takes now, a later look tries again."""
+        """Submit all pending jobs. A later poll retries those that could not be submitted."""
         if self._stopped:
             return
         if self._blocked:
@@ -232,25 +238,25 @@ class Tracker:
         self._next_retry_at = time.monotonic() + RETRY_INTERVAL_S
 
     def _remove_replaced(self) -> None:
-        """Remove jobs whose rules have changed since. Once they have ended others may begin."""
+        """Remove the previous jobs for whose end submissions wait."""
         try:
-            self._runner.remove(self._blocked, "the rule has changed since")
+            self._runner.remove(self._blocked, "the rule has changed")
         except access_point_errors() as error:
             self._reporter.report_unreachable(error)
 
     def _submit_batch(self) -> None:
-        sent = submit_batch(self._runner, self._pending)
-        self._pending = sent.deferred
-        for call, why in sent.rejected:
-            self._report_not_submitted(call.job, why)
-        if sent.problem is not None:
-            self._reporter.report_unreachable(sent.problem)
-        elif sent.submitted:
+        result = submit_batch(self._runner, self._pending)
+        self._pending = result.deferred
+        for submission, message in result.rejected:
+            self._report_not_submitted(submission.job, message)
+        if result.problem is not None:
+            self._reporter.report_unreachable(result.problem)
+        elif result.submitted:
             self._reporter.report_reachable()
-        if sent.submitted:
-            self._reporter.report_submitted(sent.submitted)
-        for call, job in sent.submitted:
-            self._report_submission(call, job)
+        if result.submitted:
+            self._reporter.report_submitted(result.submitted)
+        for submission, job in result.submitted:
+            self._report_submission(submission, job)
 
     def _report_submission(self, submission: Submission, job: Job) -> None:
         self._reporter.register(submission.job, job)
@@ -260,7 +266,7 @@ class Tracker:
         self._executor.report_job_submission(info, register_job=False)
 
     def _poll_changes(self) -> None:
-        """Look once at what has changed. What goes wrong now may go well at the next look."""
+        """Poll the runner once. After an error, the next poll retries."""
         try:
             changes = self._runner.poll()
         except access_point_errors() as error:
@@ -274,28 +280,28 @@ class Tracker:
                 self._ended_jobs[change.job.id] = change.job
 
     def _report_if_ended(self, info: SubmittedJobInfo) -> bool:
-        """Tell Snakemake of a job if it has ended."""
+        """Notify Snakemake if the job has ended, and return whether it has."""
         aux = info.aux or {}
-        job, call = self._ended_jobs.pop(aux[JOB_ID], None), aux[SUBMISSION]
+        submission: Submission = aux[SUBMISSION]
+        job = self._ended_jobs.pop(aux[JOB_ID], None)
         if job is None:
             return False
         self._reporter.unregister(job)
         if job.outcome is not None and job.outcome.ok:
-            call.drop_empty_streams()
+            submission.remove_empty_streams()
             self._executor.report_job_success(info)
         else:
-            self._report_failure(
-                info, failure_message(job, direct=call.direct), call.written_streams
-            )
+            message = failure_message(job, direct=submission.direct)
+            self._report_failure(info, message, submission.existing_streams)
         return True
 
     def _report_not_submitted(self, job: Any, message: str) -> None:
-        """Tell Snakemake of a job that could not be submitted."""
+        """Notify Snakemake that a job could not be submitted."""
         self._report_failure(SubmittedJobInfo(job), f"Not submitted: {message.rstrip('.')}.", [])
 
     def _report_failure(self, info: SubmittedJobInfo, message: str, logs: list[str]) -> None:
         if info.job.is_group():
-            # Snakemake shows no message of a group's.
+            # Snakemake does not show the message of a group.
             self._reporter.report_failed(info.job, message, logs)
         self._executor.report_job_error(info, msg=f"{message} ", aux_logs=logs)
 
@@ -303,7 +309,7 @@ class Tracker:
 def _make_runner(
     target: ExecutionTarget, run: WorkflowRun, access_point: AccessPointProcess
 ) -> Runner:
-    """Raises WorkflowError when its state cannot be kept."""
+    """Raise WorkflowError if the runner's directory cannot be used."""
     from swarm_runner import InvalidInputError, Runner
 
     try:

@@ -1,8 +1,8 @@
-"""Which run of a workflow this is, so that a run that was killed can be taken up again.
+"""One run of a workflow, and how an interrupted run is resumed.
 
 A run has a name, which is its runner's name in the job ads, and a directory of that name below
-`.snakemake/swarm-runner`, whose `owner` file is locked while the process lives. A directory that
-nobody locks is left over from a run that was killed: the next start takes it up.
+`.snakemake/swarm-runner`. The process of the run locks the file `owner` in it. A directory that
+is not locked belongs to an interrupted run, which the next start resumes.
 """
 
 from __future__ import annotations
@@ -19,74 +19,80 @@ RUN_PREFIX = "snakemake-"
 
 
 class WorkflowRun:
-    """One run. `resumed` says that a process before this one began it."""
+    """One run, locked by this process.
+
+    `resumed` is true if another process started it. `other_runs` is the number of interrupted
+    runs in the same directory that were not resumed.
+    """
 
     def __init__(self, directory: Path, lock_fd: int, *, resumed: bool, other_runs: int) -> None:
         self.directory = directory
         self.resumed = resumed
-        # Left-over runs beside this one.
         self.other_runs = other_runs
         self._lock_fd = lock_fd
 
     @property
     def name(self) -> str:
-        """The name of its runner."""
+        """The name of the run and of its runner."""
         return self.directory.name
 
     @classmethod
     def resume_or_create(cls, base_directory: Path) -> Self:
-        """Take up the latest run that was broken off in `home`, or begin a new one."""
+        """Resume the latest interrupted run below `base_directory`, or create a new run.
+
+        Raises OSError if the directory cannot be created.
+        """
         base_directory.mkdir(parents=True, exist_ok=True)
-        left = []
+        interrupted = []
         for directory in sorted(
             base_directory.glob(f"{RUN_PREFIX}*"), key=lambda path: path.stat().st_mtime
         ):
             lock = _try_lock(directory / LOCK_FILE)
             if lock is not None:
-                left.append((directory, lock))
-        for _, lock in left[:-1]:
+                interrupted.append((directory, lock))
+        for _, lock in interrupted[:-1]:
             os.close(lock)
-        if left:
-            directory, lock = left[-1]
-            return cls(directory, lock, resumed=True, others=len(left) - 1)
+        if interrupted:
+            directory, lock = interrupted[-1]
+            return cls(directory, lock, resumed=True, other_runs=len(interrupted) - 1)
         directory = base_directory / f"{RUN_PREFIX}{uuid.uuid4().hex[:12]}"
         directory.mkdir()
         lock = _try_lock(directory / LOCK_FILE, create=True)
         if lock is None:
-            raise RuntimeError(f"{directory} is another's, though its name was made up just now")
-        return cls(directory, lock, resumed=False, others=0)
+            raise RuntimeError(f"{directory / LOCK_FILE} is locked, though its name is new")
+        return cls(directory, lock, resumed=False, other_runs=0)
 
     def path(self, name: str) -> Path:
-        """A path in the run's directory."""
+        """Return a path in the run's directory."""
         return self.directory / name
 
     def delete(self) -> None:
-        """Nothing of it is left to be taken up."""
+        """Delete the run, so that no start resumes it."""
         shutil.rmtree(self.directory, ignore_errors=True)
         self.release()
 
     def abandon(self) -> None:
-        """As if it had not been begun here."""
+        """Undo `resume_or_create`: delete a new run, and release a resumed one."""
         if self.resumed:
             self.release()
         else:
             self.delete()
 
     def release(self) -> None:
-        """Let the next start take it up."""
+        """Unlock the run, so that the next start resumes it."""
         os.close(self._lock_fd)
 
 
 def _try_lock(file: Path, *, create: bool = False) -> int | None:
-    """The file, open and locked until it is closed; None while another process has it."""
+    """Return the descriptor of the file, locked until it is closed; None if it is locked."""
     flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
     try:
-        opened = os.open(file, flags, 0o600)
+        descriptor = os.open(file, flags, 0o600)
     except OSError:
         return None
     try:
-        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        os.close(opened)
+        os.close(descriptor)
         return None
-    return opened
+    return descriptor

@@ -1,4 +1,4 @@
-"""What the suites share."""
+"""Fixtures of all test suites."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import pytest
 
 @pytest.fixture(scope="session", autouse=True)
 def _restore_sigint() -> None:
-    """What a shell starts in the background ignores Ctrl-C, and so would what the tests start."""
+    """Handle Ctrl-C, which processes that a shell starts in the background ignore.
+
+    Processes that the tests start inherit this.
+    """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

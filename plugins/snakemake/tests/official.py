@@ -1,4 +1,4 @@
-"""What the test classes that Snakemake ships for executors ask of ours, on any pool."""
+"""Snakemake's own test classes for executors, for any pool."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from snakemake_executor_plugin_swarm_runner import ExecutorSettings
 
 
 class OfficialTests(TestWorkflowsLocalStorageBase):
-    """On the pool of `job_conf`, in the directory `volume`, with `image` for nested jobs."""
+    """Runs on the pool of `job_conf`, in the directory `volume`, with `image` for nested jobs."""
 
     mode = "auto"
     destination = "swarm"
@@ -20,7 +20,7 @@ class OfficialTests(TestWorkflowsLocalStorageBase):
 
     def _copy_test_files(self, test_path: Path, tmp_path: Path) -> None:
         super()._copy_test_files(test_path, tmp_path)
-        tmp_path.chmod(0o777)  # jobs write here as a user of their own
+        tmp_path.chmod(0o777)  # jobs write here as the pool's user
 
     def get_executor(self) -> str:
         return "swarm-runner"
@@ -34,5 +34,5 @@ class OfficialTests(TestWorkflowsLocalStorageBase):
         )
 
     def run_workflow(self, test_name: str, tmp_path: Path, **kwargs: Any) -> None:
-        del tmp_path  # on no volume
+        del tmp_path  # not on a pool volume
         super().run_workflow(test_name, self.volume, **kwargs)

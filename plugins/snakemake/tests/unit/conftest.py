@@ -1,4 +1,4 @@
-"""Workflows whose jobs run on a fake pool."""
+"""A harness for workflows whose jobs run on a fake pool."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ class WorkflowHarness:
     volume: Path
 
     def run(self, snakefile: str, *options: str) -> tuple[int, str]:
-        """Snakemake in this process, on the volume: its exit code and what it said."""
+        """Run Snakemake in this process, on the volume; return its exit code and its log."""
         from snakemake.cli import main
 
         os.chdir(self.volume)
         (self.volume / "Snakefile").write_text(snakefile)
         command = ["--executor", "swarm-runner", "--swarm-runner-job-conf", str(self.job_conf)]
-        before, said = signal.getsignal(signal.SIGTERM), io.StringIO()
+        previous_handler, log = signal.getsignal(signal.SIGTERM), io.StringIO()
         try:
-            with contextlib.redirect_stderr(said):
+            with contextlib.redirect_stderr(log):
                 main([*command, "--jobs", "20", "--latency-wait", "1", *options])
-        except SystemExit as end:
-            return int(end.code or 0), said.getvalue()
+        except SystemExit as error:
+            return int(error.code or 0), log.getvalue()
         finally:
-            signal.signal(signal.SIGTERM, before)
-        return 0, said.getvalue()
+            signal.signal(signal.SIGTERM, previous_handler)
+        return 0, log.getvalue()
 
 
 @pytest.fixture
@@ -63,9 +63,9 @@ def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workflo
     file = tmp_path / "job_conf.yml"
     file.write_text(yaml.safe_dump(conf))
     access_point = LocalAccessPoint()
-    monkeypatch.setattr(executor, "LOG_LOOK_S", 0.2)
+    monkeypatch.setattr(executor, "LOG_POLL_INTERVAL_S", 0.2)
     monkeypatch.setattr(ExecutionTarget, "access_point", lambda _: access_point)
-    # Nested jobs are to find this Snakemake.
+    # Nested jobs run this Snakemake.
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     umask, directory = os.umask(0), Path.cwd()
     volume.chmod(0o777)

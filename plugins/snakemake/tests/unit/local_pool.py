@@ -1,4 +1,4 @@
-"""A pool in this process: the fake access point, whose jobs run as processes of this machine."""
+"""A fake access point whose jobs run as processes of this host."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,15 @@ from swarm_runner import JobId
 from swarm_runner.condor.ports import SubmitResult
 from swarm_runner.submit.description import SubmitBatch
 from swarm_runner.testing import FakeAccessPoint
-from swarm_runner.testing.submit_language import _expand_macros  # what it leaves out, we read
 
+_MACRO = re.compile(r"\$\((\w+)\)")
 _ARGUMENT = re.compile(r"(?:'(?:[^']|'')*'|[^\s'])+")
-_USED_COMMANDS = ("executable", "arguments", "environment", "initialdir", "output", "error")
 _QUOTED = re.compile(r"'((?:[^']|'')*)'")
+_COMMANDS = ("executable", "arguments", "environment", "initialdir", "output", "error")
 
 
 class LocalAccessPoint(FakeAccessPoint):
-    """Its jobs begin at once, or never if `full`. `codes` are exit codes that came, by job."""
+    """Starts each job at once, or none if `no_free_slots` is set. Records the exit codes."""
 
     no_free_slots = False
 
@@ -31,50 +32,57 @@ class LocalAccessPoint(FakeAccessPoint):
         self._lock = threading.RLock()
 
     def close(self) -> None:
-        """As one apart has it."""
+        """Do nothing, in place of AccessPointProcess.close."""
 
     def submit(self, batch: SubmitBatch, *, spool: bool = False) -> SubmitResult:
         with self._lock:
-            receipt = super().submit(batch, spool=spool)
+            result = super().submit(batch, spool=spool)
         if self.no_free_slots:
-            return receipt
+            return result
         rows: list[Any] = list(batch.rows) or [{}] * batch.count
-        for job, row in zip(receipt.ids, rows, strict=True):
-            values = {
-                name: _expand_macros(_expand_macros(batch.common[name], row), {"DOLLAR": "$"})
-                for name in _USED_COMMANDS
+        for job_id, row in zip(result.ids, rows, strict=True):
+            commands = {
+                name: _expand(_expand(batch.common[name], row), {"DOLLAR": "$"})
+                for name in _COMMANDS
             }
-            threading.Thread(target=self._run, args=(job, values), daemon=True).start()
-        return receipt
+            threading.Thread(target=self._run, args=(job_id, commands), daemon=True).start()
+        return result
 
-    def _run(self, job: JobId, values: dict[str, str]) -> None:
+    def _run(self, job_id: JobId, commands: dict[str, str]) -> None:
         with self._lock:
-            self.start(job)
-        place = Path(values["initialdir"])
+            self.start(job_id)
+        directory = Path(commands["initialdir"])
+        variables = dict(
+            variable.split("=", 1) for variable in _split_arguments(commands["environment"])
+        )
         with (
-            (place / values["output"]).open("w") as output,
-            (place / values["error"]).open("w") as error,
+            (directory / commands["output"]).open("w") as output,
+            (directory / commands["error"]).open("w") as error,
         ):
-            code = subprocess.run(
-                [values["executable"], *_split_arguments(values["arguments"])],
-                cwd=place,
-                env=os.environ
-                | dict(word.split("=", 1) for word in _split_arguments(values["environment"])),
+            exit_code = subprocess.run(
+                [commands["executable"], *_split_arguments(commands["arguments"])],
+                cwd=directory,
+                env=os.environ | variables,
                 stdout=output,
                 stderr=error,
                 check=False,
             ).returncode
         with self._lock:
-            self.exit_codes[job] = code
-            if job in self.queue:
-                self.queue[job].pop("Out")
-                self.finish(job, code)
+            self.exit_codes[job_id] = exit_code
+            if job_id in self.queue:
+                self.queue[job_id].pop("Out")
+                self.finish(job_id, exit_code)
+
+
+def _expand(text: str, macros: Mapping[str, str]) -> str:
+    """Replace the macros of the submit language; leave unknown ones."""
+    return _MACRO.sub(lambda macro: macros.get(macro[1], macro[0]), text)
 
 
 def _split_arguments(arguments: str) -> list[str]:
-    """Arguments in HTCondor's new syntax, as a process receives them."""
+    """Split arguments or environment in HTCondor's new syntax, as the starter does."""
     raw = arguments[1:-1].replace('""', '"')
-    return [_QUOTED.sub(_unquote, word[0]) for word in _ARGUMENT.finditer(raw)]
+    return [_QUOTED.sub(_unquote, argument[0]) for argument in _ARGUMENT.finditer(raw)]
 
 
 def _unquote(quoted: re.Match[str]) -> str:

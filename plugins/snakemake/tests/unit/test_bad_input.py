@@ -1,4 +1,4 @@
-"""What Snakemake is told at the door, on its own command line."""
+"""The errors of invalid settings and directories, on Snakemake's command line."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ SNAKEFILE = RULE + '    shell: "touch {output}"\n'
 
 
 def _run_and_fail(directory: Path, *options: str, umask: int = 0) -> str:
-    """What is said by a start that is refused."""
+    """Start a workflow that the plugin rejects, and return its log."""
     (directory / "Snakefile").touch()
     if not (directory / "Snakefile").read_text():
         (directory / "Snakefile").write_text(SNAKEFILE)
-    done = subprocess.run(
+    result = subprocess.run(
         [SNAKEMAKE, "--executor", "swarm-runner", "--jobs", "2", *options],
         cwd=directory,
         capture_output=True,
@@ -33,15 +33,15 @@ def _run_and_fail(directory: Path, *options: str, umask: int = 0) -> str:
         | {"XDG_CONFIG_HOME": str(directory / "config")},
         umask=umask,
     )
-    assert done.returncode == 1, done.stderr
-    assert "Traceback" not in done.stderr
+    assert result.returncode == 1, result.stderr
+    assert "Traceback" not in result.stderr
     assert not (directory / "a").exists()
-    return done.stderr
+    return result.stderr
 
 
 @pytest.fixture
 def job_conf(tmp_path: Path) -> Path:
-    """A pool of which nothing is up; its volume is `volume`."""
+    """A pool that does not exist, with the volume `volume`."""
     volume = tmp_path / "volume"
     volume.mkdir()
     volume.chmod(0o777)
@@ -57,7 +57,7 @@ def job_conf(tmp_path: Path) -> Path:
 
 
 def _make_workflow_directory(job_conf: Path) -> Path:
-    """A directory on the volume that jobs may write in."""
+    """Create a directory on the volume that jobs may write to."""
     directory = job_conf.parent / "volume" / "workflow"
     directory.mkdir()
     directory.chmod(0o777)
@@ -65,10 +65,10 @@ def _make_workflow_directory(job_conf: Path) -> Path:
 
 
 def test_a_directory_that_the_executors_cannot_see(tmp_path: Path, job_conf: Path) -> None:
-    said = _run_and_fail(tmp_path, "--swarm-runner-job-conf", str(job_conf))
-    assert f"cannot see the working directory {tmp_path}" in said
-    assert f"one of the pool's volumes ({tmp_path / 'volume'})" in said
-    assert "--shared-fs-usage none" in said
+    log = _run_and_fail(tmp_path, "--swarm-runner-job-conf", str(job_conf))
+    assert f"cannot see the working directory {tmp_path}" in log
+    assert f"one of the pool's volumes ({tmp_path / 'volume'})" in log
+    assert "--shared-fs-usage none" in log
 
 
 def test_a_directory_on_a_read_only_volume(job_conf: Path) -> None:
@@ -76,80 +76,80 @@ def test_a_directory_on_a_read_only_volume(job_conf: Path) -> None:
     volume = job_conf.parent / "volume"
     conf["runners"]["swarm"]["pool"]["volumes"] = [f"{volume}:ro"]
     job_conf.write_text(yaml.safe_dump(conf))
-    said = _run_and_fail(
+    log = _run_and_fail(
         _make_workflow_directory(job_conf), "--swarm-runner-job-conf", str(job_conf)
     )
-    assert f"{volume / 'workflow'} is on a read-only volume of pool no-such-pool" in said
+    assert f"{volume / 'workflow'} is on a read-only volume of pool no-such-pool" in log
 
 
-def test_a_directory_that_jobs_may_not_write_in(job_conf: Path) -> None:
+def test_a_directory_that_jobs_may_not_write_to(job_conf: Path) -> None:
     conf = yaml.safe_load(job_conf.read_text())
     conf["runners"]["swarm"]["pool"]["user"] = {"name": "other", "uid": 4321, "gid": 4321}
     job_conf.write_text(yaml.safe_dump(conf))
-    directory = job_conf.parent / "volume" / "mine"
+    directory = job_conf.parent / "volume" / "own"
     directory.mkdir()
     directory.chmod(0o755)
-    said = _run_and_fail(directory, "--swarm-runner-job-conf", str(job_conf))
-    assert "other (uid 4321), which may not write in" in said
-    assert "umask 0" in said
+    log = _run_and_fail(directory, "--swarm-runner-job-conf", str(job_conf))
+    assert "other (uid 4321), which may not write to" in log
+    assert "umask 0" in log
     directory.chmod(0o777)
-    said = _run_and_fail(directory, "--swarm-runner-job-conf", str(job_conf), umask=0o022)
-    assert "they could not write in the directories that Snakemake makes" in said
+    log = _run_and_fail(directory, "--swarm-runner-job-conf", str(job_conf), umask=0o022)
+    assert "They could not write to the directories that Snakemake creates" in log
 
 
 def test_no_pool(job_conf: Path) -> None:
     directory = _make_workflow_directory(job_conf)
-    said = _run_and_fail(directory, "--swarm-runner-job-conf", str(job_conf))
-    assert "Nothing answers at 127.0.0.1:1" in said
-    assert "swarm-runner pool up --job-conf FILE" in said
+    log = _run_and_fail(directory, "--swarm-runner-job-conf", str(job_conf))
+    assert "Nothing answers at 127.0.0.1:1" in log
+    assert "swarm-runner pool up --job-conf FILE" in log
     assert not list((directory / ".snakemake" / "swarm-runner").glob("snakemake-*"))
 
 
-def test_a_state_directory_that_cannot_be_made(job_conf: Path) -> None:
+def test_a_state_directory_that_cannot_be_created(job_conf: Path) -> None:
     directory = _make_workflow_directory(job_conf)
     (directory / "file").touch()
     options = ["--swarm-runner-state-directory", "file/state"]
-    said = _run_and_fail(directory, "--swarm-runner-job-conf", str(job_conf), *options)
-    assert "state_directory: " in said
-    assert "Not a directory" in said
+    log = _run_and_fail(directory, "--swarm-runner-job-conf", str(job_conf), *options)
+    assert "state_directory: " in log
+    assert "Not a directory" in log
     assert not list((directory / ".snakemake" / "swarm-runner").glob("snakemake-*"))
 
 
 def test_no_job_conf(tmp_path: Path) -> None:
-    said = _run_and_fail(tmp_path)
-    assert f"cannot see the working directory {tmp_path}" in said
-    assert "add a volume in job_conf (`pool: {volumes: [/path]}`) and `swarm-runner" in said
-    said = _run_and_fail(tmp_path, "--swarm-runner-destination", "cloud")
-    assert "a destination (cloud) is named, but no job_conf that describes it" in said
+    log = _run_and_fail(tmp_path)
+    assert f"cannot see the working directory {tmp_path}" in log
+    assert "add a volume in job_conf (`pool: {volumes: [/path]}`) and run `swarm-runner" in log
+    log = _run_and_fail(tmp_path, "--swarm-runner-destination", "cloud")
+    assert "the destination 'cloud' was set without a job_conf file that describes it" in log
     missing = tmp_path / "missing.yml"
-    said = _run_and_fail(tmp_path, "--swarm-runner-job-conf", str(missing))
-    assert f"{missing}: cannot be read" in said
+    log = _run_and_fail(tmp_path, "--swarm-runner-job-conf", str(missing))
+    assert f"{missing}: cannot be read" in log
 
 
-def test_the_file_of_the_last_pool_up(job_conf: Path) -> None:
+def test_the_file_of_the_most_recent_pool_up(job_conf: Path) -> None:
     directory = _make_workflow_directory(job_conf)
-    remembered = directory / "config" / "swarm-runner" / "job_conf.yml"
-    remembered.parent.mkdir(parents=True)
-    remembered.symlink_to(job_conf)
-    said = _run_and_fail(directory)
-    assert f"uses {job_conf}, the file of the last `pool up`" in said
-    assert "Nothing answers at 127.0.0.1:1" in said
+    current_config = directory / "config" / "swarm-runner" / "job_conf.yml"
+    current_config.parent.mkdir(parents=True)
+    current_config.symlink_to(job_conf)
+    log = _run_and_fail(directory)
+    assert f"using {job_conf}, the file of the most recent `swarm-runner pool up`" in log
+    assert "Nothing answers at 127.0.0.1:1" in log
 
 
 def test_a_destination_that_does_not_exist(job_conf: Path) -> None:
     directory = _make_workflow_directory(job_conf)
     options = ["--swarm-runner-job-conf", str(job_conf), "--swarm-runner-destination", "swamp"]
-    said = _run_and_fail(directory, *options)
-    assert "swamp" in said
-    assert "swarm" in said.partition("swamp")[2]
+    log = _run_and_fail(directory, *options)
+    assert "swamp" in log
+    assert "swarm" in log.partition("swamp")[2]
 
 
 def test_memory_as_text(job_conf: Path) -> None:
     directory = _make_workflow_directory(job_conf)
     text = RULE + '    resources: mem_mb="plenty"\n    shell: "touch {output}"\n'
     (directory / "Snakefile").write_text(text)
-    said = _run_and_fail(directory, "--swarm-runner-job-conf", str(job_conf))
-    assert "Resource 'mem_mb' must be assigned an int" in said
+    log = _run_and_fail(directory, "--swarm-runner-job-conf", str(job_conf))
+    assert "Resource 'mem_mb' must be assigned an int" in log
 
 
 def test_a_lease_that_is_too_short(job_conf: Path) -> None:
@@ -166,11 +166,13 @@ def test_every_setting_has_a_help_and_a_default() -> None:
         assert setting.default is not dataclasses.MISSING
 
 
-def test_a_start_of_snakemake_pays_little_for_the_plugin() -> None:
+def test_importing_the_plugin_loads_no_large_module() -> None:
     code = (
         "import sys, snakemake_executor_plugin_swarm_runner as plugin; "
         "assert plugin.common_settings.non_local_exec; "
         "print(*{'htcondor2', 'docker', 'pydantic', 'swarm_runner'} & set(sys.modules))"
     )
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert done.stdout == "\n"
+    result = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    )
+    assert result.stdout == "\n"

@@ -1,4 +1,4 @@
-"""The test classes that Snakemake ships for executors, on the fake pool."""
+"""Snakemake's own test classes for executors, on the fake pool."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class FakePoolTests(OfficialTests):
 
 
 class TestNested(FakePoolTests):
-    """As when no rule has an image."""
+    """All jobs run nested."""
 
     __test__ = True
     mode = "nested"
 
 
 class TestAuto(FakePoolTests):
-    """Rules run in the destination's image, groups in one that has Snakemake."""
+    """Rules run in the destination's image, groups in the image with Snakemake."""
 
     __test__ = True
     destination = "imaged"

@@ -1,4 +1,4 @@
-"""From Snakemake's resources to a request."""
+"""The conversion of Snakemake's resources to a request."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DESTINATION = Destination(pool=POOL)
 
 
 def _job(*, next_attempt: dict[str, Any] | None = None, **resources: Any) -> Any:
-    """A job of these resources, and of others at the next attempt."""
+    """A job with these resources, and others at the next attempt."""
     resources = {"_cores": 1, "_nodes": 1, "tmpdir": TBDString()} | resources
     evaluable = SimpleNamespace(is_evaluable=lambda: next_attempt is not None)
     rule = SimpleNamespace(
@@ -48,11 +48,11 @@ def _request(
     return requested_resources(job, destination, escalate=escalate).model_dump(exclude_unset=True)
 
 
-def test_what_a_rule_does_not_say_is_left_to_the_destination() -> None:
+def test_the_destinations_defaults_apply_to_what_a_rule_leaves_out() -> None:
     assert _request(_job()) == {"cpus": 1}
 
 
-def test_everything_a_rule_may_say() -> None:
+def test_all_resources_of_a_rule() -> None:
     job = _job(_cores=4, mem_mb=300, disk_mb=20, runtime=3, gpu=1, capacity_class="big")
     assert _request(job) == {
         "cpus": 4,
@@ -68,12 +68,12 @@ def test_amounts_too_small_for_a_container_are_rounded_up() -> None:
     assert _request(_job(mem_mb=5, disk_mb=0)) == {"cpus": 1, "memory_mb": 16, "disk_mb": 1}
 
 
-def test_what_is_not_known_yet_is_not_said() -> None:
+def test_a_resource_that_is_not_known_yet_is_not_requested() -> None:
     assert _request(_job(mem_mb=TBDString())) == {"cpus": 1}
 
 
 @pytest.mark.parametrize(
-    ("resources", "most_mb"),
+    ("resources", "max_memory_mb"),
     [
         ({"mem_mb": 100}, 8000),
         ({"mem_mb": 100, "_cores": 2}, 4000),
@@ -87,29 +87,31 @@ def test_what_is_not_known_yet_is_not_said() -> None:
         ({"mem_mb": 100, "capacity_class": "none such"}, 8000),
     ],
 )
-def test_the_next_memory(resources: dict[str, Any], max_memory_mb: int | None) -> None:
+def test_the_memory_after_a_retry(resources: dict[str, Any], max_memory_mb: int | None) -> None:
     assert _request(_job(**resources), escalate=True).get("max_memory_mb") == max_memory_mb
 
 
-def test_the_next_memory_is_of_a_class_that_runs_containers() -> None:
-    asked = requested_resources(_job(mem_mb=100), DESTINATION, escalate=True)
-    one = Invocation(image="debian", command=("true",), resources=asked)
-    route = swarm_runner_route(invocation=one, destination=DESTINATION, pool=POOL)
+def test_the_memory_after_a_retry_is_of_a_class_that_runs_containers() -> None:
+    resources = requested_resources(_job(mem_mb=100), DESTINATION, escalate=True)
+    invocation = Invocation(image="debian", command=("true",), resources=resources)
+    route = swarm_runner_route(invocation=invocation, destination=DESTINATION, pool=POOL)
     assert route.candidates == ("normal", "big", "vast")
 
 
-def test_the_next_memory_has_room_for_what_the_destination_asks() -> None:
+def test_the_memory_after_a_retry_fits_the_destinations_other_defaults() -> None:
     two_cpus = DESTINATION.model_copy(update={"resources": Resources(cpus=2, gpus=1)})
-    asked = _request(_job(mem_mb=100), escalate=True, destination=two_cpus)
-    assert asked["max_memory_mb"] == 4000
-    chosen = DESTINATION.model_copy(update={"resources": Resources(max_memory_mb=2000)})
-    assert "max_memory_mb" not in _request(_job(mem_mb=100), escalate=True, destination=chosen)
-    late = DESTINATION.model_copy(update={"capacity_class": "big"})
-    asked = _request(_job(mem_mb=100, _cores=2), escalate=True, destination=late)
-    assert asked["max_memory_mb"] == 4000
+    request = _request(_job(mem_mb=100), escalate=True, destination=two_cpus)
+    assert request["max_memory_mb"] == 4000
+    with_maximum = DESTINATION.model_copy(update={"resources": Resources(max_memory_mb=2000)})
+    assert "max_memory_mb" not in _request(
+        _job(mem_mb=100), escalate=True, destination=with_maximum
+    )
+    of_class_big = DESTINATION.model_copy(update={"capacity_class": "big"})
+    request = _request(_job(mem_mb=100, _cores=2), escalate=True, destination=of_class_big)
+    assert request["max_memory_mb"] == 4000
 
 
-def test_a_rule_that_asks_for_more_itself_is_not_escalated() -> None:
+def test_a_rule_that_scales_its_memory_is_not_escalated() -> None:
     job = _job(mem_mb=100, next_attempt={"mem_mb": 200})
     assert "max_memory_mb" not in _request(job, escalate=True)
     constant = _job(mem_mb=100, next_attempt={"mem_mb": 100})
@@ -117,12 +119,12 @@ def test_a_rule_that_asks_for_more_itself_is_not_escalated() -> None:
 
 
 @pytest.mark.parametrize(("name", "value"), [("gpu", "many"), ("mem_mb", "a lot"), ("runtime", -1)])
-def test_what_is_no_amount_is_refused(name: str, value: object) -> None:
+def test_a_resource_of_the_wrong_type_is_rejected(name: str, value: object) -> None:
     resources: dict[str, Any] = {name: value}
-    with pytest.raises(WorkflowError, match=f"resource {name}={value!r} is no number"):
+    with pytest.raises(WorkflowError, match=f"resource {name}={value!r} is not a valid amount"):
         _request(_job(**resources))
 
 
-def test_a_class_has_a_name() -> None:
-    with pytest.raises(WorkflowError, match="capacity_class=3 is no class's name"):
+def test_a_class_is_a_text() -> None:
+    with pytest.raises(WorkflowError, match="capacity_class=3 is not a text"):
         requested_class(_job(capacity_class=3))

@@ -1,4 +1,4 @@
-"""What is sent, taken up, removed and told, whatever the access point does."""
+"""Submitting, adopting, removing and reporting jobs, on an access point that may fail."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from swarm_runner.testing import FakeAccessPoint
 
 
 class StuckAccessPoint(FakeAccessPoint):
-    """`stuck` jobs are removed, and do not go."""
+    """If `stuck` is set, removed jobs stay in the queue."""
 
     stuck = False
 
     def close(self) -> None:
-        """As one apart has it."""
+        """Do nothing, in place of AccessPointProcess.close."""
 
     def remove(self, ids: Iterable[JobId], reason: str) -> int:
-        named = list(ids)
-        return len(named) if self.stuck else super().remove(named, reason)
+        job_ids = list(ids)
+        return len(job_ids) if self.stuck else super().remove(job_ids, reason)
 
 
 class FakeSnakemake:
-    """What a tracker asks of an executor and a caller; keeps what it is told."""
+    """Replaces the executor and the invocation builder of a tracker, and records its reports."""
 
     def __init__(self, workdir: Path) -> None:
         self.messages: list[str] = []
@@ -77,7 +77,7 @@ class FakeSnakemake:
 
 
 class TrackerHarness:
-    """A workflow in a directory, and a pool that outlives it."""
+    """A workflow in a directory, and a pool that continues when the workflow is killed."""
 
     def __init__(self, workdir: Path, access_point: StuckAccessPoint) -> None:
         self.access_point = access_point
@@ -88,7 +88,7 @@ class TrackerHarness:
         self._runs: list[WorkflowRun] = []
 
     def start(self) -> tuple[Tracker, FakeSnakemake]:
-        """As Snakemake starts; a start before is as good as killed."""
+        """Start a workflow, after killing the previous one."""
         for run in self._runs:
             with contextlib.suppress(OSError):
                 run.release()
@@ -99,27 +99,27 @@ class TrackerHarness:
         return tracker, snakemake
 
     def queued_job(self, output: str) -> JobId:
-        """The queued job that makes that file."""
-        (found,) = (
-            which
-            for which, ad in self.access_point.queue.items()
+        """Return the queued job that creates this file."""
+        (queued,) = (
+            job_id
+            for job_id, ad in self.access_point.queue.items()
             if output in ad["SwarmRunnerTool"]
         )
-        return found
+        return queued
 
 
 @pytest.fixture
 def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrackerHarness:
     access_point = StuckAccessPoint()
     monkeypatch.setattr(ExecutionTarget, "access_point", lambda _: access_point)
-    monkeypatch.setattr(tracking, "RETRY_S", 0.0)
-    monkeypatch.setattr(tracking, "REMOVAL_S", 0.1)
-    monkeypatch.setattr(tracking, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(tracking, "RETRY_INTERVAL_S", 0.0)
+    monkeypatch.setattr(tracking, "REMOVAL_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(tracking, "OUTAGE_TIMEOUT_S", 0.1)
     return TrackerHarness(tmp_path, access_point)
 
 
 def _job(name: str, variant: str = "once", *, unwritable: bool = False) -> Any:
-    """A job that makes the file of that name."""
+    """Make a job that creates the file of this name."""
 
     def register(external_jobid: str) -> None:
         assert external_jobid
@@ -145,42 +145,42 @@ def _poll(tracker: Tracker, snakemake: FakeSnakemake) -> None:
     snakemake.active = tracker.poll(snakemake.active)
 
 
-def test_a_round_is_one_submit_and_a_look_asks_nothing(harness: TrackerHarness) -> None:
+def test_a_round_is_one_submit_and_a_poll_queries_nothing(harness: TrackerHarness) -> None:
     tracker, snakemake = harness.start()
-    before = harness.access_point.calls.total()
+    calls = harness.access_point.calls.total()
     tracker.submit([_job(f"f{number}") for number in range(50)])
     assert harness.access_point.calls["submit"] == 1
-    for which in harness.access_point.queue:
-        harness.access_point.start(which)
+    for job_id in harness.access_point.queue:
+        harness.access_point.start(job_id)
     active = snakemake.active
     assert tracker.poll(active) is active
     harness.access_point.finish(next(iter(harness.access_point.queue)))
     _poll(tracker, snakemake)
     assert (len(snakemake.active), len(snakemake.succeeded)) == (49, 1)
-    assert harness.access_point.calls.total() == before + 1
+    assert harness.access_point.calls.total() == calls + 1
 
 
-def test_what_has_changed_gives_way_and_hides_nothing(harness: TrackerHarness) -> None:
+def test_a_changed_job_is_replaced_and_the_others_are_adopted(harness: TrackerHarness) -> None:
     first, _ = harness.start()
-    first.submit([_job("changed"), _job("kept")])
-    for which in harness.access_point.queue:
-        harness.access_point.start(which)
+    first.submit([_job("changed"), _job("stable")])
+    for job_id in harness.access_point.queue:
+        harness.access_point.start(job_id)
     second, snakemake = harness.start()
-    second.submit([_job("changed", "otherwise"), _job("kept"), _job("new")])
+    second.submit([_job("changed", "otherwise"), _job("stable"), _job("new")])
     assert harness.access_point.calls["remove"] == 1
-    harness.access_point.finish(harness.queued_job("kept"))
+    harness.access_point.finish(harness.queued_job("stable"))
     _poll(second, snakemake)
-    assert snakemake.succeeded == ["kept"]
+    assert snakemake.succeeded == ["stable"]
     assert (
         "otherwise" in harness.access_point.queue[harness.queued_job("changed")]["SwarmRunnerTool"]
     )
     assert any(
-        "has changed since it was submitted as job 1.0" in said for said in snakemake.messages
+        "has changed since it was submitted as job 1.0" in message for message in snakemake.messages
     )
     assert not snakemake.failed
 
 
-def test_what_has_changed_does_not_begin_beside_what_was_before(harness: TrackerHarness) -> None:
+def test_a_changed_job_starts_after_its_previous_job_has_ended(harness: TrackerHarness) -> None:
     first, _ = harness.start()
     first.submit([_job("changed")])
     second, snakemake = harness.start()
@@ -199,14 +199,14 @@ def test_what_has_changed_does_not_begin_beside_what_was_before(harness: Tracker
     assert not snakemake.failed
 
 
-def test_a_job_that_cannot_be_noted_fails_alone(harness: TrackerHarness) -> None:
+def test_a_job_that_cannot_be_registered_fails_alone(harness: TrackerHarness) -> None:
     tracker, snakemake = harness.start()
     tracker.submit([_job("good"), _job("unwritable", unwritable=True)])
     assert [info.job.name for info in snakemake.active] == ["good"]
     assert "no space left" in snakemake.failed["unwritable"]
 
 
-def test_a_look_that_goes_wrong_is_not_the_last(
+def test_polling_continues_after_an_error(
     harness: TrackerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tracker, snakemake = harness.start()
@@ -219,18 +219,18 @@ def test_a_look_that_goes_wrong_is_not_the_last(
         context.setattr(tracker._runner, "poll", stale)
         _poll(tracker, snakemake)
         _poll(tracker, snakemake)
-    assert sum("Stale file handle" in said for said in snakemake.messages) == 1
+    assert sum("Stale file handle" in message for message in snakemake.messages) == 1
     harness.access_point.start(harness.queued_job("one"))
     harness.access_point.finish(harness.queued_job("one"))
     _poll(tracker, snakemake)
     assert snakemake.succeeded == ["one"]
 
 
-def test_nothing_is_sent_after_the_stop(harness: TrackerHarness) -> None:
+def test_nothing_is_submitted_after_a_stop(harness: TrackerHarness) -> None:
     tracker, snakemake = harness.start()
-    tracker.submit([_job("sent")])
+    tracker.submit([_job("submitted")])
     harness.access_point.reachable = False
-    tracker.submit([_job("unsent")])
+    tracker.submit([_job("deferred")])
     harness.access_point.reachable = True
     tracker.remove_all()
     _poll(tracker, snakemake)
@@ -238,31 +238,34 @@ def test_nothing_is_sent_after_the_stop(harness: TrackerHarness) -> None:
     tracker.close()
     assert harness.access_point.calls["submit"] == 2
     assert not harness.access_point.queue
-    assert any("removed 1 jobs of this workflow" in said for said in snakemake.messages)
+    assert any("removed 1 job of this workflow" in message for message in snakemake.messages)
 
 
-def test_jobs_that_do_not_go_are_counted(harness: TrackerHarness) -> None:
+def test_removed_jobs_that_do_not_stop_are_counted(harness: TrackerHarness) -> None:
     tracker, snakemake = harness.start()
     tracker.submit([_job("one"), _job("two")])
     harness.access_point.stuck = True
     tracker.remove_all()
-    assert any("2 of them are not gone after" in said for said in snakemake.messages)
+    assert any("2 removed jobs did not stop within" in message for message in snakemake.messages)
     tracker.close()
-    _, again = harness.start()
-    assert any("2 of its jobs are still in the queue" in said for said in again.messages)
+    _, next_snakemake = harness.start()
+    assert any("Jobs still in the queue: 2." in message for message in next_snakemake.messages)
 
 
-def test_who_cannot_wait_has_removed_all_the_same(
+def test_jobs_are_removed_even_if_waiting_for_them_fails(
     harness: TrackerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tracker, snakemake = harness.start()
     tracker.submit([_job("one")])
 
-    def away(timeout_s: float) -> None:
+    def fail_to_wait(timeout_s: float) -> None:
         raise UnreachableError(f"Nothing answers in {timeout_s} s.")
 
-    monkeypatch.setattr(tracker._runner, "wait", away)
+    monkeypatch.setattr(tracker._runner, "wait", fail_to_wait)
     tracker.remove_all()
     assert not harness.access_point.queue
-    assert any("they are removed, but whether they are gone" in said for said in snakemake.messages)
-    assert not any("could not be removed" in said for said in snakemake.messages)
+    assert any(
+        "the access point did not confirm that they stopped" in message
+        for message in snakemake.messages
+    )
+    assert not any("could not be removed" in message for message in snakemake.messages)

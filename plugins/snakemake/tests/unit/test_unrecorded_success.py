@@ -1,4 +1,4 @@
-"""Whether a job that ended while nobody looked is done, or is to run again."""
+"""Whether a job that ended between two runs of a workflow must run again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from snakemake_executor_plugin_swarm_runner.executor import Executor
 
 from swarm_runner import Job, JobId, JobState
 
-ENDED_JOB = Job(JobId(1, 0), "place.work.1", JobState.COMPLETED, ended_at=1000.0)
+ENDED_JOB = Job(JobId(1, 0), "outputs.command.1", JobState.COMPLETED, ended_at=1000.0)
 
 
 def _is_unrecorded_success(
@@ -24,7 +24,7 @@ def _is_unrecorded_success(
     recorded_keys: list[str] | None = None,
     inputs: list[Path] | None = None,
 ) -> bool:
-    """`half_known` are there, and Snakemake knows no end of theirs; `keys` are what it noted."""
+    """Ask for a job whose `incomplete_outputs` exist without a record of their completion."""
 
     async def incomplete(job: Any) -> list[str]:
         del job
@@ -44,24 +44,26 @@ def _is_unrecorded_success(
     return Executor.unrecorded_success(executor, job, ENDED_JOB)
 
 
-def test_all_outputs_are_to_be_there() -> None:
+def test_all_outputs_must_exist() -> None:
     assert _is_unrecorded_success(["a", "b"], incomplete_outputs=["a", "b"])
     assert not _is_unrecorded_success(["a", "b"], incomplete_outputs=["a"])
     assert not _is_unrecorded_success(["a", "b"])
 
 
-def test_what_is_only_touched_need_not_be_there() -> None:
+def test_touched_outputs_need_not_exist() -> None:
     assert _is_unrecorded_success(["a", "done"], touched=["done"], incomplete_outputs=["a"])
     assert not _is_unrecorded_success(["a", "done"], touched=["done"])
     assert _is_unrecorded_success(["done"], touched=["done"], recorded_keys=[ENDED_JOB.key])
-    assert not _is_unrecorded_success(["done"], touched=["done"], recorded_keys=["place.work.2"])
+    assert not _is_unrecorded_success(
+        ["done"], touched=["done"], recorded_keys=["outputs.command.2"]
+    )
 
 
-@pytest.mark.parametrize(("written_at", "unseen"), [(900, True), (1100, False)])
-def test_a_job_without_outputs_has_read_what_is_there(
-    tmp_path: Path, written_at: int, unseen: bool
+@pytest.mark.parametrize(("written_at", "expected"), [(900, True), (1100, False)])
+def test_inputs_of_a_job_without_outputs_must_be_older_than_its_end(
+    tmp_path: Path, written_at: int, expected: bool
 ) -> None:
     file = tmp_path / "in"
     file.touch()
     os.utime(file, (written_at, written_at))
-    assert _is_unrecorded_success([], inputs=[file, tmp_path / "temporary, and gone"]) is unseen
+    assert _is_unrecorded_success([], inputs=[file, tmp_path / "deleted temporary"]) is expected

@@ -1,4 +1,4 @@
-"""Whole workflows, on the fake pool."""
+"""Complete workflows, on the fake pool."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RULE = """
 rule {name}:
     output: {output}
     container: "docker://debian"
-    {more}
+    {directives}
     shell: {shell!r}
 """
 NESTED_OPTIONS = ("--swarm-runner-snakemake-image", "snakemake:fake")
@@ -27,75 +27,77 @@ NESTED_OPTIONS = ("--swarm-runner-snakemake-image", "snakemake:fake")
 
 def direct_rule(name: str, output: str, shell: str, directives: str = "") -> str:
     """A rule that runs directly."""
-    return RULE.format(name=name, output=output, shell=shell, more=directives)
+    return RULE.format(name=name, output=output, shell=shell, directives=directives)
 
 
-def test_where_temporary_files_go_reaches_a_commands_params(harness: WorkflowHarness) -> None:
+def test_params_of_a_direct_command_contain_tmpdir(harness: WorkflowHarness) -> None:
     snakefile = direct_rule(
         "one",
         '"a"',
-        "echo {params.place} {params.fixed} {resources.tmpdir} > {output}",
-        "params: place=lambda w, resources: f'{resources.tmpdir}/x', fixed=3",
+        "echo {params.directory} {params.fixed} {resources.tmpdir} > {output}",
+        "params: directory=lambda w, resources: f'{resources.tmpdir}/x', fixed=3",
     )
-    code, said = harness.run(snakefile)
-    assert code == 0, said
+    code, log = harness.run(snakefile)
+    assert code == 0, log
     assert (harness.volume / "a").read_text() == f"{TEMP_DIRECTORY}/x 3 {TEMP_DIRECTORY}\n"
 
 
-def test_files_that_executors_cannot_see(harness: WorkflowHarness) -> None:
-    here, there = harness.volume / "in", harness.volume.parent / "hidden"
-    here.touch()
-    there.touch()
-    seen = direct_rule("seen", '"a"', "touch {output}", f"input: {str(here)!r}")
-    reads = direct_rule("reads", '"b"', "touch {output}", f"input: {str(there)!r}")
-    writes = direct_rule("writes", repr(f"{there}.out"), "touch {output}", 'log: "/dev/null"')
-    all_rule = f"rule all:\n    input: 'a', 'b', {f'{there}.out'!r}\n"
-    code, said = harness.run(all_rule + seen + reads + writes, "--keep-going")
+def test_files_that_executors_cannot_see_are_rejected(harness: WorkflowHarness) -> None:
+    visible, hidden = harness.volume / "in", harness.volume.parent / "hidden"
+    visible.touch()
+    hidden.touch()
+    valid = direct_rule("valid", '"a"', "touch {output}", f"input: {str(visible)!r}")
+    reads = direct_rule("reads", '"b"', "touch {output}", f"input: {str(hidden)!r}")
+    writes = direct_rule("writes", repr(f"{hidden}.out"), "touch {output}", 'log: "/dev/null"')
+    all_rule = f"rule all:\n    input: 'a', 'b', {f'{hidden}.out'!r}\n"
+    code, log = harness.run(all_rule + valid + reads + writes, "--keep-going")
     assert code == 1
     assert (harness.volume / "a").exists()
-    assert f"the executors cannot see {there}: put it on a volume" in said
-    assert f"the executors cannot see {there}.out: put it on a volume" in said
+    assert f"the executors cannot see {hidden}: put it on a volume" in log
+    assert f"the executors cannot see {hidden}.out: put it on a volume" in log
 
 
-def test_a_source_in_snakemakes_cache_is_read_nested(harness: WorkflowHarness) -> None:
-    (harness.volume / "said").write_text("from the source\n")
+def test_a_command_that_reads_the_source_cache_runs_nested(harness: WorkflowHarness) -> None:
+    (harness.volume / "source").write_text("from the source\n")
     snakefile = direct_rule(
-        "one", '"a"', "cp {params.source} {output}", "params: source=workflow.source_path('said')"
+        "one", '"a"', "cp {params.source} {output}", "params: source=workflow.source_path('source')"
     )
-    code, said = harness.run(snakefile, "--swarm-runner-mode", "direct")
+    code, log = harness.run(snakefile, "--swarm-runner-mode", "direct")
     assert code == 1
-    assert "its command reads Snakemake's source cache" in said
-    code, said = harness.run(snakefile, *NESTED_OPTIONS)
-    assert code == 0, said
+    assert "its command reads Snakemake's source cache" in log
+    code, log = harness.run(snakefile, *NESTED_OPTIONS)
+    assert code == 0, log
     assert (harness.volume / "a").read_text() == "from the source\n"
 
 
-def test_a_command_has_the_variables_that_snakemake_gives_it(harness: WorkflowHarness) -> None:
-    said = "echo $OMP_NUM_THREADS $MKL_NUM_THREADS $USER $LOGNAME $HOME $TMPDIR $TEMPDIR > {output}"
-    code, log = harness.run(direct_rule("one", '"a"', said, "threads: 1"))
+def test_a_direct_command_has_the_variables_of_snakemake(harness: WorkflowHarness) -> None:
+    command = (
+        "echo $OMP_NUM_THREADS $MKL_NUM_THREADS $USER $LOGNAME $HOME $TMPDIR $TEMPDIR > {output}"
+    )
+    code, log = harness.run(direct_rule("one", '"a"', command, "threads: 1"))
     assert code == 0, log
-    words = (harness.volume / "a").read_text().split()
-    assert words == ["1", "1", "somebody", "somebody", *[TEMP_DIRECTORY] * 3]
+    values = (harness.volume / "a").read_text().split()
+    assert values == ["1", "1", "somebody", "somebody", *[TEMP_DIRECTORY] * 3]
 
 
 def test_settings_reach_the_jobs(harness: WorkflowHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    sent: list[dict[str, str]] = []
+    batches: list[dict[str, str]] = []
     submit = harness.access_point.submit
 
-    def kept(batch: SubmitBatch, *, spool: bool = False) -> SubmitResult:
-        sent.append(batch.common)
+    def record(batch: SubmitBatch, *, spool: bool = False) -> SubmitResult:
+        batches.append(batch.common)
         return submit(batch, spool=spool)
 
-    monkeypatch.setattr(harness.access_point, "submit", kept)
+    monkeypatch.setattr(harness.access_point, "submit", record)
     snakefile = direct_rule("one", '"a"', "touch {output}", "resources: mem_mb=100")
-    code, said = harness.run(snakefile)
-    assert code == 0, said
+    code, log = harness.run(snakefile)
+    assert code == 0, log
     (harness.volume / "a").unlink()
     state = harness.volume / "state"
     options = ["--swarm-runner-no-escalation", "--swarm-runner-lease-s", "600"]
-    code, said = harness.run(snakefile, *options, "--swarm-runner-state-directory", str(state))
-    assert code == 0, said
-    first, second = sent
+    code, log = harness.run(snakefile, *options, "--swarm-runner-state-directory", str(state))
+    assert code == 0, log
+    first, second = batches
     assert first["retry_request_memory"] == "2048M"
     assert "retry_request_memory" not in second
     assert int(second["job_lease_duration"]) == int(first["job_lease_duration"]) + 300
@@ -103,12 +105,12 @@ def test_settings_reach_the_jobs(harness: WorkflowHarness, monkeypatch: pytest.M
     assert not list(state.iterdir())
 
 
-def test_what_a_workflow_says_of_its_shell_and_variables(
+def test_the_shell_and_the_variables_of_a_workflow_reach_its_jobs(
     harness: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SAID", 'it\'s "so" $HOME')
-    snakefile = "envvars: 'SAID'\n" + direct_rule(
-        "one", '"a"', 'echo "$0 $SAID" > {output}', 'resources: shell_exec="sh"'
+    monkeypatch.setenv("QUOTED", 'it\'s "so" $HOME')
+    snakefile = "envvars: 'QUOTED'\n" + direct_rule(
+        "one", '"a"', 'echo "$0 $QUOTED" > {output}', 'resources: shell_exec="sh"'
     )
     code, log = harness.run(snakefile)
     assert code == 0, log
@@ -122,28 +124,28 @@ rule all:
 rule grouped:
     output: "a"
     group: "pair"
-    shell: "echo of the group >&2; exit 3"
+    shell: "echo from the group >&2; exit 3"
 
 rule logged:
     output: "b"
     log: "logs/b.log"
     container: "docker://debian"
-    shell: "echo of the rule > {log}; echo to nobody >&2; exit 4"
+    shell: "echo from the rule > {log}; echo to standard error >&2; exit 4"
 """
 
 
-def test_who_fails_says_why_and_where(harness: WorkflowHarness) -> None:
-    code, said = harness.run(FAILING, *NESTED_OPTIONS, "--keep-going")
+def test_a_failed_job_is_reported_with_its_reason_and_its_logs(harness: WorkflowHarness) -> None:
+    code, log = harness.run(FAILING, *NESTED_OPTIONS, "--keep-going")
     assert code == 1
     logs = harness.volume / ".snakemake" / "swarm-runner" / "logs"
     (stream,) = (logs / "group_pair").glob("*.stderr")
-    assert "of the group" in stream.read_text()
-    assert "swarm-runner: group pair: The command ended with exit code 1." in said
-    assert str(stream) in said
+    assert "from the group" in stream.read_text()
+    assert "swarm-runner: group pair: The command ended with exit code 1." in log
+    assert str(stream) in log
     (stream,) = (logs / "logged").glob("*.stderr")
-    assert "The command ended with exit code 4." in said
-    assert str(stream) in said
-    assert "log: logs/b.log" in said
+    assert "The command ended with exit code 4." in log
+    assert str(stream) in log
+    assert "log: logs/b.log" in log
 
 
 QUOTED = """
@@ -165,38 +167,38 @@ rule lost:
 """
 
 
-def test_nested_jobs_have_names_that_need_quoting(harness: WorkflowHarness) -> None:
-    code, said = harness.run(QUOTED, *NESTED_OPTIONS)
-    assert code == 0, said
+def test_names_of_nested_jobs_are_quoted(harness: WorkflowHarness) -> None:
+    code, log = harness.run(QUOTED, *NESTED_OPTIONS)
+    assert code == 0, log
     assert (harness.volume / "it's $x `touch y`.2").exists()
     assert not (harness.volume / "y").exists()
 
 
-def test_nested_jobs_that_snakemake_cannot_name_are_refused(harness: WorkflowHarness) -> None:
-    code, said = harness.run(QUOTED, *NESTED_OPTIONS, "--keep-going", 'say "so".lost', "a,b.lost")
+def test_names_that_snakemake_cannot_pass_on_are_rejected(harness: WorkflowHarness) -> None:
+    code, log = harness.run(QUOTED, *NESTED_OPTIONS, "--keep-going", 'say "so".lost', "a,b.lost")
     assert code == 1
     for name in ('say "so"', '"a,b"'):
-        assert f"Snakemake cannot tell a Snakemake in a container of lost:sample={name}:" in said
+        assert f"Snakemake cannot pass lost:sample={name} to a Snakemake in a container:" in log
     assert not harness.access_point.calls["submit"]
 
 
-@pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
-def test_who_stops_a_workflow_stops_its_jobs(
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_removes_the_jobs_of_a_workflow(
     harness: WorkflowHarness, monkeypatch: pytest.MonkeyPatch, signal_number: signal.Signals
 ) -> None:
     pool = harness.access_point
     pool.no_free_slots = True
-    look = Tracker.poll
+    poll = Tracker.poll
 
-    def look_and_stop(tracker: Tracker, active: list[SubmittedJobInfo]) -> list[SubmittedJobInfo]:
+    def poll_and_stop(tracker: Tracker, active: list[SubmittedJobInfo]) -> list[SubmittedJobInfo]:
         if pool.queue:
             os.kill(os.getpid(), signal_number)
-        return look(tracker, active)
+        return poll(tracker, active)
 
-    monkeypatch.setattr(Tracker, "look", look_and_stop)
-    code, said = harness.run(direct_rule("one", '"a"', "touch {output}"))
+    monkeypatch.setattr(Tracker, "poll", poll_and_stop)
+    code, log = harness.run(direct_rule("one", '"a"', "touch {output}"))
     assert code == 1
-    assert "removed 1 jobs of this workflow" in said
-    assert "Traceback" not in said
+    assert "removed 1 job of this workflow" in log
+    assert "Traceback" not in log
     assert not pool.queue
     assert not list((harness.volume / ".snakemake" / "swarm-runner").glob("snakemake-*"))

@@ -1,4 +1,4 @@
-"""Runs that are begun, left, taken up and ended; and the keys of their jobs."""
+"""Workflow runs that start, are interrupted, resumed and deleted; and the keys of their jobs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from snakemake_executor_plugin_swarm_runner.workflow_run import WorkflowRun
 from swarm_runner import Job, JobId, JobState
 
 
-def test_a_run_that_ends_leaves_nothing(tmp_path: Path) -> None:
+def test_a_deleted_run_leaves_nothing(tmp_path: Path) -> None:
     run = WorkflowRun.resume_or_create(tmp_path)
     assert run.directory.is_dir()
     assert run.name.startswith("snakemake-")
@@ -23,26 +23,26 @@ def test_a_run_that_ends_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_run_that_is_left_is_taken_up(tmp_path: Path) -> None:
+def test_an_interrupted_run_is_resumed(tmp_path: Path) -> None:
     first = WorkflowRun.resume_or_create(tmp_path)
     first.release()
     second = WorkflowRun.resume_or_create(tmp_path)
     assert second.resumed
     assert second.name == first.name
-    # While it lives nobody else takes it up.
+    # It is locked, so the next start creates another run.
     third = WorkflowRun.resume_or_create(tmp_path)
     assert not third.resumed
     assert third.name != first.name
 
 
-def test_of_several_left_the_latest_is_taken_up(tmp_path: Path) -> None:
+def test_the_latest_of_several_interrupted_runs_is_resumed(tmp_path: Path) -> None:
     runs = [WorkflowRun.resume_or_create(tmp_path) for _ in range(3)]
     names = {run.name for run in runs}
     for run in runs:
         run.release()
-    taken = WorkflowRun.resume_or_create(tmp_path)
-    assert taken.name in names
-    assert taken.other_runs == 2
+    resumed = WorkflowRun.resume_or_create(tmp_path)
+    assert resumed.name in names
+    assert resumed.other_runs == 2
 
 
 def _job(output: list[str], shellcmd: str = "true", **kwargs: Any) -> Any:
@@ -58,7 +58,7 @@ def _script_job(script: Path | str, *params: Any) -> Any:
     return job
 
 
-def test_what_a_script_reads_is_of_its_key(tmp_path: Path) -> None:
+def test_the_key_of_a_script_depends_on_its_content_and_params(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text("one")
     key = JobKey.for_job(_script_job(script, 1, {"b", "a"}, {1: [Path("c")]}, object()), 1)
@@ -70,7 +70,7 @@ def test_what_a_script_reads_is_of_its_key(tmp_path: Path) -> None:
     assert JobKey.for_job(_script_job("https://example.org/script.py"), 1)
 
 
-def test_keys_tell_what_is_made_and_how() -> None:
+def test_a_key_depends_on_outputs_and_command() -> None:
     key = JobKey.for_job(_job(["a"]), 1)
     assert JobKey.parse(str(key)) == key
     assert JobKey.for_job(_job(["a"]), 1) == key
@@ -87,24 +87,24 @@ def test_keys_tell_what_is_made_and_how() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "a", "a.b", "a.b.c", "4f3a2b1c"])
-def test_keys_of_others_are_none_of_ours(text: str) -> None:
+def test_a_key_that_the_plugin_did_not_create_is_not_parsed(text: str) -> None:
     assert JobKey.parse(text) is None
 
 
-def test_each_try_has_a_number_that_was_never_used() -> None:
-    one, two = _job(["a"]), _job(["b"])
-    old = [JobKey.for_job(one, number) for number in (1, 2)]
-    earlier = PreviousJobs(
+def test_each_attempt_has_a_new_number() -> None:
+    first, second = _job(["a"]), _job(["b"])
+    old = [JobKey.for_job(first, attempt) for attempt in (1, 2)]
+    previous_jobs = PreviousJobs(
         [
             Job(JobId(1, number), str(key), JobState.RUNNING)
             for number, key in enumerate(reversed(old))
         ]
     )
-    assert earlier.active_count == 1
-    assert [earlier.next_key(one).attempt for _ in range(2)] == [3, 4]
-    assert earlier.next_key(two).attempt == 1
-    before = earlier.latest(old[0].outputs_digest)
-    assert before is not None
-    assert before.key == old[1]
-    earlier.claim(old[0].outputs_digest)
-    assert earlier.latest(old[0].outputs_digest) is None
+    assert previous_jobs.active_count == 1
+    assert [previous_jobs.next_key(first).attempt for _ in range(2)] == [3, 4]
+    assert previous_jobs.next_key(second).attempt == 1
+    previous = previous_jobs.latest(old[0].outputs_digest)
+    assert previous is not None
+    assert previous.key == old[1]
+    previous_jobs.claim(old[0].outputs_digest)
+    assert previous_jobs.latest(old[0].outputs_digest) is None
