@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import yaml
 
-from swarm_runner.config.validation import parse, validate
+from swarm_runner.config.validation import parse_document, validate_document
 from swarm_runner.config.yaml_source import KeyPath
 from swarm_runner.errors import Diagnostic, InvalidInputError
 from swarm_runner.model.invocation import Invocation
@@ -17,7 +17,7 @@ def parse_invocations(text: str, source: str) -> list[Invocation]:
 
     Raises InvalidInputError with every fault of every invocation, a key that two share included.
     """
-    document = parse(text, source)
+    document = parse_document(text, source)
     if document.data is None:
         raise InvalidInputError(
             [Diagnostic("is empty; expected an invocation, or a list", source=source)]
@@ -31,7 +31,7 @@ def parse_invocations(text: str, source: str) -> list[Invocation]:
     first: dict[str, KeyPath] = {}
     for place in places:
         try:
-            invocation = validate(Invocation, document, place)
+            invocation = validate_document(Invocation, document, place)
         except InvalidInputError as error:
             faults += error.diagnostics
             continue

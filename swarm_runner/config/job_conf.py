@@ -20,7 +20,7 @@ from swarm_runner.config.galaxy_keys import (
     is_runner_key,
     is_virtual_runner,
 )
-from swarm_runner.config.validation import Document, parse, validate
+from swarm_runner.config.validation import Document, parse_document, validate_document
 from swarm_runner.config.yaml_source import KeyPath
 from swarm_runner.errors import Diagnostic, InvalidInputError
 from swarm_runner.model.pool import DEFAULT_LEASE_S, MINIMUM_LEASE_S, Destination, Pool
@@ -130,7 +130,7 @@ def parse_job_conf(text: str, source: str) -> JobConf:
 
     Raises InvalidInputError with every fault, each with its line and column.
     """
-    return _Reader(parse(text, source)).read()
+    return _Reader(parse_document(text, source)).read()
 
 
 @dataclass
@@ -281,7 +281,7 @@ class _Reader:
         self, model: type[Section], path: KeyPath, ignore: Callable[[str], bool]
     ) -> Section | None:
         try:
-            return validate(model, self.document, path, ignore)
+            return validate_document(model, self.document, path, ignore)
         except InvalidInputError as error:
             self.diagnostics += error.diagnostics
             return None

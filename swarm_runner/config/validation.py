@@ -17,10 +17,10 @@ from swarm_runner.model.text import FrozenModel, did_you_mean
 Model = TypeVar("Model", bound=BaseModel)
 
 MAX_LISTED_NAMES = 12  # to be listed in one message
-__all__ = ["Document", "parse", "validate"]
+__all__ = ["Document", "parse_document", "validate_document"]
 
 
-def parse(text: str, source: str) -> Document:
+def parse_document(text: str, source: str) -> Document:
     """YAML or JSON as data with positions; `source` names the text in messages.
 
     Raises InvalidInputError on wrong syntax, duplicate keys, unknown tags and alias bombs.
@@ -28,7 +28,7 @@ def parse(text: str, source: str) -> Document:
     return Document(text, source)
 
 
-def validate(
+def validate_document(
     model_type: type[Model],
     document: Document,
     path: KeyPath = (),

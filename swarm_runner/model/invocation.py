@@ -87,8 +87,8 @@ def _attributes(value: dict[str, Any]) -> FrozenDict:
         if not _ATTRIBUTE.fullmatch(name) or _RESERVED_ATTRIBUTES.match(name):
             raise PydanticCustomError(
                 "attribute",
-                "{name} cannot be set: it is not a valid ClassAd attribute name, or swarm_runner or "
-                "HTCondor sets it; choose another name",
+                "{name} cannot be set: it is not a valid ClassAd attribute name, or swarm_runner "
+                "or HTCondor sets it; choose another name",
                 {"name": repr(name)},
             )
     return FrozenDict(value)

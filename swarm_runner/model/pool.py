@@ -139,7 +139,7 @@ class CapacityClass(FrozenModel):
         86_400,
         ge=0,
         le=30 * 86_400,
-        description="seconds that the jobs of a draining executor have; longer jobs run again elsewhere",
+        description="seconds for the jobs of a draining executor; longer jobs run again elsewhere",
     )
 
     @property
@@ -209,7 +209,7 @@ class Network(FrozenModel):
 
     endpoint_mode: Literal["dnsrr", "vip"] = Field(
         "dnsrr",
-        description="the central manager's name on the overlay: its container's address, or a virtual one",
+        description="the address of the central manager's name: its container's, or a virtual one",
     )
     publish: Literal["host", "ingress"] = Field(
         "host", description="its port: on its own node, or on every node by the routing mesh"
@@ -278,7 +278,7 @@ class Pool(FrozenModel):
                 elif first.memory_mb > second.memory_mb:
                     yield (
                         ("classes", larger),
-                        f"has less memory than {smaller} before it; order classes from small to large",
+                        f"has less memory than {smaller} before it; put smaller classes first",
                     )
         for name in self.classes:
             service = self.service(name)

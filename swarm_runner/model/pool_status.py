@@ -1,4 +1,4 @@
-"""What is there: Swarm's tasks and HTCondor's slots, and the table that joins them."""
+"""The state of a pool: Swarm's tasks, HTCondor's slots, and the table that joins them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from swarm_runner.model.text import FrozenModel
 
 
 class DockerEngine(FrozenModel):
-    """The engine that DOCKER_HOST names, and its part in a Swarm."""
+    """The engine that DOCKER_HOST names, and its role in a Swarm."""
 
     name: str
     version: str
@@ -22,39 +22,41 @@ class DockerEngine(FrozenModel):
     node_id: str = ""
     address: str = ""
     nodes: int = 0
-    host: str = Field("", description="as DOCKER_HOST names it; empty for a socket")
+    host: str = Field("", description="the host in DOCKER_HOST; empty for a socket")
 
 
 class ServiceState(FrozenModel):
-    """One service of a pool, as Swarm has it.
+    """One service of a pool, as Swarm reports it.
 
-    `update` is Swarm's word for how its latest update stands (updating, paused, completed), and
-    `update_message` what Swarm says of it.
+    `update` is the state of its latest update in Swarm's words (updating, paused, completed), and
+    `update_message` Swarm's message about it.
     """
 
     name: str
     image: str
     replicas: int
     labels: dict[str, str]
-    version: int = Field(0, description="grows with every change of its spec")
+    version: int = Field(0, description="increases with every change of its spec")
     environment: dict[str, str] = Field(default_factory=dict)
     update: str = ""
     update_message: str = ""
 
     @property
     def updating(self) -> bool:
-        """Whether an update is under way, or stopped halfway."""
+        """Whether an update is in progress or paused."""
         return self.update in ("updating", "paused")
 
 
 class TaskState(FrozenModel):
-    """One Swarm task: an executor (or the manager) coming, being or going.
+    """One Swarm task: an executor, the central manager or the autoscaler.
 
-    `state` and `desired` are Swarm's words, `error` is Swarm's reason, if it gives one, `slot`
-    the number in its service that it shares with its predecessors, and `wish` the digest of the
-    `ServiceWish` that it was made by. Of the tasks of a node that is down Swarm goes on saying
-    what it heard last.
+    `state` and `desired` are Swarm's words, and `error` is Swarm's reason, if any. `slot` is the
+    task slot, which a task shares with its predecessors. `wish` is the digest of the service spec
+    from which the task was created. Swarm repeats the last known state of tasks on a node that is
+    down.
     """
+
+    model_config = ConfigDict(populate_by_name=True)
 
     id: str
     service: str
@@ -65,35 +67,36 @@ class TaskState(FrozenModel):
     desired: str
     error: str = ""
     created_at: str = ""
-    wish: str = ""
-    node_down: bool = Field(False, description="whether Swarm hears nothing of its node")
+    spec_digest: str = Field("", alias="wish")
+    node_down: bool = Field(False, description="whether its node is down")
 
     @property
     def lost(self) -> bool:
-        """Whether nobody knows what became of it."""
+        """Whether its state is unknown, because its node is down."""
         return self.node_down and not self.stopped
 
     @property
     def stopping(self) -> bool:
-        """Whether Swarm wants it to end."""
+        """Whether Swarm is stopping it."""
         return self.desired in ("shutdown", "remove", "complete")
 
     @property
     def stopped(self) -> bool:
-        """Whether it has ended."""
+        """Whether it has stopped."""
         return self.failed or self.state in ("complete", "shutdown", "orphaned", "remove")
 
     @property
     def failed(self) -> bool:
-        """Whether it could not start, or ended by an error."""
+        """Whether it could not start, or stopped with an error."""
         return self.state in ("failed", "rejected")
 
 
 class Slot(FrozenModel):
-    """One slot as its startd advertises it; memory in MB.
+    """One slot as its startd advertises it. Memory and disk are in MB.
 
-    `job` is the `cluster.proc` it runs, `job_began_s` when that began, and `vacated_at` when a
-    retiring slot's job is vacated at the latest (both in seconds since the epoch).
+    `job` is the `cluster.proc` that it runs, `job_began_s` the start of that job, and `vacated_at`
+    the latest time at which the job of a retiring slot is vacated (both in seconds since the
+    epoch).
     """
 
     name: str
@@ -105,7 +108,7 @@ class Slot(FrozenModel):
     memory_mb: int
     total_memory_mb: int
     total_cpus: float = 0
-    total_disk_mb: int | None = Field(None, description="where it is known")
+    total_disk_mb: int | None = Field(None, description="MB; absent if unknown")
     gpus: int = 0
     total_gpus: int = 0
     partitionable: bool = False
@@ -115,36 +118,35 @@ class Slot(FrozenModel):
     broken_reason: str = ""
     vacated_at: float | None = None
     virtualization: str = Field(
-        "", description="of a class with virtual machines: kvm, emulated, or none"
+        "", description="in a class with virtual machines: kvm, emulated, or none"
     )
-    has_vm: bool = Field(False, description="whether HTCondor offers virtual machines there")
-    vm_offline_reason: str = Field("", description="why HTCondor no longer offers them")
-    version: str = Field("", description="HTCondor's")
+    has_vm: bool = Field(False, description="whether HTCondor offers virtual machines in it")
+    vm_offline_reason: str = Field("", description="why HTCondor offers no virtual machines")
+    version: str = Field("", description="HTCondor's version")
 
     @property
     def problem(self) -> str:
-        """Why it can take no job, in words; nothing if it can."""
+        """Why it cannot accept jobs; empty if it can."""
         if self.broken_reason:
             return f"broken slot: {self.broken_reason}"
         if self.virtualization == "none":
             return (
-                "no virtual machines: its node has no /dev/kvm that works, and its class does not "
-                "ask for emulation (emulate: true)"
+                "no virtual machines: its node has no working /dev/kvm, and its class does not "
+                "request emulation (emulate: true)"
             )
         if self.virtualization:
-            off = f": {self.vm_offline_reason}" if self.vm_offline_reason else ""
-            return (
-                ""
-                if self.has_vm
-                else f"its virtual machines are switched off (HasVM is not true){off}"
-            )
+            if self.has_vm:
+                return ""
+            reason = f": {self.vm_offline_reason}" if self.vm_offline_reason else ""
+            return f"its virtual machines are offline (HasVM is not true){reason}"
         return "" if self.docker else "its docker probe failed (HasDocker is not true)"
 
 
 class ExecutorStatus(FrozenModel):
-    """One line of `pool status`: a task, its slots, and what is wrong with it.
+    """One line of `pool status`: a task, its slots, and its problem.
 
-    `vacated_at` is when the jobs of a retiring executor are vacated, in seconds since the epoch.
+    `vacated_at` is the latest time at which the jobs of a retiring executor are vacated, in
+    seconds since the epoch.
     """
 
     service: str
@@ -154,7 +156,7 @@ class ExecutorStatus(FrozenModel):
     container: str
     task_state: str
     stopping: bool = False
-    lost: bool = Field(False, description="its node is down; what runs there runs again elsewhere")
+    lost: bool = Field(False, description="its node is down; its jobs run again elsewhere")
     state: str
     activity: str
     memory_mb: int | None = None
@@ -162,30 +164,30 @@ class ExecutorStatus(FrozenModel):
     jobs: tuple[str, ...] = ()
     vacated_at: float | None = None
     virtualization: str = Field(
-        "", description="of a class with virtual machines: kvm, emulated, or none"
+        "", description="in a class with virtual machines: kvm, emulated, or none"
     )
     problem: str = ""
 
     @property
     def retiring(self) -> bool:
-        """Whether it is on its way out, by Swarm's will or its own."""
+        """Whether it is draining: Swarm is stopping it, or its startd is retiring."""
         return self.stopping or self.state == "Retiring"
 
     @property
     def ready(self) -> bool:
-        """Whether it can take a job."""
+        """Whether it can accept a job."""
         known = self.task_state == "running" and self.memory_mb is not None
         return known and not self.problem and not (self.retiring or self.lost)
 
     def describe_drain(self) -> str:
-        """Which jobs a retiring executor waits for, and how long at most."""
+        """Return which jobs a retiring executor waits for, and for how long at most."""
         if not self.jobs:
             return ""
-        said = f"until {_format_jobs(self.jobs)} end{'s' if len(self.jobs) == 1 else ''}"
+        message = f"until {_format_jobs(self.jobs)} end{'s' if len(self.jobs) == 1 else ''}"
         if self.vacated_at is None:
-            return said
+            return message
         limit = datetime.fromtimestamp(self.vacated_at, UTC)
-        return f"{said} (vacated at {limit:%Y-%m-%d %H:%M:%S} UTC at the latest)"
+        return f"{message} (vacated at {limit:%Y-%m-%d %H:%M:%S} UTC at the latest)"
 
 
 def _format_jobs(jobs: Sequence[str]) -> str:
@@ -193,44 +195,46 @@ def _format_jobs(jobs: Sequence[str]) -> str:
 
 
 class PoolStatus(FrozenModel):
-    """A pool at one moment. `trouble` is what is wrong with the pool as a whole."""
+    """A pool at one time. `problems` are those of the pool as a whole."""
 
     pool: str
     manager: TaskState | None
     replicas: dict[str, int]
     executors: tuple[ExecutorStatus, ...]
-    autoscaler: TaskState | None = Field(None, description="of `pool up --autoscale`, if it runs")
+    autoscaler: TaskState | None = Field(
+        None, description="the autoscaler's task, if `pool up --autoscale` started one"
+    )
     problems: tuple[str, ...] = ()
     unsupported_version: str = Field(
-        "", description="the oldest HTCondor of it, where that is too old"
+        "", description="the oldest HTCondor version in the pool, if it is too old"
     )
 
     @property
     def jobs(self) -> tuple[str, ...]:
-        """The jobs that run, as `cluster.proc`."""
+        """The running jobs, as `cluster.proc`."""
         return tuple(job for executor in self.executors for job in executor.jobs)
 
     def ready(self, capacity_class: str) -> int:
-        """How many executors of a class can take jobs."""
+        """Return the number of executors of a class that can accept jobs."""
         return sum(e.ready for e in self._executors_of(capacity_class))
 
     def draining(self, capacity_class: str) -> int:
-        """How many executors of a class are on their way out."""
+        """Return the number of draining executors of a class."""
         return sum(e.retiring for e in self._executors_of(capacity_class) if not e.lost)
 
     def lost(self, capacity_class: str) -> int:
-        """How many executors of a class are on nodes that are down; others take their place."""
+        """Return the number of executors of a class on nodes that are down. Swarm replaces them."""
         return sum(e.lost for e in self._executors_of(capacity_class))
 
     def fingerprint(self) -> tuple[object, ...]:
-        """What of it an operator cares for: equal as long as only jobs come and go."""
+        """Return what matters to an operator: it is equal while only jobs start and end."""
         executors = [(e.task, e.task_state, e.ready, e.stopping, e.problem) for e in self.executors]
         manager = self.manager and (self.manager.id, self.manager.state)
         return manager, sorted(self.replicas.items()), executors, self.problems
 
     @property
     def converged(self) -> bool:
-        """Whether every executor that should be there works, and every other is gone."""
+        """Whether all expected executors are ready, and all others are gone."""
         return not self.pending_changes()
 
     def pending_changes(
@@ -238,24 +242,32 @@ class PoolStatus(FrozenModel):
         classes: Iterable[str] | None = None,
         blocked_slots: Mapping[str, int] = MappingProxyType({}),
     ) -> list[str]:
-        """What is still to come or to go in these classes, or else in the whole pool, in words.
+        """Return what has not converged yet in these classes, or else in the whole pool.
 
-        `stuck` is in how many places of a class nobody waits for an executor any more.
+        `blocked_slots` is the number of task slots of a class for which nothing waits any more.
         """
-        said = list(self.problems) if classes is None else []
+        messages = list(self.problems) if classes is None else []
         for name in self.replicas if classes is None else classes:
-            wanted, ready, leaving = self.replicas[name], self.ready(name), self.draining(name)
-            if not wanted - blocked_slots.get(name, 0) <= ready <= wanted:
-                said.append(f"{name}: {ready} of {wanted} executors ready")
-            if leaving:
-                waits = [
-                    e.describe_drain() for e in self._executors_of(name) if e.retiring and e.jobs
+            expected, ready, draining = self.replicas[name], self.ready(name), self.draining(name)
+            if not expected - blocked_slots.get(name, 0) <= ready <= expected:
+                messages.append(f"{name}: {ready} of {expected} executors ready")
+            if draining:
+                drains = [
+                    executor.describe_drain()
+                    for executor in self._executors_of(name)
+                    if executor.retiring and executor.jobs
                 ]
-                said.append(", ".join([f"{name}: {leaving} leaving", *waits]))
-            # A node that is down may stay so; nobody waits for it.
-            wrong = {e.problem for e in self._executors_of(name) if e.problem and not e.lost}
-            said += sorted(wrong) if name not in blocked_slots else []
-        return said
+                messages.append(", ".join([f"{name}: {draining} draining", *drains]))
+            if name not in blocked_slots:
+                # A node may stay down: nothing waits for its executors.
+                messages += sorted(
+                    {
+                        executor.problem
+                        for executor in self._executors_of(name)
+                        if executor.problem and not executor.lost
+                    }
+                )
+        return messages
 
     def _executors_of(self, capacity_class: str) -> list[ExecutorStatus]:
         return [e for e in self.executors if e.capacity_class == capacity_class]
@@ -264,8 +276,8 @@ class PoolStatus(FrozenModel):
 class JobRun(FrozenModel):
     """How the latest run of one job ended, and on which executor.
 
-    `kind` is what jobs of one kind share: their tool, or else their image. A run that somebody
-    else ended (a removal, a limit) is neither `well` nor `failed`.
+    `job_type` is the job's tool, or else its image. A run that a user or a limit ended is neither
+    `succeeded` nor `failed`.
     """
 
     job: str
@@ -278,10 +290,11 @@ class JobRun(FrozenModel):
 
 
 class ExecutorReplacement(FrozenModel):
-    """An executor that does not work, and what was done: a record, and a line for people.
+    """An unhealthy executor, and what was done about it: a record, and a line for people.
 
-    `done` is "told to go", "waits" (others of its class or node are being replaced), "shown" (a
-    dry run), or "failed".
+    `action` is one of: `draining`, the executor is stopped and Swarm starts another one;
+    `deferred`, others of its class or node are being replaced; `dry_run`, nothing is changed;
+    `failed`, see `problem`.
     """
 
     time_s: float
@@ -295,8 +308,8 @@ class ExecutorReplacement(FrozenModel):
     problem: str = ""
 
     def __str__(self) -> str:
-        said = f"{self.capacity_class} executor {self.task[:12]} on {self.node}: {self.reason}"
+        message = f"{self.capacity_class} executor {self.task[:12]} on {self.node}: {self.reason}"
         if self.action == "draining":
-            after = f", when {', '.join(self.jobs)} have ended" if self.jobs else ""
-            return f"{said}; replacing it{after}"
-        return f"{said}; {self.problem}" if self.problem else said
+            jobs = f", after {_format_jobs(self.jobs)} ended" if self.jobs else ""
+            return f"{message}; replacing it{jobs}"
+        return f"{message}; {self.problem}" if self.problem else message

@@ -71,7 +71,8 @@ def _add_unit_keys(schema: dict[str, Any]) -> None:
         properties[short] = {
             "type": "string",
             "pattern": QUANTITY_PATTERN,
-            "description": f"a number with a unit, such as {QUANTITY_EXAMPLES}; instead of {short}_mb",
+            "description": f"a number with a unit, such as {QUANTITY_EXAMPLES}; "
+            f"instead of {short}_mb",
         }
 
 

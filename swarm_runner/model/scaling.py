@@ -1,4 +1,7 @@
-"""What a sizing decision sees of one capacity class, and the decision: figures, no single jobs."""
+"""The input of a scaling decision for one capacity class, and the decision.
+
+All jobs are counted in groups: no model here describes a single idle job.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,16 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from swarm_runner.model.pool import DEFAULT_COOLDOWN_S, CapacityClass
+from swarm_runner.model.pool import DEFAULT_COOLDOWN_S, CapacityClass, ReplicaLimits
 from swarm_runner.model.text import FrozenModel, raise_diagnostics
 
 START_UP_S = 10.0
 
 
 class ResourceAmounts(FrozenModel):
-    """An amount of an executor: what jobs of one kind ask for, or what is free. MB as HTCondor's.
+    """Resources of an executor: those that jobs of one kind request, or those that are free.
 
-    A request that does not say what it asks of disk asks for none.
+    Memory and disk are in MB of 2**20 bytes. A request without disk requests none.
     """
 
     cpus: int = Field(1, ge=0)
@@ -25,7 +28,7 @@ class ResourceAmounts(FrozenModel):
 
 
 class IdleJobs(ResourceAmounts):
-    """Idle jobs of one shape. `runtime_s` is how long jobs of this shape last, if that is known."""
+    """Idle jobs with the same request. `runtime_s` is how long such jobs run, if known."""
 
     count: int = Field(ge=0)
     oldest_wait_s: float = Field(0, ge=0)
@@ -33,9 +36,9 @@ class IdleJobs(ResourceAmounts):
 
 
 class FreeCapacity(ResourceAmounts):
-    """What is free in each of `count` executors that run jobs and may take more.
+    """What is free in each of `count` executors that run jobs and accept more.
 
-    `virtual_machines` is how many more it may run, in a class that has them.
+    `virtual_machines` is how many more each may run, in a class with virtual machines.
     """
 
     virtual_machines: int = Field(0, ge=0)
@@ -43,12 +46,16 @@ class FreeCapacity(ResourceAmounts):
 
 
 class ExecutorCounts(FrozenModel):
-    """The executors of a class by what they do. Each is in one number only.
+    """The executors of a class by their state. Each executor is counted once.
 
-    `busy` run jobs, `idle` could and do not, `starting` are to come, `unplaceable` wait for a node
-    with room, `retiring` finish their jobs and go by Swarm's will. Of those that hold a place in
-    the service and take no job, nobody has heard of the `silent` ones for long; the `useless` ones
-    are broken, or on their way out to be replaced.
+    Attributes:
+        busy: They run jobs.
+        idle: They run no jobs and accept some.
+        starting: Swarm has not started them yet, or their startd has not advertised itself yet.
+        unschedulable: Swarm finds no node for them.
+        retiring: Swarm is stopping them; they finish their jobs.
+        unresponsive: They have a replica, and the collector has not heard from them for long.
+        unusable: They have a replica and accept no job: broken, or draining to be replaced.
     """
 
     busy: int = Field(0, ge=0)
@@ -61,18 +68,18 @@ class ExecutorCounts(FrozenModel):
 
 
 class DemandSample(FrozenModel):
-    """How many executors an earlier decision found to be needed, and when."""
+    """The executors that an earlier decision needed, and its time in seconds since the epoch."""
 
     time_s: float
     executors: int = Field(ge=0)
 
 
 class ScalingLimits(FrozenModel):
-    """A capacity class to be sized: its name, the shape of one executor, and the limits.
+    """A capacity class that is scaled: its name, the size of one executor, and its limits.
 
-    `disk_mb` None means that disk is not counted, `max_replicas` None that Swarm's nodes are the
-    only limit; of `virtual_machines`, if there are any, each job is one. `shrink_pause_s` is how
-    long an executor must have been dispensable before it goes.
+    `disk_mb` None means that disk is not counted, `max_replicas` None that only Swarm's nodes
+    limit the class. In a class with `virtual_machines` each job uses one of them. `cooldown_s` is
+    how long an executor must have been unnecessary before it is stopped.
     """
 
     name: str
@@ -94,16 +101,8 @@ class ScalingLimits(FrozenModel):
         min_replicas: int | None = None,
         cooldown_s: float | None = None,
     ) -> Self:
-        """The class of a pool's configuration, where nothing else is given.
-
-        Its least number is then its `min_replicas`, or `replicas` where that is not set.
-        """
-        least = (
-            capacity_class.replicas
-            if capacity_class.min_replicas is None
-            else capacity_class.min_replicas
-        )
-        pause_s = capacity_class.cooldown_s if cooldown_s is None else cooldown_s
+        """Return the limits of a configured class. Other arguments replace its own values."""
+        limits = capacity_class.replica_limits
         return cls(
             name=name,
             cpus=capacity_class.cpus,
@@ -111,32 +110,40 @@ class ScalingLimits(FrozenModel):
             disk_mb=capacity_class.disk_mb,
             gpus=capacity_class.gpus,
             virtual_machines=capacity_class.virtual_machines,
-            min_replicas=least if min_replicas is None else min_replicas,
-            max_replicas=capacity_class.max_replicas,
-            cooldown_s=pause_s,
+            min_replicas=limits.minimum if min_replicas is None else min_replicas,
+            max_replicas=limits.maximum,
+            cooldown_s=capacity_class.cooldown_s if cooldown_s is None else cooldown_s,
         )
+
+    @property
+    def replica_limits(self) -> ReplicaLimits:
+        """The smallest and the largest number of executors."""
+        return ReplicaLimits(self.min_replicas, self.max_replicas)
 
     @model_validator(mode="after")
     def _check_limits(self) -> Self:
-        if self.max_replicas is not None and self.min_replicas > self.max_replicas:
-            above = f"is {self.min_replicas}, above max_replicas ({self.max_replicas})"
-            raise_diagnostics(self, [(("min_replicas",), above)])
+        if self.replica_limits.problem:
+            raise_diagnostics(self, [(("min_replicas",), self.replica_limits.problem)])
         return self
 
     def clamp(self, number: int) -> int:
-        """The number, within the class's limits."""
-        most = number if self.max_replicas is None else min(number, self.max_replicas)
-        return max(self.min_replicas, most)
+        """Return the number, moved into the class's limits."""
+        return self.replica_limits.clamp(number)
 
 
 class ClassSnapshot(FrozenModel):
-    """One look at one class. What could not be seen is named in `missing`, and decides nothing.
+    """The state of one class at one time. Every scaling decision is based on one.
 
-    `replicas` is what Swarm was last told. `runtime_s` is the mean of jobs that ended of late, or
-    how long those that run have run where that is more; `arrivals_per_s` is how many came of
-    late, `running_jobs` how many run, `start_up_s` how long an executor takes from being asked
-    for to its first job, `idle_for_s` for how long some executor has been idle. `history` is what
-    decisions before this one returned as `needed`, at least as far back as the class's pause.
+    Attributes:
+        time_s: The time of the observation, in seconds since the epoch.
+        replicas: The number of replicas that the service has now.
+        runtime_s: The mean runtime of jobs that ended recently, or of running jobs if longer.
+        arrivals_per_s: The rate at which jobs arrived recently.
+        running_jobs: The number of running jobs.
+        start_up_s: The time from requesting an executor to its first job.
+        idle_for_s: The longest time for which an executor has been idle.
+        history: The `needed` of earlier decisions, at least as far back as the class's cooldown.
+        missing: What could not be observed. With anything missing, no change is decided.
     """
 
     time_s: float
@@ -154,10 +161,10 @@ class ClassSnapshot(FrozenModel):
 
 
 class ScalingDecision(FrozenModel):
-    """How many executors a class is to have, and why, for a person.
+    """The number of executors that a class should have, and the reason.
 
-    `needed` is what this moment alone asks for; the caller keeps it as history. `frozen` means
-    that nothing was decided, for lack of information.
+    `needed` is what the current state alone requires; the caller keeps it as history. `frozen`
+    means that no change was decided, because data is missing.
     """
 
     wanted: int = Field(ge=0)
@@ -167,10 +174,10 @@ class ScalingDecision(FrozenModel):
 
 
 class ScalingRecord(FrozenModel):
-    """What the autoscaler decided about one class at one moment, and what came of it.
+    """A scaling decision for one class, and its effect.
 
-    `done` is `scaled`; `kept`, as nothing was to change; `shown`, as nothing is to be changed;
-    `changed`, as somebody else changed the service meanwhile; or `failed`, as `trouble` tells.
+    `action` is one of: `scaled`; `unchanged`, the number is already right; `dry_run`, nothing is
+    changed; `conflict`, something else changed the service meanwhile; `failed`, see `problem`.
     """
 
     time_s: float
@@ -188,8 +195,8 @@ class ScalingRecord(FrozenModel):
     running_jobs: int = 0
 
     def __str__(self) -> str:
-        said = f"{self.capacity_class}: {self._describe_change()} ({self.reason})"
-        return f"{said}; {self.problem}" if self.problem else said
+        message = f"{self.capacity_class}: {self._describe_change()} ({self.reason})"
+        return f"{message}; {self.problem}" if self.problem else message
 
     def _describe_change(self) -> str:
         if self.frozen:
@@ -203,8 +210,8 @@ class ScalingRecord(FrozenModel):
 class IdleJobGroup(ResourceAmounts):
     """Idle jobs of one class and one request.
 
-    `capacity_class` is what the job's own expression says now; empty when it says nothing, and
-    then no executor takes it. Clusters grow with time: `first_cluster` is the oldest job's.
+    `capacity_class` is the current value of the jobs' own expression. If it is empty, no executor
+    accepts the jobs. Cluster numbers increase with time: `first_cluster` is the oldest job's.
     """
 
     capacity_class: str
@@ -214,7 +221,7 @@ class IdleJobGroup(ResourceAmounts):
 
 
 class FinishedJob(FrozenModel):
-    """A job that left the queue, by its end or otherwise. One that never ran has no `runtime_s`."""
+    """A job that left the queue, completed or removed. `runtime_s` is absent if it never ran."""
 
     capacity_class: str
     ended_s: float

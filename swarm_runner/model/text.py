@@ -83,8 +83,8 @@ def _image(value: str) -> str:
     if not _IMAGE.fullmatch(reject_control_characters(value)):
         raise _custom_error(
             "image",
-            f"{value!r} is not a valid image reference; write [registry[:port]/]name[:tag][@digest] "
-            "in lower case, for example biocontainers/fastqc:0.12.1",
+            f"{value!r} is not a valid image reference; write "
+            "[registry[:port]/]name[:tag][@digest] in lower case, for example biocontainers/fastqc:0.12.1",
         )
     return value
 

@@ -62,7 +62,7 @@ def _check_relative_path(value: str) -> str:
     if set(value) & set(";=\\"):
         raise PydanticCustomError(
             "file",
-            "{name} contains one of ; = \\ which HTCondor's transfer_output_remaps cannot represent",
+            "{name} contains one of ; = \\ which transfer_output_remaps cannot represent",
             {"name": repr(value)},
         )
     return posixpath.normpath(value)  # gives each file one name only
@@ -102,7 +102,7 @@ class Disk(FrozenModel):
     format: Literal["raw", "qcow2"] = "raw"
     returned: RelativePath | None = Field(
         None,
-        description="the file that a writable disk is returned to; returned-<file name> when absent",
+        description="the file to which a writable disk is returned; by default returned-<name>",
     )
     overwrite: StrictBool = Field(False, description="a writable disk replaces `file`")
     discard: StrictBool = Field(False, description="a writable disk is not returned")
@@ -117,7 +117,8 @@ class Disk(FrozenModel):
         if bus and self.permission == "r":
             message = (
                 f"is r, but {self.device} is {bus}, which QEMU does not offer read-only; write "
-                "permission: w, with discard: true to drop the changes, or use a virtio device (vda)"
+                "permission: w, with discard: true to drop the changes, or use a virtio device "
+                "(vda)"
             )
             raise_diagnostics(self, [(("permission",), message)])
         return self
@@ -189,7 +190,7 @@ class VirtualMachine(FrozenModel):
     vcpus: StrictInt = Field(1, ge=1, le=255)
     networking: StrictBool = Field(
         False,
-        description="a network card: the guest can connect to the network, but not the network to the guest",
+        description="a network card: the guest can open connections, but does not receive any",
     )
     console: RelativePath = Field(
         CONSOLE_FILE, description="the file that the serial console is returned to"
@@ -265,8 +266,7 @@ class VirtualMachine(FrozenModel):
             if disk.permission == "w" and not disk.overwrite:
                 yield (
                     ("disks", number, "overwrite"),
-                    "is required with checkpoint: the guest writes to the file itself; write "
-                    "overwrite: true",
+                    "is required with checkpoint, because the guest writes to the file: set it to true",
                 )
 
     def _marker_diagnostics(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
@@ -280,8 +280,7 @@ class VirtualMachine(FrozenModel):
         if any(disk.device == device and disk.format != "raw" for disk in self.disks):
             yield (
                 ("success", "disk"),
-                f"{device} is not raw, so that its file system cannot be read; use a raw disk or "
-                "the console",
+                f"{device} is not raw, so that it cannot be searched; use a raw disk or the console",
             )
 
     @property

@@ -1,32 +1,44 @@
-"""Replacing what runs, one task after another, and taking it back when the new does not work."""
+"""Rolling updates of a service: a canary first, and a rollback when the new tasks do not work."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from swarm_runner.errors import PreconditionError
 from swarm_runner.model.pool_status import PoolStatus, ServiceState, TaskState
+from swarm_runner.provisioner.preconditions import PermanentError
 from swarm_runner.provisioner.task_failures import MAX_TASK_FAILURES, TaskFailures
-from swarm_runner.provisioner.waiter import PermanentError, Waiter
+from swarm_runner.provisioner.waiter import Waiter
+from swarm_runner.structured_log import get_logger
 from swarm_runner.swarm.ports import Swarm
 from swarm_runner.swarm.specs import CLASS_LABEL, POOL_LABEL, SPEC_DIGEST_LABEL, ServiceSpec
 
+log = get_logger(__name__)
+
 READINESS_TIMEOUT_S = 120.0
+# Swarm must not replace a second task before the first new one works.
+_CANARY_UPDATE_DELAY_S = 3600
+_ROLLBACK_TIMEOUT_S = 300.0
 _SHORT_ID = 12
 
 
 class RolloutFailedError(PermanentError):
-    """What is new does not work."""
+    """The new tasks of a service do not work."""
 
 
 class CanaryMonitor:
-    """The trial of one service's new tasks.
+    """Decides whether one service's new tasks work.
 
-    On a single node, and for the manager, which has its node, one task that fails tells enough.
-    Among several nodes it may be the node that is bad: the new is broken when it works on no
-    other, or fails on as many as it works on.
+    On a single node one failed task decides; likewise for the manager, which is bound to one
+    node. Among several nodes the node may be at fault: the update has failed when the new tasks
+    work on no node, or fail on at least as many nodes (two or more) as they work on.
+
+    Attributes:
+        failed_nodes: The nodes on which the new tasks fail, with the reason.
+        blocked: How many new tasks are bound to nodes on which they keep failing.
     """
 
     def __init__(
@@ -35,57 +47,60 @@ class CanaryMonitor:
         self._spec = spec
         self._single_node = node_count < 2 or CLASS_LABEL not in spec.labels
         self._readiness_timeout_s = readiness_timeout_s
-        self._not_ready_since: dict[str, float] = {}
-        # By task, also of those that Swarm has forgotten by now.
-        self._failed: dict[str, TaskState] = {}
-        # The nodes on which it does not work, though it does on others, and what is wrong there.
+        self._not_ready_since: dict[str, float] = {}  # by task ID
+        self._failed: dict[str, TaskState] = {}  # by task ID; Swarm drops failed tasks
         self.failed_nodes: dict[str, str] = {}
-        # How many tasks are on such nodes for good.
         self.blocked = 0
 
     def evaluate(
         self, new_tasks: Sequence[TaskState], state: ServiceState, status: PoolStatus
     ) -> None:
-        """Look at the new tasks. Raises BrokenError when it is not a node's fault."""
-        # Swarm says "shutdown" of those that it ended.
+        """Evaluate the new tasks. Raises RolloutFailedError when more than one node is at fault."""
+        # A task in state "complete" exited on its own. Swarm reports "shutdown" for those it ended.
         self._failed |= {t.id: t for t in new_tasks if t.failed or t.state == "complete"}
-        mute = dict(self._not_ready(new_tasks, status))
-        words = {task.node: self._failure_message(task) for task in self._failed.values()}
-        words |= {task.node: mute[task.id] for task in new_tasks if task.id in mute}
-        if not words and state.update == "paused":
-            raise RolloutFailedError(f"Swarm stopped it: {state.update_message}")
-        new = {task.id for task in new_tasks}
-        works = {line.node for line in status.executors if line.ready and line.task in new}
-        self.failed_nodes = {node: said for node, said in words.items() if node not in works}
-        if words and self._single_node:
-            raise RolloutFailedError(next(iter(words.values())))
-        if not works and (mute or len(self._failed) >= MAX_TASK_FAILURES):
+        not_ready = dict(self._not_ready(new_tasks, status))
+        reasons = {task.node: self._failure_message(task) for task in self._failed.values()}
+        reasons |= {task.node: not_ready[task.id] for task in new_tasks if task.id in not_ready}
+        if not reasons and state.update == "paused":
+            raise RolloutFailedError(f"Swarm paused the update: {state.update_message}")
+        new_ids = {task.id for task in new_tasks}
+        working_nodes = {
+            executor.node
+            for executor in status.executors
+            if executor.ready and executor.task in new_ids
+        }
+        self.failed_nodes = {
+            node: reason for node, reason in reasons.items() if node not in working_nodes
+        }
+        if reasons and self._single_node:
+            raise RolloutFailedError(next(iter(reasons.values())))
+        if not working_nodes and (not_ready or len(self._failed) >= MAX_TASK_FAILURES):
             raise RolloutFailedError("; ".join(self.failed_nodes.values()) + self._advice())
-        if len(self.failed_nodes) > 1 and len(self.failed_nodes) >= len(works):
+        if len(self.failed_nodes) > 1 and len(self.failed_nodes) >= len(working_nodes):
             raise RolloutFailedError("; ".join(self.failed_nodes.values()))
-        self.blocked = len(mute) + sum(self._is_blocked(task) for task in new_tasks)
+        self.blocked = len(not_ready) + sum(self._is_blocked(task) for task in new_tasks)
 
     def _failure_message(self, task: TaskState) -> str:
-        short, node = task.id[:_SHORT_ID], task.node or "no node"
+        task_on_node = f"task {task.id[:_SHORT_ID]} on {task.node or 'no node'}"
         if task.failed:
             return (
-                f"task {short} on {node} {task.state}: {task.error} "
-                f"(`docker service logs {self._spec.name}` may tell more)"
+                f"{task_on_node} {task.state}: {task.error} "
+                f"(see `docker service logs {self._spec.name}`)"
             )
-        return f"task {short} on {node} ended by itself, with exit code 0"
+        return f"{task_on_node} exited with code 0"
 
     def _advice(self) -> str:
-        """What to do when nothing but one node was tried."""
+        """Return what to do when Swarm tried only one node."""
         if len(self.failed_nodes) != 1:
             return ""
         [node] = self.failed_nodes
         return (
-            f". No other node was tried: if {node} is to blame, mend it, or (unless it holds the "
-            f"queue) `docker node update --availability drain {node}`, and upgrade again"
+            f". Swarm tried no other node. If {node} is at fault, repair it or, unless it holds "
+            f"the queue, run `docker node update --availability drain {node}`; then upgrade again"
         )
 
     def _is_blocked(self, task: TaskState) -> bool:
-        """Whether its place has seen so many failures that nobody waits for it."""
+        """Return whether so many tasks failed in its task slot that waiting for it is useless."""
         if task.stopping or task.stopped or task.state == "running":
             return False
         return (
@@ -95,40 +110,36 @@ class CanaryMonitor:
     def _not_ready(
         self, new_tasks: Sequence[TaskState], status: PoolStatus
     ) -> Iterator[tuple[str, str]]:
-        """The new tasks that run and have been of no use for too long, and why."""
+        """Yield the new tasks that have been running without being ready for too long, and why."""
         now = time.monotonic()
         for task in new_tasks:
-            wrong = (
-                ""
-                if task.state != "running" or task.stopping
-                else self._not_ready_reason(task, status)
-            )
-            if not wrong:
+            running = task.state == "running" and not task.stopping
+            reason = self._not_ready_reason(task, status) if running else ""
+            if not reason:
                 self._not_ready_since.pop(task.id, None)
             elif now - self._not_ready_since.setdefault(task.id, now) > self._readiness_timeout_s:
-                yield task.id, f"task {task.id[:_SHORT_ID]} on {task.node} runs, but {wrong}"
+                yield task.id, f"task {task.id[:_SHORT_ID]} on {task.node} is running, but {reason}"
 
     def _not_ready_reason(self, task: TaskState, status: PoolStatus) -> str:
-        """Why a new task that runs is of no use yet, as far as anybody knows."""
+        """Return why a running task is not ready, or nothing if it is or that is unknown."""
         if CLASS_LABEL not in self._spec.labels:
             return "; ".join(status.problems)
-        line = next((line for line in status.executors if line.task == task.id), None)
-        if status.problems or line is None or line.ready or line.retiring:
+        executor = next((line for line in status.executors if line.task == task.id), None)
+        if status.problems or executor is None or executor.ready or executor.retiring:
             return ""
-        return line.problem or "no slot of it is advertised"
-
-
-# Until the first new task has proved itself Swarm is not to touch a second one.
-_CANARY_UPDATE_DELAY_S = 3600
-_ROLLBACK_TIMEOUT_S = 300.0
-_SHORT_ID = 12
+        return executor.problem or "the collector knows no slot of it"
 
 
 @dataclass(frozen=True, slots=True)
 class _RolloutProgress:
-    """How far a service is: tasks of the wish that work, tasks of another one, tasks wanted.
+    """How far a service's update is.
 
-    `stuck` is how many of the wish do not work, and will not where they are.
+    Attributes:
+        working: Tasks with the new spec that work.
+        outdated: Tasks with another spec.
+        desired: Tasks that the service asks for.
+        updating: Whether Swarm is still updating the service.
+        blocked: Tasks with the new spec that keep failing on the only node they may run on.
     """
 
     working: int
@@ -153,20 +164,25 @@ class _RolloutProgress:
 def outdated_services(
     existing: Mapping[str, ServiceState], specs: Iterable[ServiceSpec]
 ) -> list[ServiceSpec]:
-    """The wishes whose service is there and differs, or was left halfway."""
+    """Return the specs whose service exists and differs, or whose update has not finished."""
     return [
-        wish
-        for wish in specs
-        if (state := existing.get(wish.name))
-        and (state.labels.get(SPEC_DIGEST_LABEL) != wish.digest() or state.updating)
+        spec
+        for spec in specs
+        if (state := existing.get(spec.name))
+        and (state.labels.get(SPEC_DIGEST_LABEL) != spec.digest() or state.updating)
     ]
 
 
 class Rollout:
-    """Brings one service to its wish.
+    """Updates one service to its spec.
 
-    `status` joins Swarm and HTCondor, `nodes` is how many nodes the Swarm has; a new task that
-    runs and advertises no working slot for `patience_s` seconds is broken.
+    Args:
+        spec: The service's new spec.
+        swarm: Where it runs.
+        pool_status: Returns the pool's current status.
+        waiter: Polls and reports.
+        node_count: How many nodes the Swarm has.
+        readiness_timeout_s: How long a new task may run without a working slot, in seconds.
     """
 
     def __init__(
@@ -188,92 +204,116 @@ class Rollout:
         self._old_task_ids = {task.id for task in waiter.retry_while_unreachable(self._tasks)}
 
     def run(self, timeout_s: float | None) -> None:
-        """Replace the tasks, one after another; the first has to prove itself.
+        """Replace the tasks one after the other. The first new one must work before the second.
 
-        Where a node among several has a task of the new fail, the others are upgraded, and that
-        node is named. Raises RefusedError when the new does not work, with the reason and after
-        the service was taken back to what it was; and when `limit_s` ends the wait, not the
-        update. OutOfReachError, when the Swarm does not answer for long, leaves the update to it.
+        A node among several on which a new task fails is reported, and the update continues on
+        the others. Raises PreconditionError when the new tasks do not work, after the service was
+        rolled back; and when `timeout_s` seconds have passed, in which case the update continues.
+        Raises UnreachableError when an outage of the Swarm lasts too long; Swarm then finishes
+        the update.
         """
         name = self._spec.name
-        before, former = self._waiter.retry_while_unreachable(
+        before, former_spec = self._waiter.retry_while_unreachable(
             lambda: (self._service(), self._swarm.service_spec(name))
         )
         former_digest = before.labels.get(SPEC_DIGEST_LABEL, "")
-        self._waiter.report(f"upgrading {name}, one task after another")
-        end = None if timeout_s is None else time.monotonic() + timeout_s
-        self._update(_CANARY_UPDATE_DELAY_S)
+        self._waiter.report(f"upgrading {name}, one task after the other")
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        self._update("its configuration changed", _CANARY_UPDATE_DELAY_S)
         try:
             self._waiter.poll_until(
-                self._observe, lambda seen: seen.canary_ready, _remaining_s(end)
+                self._observe, lambda progress: progress.canary_ready, _remaining_s(deadline)
             )
             self._canary_passed = True
-            self._update()
-            self._waiter.poll_until(self._observe, lambda seen: seen.done, _remaining_s(end))
+            self._update("the first new task works")
+            self._waiter.poll_until(
+                self._observe, lambda progress: progress.done, _remaining_s(deadline)
+            )
         except RolloutFailedError as error:
-            if former_digest == self._spec.digest():
-                raise PreconditionError(
-                    f"the upgrade of {name} stopped: {error}. What it was before is not known: "
-                    "`swarm-runner pool upgrade` with the former image or configuration"
-                ) from error
-            self._waiter.report(f"{error}; rolling {name} back")
-            self._waiter.retry_while_unreachable(lambda: self._swarm.restore_service(name, former))
+            self._roll_back(former_spec, former_digest, error)
+        for reason in self._canary.failed_nodes.values():
+            log.warning("Tasks fail on a node", service=name, reason=reason)
+            self._waiter.report(f"{name} is upgraded, but {reason}")
+
+    def _roll_back(
+        self, former_spec: Mapping[str, Any], former_digest: str, error: RolloutFailedError
+    ) -> None:
+        """Restore the former spec. Always raises PreconditionError, with the outcome."""
+        name = self._spec.name
+        if former_digest == self._spec.digest():
+            # The update that failed began before this command: its former spec is lost.
+            log.error("Service update failed without a rollback", service=name, reason=str(error))
             raise PreconditionError(
-                f"the upgrade of {name} was rolled back: {error}. {self._await_rollback(former_digest)}"
+                f"the upgrade of {name} failed: {error}. Its former configuration is unknown: run "
+                "`swarm-runner pool upgrade` with the former image or configuration"
             ) from error
-        for words in self._canary.failed_nodes.values():
-            self._waiter.report(f"{name} is upgraded, but {words}")
+        log.error("Service rolled back", service=name, reason=str(error))
+        self._waiter.report(f"{error}; rolling back {name}")
+        self._waiter.retry_while_unreachable(lambda: self._swarm.restore_service(name, former_spec))
+        result = self._await_rollback(former_digest)
+        log.info("Rollback finished", service=name, result=result)
+        raise PreconditionError(
+            f"the upgrade of {name} was rolled back: {error}. {result}"
+        ) from error
 
     def _await_rollback(self, former_digest: str) -> str:
-        """Wait for what was before, and say how it is."""
+        """Wait until the former tasks work again, and return the result as a sentence."""
         name = self._spec.name
         failures = TaskFailures(self._waiter.retry_while_unreachable(self._tasks), self._node_count)
 
-        def look() -> _RolloutProgress:
+        def poll() -> _RolloutProgress:
             tasks = self._tasks()
             failures.record(tasks)
-            seen = self._measure_progress(
+            progress = self._measure_progress(
                 former_digest, self._pool_status(), failures.blocked_slots(tasks).get(name, 0)
             )
-            self._waiter.report(f"{name}: {seen.working} of {seen.desired} as before")
-            return seen
+            self._waiter.report(f"{name}: {progress.working} of {progress.desired} rolled back")
+            return progress
 
         try:
-            seen = self._waiter.poll_until(look, lambda seen: seen.replaced, _ROLLBACK_TIMEOUT_S)
+            progress = self._waiter.poll_until(
+                poll, lambda progress: progress.replaced, _ROLLBACK_TIMEOUT_S
+            )
         except PreconditionError as error:
             return str(error)
-        if seen.working < seen.desired:  # a bad node takes back no more than it takes up
-            return f"{seen.working} of {seen.desired} executors work as before"
-        return "The pool works as before"
+        if progress.working < progress.desired:  # A failing node fails the former tasks too.
+            return f"{progress.working} of {progress.desired} executors work again"
+        return "The pool works again"
 
-    def _update(self, update_delay_s: int = 0) -> None:
+    def _update(self, reason: str, update_delay_s: int = 0) -> None:
         self._waiter.retry_while_unreachable(
             lambda: self._swarm.update_service(self._spec, update_delay_s)
         )
+        log.info("Service updated", service=self._spec.name, reason=reason)
 
     def _observe(self) -> _RolloutProgress:
-        """How far it is. Raises BrokenError when what is new does not work."""
+        """Return the progress. Raises RolloutFailedError when the new tasks do not work."""
         digest = self._spec.digest()
         state = self._service()
-        fresh = [t for t in self._tasks() if t.wish == digest and t.id not in self._old_task_ids]
+        new_tasks = [
+            task
+            for task in self._tasks()
+            if task.spec_digest == digest and task.id not in self._old_task_ids
+        ]
         status = self._pool_status()
-        self._canary.evaluate(fresh, state, status)
+        self._canary.evaluate(new_tasks, state, status)
         if self._canary_passed and state.update == "paused":
-            self._update()  # Swarm stopped at the bad node; it goes on with the next task
-        seen = self._measure_progress(digest, status, self._canary.blocked)
-        if not seen.done:
-            self._waiter.report("; ".join(self._progress_messages(seen, fresh, status)))
-        return seen
+            # Swarm pauses at a failing node. Updating again continues with the next task.
+            self._update("Swarm paused the update at a failing node")
+        progress = self._measure_progress(digest, status, self._canary.blocked)
+        if not progress.done:
+            self._waiter.report("; ".join(self._progress_messages(progress, new_tasks, status)))
+        return progress
 
     def _measure_progress(self, digest: str, status: PoolStatus, blocked: int) -> _RolloutProgress:
         state = self._service()
-        living = [task for task in self._tasks() if not (task.stopping or task.stopped)]
-        working = {line.task for line in status.executors if line.ready}
+        tasks = [task for task in self._tasks() if not (task.stopping or task.stopped)]
+        working = {executor.task for executor in status.executors if executor.ready}
         if status.manager and status.manager.state == "running" and not status.problems:
             working.add(status.manager.id)
         return _RolloutProgress(
-            working=sum(task.wish == digest and task.id in working for task in living),
-            outdated=sum(task.wish != digest for task in living),
+            working=sum(task.spec_digest == digest and task.id in working for task in tasks),
+            outdated=sum(task.spec_digest != digest for task in tasks),
             desired=state.replicas,
             updating=state.update == "updating",
             blocked=blocked,
@@ -283,24 +323,24 @@ class Rollout:
         self, progress: _RolloutProgress, new_tasks: Sequence[TaskState], status: PoolStatus
     ) -> list[str]:
         name = self._spec.name
-        told = [f"{name}: {progress.working} of {progress.desired} upgraded"]
-        told += [
-            f"{line.task[:_SHORT_ID]} on {line.node} stays {line.describe_drain()}"
-            for line in status.executors
-            if line.service == name and line.retiring and line.jobs
+        messages = [f"{name}: {progress.working} of {progress.desired} upgraded"]
+        messages += [
+            f"{executor.task[:_SHORT_ID]} on {executor.node} drains {executor.describe_drain()}"
+            for executor in status.executors
+            if executor.service == name and executor.retiring and executor.jobs
         ]
-        told += [
+        messages += [
             f"{task.id[:_SHORT_ID]} is {task.state}: {task.error}"
             for task in new_tasks
             if task.error and not task.stopping
         ]
-        return told
+        return messages
 
     def _service(self) -> ServiceState:
         state = self._swarm.services(self._pool).get(self._spec.name)
         if state is None:
             raise PermanentError(
-                f"service {self._spec.name} is gone; `swarm-runner pool up` makes it"
+                f"service {self._spec.name} is missing; run `swarm-runner pool up` to create it"
             )
         return state
 

@@ -1,4 +1,4 @@
-"""`swarm-runner-galaxy orphans`: jobs in the pool that Galaxy wants no longer."""
+"""`swarm-runner-galaxy orphans`: jobs in the pool that Galaxy no longer needs."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from swarm_runner import InvalidInputError, JobId, Pool, SwarmRunnerError
 from swarm_runner.condor.access_point import AccessPoint
 from swarm_runner.condor.ports import AccessPointPort, JobQuery
 from swarm_runner.config.galaxy_keys import is_runner_key
 from swarm_runner.config.job_conf import RunnerSection
-from swarm_runner.config.validation import parse, validate
-from swarm_runner.errors import InvalidInputError, SwarmRunnerError
-from swarm_runner.model.job import JobId
-from swarm_runner.model.pool import Pool
+from swarm_runner.config.validation import parse_document, validate_document
 from swarm_runner_galaxy.config import MODULE_PREFIX, runner_name
 from swarm_runner_galaxy.keys import job_number
 
@@ -34,12 +32,12 @@ ACTIVE_STATES = (
     "paused",
     "limited",
 )
-REMOVAL_REASON = "Galaxy wants it no longer"
+REMOVAL_REASON = "Galaxy no longer needs it"
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 class Orphan(NamedTuple):
-    """A job in the pool, and why Galaxy does not want it."""
+    """A job in the pool, and why Galaxy does not need it. The fields are keys of `--json`."""
 
     job: str
     key: str
@@ -48,7 +46,7 @@ class Orphan(NamedTuple):
 
 
 class GalaxyJob(NamedTuple):
-    """What Galaxy's database says of a job."""
+    """A job in Galaxy's database."""
 
     state: str
     created: Any
@@ -57,26 +55,26 @@ class GalaxyJob(NamedTuple):
 
 @app.callback()
 def _callback() -> None:
-    """Looks after Galaxy's jobs in a swarm_runner pool."""
+    """Manage Galaxy's jobs in a swarm_runner pool."""
 
 
 @app.command()
 def orphans(
     galaxy_yml: Annotated[Path, typer.Option("-c", "--config", help="Galaxy's galaxy.yml.")],
     job_conf: Annotated[Path, typer.Option("--job-conf", help="Galaxy's job_conf.yml.")],
-    remove: Annotated[bool, typer.Option("--remove", help="Take them out of the pool.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Remove them from the pool.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
 ) -> None:
-    """List the jobs in the pool that this Galaxy has sent and wants no longer.
+    """List the jobs in the pool that this Galaxy submitted and no longer needs.
 
-    The exit code is 2 for a wrong configuration, and 3 when the pool does not answer.
+    The exit code is 2 if the configuration is invalid, and 3 if the pool is unreachable.
     """
     try:
         config = _load_galaxy_config(galaxy_yml)
         found = [
             orphan
-            for pool in _runner_targets(job_conf, config)
-            for orphan in _find_in_pool(pool, config, remove)
+            for target in _runner_targets(job_conf, config)
+            for orphan in _find_in_pool(target, config, remove)
         ]
     except InvalidInputError as error:
         raise _exit_with_error(error, 2) from error
@@ -90,12 +88,12 @@ def orphans(
         table.add_row(orphan.job, orphan.tool, orphan.key, orphan.why)
     if found:
         Console().print(table)
-    done = "removed" if remove else "found; --remove takes them out of the pool"
-    typer.echo(f"{len(found)} orphans {done}" if found else "no orphans", err=True)
+    summary = "removed" if remove else "found; --remove removes them from the pool"
+    typer.echo(f"{len(found)} orphans {summary}" if found else "no orphans", err=True)
 
 
 def find_orphans(ads: Sequence[Any], galaxy_jobs: dict[int, GalaxyJob]) -> list[Orphan]:
-    """Those of the ads that Galaxy's jobs do not account for."""
+    """Return the jobs among the ads that Galaxy's database does not have as active jobs."""
     found = []
     for ad in ads:
         key = ad["SwarmRunnerKey"]
@@ -106,7 +104,7 @@ def find_orphans(ads: Sequence[Any], galaxy_jobs: dict[int, GalaxyJob]) -> list[
         elif job.state not in ACTIVE_STATES:
             why = f"the job is {job.state} in Galaxy"
         elif job.external_id not in (None, number):
-            why = f"Galaxy follows {job.external_id} for this job"
+            why = f"Galaxy tracks {job.external_id} for this job"
         else:
             continue
         found.append(Orphan(number, key, ad.get("SwarmRunnerTool", ""), why))
@@ -126,17 +124,17 @@ def _find_in_pool(target: tuple[AccessPointPort, str], config: Any, remove: bool
 
 
 def _runner_targets(job_conf: Path, config: Any) -> list[tuple[AccessPointPort, str]]:
-    """The access point of each of our runners, and the runner's name there."""
+    """Return the access point of each SwarmJobRunner, and the runner's name there."""
     try:
-        document = parse(job_conf.read_text(encoding="utf-8"), str(job_conf))
+        document = parse_document(job_conf.read_text(encoding="utf-8"), str(job_conf))
         runners = document.value_at(("runners",))
     except (OSError, LookupError, TypeError) as error:
-        raise InvalidInputError(f"{job_conf} is no job_conf: {error}") from error
+        raise InvalidInputError(f"{job_conf}: not a valid job configuration: {error}") from error
     found: list[tuple[AccessPointPort, str]] = []
     for runner_id, settings in runners.items():
         if not str(settings.get("load", "")).startswith(MODULE_PREFIX):
             continue
-        section = validate(RunnerSection, document, ("runners", runner_id), is_runner_key)
+        section = validate_document(RunnerSection, document, ("runners", runner_id), is_runner_key)
         access_point = AccessPoint.connect(section.pool or Pool(), section.token_directory)
         found.append((access_point, runner_name(section, config, runner_id)))
     return found
@@ -147,7 +145,7 @@ def _load_galaxy_config(galaxy_yml: Path) -> Any:
     from galaxy.util.properties import load_app_properties
 
     if not galaxy_yml.is_file():
-        raise InvalidInputError(f"{galaxy_yml} is not there")
+        raise InvalidInputError(f"{galaxy_yml}: no such file")
     return GalaxyAppConfiguration(**load_app_properties(config_file=str(galaxy_yml)))
 
 
@@ -158,10 +156,10 @@ def _load_galaxy_jobs(config: Any, job_numbers: Sequence[int]) -> dict[int, Gala
     if not job_numbers:
         return {}
     job = model.Job
-    wanted = select(job.id, job.state, job.create_time, job.job_runner_external_id)
+    query = select(job.id, job.state, job.create_time, job.job_runner_external_id)
     engine = create_engine(config.database_connection)
     with engine.connect() as connection:
-        rows = connection.execute(wanted.where(job.id.in_(job_numbers))).all()
+        rows = connection.execute(query.where(job.id.in_(job_numbers))).all()
     engine.dispose()
     return {number: GalaxyJob(*rest) for number, *rest in rows}
 
@@ -172,5 +170,5 @@ def _exit_with_error(error: SwarmRunnerError, exit_code: int) -> typer.Exit:
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     app()

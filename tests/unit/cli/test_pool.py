@@ -94,7 +94,7 @@ def test_a_wait_that_runs_out_is_refused_with_what_it_waited_for(
     swarm.busy_tasks.add(status["executors"][0]["task"])
     done = cli("pool", "scale", "normal=0", "--timeout", "1")
     assert done.code == 1
-    assert "normal: 1 leaving, until job 1.0 ends" in done.err.splitlines()[-1]
+    assert "normal: 1 draining, until job 1.0 ends" in done.err.splitlines()[-1]
     table = cli("pool", "status").out
     assert "class normal, 0 of 0 ready, 1 draining" in table
     assert "Retiring" in table

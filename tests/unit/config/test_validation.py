@@ -10,7 +10,7 @@ from pydantic import Field
 
 from swarm_runner.config.documents import dump_invocations, parse_invocations
 from swarm_runner.config.job_conf import EnvironmentSection, RunnerSection
-from swarm_runner.config.validation import parse, validate
+from swarm_runner.config.validation import parse_document, validate_document
 from swarm_runner.errors import InvalidInputError
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.job import OutcomeKind
@@ -36,7 +36,7 @@ class Tree(FrozenModel):
 
 def diagnostics(text: str) -> list[str]:
     with pytest.raises(InvalidInputError) as caught:
-        validate(Tree, parse(text, "t.yml"))
+        validate_document(Tree, parse_document(text, "t.yml"))
     return [str(fault) for fault in caught.value.diagnostics]
 
 
@@ -50,12 +50,12 @@ def test_yaml_and_json_are_the_same_data() -> None:
     data = {"leaves": [{"name": "é☃𝄞", "size": 2}], "kind": "x\ty"}
     tree = Tree.model_validate(data)
     for text in (json.dumps(data), json.dumps(data, indent="\t", ensure_ascii=False)):
-        assert validate(Tree, parse(text, "t.json")) == tree
-    assert validate(Tree, parse('leaves: [{name: é☃𝄞, size: 2}]\nkind: "x\\ty"', "t")) == tree
+        assert validate_document(Tree, parse_document(text, "t.json")) == tree
+    assert validate_document(Tree, parse_document('leaves: [{name: é☃𝄞, size: 2}]\nkind: "x\\ty"', "t")) == tree
 
 
 def test_yamls_escapes_of_one_character_are_one_character() -> None:
-    assert parse('a: "\\ud834\\udd1e"', "t").data == {"a": "𝄞"}
+    assert parse_document('a: "\\ud834\\udd1e"', "t").data == {"a": "𝄞"}
 
 
 def test_every_fault_has_its_line_and_column() -> None:
@@ -108,7 +108,7 @@ def test_an_unknown_key_with_nothing_close_lists_what_is_known() -> None:
 )
 def test_types_are_said_in_plain_words(text: str, fault: str | None) -> None:
     if fault is None:
-        assert validate(Tree, parse(text, "t.yml")).kind == "x"
+        assert validate_document(Tree, parse_document(text, "t.yml")).kind == "x"
     else:
         assert diagnostics(text)[0].startswith(f"t.yml:{fault}")
 
@@ -160,7 +160,7 @@ def test_an_alias_bomb_is_refused_at_once() -> None:
 
 def test_aliases_and_merges_are_read() -> None:
     text = "named:\n  a: &a {name: x, size: 2}\n  b: {<<: *a, size: 3}\n  c: *a"
-    tree = validate(Tree, parse(text, "t"))
+    tree = validate_document(Tree, parse_document(text, "t"))
     assert [leaf.size for leaf in tree.named.values()] == [2, 3, 2]
     text = text.replace("size: 2", "size: 0")
     assert diagnostics(text)[0].startswith("t.yml:2:19: named.a.size")

@@ -288,7 +288,7 @@ def test_a_busy_executor_is_waited_for_and_named(harness: Harness) -> None:
     status = harness.provisioner.up()
     busy = status.executors[1].task
     harness.swarm.busy_tasks.add(busy)
-    with pytest.raises(PreconditionError, match=r"1 leaving, until job 1\.0 ends"):
+    with pytest.raises(PreconditionError, match=r"1 draining, until job 1\.0 ends"):
         harness.provisioner.scale({"normal": 1}, timeout_s=0.2)
     line = next(e for e in harness.provisioner.status().executors if e.task == busy)
     assert (line.state, line.jobs) == ("Retiring", ("1.0",))
@@ -403,7 +403,7 @@ def test_a_class_of_virtual_machines_has_the_image_for_it_and_says_what_they_run
     [line] = [line for line in status.executors if line.task == task]
     assert not line.ready
     assert line.problem == (
-        "its virtual machines are switched off (HasVM is not true): VMGAHP_ERR_INTERNAL"
+        "its virtual machines are offline (HasVM is not true): VMGAHP_ERR_INTERNAL"
     )
 
 

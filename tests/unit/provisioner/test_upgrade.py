@@ -106,7 +106,7 @@ def test_both_roll_out_a_changed_configuration(harness: Harness, way: str) -> No
 def test_a_busy_executor_is_named_with_its_job(harness: Harness) -> None:
     busy = sorted(harness.tasks(NORMAL))[0]
     harness.swarm.busy_tasks.add(busy)
-    with pytest.raises(PreconditionError, match=r"1 leaving, until job 1\.0 ends"):
+    with pytest.raises(PreconditionError, match=r"1 draining, until job 1\.0 ends"):
         harness.provisioner.upgrade("registry/pool:2", timeout_s=0.3)
     assert any(f"{busy} on swarm-1 stays until job 1.0 ends" in said for said in harness.messages)
     assert busy in {e.task for e in harness.provisioner.status().executors}
@@ -233,4 +233,4 @@ def test_an_executor_that_swarm_forgot_is_shown(harness: Harness) -> None:
     )
     [line] = [line for line in status.executors if line.task == "forgotten"]
     assert (line.state, line.jobs, line.capacity_class) == ("Retiring", ("7.0",), "normal")
-    assert status.pending_changes() == ["normal: 1 leaving, until job 7.0 ends"]
+    assert status.pending_changes() == ["normal: 1 draining, until job 7.0 ends"]
