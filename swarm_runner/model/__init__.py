@@ -1,1 +1,1 @@
-"""Frozen models. Nothing here reads a file, opens a socket or knows the time."""
+"""Frozen models. Nothing here reads a file, opens a connection or knows the time."""

@@ -84,7 +84,8 @@ def _image(value: str) -> str:
         raise _custom_error(
             "image",
             f"{value!r} is not a valid image reference; write "
-            "[registry[:port]/]name[:tag][@digest] in lower case, for example biocontainers/fastqc:0.12.1",
+            "[registry[:port]/]name[:tag][@digest] in lower case, for example "
+            "biocontainers/fastqc:0.12.1",
         )
     return value
 

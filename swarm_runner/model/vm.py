@@ -266,7 +266,7 @@ class VirtualMachine(FrozenModel):
             if disk.permission == "w" and not disk.overwrite:
                 yield (
                     ("disks", number, "overwrite"),
-                    "is required with checkpoint, because the guest writes to the file: set it to true",
+                    "must be true with checkpoint, because the guest writes to the file itself",
                 )
 
     def _marker_diagnostics(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
@@ -280,7 +280,7 @@ class VirtualMachine(FrozenModel):
         if any(disk.device == device and disk.format != "raw" for disk in self.disks):
             yield (
                 ("success", "disk"),
-                f"{device} is not raw, so that it cannot be searched; use a raw disk or the console",
+                f"{device} is not raw, and cannot be searched; use a raw disk or the console",
             )
 
     @property

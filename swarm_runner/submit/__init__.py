@@ -1,1 +1,4 @@
-"""Submit descriptions: the submit language, one invocation's description, the translation. No I/O."""
+"""Submit descriptions: the submit language, descriptions and batches, and the translation.
+
+Nothing here reads a file or opens a connection.
+"""

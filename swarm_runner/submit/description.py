@@ -1,4 +1,4 @@
-"""Submit descriptions, and batches of those of one shape."""
+"""Submit descriptions, and batches of descriptions that have the same commands."""
 
 from __future__ import annotations
 
@@ -10,13 +10,10 @@ from typing import Self
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from swarm_runner.model.text import (
-    FrozenModel,
-    reject_control_characters,
-)
+from swarm_runner.model.text import FrozenModel, reject_control_characters
 
 _COMMAND = re.compile(r"\+?[A-Za-z_][A-Za-z0-9_.]*")
-# Words of the language itself, which begin a statement wherever a line begins with them.
+# Keywords of the language, which start a statement at the beginning of any line.
 _KEYWORDS = frozenset({"queue", "include", "use", "if", "elif", "else", "endif"})
 _ENVIRONMENT_WORD = re.compile(r"(?:[^\s']|'(?:[^']|'')*')+")
 _SAFE_START = re.compile(r"[A-Za-z0-9/\"]")
@@ -24,15 +21,15 @@ _SAFE_START = re.compile(r"[A-Za-z0-9/\"]")
 
 @lru_cache(maxsize=1024)
 def _check_command_name(name: str) -> None:
-    """Refuse what is no command's name. There are few, and each is looked at once."""
+    # Cached: there are few names, and each description has the same ones.
     if not _COMMAND.fullmatch(name) or name.lower() in _KEYWORDS:
-        raise ValueError(f"{name!r} is no submit command")
+        raise ValueError(f"{name!r} is not a valid submit command")
 
 
 class SubmitDescription(FrozenModel):
-    """The HTCondor commands of one invocation, in order, each value already submit-language text.
+    """The submit commands of one invocation, in order. Each value is submit-language text.
 
-    `count` is the queue statement's number. Build values with this module's functions only.
+    `count` is the number in the queue statement. Build values with `swarm_runner.submit.language`.
     """
 
     commands: tuple[tuple[str, str], ...]
@@ -47,34 +44,35 @@ class SubmitDescription(FrozenModel):
             reject_control_characters("".join([value for _, value in commands]))
         except PydanticCustomError:
             for _, value in commands:
-                reject_control_characters(value)  # whose message says where in its value
+                reject_control_characters(value)  # its message has the position in the value
         return commands
 
     @classmethod
     def build(cls, commands: Sequence[tuple[str, str]], count: int) -> SubmitDescription:
-        """The same, checked as strictly, without a copy of every pair: one for each invocation."""
+        """Build a description faster than the constructor, with the same checks."""
         return cls.model_construct(commands=cls._check_commands(tuple(commands)), count=count)
 
     def __getitem__(self, name: str) -> str:
         return dict(self.commands)[name]
 
     def with_commands(self, changes: Mapping[str, str]) -> Self:
-        """A copy in which `changes` replace or extend the commands."""
+        """Return a copy in which `changes` replace or extend the commands."""
         merged = dict(self.commands) | dict(changes)
         return type(self)(commands=tuple(merged.items()), count=self.count)
 
     def render(self) -> str:
-        """What `condor_submit` takes."""
+        """Return the text that `condor_submit` reads."""
         lines = [f"{name} = {value}" for name, value in self.commands]
         queue = f"queue {self.count}" if self.count > 1 else "queue"
         return "\n".join([*lines, queue, ""])
 
 
 class SubmitBatch(FrozenModel):
-    """Descriptions of one shape as one transaction: what all share, and a row for each.
+    """Descriptions with the same commands, submitted in one transaction.
 
-    `rows` is what `htcondor2.Schedd.submit` takes as itemdata; its keys are macros that
-    `common` refers to. A batch with `count` above 1 has no rows.
+    `common` has the commands, and `rows` the values that vary: the itemdata of
+    `htcondor2.Schedd.submit`, whose keys are macros in `common`. A batch with `count` above 1 has
+    no rows.
     """
 
     common: dict[str, str]
@@ -83,11 +81,11 @@ class SubmitBatch(FrozenModel):
 
     @property
     def size(self) -> int:
-        """How many jobs it makes."""
+        """The number of its jobs."""
         return len(self.rows) or self.count
 
     def render(self) -> str:
-        """What `condor_submit` takes. Rows are separated as the bindings do it."""
+        """Return the text that `condor_submit` reads, with rows as the bindings write them."""
         lines = [f"{name} = {value}" for name, value in self.common.items()]
         if not self.rows:
             return "\n".join([*lines, f"queue {self.count}", ""])
@@ -99,34 +97,37 @@ class SubmitBatch(FrozenModel):
 def group_into_batches(
     descriptions: Sequence[SubmitDescription],
 ) -> list[tuple[SubmitBatch, list[int]]]:
-    """Gather descriptions of one shape. Each batch comes with its members' positions, in order."""
-    shapes: dict[tuple[tuple[str, ...], frozenset[str]], list[int]] = {}
-    whole: list[tuple[SubmitBatch, list[int]]] = []
+    """Group descriptions with the same commands and the same environment variables.
+
+    Return each batch with the positions of its descriptions, in order.
+    """
+    groups: dict[tuple[tuple[str, ...], frozenset[str]], list[int]] = {}
+    batches: list[tuple[SubmitBatch, list[int]]] = []
     for position, description in enumerate(descriptions):
         if description.count > 1:
-            whole.append((_single_batch(description), [position]))
+            batches.append((_single_batch(description), [position]))
         else:
-            shape = tuple(name for name, _ in description.commands)
-            shapes.setdefault((shape, _environment_names(description)), []).append(position)
-    for (shape, _), members in shapes.items():
+            names = tuple(name for name, _ in description.commands)
+            groups.setdefault((names, _environment_names(description)), []).append(position)
+    for (names, _), members in groups.items():
         columns = list(zip(*(descriptions[n].commands for n in members), strict=True))
-        batch = _build_batch(shape, columns)
+        batch = _build_batch(names, columns)
         if batch is not None:
-            whole.append((batch, members))
+            batches.append((batch, members))
         else:
-            whole += [(_single_batch(descriptions[n]), [n]) for n in members]
-    return whole
+            batches += [(_single_batch(descriptions[n]), [n]) for n in members]
+    return batches
 
 
 def _environment_names(description: SubmitDescription) -> frozenset[str]:
-    """The names that its environment sets.
+    """Return the names of the variables that the description sets.
 
-    HTCondor begins each job's environment with that of the first job of its transaction
-    (submit_utils.cpp, SetEnvironment): only a job that sets the same names has none of another's.
+    Jobs of one transaction must set the same names: HTCondor starts each job's environment with
+    that of the transaction's first job (submit_utils.cpp, SetEnvironment).
     """
     text = dict(description.commands).get("environment", '""')
     if not text.startswith('"'):
-        return frozenset([text])  # an amendment in the old syntax: alone with its like
+        return frozenset([text])  # a plugin's value in the old syntax: grouped by its text
     found = _ENVIRONMENT_WORD.findall(text[1:-1].replace('""', '"'))
     return frozenset(word.replace("'", "").partition("=")[0] for word in found)
 
@@ -145,8 +146,8 @@ def _build_batch(
         if all(value == first for _, value in column):
             common[name] = first
         else:
-            # A macro of our own: never the name of a submit command. With an underscore before
-            # the digits, HTCondor takes it for the count of the queue statement.
+            # Not the name of a submit command. Without an underscore before the digits: HTCondor
+            # would read `item_0` as the count of the queue statement.
             macro = f"item{len(varying)}"
             common[name] = f"$({macro})"
             varying[macro] = [value for _, value in column]
@@ -157,7 +158,7 @@ def _build_batch(
             order = [macro, *(other for other in varying if other != macro)]
             break
     else:
-        return None  # only without a key, which every translated invocation has
+        return None  # without a key; every translated invocation has one
     rows = tuple(
         dict(zip(order, values, strict=True))
         for values in zip(*(varying[macro] for macro in order), strict=True)

@@ -1,18 +1,19 @@
-"""Submit descriptions, and the one place where a value becomes submit-language text.
+"""The submit language: the one place where a value becomes submit-language text.
 
 Rules, from the HTCondor manual (condor_submit; "Arguments and environment, new syntax") and from
 HTCondor 25.14's source (config.cpp, next_config_macro; qmgmt.cpp, GetExpandedJobAd):
 
-- arguments and environment go in one pair of double quotes, in which a double quote is doubled;
-  single quotes group, and a single quote inside them is doubled. HTCondor reads them and writes
-  its own quoting into the job ad: nothing of ours is left there;
-- a macro is a dollar, a word or nothing, and an opening parenthesis. Among quotes, a dollar that
-  would begin one is set apart: `'a'$'(X)'` is the word `a$(X)`;
-- elsewhere `$(DOLLAR)` stands for a dollar. HTCondor reads again what it has put in its place, so
-  that a text can carry one of them (`model.text.one_dollar`);
-- `$$(X)` is replaced when the job matches, in any attribute; `$$(DOLLARDOLLAR)` then gives two
-  dollars. It too is for arguments and environment alone;
-- an attribute is an old ClassAd expression: in its strings only a double quote is escaped.
+- Arguments and environment are in one pair of double quotes, in which a double quote is doubled.
+  Single quotes group, and a single quote inside them is doubled. HTCondor reads them and writes
+  its own quoting into the job ad.
+- A macro is a dollar, a word or nothing, and an opening parenthesis. Inside quotes, a dollar that
+  would start one is split off: `'a'$'(X)'` is the word `a$(X)`.
+- Elsewhere `$(DOLLAR)` stands for a dollar. HTCondor reads the result again, so that a text can
+  contain only one of them (`model.text.reject_macros`).
+- HTCondor replaces `$$(X)` when the job matches, in any attribute; `$$(DOLLARDOLLAR)` then gives
+  two dollars. Only arguments and environment can use it.
+- An attribute is an old ClassAd expression: in its strings only a double quote is escaped.
+- HTCondor skips lines of item data that begin with `#`, and stops at one that begins with `)`.
 """
 
 from __future__ import annotations
@@ -26,44 +27,42 @@ from swarm_runner.model.text import MACRO_START, PROCESS_MACRO, reject_control_c
 _MATCH_TIME = re.compile(r"\$\$+(?=\()")
 
 
-# HTCondor skips lines of item data that begin with #, and ends at one that begins with ).
-# Run on a pool: see the note on two dollars above before changing how words() writes them.
-_DOLLARS = re.compile(r"\$\$?")
-
-
 def escape_macros(value: str) -> str:
-    """`value` as the submit language reads it back: no macro in it is expanded."""
+    """Return a text that the submit language reads back as `value`, without expanding macros."""
     return MACRO_START.sub("$(DOLLAR)", reject_control_characters(value))
 
 
 def escape_path(value: str) -> str:
-    """A path in which `$(Process)`, alone among macros, is the job's number in its cluster."""
+    """Return a path in which only `$(Process)`, the job's number in its cluster, is expanded."""
     return PROCESS_MACRO.join(escape_macros(part) for part in value.split(PROCESS_MACRO))
 
 
 def quote_file_list(names: Iterable[str]) -> str:
-    """A comma-separated list of files. Only between quotes can it be empty, and mean nothing."""
+    """Return a comma-separated list of files. Its quotes allow it to be empty."""
     return '"' + ",".join(escape_macros(name) for name in names) + '"'
 
 
 def classad_string(value: str) -> str:
-    """`value` as a ClassAd string literal, that ends its expression or has no backslash."""
+    """Return `value` as a ClassAd string literal.
+
+    A literal that ends with a backslash must be at the end of its expression.
+    """
     return escape_macros('"' + value.replace('"', '\\"') + '"')
 
 
 def classad_value(value: bool | int | float | str) -> str:
-    """`value` as a ClassAd literal."""
+    """Return `value` as a ClassAd literal."""
     return classad_string(value) if isinstance(value, str) else json.dumps(value)
 
 
 def quote_arguments(values: Iterable[str]) -> str:
-    """`values` in HTCondor's new syntax, within one pair of double quotes."""
+    """Return arguments in HTCondor's new syntax, in one pair of double quotes."""
     raw = " ".join(_quote_argument(value) for value in values)
     return '"' + reject_control_characters(raw).replace('"', '""') + '"'
 
 
 def _quote_argument(value: str) -> str:
-    """One single-quoted word in which no dollar touches another, or what would make it a macro."""
+    """Return one single-quoted word in which no dollar starts a macro."""
     if "$" in value:
         value = _MATCH_TIME.sub(_escape_match_time_dollars, value)
     inside = value.replace("'", "''")
@@ -78,11 +77,11 @@ def _escape_match_time_dollars(dollars: re.Match[str]) -> str:
 
 
 def _split_dollars(dollars: re.Match[str]) -> str:
-    # Every second dollar leaves the quotes, the last one among them.
+    # Every second dollar, and the last one, is outside of the single quotes.
     pairs, single = divmod(len(dollars[0]), 2)
     return "'$'" * single + "$'$'" * pairs
 
 
 def quote_environment(variables: Mapping[str, str]) -> str:
-    """`NAME=value` words in HTCondor's new syntax."""
+    """Return `NAME=value` words in HTCondor's new syntax."""
     return quote_arguments(f"{name}={value}" for name, value in variables.items())

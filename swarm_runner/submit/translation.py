@@ -1,4 +1,4 @@
-"""Invocation + Route -> SubmitDescription. No I/O."""
+"""The translation of an invocation and its route to a submit description."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from swarm_runner.submit.language import (
 )
 
 Commands = list[tuple[str, str]]
-# A job runs in its own class alone. A plugin that amends `requirements` begins with this.
+# A job runs only in its own class. A plugin that amends `requirements` must begin with this.
 CLASS_REQUIREMENT = "TARGET.CapacityClass =?= MY.SwarmRunnerClass"
-# So often a guest may fail to start before its job ends. The first of HTCondor's reasons
-# switches the executor's virtual machines off; after the other it would try again without end.
+# The number of failed starts after which a VM's job is held. HTCondor itself would retry without
+# end: after JobShouldRequeue elsewhere, as the executor goes offline, after VMError anywhere.
 MAX_VM_STARTS = 2
 _FAILED_STARTS = "(NumVacatesByReason.JobShouldRequeue ?: 0) + (NumVacatesByReason.VMError ?: 0)"
-VM_START_HOLD_SUBCODE = 6  # the subcode of the hold that says so
+VM_START_HOLD_SUBCODE = 6  # our own subcode of that hold
 
 
 def translate(
@@ -40,12 +40,13 @@ def translate(
     log: str | None = None,
     lease_s: int | None = None,
 ) -> SubmitDescription:
-    """The submit description of one invocation.
+    """Translate one invocation.
 
-    `runner` names the submitting runner in the job ad, `log` is the event log's path on the
-    access point, `lease_s` says after how many seconds without its node the job runs again.
-    Raises InvalidInputError when the invocation names no image; `with_defaults` gives it the
-    destination's.
+    `runner` is the name of the submitting runner in the job ad, `log` the event log's path on the
+    access point, and `lease_s` the seconds after which a job on a lost node runs again.
+
+    Raises InvalidInputError if the invocation has no image; `with_defaults` adds the
+    destination's default.
     """
     commands: Commands = (
         _vm_commands(invocation, invocation.vm)
@@ -54,7 +55,7 @@ def translate(
     )
     commands += _file_commands(invocation)
     if log is not None:
-        # The note carries the key into the event log, which alone then tells who is who.
+        # The note writes the key to the event log, which then suffices to identify the job.
         commands += [
             ("log", escape_path(log)),
             ("submit_event_notes", escape_macros(invocation.key)),
@@ -87,7 +88,7 @@ def translate(
 
 
 def with_defaults(invocation: Invocation, destination: Destination) -> Invocation:
-    """The invocation with the destination's values for what it does not set itself."""
+    """Return the invocation with the destination's defaults for what it does not set."""
     changes: dict[str, object] = {}
     if destination.resources is not None:
         changes["resources"] = _merge_resources(invocation.resources, destination.resources)
@@ -100,24 +101,23 @@ def with_defaults(invocation: Invocation, destination: Destination) -> Invocatio
 
 
 def _merge_resources(requested: Resources, defaults: Resources) -> Resources:
-    ours = {name: getattr(requested, name) for name in requested.model_fields_set}
-    theirs = {name: getattr(defaults, name) for name in defaults.model_fields_set}
-    amounts = theirs | ours
-    most, memory = amounts.get("max_memory_mb"), amounts.get("memory_mb", requested.memory_mb)
-    if most is not None and most < memory:
-        # A default gives way to what the invocation says.
-        if "max_memory_mb" in ours:
-            amounts["memory_mb"] = most
+    own = {name: getattr(requested, name) for name in requested.model_fields_set}
+    amounts = {name: getattr(defaults, name) for name in defaults.model_fields_set} | own
+    maximum, memory = amounts.get("max_memory_mb"), amounts.get("memory_mb", requested.memory_mb)
+    if maximum is not None and maximum < memory:
+        # The invocation's own value takes precedence over a default.
+        if "max_memory_mb" in own:
+            amounts["memory_mb"] = maximum
         else:
             del amounts["max_memory_mb"]
     return Resources(**amounts)
 
 
 def class_expression(candidates: Sequence[str], pool: Pool) -> str:
-    """The class as an expression over the job's requests, so that it follows a memory retry.
+    """Return the class as an expression over the job's request.
 
-    The schedd raises RequestMemory by itself (retry_request_memory, HTCondor >= 25.2.1); the
-    expression then names the next class with no runner alive.
+    The schedd raises RequestMemory by itself (retry_request_memory, HTCondor >= 25.2.1). The
+    expression then gives the next class, without a runner.
     """
     *smaller, expression = (classad_string(name) for name in candidates)
     for name, quoted in zip(reversed(candidates[:-1]), reversed(smaller), strict=True):
@@ -128,7 +128,7 @@ def class_expression(candidates: Sequence[str], pool: Pool) -> str:
 
 def _container_commands(invocation: Invocation) -> Commands:
     if invocation.image is None:
-        message = "image is missing, and the destination names none: name the container image"
+        message = "image is missing, and the destination has no default; name a container image"
         raise InvalidInputError([Diagnostic(message, key=invocation.key)])
     program, *arguments = invocation.argv
     commands: Commands = [
@@ -164,11 +164,10 @@ def _vm_commands(invocation: Invocation, vm: VirtualMachine) -> Commands:
         ("periodic_hold_subcode", str(VM_START_HOLD_SUBCODE)),
         (
             "periodic_hold_reason",
+            # Part of the job ad: this text stays as it is.
             classad_string(f"It failed to start {MAX_VM_STARTS} times; `pool status` tells more"),
         ),
     ]
-    if vm.type == "xen":
-        commands.append(("xen_kernel", "included"))  # the disk's own
     return commands
 
 
@@ -179,14 +178,15 @@ def _file_commands(invocation: Invocation) -> Commands:
     streams = (invocation.stdin, invocation.stdout, invocation.stderr)
     for name, stream in zip(("input", "output", "error"), streams, strict=True):
         if stream is not None:
-            # Its number among the invocation's own jobs: alone, it shares a cluster with others'.
-            own = stream if invocation.repeat > 1 else stream.replace(PROCESS_MACRO, "0")
-            commands.append((name, escape_path(own)))
+            # The number among the invocation's own jobs. HTCondor's $(Process) is something else
+            # for a single job, which shares its cluster with other invocations.
+            path = stream if invocation.repeat > 1 else stream.replace(PROCESS_MACRO, "0")
+            commands.append((name, escape_path(path)))
     if invocation.in_place:
         return [*commands, ("should_transfer_files", "NO")]
     if invocation.vm is not None:
-        # vm_disk does not imply its files. Without names for what comes back, that would be all
-        # that has changed, under the name of the file that it is a copy of.
+        # vm_disk does not transfer its files. Without a list of outputs, HTCondor would return all
+        # changed files, and overwrite the originals.
         returned = invocation.vm.returned_files
         if invocation.vm.transferred_disks:
             commands.append(
@@ -197,7 +197,7 @@ def _file_commands(invocation: Invocation) -> Commands:
             ("when_to_transfer_output", "ON_EXIT"),
             ("transfer_output_files", quote_file_list(returned)),
         ]
-        # A name that becomes itself is a cycle to HTCondor.
+        # HTCondor rejects a name that is mapped to itself as a cycle.
         renamed = [f"{name}={escape_macros(new)}" for name, new in returned.items() if name != new]
         if renamed:
             commands.append(("transfer_output_remaps", f'"{";".join(renamed)}"'))
@@ -205,22 +205,23 @@ def _file_commands(invocation: Invocation) -> Commands:
     commands += [("should_transfer_files", "YES"), ("when_to_transfer_output", "ON_EXIT")]
     if invocation.inputs:
         commands.append(("transfer_input_files", quote_file_list(invocation.inputs)))
-    # Empty means "nothing", absent would mean "everything new".
+    # An empty list means no files; without a list HTCondor transfers all new files.
     commands.append(("transfer_output_files", quote_file_list(invocation.outputs)))
     commands.append(("preserve_relative_paths", "true"))
     return commands
 
 
 def _resource_commands(invocation: Invocation) -> Commands:
-    asked, machine = invocation.resources, invocation.vm
-    cpus = asked.cpus if machine is None else max(asked.cpus, machine.vcpus)
-    memory_mb = asked.memory_mb if machine is None else machine.memory_mb
-    commands: Commands = [("request_cpus", str(cpus)), ("request_memory", f"{memory_mb}M")]
-    commands.append(("request_disk", f"{asked.disk_mb}M"))
-    if asked.gpus:
-        commands.append(("request_gpus", str(asked.gpus)))
-    if machine is None and asked.max_memory_mb is not None and asked.max_memory_mb > memory_mb:
-        commands.append(("retry_request_memory", f"{asked.max_memory_mb}M"))
-    if asked.time_limit_s is not None:
-        commands.append(("allowed_execute_duration", str(asked.time_limit_s)))
+    required = invocation.required_resources
+    commands: Commands = [
+        ("request_cpus", str(required.cpus)),
+        ("request_memory", f"{required.memory_mb}M"),
+        ("request_disk", f"{required.disk_mb}M"),
+    ]
+    if required.gpus:
+        commands.append(("request_gpus", str(required.gpus)))
+    if required.max_memory_mb is not None and required.max_memory_mb > required.memory_mb:
+        commands.append(("retry_request_memory", f"{required.max_memory_mb}M"))
+    if required.time_limit_s is not None:
+        commands.append(("allowed_execute_duration", str(required.time_limit_s)))
     return commands
