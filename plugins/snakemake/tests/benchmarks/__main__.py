@@ -1,23 +1,23 @@
-"""`python -m tests.benchmarks PEER`: our executor beside snakemake-executor-plugin-htcondor.
+"""`python -m tests.benchmarks PEER`: compare this executor with snakemake-executor-plugin-htcondor.
 
-PEER is the Python of an environment with that plugin and the same Snakemake. Both bring the same
-workflow to the same access point, with `--max-jobs-per-timespan 1000/1s --latency-wait 60`. The
-peer looks at its jobs each `--seconds-between-status-checks`: at Snakemake's default, 10, and at 1.
-Ours decides that itself.
+PEER is the Python of an environment with that plugin and the same Snakemake. Both run the same
+workflow on the same access point, with `--max-jobs-per-timespan 1000/1s --latency-wait 60`. The
+peer polls its jobs every `--seconds-between-status-checks`: it is measured at 10, Snakemake's
+default, and at 1. This executor does not use that setting.
 
-500 short jobs run, in containers of one image. The peer has no docker universe: its jobs are given
-the attributes that make one of a vanilla job, and run the command through a `job_wrapper`, because
-its own way, a Snakemake in each job, costs a second more per job.
+500 short jobs run, in containers of one image. The peer does not support the docker universe: its
+jobs get the attributes that turn a vanilla job into a docker job, and run the command through a
+`job_wrapper`, because its own way, a Snakemake in each job, costs a second more per job.
 
-2,000 jobs that do nothing are submitted, looked at and removed. They are for executors that do not
-exist: so what is measured is the main process, and no container. As all are stopped after the same
-number of looks, only the peer that looks each second is among them.
+2,000 jobs are submitted, polled and removed. They request executors that do not exist, so only
+the main process is measured, and no container. All executors are stopped after the same number of
+polls, so the peer is measured only with one poll a second.
 
-An executor that does nothing at all shows what Snakemake itself costs, whoever executes. Of the
-jobs that run it ends ten a second, because Snakemake's scheduler wakes up for what ends.
+An executor that does nothing shows the cost of Snakemake itself. Of the jobs that run, it ends ten
+a second, because Snakemake's scheduler wakes up when a job ends.
 
-Rounds take turns, each beginning with another executor, and medians count. The 500 run once unless
-asked otherwise: they take minutes with each.
+Rounds alternate, each beginning with another executor, and medians count. The 500 jobs run once
+by default, because they take minutes with each executor.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ FLOOR = Path(__file__).with_name("floor")
 TIMEOUT_S = 3600
 RUN_JOBS, WAITING_JOBS, POLLS = 500, 2000, 10
 RUN_ROUNDS, WAITING_ROUNDS = 1, 3
-# Of the jobs that the executor that does nothing ends, each second.
+# How many jobs a second the executor that does nothing ends.
 ENDED_PER_S = 10
 IMAGE = "debian:trixie"
-# A class that no executor has: its jobs wait.
+# No executor has this class, so its jobs wait.
 UNSCHEDULABLE_CLASS = "nowhere"
 WIDTH = 160
 SNAKEFILE = """
@@ -72,7 +72,7 @@ HTCONDOR_RESOURCES = (
     "htcondor_submit_transfer_executable=False, htcondor_submit_should_transfer_files=False"
 )
 HTCONDOR_UNSCHEDULABLE = "request_memory=64, request_disk=10240, requirements='Machine == \"none\"'"
-# Of the command line that the peer hands over, a target is enough to know the command.
+# The target in the peer's command line determines the job's command.
 WRAPPER = """#!/bin/sh
 for word; do
     case $word in one:n=*) mkdir -p out && exec touch "out/${word#one:n=}" ;; esac
@@ -83,84 +83,89 @@ exit 9
 
 @dataclass(frozen=True)
 class ExecutorSetup:
-    """One of the executors: its Python, its module, its options and environment."""
+    """An executor: its Python, its module, its options and its environment variables."""
 
     name: str
     python: str
     module: str
     options: Sequence[str]
     environment: Mapping[str, str]
-    # Of jobs that run, and of jobs for executors that do not exist.
+    # The resources of jobs that run, and of jobs that request executors that do not exist.
     resources: str
     unschedulable_resources: str
 
 
 def main() -> int:
-    """Measure, show, judge; exit code 1 if a target is missed."""
+    """Measure, print the table, and return exit code 1 if a target is missed."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("peer", type=Path, help="the Python of an environment with the peer")
     parser.add_argument(
-        "--rounds", type=int, default=WAITING_ROUNDS, help="of the jobs that wait; 3 when absent"
+        "--rounds", type=int, default=WAITING_ROUNDS, help="rounds of the jobs that wait (3)"
     )
     parser.add_argument(
-        "--run-rounds", type=int, default=RUN_ROUNDS, help="of the jobs that run; 1 when absent"
+        "--run-rounds", type=int, default=RUN_ROUNDS, help="rounds of the jobs that run (1)"
     )
     parser.add_argument(
         "--seldom-alone",
         action="store_true",
-        help="of the jobs that run, the peer at its default pace alone: four minutes less",
+        help="run jobs with the peer only at 10 seconds, which saves four minutes",
     )
-    parser.add_argument("--json", action="store_true", help="the figures as JSON")
+    parser.add_argument("--json", action="store_true", help="print the measurements as JSON")
     options = parser.parse_args()
     job_conf = Path(os.environ["SWARM_RUNNER_JOB_CONF"])
     destination = parse_job_conf(job_conf.read_text(), str(job_conf)).destination()
     with tempfile.TemporaryDirectory() as scratch:
         peer = options.peer.absolute()
-        ours, nothing = _swarm_runner_setup(job_conf, Path(scratch)), _nothing_setup()
+        swarm_runner = _swarm_runner_setup(job_conf, Path(scratch))
+        nothing = _nothing_setup()
         seldom = _htcondor_setup(table.PEER, destination, peer, poll_interval_s=10)
         often = _htcondor_setup(table.PEER_OFTEN, destination, peer, poll_interval_s=1)
-        paces = [seldom, often][: 1 if options.seldom_alone else 2]
-        ran = _measure_rounds([ours, *paces, nothing], destination, options.run_rounds, run=True)
-        sent = _measure_rounds([ours, often, nothing], destination, options.rounds, run=False)
+        peers = [seldom] if options.seldom_alone else [seldom, often]
+        run = _measure_rounds(
+            [swarm_runner, *peers, nothing], destination, options.run_rounds, run=True
+        )
+        waiting = _measure_rounds(
+            [swarm_runner, often, nothing], destination, options.rounds, run=False
+        )
     rows = [
-        *table.rows_of_run(RUN_JOBS, _medians(ran)),
-        *table.rows_of_sent(WAITING_JOBS, _medians(sent)),
+        *table.run_rows(RUN_JOBS, _medians(run)),
+        *table.waiting_rows(WAITING_JOBS, _medians(waiting)),
     ]
     if options.json:
-        sys.stdout.write(json.dumps({"run": ran, "sent": sent}, indent=2) + "\n")
+        sys.stdout.write(json.dumps({"run": run, "waiting": waiting}, indent=2) + "\n")
     else:
         console = Console()
-        (console if console.is_terminal else Console(width=WIDTH)).print(table.table(rows))
+        (console if console.is_terminal else Console(width=WIDTH)).print(table.build_table(rows))
     return 0 if all(row[-1] != "MISSED" for row in rows) else 1
 
 
 def _measure_rounds(
     setups: list[ExecutorSetup], destination: Destination, rounds: int, *, run: bool
-) -> dict[str, list[table.Figures]]:
-    """Measure all in turns, each round beginning with another; the figures by executor."""
-    measured: dict[str, list[table.Figures]] = {way.name: [] for way in setups}
+) -> dict[str, list[table.Metrics]]:
+    """Measure all executors in turn, each round beginning with another one."""
+    measured: dict[str, list[table.Metrics]] = {setup.name: [] for setup in setups}
     for number in range(rounds):
         first = number % len(setups)
-        for way in (*setups[first:], *setups[:first]):
-            measured[way.name].append(
-                _measure(way, destination, RUN_JOBS if run else WAITING_JOBS, run=run)
+        for setup in (*setups[first:], *setups[:first]):
+            measured[setup.name].append(
+                _measure(setup, destination, RUN_JOBS if run else WAITING_JOBS, run=run)
             )
     return measured
 
 
-def _medians(measured: Mapping[str, list[table.Figures]]) -> table.Facts:
-    return {name: table.middle(rounds) for name, rounds in measured.items()}
+def _medians(measured: Mapping[str, list[table.Metrics]]) -> table.MetricsByExecutor:
+    return {name: table.medians(rounds) for name, rounds in measured.items()}
 
 
 def _swarm_runner_setup(job_conf: Path, scratch: Path) -> ExecutorSetup:
-    """Ours, with one more class in the configuration than the pool has."""
+    """Return this executor, with one more class in the configuration than the pool has."""
     conf = yaml.safe_load(job_conf.read_text())
-    (section,) = conf["runners"].values()
-    section["pool"]["classes"][UNSCHEDULABLE_CLASS] = {"cpus": 1, "memory_mb": 8192, "replicas": 0}
+    (runner,) = conf["runners"].values()
+    runner["pool"]["classes"][UNSCHEDULABLE_CLASS] = {"cpus": 1, "memory_mb": 8192, "replicas": 0}
     file = scratch / "job_conf.yml"
     file.write_text(yaml.safe_dump(conf, sort_keys=False))
     return ExecutorSetup(
-        table.OURS,
+        table.SWARM_RUNNER,
         sys.executable,
         "snakemake_executor_plugin_swarm_runner",
         ["--executor", "swarm-runner", "--swarm-runner-job-conf", str(file)],
@@ -173,7 +178,7 @@ def _swarm_runner_setup(job_conf: Path, scratch: Path) -> ExecutorSetup:
 def _htcondor_setup(
     name: str, destination: Destination, python: Path, *, poll_interval_s: int
 ) -> ExecutorSetup:
-    """The peer, told by HTCondor's own configuration where the pool is."""
+    """Return the peer, which finds the pool through HTCondor's configuration."""
     pool = destination.pool
     settings = {
         "COLLECTOR_HOST": pool.address,
@@ -195,7 +200,7 @@ def _htcondor_setup(
 
 
 def _nothing_setup() -> ExecutorSetup:
-    """An executor that leaves its jobs lying: Snakemake's own cost."""
+    """Return the executor that does nothing, which shows the cost of Snakemake itself."""
     return ExecutorSetup(
         table.NOTHING,
         sys.executable,
@@ -209,8 +214,8 @@ def _nothing_setup() -> ExecutorSetup:
 
 def _measure(
     setup: ExecutorSetup, destination: Destination, jobs: int, *, run: bool
-) -> table.Figures:
-    """Run the workflow once, to its end or until its jobs wait; the harness's figures."""
+) -> table.Metrics:
+    """Run the workflow once, to its end or for `POLLS` polls, and return the measurements."""
     directory = Path(destination.pool.volumes[0].path) / f"benchmarks-{uuid.uuid4().hex[:6]}"
     umask = os.umask(0)
     try:
@@ -223,8 +228,8 @@ def _measure(
             "RESOURCES", setup.resources if run else setup.unschedulable_resources
         )
         (directory / "Snakefile").write_text(snakefile.replace("WRAPPER", repr(str(wrapper))))
-        facts = directory / "facts.json"
-        command = [setup.python, str(HARNESS), setup.module, str(facts), str(jobs)]
+        metrics_file = directory / "metrics.json"
+        command = [setup.python, str(HARNESS), setup.module, str(metrics_file), str(jobs)]
         command += [str(0 if run else POLLS), *setup.options, "--jobs", str(jobs)]
         command += ["--max-jobs-per-timespan", "1000/1s", "--latency-wait", "60"]
         with (directory / "log").open("w") as log:
@@ -239,24 +244,26 @@ def _measure(
                 timeout=TIMEOUT_S,
                 check=False,
             )
-        if not facts.exists():
+        if not metrics_file.exists():
             raise RuntimeError((directory / "log").read_text()[-2000:])
-        figures: dict[str, float] = json.loads(facts.read_text())
-        made = len(list(directory.glob("out/*")))
-        if figures["sent"] != jobs or made != (jobs if run else 0):
-            raise RuntimeError(f"{setup.name}: {figures}; see {directory}/log")
+        metrics: dict[str, float] = json.loads(metrics_file.read_text())
+        outputs = len(list(directory.glob("out/*")))
+        if metrics["submitted"] != jobs or outputs != (jobs if run else 0):
+            raise RuntimeError(f"{setup.name}: {outputs} outputs, {metrics}; see {directory}/log")
         shutil.rmtree(directory, ignore_errors=True)
-        return figures
+        return metrics
     finally:
         os.umask(umask)
         _clear_queue(destination)
 
 
 def _clear_queue(destination: Destination) -> None:
-    """Leave no job to the next: the peer, stopped while it looks, removes none of its own."""
+    """Remove all jobs. The peer, when stopped during a poll, leaves its own in the queue."""
     access_point = AccessPoint.connect(destination.pool, destination.token_directory)
     ads = access_point.jobs(JobQuery(), ("ClusterId", "ProcId"))
-    access_point.remove([JobId(ad["ClusterId"], ad["ProcId"]) for ad in ads], "the next begins")
+    access_point.remove(
+        [JobId(ad["ClusterId"], ad["ProcId"]) for ad in ads], "the next measurement starts"
+    )
 
 
 if __name__ == "__main__":

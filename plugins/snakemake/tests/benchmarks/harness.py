@@ -1,8 +1,10 @@
-"""One Snakemake, measured from within: harness.py PLUGIN FACTS JOBS LOOKS ARGUMENTS...
+"""Measures one Snakemake from inside: harness.py PLUGIN METRICS JOBS POLLS ARGUMENTS...
 
-PLUGIN is the executor's module. The workflow is stopped after LOOKS looks at JOBS submitted jobs;
-with no LOOKS it runs to its end. FACTS is the file that gets the figures. It is run in another
-environment than ours too, and imports nothing but Snakemake, what it needs, and the plugin.
+PLUGIN is the executor's module. METRICS is the file to which the measurements are written. The
+workflow is stopped after POLLS polls of JOBS submitted jobs, or runs to its end if POLLS is 0.
+
+This also runs in the peer's environment, so it imports only Snakemake, its dependencies and the
+plugin.
 """
 
 from __future__ import annotations
@@ -21,13 +23,14 @@ from typing import Any
 
 
 class Meter:
-    """Wraps what Snakemake calls of an executor, and what that calls of the schedd."""
+    """Wraps the methods that Snakemake calls on an executor, and the executor's submits."""
 
-    def __init__(self, module: Any, jobs: int, polls: int) -> None:
+    def __init__(self, module: Any, metrics_file: Path, jobs: int, polls: int) -> None:
+        self._metrics_file = metrics_file
         self._min_jobs, self._max_polls = jobs, polls
-        self.sent = self.submits = self.looks = 0
-        self.send_s = self.look_s = 0.0
-        self._began_s: float | None = None
+        self.submitted = self.submits = self.polls = 0
+        self.submit_s = self.poll_s = 0.0
+        self._started_at: float | None = None
         self._run_jobs = module.Executor.run_jobs
         self._check_active_jobs = module.Executor.check_active_jobs
         meter = self
@@ -43,10 +46,10 @@ class Meter:
         self._wrap_submits(module.__name__)
 
     def _wrap_submits(self, plugin: str) -> None:
-        """Where each makes them: ours talks to the schedd in a process of its own."""
+        """Count the submits in this process, where the executor makes them."""
         if plugin.endswith("_swarm_runner"):
-            apart = importlib.import_module("swarm_runner.condor.access_point_process")
-            self._wrap_submit(apart.AccessPointApart)
+            core = importlib.import_module("swarm_runner.condor.access_point_process")
+            self._wrap_submit(core.AccessPointProcess)
         elif plugin.endswith("_htcondor"):
             bindings = importlib.import_module("htcondor2")
             self._wrap_submit(bindings.Schedd)
@@ -55,70 +58,70 @@ class Meter:
     def _wrap_submit(self, submitter: Any) -> None:
         submit = submitter.submit
 
-        def counted(*arguments: Any, **more: Any) -> Any:
+        def counted(*args: Any, **kwargs: Any) -> Any:
             self.submits += 1
-            return submit(*arguments, **more)
+            return submit(*args, **kwargs)
 
         submitter.submit = counted
 
     def measure_submit(self, executor: Any, jobs: Any) -> None:
-        began = time.perf_counter()
-        self._began_s = self._began_s or began
+        start = time.perf_counter()
+        self._started_at = self._started_at or start
         self._run_jobs(executor, jobs)
-        self.send_s += time.perf_counter() - began
-        self.sent += len(jobs)
+        self.submit_s += time.perf_counter() - start
+        self.submitted += len(jobs)
 
     async def measure_poll(self, executor: Any, active: Any) -> AsyncGenerator[Any, None]:
-        began = time.thread_time()
-        still = [info async for info in self._check_active_jobs(executor, active)]
-        if self.sent >= self._min_jobs:
-            self.looks += 1
-            self.look_s += time.thread_time() - began
-        if self._max_polls and self.looks == self._max_polls:
+        start = time.thread_time()
+        still_active = [info async for info in self._check_active_jobs(executor, active)]
+        if self.submitted >= self._min_jobs:
+            self.polls += 1
+            self.poll_s += time.thread_time() - start
+        if self._max_polls and self.polls == self._max_polls:
             self.write()
             os.kill(os.getpid(), signal.SIGINT)
-        for info in still:
+        for info in still_active:
             yield info
 
     def write(self) -> None:
-        """The figures until now, once."""
-        if not FACTS.exists():
-            names = ("sent", "submits", "looks", "send_s", "look_s")
-            facts = {name: getattr(self, name) for name in names}
-            facts["cpu_s"] = time.process_time()
-            facts["children_s"] = _children_cpu_s()
-            facts["run_s"] = time.perf_counter() - (self._began_s or 0.0)
-            FACTS.write_text(json.dumps(facts))
+        """Write the metrics until now, unless they are already written."""
+        if not self._metrics_file.exists():
+            names = ("submitted", "submits", "polls", "submit_s", "poll_s")
+            metrics = {name: getattr(self, name) for name in names}
+            metrics["cpu_s"] = time.process_time()
+            metrics["children_s"] = _children_cpu_s()
+            metrics["run_s"] = time.perf_counter() - (self._started_at or 0.0)
+            self._metrics_file.write_text(json.dumps(metrics))
 
 
 def _children_cpu_s() -> float:
-    """The processor time of all children, those that live and those that have ended."""
+    """Return the processor time of all children, running and ended."""
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-    # Snakemake brings it.
-    ours = importlib.import_module("psutil").Process()
-    living = [child.cpu_times() for child in ours.children(recursive=True)]
-    return ended.ru_utime + ended.ru_stime + sum(float(each.user + each.system) for each in living)
+    # psutil is a dependency of Snakemake.
+    process = importlib.import_module("psutil").Process()
+    running = [child.cpu_times() for child in process.children(recursive=True)]
+    return ended.ru_utime + ended.ru_stime + sum(float(each.user + each.system) for each in running)
 
 
 def _use_pool_schedd(bindings: Any) -> None:
-    """Give who asks for this machine's schedd the pool's, once and for all."""
-    begin = bindings.Schedd.__init__
-    found: list[Any] = []
+    """Make `Schedd()`, the schedd of this host, the pool's schedd. Locate it only once."""
+    original_init = bindings.Schedd.__init__
+    schedds: list[Any] = []
 
-    def located(schedd: Any, location: Any = None) -> None:
-        if location is None and not found:
-            found.extend(bindings.Collector().locateAll(bindings.DaemonType.Schedd))
-        begin(schedd, location or found[0])
+    def init(schedd: Any, location: Any = None) -> None:
+        if location is None and not schedds:
+            schedds.extend(bindings.Collector().locateAll(bindings.DaemonType.Schedd))
+        original_init(schedd, location or schedds[0])
 
-    bindings.Schedd.__init__ = located
+    bindings.Schedd.__init__ = init
 
 
 if __name__ == "__main__":
-    plugin, file, count, looks, *arguments = sys.argv[1:]
-    FACTS = Path(file)
-    # What a shell starts in the background ignores Ctrl-C, by which a workflow that waits is ended.
+    plugin, file, job_count, poll_count, *arguments = sys.argv[1:]
+    # A waiting workflow is stopped with SIGINT, which processes started in the background ignore.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    atexit.register(Meter(importlib.import_module(plugin), int(count), int(looks)).write)
+    meter = Meter(importlib.import_module(plugin), Path(file), int(job_count), int(poll_count))
+    atexit.register(meter.write)
     from snakemake.cli import main
 
     main(arguments)

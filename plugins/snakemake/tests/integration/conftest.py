@@ -1,4 +1,4 @@
-"""Workflows on a real pool, each run by a Snakemake in a process of its own."""
+"""A harness for workflows on a real pool. Each workflow runs in a Snakemake process of its own."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ import pytest
 from swarm_runner import Destination, parse_job_conf
 from swarm_runner.condor.access_point import AccessPoint
 from swarm_runner.condor.ports import JobQuery
+from swarm_runner.model.htcondor import JobStatus
 
 PLUGIN = Path(__file__).parents[2]
 SNAKEMAKE = Path(sys.executable).with_name("snakemake")
 TIMEOUT_S = 300
-IDLE, RUNNING = 1, 2
 
 
 @dataclass(frozen=True)
 class Pool:
-    """A pool that is up, its volume, and the image for nested jobs."""
+    """A running pool, its volume, and the image for nested jobs."""
 
     job_conf: Path
     destination: Destination
@@ -33,8 +33,8 @@ class Pool:
     access_point: AccessPoint
     image: str
 
-    def count_jobs(self, status: int | None = None) -> int:
-        """How many jobs are in its queue, all or those of one JobStatus."""
+    def count_jobs(self, status: JobStatus | None = None) -> int:
+        """Count the jobs in its queue: all, or those with this JobStatus."""
         ads = self.access_point.jobs(JobQuery(), ("JobStatus",))
         return sum(status in (None, ad["JobStatus"]) for ad in ads)
 
@@ -65,11 +65,11 @@ class Workflow:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 text=True,
-                umask=0,  # jobs write as a user of their own
+                umask=0,  # jobs write here as the pool's user
             )
 
     def run(self, *options: str, jobs: int = 40, **environment: str) -> int:
-        """Run to its end; the exit code. What was said is appended to the file `log`."""
+        """Run to its end, append the output to the file `log`, and return the exit code."""
         with self.start(*options, jobs=jobs, **environment) as process:
             try:
                 return process.wait(TIMEOUT_S)
@@ -100,10 +100,10 @@ def pool() -> Pool:
 
 @pytest.fixture
 def make_workflow(pool: Pool) -> WorkflowFactory:
-    """Makes a workflow of that Snakefile, in a new directory on the pool's volume."""
+    """Makes a workflow from a Snakefile, in a new directory on the pool's volume."""
 
     def make(snakefile: str) -> Workflow:
-        # A name that needs quoting wherever it goes.
+        # The name needs quoting everywhere.
         directory = pool.volume / f"it's a workflow {uuid.uuid4().hex[:6]}"
         directory.mkdir()
         directory.chmod(0o777)
@@ -117,9 +117,9 @@ def make_workflow(pool: Pool) -> WorkflowFactory:
 def wait_until(
     condition: Callable[[], bool], description: str, timeout_s: float = TIMEOUT_S
 ) -> None:
-    """Wait for something that is to come."""
-    until = time.monotonic() + timeout_s
+    """Wait until the condition holds; fail after the timeout."""
+    deadline = time.monotonic() + timeout_s
     while not condition():
-        if time.monotonic() > until:
+        if time.monotonic() > deadline:
             raise AssertionError(f"{description}: not within {timeout_s} s")
         time.sleep(0.2)

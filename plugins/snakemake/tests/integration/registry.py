@@ -1,4 +1,4 @@
-"""A registry that is out of order at first, and has no image at all when it is mended."""
+"""A registry that is unavailable at first, and contains no image when it is available."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MANIFEST_UNKNOWN = {"errors": [{"code": "MANIFEST_UNKNOWN", "message": "manifes
 
 
 class EmptyRegistry:
-    """While `broken` is set every answer is 503. `address` is host:port."""
+    """Answers every request with status 503 while `unavailable` is set. `address` is host:port."""
 
     def __init__(self) -> None:
         self.unavailable = True
@@ -25,7 +25,7 @@ class EmptyRegistry:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[EmptyRegistry]:
-        """Answer while the block runs."""
+        """Serve requests while the block runs."""
         thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         thread.start()
         try:
@@ -57,6 +57,6 @@ class EmptyRegistry:
             do_HEAD = do_GET  # noqa: N815
 
             def log_message(self, *arguments: object) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
         return Handler

@@ -1,4 +1,4 @@
-"""The example that the documentation ships: variants of the lambda phage."""
+"""The example of the documentation: variant calling on the lambda phage."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests.integration.conftest import PLUGIN, Workflows
+from tests.integration.conftest import PLUGIN, WorkflowFactory
 
 EXAMPLE = PLUGIN / "example"
-# What the example computes in parts, in one piece and without HTCondor.
+# The same computation in one piece, without HTCondor.
 REFERENCE = (
     ("data", "cp /data/* ."),
     ("bowtie2", "bowtie2-build -q lambda_virus.fa lambda"),
@@ -23,15 +23,15 @@ REFERENCE = (
 
 
 def _records(file: Path) -> list[str]:
-    """The lines that are not header, which holds dates and command lines."""
+    """Return the lines below the header, which contains dates and command lines."""
     return [line for line in file.read_text().splitlines() if not line.startswith("#")]
 
 
-def test_variants_of_the_lambda_phage(make_workflow: Workflows) -> None:
+def test_variants_of_the_lambda_phage(make_workflow: WorkflowFactory) -> None:
     subprocess.run([EXAMPLE / "images"], check=True)
     workflow = make_workflow((EXAMPLE / "Snakefile").read_text())
     shutil.copytree(EXAMPLE / "profile", workflow.directory / "profile")
-    assert workflow.run("--profile", "profile") == 0, workflow.said
+    assert workflow.run("--profile", "profile") == 0, workflow.log_text
     reference = workflow.pool.volume / "reference"
     reference.mkdir()
     for tool, command in REFERENCE:

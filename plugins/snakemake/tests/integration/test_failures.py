@@ -1,4 +1,4 @@
-"""What fails, what is stopped, what is killed, what goes away."""
+"""Failing jobs, stopped and killed workflows, and an access point that becomes unreachable."""
 
 from __future__ import annotations
 
@@ -12,23 +12,30 @@ from typing import Any
 import docker
 import pytest
 
-from tests.integration.conftest import RUNNING, TIMEOUT_S, Pool, Workflow, Workflows, wait_until
+from swarm_runner.model.htcondor import JobStatus
+from tests.integration.conftest import (
+    TIMEOUT_S,
+    Pool,
+    Workflow,
+    WorkflowFactory,
+    wait_until,
+)
 from tests.integration.registry import EmptyRegistry
 
 OUT_OF_MEMORY = """
 rule all:
-    input: "grew.txt", "asked.txt"
+    input: "grown.txt", "scaled.txt"
 
-rule grew:
-    output: "grew.txt"
+rule grow:
+    output: "grown.txt"
     container: "docker://debian:trixie"
     resources: mem_mb=128, disk_mb=10
     shell:
         "echo begun >> {output}; "
         "perl -e 'my @all; push @all, q(x) x (1 << 20) for 1 .. 400' && echo done >> {output}"
 
-rule asked:
-    output: "asked.txt"
+rule scale:
+    output: "scaled.txt"
     container: "docker://debian:trixie"
     retries: 2
     resources: mem_mb=lambda wildcards, attempt: 128 if attempt == 1 else 1000, disk_mb=10
@@ -36,17 +43,17 @@ rule asked:
 """
 
 
-def test_a_job_that_outgrows_its_memory(make_workflow: Workflows) -> None:
+def test_a_job_that_exceeds_its_memory(make_workflow: WorkflowFactory) -> None:
     workflow = make_workflow(OUT_OF_MEMORY)
-    assert workflow.run() == 0, workflow.said
-    assert workflow.read("asked.txt") == "done\n"
-    # The second run found nothing of the first.
-    assert workflow.read("grew.txt") == "begun\ndone\n"
-    # The schedd gave the first what the largest class has; Snakemake tried the second again.
-    assert "runs again, in class big" in workflow.said
-    assert workflow.said.count("Trying to restart job") == 1
-    assert len(re.findall(r"jobid \d is job", workflow.said)) == 3
-    assert "The job used more memory than the 128 MB it asked for" in workflow.said
+    assert workflow.run() == 0, workflow.log_text
+    assert workflow.read("scaled.txt") == "done\n"
+    # The second run found no files of the first.
+    assert workflow.read("grown.txt") == "begun\ndone\n"
+    # The schedd gave the first job the memory of the largest class; Snakemake retried the second.
+    assert "runs again, in class big" in workflow.log_text
+    assert workflow.log_text.count("Trying to restart job") == 1
+    assert len(re.findall(r"jobid \d is job", workflow.log_text)) == 3
+    assert "The job used more memory than the 128 MB it asked for" in workflow.log_text
 
 
 FAILING = """
@@ -95,26 +102,26 @@ rule unreadable:
 """
 
 
-def test_one_jobs_failure_is_its_own(make_workflow: Workflows) -> None:
+def test_a_failed_job_does_not_affect_the_others(make_workflow: WorkflowFactory) -> None:
     workflow = make_workflow(FAILING)
     assert workflow.run("--keep-going", "--retries", "1") == 1
     assert workflow.read("good.txt") == "good\n"
     assert workflow.read("flaky.txt") == "flaky\n"
     for name in ("bad.txt", "refused.txt", "unreadable.txt", "after.txt"):
         assert not (workflow.directory / name).exists()
-    said = workflow.said
-    assert said.count("Trying to restart job") == 1
-    assert "The command ended with exit code 3." in said
-    # `false | cat` ends the command where Snakemake would end it.
-    assert "The command ended with exit code 1." in said
-    assert "100000 MB memory, 1024 MB disk fits no class of pool" in said
-    assert "normal: 12 cpu, 1664 MB memory; big: 4 cpu, 2560 MB memory" in said
-    assert "gpu='many' is no number" in said
+    log = workflow.log_text
+    assert log.count("Trying to restart job") == 1
+    assert "The command ended with exit code 3." in log
+    # `false | cat` fails, as it does when Snakemake runs the command.
+    assert "The command ended with exit code 1." in log
+    assert "100000 MB memory, 1024 MB disk fits no class of pool" in log
+    assert "normal: 12 cpu, 1664 MB memory; big: 4 cpu, 2560 MB memory" in log
+    assert "gpu='many' is not a valid amount" in log
     (stream,) = workflow.directory.glob(".snakemake/swarm-runner/logs/bad/*.stderr")
     assert stream.read_text() == "to standard error\n"
-    assert str(stream) in said
-    # Nothing of it is left in the queue.
-    assert workflow.pool.queued() == 0
+    assert str(stream) in log
+    # No job is left in the queue.
+    assert workflow.pool.count_jobs() == 0
 
 
 UNPULLABLE_IMAGE = """
@@ -135,21 +142,21 @@ rule good:
 """
 
 
-def test_an_image_that_cannot_be_pulled(make_workflow: Workflows) -> None:
+def test_an_image_that_cannot_be_pulled(make_workflow: WorkflowFactory) -> None:
     with EmptyRegistry().running() as registry:
         workflow = make_workflow(UNPULLABLE_IMAGE.replace("REGISTRY", registry.address))
         with workflow.start("--keep-going") as process:
-            # What may pass is tried again, and the user reads why.
+            # The failure may be temporary, so the job is retried, and the log has the reason.
             held = r"rule unpulled, jobid \d+ \(job [\d.]+\) is held: .*Cannot pull image"
-            wait_until(lambda: bool(re.search(held, workflow.said)), "the job is held")
+            wait_until(lambda: bool(re.search(held, workflow.log_text)), "the job is held")
             registry.unavailable = False
-            assert process.wait(TIMEOUT_S) == 1, workflow.said
+            assert process.wait(TIMEOUT_S) == 1, workflow.log_text
     assert workflow.read("good.txt") == "good\n"
     assert not (workflow.directory / "unpulled.txt").exists()
-    assert re.search(r"rule unpulled, jobid \d+ \(job [\d.]+\) is released", workflow.said)
-    assert "The image does not exist, or may not be read." in workflow.said
-    assert f"{registry.address}/no/such:image" in workflow.said
-    assert workflow.pool.queued() == 0
+    assert re.search(r"rule unpulled, jobid \d+ \(job [\d.]+\) was released", workflow.log_text)
+    assert "The image does not exist, or may not be read." in workflow.log_text
+    assert f"{registry.address}/no/such:image" in workflow.log_text
+    assert workflow.pool.count_jobs() == 0
 
 
 WAITING = """
@@ -167,11 +174,13 @@ rule wait:
 """
 
 
-def _start_waiting(make_workflow: Workflows, count: int) -> tuple[Workflow, subprocess.Popen[str]]:
-    """A workflow whose jobs all run, and wait for a file called `go`."""
+def _start_waiting(
+    make_workflow: WorkflowFactory, count: int
+) -> tuple[Workflow, subprocess.Popen[str]]:
+    """Start a workflow whose jobs run until the file `go` exists."""
     workflow = make_workflow(WAITING.replace("COUNT", str(count)))
     process = workflow.start()
-    wait_until(lambda: workflow.pool.queued(RUNNING) == count, f"{count} jobs run")
+    wait_until(lambda: workflow.pool.count_jobs(JobStatus.RUNNING) == count, f"{count} jobs run")
     return workflow, process
 
 
@@ -182,33 +191,35 @@ def _check_once_each(workflow: Workflow, count: int) -> None:
     assert not list(workflow.directory.glob(".snakemake/swarm-runner/snakemake-*"))
 
 
-@pytest.mark.parametrize(("which", "count"), [(signal.SIGINT, 20), (signal.SIGTERM, 3)])
-def test_stopped_with_running_jobs(
-    make_workflow: Workflows, signal_number: int, count: int
+@pytest.mark.parametrize(("signal_number", "count"), [(signal.SIGINT, 20), (signal.SIGTERM, 3)])
+def test_a_signal_removes_running_jobs(
+    make_workflow: WorkflowFactory, signal_number: int, count: int
 ) -> None:
     workflow, process = _start_waiting(make_workflow, count)
     process.send_signal(signal_number)
     assert process.wait(120) == 1
-    assert workflow.pool.queued() == 0
-    assert f"removed {count} jobs of this workflow" in workflow.said
-    assert "Error in rule" not in workflow.said
+    assert workflow.pool.count_jobs() == 0
+    assert f"removed {count} jobs of this workflow" in workflow.log_text
+    assert "Error in rule" not in workflow.log_text
     assert not list(workflow.directory.glob(".snakemake/swarm-runner/snakemake-*"))
 
 
-def test_killed_and_started_again(make_workflow: Workflows) -> None:
+def test_a_killed_workflow_adopts_its_jobs_at_the_next_start(
+    make_workflow: WorkflowFactory,
+) -> None:
     workflow, process = _start_waiting(make_workflow, 6)
     process.kill()
     process.wait()
     assert workflow.run("--unlock") == 0
     with workflow.start("--rerun-incomplete") as process:
-        wait_until(lambda: workflow.said.count(": taken up.") == 6, "all are taken up")
-        assert workflow.pool.queued() == 6
+        wait_until(lambda: workflow.log_text.count(": adopted job ") == 6, "all are adopted")
+        assert workflow.pool.count_jobs() == 6
         workflow.write("go", "")
-        assert process.wait(TIMEOUT_S) == 0, workflow.said
+        assert process.wait(TIMEOUT_S) == 0, workflow.log_text
     _check_once_each(workflow, 6)
 
 
-def test_a_changed_rule_takes_its_jobs_place(make_workflow: Workflows) -> None:
+def test_jobs_of_a_changed_rule_are_replaced(make_workflow: WorkflowFactory) -> None:
     workflow, process = _start_waiting(make_workflow, 3)
     process.kill()
     process.wait()
@@ -216,28 +227,28 @@ def test_a_changed_rule_takes_its_jobs_place(make_workflow: Workflows) -> None:
     workflow.write("Snakefile", changed)
     assert workflow.run("--unlock") == 0
     with workflow.start("--rerun-incomplete") as process:
-        wait_until(lambda: workflow.said.count("has changed since") == 3, "all are replaced")
+        wait_until(lambda: workflow.log_text.count("has changed since") == 3, "all are replaced")
         workflow.write("go", "")
-        assert process.wait(TIMEOUT_S) == 0, workflow.said
+        assert process.wait(TIMEOUT_S) == 0, workflow.log_text
     for number in range(3):
         assert workflow.read(f"{number}.txt") == f"{number}\n"
         assert workflow.read(f"runs.{number}") == "begun\nchanged\n"
-    assert workflow.pool.queued() == 0
+    assert workflow.pool.count_jobs() == 0
 
 
-def test_jobs_that_end_while_nobody_looks(make_workflow: Workflows) -> None:
+def test_jobs_that_end_between_two_runs_are_not_run_again(make_workflow: WorkflowFactory) -> None:
     workflow, process = _start_waiting(make_workflow, 3)
     process.kill()
     process.wait()
     workflow.write("go", "")
-    wait_until(lambda: workflow.pool.queued() == 0, "all have ended")
+    wait_until(lambda: workflow.pool.count_jobs() == 0, "all have ended")
     assert workflow.run("--unlock") == 0
-    assert workflow.run("--rerun-incomplete") == 0, workflow.said
-    assert workflow.said.count("has ended meanwhile") == 3
+    assert workflow.run("--rerun-incomplete") == 0, workflow.log_text
+    assert workflow.log_text.count("which has already ended") == 3
     _check_once_each(workflow, 3)
 
 
-# For so long the access point is away, in seconds.
+# Seconds for which the access point is unreachable.
 OUTAGE_S = 60
 
 ACCESS_POINT_OUTAGE = """
@@ -267,19 +278,19 @@ rule late:
 
 
 def _central_manager(docker_engine: docker.DockerClient, pool: Pool) -> Any:
-    """The container with the access point."""
+    """Return the container with the access point."""
     name = pool.destination.pool.service()
-    mark: dict[str, str | list[str] | bool] = {"label": f"com.docker.swarm.service.name={name}"}
-    (manager,) = docker_engine.containers.list(filters=mark)
-    return manager
+    filters: dict[str, str | list[str] | bool] = {"label": f"com.docker.swarm.service.name={name}"}
+    (container,) = docker_engine.containers.list(filters=filters)
+    return container
 
 
-def test_an_access_point_that_hangs_holds_up_no_interrupt(
-    make_workflow: Workflows, pool: Pool
+def test_ctrl_c_works_while_the_access_point_hangs(
+    make_workflow: WorkflowFactory, pool: Pool
 ) -> None:
     workflow, process = _start_waiting(make_workflow, 2)
-    with contextlib.closing(docker.from_env()) as engine:
-        manager = _central_manager(engine, pool)
+    with contextlib.closing(docker.from_env()) as docker_engine:
+        manager = _central_manager(docker_engine, pool)
         manager.pause()
         try:
             process.send_signal(signal.SIGINT)
@@ -287,35 +298,37 @@ def test_an_access_point_that_hangs_holds_up_no_interrupt(
             assert process.wait(150) == 1
         finally:
             manager.unpause()
-    assert "could not be removed and may go on" in workflow.said
+    assert "could not be removed and may continue" in workflow.log_text
     with workflow.start("--rerun-incomplete") as process:
-        wait_until(lambda: workflow.said.count(": taken up.") == 2, "both are taken up")
+        wait_until(lambda: workflow.log_text.count(": adopted job ") == 2, "both are adopted")
         workflow.write("go", "")
-        assert process.wait(TIMEOUT_S) == 0, workflow.said
+        assert process.wait(TIMEOUT_S) == 0, workflow.log_text
     _check_once_each(workflow, 2)
 
 
-def test_an_access_point_that_goes_away(make_workflow: Workflows, pool: Pool) -> None:
+def test_a_workflow_waits_for_an_unreachable_access_point(
+    make_workflow: WorkflowFactory, pool: Pool
+) -> None:
     workflow = make_workflow(ACCESS_POINT_OUTAGE)
     name = pool.destination.pool.service()
-    with contextlib.closing(docker.from_env()) as engine, workflow.start() as process:
+    with contextlib.closing(docker.from_env()) as docker_engine, workflow.start() as process:
         wait_until((workflow.directory / "early.txt").exists, "the first rule ends")
-        wait_until(lambda: "rule local" in workflow.said, "the local rule begins")
-        service = engine.services.get(name)  # type: ignore[no-untyped-call]
-        manager = _central_manager(engine, pool)
+        wait_until(lambda: "rule local" in workflow.log_text, "the local rule begins")
+        service = docker_engine.services.get(name)  # type: ignore[no-untyped-call]
+        manager = _central_manager(docker_engine, pool)
         try:
             manager.kill()
             service.scale(0)
             workflow.write("go", "")
-            wait_until(lambda: "the workflow waits" in workflow.said, "the workflow waits")
+            wait_until(lambda: "the workflow waits" in workflow.log_text, "the workflow waits")
             time.sleep(OUTAGE_S)
             assert process.poll() is None
-            assert "answers again" not in workflow.said
+            assert "reachable again" not in workflow.log_text
         finally:
-            # Swarm makes another, which finds the queue on its volume.
+            # Swarm starts another task, which finds the queue on its volume.
             service.reload()
             service.scale(1)
-        assert process.wait(TIMEOUT_S) == 0, workflow.said
+        assert process.wait(TIMEOUT_S) == 0, workflow.log_text
     assert workflow.read("late.txt") == "late\n"
-    assert workflow.said.count("the workflow waits") == 1
-    assert "answers again" in workflow.said
+    assert workflow.log_text.count("the workflow waits") == 1
+    assert "reachable again" in workflow.log_text

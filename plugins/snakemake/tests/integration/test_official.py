@@ -1,4 +1,4 @@
-"""The test classes that Snakemake ships for executors, on a real pool."""
+"""Snakemake's own test classes for executors, on a real pool."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ from tests.official import OfficialTests
 
 
 class TestAuto(OfficialTests):
-    """No rule has an image, so all are nested."""
+    """All jobs run nested, because no rule has an image."""
 
     __test__ = True
 
     @pytest.fixture(autouse=True)
     def _use_pool(self, pool: Pool) -> Iterator[None]:
-        umask, directory = os.umask(0), Path.cwd()  # what Snakemake makes is the jobs' to write
+        umask, directory = (
+            os.umask(0),
+            Path.cwd(),
+        )  # jobs write to the directories that Snakemake creates
         self.volume = pool.volume / f"official-{uuid.uuid4().hex[:6]}"
         self.volume.mkdir()
         self.job_conf, self.image = pool.job_conf, pool.image

@@ -1,10 +1,10 @@
-"""Workflows of many kinds of rules, to their results."""
+"""Workflows with all kinds of rules, and their results."""
 
 from __future__ import annotations
 
 import uuid
 
-from tests.integration.conftest import TIMEOUT_S, Workflows, wait_until
+from tests.integration.conftest import TIMEOUT_S, WorkflowFactory, wait_until
 
 EVERY_RULE_KIND = '''
 samples = ["one two", "it's", 'say "so"', "a$b", "plain"]
@@ -20,7 +20,7 @@ rule direct:
     resources: mem_mb=64, disk_mb=10
     shell:
         """
-        # several lines, pipes that may fail, and what shells find hard to read
+        # several lines, pipes that may fail, and names that need quoting
         echo {params.text:q} | tee {log:q} > {output:q}
         [ -d {resources.tmpdir} ] && echo "threads $OMP_NUM_THREADS" >> {output:q}
         test ! -e /opt/snakemake
@@ -100,13 +100,13 @@ rule ungroup:
 SCRIPT = 'open(snakemake.output[0], "w").write(snakemake.params.word)\n'
 
 
-def test_thirty_jobs_of_every_kind(make_workflow: Workflows) -> None:
+def test_thirty_jobs_of_every_kind(make_workflow: WorkflowFactory) -> None:
     workflow = make_workflow("")
     workflow.write(
         "Snakefile", EVERY_RULE_KIND.replace("IMAGE", repr(f"docker://{workflow.pool.image}"))
     )
     workflow.write("scripts/write.py", SCRIPT)
-    assert workflow.run() == 0, workflow.said
+    assert workflow.run() == 0, workflow.log_text
     lines = [
         text
         for sample in ("one two", "it's", 'say "so"', "a$b", "plain")
@@ -120,14 +120,14 @@ def test_thirty_jobs_of_every_kind(make_workflow: Workflows) -> None:
     assert workflow.read("run.txt") == "from a run rule, in run"
     assert (workflow.directory / "touched.txt").exists()
     assert not list((workflow.directory / "grouped").glob("*.tmp"))
-    # The run's own directory goes with it; the streams of quiet jobs too.
+    # The run's own directory is deleted, and so are empty files of output.
     state = workflow.directory / ".snakemake" / "swarm-runner"
     assert [entry.name for entry in state.iterdir()] == ["logs"]
     assert not list((state / "logs" / "direct").iterdir())
-    # All is up to date: nothing runs again.
-    before = workflow.said
+    # All outputs are up to date, so no job runs.
+    previous_log = workflow.log_text
     assert workflow.run() == 0
-    assert "is job" not in workflow.said.removeprefix(before)
+    assert "is job" not in workflow.log_text.removeprefix(previous_log)
 
 
 DIRECT_AND_NESTED = """
@@ -142,12 +142,12 @@ rule one:
 """
 
 
-def test_direct_and_nested_give_the_same(make_workflow: Workflows) -> None:
+def test_direct_and_nested_jobs_have_the_same_results(make_workflow: WorkflowFactory) -> None:
     results = []
     for mode in ("direct", "nested"):
         workflow = make_workflow("")
         workflow.write("Snakefile", DIRECT_AND_NESTED.replace("IMAGE", repr(workflow.pool.image)))
-        assert workflow.run("--swarm-runner-mode", mode) == 0, workflow.said
+        assert workflow.run("--swarm-runner-mode", mode) == 0, workflow.log_text
         results.append([workflow.read(f"{n}.txt") for n in range(3)])
     assert results[0] == results[1] == [f"it is {n} {n}\n" for n in range(3)]
 
@@ -167,24 +167,24 @@ rule end:
     output: "end.txt"
     resources: mem_mb=300, disk_mb=50
     run:
-        with open(input[0]) as one, open(output[0], "w") as other:
-            other.write(one.read().upper())
+        with open(input[0]) as source, open(output[0], "w") as target:
+            target.write(source.read().upper())
 """
 
 
-def test_without_a_shared_directory(make_workflow: Workflows) -> None:
+def test_without_a_shared_directory(make_workflow: WorkflowFactory) -> None:
     workflow = make_workflow(WITHOUT_SHARED_FS)
-    # Snakemake itself quotes no storage prefix.
+    # Snakemake does not quote the storage prefix, so it contains no special characters.
     storage = workflow.pool.volume / f"storage-{uuid.uuid4().hex[:6]}"
     storage.mkdir()
     storage.chmod(0o777)
     (storage / "given.txt").write_text("given\n")
     options = ["--shared-fs-usage", "none", "--default-storage-provider", "fs"]
     with workflow.start(*options, "--default-storage-prefix", str(storage)) as process:
-        # What Snakemake uploads is its owner's alone, and these jobs may run as another user.
+        # Only the owner can read what Snakemake uploads, and jobs may run as another user.
         wait_until(lambda: any(storage.glob("*.tar.xz")), "the sources are uploaded")
         for archive in storage.glob("*.tar.xz"):
             archive.chmod(0o644)
-        assert process.wait(TIMEOUT_S) == 0, workflow.said
+        assert process.wait(TIMEOUT_S) == 0, workflow.log_text
     assert (storage / "end.txt").read_text() == "GIVEN\nGIVEN\n"
     assert not (workflow.directory / "end.txt").exists()

@@ -1,7 +1,7 @@
-"""An executor that does nothing at all with its jobs: what is left is Snakemake's own cost.
+"""An executor that does nothing with its jobs. What remains is the cost of Snakemake itself.
 
-With NOTHING_ENDS_PER_S it makes so many jobs' outputs itself each second, so that the workflow
-comes to its end, and not all at once.
+If NOTHING_ENDS_PER_S is set, it creates the outputs of that many jobs a second, so the workflow
+ends, and not all of its jobs at once.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ ENDED_PER_S = float(os.environ.get("NOTHING_ENDS_PER_S", "0"))
 
 
 class Executor(RemoteExecutor):
-    """Takes jobs, as any executor must, and leaves them lying."""
+    """Accepts jobs, and does not run them."""
 
-    _began: float | None = None
+    _started_at: float | None = None
     _ended = 0
 
     def run_job(self, job: Any) -> None:
-        """Say that it was submitted; it never was."""
-        self._began = self._began or time.monotonic()
+        """Report the job as submitted, without submitting it."""
+        self._started_at = self._started_at or time.monotonic()
         self.report_job_submission(SubmittedJobInfo(job, "none"))
 
     async def check_active_jobs(
         self, active_jobs: list[SubmittedJobInfo]
     ) -> AsyncGenerator[SubmittedJobInfo, None]:
-        """Nothing ends, or what is due by now."""
-        due = ENDED_PER_S * (time.monotonic() - (self._began or time.monotonic()))
+        """End as many jobs as NOTHING_ENDS_PER_S requires by now, and yield the others."""
+        due = ENDED_PER_S * (time.monotonic() - (self._started_at or time.monotonic()))
         for info in active_jobs:
             if self._ended >= due:
                 yield info
@@ -55,4 +55,4 @@ class Executor(RemoteExecutor):
             self.report_job_success(info)
 
     def cancel_jobs(self, active_jobs: list[SubmittedJobInfo]) -> None:
-        """There is nothing to cancel."""
+        """Do nothing, because no job exists."""
