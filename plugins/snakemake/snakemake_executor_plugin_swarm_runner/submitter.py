@@ -66,10 +66,9 @@ def _submit_splitting(runner: Runner, submissions: list[Submission], result: Bat
 
 
 def _messages_by_key(error: InvalidInputError) -> dict[str, list[str]]:
-    """Return the messages for each invocation. A diagnostic's location starts with its key."""
+    """Return the messages for each invocation, by its key."""
     messages: dict[str, list[str]] = {}
     for diagnostic in error.diagnostics:
-        key, _, field_name = diagnostic.location.partition(": ")
-        message = f"{field_name}: {diagnostic.message}" if field_name else diagnostic.message
-        messages.setdefault(key, []).append(message)
+        path, message = diagnostic.path, diagnostic.message
+        messages.setdefault(diagnostic.key, []).append(f"{path}: {message}" if path else message)
     return messages

@@ -112,7 +112,9 @@ def _read_job_conf(file: Path) -> JobConf:
     try:
         text = file.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
-        raise InvalidInputError([Diagnostic(str(file), f"cannot be read: {error}")]) from error
+        raise InvalidInputError(
+            [Diagnostic(f"cannot be read: {error}", source=str(file))]
+        ) from error
     return parse_job_conf(text, str(file))
 
 
@@ -125,7 +127,7 @@ def _validate_destination(fields: dict[str, object]) -> Destination:
         return Destination(**fields)
     except ValidationError as error:
         raise InvalidInputError(
-            Diagnostic(str(detail["loc"][0]) if detail["loc"] else "", detail["msg"])
+            Diagnostic(detail["msg"], path=str(detail["loc"][0]) if detail["loc"] else "")
             for detail in error.errors()
         ) from error
 
