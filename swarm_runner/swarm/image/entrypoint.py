@@ -1,4 +1,4 @@
-"""PID 1's child in the pool image: prepares a role, runs condor_master, tidies up after it."""
+"""Entry point of the pool image: configures a role, runs condor_master and cleans up."""
 
 import contextlib
 import grp
@@ -19,15 +19,15 @@ CONFIG_DIRECTORY = Path("/etc/condor/config.d")
 SHARE_DIRECTORY = Path("/usr/local/share/swarm-runner")
 SCRATCH_DIRECTORY = Path("/var/lib/swarm-runner/scratch")
 SPOOL_DIRECTORY = Path("/var/lib/swarm-runner/spool")
-LOG_DIRECTORY = Path("/dev/shm/condor")  # noqa: S108 - as executor.conf says
+LOG_DIRECTORY = Path("/dev/shm/condor")  # noqa: S108 - LOG in executor.conf
 DOCKER_SOCKET = Path("/var/run/docker.sock")
-OWNER_LABEL = "swarm-runner.executor"  # set by docker-wrapper on each job's container
+OWNER_LABEL = "swarm-runner.executor"  # docker-wrapper sets it on every job's container
 KVM_DEVICE = Path("/dev/kvm")
-SIDECAR_LABEL, NO_KVM_EXIT_CODE = "swarm-runner.twin-of", 3  # see twin.py
+SIDECAR_LABEL, NO_KVM_EXIT_CODE = "swarm-runner.twin-of", 3  # see kvm_sidecar.py
 
 
 def main() -> int:
-    """Run one role until condor_master ends; SIGTERM makes it finish its jobs first."""
+    """Run the role in SWARM_RUNNER_ROLE until condor_master exits; SIGTERM drains it."""
     role = os.environ["SWARM_RUNNER_ROLE"]
     make_user()
     for name in ("common.conf", f"{role}.conf"):
@@ -43,17 +43,20 @@ def main() -> int:
 
 
 def check_gpus() -> None:
-    """End if Swarm gave us GPUs that have no names: HTCondor takes a number for a count."""
-    given = os.environ.get("DOCKER_RESOURCE_GPU", "")
-    if any(name.strip().isdigit() for name in given.split(",")):
+    """Exit if Swarm assigned GPUs by number: HTCondor reads a number as a count of GPUs."""
+    gpus = os.environ.get("DOCKER_RESOURCE_GPU", "")
+    if any(name.strip().isdigit() for name in gpus.split(",")):
         sys.exit(
-            f"swarm-runner: the node's GPUs are {given!r}; its daemon.json must name each by its "
+            f"swarm-runner: the node's GPUs are {gpus!r}; its daemon.json must name each by its "
             'UUID: "node-generic-resources": ["gpu=GPU-...", ...]'
         )
 
 
 def overlay_address() -> str:
-    """Our address on the pool's overlay: the one from which the manager's name is reached."""
+    """Return the container's address on the pool's overlay network.
+
+    It is the source address of a connection to the central manager.
+    """
     if os.environ["SWARM_RUNNER_ROLE"] == "manager":
         host = socket.gethostname()
     else:
@@ -63,18 +66,21 @@ def overlay_address() -> str:
             target = socket.getaddrinfo(host, 9, socket.AF_INET, socket.SOCK_DGRAM)[0][4]
             break
         except socket.gaierror:
-            # The manager's name appears when its task runs.
+            # The name resolves once the central manager's task runs.
             signal.sigtimedwait([signal.SIGTERM], 1)
     else:
-        sys.exit(f"swarm-runner: the manager's name {host} does not resolve")
+        sys.exit(
+            f"swarm-runner: the central manager's name {host} does not resolve; check that its "
+            "service runs (docker service ps)"
+        )
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect(target)
         return str(probe.getsockname()[0])
 
 
 def make_user() -> None:
-    """The account that jobs run as: the same name and ids on the access point and executors."""
-    name, uid, gid = (os.environ[f"SWARM_RUNNER_USER_{what}"] for what in ("NAME", "UID", "GID"))
+    """Create the account that jobs run as, the same on the access point and all executors."""
+    name, uid, gid = (os.environ[f"SWARM_RUNNER_USER_{key}"] for key in ("NAME", "UID", "GID"))
     try:
         group = grp.getgrgid(int(gid)).gr_name
     except KeyError:
@@ -98,18 +104,20 @@ def make_user() -> None:
 
 
 def make_condor_directory(path: Path) -> None:
-    """Make a directory as HTCondor wants its own: a slot on another's is advertised as broken."""
+    """Create a directory that the condor user owns.
+
+    HTCondor advertises a slot as broken if another user owns its directory.
+    """
     path.mkdir(parents=True, exist_ok=True)
     path.chmod(0o755)
     shutil.chown(path, "condor", "condor")
 
 
 def run_condor_master(each_minute: Callable[[], None] = lambda: None) -> int:
-    """Run condor_master in the foreground, hand it our signals, return its exit code."""
-    # A process of its own, so that what follows it can tidy up.
+    """Run condor_master as a child process, forward signals to it and return its exit code."""
     master = subprocess.Popen(["/usr/sbin/condor_master", "-f"])
     for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
-        signal.signal(number, lambda got, _frame: master.send_signal(got))
+        signal.signal(number, lambda received, _frame: master.send_signal(received))
     while True:
         try:
             code = master.wait(timeout=60)
@@ -120,24 +128,24 @@ def run_condor_master(each_minute: Callable[[], None] = lambda: None) -> int:
 
 
 def run_libvirtd() -> None:
-    """Run libvirtd, again when it ends: guests outlive it, and HTCondor never asks after it."""
+    """Run libvirtd and restart it when it exits: guests survive it, and HTCondor ignores it."""
     while True:
         subprocess.run(["/usr/sbin/libvirtd"], check=False)
         time.sleep(1)
 
 
 class Executor:
-    """A startd whose jobs are containers beside its own, on the node's engine."""
+    """A startd whose jobs run in sibling containers on the node's engine."""
 
     def __init__(self) -> None:
-        import docker  # the manager has no engine
+        import docker  # the central manager has no access to an engine
 
         self.docker_client = docker.from_env()
         self.container_id = socket.gethostname()
         self.scratch_directory = SCRATCH_DIRECTORY / self.container_id
 
     def run(self) -> int:
-        """Prepare, serve until condor_master ends, leave nothing behind."""
+        """Prepare the container, run condor_master and remove everything it leaves behind."""
         check_gpus()
         if self._needs_kvm_sidecar():
             code = self._run_kvm_sidecar()
@@ -163,7 +171,7 @@ class Executor:
         for number, volume in enumerate(volumes):
             names.append(f"V{number}")
             lines.append(f"DOCKER_VOLUME_DIR_V{number} = {volume}")
-            # A job that runs in place gets its directory mounted; Docker takes no path twice.
+            # HTCondor mounts an in-place job's directory; Docker rejects a second mount of it.
             directory = json.dumps(volume.partition(":")[0], ensure_ascii=False)
             lines.append(
                 f"DOCKER_VOLUME_DIR_V{number}_MOUNT_IF = "
@@ -179,27 +187,27 @@ class Executor:
             shutil.rmtree(self.scratch_directory, ignore_errors=True)
 
     def _needs_kvm_sidecar(self) -> bool:
-        """Whether its virtual machines may have a KVM, which Swarm does not give it."""
-        wants = "SWARM_RUNNER_VIRTUAL_MACHINES" in os.environ
-        return wants and "SWARM_RUNNER_TWIN" not in os.environ and not KVM_DEVICE.exists()
+        """Return whether the executor runs VMs and has no /dev/kvm, which Swarm cannot provide."""
+        runs_vms = "SWARM_RUNNER_VIRTUAL_MACHINES" in os.environ
+        return runs_vms and "SWARM_RUNNER_TWIN" not in os.environ and not KVM_DEVICE.exists()
 
     def _run_kvm_sidecar(self) -> int:
-        """Run in a second container, which has it; the exit code is its own."""
-        command = [sys.executable, str(Path(__file__).with_name("twin.py")), self.container_id]
-        twin = subprocess.Popen(command)
+        """Run the executor in a sidecar with /dev/kvm; return the sidecar's exit code."""
+        program = Path(__file__).with_name("kvm_sidecar.py")
+        sidecar = subprocess.Popen([sys.executable, str(program), self.container_id])
         for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
-            signal.signal(number, lambda got, _frame: twin.send_signal(got))
-        code = twin.wait()
+            signal.signal(number, lambda received, _frame: sidecar.send_signal(received))
+        code = sidecar.wait()
         for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
         return code
 
     def _enable_virtual_machines(self) -> int:
-        """Run libvirt, which the image's variant for virtual machines has; 0 if that can be."""
-        prepare = Path(__file__).with_name("hypervisor.py")
-        code = subprocess.run([sys.executable, str(prepare)], check=False).returncode
+        """Start libvirt, which the pool-vm image contains; return 0 on success."""
+        program = Path(__file__).with_name("hypervisor.py")
+        code = subprocess.run([sys.executable, str(program)], check=False).returncode
         if code:
-            return code  # NO_KVM is for the first container to hear
+            return code  # in a sidecar, the first container handles NO_KVM_EXIT_CODE
         shutil.copy(SHARE_DIRECTORY / "vm.conf", CONFIG_DIRECTORY)
         threading.Thread(target=run_libvirtd, daemon=True).start()
         return 0
@@ -214,56 +222,59 @@ class Executor:
         subprocess.run(["/usr/sbin/usermod", "--append", "--groups", group, "condor"], check=True)
 
     def _link_scratch_to_host_path(self) -> Path:
-        """Give the scratch volume the path that it has on the node.
+        """Make the scratch volume available at its path on the host; return that path.
 
-        A job's scratch directory is mounted by the node's engine, so the path that HTCondor
-        names must be the node's. Swarm made the volume; the engine knows where it lies.
+        The node's engine mounts a job's scratch directory into the job's container, so HTCondor
+        must use the path on the host.
         """
         for mount in self.docker_client.containers.get(self.container_id).attrs["Mounts"]:
             if mount["Destination"] == str(SCRATCH_DIRECTORY):
-                there = Path(mount["Source"])
+                host_path = Path(mount["Source"])
                 break
         else:
-            sys.exit(f"swarm-runner: nothing is mounted at {SCRATCH_DIRECTORY}")
-        there.parent.mkdir(parents=True, exist_ok=True)
-        if not there.exists():
-            there.symlink_to(SCRATCH_DIRECTORY)
-        return there
+            sys.exit(
+                f"swarm-runner: no volume is mounted at {SCRATCH_DIRECTORY}; mount the pool's "
+                "scratch volume there"
+            )
+        host_path.parent.mkdir(parents=True, exist_ok=True)
+        if not host_path.exists():
+            host_path.symlink_to(SCRATCH_DIRECTORY)
+        return host_path
 
     def _clear_leftovers(self) -> None:
-        """Scratch directories and job containers of executors that are gone from this node.
+        """Remove scratch directories and containers of executors that no longer run on this node.
 
-        At the start and each minute: one that was killed may have no successor here.
+        It runs at the start and every minute: a killed executor may have no successor here.
         """
         import docker
 
         SCRATCH_DIRECTORY.mkdir(parents=True, exist_ok=True)
         SCRATCH_DIRECTORY.chmod(0o755)
         directories = list(SCRATCH_DIRECTORY.iterdir())
-        marks = [f"swarm-runner.pool={os.environ['SWARM_RUNNER_POOL']}", OWNER_LABEL]
+        labels = [f"swarm-runner.pool={os.environ['SWARM_RUNNER_POOL']}", OWNER_LABEL]
         jobs = self.docker_client.containers.list(
-            all=True, filters={"label": marks}, ignore_removed=True
+            all=True, filters={"label": labels}, ignore_removed=True
         )
         owners = {job.labels[OWNER_LABEL] for job in jobs}
-        # Looked up last: whoever made one of these is alive by now, or was.
-        alive = {
+        # Listed last, so an executor that created one of these has started by now.
+        running = {
             container.short_id
             for container in self.docker_client.containers.list(ignore_removed=True)
         }
-        for gone in owners - alive:
-            self._remove_containers(gone)
-        for twin in self.docker_client.containers.list(
+        for executor in owners - running:
+            self._remove_containers(executor)
+        for sidecar in self.docker_client.containers.list(
             all=True, filters={"label": SIDECAR_LABEL}, ignore_removed=True
         ):
-            if twin.labels[SIDECAR_LABEL] not in alive:
+            if sidecar.labels[SIDECAR_LABEL] not in running:
                 with contextlib.suppress(docker.errors.APIError):
-                    twin.remove(force=True)
+                    sidecar.remove(force=True)
         for directory in directories:
-            if directory.name not in alive:
+            if directory.name not in running:
                 shutil.rmtree(directory, ignore_errors=True)
 
     def _try_clear_leftovers(self) -> None:
-        """Jobs run: an engine that is away for a moment must not end their executor."""
+        """Clear leftovers and ignore errors: a short outage must not stop a running executor."""
         import docker
 
         with contextlib.suppress(docker.errors.DockerException, OSError):
@@ -279,7 +290,7 @@ class Executor:
             try:
                 container.remove(force=True, v=True)
             except docker.errors.APIError:
-                continue  # the starter was quicker
+                continue  # HTCondor's starter removed it first
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 #!/usr/bin/python3
-"""A virtual machine job's guest: its libvirt domain, a rehearsal of its start, and its failure.
+"""What HTCondor runs for VM jobs; the first argument selects the function.
 
-HTCondor runs all three. `domain` (as root, for the domain's XML) and `rehearse` (as the job's user
-in its directory, before the job begins) find the job's ad on standard input; `failure` adds to the
-executor's ad what HTCondor's own program for virtual machines logged last.
+- `domain`: read the job ad and print the libvirt domain's XML (as root).
+- `dry-start`: read the job ad and check that QEMU can open the disks; hold the job if not (as the
+  job's user in the scratch directory, before the job starts).
+- `failure`: print the last failure in VMGahpLog as an attribute for the executor's ad.
 """
 
 import json
@@ -19,17 +20,17 @@ import classad2  # type: ignore[import-untyped]
 
 VIRTUALIZATION_FILE = Path("/run/swarm-runner-virtualization")
 QEMU = "/usr/bin/qemu-system-x86_64"
-CONSOLE_FILE = "console.txt"  # model/machine.py names it to the submit description
-VM_GAHP_LOG = Path("/dev/shm/condor/VMGahpLog")  # noqa: S108 - in executor.conf's LOG
+CONSOLE_FILE = "console.txt"  # as in model/vm.py
+VM_GAHP_LOG = Path("/dev/shm/condor/VMGahpLog")  # noqa: S108 - LOG in executor.conf
 _FAILURE = re.compile(r"\b(fail|cannot|could not|error)", re.IGNORECASE)
 DRY_START_TIMEOUT_S = 60
-# Of what is emulated, QEMU keeps the translation, by its own measure up to 1 GiB for each guest.
+# QEMU's cache of translated code, for each emulated guest. QEMU's default is up to 1 GiB.
 TB_CACHE_MB = 64
 BUSES = {"vd": "virtio", "sd": "sata", "hd": "ide"}
 
 
 class Disk(NamedTuple):
-    """One of vm_disk's."""
+    """One entry of the job's vm_disk."""
 
     file: str
     device: str
@@ -38,57 +39,57 @@ class Disk(NamedTuple):
 
 
 def main() -> int:
-    """Do what the first argument says."""
+    """Run the function that the first argument selects."""
     if sys.argv[1] == "failure":
         sys.stdout.write(f'SwarmGuestFailure = "{last_failure()}"\n-\n')
         return 0
     ad = classad2.parseOne(sys.stdin.read())
     if sys.argv[1] == "domain":
         directory = ad["VM_WORKING_DIR"]
-        made = build_domain(ad, directory)
+        domain = build_domain(ad, directory)
         create_console_file(Path(directory))
-        sys.stdout.write(ET.tostring(made, encoding="unicode") + "\n")
+        sys.stdout.write(ET.tostring(domain, encoding="unicode") + "\n")
         return 0
     return dry_start(ad)
 
 
 def last_failure() -> str:
-    """The last line of the log that tells of a failure; nothing if there is none."""
-    found = ""
+    """Return the last failure in VMGahpLog; empty if there is none."""
+    last_line = ""
     if VM_GAHP_LOG.exists():
         for line in VM_GAHP_LOG.read_text(errors="replace").splitlines():
             if _FAILURE.search(line):
-                found = line
-    return sanitize_classad_string(" ".join(found.split()[2:]))  # without its date and time
+                last_line = line
+    return sanitize_classad_string(" ".join(last_line.split()[2:]))  # without date and time
 
 
 def sanitize_classad_string(text: str) -> str:
-    """Text that a ClassAd's string holds as it is."""
-    text = "".join(letter if letter.isprintable() else " " for letter in text)
+    """Replace the characters that a ClassAd string would have to escape."""
+    text = "".join(character if character.isprintable() else " " for character in text)
     return text.replace("\\", "/").replace('"', "'")
 
 
 def has_kvm() -> bool:
-    """Whether this executor has the real thing."""
+    """Return whether the executor's guests run with KVM."""
     return VIRTUALIZATION_FILE.read_text() == "kvm"
 
 
 def parse_disks(ad: Any, directory: str) -> list[Disk]:
-    """The disks, with full names."""
-    found = []
-    for text in ad["VMPARAM_vm_Disk"].split(","):
-        file, device, permission, kind = text.split(":")
-        found.append(Disk(str(Path(directory, file)), device, permission == "r", kind))
-    return found
+    """Return the job's disks, with absolute paths."""
+    disks = []
+    for entry in ad["VMPARAM_vm_Disk"].split(","):
+        file, device, permission, image_format = entry.split(":")
+        disks.append(Disk(str(Path(directory, file)), device, permission == "r", image_format))
+    return disks
 
 
 def build_domain(ad: Any, directory: str) -> ET.Element:
-    """The domain as libvirt is to make it; its serial console goes to a file."""
+    """Return the job's libvirt domain. Its serial console writes to CONSOLE_FILE."""
     root = ET.Element("domain", type="kvm" if has_kvm() else "qemu")
     ET.SubElement(root, "name").text = ad["VMPARAM_VM_NAME"]
     ET.SubElement(root, "memory", unit="MiB").text = str(ad["JobVMMemory"])
     ET.SubElement(root, "vcpu").text = str(ad["JobVM_VCPUS"])
-    # Of the host with KVM, and all that is emulated without.
+    # With KVM, the host's CPU; otherwise everything that QEMU can emulate.
     ET.SubElement(root, "cpu", mode="maximum")
     system = ET.SubElement(root, "os")
     ET.SubElement(system, "type", arch="x86_64").text = "hvm"
@@ -103,17 +104,17 @@ def build_domain(ad: Any, directory: str) -> ET.Element:
     devices = ET.SubElement(root, "devices")
     ET.SubElement(devices, "emulator").text = QEMU
     for disk in parse_disks(ad, directory):
-        made = ET.SubElement(devices, "disk", type="file", device="disk")
-        ET.SubElement(made, "driver", name="qemu", type=disk.format)
-        ET.SubElement(made, "source", file=disk.file)
-        ET.SubElement(made, "target", dev=disk.device, bus=BUSES[disk.device[:2]])
+        element = ET.SubElement(devices, "disk", type="file", device="disk")
+        ET.SubElement(element, "driver", name="qemu", type=disk.format)
+        ET.SubElement(element, "source", file=disk.file)
+        ET.SubElement(element, "target", dev=disk.device, bus=BUSES[disk.device[:2]])
         if disk.read_only:
-            ET.SubElement(made, "readonly")
+            ET.SubElement(element, "readonly")
     if ad.get("JobVMNetworking", False):
-        # QEMU's own NAT, in its process: no bridge, no rights, and nobody reaches the guest.
+        # QEMU's user-mode NAT needs no bridge and no privileges, and blocks incoming connections.
         card = ET.SubElement(devices, "interface", type="user")
         ET.SubElement(card, "model", type="virtio")
-        ET.SubElement(card, "rom", enabled="no")  # nothing boots from the network
+        ET.SubElement(card, "rom", enabled="no")  # no network boot
     serial = ET.SubElement(devices, "serial", type="file")
     ET.SubElement(serial, "source", path=str(Path(directory, CONSOLE_FILE)))
     ET.SubElement(serial, "target", port="0")
@@ -121,14 +122,17 @@ def build_domain(ad: Any, directory: str) -> ET.Element:
 
 
 def create_console_file(directory: Path) -> None:
-    """Make the console's file the job's, before libvirt makes it root's: it is to come back."""
+    """Create the console file as the job's user.
+
+    libvirt would create it as root, and HTCondor could not transfer it back.
+    """
     console, owner = directory / CONSOLE_FILE, directory.stat()
     console.touch()
     os.chown(console, owner.st_uid, owner.st_gid)
 
 
 def dry_start(ad: Any) -> int:
-    """Let qemu open what the guest will have, and leave; if it does not, the job is held."""
+    """Start QEMU with the guest's disks and quit; hold the job if that fails."""
     command = [QEMU, "-no-user-config", "-nodefaults", "-display", "none", "-S"]
     command += ["-accel", "kvm" if has_kvm() else f"tcg,tb-size={TB_CACHE_MB}"]
     command += ["-monitor", "stdio"]
@@ -151,16 +155,15 @@ def dry_start(ad: Any) -> int:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return hold_job(f"qemu did not answer in {DRY_START_TIMEOUT_S} s")
+        return hold_job(f"qemu did not respond within {DRY_START_TIMEOUT_S} s")
     if done.returncode == 0:
         return 0
-    said = [line for line in done.stderr.splitlines() if line.strip()]
-    return hold_job(said[-1] if said else f"qemu ended with exit code {done.returncode}")
+    messages = [line for line in done.stderr.splitlines() if line.strip()]
+    return hold_job(messages[-1] if messages else f"qemu exited with code {done.returncode}")
 
 
 def hold_job(reason: str) -> int:
-    """Tell HTCondor, which holds the job."""
-    # As HTCondor reads a hook's answer: a line for each attribute.
+    """Print a hook result that makes HTCondor hold the job: one attribute a line."""
     sys.stdout.write(
         f'HookStatusCode = 1\nHookStatusMessage = "{sanitize_classad_string(reason)}"\n'
     )

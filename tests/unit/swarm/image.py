@@ -1,4 +1,4 @@
-"""The programs of the pool's image, which no package holds."""
+"""Access to the programs in the pool image's source, which are not part of a package."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PARAM_SCRIPT = (
 
 
 def load_program(name: str) -> ModuleType:
-    """One of them, as a module of its own."""
+    """Import one of the programs as a module."""
     spec = importlib.util.spec_from_file_location(name, IMAGE / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
@@ -26,10 +26,10 @@ def load_program(name: str) -> ModuleType:
 
 
 def read_config(*names: str, **environment: str) -> list[str]:
-    """What HTCondor reads in an executor's configuration."""
-    own = {"CONDOR_CONFIG": str(IMAGE / "executor.conf"), "PATH": os.environ["PATH"]}
+    """Return the values that HTCondor reads from an executor's configuration."""
+    base = {"CONDOR_CONFIG": str(IMAGE / "executor.conf"), "PATH": os.environ["PATH"]}
     command = [sys.executable, "-c", PARAM_SCRIPT, *names]
-    asked = subprocess.run(
-        command, env=own | environment, stdout=subprocess.PIPE, text=True, check=True
+    done = subprocess.run(
+        command, env=base | environment, stdout=subprocess.PIPE, text=True, check=True
     )
-    return asked.stdout.splitlines()
+    return done.stdout.splitlines()

@@ -1,4 +1,4 @@
-"""The executor's program for guests, as HTCondor runs it."""
+"""guest.py, as HTCondor runs it."""
 
 from __future__ import annotations
 
@@ -23,38 +23,40 @@ VMPARAM_vm_Disk = "guest.img:vda:r:raw,answer.img:sdb:w:qcow2,/data/a.img:hdc:w:
 
 
 @pytest.fixture
-def vm_wrapper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    htcondor()  # which wants to find no configuration
+def guest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    htcondor()  # must be imported without a configuration
     module = load_program("guest")
     (tmp_path / "virtualization").write_text("emulated")
-    monkeypatch.setattr(module, "VIRTUALIZATION", tmp_path / "virtualization")
-    monkeypatch.setattr(module, "LOG", tmp_path / "VMGahpLog")
+    monkeypatch.setattr(module, "VIRTUALIZATION_FILE", tmp_path / "virtualization")
+    monkeypatch.setattr(module, "VM_GAHP_LOG", tmp_path / "VMGahpLog")
     return module
 
 
-def run(module: ModuleType, monkeypatch: pytest.MonkeyPatch, command: str, ad: str = "") -> int:
+def run_guest(
+    module: ModuleType, monkeypatch: pytest.MonkeyPatch, command: str, ad: str = ""
+) -> int:
     monkeypatch.setattr(sys, "argv", ["guest.py", command])
     monkeypatch.setattr(sys, "stdin", io.StringIO(ad))
     code: int = module.main()
     return code
 
 
-@pytest.mark.parametrize(("found", "kind"), [("emulated", "qemu"), ("kvm", "kvm")])
-def test_the_domain(
-    vm_wrapper: ModuleType,
+@pytest.mark.parametrize(("virtualization", "domain_type"), [("emulated", "qemu"), ("kvm", "kvm")])
+def test_the_libvirt_domain(
+    guest: ModuleType,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    found: str,
-    kind: str,
+    virtualization: str,
+    domain_type: str,
 ) -> None:
-    vm_wrapper.VIRTUALIZATION.write_text(found)
+    guest.VIRTUALIZATION_FILE.write_text(virtualization)
     ad = f'{AD}VM_WORKING_DIR = "{tmp_path}"\n'
-    assert run(vm_wrapper, monkeypatch, "domain", ad) == 0
-    said = capsys.readouterr().out
-    assert said.endswith("\n"), "HTCondor reads whole lines"
-    root = ET.fromstring(said)  # noqa: S314  our own
-    assert root.get("type") == kind
+    assert run_guest(guest, monkeypatch, "domain", ad) == 0
+    output = capsys.readouterr().out
+    assert output.endswith("\n"), "HTCondor reads complete lines only"
+    root = ET.fromstring(output)  # noqa: S314 - our own
+    assert root.get("type") == domain_type
     assert (root.findtext("memory"), root.findtext("vcpu")) == ("96", "2")
     disks = [
         (
@@ -71,21 +73,21 @@ def test_the_domain(
         ("/data/a.img", "ide", "raw", False),
     ]
     caches = [cache.text for cache in root.iterfind("features/tcg/tb-cache")]
-    assert caches == (["64"] if kind == "qemu" else [])
+    assert caches == (["64"] if domain_type == "qemu" else [])
     assert root.find("devices/serial/source").get("path") == f"{tmp_path}/{CONSOLE_FILE}"  # type: ignore[union-attr]
-    assert (tmp_path / CONSOLE_FILE).exists(), "as the job's, before libvirt makes it root's"
+    assert (tmp_path / CONSOLE_FILE).exists(), "created before libvirt does so as root"
 
 
-@pytest.mark.parametrize("asked", [True, False, None])
-def test_a_network_card_is_for_who_asks(vm_wrapper: ModuleType, asked: bool | None) -> None:
-    lines = "" if asked is None else f"JobVMNetworking = {str(asked).lower()}\n"
-    root = vm_wrapper.domain(classad().parseOne(AD + lines), "/nowhere")
+@pytest.mark.parametrize("requested", [True, False, None])
+def test_a_network_interface_only_on_request(guest: ModuleType, requested: bool | None) -> None:
+    lines = "" if requested is None else f"JobVMNetworking = {str(requested).lower()}\n"
+    root = guest.build_domain(classad().parseOne(AD + lines), "/nowhere")
     cards = [(card.get("type"), card.find("model").get("type")) for card in root.iter("interface")]
-    assert cards == ([("user", "virtio")] if asked else [])
+    assert cards == ([("user", "virtio")] if requested else [])
 
 
-def test_a_rehearsal_that_fails_is_a_hold_with_the_last_words(
-    vm_wrapper: ModuleType,
+def test_a_failed_dry_start_holds_the_job_with_the_last_message(
+    guest: ModuleType,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -95,25 +97,25 @@ def test_a_rehearsal_that_fails_is_a_hold_with_the_last_words(
         "#!/bin/sh\necho first >&2; printf '%s\\t%s\\n' 'qemu: \"a\\b\"' 'is no disk' >&2; exit 1\n"
     )
     qemu.chmod(0o755)
-    monkeypatch.setattr(vm_wrapper, "QEMU", str(qemu))
+    monkeypatch.setattr(guest, "QEMU", str(qemu))
     monkeypatch.chdir(tmp_path)
-    assert run(vm_wrapper, monkeypatch, "rehearse", AD) == 0
-    said = capsys.readouterr().out
-    assert said == "HookStatusCode = 1\nHookStatusMessage = \"qemu: 'a/b' is no disk\"\n"
+    assert run_guest(guest, monkeypatch, "dry-start", AD) == 0
+    output = capsys.readouterr().out
+    assert output == "HookStatusCode = 1\nHookStatusMessage = \"qemu: 'a/b' is no disk\"\n"
     qemu.write_text("#!/bin/sh\nread quit\n")
-    assert run(vm_wrapper, monkeypatch, "rehearse", AD) == 0
+    assert run_guest(guest, monkeypatch, "dry-start", AD) == 0
     assert capsys.readouterr().out == ""
 
 
-def test_the_latest_failure_that_was_logged(
-    vm_wrapper: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_the_last_logged_failure(
+    guest: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(vm_wrapper, monkeypatch, "failure") == 0
+    assert run_guest(guest, monkeypatch, "failure") == 0
     assert capsys.readouterr().out == 'SwarmGuestFailure = ""\n-\n'
-    vm_wrapper.LOG.write_text(
+    guest.VM_GAHP_LOG.write_text(
         "11/23/26 22:05:42 Failed to do the first\n11/23/26 22:05:43 CreateKvmVMConfigFile\n"
         '11/23/26 22:05:43 Failed to create libvirt domain: "x"\n11/23/26 22:05:44 bye\n'
     )
-    run(vm_wrapper, monkeypatch, "failure")
-    said = capsys.readouterr().out
-    assert said == "SwarmGuestFailure = \"Failed to create libvirt domain: 'x'\"\n-\n"
+    run_guest(guest, monkeypatch, "failure")
+    output = capsys.readouterr().out
+    assert output == "SwarmGuestFailure = \"Failed to create libvirt domain: 'x'\"\n-\n"

@@ -1,4 +1,4 @@
-"""An executor's second container, as the first one runs it."""
+"""The KVM sidecar, as the first container runs it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EXECUTOR_CONTAINER_ID = "0123456789ab"
 
 
 class FakeContainer:
-    """One that says a thing at each look: an error, or its exit code."""
+    """A container that raises an error, runs on or exits with a code at each poll."""
 
     def __init__(self, *poll_results: object) -> None:
         self.poll_results = list(poll_results)
@@ -24,11 +24,11 @@ class FakeContainer:
         self.start_error: Exception | None = None
 
     def reload(self) -> None:
-        look = self.poll_results.pop(0)
-        if isinstance(look, Exception):
-            raise look
-        if look is not None:
-            self.status, self.attrs["State"]["ExitCode"] = "exited", look
+        result = self.poll_results.pop(0)
+        if isinstance(result, Exception):
+            raise result
+        if result is not None:
+            self.status, self.attrs["State"]["ExitCode"] = "exited", result
 
     def put_archive(self, path: str, _content: bytes) -> None:
         self.calls.append(f"put {path}")
@@ -39,14 +39,14 @@ class FakeContainer:
         self.calls.append("start")
 
     def logs(self, **_options: int) -> bytes:
-        return b"KVM runs no guest\n"
+        return b"KVM cannot run a guest\n"
 
     def remove(self, **_options: bool) -> None:
         self.calls.append("remove")
 
 
 class FakeDockerClient:
-    """An engine with this executor's container, which makes its twin."""
+    """An engine that has the executor's container and creates the sidecar."""
 
     def __init__(self, sidecar: FakeContainer) -> None:
         self.containers = self
@@ -63,10 +63,10 @@ class FakeDockerClient:
 
 @pytest.fixture
 def kvm_sidecar(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    module = load_program("twin")
-    monkeypatch.setattr(module, "LOOK_S", 0)
-    monkeypatch.setattr(module, "_token", bytes)
-    monkeypatch.setattr("sys.argv", ["twin.py", EXECUTOR_CONTAINER_ID])
+    module = load_program("kvm_sidecar")
+    monkeypatch.setattr(module, "POLL_INTERVAL_S", 0)
+    monkeypatch.setattr(module, "_token_archive", bytes)
+    monkeypatch.setattr("sys.argv", ["kvm_sidecar.py", EXECUTOR_CONTAINER_ID])
     monkeypatch.setattr("signal.signal", lambda *_: None)
     return module
 
@@ -74,41 +74,42 @@ def kvm_sidecar(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def run_sidecar(
     module: ModuleType, container: FakeContainer, monkeypatch: pytest.MonkeyPatch
 ) -> int:
-    engine = FakeDockerClient(container)
-    monkeypatch.setattr(docker, "from_env", lambda: engine)
+    client = FakeDockerClient(container)
+    monkeypatch.setattr(docker, "from_env", lambda: client)
     code: int = module.main()
-    assert engine.options["devices"] == ["/dev/kvm:/dev/kvm:rw"]
-    assert engine.options["environment"]["SWARM_RUNNER_TWIN"] == EXECUTOR_CONTAINER_ID
+    assert client.options["devices"] == ["/dev/kvm:/dev/kvm:rw"]
+    assert client.options["environment"]["SWARM_RUNNER_TWIN"] == EXECUTOR_CONTAINER_ID
     assert container.calls[-1] == "remove"
     return code
 
 
-def test_its_exit_code_is_the_executors(
+def test_the_exit_code_is_returned(
     kvm_sidecar: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    away = docker.errors.APIError("the engine is away")
-    assert run_sidecar(kvm_sidecar, FakeContainer(None, away, OSError(), 7), monkeypatch) == 7
+    outage = docker.errors.APIError("the engine is unreachable")
+    assert run_sidecar(kvm_sidecar, FakeContainer(None, outage, OSError(), 7), monkeypatch) == 7
 
 
-def test_one_that_somebody_removed_is_not_waited_for(
+def test_a_removed_sidecar_ends_the_wait(
     kvm_sidecar: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    gone = docker.errors.NotFound("no such container")
-    assert run_sidecar(kvm_sidecar, FakeContainer(None, gone), monkeypatch) == kvm_sidecar.REMOVED
+    error = docker.errors.NotFound("no such container")
+    code = run_sidecar(kvm_sidecar, FakeContainer(None, error), monkeypatch)
+    assert code == kvm_sidecar.REMOVED_EXIT_CODE
     assert "was removed" in capsys.readouterr().err
 
 
 def test_a_node_without_kvm(kvm_sidecar: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     container = FakeContainer()
     container.start_error = docker.errors.APIError("x", explanation="no such device")
-    assert run_sidecar(kvm_sidecar, container, monkeypatch) == kvm_sidecar.NO_KVM
+    code = run_sidecar(kvm_sidecar, container, monkeypatch)
+    assert code == kvm_sidecar.NO_KVM_EXIT_CODE
 
 
-def test_a_kvm_that_runs_no_guest_is_told_of(
+def test_a_kvm_that_cannot_run_a_guest_is_reported(
     kvm_sidecar: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert (
-        run_sidecar(kvm_sidecar, FakeContainer(kvm_sidecar.NO_KVM), monkeypatch)
-        == kvm_sidecar.NO_KVM
-    )
-    assert "KVM runs no guest" in capsys.readouterr().err
+    container = FakeContainer(kvm_sidecar.NO_KVM_EXIT_CODE)
+    code = run_sidecar(kvm_sidecar, container, monkeypatch)
+    assert code == kvm_sidecar.NO_KVM_EXIT_CODE
+    assert "KVM cannot run a guest" in capsys.readouterr().err
