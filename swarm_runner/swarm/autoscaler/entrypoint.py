@@ -1,4 +1,4 @@
-"""PID 1's child in the autoscaler's image: `pool autoscale` with the configuration it is given."""
+"""Entry point of the autoscaler image: runs `pool autoscale` with the service's job_conf."""
 
 import os
 import sys
