@@ -1,6 +1,6 @@
-"""Packs requests into executors: first fit, largest first, over groups of equal ones.
+"""Packs requests into executors: first fit, largest first, in groups of equal requests.
 
-The cost grows with the number of different shapes, not with the number of jobs.
+The cost grows with the number of different requests, not with the number of jobs.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from swarm_runner.model.scaling import IdleJobs, ResourceAmounts, ScalingLimits
 
-# A startd gives memory in steps (MODIFY_REQUEST_EXPR_REQUESTMEMORY in HTCondor's manual).
+# A startd allocates memory in steps (HTCondor manual, MODIFY_REQUEST_EXPR_REQUESTMEMORY).
 MEMORY_STEP_MB = 128
 _UNLIMITED = 2**62
 
-# cpus, memory in MB, disk in MB, gpus, virtual machines
+# CPUs, memory in MB, disk in MB, GPUs, virtual machines.
 ResourceVector = tuple[int, int, int, int, int]
 NO_RESOURCES: ResourceVector = (0, 0, 0, 0, 0)
 
 
 def executor_capacity(capacity_class: ScalingLimits) -> ResourceVector:
-    """What an executor without jobs has."""
+    """Return the resources of an executor without jobs."""
     disk_mb = _UNLIMITED if capacity_class.disk_mb is None else capacity_class.disk_mb
     return (
         capacity_class.cpus,
@@ -32,96 +32,109 @@ def executor_capacity(capacity_class: ScalingLimits) -> ResourceVector:
 
 
 def slot_size(request: ResourceAmounts, capacity_class: ScalingLimits) -> ResourceVector | None:
-    """What a job that asks for `request` takes of an executor; None if it never fits.
+    """Return the size of the slot that a startd creates for a request; None if it never fits.
 
-    The startd rounds memory up, and gives what was asked for where only that fits. In a class
-    with virtual machines every job is one.
+    The startd rounds memory up to a step, unless only the exact amount fits. In a class with
+    virtual machines every job uses one.
     """
     memory_mb = -(-request.memory_mb // MEMORY_STEP_MB) * MEMORY_STEP_MB
     if memory_mb > capacity_class.memory_mb:
         memory_mb = request.memory_mb
-    machines = min(capacity_class.virtual_machines, 1)
-    amounts = (request.cpus, memory_mb, request.disk_mb, request.gpus, machines)
-    return amounts if fit_count(amounts, executor_capacity(capacity_class)) else None
+    vm_count = min(capacity_class.virtual_machines, 1)
+    resources = (request.cpus, memory_mb, request.disk_mb, request.gpus, vm_count)
+    return resources if fit_count(resources, executor_capacity(capacity_class)) else None
 
 
 def fit_count(resources: ResourceVector, free: ResourceVector) -> int:
-    """How often the amounts fit into what is free."""
-    most = _UNLIMITED
-    for part, there in zip(resources, free, strict=True):
-        if part:
-            most = min(most, there // part)
-    return most
+    """Return how many times the resources fit into what is free."""
+    count = _UNLIMITED
+    for amount, free_amount in zip(resources, free, strict=True):
+        if amount:
+            count = min(count, free_amount // amount)
+    return count
 
 
 def subtract(free: ResourceVector, resources: ResourceVector, jobs: int = 1) -> ResourceVector:
-    """What is left free when so many jobs take the amounts; with -1, when one gives them back."""
-    a, b, c, d, e = (have - jobs * take for have, take in zip(free, resources, strict=True))
-    return a, b, c, d, e
+    """Return what is free after `jobs` jobs use these resources; -1 returns those of one job."""
+    cpus, memory_mb, disk_mb, gpus, vm_count = (
+        free_amount - jobs * amount for free_amount, amount in zip(free, resources, strict=True)
+    )
+    return cpus, memory_mb, disk_mb, gpus, vm_count
 
 
 def dominant_share(resources: ResourceVector, capacity_class: ScalingLimits) -> float:
-    """The part of an executor that these amounts take, by what is scarcest in it."""
+    """Return the share of an executor that these resources use, by the scarcest of them.
+
+    See Ghodsi et al., "Dominant Resource Fairness" (NSDI 2011).
+    """
     return max(
-        part / total
-        for part, total in zip(resources, executor_capacity(capacity_class), strict=True)
+        amount / total
+        for amount, total in zip(resources, executor_capacity(capacity_class), strict=True)
         if total not in (0, _UNLIMITED)
     )
 
 
 class CapacityTier:
-    """Executors of one kind, by what they have free; says what a packing put into them."""
+    """Executors in the same state, grouped by their free resources.
+
+    Attributes:
+        used_count: How many executors got at least one job.
+        job_count: How many jobs were placed.
+        placements: The requests that were placed: the request, its slot size, and the number.
+    """
 
     def __init__(self, free: Mapping[ResourceVector, int]) -> None:
-        self._unused = {room: count for room, count in free.items() if count}
+        self._unused = {resources: count for resources, count in free.items() if count}
         self._used: Counter[ResourceVector] = Counter()
         self.used_count = 0
         self.job_count = 0
         self.placements: list[tuple[IdleJobs, ResourceVector, int]] = []
 
     def add(self, free: ResourceVector, count: int) -> None:
-        """More executors, each with that much free."""
+        """Add executors, each with these free resources."""
         self._unused[free] = self._unused.get(free, 0) + count
 
     def allocate(self, request: IdleJobs, resources: ResourceVector, count: int) -> int:
-        """Put in `count` jobs, first where others were put; how many found no place."""
-        left = self._allocate_from(self._used, resources, count)
-        if left:
-            before = sum(self._unused.values())
-            left = self._allocate_from(self._unused, resources, left)
-            self.used_count += before - sum(self._unused.values())
-        if left < count:
-            self.job_count += count - left
-            self.placements.append((request, resources, count - left))
-        return left
+        """Place up to `count` jobs, on used executors first. Return how many did not fit."""
+        remaining = self._allocate_from(self._used, resources, count)
+        if remaining:
+            unused_before = sum(self._unused.values())
+            remaining = self._allocate_from(self._unused, resources, remaining)
+            self.used_count += unused_before - sum(self._unused.values())
+        if remaining < count:
+            self.job_count += count - remaining
+            self.placements.append((request, resources, count - remaining))
+        return remaining
 
     def _allocate_from(
         self, executor_counts: dict[ResourceVector, int], resources: ResourceVector, count: int
     ) -> int:
-        cpus, memory_mb, disk_mb, gpus, machines = resources
-        fitting = [
-            room
-            for room in executor_counts
-            if room[0] >= cpus
-            and room[1] >= memory_mb
-            and room[2] >= disk_mb
-            and room[3] >= gpus
-            and room[4] >= machines
+        """Place up to `count` jobs on these executors. Return how many did not fit."""
+        cpus, memory_mb, disk_mb, gpus, vm_count = resources
+        fitting = [  # Comparing element by element is too slow here.
+            free
+            for free in executor_counts
+            if free[0] >= cpus
+            and free[1] >= memory_mb
+            and free[2] >= disk_mb
+            and free[3] >= gpus
+            and free[4] >= vm_count
         ]
-        for room in fitting:
-            number, each = executor_counts[room], fit_count(resources, room)
-            full = min(number, count // each)
-            rest = min(count - full * each, each - 1) if number > full else 0
-            for jobs, executors in ((each, full), (rest, 1)):
+        for free in fitting:
+            executor_count, jobs_each = executor_counts[free], fit_count(resources, free)
+            full = min(executor_count, count // jobs_each)
+            # One further executor gets the jobs that do not fill it.
+            rest = min(count - full * jobs_each, jobs_each - 1) if executor_count > full else 0
+            for jobs, executors in ((jobs_each, full), (rest, 1)):
                 if not jobs or not executors:
                     continue
-                executor_counts[room] -= executors
+                executor_counts[free] -= executors
                 count -= jobs * executors
-                left_over = subtract(room, resources, jobs)
-                if left_over[0] and left_over[1]:  # without cpu or memory it takes no further job
-                    self._used[left_over] += executors
-            if not executor_counts[room]:
-                del executor_counts[room]
+                still_free = subtract(free, resources, jobs)
+                if still_free[0] and still_free[1]:  # Every job needs CPUs and memory.
+                    self._used[still_free] += executors
+            if not executor_counts[free]:
+                del executor_counts[free]
             if not count:
                 break
         return count
@@ -132,21 +145,21 @@ def pack(
     tiers: Sequence[CapacityTier],
     capacity_class: ScalingLimits,
 ) -> CapacityTier:
-    """Put requests into the tiers, in their order, and what is left into new executors.
+    """Place requests in the tiers, in the order of the tiers, and the rest on new executors.
 
-    The tiers say afterwards what they took; the tier that comes back are the new executors.
+    Return the tier of the new executors. Each tier knows afterwards what was placed in it.
     """
-    new = CapacityTier({})
-    empty = executor_capacity(capacity_class)
+    new_tier = CapacityTier({})
+    capacity = executor_capacity(capacity_class)
     largest_first = sorted(
         requests, key=lambda pair: (dominant_share(pair[1], capacity_class), pair[1]), reverse=True
     )
-    for request, amounts in largest_first:
-        left = request.count
-        for tier in (*tiers, new):
-            if left:
-                left = tier.allocate(request, amounts, left)
-        if left:
-            new.add(empty, -(-left // fit_count(amounts, empty)))
-            new.allocate(request, amounts, left)
-    return new
+    for request, resources in largest_first:
+        remaining = request.count
+        for tier in (*tiers, new_tier):
+            if remaining:
+                remaining = tier.allocate(request, resources, remaining)
+        if remaining:
+            new_tier.add(capacity, -(-remaining // fit_count(resources, capacity)))
+            new_tier.allocate(request, resources, remaining)
+    return new_tier

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from swarm_runner import hookimpl
-from swarm_runner.hooks.manager import plugin_manager
+from swarm_runner.hooks.manager import Hooks
 from swarm_runner.model.pool import CapacityClass
 from swarm_runner.model.scaling import (
     ClassSnapshot,
@@ -40,78 +40,78 @@ def test_nothing_to_do_is_zero() -> None:
 
 
 def test_requests_are_packed_and_not_counted() -> None:
-    decision = decide(requests=(idle(9),))
+    decision = decide(idle_jobs=(idle(9),))
     assert decision.wanted == 3
     assert decision.reason == "9 waiting, 0 running on 0; 3 more for 9 of them"
 
 
 def test_memory_decides_where_it_is_scarcer_than_cpus() -> None:
-    assert decide(requests=(idle(8, memory_mb=2048),)).wanted == 4
+    assert decide(idle_jobs=(idle(8, memory_mb=2048),)).wanted == 4
 
 
 def test_memory_is_given_in_steps() -> None:
-    tight = ScalingLimits(name="tight", cpus=8, memory_mb=1024)
+    small = ScalingLimits(name="small", cpus=8, memory_mb=1024)
     # 129 MB become 256: four fit, not seven.
-    assert decide(tight, requests=(idle(8, memory_mb=129),)).wanted == 2
+    assert decide(small, idle_jobs=(idle(8, memory_mb=129),)).wanted == 2
 
 
 def test_what_runs_is_kept_and_free_parts_are_used_first() -> None:
-    rooms = (FreeCapacity(cpus=2, memory_mb=2048, count=2),)
-    seen: dict[str, Any] = {
+    free_capacity = (FreeCapacity(cpus=2, memory_mb=2048, count=2),)
+    fields: dict[str, Any] = {
         "replicas": 3,
         "executors": ExecutorCounts(busy=3),
         "running_jobs": 8,
-        "free_capacity": rooms,
+        "free_capacity": free_capacity,
     }
-    assert decide(requests=(idle(4),), **seen).wanted == 3
-    assert decide(requests=(idle(5),), **seen).wanted == 4
+    assert decide(idle_jobs=(idle(4),), **fields).wanted == 3
+    assert decide(idle_jobs=(idle(5),), **fields).wanted == 4
 
 
 def test_idle_and_starting_executors_are_used_before_new_ones() -> None:
     executors = ExecutorCounts(idle=1, starting=1)
-    assert decide(requests=(idle(8),), replicas=2, executors=executors).wanted == 2
-    assert decide(requests=(idle(12),), replicas=2, executors=executors).wanted == 3
+    assert decide(idle_jobs=(idle(8),), replicas=2, executors=executors).wanted == 2
+    assert decide(idle_jobs=(idle(12),), replicas=2, executors=executors).wanted == 3
 
 
 def test_retiring_executors_are_no_capacity() -> None:
-    assert decide(requests=(idle(4),), executors=ExecutorCounts(retiring=5)).wanted == 1
+    assert decide(idle_jobs=(idle(4),), executors=ExecutorCounts(retiring=5)).wanted == 1
 
 
 def test_what_never_fits_does_not_count_and_is_told() -> None:
-    decision = decide(requests=(idle(50, cpus=5), idle(7, memory_mb=9000), idle(1)))
+    decision = decide(idle_jobs=(idle(50, cpus=5), idle(7, memory_mb=9000), idle(1)))
     assert decision.wanted == 1
     assert "57 waiting fit no executor of this class" in decision.reason
 
 
 def test_gpus_and_disk_count() -> None:
-    shape = ScalingLimits(name="gpu", cpus=16, memory_mb=65536, disk_mb=1000, gpus=2)
-    assert decide(shape, requests=(idle(6, gpus=1),)).wanted == 3
-    assert decide(shape, requests=(idle(6, disk_mb=500),)).wanted == 3
-    assert decide(NORMAL, requests=(idle(1, gpus=1),)).wanted == 0
+    limits = ScalingLimits(name="gpu", cpus=16, memory_mb=65536, disk_mb=1000, gpus=2)
+    assert decide(limits, idle_jobs=(idle(6, gpus=1),)).wanted == 3
+    assert decide(limits, idle_jobs=(idle(6, disk_mb=500),)).wanted == 3
+    assert decide(NORMAL, idle_jobs=(idle(1, gpus=1),)).wanted == 0
 
 
 def test_virtual_machines_are_counted() -> None:
-    shape = ScalingLimits.from_capacity_class(
+    limits = ScalingLimits.from_capacity_class(
         "vm", CapacityClass(cpus=8, memory_mb=8192, replicas=0, virtual_machines=2)
     )
-    assert decide(shape, requests=(idle(6),)).wanted == 3
-    rooms = (FreeCapacity(cpus=7, memory_mb=7000, virtual_machines=1),)
-    seen: dict[str, Any] = {
+    assert decide(limits, idle_jobs=(idle(6),)).wanted == 3
+    free_capacity = (FreeCapacity(cpus=7, memory_mb=7000, virtual_machines=1),)
+    fields: dict[str, Any] = {
         "replicas": 1,
         "executors": ExecutorCounts(busy=1),
-        "free_capacity": rooms,
+        "free_capacity": free_capacity,
     }
-    assert decide(shape, requests=(idle(3),), running_jobs=1, **seen).wanted == 2
+    assert decide(limits, idle_jobs=(idle(3),), running_jobs=1, **fields).wanted == 2
 
 
 def test_limits_hold_and_are_told() -> None:
-    decision = decide(requests=(idle(1000),))
+    decision = decide(idle_jobs=(idle(1000),))
     assert decision.wanted == 20
     assert decision.needed == 250
-    assert "250 would be needed, max_replicas is 20" in decision.reason
-    least = NORMAL.model_copy(update={"min_replicas": 2})
-    assert decide(least).wanted == 2
-    assert "min_replicas is 2" in decide(least).reason
+    assert "250 needed, but max_replicas is 20" in decision.reason
+    limits = NORMAL.model_copy(update={"min_replicas": 2})
+    assert decide(limits).wanted == 2
+    assert "min_replicas is 2" in decide(limits).reason
 
 
 def test_limits_that_contradict_each_other_are_refused() -> None:
@@ -126,52 +126,54 @@ def test_shrinking_waits_for_the_pause() -> None:
             DemandSample(time_s=999, executors=1),
         )
 
-    seen: dict[str, Any] = {"replicas": 8, "executors": ExecutorCounts(idle=8)}
-    kept = decide(history=history(29), **seen)
-    assert kept.wanted == 5
-    assert "keeps 5, needed within the last 30 s" in kept.reason
-    assert decide(history=history(31), **seen).wanted == 1
-    # The past is a reason not to shrink, never one to grow.
+    fields: dict[str, Any] = {"replicas": 8, "executors": ExecutorCounts(idle=8)}
+    decision = decide(history=history(29), **fields)
+    assert decision.wanted == 5
+    assert "kept at 5, needed within the last 30 s" in decision.reason
+    assert decide(history=history(31), **fields).wanted == 1
+    # Earlier demand prevents shrinking, but does not cause growth.
     assert decide(history=history(1), replicas=2, executors=ExecutorCounts(idle=2)).wanted == 2
 
 
 def test_growth_does_not_wait() -> None:
     history = (DemandSample(time_s=999, executors=0),)
-    assert decide(requests=(idle(8),), history=history).wanted == 2
+    assert decide(idle_jobs=(idle(8),), history=history).wanted == 2
 
 
 def test_no_growth_beyond_what_swarm_can_place() -> None:
-    stuck = ExecutorCounts(busy=2, unschedulable=1)
-    seen: dict[str, Any] = {"replicas": 3, "executors": stuck, "running_jobs": 8}
-    decision = decide(requests=(idle(40),), **seen)
+    executors = ExecutorCounts(busy=2, unschedulable=1)
+    fields: dict[str, Any] = {"replicas": 3, "executors": executors, "running_jobs": 8}
+    decision = decide(idle_jobs=(idle(40),), **fields)
     assert decision.wanted == 3
     assert "not 12: Swarm finds no node for 1" in decision.reason
-    assert decide(**seen).wanted == 2  # what waits for a node in vain may go
+    assert decide(**fields).wanted == 2  # an unschedulable one is not needed
 
 
 def test_one_that_waits_for_room_is_enough() -> None:
-    stuck = ExecutorCounts(busy=2, unschedulable=8)
+    executors = ExecutorCounts(busy=2, unschedulable=8)
     recent = (DemandSample(time_s=999, executors=10),)
-    decision = decide(requests=(idle(40),), replicas=10, executors=stuck, history=recent)
+    decision = decide(idle_jobs=(idle(40),), replicas=10, executors=executors, history=recent)
     assert decision.wanted == 3
     assert decision.reason.endswith(
-        "not 12: Swarm finds no node for 8, and one that waits is enough to see when it does"
+        "not 12: Swarm finds no node for 8; one pending task is enough to detect free capacity"
     )
-    least = NORMAL.model_copy(update={"min_replicas": 5})
-    assert decide(least, replicas=10, executors=stuck).wanted == 5
+    limits = NORMAL.model_copy(update={"min_replicas": 5})
+    assert decide(limits, replicas=10, executors=executors).wanted == 5
 
 
 def test_places_of_those_that_take_no_job_are_counted() -> None:
     executors = ExecutorCounts(busy=4, unusable=2, unresponsive=1)
-    seen: dict[str, Any] = {"replicas": 7, "executors": executors, "running_jobs": 16}
-    decision = decide(requests=(idle(8),), **seen)
+    fields: dict[str, Any] = {"replicas": 7, "executors": executors, "running_jobs": 16}
+    decision = decide(idle_jobs=(idle(8),), **fields)
     assert decision.wanted == 9
-    assert "3 in place that take no job (1 silent, 2 broken or being replaced)" in decision.reason
-    assert decide(**seen).wanted == 7  # Swarm might take those that work
-    one = ScalingLimits(name="one", memory_mb=512, max_replicas=1)
-    decision = decide(one, requests=(idle(1),), replicas=1, executors=ExecutorCounts(unusable=1))
+    assert "3 not accepting jobs (1 unresponsive, 2 unusable: broken" in decision.reason
+    assert decide(**fields).wanted == 7  # Swarm might stop those that work
+    single = ScalingLimits(name="single", memory_mb=512, max_replicas=1)
+    decision = decide(
+        single, idle_jobs=(idle(1),), replicas=1, executors=ExecutorCounts(unusable=1)
+    )
     assert decision.wanted == 1
-    assert "2 would be needed, max_replicas is 1" in decision.reason
+    assert "2 needed, but max_replicas is 1" in decision.reason
 
 
 def test_the_broken_go_when_nothing_is_needed_and_the_silent_stay() -> None:
@@ -182,7 +184,7 @@ def test_the_broken_go_when_nothing_is_needed_and_the_silent_stay() -> None:
 def test_where_all_break_there_is_no_growth_without_end() -> None:
     def round_of(replicas: int) -> int:
         broken = ExecutorCounts(unusable=replicas)
-        return decide(requests=(idle(8),), replicas=replicas, executors=broken).wanted
+        return decide(idle_jobs=(idle(8),), replicas=replicas, executors=broken).wanted
 
     replicas = 2
     for _ in range(5):
@@ -192,43 +194,43 @@ def test_where_all_break_there_is_no_growth_without_end() -> None:
 
 def test_jobs_that_match_nothing_do_not_count() -> None:
     executors = ExecutorCounts(busy=1, idle=2)
-    seen: dict[str, Any] = {"replicas": 3, "executors": executors, "running_jobs": 4}
+    fields: dict[str, Any] = {"replicas": 3, "executors": executors, "running_jobs": 4}
     old, new = idle(40, oldest_wait_s=700), idle(8, memory_mb=600, oldest_wait_s=5)
-    decision = decide(requests=(old, new), idle_for_s=130, **seen)
+    decision = decide(idle_jobs=(old, new), idle_for_s=130, **fields)
     assert decision.wanted == 3
-    assert "40 waiting do not count: an executor that would hold them idles" in decision.reason
-    # One stays, and tells whether they still match nothing.
-    assert decide(requests=(old,), idle_for_s=130, **seen).wanted == 2
-    # On a busy pool an executor idles for moments, however long others have waited.
-    assert decide(requests=(old,), idle_for_s=20, **seen).wanted == 11
-    slow = {"start_up_s": 100.0, **seen}
-    assert decide(requests=(old,), idle_for_s=130, **slow).wanted == 11
+    assert "40 waiting do not count: they do not start although an executor" in decision.reason
+    # One stays, in case they match later.
+    assert decide(idle_jobs=(old,), idle_for_s=130, **fields).wanted == 2
+    # On a busy pool executors are idle for moments, however long jobs have waited.
+    assert decide(idle_jobs=(old,), idle_for_s=20, **fields).wanted == 11
+    slow = {"start_up_s": 100.0, **fields}
+    assert decide(idle_jobs=(old,), idle_for_s=130, **slow).wanted == 11
 
 
 def test_missing_information_changes_nothing() -> None:
     decision = decide(
-        replicas=7, missing=("the queue (schedd away)", "slots"), requests=(idle(100),)
+        replicas=7, missing=("the queue (schedd unreachable)", "slots"), idle_jobs=(idle(100),)
     )
     assert (decision.wanted, decision.frozen) == (7, True)
-    assert decision.reason == "keeps 7: not known is the queue (schedd away), slots"
+    assert decision.reason == "kept at 7: data unavailable: the queue (schedd unreachable), slots"
 
 
 def test_no_executor_for_less_work_than_its_start() -> None:
     # 40 jobs of 1 s on 10 new executors would be 10 s of work: as much as one start.
-    decision = decide(requests=(idle(40),), runtime_s=1.0)
+    decision = decide(idle_jobs=(idle(40),), runtime_s=1.0)
     assert decision.wanted == 1
-    assert "not 10: they would start for 10 s of work in all" in decision.reason
-    assert decide(requests=(idle(40),), runtime_s=60.0).wanted == 10
-    assert decide(requests=(idle(40, runtime_s=60.0),), runtime_s=1.0).wanted == 10
+    assert "not 10: all of them together would have only 10 s of work" in decision.reason
+    assert decide(idle_jobs=(idle(40),), runtime_s=60.0).wanted == 10
+    assert decide(idle_jobs=(idle(40, runtime_s=60.0),), runtime_s=1.0).wanted == 10
 
 
 def test_the_next_look_does_not_start_what_the_last_one_did_not() -> None:
-    seen: dict[str, Any] = {"idle_jobs": (idle(40, oldest_wait_s=5),), "runtime_s": 1.0}
-    assert decide(replicas=1, executors=ExecutorCounts(starting=1), **seen).wanted == 1
+    fields: dict[str, Any] = {"idle_jobs": (idle(40, oldest_wait_s=5),), "runtime_s": 1.0}
+    assert decide(replicas=1, executors=ExecutorCounts(starting=1), **fields).wanted == 1
 
 
 def test_one_short_job_is_started_all_the_same() -> None:
-    assert decide(requests=(idle(1),), runtime_s=0.0).wanted == 1
+    assert decide(idle_jobs=(idle(1),), runtime_s=0.0).wanted == 1
 
 
 def busy_with_short_jobs(**kwargs: Any) -> dict[str, Any]:
@@ -237,81 +239,81 @@ def busy_with_short_jobs(**kwargs: Any) -> dict[str, Any]:
 
 
 def test_no_executor_for_what_starts_sooner_where_others_end() -> None:
-    # One of 20 jobs ends each second; ten have ended before a new executor is up.
-    decision = decide(requests=(idle(10),), **busy_with_short_jobs())
+    # One of 20 jobs ends each second; ten have ended before a new executor has started.
+    decision = decide(idle_jobs=(idle(10),), **busy_with_short_jobs())
     assert decision.wanted == 5
-    assert "places for 10 are free before a new executor is up" in decision.reason
-    assert decide(requests=(idle(18),), **busy_with_short_jobs()).wanted == 8
+    assert "capacity for 10 is free before a new executor has started" in decision.reason
+    assert decide(idle_jobs=(idle(18),), **busy_with_short_jobs()).wanted == 8
 
 
 def test_places_that_new_arrivals_take_do_not_count() -> None:
-    assert decide(requests=(idle(10),), **busy_with_short_jobs(arrivals_per_s=0.8)).wanted == 9
+    assert decide(idle_jobs=(idle(10),), **busy_with_short_jobs(arrivals_per_s=0.8)).wanted == 9
 
 
 def test_a_promise_of_free_places_that_failed_does_not_count() -> None:
     waited = idle(10, oldest_wait_s=31)
-    assert decide(requests=(waited,), **busy_with_short_jobs()).wanted == 8
+    assert decide(idle_jobs=(waited,), **busy_with_short_jobs()).wanted == 8
 
 
 def test_some_stand_ready_while_jobs_keep_coming() -> None:
-    seen: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "replicas": 16,
         "executors": ExecutorCounts(busy=16),
         "running_jobs": 64,
         "runtime_s": 100.0,
     }
-    assert decide(**seen).wanted == 16
-    assert decide(**seen, arrivals_per_s=0.64).wanted == 17
+    assert decide(**fields).wanted == 16
+    assert decide(**fields, arrivals_per_s=0.64).wanted == 17
 
 
 def test_same_in_same_out() -> None:
-    seen = busy_with_short_jobs(requests=(idle(18), idle(3, cpus=2)))
-    assert decide(**seen) == decide(**seen)
+    fields = busy_with_short_jobs(idle_jobs=(idle(18), idle(3, cpus=2)))
+    assert decide(**fields) == decide(**fields)
 
 
 def test_a_hundred_thousand_jobs_cost_as_much_as_their_shapes() -> None:
-    shape = ScalingLimits(name="large", cpus=16, memory_mb=65536, max_replicas=10_000)
+    limits = ScalingLimits(name="large", cpus=16, memory_mb=65536, max_replicas=10_000)
 
     def seconds(count: int) -> float:
         requests = tuple(
             idle(count, cpus=1 + n % 8, memory_mb=256 + 128 * n, runtime_s=100) for n in range(200)
         )
-        begin = time.process_time()
-        decide(shape, requests=requests, runtime_s=100.0)
-        return time.process_time() - begin
+        started_s = time.process_time()
+        decide(limits, idle_jobs=requests, runtime_s=100.0)
+        return time.process_time() - started_s
 
-    one, many = (min(seconds(count) for _ in range(3)) for count in (1, 500))
-    assert many < 20 * one
+    few_s, many_s = (min(seconds(count) for _ in range(3)) for count in (1, 500))
+    assert many_s < 20 * few_s
 
 
 def test_the_class_of_a_configuration() -> None:
-    shape = CapacityClass(cpus=2, memory_mb=2048, replicas=3, max_replicas=9)
-    sized = ScalingLimits.from_capacity_class("big", shape)
-    assert (sized.min_replicas, sized.max_replicas, sized.cpus) == (3, 9, 2)
-    assert ScalingLimits.from_capacity_class("big", shape, min_replicas=0).min_replicas == 0
-    shape = CapacityClass(memory_mb=2048, replicas=3, min_replicas=1, cooldown_s=7)
-    sized = ScalingLimits.from_capacity_class("big", shape)
-    assert (sized.min_replicas, sized.cooldown_s) == (1, 7)
+    capacity_class = CapacityClass(cpus=2, memory_mb=2048, replicas=3, max_replicas=9)
+    limits = ScalingLimits.from_capacity_class("big", capacity_class)
+    assert (limits.min_replicas, limits.max_replicas, limits.cpus) == (3, 9, 2)
+    limits = ScalingLimits.from_capacity_class("big", capacity_class, min_replicas=0)
+    assert limits.min_replicas == 0
+    capacity_class = CapacityClass(memory_mb=2048, replicas=3, min_replicas=1, cooldown_s=7)
+    limits = ScalingLimits.from_capacity_class("big", capacity_class)
+    assert (limits.min_replicas, limits.cooldown_s) == (1, 7)
 
 
 class Plugin:
-    """Somebody's policy."""
+    """A policy with a fixed result."""
 
     def __init__(self, replicas: int | None) -> None:
-        self.answer = replicas
+        self.replicas = replicas
 
     @hookimpl
     def swarm_runner_size_class(self, capacity_class: ScalingLimits) -> int | None:
         assert capacity_class.name == "normal"
-        return self.answer
+        return self.replicas
 
 
-@pytest.mark.parametrize(("answer", "wanted"), [(5, 5), (500, 20), (None, 1)])
-def test_a_plugin_is_asked_first_and_the_limits_hold(answer: int | None, wanted: int) -> None:
+@pytest.mark.parametrize(("replicas", "wanted"), [(5, 5), (500, 20), (None, 1)])
+def test_a_plugin_is_asked_first_and_the_limits_hold(replicas: int | None, wanted: int) -> None:
     status = ClassSnapshot(time_s=0, replicas=0, idle_jobs=(idle(4),))
-    hook = plugin_manager([Plugin(answer)], installed=False).hook
-    found = hook.swarm_runner_size_class(capacity_class=NORMAL, status=status)
-    assert resolve_decision(found, NORMAL, status).wanted == wanted
+    hooks = Hooks([Plugin(replicas)], installed=False)
+    assert hooks.size_class(NORMAL, status).wanted == wanted
 
 
 def test_without_any_opinion_nothing_changes() -> None:

@@ -29,57 +29,59 @@ requests = st.builds(
 )
 
 
-def with_amounts(found: list[IdleJobs]) -> list[tuple[IdleJobs, ResourceVector]]:
-    pairs = [(request, slot_size(request, CLASS_LIMITS)) for request in found]
-    return [(request, amounts) for request, amounts in pairs if amounts is not None]
+def with_slot_sizes(idle_jobs: list[IdleJobs]) -> list[tuple[IdleJobs, ResourceVector]]:
+    pairs = [(request, slot_size(request, CLASS_LIMITS)) for request in idle_jobs]
+    return [(request, resources) for request, resources in pairs if resources is not None]
 
 
 def one_by_one(pairs: list[tuple[IdleJobs, ResourceVector]]) -> int:
-    """Executors that a plain first fit needs, in the order given."""
+    """Return the executors that a plain first fit needs, in the given order."""
     bins: list[ResourceVector] = []
-    for request, amounts in pairs:
+    for request, resources in pairs:
         for _ in range(request.count):
-            place = next((n for n, free in enumerate(bins) if fit_count(amounts, free)), None)
-            if place is None:
-                place = len(bins)
+            index = next((n for n, free in enumerate(bins) if fit_count(resources, free)), None)
+            if index is None:
+                index = len(bins)
                 bins.append(executor_capacity(CLASS_LIMITS))
-            bins[place] = subtract(bins[place], amounts)
+            bins[index] = subtract(bins[index], resources)
     return len(bins)
 
 
 @given(st.lists(requests, max_size=8))
-def test_every_job_has_a_place_and_no_executor_more_than_it_has(found: list[IdleJobs]) -> None:
-    pairs = with_amounts(found)
+def test_every_job_is_placed_and_no_executor_is_overcommitted(idle_jobs: list[IdleJobs]) -> None:
+    pairs = with_slot_sizes(idle_jobs)
     new = pack(pairs, [], CLASS_LIMITS)
     assert new.job_count == sum(request.count for request, _ in pairs)
-    least = [
-        math.ceil(sum(request.count * amounts[n] for request, amounts in pairs) / total)
+    minimum = [
+        math.ceil(sum(request.count * resources[n] for request, resources in pairs) / total)
         for n, total in enumerate(executor_capacity(CLASS_LIMITS))
         if total
     ]
-    assert max(least) <= new.used_count <= new.job_count
-    # Groups at once are packed about as well as jobs one by one.
+    assert max(minimum) <= new.used_count <= new.job_count
+    # Groups are packed about as well as single jobs.
     assert new.used_count <= one_by_one(pairs) * 1.3 + 2
 
 
 @given(st.lists(requests, max_size=8), st.integers(0, 30))
-def test_room_that_is_there_saves_new_executors(found: list[IdleJobs], idle: int) -> None:
-    pairs = with_amounts(found)
-    there = CapacityTier({executor_capacity(CLASS_LIMITS): idle})
-    new = pack(pairs, [there], CLASS_LIMITS)
-    assert there.job_count + new.job_count == sum(request.count for request, _ in pairs)
-    assert there.used_count <= idle
-    assert not new.job_count or there.used_count == idle
-    # First fit, largest first, is not monotonous, but nearly so.
-    assert there.used_count + new.used_count <= pack(pairs, [], CLASS_LIMITS).used_count * 1.3 + 2
+def test_existing_free_capacity_saves_new_executors(idle_jobs: list[IdleJobs], idle: int) -> None:
+    pairs = with_slot_sizes(idle_jobs)
+    existing = CapacityTier({executor_capacity(CLASS_LIMITS): idle})
+    new = pack(pairs, [existing], CLASS_LIMITS)
+    assert existing.job_count + new.job_count == sum(request.count for request, _ in pairs)
+    assert existing.used_count <= idle
+    assert not new.job_count or existing.used_count == idle
+    # First fit, largest first, is not monotonic, but nearly so.
+    assert (
+        existing.used_count + new.used_count <= pack(pairs, [], CLASS_LIMITS).used_count * 1.3 + 2
+    )
 
 
 @given(st.integers(1, 8192))
 def test_what_is_granted_is_a_step_above_or_all_that_fits(memory_mb: int) -> None:
-    amounts = slot_size(ResourceAmounts(cpus=1, memory_mb=memory_mb), CLASS_LIMITS)
-    assert amounts is not None
-    assert memory_mb <= amounts[1] < memory_mb + 128
-    assert amounts[1] % 128 == 0
+    resources = slot_size(ResourceAmounts(cpus=1, memory_mb=memory_mb), CLASS_LIMITS)
+    assert resources is not None
+    assert memory_mb <= resources[1] < memory_mb + 128
+    assert resources[1] % 128 == 0
 
 
 def test_an_odd_executor_gives_what_was_asked_where_no_step_fits() -> None:
@@ -89,23 +91,23 @@ def test_an_odd_executor_gives_what_was_asked_where_no_step_fits() -> None:
 
 
 def test_in_a_class_with_virtual_machines_every_job_is_one() -> None:
-    machines = ScalingLimits(name="vm", cpus=8, memory_mb=8192, virtual_machines=2)
+    limits = ScalingLimits(name="vm", cpus=8, memory_mb=8192, virtual_machines=2)
     guest = IdleJobs(memory_mb=256, count=10)
-    amounts = slot_size(guest, machines)
-    assert amounts == (1, 256, 0, 0, 1)
-    assert pack([(guest, amounts)], [], machines).used_count == 5
+    resources = slot_size(guest, limits)
+    assert resources == (1, 256, 0, 0, 1)
+    assert pack([(guest, resources)], [], limits).used_count == 5
 
 
 def test_a_better_fit_of_many_shapes_is_found() -> None:
     halves = [IdleJobs(cpus=cpus, memory_mb=128, count=10) for cpus in (3, 5)]
-    assert pack(with_amounts(halves), [], CLASS_LIMITS).used_count == 10
+    assert pack(with_slot_sizes(halves), [], CLASS_LIMITS).used_count == 10
 
 
 def test_more_jobs_never_need_fewer_executors() -> None:
     counts = [1, 5, 8, 9, 100, 1000]
     needed = [
         pack(
-            with_amounts([IdleJobs(cpus=3, memory_mb=500, count=count)]), [], CLASS_LIMITS
+            with_slot_sizes([IdleJobs(cpus=3, memory_mb=500, count=count)]), [], CLASS_LIMITS
         ).used_count
         for count in counts
     ]
