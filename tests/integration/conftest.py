@@ -1,4 +1,4 @@
-"""A runner on the lab's pool, in both ways of following jobs."""
+"""A runner on the lab's pool. It tracks its jobs by the event log or by polling the queue."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 
 import docker
 import pytest
+from docker.models.containers import Container
 
 from swarm_runner.condor.access_point import AccessPoint
 from swarm_runner.condor.ports import JobQuery
@@ -23,13 +24,12 @@ from swarm_runner.runner import Runner
 from tests.lab.pool import LabPool
 from tests.lab.stub_registry import StubRegistry
 
-TIMEOUT_S = 300
 SMALL_RESOURCES = {"memory_mb": 100, "disk_mb": 50}
 
 
 @dataclass
 class LabHarness:
-    """A directory on the pool's volume, a runner's name of its own, and short ways to both."""
+    """A runner with its own name, and a directory on the pool's volume for its jobs."""
 
     destination: Destination
     directory: Path
@@ -67,11 +67,11 @@ class LabHarness:
 def start_submitter(
     harness: LabHarness, invocations: Sequence[Invocation]
 ) -> subprocess.Popen[str]:
-    """A program of its own that submits these as the bed's runner, and says which jobs they are."""
+    """Start a process that submits as the harness's runner and prints the job IDs."""
     destination = harness.directory / "destination.json"
     destination.write_text(harness.destination.model_dump_json())
     file = harness.directory / "invocations.json"
-    file.write_text(json.dumps([one.model_dump(mode="json") for one in invocations]))
+    file.write_text(json.dumps([item.model_dump(mode="json") for item in invocations]))
     command = [sys.executable, "-m", "tests.integration.submitter"]
     return subprocess.Popen(
         [*command, str(destination), harness.name, str(file)],
@@ -82,27 +82,43 @@ def start_submitter(
     )
 
 
+def service_container(client: docker.DockerClient, service: str) -> Container:
+    """Return a running container of a Swarm service."""
+    filters: dict[str, str | list[str] | bool] = {
+        "label": f"com.docker.swarm.service.name={service}"
+    }
+    container: Container = client.containers.list(filters=filters)[0]
+    return container
+
+
+@pytest.fixture
+def docker_client() -> Iterator[docker.DockerClient]:
+    client = docker.from_env()
+    yield client
+    client.close()
+
+
 HarnessFactory = Callable[[str], LabHarness]
 
 
 @pytest.fixture(scope="module")
 def make_harness(lab: LabPool) -> Iterator[HarnessFactory]:
-    """Makes a bed whose runner follows by the "log", or by asking: "poll"."""
-    beds: list[LabHarness] = []
+    """Makes a harness whose runner tracks jobs by the event log ("log") or the queue ("poll")."""
+    harnesses: list[LabHarness] = []
 
-    def make(way: str) -> LabHarness:
-        directory = lab.volume / f"bed-{uuid.uuid4().hex[:8]}"
+    def make(tracking: str) -> LabHarness:
+        directory = lab.volume / f"harness-{uuid.uuid4().hex[:8]}"
         directory.mkdir()
-        directory.chmod(0o777)  # jobs write here as a user of their own
-        state = directory / "state" if way == "log" else lab.job_conf.parent / "polled"
+        directory.chmod(0o777)  # the jobs' user writes here
+        state = directory / "state" if tracking == "log" else lab.job_conf.parent / "polled"
         destination = lab.destination.model_copy(update={"state_directory": str(state)})
         access_point = AccessPoint.connect(destination.pool, destination.token_directory)
-        beds.append(LabHarness(destination, directory, access_point))
-        return beds[-1]
+        harnesses.append(LabHarness(destination, directory, access_point))
+        return harnesses[-1]
 
     yield make
-    for bed in beds:
-        bed.remove_jobs()
+    for harness in harnesses:
+        harness.remove_jobs()
 
 
 @pytest.fixture(params=["log", "poll"])
@@ -114,8 +130,8 @@ def harness(request: pytest.FixtureRequest, make_harness: HarnessFactory) -> Lab
 def registry() -> Iterator[StubRegistry]:
     with StubRegistry().running() as stub:
         yield stub
-        engine = docker.from_env()
-        for image in engine.images.list(stub.repository):
+        client = docker.from_env()
+        for image in client.images.list(stub.repository):
             for tag in image.tags:
-                engine.images.remove(tag)
-        engine.close()
+                client.images.remove(tag)
+        client.close()

@@ -1,4 +1,4 @@
-"""A program of its own that submits, for tests that kill one or run two at once.
+"""A process that submits jobs, for tests that kill one or run two at once.
 
 `python -m tests.integration.submitter DESTINATION.json NAME INVOCATIONS.json`
 """
@@ -14,7 +14,7 @@ from swarm_runner.runner import Runner
 
 
 def main() -> None:
-    """Submit, and say which jobs they are."""
+    """Submit the invocations and print the job IDs."""
     destination, name, invocations = sys.argv[1:]
     with Runner(
         Destination.model_validate_json(Path(destination).read_text()), name=name

@@ -1,4 +1,4 @@
-"""`swarm-runner pool` from up to down, as an operator types it: a `down` loses nothing."""
+"""`swarm-runner pool` from up to down, as an operator types it: `down` loses no job."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ import pytest
 from swarm_runner.condor.access_point import AccessPoint
 from swarm_runner.condor.ports import JobQuery
 from swarm_runner.config.job_conf import parse_job_conf
+from swarm_runner.model.htcondor import JobStatus
 from swarm_runner.model.job import JobId
-from tests.integration.shell import TIMEOUT_S, CommandShell
+from tests.integration.shell import CommandShell, read_until
 from tests.lab.pool import lab_files
+from tests.polling import TIMEOUT_S, poll_until
 
 NAME, PORT = "swarm-runner-test-down", 9739
-IDLE, RUNNING, COMPLETED, HELD = 1, 2, 4, 5
 RETIREMENT_S = 15
+# Stopping the job's container counts towards the retirement.
+STOP_TIMEOUT_S = 10
 
 
 @pytest.fixture
@@ -43,54 +46,57 @@ def test_from_up_to_down(shell: CommandShell, access_point: AccessPoint) -> None
     scaled = shell.run("pool", "scale", "normal=2", "--json")
     assert (scaled.code, len(scaled.data["executors"])) == (0, 2)
 
-    # A job whose outputs wait in the queue until somebody comes for them.
-    (shell.directory / "in").write_text("carried\n")
-    carried: dict[str, object] = {"inputs": ["in"], "outputs": ["out"], "shell": "cat in > out"}
-    _submit(shell, carried)
-    _await(access_point, COMPLETED)
+    # A spooled job stays in the queue until its output is retrieved.
+    (shell.directory / "in").write_text("spooled\n")
+    _submit(shell, {"inputs": ["in"], "outputs": ["out"], "shell": "cat in > out"})
+    _wait_for_job(access_point, JobStatus.COMPLETED)
     refused = shell.run("pool", "down")
     assert (refused.code, refused.out) == (1, "")
     assert "1 jobs have not ended, or their outputs were not fetched" in refused.err
     assert shell.run_for_runner("jobs", "--wait").code == 0
-    assert (shell.directory / "out").read_text() == "carried\n"
+    assert (shell.directory / "out").read_text() == "spooled\n"
+    _wait_for_empty_queue(access_point)
 
-    # A job that is longer than its executor may take to go: told before, and vacated then.
-    _submit(shell, {"shell": "sleep 600"})
-    _await(access_point, RUNNING)
-    (job,) = _queued(access_point)
-    since = time.monotonic()
-    gone = shell.run("pool", "scale", "normal=0")
-    assert gone.code == 0, gone.err
-    assert f"until job {job} ends (vacated at " in gone.err
-    # Asking the job to end takes up to ten seconds of them.
-    assert time.monotonic() - since > RETIREMENT_S - 10
-    (ad,) = access_point.jobs(JobQuery(ids=[job]), ("JobStatus", "NumJobStarts"))
-    assert (ad["JobStatus"], ad["NumJobStarts"]) == (IDLE, 1)
-    access_point.remove([job], "seen")
+    # A job that is longer than its executor's retirement is vacated at the end of that.
+    _submit(shell, {"shell": "sleep 1200"})
+    job_id = _wait_for_job(access_point, JobStatus.RUNNING)
+    scaled_down_at = time.time()
+    scaled_down = shell.run("pool", "scale", "normal=0")
+    assert scaled_down.code == 0, scaled_down.err
+    assert f"until job {job_id} ends (vacated at " in scaled_down.err
+    assert _wait_for_job(access_point, JobStatus.IDLE) == job_id
+    (ad,) = access_point.jobs(JobQuery(ids=[job_id]), ("NumJobStarts", "EnteredCurrentStatus"))
+    assert ad["NumJobStarts"] == 1
+    # A lower bound: a busy machine takes longer.
+    assert ad["EnteredCurrentStatus"] - scaled_down_at > RETIREMENT_S - STOP_TIMEOUT_S
+    access_point.remove([job_id], "no longer needed")
+    _wait_for_empty_queue(access_point)
 
-    # A job that is held, and runs when it is released. It was held before it could run: one that
-    # is released while it is still being stopped is lost to HTCondor's schedd (docs/findings.md).
+    # `down --drain` waits for a held job. It is held before it can start: the schedd loses a job
+    # that is released while it is still being stopped (docs/findings.md).
     _submit(shell, {"shell": "sleep 5"})
-    (job,) = _queued(access_point)
-    access_point.hold([job], "not now")
-    _await(access_point, HELD)
+    job_id = _wait_for_job(access_point, JobStatus.IDLE)
+    access_point.hold([job_id], "not now")
+    _wait_for_job(access_point, JobStatus.HELD)
     assert shell.run("pool", "scale", "normal=1").code == 0
     assert shell.run("pool", "down").code == 1
     draining = shell.start("pool", "down", "--drain")
-    time.sleep(5)
+    read_until(draining, "waiting until 1 jobs have ended, held ones too")
     assert draining.poll() is None
-    access_point.release([job], "now")
-    # What it has said is fetched, too, before the queue goes.
+    access_point.release([job_id], "now")
+    # `down` also waits until its output is retrieved.
     assert shell.run_for_runner("jobs", "--wait").code == 0
-    _, said = draining.communicate(timeout=TIMEOUT_S)
-    assert draining.returncode == 0, said
-    assert "waiting until 1 jobs have ended, held ones too" in said
-    engine = docker.from_env()
-    # The Swarm went too, if it was made for this pool.
+    _, messages = draining.communicate(timeout=TIMEOUT_S)
+    assert draining.returncode == 0, messages
+    # `down` also leaves the Swarm if `up` made it.
     assert shell.run("pool", "status").code in (1, 3)
-    assert engine.containers.list(filters={"name": NAME}) == []
-    assert [one for one in engine.volumes.list() if one.name.startswith(NAME)] == []
-    engine.close()
+    client = docker.from_env()
+    poll_until(lambda: client.containers.list(filters={"name": NAME}), lambda found: not found)
+    poll_until(
+        lambda: [volume.name for volume in client.volumes.list() if volume.name.startswith(NAME)],
+        lambda found: not found,
+    )
+    client.close()
 
 
 def _submit(shell: CommandShell, fields: dict[str, object]) -> None:
@@ -100,14 +106,15 @@ def _submit(shell: CommandShell, fields: dict[str, object]) -> None:
     assert done.code == 0, done.err
 
 
-def _queued(access_point: AccessPoint) -> list[JobId]:
-    """Those that have not ended: what was fetched leaves the queue a little later."""
-    ads = access_point.jobs(JobQuery())
-    return [JobId(ad["ClusterId"], ad["ProcId"]) for ad in ads if ad["JobStatus"] != COMPLETED]
+def _wait_for_job(access_point: AccessPoint, status: JobStatus) -> JobId:
+    """Return the only job in the queue, when it has this status."""
+    [ad] = poll_until(
+        lambda: access_point.jobs(JobQuery(), ("ClusterId", "ProcId", "JobStatus")),
+        lambda ads: [ad["JobStatus"] for ad in ads] == [status],
+    )
+    return JobId(ad["ClusterId"], ad["ProcId"])
 
 
-def _await(access_point: AccessPoint, status: int) -> None:
-    until = time.monotonic() + TIMEOUT_S
-    while status not in {ad["JobStatus"] for ad in access_point.jobs(JobQuery())}:
-        assert time.monotonic() < until, access_point.jobs(JobQuery())
-        time.sleep(0.5)
+def _wait_for_empty_queue(access_point: AccessPoint) -> None:
+    """A job leaves the queue a moment after it was removed or its output was retrieved."""
+    poll_until(lambda: access_point.jobs(JobQuery(), ("ClusterId",)), lambda ads: not ads)

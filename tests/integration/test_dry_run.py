@@ -1,4 +1,4 @@
-"""What we render, the pool image's own condor_submit reads back as the same values."""
+"""The pool image's condor_submit parses rendered submit files to the same values."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tests.dry_run import cases, differences
 COUNT = 20_000
 SEED = 2019
 NAME = "swarm-runner-dry-run"
-# It says nothing when all is well; a process for each submit file, in one `docker exec`.
-ALL_OF_THEM = """
+# Prints nothing if every submit file is valid. One `docker exec` for all of them.
+SUBMIT_ALL = """
 for dirs in *.dirs; do
     n=${dirs%.dirs}
     xargs -0 -r mkdir -p / <$dirs
@@ -30,12 +30,12 @@ exit 0
 @pytest.fixture
 def pool_image(tmp_path: Path) -> Iterator[Container]:
     client = docker.from_env()
-    for left in client.containers.list(all=True, filters={"name": NAME}):
-        left.remove(force=True)
+    for leftover in client.containers.list(all=True, filters={"name": NAME}):
+        leftover.remove(force=True)
     image = DockerSwarm(client).pool_image(None, lambda _message: None)
     container = client.containers.run(
         image,
-        ["1200"],
+        ["infinity"],
         entrypoint="sleep",
         name=NAME,
         detach=True,
@@ -48,13 +48,13 @@ def pool_image(tmp_path: Path) -> Iterator[Container]:
     client.close()
 
 
-def test_condor_submit_reads_back_what_was_meant(pool_image: Container, tmp_path: Path) -> None:
-    tried = list(cases(COUNT, SEED))
-    for number, case in enumerate(tried):
+def test_condor_submit_parses_the_same_values(pool_image: Container, tmp_path: Path) -> None:
+    all_cases = list(cases(COUNT, SEED))
+    for number, case in enumerate(all_cases):
         (tmp_path / f"{number}.sub").write_text(case.text)
-        (tmp_path / f"{number}.dirs").write_text("".join(f"{one}\0" for one in case.directories))
-    done = pool_image.exec_run(["sh", "-c", ALL_OF_THEM], workdir=str(tmp_path))
+        (tmp_path / f"{number}.dirs").write_text("".join(f"{d}\0" for d in case.directories))
+    done = pool_image.exec_run(["sh", "-c", SUBMIT_ALL], workdir=str(tmp_path))
     assert (done.exit_code, done.output) == (0, b"")
-    for number, case in enumerate(tried):
+    for number, case in enumerate(all_cases):
         assert differences(case, (tmp_path / f"{number}.ad").read_text()) == [], number
-    assert sum(len(case.invocations) for case in tried) >= COUNT
+    assert sum(len(case.invocations) for case in all_cases) >= COUNT

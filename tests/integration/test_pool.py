@@ -1,4 +1,4 @@
-"""The pool on a real Swarm: what the slides show, and what they do not."""
+"""The pool on a real Swarm."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 
 import docker
 import pytest
-from docker.models.containers import Container
 
 from swarm_runner.cli import main
 from swarm_runner.condor.access_point import AccessPoint
@@ -23,7 +22,9 @@ from swarm_runner.provisioner import Provisioner
 from swarm_runner.submit.description import group_into_batches
 from swarm_runner.submit.translation import translate
 from swarm_runner.swarm.client import DockerSwarm
+from tests.integration.conftest import service_container
 from tests.lab.pool import LabPool, lab_pool
+from tests.polling import TIMEOUT_S, poll_until
 
 CONDOR_LABEL = "org.htcondorproject"
 OWNER_LABEL = "swarm-runner.executor"
@@ -31,37 +32,26 @@ NO_CAPACITY = "insufficient resources"
 
 
 @pytest.fixture
-def docker_client() -> Iterator[docker.DockerClient]:
-    client = docker.from_env()
-    yield client
-    client.close()
-
-
-@pytest.fixture
 def restored_lab(lab: LabPool) -> Iterator[LabPool]:
     yield lab
-    lab.provisioner.scale({"normal": 2, "big": 1}, timeout_s=120)
+    lab.provisioner.scale({"normal": 2, "big": 1}, timeout_s=TIMEOUT_S)
 
 
 def memories(status: PoolStatus) -> list[int | None]:
     return [executor.memory_mb for executor in status.executors]
 
 
-def container(docker_client: docker.DockerClient, service: str) -> Container:
-    mark: dict[str, str | list[str] | bool] = {"label": f"com.docker.swarm.service.name={service}"}
-    found: Container = docker_client.containers.list(filters=mark)[0]
-    return found
+def wait_for_memories(lab: LabPool, expected: list[int]) -> PoolStatus:
+    return poll_until(lab.provisioner.status, lambda status: memories(status) == expected)
 
 
 def test_scaling_as_on_the_slides(restored_lab: LabPool) -> None:
-    before = restored_lab.provisioner.status()
-    assert memories(before) == [1024, 1024, 2048]
-    # A schedd keeps a slot for a moment after its last job.
+    before = wait_for_memories(restored_lab, [1024, 1024, 2048])
+    # The schedd keeps its claim on a slot for a moment after its last job.
     assert {e.state for e in before.executors} <= {"Unclaimed", "Claimed"}
-    after = restored_lab.provisioner.scale({"normal": 5}, timeout_s=120)
+    after = restored_lab.provisioner.scale({"normal": 5}, timeout_s=TIMEOUT_S)
     assert memories(after) == [1024] * 5 + [2048]
-    kept = {e.task for e in before.executors}
-    assert kept <= {e.task for e in after.executors}
+    assert {e.task for e in before.executors} <= {e.task for e in after.executors}
 
 
 def test_a_second_up_changes_nothing(lab: LabPool) -> None:
@@ -74,14 +64,18 @@ def test_a_second_up_changes_nothing(lab: LabPool) -> None:
 def test_up_heals_a_service_removed_by_hand(restored_lab: LabPool) -> None:
     big = restored_lab.destination.pool.service("big")
     DockerSwarm().remove_services([big])
-    assert f"service {big} is missing" in restored_lab.provisioner.status().problems
-    assert memories(restored_lab.provisioner.up()) == [1024, 1024, 2048]
+    poll_until(
+        restored_lab.provisioner.status,
+        lambda status: f"service {big} is missing" in status.problems,
+    )
+    assert restored_lab.provisioner.up().ready("big") == 1
+    wait_for_memories(restored_lab, [1024, 1024, 2048])
 
 
 def test_a_scale_down_waits_for_the_job(restored_lab: LabPool) -> None:
     pool = restored_lab.destination.pool
-    made = Path(restored_lab.volume) / "survivor"
-    made.unlink(missing_ok=True)
+    output = Path(restored_lab.volume) / "survivor"
+    output.unlink(missing_ok=True)
     invocation = Invocation(
         image="debian:trixie",
         shell="sleep 12; echo done",
@@ -89,60 +83,55 @@ def test_a_scale_down_waits_for_the_job(restored_lab: LabPool) -> None:
         working_directory=str(restored_lab.volume),
         resources={"memory_mb": 100},
     )
-    point = AccessPoint.connect(pool, restored_lab.destination.token_directory)
+    access_point = AccessPoint.connect(pool, restored_lab.destination.token_directory)
     route = swarm_runner_route(invocation, restored_lab.destination, pool)
     [(batch, _)] = group_into_batches([translate(invocation, route, pool, runner="lab")])
-    [job] = point.submit(batch).ids
-    running_on(restored_lab, str(job))
+    [job_id] = access_point.submit(batch).ids
+    poll_until(restored_lab.provisioner.status, lambda status: str(job_id) in status.jobs)
     with pytest.raises(PreconditionError, match="--drain"):
         restored_lab.provisioner.down()
-    restored_lab.provisioner.scale({"normal": 0}, timeout_s=120)
-    assert made.read_text() == "done\n"
-    assert made.stat().st_uid == pool.user.uid
+    restored_lab.provisioner.scale({"normal": 0}, timeout_s=TIMEOUT_S)
+    assert output.read_text() == "done\n"
+    assert output.stat().st_uid == pool.user.uid
 
 
-def running_on(lab: LabPool, job: str) -> None:
-    from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
-
-    waiting = Retrying(
-        stop=stop_after_delay(60), wait=wait_fixed(0.5), retry=retry_if_result(lambda got: not got)
-    )
-    waiting(lambda: job in lab.provisioner.status().jobs)
-
-
-def test_an_executor_prunes_its_own_containers_alone(
+def test_an_executor_prunes_only_containers_without_an_owner(
     restored_lab: LabPool, docker_client: docker.DockerClient
 ) -> None:
     pool = restored_lab.destination.pool
-    neighbour = container(docker_client, pool.service("big")).short_id
-    marks = {CONDOR_LABEL: "True", "swarm-runner.pool": pool.name}
-    ended = docker_client.containers.create(
-        "debian:trixie", "true", labels=marks | {OWNER_LABEL: neighbour}
+    neighbour = service_container(docker_client, pool.service("big")).short_id
+    labels = {CONDOR_LABEL: "True", "swarm-runner.pool": pool.name}
+    owned = docker_client.containers.create(
+        "debian:trixie", "true", labels=labels | {OWNER_LABEL: neighbour}
     )
     orphan = docker_client.containers.create(
-        "debian:trixie", "true", labels=marks | {OWNER_LABEL: "gone"}
+        "debian:trixie", "true", labels=labels | {OWNER_LABEL: "stopped"}
     )
-    ended.start()
-    ended.wait()
+    # A starter inspects its container after the exit. An executor that starts in between must
+    # not remove it.
+    owned.start()
+    owned.wait()
     try:
-        restored_lab.provisioner.scale({"normal": 3}, timeout_s=120)
-        left = {found.id for found in docker_client.containers.list(all=True)}
-        assert ended.id in left  # between exit and inspection, a neighbour's start is harmless
-        assert orphan.id not in left
+        restored_lab.provisioner.scale({"normal": 3}, timeout_s=TIMEOUT_S)
+        containers = poll_until(
+            lambda: {found.id for found in docker_client.containers.list(all=True)},
+            lambda ids: orphan.id not in ids,
+        )
+        assert owned.id in containers
     finally:
-        ended.remove(force=True)
+        owned.remove(force=True)
 
 
-def test_the_signing_key_reaches_the_manager_alone(
+def test_only_the_central_manager_has_the_signing_key(
     lab: LabPool, docker_client: docker.DockerClient
 ) -> None:
     pool = lab.destination.pool
-    executor = container(docker_client, pool.service("big"))
+    executor = service_container(docker_client, pool.service("big"))
     assert executor.exec_run(["test", "-e", "/etc/condor/passwords.d/POOL"]).exit_code == 1
     assert executor.exec_run(["stat", "-c", "%a %U", "/etc/condor/tokens.d/executor"]).output == (
         b"400 root\n"
     )
-    manager = container(docker_client, pool.service())
+    manager = service_container(docker_client, pool.service())
     assert manager.exec_run(["test", "-s", "/etc/condor/passwords.d/POOL"]).exit_code == 0
 
 
@@ -150,60 +139,61 @@ def test_an_executors_token_submits_nothing(
     lab: LabPool, docker_client: docker.DockerClient, tmp_path: Path
 ) -> None:
     pool = lab.destination.pool
-    executor = container(docker_client, pool.service("big"))
+    executor = service_container(docker_client, pool.service("big"))
     token = tmp_path / pool.name
-    shown = executor.exec_run(["cat", "/etc/condor/tokens.d/executor"]).output
-    assert isinstance(shown, bytes)
-    token.write_bytes(shown)
+    content = executor.exec_run(["cat", "/etc/condor/tokens.d/executor"]).output
+    assert isinstance(content, bytes)
+    token.write_bytes(content)
     token.chmod(0o600)
     invocation = Invocation(
         image="debian:trixie", command=["true"], working_directory=str(tmp_path)
     )
     route = swarm_runner_route(invocation, lab.destination, pool)
     [(batch, _)] = group_into_batches([translate(invocation, route, pool)])
-    # A process of its own: this one's session with the access point has the client's rights.
+    # In another process: the session of this one with the access point has the client's rights.
     script = (
         "import sys; from swarm_runner.condor.access_point import AccessPoint; "
         "from swarm_runner.submit.description import SubmitBatch; "
-        "point = AccessPoint(*sys.argv[1:4]); print(len(point.slots())); "
-        "point.submit(SubmitBatch.model_validate_json(sys.argv[4]))"
+        "access_point = AccessPoint(*sys.argv[1:4]); "
+        "print(len({slot.task for slot in access_point.slots()})); "
+        "access_point.submit(SubmitBatch.model_validate_json(sys.argv[4]))"
     )
     arguments = [pool.address, pool.name, str(tmp_path), batch.model_dump_json()]
-    tried = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False
     )
-    assert tried.stdout.strip() == "3"  # it may read
-    assert tried.returncode == 1
-    assert "OutOfReachError" in tried.stderr or "RefusedError" in tried.stderr
+    assert done.stdout.strip() == "3"  # it may read
+    assert done.returncode == 1
+    assert "UnreachableError" in done.stderr or "PreconditionError" in done.stderr
 
 
-def test_an_engine_that_does_not_answer(
+def test_an_unreachable_engine(
     monkeypatch: pytest.MonkeyPatch, lab: LabPool, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
     pool = Pool(name="nowhere")
-    point = AccessPoint.connect(lab.destination.pool, lab.destination.token_directory)
-    nowhere = Provisioner(pool, DockerSwarm(), point, tmp_path / "token")
+    access_point = AccessPoint.connect(lab.destination.pool, lab.destination.token_directory)
+    provisioner = Provisioner(pool, DockerSwarm(), access_point, tmp_path / "token")
     with pytest.raises(UnreachableError, match="DOCKER_HOST"):
-        nowhere.up()
+        provisioner.up()
     assert not (tmp_path / "token").exists()
 
 
-def test_what_no_node_has_the_memory_for_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unschedulable_executor_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     classes = {
         "normal": {"memory_mb": 256, "replicas": 1},
         "huge": {"memory_mb": 64_000_000, "replicas": 0},
     }
     with lab_pool("swarm-runner-test-huge", 9742, {"classes": classes}) as lab:
         with pytest.raises(
-            PreconditionError, match=f"after 10 s still .*huge: 0 of 1 .*{NO_CAPACITY}"
+            PreconditionError, match=f"after 30 s still .*huge: 0 of 1 .*{NO_CAPACITY}"
         ):
-            lab.provisioner.scale({"huge": 1}, timeout_s=10)
+            lab.provisioner.scale({"huge": 1}, timeout_s=30)
         capsys.readouterr()
         assert main(["pool", "status", "--json", "--job-conf", str(lab.job_conf)]) == 0
         status = json.loads(capsys.readouterr().out)
         [line] = [line for line in status["executors"] if line["capacity_class"] == "huge"]
         assert (line["task_state"], line["node"]) == ("pending", "")
         assert NO_CAPACITY in line["problem"]
-        # The others do not wait for it.
-        assert lab.provisioner.scale({"normal": 2}, timeout_s=120).ready("normal") == 2
+        # Other classes are scaled regardless.
+        assert lab.provisioner.scale({"normal": 2}, timeout_s=TIMEOUT_S).ready("normal") == 2

@@ -1,4 +1,4 @@
-"""What goes into a job comes out as it went: arguments, environment, files."""
+"""Arguments, environment variables and files reach a job unchanged, and its files come back."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from swarm_runner.model.job import Job
-from tests.integration.conftest import TIMEOUT_S, LabHarness
+from tests.integration.conftest import LabHarness
+from tests.polling import TIMEOUT_S, poll_until
 
 AWKWARD = [
     "",
@@ -35,7 +36,7 @@ AWKWARD = [
 ]
 
 
-def _ended_well(jobs: list[Job]) -> None:
+def _assert_succeeded(jobs: list[Job]) -> None:
     assert [job.outcome.message for job in jobs if job.outcome and not job.outcome.ok] == []
     assert all(job.state.ended for job in jobs)
 
@@ -52,14 +53,14 @@ def test_arguments_and_environment(harness: LabHarness) -> None:
         ),
         *(
             harness.invocation(
-                f"one-{number}", command=["/usr/bin/printf", "%s", text], stdout=str(n)
+                f"single-{number}", command=["/usr/bin/printf", "%s", text], stdout=str(n)
             )
             for n, number in enumerate(range(3, 10))
             for text in [AWKWARD[number]]
         ),
     ]
     with harness.runner() as runner:
-        _ended_well(runner.wait(runner.submit(batch), TIMEOUT_S))
+        _assert_succeeded(runner.wait(runner.submit(batch), TIMEOUT_S))
     argv = (harness.directory / "argv").read_bytes().decode().split("\0")
     assert argv == [*AWKWARD, ""]
     lines = (harness.directory / "env").read_bytes().decode().split("\0")
@@ -69,20 +70,20 @@ def test_arguments_and_environment(harness: LabHarness) -> None:
     assert [(harness.directory / str(n)).read_text() for n in range(7)] == AWKWARD[3:10]
 
 
-def _fill(directory: Path) -> None:
+def _create_inputs(directory: Path) -> None:
     (directory / "deep" / "er").mkdir(parents=True)
     (directory / "deep" / "er" / "with space").write_text("deep\n")
     (directory / "größe").write_text("unicode\n")
     (directory / "dollar$(X)").write_text("dollar\n")
 
 
-def _worker(harness: LabHarness, key: str, directory: Path) -> Job:
+def _run_batch(harness: LabHarness, key: str, directory: Path) -> None:
     shell = (
         "mkdir -p out/deep; cat deep/er/* größe 'dollar$(X)' > out/deep/all; "
-        "echo said; echo complaint >&2; echo '$(Process)' > 'out/name with space'"
+        "echo output; echo complaint >&2; echo '$(Process)' > 'out/name with space'"
     )
     with harness.runner() as runner:
-        jobs = runner.submit(
+        submitted = runner.submit(
             [
                 harness.invocation(
                     f"{key}-{number}",
@@ -96,33 +97,35 @@ def _worker(harness: LabHarness, key: str, directory: Path) -> Job:
                 for number in range(3)
             ]
         )
-        ended = runner.wait(jobs, TIMEOUT_S)
-        _ended_well(ended)
+        finished = runner.wait(submitted, TIMEOUT_S)
+        _assert_succeeded(finished)
     assert (directory / "out" / "deep" / "all").read_text() == "deep\nunicode\ndollar\n"
     assert (directory / "out" / "name with space").read_text() == "$(Process)\n"
     for number in range(3):
         assert (directory / f"number-{number}").read_text() == f"{number}\n"
-        assert (directory / "log" / f"{number}.out").read_text() == "said\n"
+        assert (directory / "log" / f"{number}.out").read_text() == "output\n"
         assert (directory / "log" / f"{number}.err").read_text() == "complaint\n"
-    return ended[0]
 
 
 def test_files_on_a_volume(harness: LabHarness) -> None:
-    _fill(harness.directory)
-    _worker(harness, "volume", harness.directory)
+    _create_inputs(harness.directory)
+    _run_batch(harness, "volume", harness.directory)
     user = harness.destination.pool.user
     written = (harness.directory / "out" / "deep" / "all").stat()
     assert (written.st_uid, written.st_gid) == (user.uid, user.gid)
 
 
-def test_files_that_the_access_point_does_not_see(harness: LabHarness, tmp_path: Path) -> None:
-    _fill(tmp_path)
-    _worker(harness, "spool", tmp_path)
+def test_files_that_are_not_visible_to_the_access_point(
+    harness: LabHarness, tmp_path: Path
+) -> None:
+    _create_inputs(tmp_path)
+    _run_batch(harness, "spool", tmp_path)
     written = (tmp_path / "out" / "deep" / "all").stat()
     assert written.st_uid == tmp_path.stat().st_uid
-    # HTCondor takes the jobs out of its queue by itself once their outputs are fetched.
-    with harness.runner() as again:
-        assert {job.state.ended for job in again.recover()} == {True}
+    with harness.runner() as restarted:
+        assert {job.state.ended for job in restarted.recover()} == {True}
+    # The schedd removes the jobs from the queue once their outputs are retrieved.
+    poll_until(harness.queued_ids, lambda ids: not ids)
 
 
 def test_standard_input(harness: LabHarness, tmp_path: Path) -> None:
@@ -130,16 +133,16 @@ def test_standard_input(harness: LabHarness, tmp_path: Path) -> None:
         jobs = []
         for name, directory in (("volume", harness.directory), ("spool", tmp_path)):
             (directory / "standard").write_text("from standard input\n" * 1000)
-            more = {"stdin": "standard", "working_directory": str(directory)}
-            jobs += runner.submit([harness.invocation(name, "cat", stdout="out", **more)])
+            fields = {"stdin": "standard", "working_directory": str(directory), "stdout": "out"}
+            jobs += runner.submit([harness.invocation(name, "cat", **fields)])
         jobs += runner.submit([harness.invocation("none", "cat", stdout="empty")])
-        _ended_well(runner.wait(jobs, TIMEOUT_S))
+        _assert_succeeded(runner.wait(jobs, TIMEOUT_S))
     for directory in (harness.directory, tmp_path):
         assert (directory / "out").read_text() == "from standard input\n" * 1000
     assert (harness.directory / "empty").read_text() == ""
 
 
-def test_only_what_was_asked_for_comes_back(harness: LabHarness, tmp_path: Path) -> None:
+def test_only_declared_outputs_are_returned(harness: LabHarness, tmp_path: Path) -> None:
     with harness.runner() as runner:
         for number, directory in enumerate((harness.directory, tmp_path)):
             (directory / "in").write_text("in")
@@ -147,21 +150,23 @@ def test_only_what_was_asked_for_comes_back(harness: LabHarness, tmp_path: Path)
                 [
                     harness.invocation(
                         f"scratch-{number}",
-                        "echo x > scratch; mkdir d; echo y > d/e; echo said",
+                        "echo x > scratch; mkdir d; echo y > d/e; echo output",
                         inputs=["in"],
-                        stdout="said",
+                        stdout="out",
                         working_directory=str(directory),
                     )
                 ]
             )
-            _ended_well(runner.wait(jobs, TIMEOUT_S))
-            assert (directory / "said").read_text() == "said\n"
+            _assert_succeeded(runner.wait(jobs, TIMEOUT_S))
+            assert (directory / "out").read_text() == "output\n"
             assert not (directory / "scratch").exists()
             assert not (directory / "d").exists()
 
 
 @pytest.mark.parametrize("kind", ["directory", "large"])
-def test_inputs_of_other_kinds(harness: LabHarness, tmp_path: Path, kind: str) -> None:
+def test_directories_and_large_files_as_inputs(
+    harness: LabHarness, tmp_path: Path, kind: str
+) -> None:
     (tmp_path / "d").mkdir()
     size = 20_000_000 if kind == "large" else 10
     (tmp_path / "d" / "f").write_bytes(b"x" * size)
@@ -178,5 +183,5 @@ def test_inputs_of_other_kinds(harness: LabHarness, tmp_path: Path, kind: str) -
                 )
             ]
         )
-        _ended_well(runner.wait(jobs, TIMEOUT_S))
+        _assert_succeeded(runner.wait(jobs, TIMEOUT_S))
     assert int((tmp_path / "size").read_text()) == size

@@ -1,4 +1,4 @@
-"""How jobs end on a real pool, told by the event log and by asking."""
+"""Outcomes of jobs on a real pool, learned from the event log and from the queue."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from dataclasses import dataclass
 import pytest
 
 from swarm_runner.model.job import Job, JobChange, JobEvent, JobState, OutcomeKind
-from tests.integration.conftest import SMALL_RESOURCES, TIMEOUT_S, HarnessFactory, LabHarness
+from tests.integration.conftest import SMALL_RESOURCES, HarnessFactory, LabHarness
 from tests.lab.stub_registry import PROGRAM, StubRegistry
+from tests.polling import TIMEOUT_S, poll_until
 
 GREEDY = "x=$(head -c 300000000 /dev/zero | tr '\\0' a); sleep 5"
 
 
 @dataclass
 class FinishedJobs:
-    """What came of one batch of many kinds, and what the runner told meanwhile."""
+    """One batch of different jobs, and the changes that the runner reported."""
 
     harness: LabHarness
     jobs: dict[str, list[Job]]
@@ -40,74 +41,74 @@ class FinishedJobs:
 
 
 @pytest.fixture(scope="module", params=["log", "poll"])
-def ended(
+def finished(
     request: pytest.FixtureRequest, make_harness: HarnessFactory, registry: StubRegistry
 ) -> FinishedJobs:
-    bed = make_harness(request.param)
-    vanishing = bed.directory / "vanishing"
-    vanishing.write_text("soon gone")
+    harness = make_harness(request.param)
+    vanishing = harness.directory / "vanishing"
+    vanishing.write_text("removed after the submit")
     batch = [
-        bed.invocation("oom", GREEDY),
-        bed.invocation("grow", GREEDY, resources=SMALL_RESOURCES | {"max_memory_mb": 1800}),
-        bed.invocation("limit", "sleep 600", resources=SMALL_RESOURCES | {"time_limit_s": 3}),
-        bed.invocation(
+        harness.invocation("oom", GREEDY),
+        harness.invocation("grow", GREEDY, resources=SMALL_RESOURCES | {"max_memory_mb": 1800}),
+        harness.invocation("limit", "sleep 600", resources=SMALL_RESOURCES | {"time_limit_s": 3}),
+        harness.invocation(
             "no-image", image=f"{registry.address}/nothing/there:1", command=["/bin/true"]
         ),
-        bed.invocation("tiny", image=f"{registry.repository}:1", command=[PROGRAM]),
-        bed.invocation("no-input", "true", inputs=["vanishing"], capacity_class="big"),
-        bed.invocation("no-output", "true", outputs=["never/made"]),
-        bed.invocation("removed", "sleep 600", capacity_class="big"),
-        bed.invocation("exit-3", "exit 3"),
-        bed.invocation("disk", "head -c 300000000 /dev/zero >filling; sleep 600"),
-        bed.invocation("signal", "kill -9 $$"),
-        bed.invocation("no-program", command=["/no/such/program"]),
-        bed.invocation(
+        harness.invocation("tiny", image=f"{registry.repository}:1", command=[PROGRAM]),
+        harness.invocation("no-input", "true", inputs=["vanishing"], capacity_class="big"),
+        harness.invocation("no-output", "true", outputs=["never/made"]),
+        harness.invocation("removed", "sleep 600", capacity_class="big"),
+        harness.invocation("exit-3", "exit 3"),
+        harness.invocation("disk", "head -c 300000000 /dev/zero >filling; sleep 600"),
+        harness.invocation("signal", "kill -9 $$"),
+        harness.invocation("no-program", command=["/no/such/program"]),
+        harness.invocation(
             "slides", command=["/bin/cat", "/etc/hosts"], stdout="out.$(Process)", repeat=10
         ),
-        bed.invocation("in-place", "id -u > who; pwd > where", in_place=True),
-        bed.invocation(
+        harness.invocation("in-place", "id -u > who; pwd > where", in_place=True),
+        harness.invocation(
             "in-volume",
-            f"pwd > {bed.directory.name}/volume",
-            working_directory=str(bed.directory.parent),
+            f"pwd > {harness.directory.name}/volume",
+            working_directory=str(harness.directory.parent),
             in_place=True,
         ),
-        bed.invocation("nowhere", "true", working_directory=None),
-        bed.invocation("hold", "true", attributes={"Note": "held before it can start"}),
+        harness.invocation("nowhere", "true", working_directory=None),
+        harness.invocation("hold", "true", attributes={"Note": "held before it can start"}),
     ]
     changes = []
-    with bed.runner() as runner:
+    with harness.runner() as runner:
         submitted = runner.submit(batch)
         vanishing.unlink()
         ids = {job.key: job.id for job in submitted}
-        bed.access_point.hold([ids["hold"]], "wait a little")
+        harness.access_point.hold([ids["hold"]], "wait a little")
         for change in runner.watch(TIMEOUT_S):
             changes.append(change)
             if change.job.key == "removed" and change.event is JobEvent.STARTED:
                 assert runner.remove([change.job], "it's too slow") == 1
             elif change.job.key == "hold" and change.event is JobEvent.HELD:
-                bed.access_point.release([change.job.id], "now")
+                harness.access_point.release([change.job.id], "now")
         jobs: dict[str, list[Job]] = {}
         for job in runner.jobs():
             jobs.setdefault(job.key, []).append(job)
         assert all(job.state.ended for job in runner.jobs())
-    return FinishedJobs(bed, jobs, changes)
+    return FinishedJobs(harness, jobs, changes)
 
 
-def test_the_slides_ten_jobs(ended: FinishedJobs) -> None:
-    jobs = ended.jobs["slides"]
+def test_the_slides_ten_jobs(finished: FinishedJobs) -> None:
+    jobs = finished.jobs["slides"]
     assert len(jobs) == 10
     assert all(job.outcome is not None and job.outcome.ok for job in jobs)
     for number in range(10):
-        output = ended.harness.directory / f"out.{number}"
+        output = finished.harness.directory / f"out.{number}"
         assert "localhost" in output.read_text()
-        user = ended.harness.destination.pool.user
+        user = finished.harness.destination.pool.user
         assert (output.stat().st_uid, output.stat().st_gid) == (user.uid, user.gid)
 
 
-def test_exit_codes_and_signals(ended: FinishedJobs) -> None:
+def test_exit_codes_and_signals(finished: FinishedJobs) -> None:
     codes = {}
     for key in ("exit-3", "no-program", "in-place", "in-volume", "nowhere", "hold", "tiny"):
-        outcome = ended.job(key).outcome
+        outcome = finished.job(key).outcome
         assert outcome is not None
         codes[key] = outcome.exit_code
     assert codes == {
@@ -119,7 +120,7 @@ def test_exit_codes_and_signals(ended: FinishedJobs) -> None:
         "hold": 0,
         "tiny": 0,
     }
-    signalled = ended.job("signal").outcome
+    signalled = finished.job("signal").outcome
     assert signalled is not None
     assert (signalled.kind, signalled.signal) == (OutcomeKind.SIGNALLED, 9)
 
@@ -136,47 +137,47 @@ KINDS = {
 
 
 @pytest.mark.parametrize("key", KINDS)
-def test_failures_each_with_its_sentence(ended: FinishedJobs, key: str) -> None:
-    kind, word = KINDS[key]
-    assert ended.outcome_kind(key) is kind
-    assert word in ended.message(key)
-    assert ended.job(key).state is JobState.REMOVED
+def test_each_failure_has_its_reason(finished: FinishedJobs, key: str) -> None:
+    kind, reason = KINDS[key]
+    assert finished.outcome_kind(key) is kind
+    assert reason in finished.message(key)
+    assert finished.job(key).state is JobState.REMOVED
 
 
-def test_more_memory_on_the_bigger_class(ended: FinishedJobs) -> None:
-    job = ended.job("grow")
+def test_a_retry_with_more_memory_runs_on_the_bigger_class(finished: FinishedJobs) -> None:
+    job = finished.job("grow")
     assert job.outcome is not None
     assert job.outcome.ok
     assert (job.capacity_class, job.memory_mb, job.starts) == ("big", 1800, 2)
-    # Who looks once a second may see neither the first start nor its end.
-    if ended.harness.uses_event_log:
-        assert JobEvent.EVICTED in ended.events("grow")
-    assert JobEvent.HELD not in ended.events("grow")
+    # A runner that polls may miss the first start and its end.
+    if finished.harness.uses_event_log:
+        assert JobEvent.EVICTED in finished.events("grow")
+    assert JobEvent.HELD not in finished.events("grow")
 
 
-def test_in_place_on_a_volume(ended: FinishedJobs) -> None:
-    directory, user = ended.harness.directory, ended.harness.destination.pool.user
+def test_in_place_on_a_volume(finished: FinishedJobs) -> None:
+    directory, user = finished.harness.directory, finished.harness.destination.pool.user
     assert (directory / "who").read_text() == f"{user.uid}\n"
     assert (directory / "where").read_text() == f"{directory}\n"
     assert (directory / "who").stat().st_uid == user.uid
-    # The volume itself is a directory like any other.
+    # The volume's own directory.
     assert (directory / "volume").read_text() == f"{directory.parent}\n"
 
 
-def test_a_hold_of_ones_own(ended: FinishedJobs) -> None:
-    events = ended.events("hold")
+def test_a_hold_by_the_user(finished: FinishedJobs) -> None:
+    events = finished.events("hold")
     assert events[:3] == [JobEvent.SUBMITTED, JobEvent.HELD, JobEvent.RELEASED]
     assert events[-2:] == [JobEvent.STARTED, JobEvent.ENDED]
 
 
-def test_each_job_begins_and_ends_once(ended: FinishedJobs) -> None:
+def test_each_job_is_submitted_and_ends_once(finished: FinishedJobs) -> None:
     for event in (JobEvent.SUBMITTED, JobEvent.ENDED):
-        told = [change.job.id for change in ended.changes if change.event is event]
-        assert sorted(told) == sorted(job.id for jobs in ended.jobs.values() for job in jobs)
+        reported = [change.job.id for change in finished.changes if change.event is event]
+        assert sorted(reported) == sorted(job.id for jobs in finished.jobs.values() for job in jobs)
 
 
-def test_where_and_when(ended: FinishedJobs) -> None:
-    for job in ended.jobs["slides"]:
+def test_class_node_executor_and_times(finished: FinishedJobs) -> None:
+    for job in finished.jobs["slides"]:
         assert (job.capacity_class, job.starts, job.memory_mb) == ("normal", 1, 100)
         assert job.executor
         assert job.node
@@ -186,39 +187,39 @@ def test_where_and_when(ended: FinishedJobs) -> None:
         assert job.submitted_at - 2 <= job.started_at <= job.ended_at
 
 
-def test_a_later_runner_finds_the_same(ended: FinishedJobs) -> None:
-    with ended.harness.runner() as again:
-        recovered = {job.id: job for job in again.recover()}
-        assert again.poll() == []
-        before = {job.id: job for jobs in ended.jobs.values() for job in jobs}
+def test_a_restarted_runner_finds_the_same_jobs(finished: FinishedJobs) -> None:
+    with finished.harness.runner() as restarted:
+        recovered = {job.id: job for job in restarted.recover()}
+        assert restarted.poll() == []
+        before = {job.id: job for jobs in finished.jobs.values() for job in jobs}
         assert set(recovered) == set(before)
-        for which, job in before.items():
-            other = recovered[which]
+        for job_id, job in before.items():
+            other = recovered[job_id]
             assert (other.key, other.state, other.outcome) == (job.key, job.state, job.outcome)
-        invocation = ended.harness.invocation("exit-3", "exit 3")
-        assert [job.id for job in again.submit([invocation])] == [ended.job("exit-3").id]
-        assert again.explain(ended.job("oom")).summary == ended.message("oom")
-    assert ended.harness.queued_ids() == []
+        invocation = finished.harness.invocation("exit-3", "exit 3")
+        assert [job.id for job in restarted.submit([invocation])] == [finished.job("exit-3").id]
+        assert restarted.explain(finished.job("oom")).summary == finished.message("oom")
+    # The schedd may remove a job from the queue after it has logged its end.
+    poll_until(finished.harness.queued_ids, lambda ids: not ids)
 
 
-def test_a_registry_that_is_out_of_order_for_a_while(
-    harness: LabHarness, registry: StubRegistry
-) -> None:
-    # An image that the node has is not pulled again.
+def test_a_registry_outage(harness: LabHarness, registry: StubRegistry) -> None:
+    # A tag that the node has not pulled yet.
     image = f"{registry.repository}:{harness.name}"
     registry.unavailable = True
     events = []
     with harness.runner() as runner:
-        (job,) = runner.submit([harness.invocation("patient", image=image, command=[PROGRAM])])
+        (job,) = runner.submit([harness.invocation("pull", image=image, command=[PROGRAM])])
         for change in runner.watch(TIMEOUT_S):
             events.append(change.event)
             if change.event is JobEvent.HELD:
                 assert "503" in change.reason
                 registry.unavailable = False
-        (job,) = runner.wait([job])
+        (job,) = runner.wait([job], TIMEOUT_S)
     assert job.outcome is not None
     assert job.outcome.ok
-    # Who asks takes the job for started while its image is still pulled, and that start for this.
+    # The queue reports a job as running while its image is still being pulled, so a runner that
+    # polls may take the first start for the second.
     assert [event for event in events if event is not JobEvent.STARTED][-2:] == [
         JobEvent.RELEASED,
         JobEvent.ENDED,

@@ -1,15 +1,14 @@
-"""What replaces executors under running jobs: on a pool of its own, whose image changes."""
+"""Replacing executors under running jobs, on a separate pool whose image changes."""
 
 from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import docker
 import docker.errors
 import pytest
-from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from swarm_runner.condor.access_point import AccessPoint
 from swarm_runner.condor.ports import Ad, JobQuery
@@ -17,18 +16,19 @@ from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.job import JobId
 from swarm_runner.runner import Runner
 from swarm_runner.swarm.client import DockerSwarm
+from tests.integration.conftest import service_container
 from tests.lab.pool import LabPool, lab_pool
+from tests.polling import TIMEOUT_S, poll_until
 
 NAME, PORT = "swarm-runner-test-upgrade", 9741
-TIMEOUT_S = 240
 CLASSES = {
     "normal": {"memory_mb": 256, "replicas": 2, "max_replicas": 4},
 }
-UPGRADED = "swarm-runner-upgraded:1"
+UPGRADED_IMAGE = "swarm-runner-upgraded:1"
 
 
 class UpgradeHarness:
-    """A pool, and jobs on it."""
+    """A pool and jobs on it."""
 
     def __init__(self, lab: LabPool) -> None:
         self.lab = lab
@@ -52,24 +52,20 @@ class UpgradeHarness:
         with Runner(self.lab.destination, name=self.name, access_point=self.access_point) as runner:
             return [job.id for job in runner.submit(invocations)]
 
-    def history(self, jobs: list[JobId], *projection: str) -> list[Ad]:
-        return self.access_point.history(JobQuery(ids=jobs), ("ExitCode", *projection))
+    def wait_for_history(self, job_ids: list[JobId], *projection: str) -> list[Ad]:
+        """Return the jobs' ads in the history, when all jobs have one."""
+        query = JobQuery(ids=job_ids)
+        return poll_until(
+            lambda: self.access_point.history(query, ("ExitCode", *projection)),
+            lambda ads: len(ads) == len(job_ids),
+        )
 
     def run_jobs(self, tools: list[str]) -> None:
-        """A short job of each, until the last has ended."""
-        jobs = self.submit(*(self.invocation("true", tool) for tool in tools))
-        wait_until(lambda: len(self.history(jobs)) == len(jobs))
+        """Run a short job of each tool, and wait for all of them."""
+        self.wait_for_history(self.submit(*(self.invocation("true", tool) for tool in tools)))
 
     def image(self) -> str:
         return DockerSwarm().services(self.pool.name)[self.pool.service("normal")].image
-
-    def running(self) -> tuple[str, ...]:
-        return self.provisioner.status().jobs
-
-
-def wait_until(condition: Callable[[], object], timeout_s: float = TIMEOUT_S) -> None:
-    stop = stop_after_delay(timeout_s)
-    Retrying(stop=stop, wait=wait_fixed(0.5), retry=retry_if_result(lambda got: not got))(condition)
 
 
 @pytest.fixture(scope="module")
@@ -78,53 +74,44 @@ def harness() -> Iterator[UpgradeHarness]:
         yield UpgradeHarness(lab)
     client = docker.from_env()
     with contextlib.suppress(docker.errors.ImageNotFound):
-        client.images.remove(UPGRADED)
-    client.close()
-
-
-@pytest.fixture
-def docker_client() -> Iterator[docker.DockerClient]:
-    client = docker.from_env()
-    yield client
+        client.images.remove(UPGRADED_IMAGE)
     client.close()
 
 
 def test_a_black_hole_is_replaced(
     harness: UpgradeHarness, docker_client: docker.DockerClient
 ) -> None:
-    mark: dict[str, str | list[str] | bool] = {
-        "label": f"com.docker.swarm.service.name={harness.pool.service('normal')}"
-    }
-    # What the kinds of jobs do on a pool that is well.
+    # The usual results of these job types.
     harness.run_jobs(["bwa", "cat", "sort"] * 10)
-    hole = docker_client.containers.list(filters=mark)[0]
-    # Whatever a job's command is, on this executor it fails at once.
+    black_hole = service_container(docker_client, harness.pool.service("normal"))
+    # Every job's command fails at once on this executor.
     wrapper = "/usr/local/libexec/swarm-runner/docker"
     change = f"sed -i 's,docker create,docker create --entrypoint false,' {wrapper}"
-    assert hole.exec_run(["sh", "-c", change]).exit_code == 0
+    assert black_hole.exec_run(["sh", "-c", change]).exit_code == 0
     harness.run_jobs(["bwa", "cat", "sort"] * 6)
-    found, status = harness.provisioner.repair(timeout_s=TIMEOUT_S)
-    [mending] = found
-    assert hole.attrs["Config"]["Labels"]["com.docker.swarm.task.id"] == mending.task
-    assert "(bwa, cat, sort) end well elsewhere" in mending.reason
-    assert mending.task not in {line.task for line in status.executors}
+    [replacement], status = harness.provisioner.repair(timeout_s=TIMEOUT_S)
+    labels = black_hole.attrs["Config"]["Labels"]
+    assert labels["com.docker.swarm.task.id"] == replacement.task
+    assert "(bwa, cat, sort) end well elsewhere" in replacement.reason
+    assert replacement.task not in {executor.task for executor in status.executors}
     assert status.ready("normal") == 2
 
 
 def test_an_upgrade_under_running_jobs(
     harness: UpgradeHarness, docker_client: docker.DockerClient
 ) -> None:
-    before = {line.task for line in harness.provisioner.status().executors}
-    docker_client.images.get(harness.image()).tag(*UPGRADED.split(":"))
+    before = {executor.task for executor in harness.provisioner.status().executors}
+    docker_client.images.get(harness.image()).tag(*UPGRADED_IMAGE.split(":"))
     files = [harness.lab.volume / f"ran-{number}" for number in range(4)]
-    jobs = harness.submit(*(harness.invocation(f"echo ran >> {file}; sleep 8") for file in files))
-    wait_until(lambda: len(harness.running()) == 2)
-    status = harness.provisioner.upgrade(UPGRADED, timeout_s=TIMEOUT_S)
-    assert harness.image() == UPGRADED
-    assert not before & {line.task for line in status.executors}
-    wait_until(lambda: len(harness.history(jobs)) == len(jobs))
-    assert {ad["ExitCode"] for ad in harness.history(jobs)} == {0}
-    told = harness.history(
-        jobs, "NumJobStarts", "VacateReason", "VacateReasonCode", "LastVacateTime"
+    job_ids = harness.submit(
+        *(harness.invocation(f"echo ran >> {file}; sleep 20") for file in files)
     )
-    assert [file.read_text() for file in files] == ["ran\n"] * len(files), told
+    poll_until(harness.provisioner.status, lambda status: len(status.jobs) == 2)
+    status = harness.provisioner.upgrade(UPGRADED_IMAGE, timeout_s=TIMEOUT_S)
+    assert harness.image() == UPGRADED_IMAGE
+    assert not before & {executor.task for executor in status.executors}
+    ads = harness.wait_for_history(
+        job_ids, "NumJobStarts", "VacateReason", "VacateReasonCode", "LastVacateTime"
+    )
+    assert {ad["ExitCode"] for ad in ads} == {0}
+    assert [file.read_text() for file in files] == ["ran\n"] * len(files), ads

@@ -1,1 +1,1 @@
-"""Tests on the three-node lab (`make test-lab`); they break hosts, and mend them."""
+"""Tests on the three-node lab (`make test-lab`). They break hosts and repair them."""

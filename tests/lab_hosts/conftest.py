@@ -1,4 +1,4 @@
-"""The lab, a pool on it, and jobs that leave a trace of every start."""
+"""A pool over the lab's hosts, and jobs that record each start."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import docker
 import pytest
-from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from swarm_runner import Runner
 from swarm_runner.cli import factories
@@ -27,21 +26,24 @@ from tests.chaos.storm import set_availability
 from tests.lab.hosts import certificates
 from tests.lab.hosts.images import pool_image
 from tests.lab.hosts.layout import SHARED, nodes
+from tests.polling import TIMEOUT_S, poll_until
 
 NAME = "swarm-runner-lab"
 STATE_DIRECTORY = Path(__file__).parents[2] / ".state" / "lab" / NAME
 EXECUTORS = 6
-TIMEOUT_S = 300
 
 
 def run_lab_command(*arguments: str) -> None:
-    """A command of the lab; it becomes root by itself. Its engine is the machine's."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("DOCKER_")}
-    subprocess.run([sys.executable, "-m", "tests.lab.hosts", *arguments], check=True, env=kept)
+    """Run a command of the lab, which becomes root. It uses this machine's own engine."""
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("DOCKER_")
+    }
+    command = [sys.executable, "-m", "tests.lab.hosts", *arguments]
+    subprocess.run(command, check=True, env=environment)
 
 
 def use_remote_manager(patch: pytest.MonkeyPatch, bundle: Path) -> None:
-    """What names a remote manager: its address, and a directory of certificates."""
+    """Set the environment variables that select the first host over TLS."""
     patch.setenv("DOCKER_HOST", nodes()[0].tls_host)
     patch.setenv("DOCKER_TLS_VERIFY", "1")
     patch.setenv("DOCKER_CERT_PATH", str(bundle))
@@ -56,41 +58,33 @@ class HostsPool:
     client: docker.DockerClient
 
     def set_availability(self, host: str, availability: str) -> None:
-        """What `docker node update --availability` does."""
+        """Do what `docker node update --availability` does."""
         set_availability(self.client, host, availability)
 
     def executor_nodes(self) -> list[str]:
-        """The host of each executor that is not on its way out."""
+        """Return the host of each executor that Swarm is not stopping."""
         return [e.node for e in self.provisioner.status().executors if not e.stopping]
 
-    def await_stopping(self, count: int) -> list[ExecutorStatus]:
-        """Those on their way out, when there are so many."""
-        waiting = Retrying(
-            retry=retry_if_result(lambda going: len(going) != count),
-            wait=wait_fixed(0.3),
-            stop=stop_after_delay(15),
-        )
-        going: list[ExecutorStatus] = waiting(
-            lambda: [e for e in self.provisioner.status().executors if e.stopping]
-        )
-        return going
+    def wait_for_retiring(self, count: int) -> list[ExecutorStatus]:
+        """Return the executors that Swarm is stopping, when this many retire."""
 
-    def await_lost(self, count: int) -> None:
-        """Until the Swarm calls the node of so many executors down."""
-        Retrying(
-            retry=retry_if_result(lambda lost: lost != count),
-            wait=wait_fixed(0.5),
-            stop=stop_after_delay(90),
-        )(lambda: self.provisioner.status().lost("normal"))
+        def stopping() -> list[ExecutorStatus]:
+            return [e for e in self.provisioner.status().executors if e.stopping]
+
+        return poll_until(stopping, lambda found: [e.state for e in found] == ["Retiring"] * count)
+
+    def wait_for_lost(self, count: int) -> None:
+        """Wait until Swarm reports the nodes of this many executors as down."""
+        poll_until(self.provisioner.status, lambda status: status.lost("normal") == count)
 
     @contextlib.contextmanager
     def job_batch(self, lease_s: int = DEFAULT_LEASE_S) -> Iterator[JobBatch]:
-        """A runner of one test's own."""
+        """Jobs of a new runner in a new directory."""
         destination = self.destination.model_copy(update={"lease_s": lease_s})
         name = f"lab-{uuid.uuid4().hex[:12]}"
         directory = SHARED / name
         directory.mkdir()
-        directory.chmod(0o1777)  # jobs run as a user of their own
+        directory.chmod(0o1777)  # the jobs' user writes here
         with Runner(destination, name=name) as runner:
             yield JobBatch(runner, directory)
 
@@ -104,7 +98,7 @@ class JobBatch:
     durations_s: list[int] = field(default_factory=list)
 
     def submit(self, durations_s: list[int]) -> None:
-        """One job for each."""
+        """Submit one job for each duration."""
         for number, duration_s in enumerate(durations_s, len(self.durations_s)):
             self.durations_s.append(duration_s)
             invocation = Invocation(
@@ -119,37 +113,41 @@ class JobBatch:
             self.runner.submit([invocation])
 
     def report(self) -> str:
-        """When and in which container each job began and ended, for a message."""
+        """Return when and in which container each job started and ended, for a message."""
         files = sorted([*self.directory.glob("started-*"), *self.directory.glob("ended-*")])
-        said = [f"{file.name}: {file.read_text().splitlines()}" for file in files]
-        return "\n".join([*said, *map(str, self.runner.jobs())])
+        lines = [f"{file.name}: {file.read_text().splitlines()}" for file in files]
+        return "\n".join([*lines, *map(str, self.runner.jobs())])
 
     def start_counts(self) -> list[int]:
-        """How often each job's command has begun, by its own account."""
+        """Return how many times each job's command started, as the jobs recorded it."""
         return [self._count_lines("started", number) for number in range(len(self.durations_s))]
 
     def end_counts(self) -> list[int]:
-        """How often each job's command has come to its end."""
+        """Return how many times each job's command ended, as the jobs recorded it."""
         return [self._count_lines("ended", number) for number in range(len(self.durations_s))]
 
-    def await_running(self, count: int) -> None:
-        """Until so many have begun."""
-        _wait_until(lambda: sum(map(bool, self.start_counts())), count)
-        self.runner.poll()
+    def wait_for_running(self, count: int) -> None:
+        """Wait until this many jobs have started."""
+        poll_until(lambda: sum(map(bool, self.start_counts())), lambda found: found >= count)
 
     def running_on(self, host: str) -> set[str]:
-        """The keys of the jobs that run there now."""
-        self.runner.poll()
-        running = [job for job in self.runner.jobs() if job.state is JobState.RUNNING]
-        return {job.key for job in running if job.node == host}
+        """Return the keys of the jobs that run on a host, when the runner reports any."""
 
-    def await_starts(self, count: int) -> None:
-        """Until there were so many starts, those of jobs that began again among them."""
-        _wait_until(lambda: sum(self.start_counts()), count)
+        def keys() -> set[str]:
+            self.runner.poll()
+            running = [job for job in self.runner.jobs() if job.state is JobState.RUNNING]
+            assert len(running) == len(self.durations_s), self.report()
+            return {job.key for job in running if job.node == host}
+
+        return poll_until(keys, retry_on=(AssertionError,))
+
+    def wait_for_starts(self, count: int) -> None:
+        """Wait until there were this many starts in all, repeated ones included."""
+        poll_until(lambda: sum(self.start_counts()), lambda found: found >= count)
 
     def finish(self) -> list[Job]:
-        """All jobs, when they have ended; each has ended well."""
-        self.runner.wait(timeout_s=TIMEOUT_S)
+        """Wait for all jobs and return them. Each must have succeeded."""
+        self.runner.wait(timeout_s=2 * TIMEOUT_S)
         jobs = self.runner.jobs()
         assert [job.outcome.ok if job.outcome else job.state for job in jobs] == [True] * len(jobs)
         return jobs
@@ -159,19 +157,11 @@ class JobBatch:
         return len(file.read_text().splitlines()) if file.exists() else 0
 
 
-def _wait_until(counter: Callable[[], int], count: int) -> None:
-    Retrying(
-        retry=retry_if_result(lambda begun: begun < count),
-        wait=wait_fixed(0.5),
-        stop=stop_after_delay(TIMEOUT_S),
-    )(counter)
-
-
 @pytest.fixture(scope="session")
 def lab_hosts_pool() -> Iterator[HostsPool]:
-    """The lab stays as it was found, or made; the pool goes.
+    """A pool on the lab, which is started if needed and stays up. The pool is removed.
 
-    The Swarm manager is a remote one: all goes over TLS, as a client bundle sets it.
+    The Swarm manager is remote: the client uses TLS, as configured by a client bundle.
     """
     run_lab_command("up", "--tls")
     leader = nodes()[0]
@@ -182,25 +172,25 @@ def lab_hosts_pool() -> Iterator[HostsPool]:
         token_directory=str(STATE_DIRECTORY / "tokens.d"),
     )
     with (
-        contextlib.closing(docker.DockerClient(leader.docker_host, timeout=60)) as engine,
+        contextlib.closing(docker.DockerClient(leader.docker_host, timeout=60)) as client,
         pytest.MonkeyPatch.context() as patch,
     ):
         use_remote_manager(patch, certificates.client())
         provisioner = factories.provisioner(destination, lambda _message: None)
-        # What a broken-off session left: its jobs, and executors by another number.
+        # An interrupted session may have left jobs and a different number of executors.
         provisioner.down(force=True)
         try:
             provisioner.up()
-            yield HostsPool(destination, provisioner, engine)
+            yield HostsPool(destination, provisioner, client)
         finally:
             provisioner.down(force=True)
 
 
 @pytest.fixture
 def pool(lab_hosts_pool: HostsPool) -> HostsPool:
-    """Every host in its place, and two executors on each."""
+    """The pool with all hosts up and two executors on each."""
     run_lab_command("up", "--tls")
-    # What cannot be mended is made anew.
+    # A new Swarm, if the old one could not be repaired, has no services.
     lab_hosts_pool.provisioner.up()
     if sorted(lab_hosts_pool.executor_nodes()) != sorted(2 * [node.name for node in nodes()]):
         lab_hosts_pool.provisioner.scale({"normal": 0}, timeout_s=TIMEOUT_S)

@@ -1,6 +1,6 @@
-"""GPUs that a host names: the Swarm places by them, and each job is told its own.
+"""GPUs that a host declares: Swarm places executors by them, and each job gets its own.
 
-There is no device behind the names.
+The hosts have no such devices.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from swarm_runner.model.pool import Destination, Pool
 from tests.lab.hosts.images import pool_image
 from tests.lab.hosts.layout import SHARED, nodes
 from tests.lab_hosts.conftest import STATE_DIRECTORY, HostsPool, JobBatch
+from tests.polling import poll_until
 
 THIRD = nodes()[2]
 
 
 @pytest.fixture
 def with_gpus(lab_hosts_pool: HostsPool) -> Iterator[HostsPool]:
-    """A pool of its own, with as many executors of one GPU as the hosts have GPUs."""
+    """A separate pool with one executor for each GPU."""
     pool = Pool.model_validate(
         {
             "name": "swarm-runner-gpus",
@@ -47,55 +48,61 @@ def with_gpus(lab_hosts_pool: HostsPool) -> Iterator[HostsPool]:
         yield HostsPool(destination, provisioner, lab_hosts_pool.client)
     finally:
         provisioner.down(force=True)
-    assert _volumes(pool.name) == []
+    poll_until(lambda: _volumes(pool.name), lambda found: not found)
 
 
 def _volumes(pool: str) -> list[str]:
-    """The pool's volumes on all hosts."""
-    found: list[str] = []
+    """Return the names of the pool's volumes on all hosts."""
+    names: list[str] = []
     for node in nodes():
-        with contextlib.closing(docker.DockerClient(node.docker_host)) as engine:
-            found += [one.name for one in engine.volumes.list() if one.name.startswith(pool)]
-    return found
+        with contextlib.closing(docker.DockerClient(node.docker_host)) as client:
+            names += [v.name for v in client.volumes.list() if v.name.startswith(pool)]
+    return names
 
 
-def job(work: JobBatch, name: str, gpus: int, seconds: int) -> Invocation:
-    """A job that writes down which GPUs it was told of, and stays for a while."""
+def gpu_job(batch: JobBatch, name: str, gpus: int, then: str = "true") -> Invocation:
+    """A job that writes the values of both GPU variables to a file."""
     return Invocation(
-        key=f"{work.directory.name}-{name}",
+        key=f"{batch.directory.name}-{name}",
         image="debian:trixie",
-        shell=f'echo "$NVIDIA_VISIBLE_DEVICES" "$CUDA_VISIBLE_DEVICES" >{name}; sleep {seconds}',
+        shell=f'echo "$NVIDIA_VISIBLE_DEVICES" "$CUDA_VISIBLE_DEVICES" >{name}; {then}',
         resources={"memory_mb": 32, "gpus": gpus},
-        working_directory=str(work.directory),
+        working_directory=str(batch.directory),
         in_place=True,
     )
 
 
-def assigned_gpus(work: JobBatch, name: str) -> list[str]:
-    """The values of both variables."""
-    return (work.directory / name).read_text().split()
+def assigned_gpus(batch: JobBatch, name: str) -> list[str]:
+    """Return the values of both GPU variables of a job."""
+    return (batch.directory / name).read_text().split()
 
 
 def test_each_job_has_a_gpu_of_its_own(with_gpus: HostsPool) -> None:
     assert with_gpus.executor_nodes() == [THIRD.name] * len(THIRD.gpus)
-    with with_gpus.job_batch() as work:
-        # Long enough that both run at once: neither executor can take the other's.
-        work.runner.submit([job(work, "one", 1, 10), job(work, "two", 1, 10)])
-        jobs = work.finish()
-        assert {ended.node for ended in jobs} == {THIRD.name}
-        assert sorted([assigned_gpus(work, "one"), assigned_gpus(work, "two")]) == [
-            [g, g] for g in THIRD.gpus
+    with with_gpus.job_batch() as batch:
+        # Each waits for the other, so that both run at once, on different executors.
+        wait = "until [ -s {} ]; do sleep 0.2; done"
+        batch.runner.submit(
+            [
+                gpu_job(batch, "first", 1, wait.format("second")),
+                gpu_job(batch, "second", 1, wait.format("first")),
+            ]
+        )
+        jobs = batch.finish()
+        assert {job.node for job in jobs} == {THIRD.name}
+        assert sorted([assigned_gpus(batch, "first"), assigned_gpus(batch, "second")]) == [
+            [gpu, gpu] for gpu in THIRD.gpus
         ]
 
 
-def test_a_job_without_gpus_is_told_of_none(with_gpus: HostsPool) -> None:
-    with with_gpus.job_batch() as work:
-        work.runner.submit([job(work, "none", 0, 0)])
-        work.finish()
-        assert set(assigned_gpus(work, "none")) <= {"void"}  # or nothing at all
+def test_a_job_without_gpus_gets_none(with_gpus: HostsPool) -> None:
+    with with_gpus.job_batch() as batch:
+        batch.runner.submit([gpu_job(batch, "none", 0)])
+        batch.finish()
+        assert set(assigned_gpus(batch, "none")) <= {"void"}  # or empty values
 
 
-def test_more_gpus_than_an_executor_has_are_refused(with_gpus: HostsPool) -> None:
-    refused = pytest.raises(InvalidInputError, match="2 gpu fits no class of pool")
-    with with_gpus.job_batch() as work, refused:
-        work.runner.submit([job(work, "both", 2, 0)])
+def test_a_request_for_more_gpus_than_an_executor_has_is_invalid(with_gpus: HostsPool) -> None:
+    invalid = pytest.raises(InvalidInputError, match="2 gpu fits no class of pool")
+    with with_gpus.job_batch() as batch, invalid:
+        batch.runner.submit([gpu_job(batch, "both", 2)])

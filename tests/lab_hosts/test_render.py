@@ -1,4 +1,4 @@
-"""A stack deployed by `docker stack deploy`, by the book that `pool render` writes."""
+"""A pool deployed by `docker stack deploy`, with the instructions that `pool render` writes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from swarm_runner.cli import factories
 from swarm_runner.errors import PreconditionError
@@ -18,6 +17,7 @@ from swarm_runner.model.pool import Destination, Pool
 from tests.lab.hosts.images import pool_image
 from tests.lab.hosts.layout import SHARED, nodes
 from tests.lab_hosts.conftest import STATE_DIRECTORY, HostsPool
+from tests.polling import TIMEOUT_S, poll_until
 
 NAME = "swarm-runner-git"
 POOL = {
@@ -31,7 +31,7 @@ POOL = {
 
 
 def sh(command: str, directory: Path) -> None:
-    """What a person types, on the first host."""
+    """Run a shell command against the first host."""
     environment = os.environ | {"DOCKER_HOST": nodes()[0].docker_host}
     for name in ("DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"):
         environment.pop(name, None)
@@ -40,7 +40,7 @@ def sh(command: str, directory: Path) -> None:
 
 @pytest.fixture
 def deployed(lab_hosts_pool: HostsPool, tmp_path: Path) -> Iterator[HostsPool]:
-    """The stack, deployed; its client knows the services by their names."""
+    """The deployed stack. Its client names the services in `pool.services`."""
     conf = tmp_path / "job_conf.yml"
     execution = {"environments": {"swarm": {"runner": "swarm"}}}
     conf.write_text(yaml.safe_dump({"runners": {"swarm": {"pool": POOL}}, "execution": execution}))
@@ -54,7 +54,7 @@ def deployed(lab_hosts_pool: HostsPool, tmp_path: Path) -> Iterator[HostsPool]:
         check=True,
     ).stdout
     (tmp_path / "stack.yml").write_text(rendered)
-    making = [line[4:] for line in rendered.splitlines() if line.startswith("#   ")]
+    setup_comments = [line[4:] for line in rendered.splitlines() if line.startswith("#   ")]
     services = {"manager": f"{NAME}_htcondor", "normal": f"{NAME}_htcondor-executor"}
     pool = Pool.model_validate(POOL | {"services": services})
     destination = Destination(
@@ -64,28 +64,28 @@ def deployed(lab_hosts_pool: HostsPool, tmp_path: Path) -> Iterator[HostsPool]:
     )
     provisioner = factories.provisioner(destination, lambda _message: None)
     try:
-        for command in making:
+        for command in setup_comments:
             if command.startswith(("openssl", "docker")):
                 sh(command, tmp_path)
         sh(f"docker stack deploy -c stack.yml {NAME}", tmp_path)
         yield HostsPool(destination, provisioner, lab_hosts_pool.client)
     finally:
         sh(f"docker stack rm {NAME}", tmp_path)
-        removing = f"docker secret rm {NAME}_htcondor-signing-key {NAME}_htcondor-executor-token"
-        gone = Retrying(
-            retry=retry_if_exception_type(subprocess.CalledProcessError),
-            wait=wait_fixed(1),
-            stop=stop_after_delay(60),
+        remove = f"docker secret rm {NAME}_htcondor-signing-key {NAME}_htcondor-executor-token"
+        # Swarm keeps a secret until the tasks that use it have stopped.
+        poll_until(
+            lambda: sh(remove, tmp_path),
+            lambda _: True,
+            retry_on=(subprocess.CalledProcessError,),
         )
-        gone(sh, removing, tmp_path)
 
 
 def test_a_rendered_stack_is_a_pool(deployed: HostsPool) -> None:
     assert deployed.provisioner.up().ready("normal") == 1
-    assert deployed.provisioner.scale({"normal": 2}, timeout_s=120).ready("normal") == 2
-    with deployed.job_batch() as work:
-        work.submit([1, 1])
-        work.finish()
-        assert work.start_counts() == work.end_counts() == [1, 1]
+    assert deployed.provisioner.scale({"normal": 2}, timeout_s=TIMEOUT_S).ready("normal") == 2
+    with deployed.job_batch() as batch:
+        batch.submit([1, 1])
+        batch.finish()
+        assert batch.start_counts() == batch.end_counts() == [1, 1]
     with pytest.raises(PreconditionError, match="was not made by `pool up`"):
         deployed.provisioner.down(force=True)

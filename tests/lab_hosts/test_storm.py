@@ -1,4 +1,4 @@
-"""Everything at once (`make chaos` for the whole of it): no job pays."""
+"""Scaling, an upgrade and a drain at the same time (`make chaos` runs a longer one)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from tests.lab_hosts.conftest import run_lab_command
 JOBS, SCALINGS = 150, 15
 
 
-def test_no_job_pays_for_a_storm() -> None:
+def test_a_storm_costs_no_job() -> None:
     run_lab_command("up")
-    said: list[str] = []
+    messages: list[str] = []
     seed = random.randrange(10**6)  # noqa: S311
-    account = run(seed, JOBS, SCALINGS, said.append)
-    assert lossless(account), "\n".join([*said, str(account)])
+    report = run(seed, JOBS, SCALINGS, messages.append)
+    assert lossless(report), "\n".join([*messages, str(report)])
