@@ -1,4 +1,5 @@
-"""The only importer of HTCondor's bindings; nothing of theirs leaves this package.
+"""HTCondor: the only package that imports its Python bindings.
 
-The bindings are loaded when first needed, and their exceptions are wrapped once, here.
+The bindings are loaded on first use. Their exceptions are translated here, and none of their
+objects leaves this package.
 """

@@ -1,4 +1,4 @@
-"""The access point: a schedd and its collector, over HTCondor's own protocol."""
+"""The access point: a schedd and its collector, over HTCondor's protocol."""
 
 from __future__ import annotations
 
@@ -29,27 +29,35 @@ from swarm_runner.condor.ports import (
     SubmitResult,
 )
 from swarm_runner.errors import Diagnostic, InvalidInputError, PreconditionError
+from swarm_runner.model.htcondor import HoldCode, JobStatus
 from swarm_runner.model.job import JobId
 from swarm_runner.model.pool import Pool
 from swarm_runner.model.pool_status import JobRun, Slot
 from swarm_runner.model.scaling import FinishedJob, IdleJobGroup
 from swarm_runner.submit.description import SubmitBatch
 
-# What the bindings say when nothing was sent, and when the schedd or the submit language refused.
+# The bindings' messages when nothing was sent, and when the language or the schedd rejected it.
 _CONNECT_ERROR = "Failed to connect to schedd"
 _DESCRIPTION_ERRORS = ("Failed to create job ad", "Failed to create a cluster ad")
 _REJECTION_ERRORS = ("Failed to create new cluster", "Failed to send")
-_UNSPOOLED = "JobStatus == 5 && HoldReasonCode == 16 && StageInFinish is undefined"
-# All that is in the queue, but for what was removed, and what is complete and nobody comes for:
-# outputs that were spooled wait there until they are fetched.
+_UNSPOOLED = (
+    f"JobStatus == {JobStatus.HELD} && HoldReasonCode == {HoldCode.SPOOLING_INPUT} "
+    "&& StageInFinish is undefined"
+)
+# All jobs in the queue except removed ones, and completed ones whose output needs no retrieval: a
+# spooled job stays in the queue until its output is retrieved.
 _RETRIEVED = "SUBMIT_Iwd is undefined || (StageOutFinish ?: 0) >= EnteredCurrentStatus"
-_UNFINISHED = f"JobStatus != 3 && (JobStatus != 4 || !({_RETRIEVED}))"
+_UNFINISHED = (
+    f"JobStatus != {JobStatus.REMOVED} && (JobStatus != {JobStatus.COMPLETED} || !({_RETRIEVED}))"
+)
+
+_RUNNING = f"JobStatus == {JobStatus.RUNNING}"
 
 
 class AccessPoint:
     """A pool's schedd and collector, reached over the network.
 
-    Satisfies `AccessPointPort`, which documents each method, and `PoolView`.
+    Implements `AccessPointPort` and `PoolQueryPort`, which document the methods.
     """
 
     def __init__(self, address: str, pool_name: str, token_directory: str | None = None) -> None:
@@ -57,20 +65,20 @@ class AccessPoint:
 
     @classmethod
     def connect(cls, pool: Pool, token_directory: str | None = None) -> Self:
-        """The access point of a pool. Nothing is sent before the first question."""
+        """Return the access point of a pool. Nothing is sent before the first call."""
         return cls(pool.address, pool.name, token_directory)
 
     def submit(self, batch: SubmitBatch, *, spool: bool = False) -> SubmitResult:
         """See AccessPointPort.submit."""
-        # UnansweredError says that nothing was sent: a schedd that began anew, for one, knows
-        # our session no longer.
+        # NoResponseError means that nothing was sent. For example, a schedd that was restarted
+        # does not know our session.
         return self._connection.retry_on_no_response(lambda: self._submit_once(batch, spool))
 
     def _submit_once(self, batch: SubmitBatch, spool: bool) -> SubmitResult:
         bindings = htcondor()
         try:
             description = bindings.Submit(batch.common)
-            made = self._connection.call_once(
+            submitted = self._connection.call_once(
                 lambda schedd: (
                     schedd.submit(description, itemdata=iter(batch.rows), spool=spool)
                     if batch.rows
@@ -78,23 +86,28 @@ class AccessPoint:
                 )
             )
         except ValueError as error:
-            raise InvalidInputError([Diagnostic(f"HTCondor refuses it: {error}")]) from error
+            raise _rejected(error) from error
         except bindings.HTCondorException as error:
-            said = str(error)
-            if said.startswith(_CONNECT_ERROR):
+            message = str(error)
+            if message.startswith(_CONNECT_ERROR):
                 raise self._connection.diagnose(error) from error
-            if said.startswith(_DESCRIPTION_ERRORS):
-                raise InvalidInputError([Diagnostic(f"HTCondor refuses it: {said}")]) from error
-            if said.startswith(_REJECTION_ERRORS):
-                raise PreconditionError(f"The access point takes no jobs now: {said}") from error
-            raise SubmitInDoubtError(said) from error
+            if message.startswith(_DESCRIPTION_ERRORS):
+                raise _rejected(error) from error
+            if message.startswith(_REJECTION_ERRORS):
+                raise PreconditionError(
+                    f"The access point is not accepting jobs: {message}. Try again later."
+                ) from error
+            raise SubmitInDoubtError(message) from error
         return SubmitResult(
-            made.cluster(), made.first_proc(), made.num_procs(), made if spool else None
+            submitted.cluster(),
+            submitted.first_proc(),
+            submitted.num_procs(),
+            submitted if spool else None,
         )
 
     def spool(self, result: SubmitResult) -> None:
         """See AccessPointPort.spool."""
-        # Sending the same files twice does no harm.
+        # It is safe to send the same files twice.
         self._connection.query(lambda schedd: schedd.spool(result.spool_handle))
 
     def retrieve(self, ids: Sequence[JobId]) -> None:
@@ -140,61 +153,66 @@ class AccessPoint:
 
     def slots(self) -> list[Slot]:
         """See AccessPointPort.slots."""
-        kind = htcondor().AdType.Startd
+        ad_type = htcondor().AdType.Startd
         ads = self._connection.query_collector(
-            lambda collector: collector.query(kind, "true", list(SLOT_PROJECTION))
+            lambda collector: collector.query(ad_type, "true", list(SLOT_PROJECTION))
         )
         return [slot_from_ad(to_python(ad, SLOT_PROJECTION)) for ad in ads]
 
     def count_unfinished(self) -> int:
-        """See PoolView.unfinished."""
+        """See PoolQueryPort.count_unfinished."""
         return len(self._connection.query(lambda schedd: schedd.query(_UNFINISHED, ["ClusterId"])))
 
     def running_ids(self) -> set[str]:
-        """The jobs that the schedd takes to be running, as `cluster.proc`."""
+        """See PoolQueryPort.running_ids."""
         names = ["ClusterId", "ProcId"]
-        ads = self._connection.query(lambda schedd: schedd.query("JobStatus == 2", names))
+        ads = self._connection.query(lambda schedd: schedd.query(_RUNNING, names))
         return {str(JobId(ad["ClusterId"], ad["ProcId"])) for ad in ads}
 
     def remove_all(self) -> None:
-        """Remove every job of the pool from the queue."""
+        """See PoolQueryPort.remove_all."""
         self._act("Remove", "true", "the pool is taken down")
 
     def idle_jobs(self) -> list[IdleJobGroup]:
-        """See PoolView.waiting."""
-        names, way = list(GROUP_BY_PROJECTION), htcondor().QueryOpt.GroupBy
+        """See PoolQueryPort.idle_jobs."""
+        names, option = list(GROUP_BY_PROJECTION), htcondor().QueryOpt.GroupBy
         groups = self._connection.query(
-            lambda schedd: schedd.query(IDLE_CONSTRAINT, names, opts=way)
+            lambda schedd: schedd.query(IDLE_CONSTRAINT, names, opts=option)
         )
         return [idle_job_group_from_ad(to_python(group, GROUP_PROJECTION)) for group in groups]
 
     def recent_jobs(self, limit: int) -> list[FinishedJob]:
-        """See PoolView.ended."""
+        """See PoolQueryPort.recent_jobs."""
         return [
             finished_job_from_ad(ad) for ad in self.history(JobQuery(), FINISHED_PROJECTION, limit)
         ]
 
     def recent_runs(self, since_s: float, limit: int) -> list[JobRun]:
-        """See PoolView.runs."""
+        """See PoolQueryPort.recent_runs."""
         ended = self.history(JobQuery(since=since_s), RUN_PROJECTION, limit)
-        text, names = f"JobStatus == 5 && EnteredCurrentStatus >= {int(since_s)}", RUN_PROJECTION
-        held = self._connection.query(lambda schedd: schedd.query(text, list(names), limit=limit))
+        text = f"JobStatus == {JobStatus.HELD} && EnteredCurrentStatus >= {int(since_s)}"
+        names = list(RUN_PROJECTION)
+        held = self._connection.query(lambda schedd: schedd.query(text, names, limit=limit))
         ads = [*ended, *(to_python(ad, RUN_PROJECTION) for ad in held)]
         return [run for ad in ads if (run := job_run_from_ad(ad))]
 
     def _act(self, action: str, job_spec: list[str] | str, reason: str) -> int:
         if not job_spec:
             return 0
-        chosen = getattr(htcondor().JobAction, action)
+        job_action = getattr(htcondor().JobAction, action)
 
-        def order(schedd: Any) -> Any:
-            # The bindings take a reason only in a pair with a code, which only a hold has.
-            return schedd.act(chosen, job_spec, (reason, 0))
+        def act(schedd: Any) -> Any:
+            # The bindings accept a reason only together with a code, which only a hold has.
+            return schedd.act(job_action, job_spec, (reason, 0))
 
-        answer = self._connection.query(order)
-        denied = answer["TotalPermissionDenied"]
+        result = self._connection.query(act)
+        denied = result["TotalPermissionDenied"]
         if denied:
             raise PreconditionError(
-                f"{denied} jobs are another user's; the access point lets nobody else touch them"
+                f"{denied} jobs belong to another user; only their owner may change them"
             )
-        return int(answer["TotalSuccess"])
+        return int(result["TotalSuccess"])
+
+
+def _rejected(error: Exception) -> InvalidInputError:
+    return InvalidInputError([Diagnostic(f"HTCondor rejected the submit description: {error}")])

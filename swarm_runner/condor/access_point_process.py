@@ -1,8 +1,9 @@
-"""An access point in a process of its own, for programs with more to do than to wait for it.
+"""An access point in a child process, for programs that must not block.
 
-HTCondor's bindings hold Python's global lock while they talk to a daemon (all but the event log's
-reader, 25.14): a daemon that does not answer then stops every thread, for minutes. A server that
-embeds a runner puts the talking here. A child that has not answered in time is ended.
+HTCondor's bindings hold Python's global interpreter lock while they wait for a daemon (25.14; only
+the event log's reader releases it). A daemon that does not respond then blocks every thread for
+minutes. A server that embeds a runner uses this class instead, which kills a child process that
+does not respond in time.
 """
 
 from __future__ import annotations
@@ -28,10 +29,12 @@ from swarm_runner.condor.ports import (
 from swarm_runner.errors import SwarmRunnerError, UnreachableError
 from swarm_runner.model.job import JobId
 from swarm_runner.model.pool_status import Slot
+from swarm_runner.structured_log import get_logger
 from swarm_runner.submit.description import SubmitBatch
 
+log = get_logger(__name__)
 TIMEOUT_S = 60.0
-# What the child runs: modules come from where ours do, and from no directory that it is started in.
+# The child imports from our own module paths, and not from its current directory.
 _CHILD_CODE = """
 import sys
 sys.path[:] = sys.argv[2:]
@@ -41,10 +44,11 @@ main(int(sys.argv[1]))
 
 
 class AccessPointProcess:
-    """Satisfies `AccessPointPort`, which documents each method, with what `make` makes in a child.
+    """An `AccessPointPort`, which documents the methods, that lives in a child process.
 
-    `make` and its arguments go there by pickle. The child starts with the first question, and
-    again after it was ended. `limit_s` is how long an answer may take.
+    `factory` creates the access point in the child; it and its arguments are pickled. The child
+    is started by the first call, and again after it was killed. Each call takes at most
+    `timeout_s` seconds, and raises UnreachableError (`submit`: SubmitInDoubtError) after that.
     """
 
     def __init__(
@@ -58,7 +62,7 @@ class AccessPointProcess:
         self._closing = threading.Event()
 
     def close(self) -> None:
-        """End the child for good. Who waits for an answer is told at once that there is none."""
+        """End the child for good. A call that is in progress in another thread fails at once."""
         self._closing.set()
         child = self._child
         if child is not None:
@@ -68,8 +72,8 @@ class AccessPointProcess:
 
     def submit(self, batch: SubmitBatch, *, spool: bool = False) -> SubmitResult:
         """See AccessPointPort.submit."""
-        answer: SubmitResult = self._call("submit", batch, spool=spool)
-        return answer
+        result: SubmitResult = self._call("submit", batch, spool=spool)
+        return result
 
     def spool(self, result: SubmitResult) -> None:
         """See AccessPointPort.spool."""
@@ -81,8 +85,8 @@ class AccessPointProcess:
 
     def jobs(self, query: JobQuery, projection: Sequence[str] = TRACK_PROJECTION) -> list[Ad]:
         """See AccessPointPort.jobs."""
-        answer: list[Ad] = self._call("jobs", query, projection)
-        return answer
+        ads: list[Ad] = self._call("jobs", query, projection)
+        return ads
 
     def history(
         self,
@@ -91,8 +95,8 @@ class AccessPointProcess:
         limit: int | None = None,
     ) -> list[Ad]:
         """See AccessPointPort.history."""
-        answer: list[Ad] = self._call("history", query, projection, limit)
-        return answer
+        ads: list[Ad] = self._call("history", query, projection, limit)
+        return ads
 
     def remove(self, ids: Iterable[JobId], reason: str) -> int:
         """See AccessPointPort.remove."""
@@ -112,82 +116,85 @@ class AccessPointProcess:
 
     def slots(self) -> list[Slot]:
         """See AccessPointPort.slots."""
-        answer: list[Slot] = self._call("slots")
-        return answer
+        slots: list[Slot] = self._call("slots")
+        return slots
 
     def _call(self, method: str, *args: object, **kwargs: object) -> Any:
         with self._lock:
             try:
-                line = self._connection or self._start_child()
-                line.send((method, args, kwargs))
-                if not line.poll(self._timeout_s):
-                    raise TimeoutError(f"no answer in {self._timeout_s:.0f} s")
-                answer = line.recv()
+                connection = self._connection or self._start_child()
+                connection.send((method, args, kwargs))
+                if not connection.poll(self._timeout_s):
+                    raise TimeoutError(f"no response within {self._timeout_s:.0f} s")
+                result = connection.recv()
             except (OSError, EOFError) as error:
                 self._kill_child()
-                said = f"The access point was given up ({str(error) or 'its process ended'})."
+                reason = str(error) or "its process ended"
+                if not self._closing.is_set():
+                    log.warning("Access point process killed", method=method, reason=reason)
+                message = f"Gave up waiting for the access point ({reason}). Try again later."
                 if method == "submit":
-                    raise SubmitInDoubtError(said) from error
-                raise UnreachableError(said) from error
+                    raise SubmitInDoubtError(message) from error
+                raise UnreachableError(message) from error
             except BaseException:
-                # Whoever asks next is not to get this answer.
+                # Otherwise the next call would receive this call's result.
                 self._kill_child()
                 raise
-        if isinstance(answer, SwarmRunnerError):
-            raise answer
-        return answer
+        if isinstance(result, SwarmRunnerError):
+            raise result
+        return result
 
     def _start_child(self) -> Connection[Any, Any]:
         if self._closing.is_set():
             raise EOFError("it is closed")
-        ours, theirs = Pipe()
-        with theirs:
-            self._child = subprocess.Popen(  # noqa: S603 (this very module)
-                [sys.executable, "-c", _CHILD_CODE, str(theirs.fileno()), *sys.path],
+        connection, child_connection = Pipe()
+        with child_connection:
+            self._child = subprocess.Popen(  # noqa: S603 (this module)
+                [sys.executable, "-c", _CHILD_CODE, str(child_connection.fileno()), *sys.path],
                 stdin=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                # A terminal's Ctrl-C is ours: there may be jobs to remove.
+                pass_fds=[child_connection.fileno()],
+                # The parent handles a terminal's Ctrl-C: it may have jobs to remove.
                 start_new_session=True,
             )
-        self._connection = ours
-        ours.send(self._factory_call)
-        if self._closing.is_set():  # meanwhile
+        self._connection = connection
+        connection.send(self._factory_call)
+        if self._closing.is_set():  # closed by another thread meanwhile
             raise EOFError("it is closed")
-        return ours
+        return connection
 
     def _kill_child(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
         if self._child is not None:
-            # It may hang in the bindings, where no signal but this one reaches it.
+            # It may be blocked in the bindings, where only SIGKILL ends it.
             self._child.kill()
             self._child.wait()
             self._child = None
 
 
 def serve(connection: Connection[Any, Any]) -> None:
-    """Answer until the other end closes."""
-    make, arguments = connection.recv()
-    access_point = make(*arguments)
-    # What a spooled submit hands back is the bindings' own, and stays here.
-    spooling: dict[int, Any] = {}
+    """Serve calls until the other end of the connection closes."""
+    factory, arguments = connection.recv()
+    access_point = factory(*arguments)
+    # A spooled submit returns an object of the bindings, which stays in this process.
+    spool_handles: dict[int, Any] = {}
     while True:
-        method, positional, more = connection.recv()
+        method, args, kwargs = connection.recv()
         if method == "spool":
-            (receipt,) = positional
-            positional = (replace(receipt, spool_handle=spooling.pop(receipt.cluster)),)
+            (submitted,) = args
+            args = (replace(submitted, spool_handle=spool_handles.pop(submitted.cluster)),)
         try:
-            answer = getattr(access_point, method)(*positional, **more)
+            result = getattr(access_point, method)(*args, **kwargs)
         except SwarmRunnerError as error:
-            answer = error
-        if isinstance(answer, SubmitResult) and answer.spool_handle is not None:
-            spooling[answer.cluster] = answer.spool_handle
-            answer = replace(answer, spool_handle=True)
-        connection.send(answer)
+            result = error
+        if isinstance(result, SubmitResult) and result.spool_handle is not None:
+            spool_handles[result.cluster] = result.spool_handle
+            result = replace(result, spool_handle=True)
+        connection.send(result)
 
 
 def main(fd: int) -> None:
-    """The child: serve on that file descriptor."""
+    """Run the child process: serve on a file descriptor."""
     with contextlib.suppress(EOFError, KeyboardInterrupt):
         serve(Connection(fd))

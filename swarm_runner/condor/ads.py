@@ -1,4 +1,7 @@
-"""A startd's ad as a slot."""
+"""ClassAds: constraints for queries, projections, and ads as models.
+
+Source of attribute names: HTCondor manual, "ClassAd attributes".
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,16 @@ from typing import Any
 
 from swarm_runner.condor.connection import classad
 from swarm_runner.condor.ports import Ad, JobQuery
+from swarm_runner.model.htcondor import HoldCode, JobStatus, Universe
 from swarm_runner.model.job import JobId
 from swarm_runner.model.pool_status import JobRun, Slot
 from swarm_runner.model.scaling import FinishedJob, IdleJobGroup
 
+_KB_PER_MB = 1024
+
 
 def job_constraint(query: JobQuery) -> str:
-    """The ClassAd expression that is true for the selected jobs."""
+    """Return the ClassAd expression that is true for the selected jobs."""
     parts = []
     if query.runner_name is not None:
         parts.append(f"SwarmRunnerName =?= {_quote(query.runner_name)}")
@@ -28,7 +34,7 @@ def job_constraint(query: JobQuery) -> str:
 
 
 def history_since(query: JobQuery) -> str | None:
-    """The ClassAd expression at whose first job the history, read backwards, is left; or None."""
+    """Return the expression that ends a history query at the first job for which it is true."""
     parts = []
     if query.since is not None:
         parts.append(f"(EnteredCurrentStatus < {int(query.since)})")
@@ -42,7 +48,7 @@ def _quote(value: str) -> str:
 
 
 def _member(attribute: str, values: Iterable[str]) -> str:
-    # member() and == take "a" and "A" for the same; these two do not.
+    # member() and == ignore case; identicalMember() and =?= do not.
     return f"identicalMember({attribute}, {{{', '.join(values)}}}) =?= true"
 
 
@@ -60,7 +66,7 @@ def _ids_constraint(ids: Sequence[JobId]) -> str:
 
 
 def to_python(ad: Any, projection: Sequence[str]) -> Ad:
-    """An ad's attributes as Python values; what is undefined or an error is left out."""
+    """Return an ad's attributes as Python values, without undefined and erroneous ones."""
     bindings = classad()
     values: dict[str, Any] = {}
     for name in projection:
@@ -98,14 +104,12 @@ SLOT_PROJECTION = (
     "SwarmGuestFailure",
     "CondorVersion",
 )
-# Of "$CondorVersion: 25.14.1 2026-10-16 ... $".
+# In "$CondorVersion: 25.14.1 2026-10-16 ... $".
 _VERSION_PATTERN = re.compile(r"[0-9]+(?:\.[0-9]+)+")
-
-_KB_PER_MB = 1024
 
 
 def slot_from_ad(ad: Ad) -> Slot:
-    """The slot that an ad describes."""
+    """Return the slot that a startd's ad describes."""
     version = _VERSION_PATTERN.search(ad.get("CondorVersion", ""))
     vacated_at = None
     if ad.get("Activity") == "Retiring" and "RetirementTimeRemaining" in ad:
@@ -154,22 +158,32 @@ RUN_PROJECTION = (
     "ExitBySignal",
     "HoldReasonCode",
 )
-COMPLETED, HELD = 4, 5
-# Holds that tell nothing of the executor: by a user, a policy, for spooling, for a limit
-# (HTCondor manual, "HoldReasonCode").
-_NON_EXECUTOR_HOLD_CODES = (1, 3, 16, 26, 34)
+# Holds that say nothing about the executor: by a user, by a policy, for spooling, by a limit.
+_NON_EXECUTOR_HOLD_CODES = frozenset(
+    {
+        HoldCode.USER_REQUEST,
+        HoldCode.JOB_POLICY,
+        HoldCode.SPOOLING_INPUT,
+        HoldCode.SYSTEM_POLICY,
+        HoldCode.JOB_OUT_OF_RESOURCES,
+    }
+)
 
 
 def job_run_from_ad(ad: Ad) -> JobRun | None:
-    """The latest run of a job that ended or was put on hold; None if it never ran."""
+    """Return the latest run of a job that ended or was held; None if it never ran."""
     task = ad.get("MachineAttrSwarmTaskId0")
-    # A run that never came to its command leaves the first date as the run before set it.
+    # A run that never started its command leaves the first date unchanged.
     began = max(ad.get("JobCurrentStartExecutingDate", 0), ad.get("JobCurrentStartDate", 0))
     if not task or not began:
         return None
-    status, ended = ad.get("JobStatus"), ad["EnteredCurrentStatus"]
-    well = status == COMPLETED and ad.get("ExitCode") == 0 and not ad.get("ExitBySignal", False)
-    held = status == HELD and ad.get("HoldReasonCode") not in _NON_EXECUTOR_HOLD_CODES
+    ended = ad["EnteredCurrentStatus"]
+    completed = ad.get("JobStatus") == JobStatus.COMPLETED
+    succeeded = completed and ad.get("ExitCode") == 0 and not ad.get("ExitBySignal", False)
+    failed_to_run = (
+        ad.get("JobStatus") == JobStatus.HELD
+        and ad.get("HoldReasonCode") not in _NON_EXECUTOR_HOLD_CODES
+    )
     return JobRun(
         job=str(JobId(ad["ClusterId"], ad["ProcId"])),
         task=task,
@@ -178,15 +192,13 @@ def job_run_from_ad(ad: Ad) -> JobRun | None:
         or ad.get("DockerImage")
         or "?",
         ended_s=ended,
-        # An old start time is that of a run before this one.
         runtime_s=max(ended - began, 0),
-        succeeded=well,
-        failed=held or (status == COMPLETED and not well),
+        succeeded=succeeded,
+        failed=failed_to_run or (completed and not succeeded),
     )
 
 
-# The schedd groups by these and counts. It applies the constraint to the jobs, and then once more
-# to the groups, which have no status: `JobAggregationResults::next` in its source.
+# The attributes by which the schedd groups and counts idle jobs.
 GROUP_BY_PROJECTION = (
     "SwarmRunnerClass",
     "RequestCpus",
@@ -194,13 +206,15 @@ GROUP_BY_PROJECTION = (
     "RequestDisk",
     "RequestGPUs",
 )
-# Only what an executor's START takes: containers and, in classes of their own, virtual machines
-# (universe 13). Held jobs are not idle.
+# The idle jobs that an executor's START accepts: containers and virtual machines. The schedd
+# applies the constraint to the jobs, and then to the groups, which have no status
+# (`JobAggregationResults::next` in its source).
 IDLE_CONSTRAINT = (
     "ifThenElse(JobStatus is undefined, true, "
-    "JobStatus == 1 && (WantDocker =?= true || JobUniverse == 13))"
+    f"JobStatus == {JobStatus.IDLE} && "
+    f"(WantDocker =?= true || JobUniverse == {Universe.VM}))"
 )
-# What a group says of itself: how many, and its first and last job ("4.0 ... 17.2").
+# A group's own attributes: its number of jobs, and its first and last job ("4.0 ... 17.2").
 GROUP_PROJECTION = (*GROUP_BY_PROJECTION, "JobCount", "JobIds")
 FINISHED_PROJECTION = (
     "SwarmRunnerClass",
@@ -210,11 +224,10 @@ FINISHED_PROJECTION = (
     "CompletionDate",
     "JobCurrentStartDate",
 )
-_KB_PER_MB = 1024
 
 
 def idle_job_group_from_ad(group: Ad) -> IdleJobGroup:
-    """The jobs of a group. What a request leaves open counts as the least."""
+    """Return a group of idle jobs. A missing request counts as the minimum."""
     first, last = _cluster_range(str(group["JobIds"]))
     return IdleJobGroup(
         capacity_class=group.get("SwarmRunnerClass", ""),
@@ -229,7 +242,7 @@ def idle_job_group_from_ad(group: Ad) -> IdleJobGroup:
 
 
 def finished_job_from_ad(ad: Ad) -> FinishedJob:
-    """A job of the history; its class is the one where it ran last."""
+    """Return a job of the history. Its class is the one in which it ran last."""
     began, ended = ad.get("JobCurrentStartDate"), ad.get("CompletionDate", 0)
     return FinishedJob(
         capacity_class=ad.get("MachineAttrCapacityClass0", ad.get("SwarmRunnerClass", "")),
@@ -239,6 +252,6 @@ def finished_job_from_ad(ad: Ad) -> FinishedJob:
 
 
 def _cluster_range(ids: str) -> tuple[int, int]:
-    """The clusters of the jobs that a group names; one job is first and last."""
-    named = [int(job.partition(".")[0]) for job in ids.split() if job != "..."]
-    return named[0], named[-1]
+    """Return the first and the last cluster of a group; a group may have only one job."""
+    clusters = [int(job.partition(".")[0]) for job in ids.split() if job != "..."]
+    return clusters[0], clusters[-1]

@@ -1,10 +1,9 @@
-"""One pool's collector and schedd over the network, and what to check when they do not answer."""
+"""The bindings, the pool's token, and the connection to one pool's collector and schedd."""
 
 from __future__ import annotations
 
 import base64
 import json
-import logging
 import os
 import socket
 import threading
@@ -18,50 +17,88 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import platformdirs
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_exponential,
+)
 
 from swarm_runner.errors import UnreachableError
+from swarm_runner.structured_log import get_logger
 
-# The bindings keep one configuration and one set of connections for the whole process.
+log = get_logger(__name__)
+Result = TypeVar("Result")
+MAX_ATTEMPTS = 3
+PROBE_TIMEOUT_S = 3.0
+# The bindings have one configuration and one set of connections per process.
 LOCK = threading.RLock()
+
+
+class NoResponseError(UnreachableError):
+    """The pool did not respond. A retry may succeed."""
 
 
 @cache
 def htcondor() -> Any:
-    """The module `htcondor2`, with no configuration of this machine's own unless it is named.
+    """Return the module `htcondor2`, without this host's configuration unless it is named.
 
-    A machine that merely submits has no configuration file, and the bindings would complain.
+    A host that only submits has no configuration file, about which the bindings would warn.
     """
     with LOCK:
-        absent = "CONDOR_CONFIG" not in os.environ
-        if absent:
+        unset = "CONDOR_CONFIG" not in os.environ
+        if unset:
             os.environ["CONDOR_CONFIG"] = os.devnull
         try:
             return import_module("htcondor2")
         finally:
-            if absent:
+            if unset:
                 del os.environ["CONDOR_CONFIG"]
 
 
 @cache
 def classad() -> Any:
-    """The module `classad2`."""
+    """Return the module `classad2`."""
     htcondor()
     return import_module("classad2")
 
 
-log = logging.getLogger(__name__)
-Result = TypeVar("Result")
-MAX_ATTEMPTS = 3
-PROBE_TIMEOUT_S = 3.0
+def token_file(pool_name: str, token_directory: str | None = None) -> Path:
+    """Return the path of a pool's token: one file for each pool, mode 0600."""
+    directory = (
+        Path(token_directory)
+        if token_directory
+        else platformdirs.user_config_path("swarm-runner") / "tokens.d"
+    )
+    return directory / pool_name
 
 
-class NoResponseError(UnreachableError):
-    """Nobody answered; asking again may help."""
+def token_problem(file: Path, now: float) -> str | None:
+    """Return what is wrong with a token and what to do; None if no problem is visible here.
+
+    Only the pool can check the signature. `now` is in seconds since the epoch.
+    """
+    try:
+        text = file.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        return f"there is no token at {file}; run `swarm-runner pool up` to write it"
+    except (OSError, UnicodeDecodeError) as error:
+        return f"the token at {file} cannot be read: {error}"
+    try:
+        payload = text.split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        expires = claims.get("exp")
+    except (IndexError, ValueError, AttributeError):
+        return f"the file {file} is not a token; run `swarm-runner pool up` to write a new one"
+    if isinstance(expires, int | float) and expires <= now:
+        expiry = datetime.fromtimestamp(expires, UTC).strftime("%Y-%m-%d %H:%M UTC")
+        return f"the token at {file} expired on {expiry}; `swarm-runner pool up` writes a new one"
+    return None
 
 
 class Connection:
-    """Talks to the pool at `address` (host:port) with the token of `pool_name`."""
+    """The connection to the pool at `address` (host:port), with the token of `pool_name`."""
 
     def __init__(self, address: str, pool_name: str, token_directory: str | None = None) -> None:
         self.address = address
@@ -70,17 +107,23 @@ class Connection:
         self._schedd_location: Any = None
 
     def query(self, operation: Callable[[Any], Result]) -> Result:
-        """Put a question to the schedd that may be put again: a few times, with pauses."""
+        """Call an operation that is safe to repeat on the schedd; retry with pauses.
+
+        Raises UnreachableError.
+        """
         return self.retry_on_no_response(lambda: self._query_once(operation))
 
     def query_collector(self, operation: Callable[[Any], Result]) -> Result:
-        """Put a question to the collector, likewise."""
+        """Call an operation that is safe to repeat on the collector; retry with pauses.
+
+        Raises UnreachableError.
+        """
         return self.retry_on_no_response(lambda: self._query_collector_once(operation))
 
     def call_once(self, operation: Callable[[Any], Result]) -> Result:
-        """Give the schedd an order, once.
+        """Call an operation on the schedd once.
 
-        The bindings' own exception comes out, or OutOfReachError when there is no schedd to ask.
+        Raises the bindings' own exception, or UnreachableError if the schedd cannot be located.
         """
         with LOCK, warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -92,34 +135,35 @@ class Connection:
                 raise
             finally:
                 for warning in caught:
-                    log.warning("HTCondor: %s", warning.message)
+                    log.warning("HTCondor warning", pool=self.pool_name, warning=warning.message)
 
     def retry_on_no_response(self, operation: Callable[[], Result]) -> Result:
-        """Try again, a few times and with pauses, while it raises UnansweredError."""
+        """Retry an operation a few times, with pauses, while it raises NoResponseError."""
         return Retrying(
             retry=retry_if_exception_type(NoResponseError),
             stop=stop_after_attempt(MAX_ATTEMPTS),
             wait=wait_exponential(multiplier=0.3, max=2),
+            before_sleep=self._log_retry,
             reraise=True,
         )(operation)
 
     def diagnose(self, cause: object) -> UnreachableError:
-        """Why the pool does not answer or does not let us in, as an error to raise.
+        """Return why the pool does not respond, or rejects our credentials, as an error to raise.
 
-        Looks, in this order: does anything listen there, is the token good, is a schedd
-        advertised, does it take the token.
+        The checks, in order: does anything listen at the address, is the token valid, is a schedd
+        advertised, does the schedd accept the token.
         """
         host, _, port = self.address.rpartition(":")
         try:
             socket.create_connection((host, int(port)), PROBE_TIMEOUT_S).close()
         except (OSError, UnicodeError) as error:
             return NoResponseError(
-                f"Nothing answers at {self.address} ({error}). Is pool {self.pool_name} up "
-                "(`swarm-runner pool status`), and are host and port right in job_conf?"
+                f"Nothing answers at {self.address} ({error}). Check that pool {self.pool_name} "
+                "is up (`swarm-runner pool status`), and its host and port in job_conf."
             )
-        wrong = token_problem(self._token_file, time.time())
-        if wrong:
-            return UnreachableError(f"Pool {self.pool_name} does not let us in: {wrong}.")
+        problem = token_problem(self._token_file, time.time())
+        if problem:
+            return UnreachableError(f"No valid token for pool {self.pool_name}: {problem}.")
         with LOCK:
             self._configure()
             bindings = htcondor()
@@ -129,8 +173,8 @@ class Connection:
                 return self._token_rejected(cause)
             if location is None:
                 return NoResponseError(
-                    f"Pool {self.pool_name} answers at {self.address}, but its access point "
-                    "does not. It may be starting: try again in a minute."
+                    f"Pool {self.pool_name} answers at {self.address}, but its access point does "
+                    "not. It may be starting; try again in a minute."
                 )
             try:
                 bindings.ping(location, "WRITE")
@@ -138,15 +182,25 @@ class Connection:
                 if "connect" not in str(error):
                     return self._token_rejected(cause)
         return NoResponseError(
-            f"The access point of pool {self.pool_name} at {self.address} did not answer "
-            f"({cause}). It may be starting: try again in a minute."
+            f"The access point of pool {self.pool_name} at {self.address} did not respond "
+            f"({cause}). It may be starting; try again in a minute."
         )
 
     def _token_rejected(self, cause: object) -> UnreachableError:
         return UnreachableError(
-            f"Pool {self.pool_name} at {self.address} does not take the token at {self._token_file} "
-            f"({cause}). It is another pool's, or the pool was made anew since: "
-            "`swarm-runner pool up` writes a new one."
+            f"Pool {self.pool_name} at {self.address} rejected the token at {self._token_file} "
+            f"({cause}). The token belongs to another pool, or the pool was created again; run "
+            "`swarm-runner pool up` to write a new one."
+        )
+
+    def _log_retry(self, state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        log.debug(
+            "Retrying after no response",
+            pool=self.pool_name,
+            attempt=state.attempt_number,
+            pause_s=round(state.upcoming_sleep, 1),
+            error=error,
         )
 
     def _query_once(self, operation: Callable[[Any], Result]) -> Result:
@@ -165,7 +219,7 @@ class Connection:
             raise self.diagnose(error) from error
 
     def _locate_schedd(self) -> Any:
-        """The schedd, located anew after each failure: a restart changes its address."""
+        """Return the schedd. It is located again after each failure: a restart moves it."""
         self._configure()
         bindings = htcondor()
         if self._schedd_location is None:
@@ -179,40 +233,10 @@ class Connection:
         return bindings.Schedd(self._schedd_location)
 
     def _configure(self) -> None:
-        """Set what the bindings read anew at each call; another pool's may stand there."""
+        """Set what the bindings read at each call; another pool's values may be set."""
         settings = htcondor().param
         settings["SEC_TOKEN_DIRECTORY"] = str(self._token_file.parent)
         settings["SEC_CLIENT_AUTHENTICATION"] = "REQUIRED"
         settings["SEC_CLIENT_AUTHENTICATION_METHODS"] = "IDTOKENS"
         for name in ("TRUST_DOMAIN", "UID_DOMAIN", "FILESYSTEM_DOMAIN"):
             settings[name] = self.pool_name
-
-
-def token_file(pool_name: str, token_directory: str | None = None) -> Path:
-    """Where a pool's token lies: one file for each pool, mode 0600."""
-    directory = (
-        Path(token_directory)
-        if token_directory
-        else platformdirs.user_config_path("swarm-runner") / "tokens.d"
-    )
-    return directory / pool_name
-
-
-def token_problem(file: Path, now: float) -> str | None:
-    """What is wrong with a token as far as one can see from here, and what to do; or nothing."""
-    try:
-        text = file.read_text(encoding="ascii").strip()
-    except FileNotFoundError:
-        return f"there is no token at {file}; `swarm-runner pool up` writes it there"
-    except (OSError, UnicodeDecodeError) as error:
-        return f"the token at {file} cannot be read: {error}"
-    try:
-        payload = text.split(".")[1]
-        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        expires = claims.get("exp")
-    except (IndexError, ValueError, AttributeError):
-        return f"what lies at {file} is no token; `swarm-runner pool up` writes a new one"
-    if isinstance(expires, int | float) and expires <= now:
-        when = datetime.fromtimestamp(expires, UTC).strftime("%Y-%m-%d %H:%M UTC")
-        return f"the token at {file} expired on {when}; `swarm-runner pool up` writes a new one"
-    return None

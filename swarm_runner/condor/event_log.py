@@ -1,9 +1,9 @@
-"""Reads one HTCondor event log forward, and knows when it can no longer be believed.
+"""A reader of one HTCondor event log that detects damage.
 
-`JobEventLog` reads a log that is truncated, replaced or deleted as one in which nothing happens,
-and loses what follows garbage, all without an error. So each look compares the file with what
-it was at the last one. A file that is no longer the one it was is read again from its beginning;
-applying an event twice must do no harm.
+HTCondor's `JobEventLog` raises no error for a log that is truncated, replaced or deleted, and
+drops what follows invalid data. Each read here therefore compares the file with its state at the
+last read. A file that was replaced is read again from its beginning: it must be safe to apply an
+event twice.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from swarm_runner.condor.connection import htcondor
 
 # Every event ends with this line.
 EVENT_TERMINATOR = b"...\n"
-# Enough to tell one log's first event from another's.
+# Enough to distinguish the first events of two logs.
 HEAD_BYTES = 160
 CHUNK_BYTES = 65536
-# Seconds. With 0 the reader waits one now and then, when a second has just begun: its clock is
-# a little behind Python's.
+# The reader's timeout in seconds. With 0 it sometimes waits for a second, because its clock is
+# slightly behind.
 NO_WAIT = -1
 
 _EVENT_HEADER = re.compile(rb"[0-9]{3} \(")
@@ -31,9 +31,9 @@ Event = Mapping[str, Any]
 
 
 class EventLog:
-    """One event log, which need not exist yet.
+    """One event log. The file does not need to exist yet.
 
-    `damaged` says that events may have been lost; who has reconciled sets it back.
+    `damaged` means that events may have been lost; the caller resets it after reconciling.
     """
 
     def __init__(self, path: Path) -> None:
@@ -48,21 +48,21 @@ class EventLog:
 
     @property
     def is_valid(self) -> bool:
-        """Whether it begins like an event log. One that does not is never read again."""
+        """Whether the file begins like an event log. If it does not, it is not read again."""
         return not self._head or _EVENT_HEADER.match(self._head) is not None
 
     def quarantine(self) -> None:
-        """Move an unreadable log out of the way of a new one. Raises OSError."""
+        """Rename an invalid log, so that a new one can be created. Raises OSError."""
         self._reset()
         self.path.replace(self.path.with_suffix(".damaged"))
 
     @property
     def size_bytes(self) -> int:
-        """How much of it has been read."""
+        """The number of bytes that have been read."""
         return self._size
 
     def close(self) -> None:
-        """Close the file. A later look opens it again from the beginning."""
+        """Close the file. The next read opens it again and starts at its beginning."""
         if self._reader is not None:
             self._reader.close()
             self._reader = None
@@ -71,9 +71,9 @@ class EventLog:
             self._fd = None
 
     def new_events(self) -> Iterator[Event]:
-        """Events since the last look, in the log's order.
+        """Yield the events since the last read, in the log's order.
 
-        A look that finds nothing new costs one `stat`, and opens no file.
+        A read without new events costs one `stat` and opens no file.
         """
         try:
             status = os.stat(self.path)  # noqa: PTH116 (Path.stat costs three times as much)
@@ -108,14 +108,14 @@ class EventLog:
         self.close()
 
     def _head_unchanged(self, fd: int) -> bool:
-        """Whether the file still begins as it did: it may have been emptied and written anew."""
+        """Whether the file still begins as before: it may have been emptied and written again."""
         return os.pread(fd, len(self._head), 0) == self._head
 
     def _ends_complete(self, fd: int, size: int) -> bool:
-        """Whether the last event is complete.
+        """Return whether the last event is complete, or has not grown since the last read.
 
-        HTCondor's reader sleeps a second over an incomplete one: leave it to the next look. One
-        that has not grown since then stays as it is, and what precedes it is to be read.
+        HTCondor's reader sleeps for a second at an incomplete event, which is therefore left to
+        the next read. If it has not grown by then, the events before it are read.
         """
         if (
             os.pread(fd, len(EVENT_TERMINATOR), size - len(EVENT_TERMINATOR)) == EVENT_TERMINATOR
@@ -132,11 +132,11 @@ class EventLog:
                 yield from self._reader.events(NO_WAIT)
             except htcondor().HTCondorException:
                 self.damaged = True
-            # How far the reader has come is what it pickles.
+            # The reader's pickled state contains its position in the file.
             state, offset = self._reader.__getstate__()
             if offset >= size or size == self._partial_size:
                 return
-            # It stopped early: something there is no event.
+            # The reader stopped early, at data that is not an event.
             self.damaged = True
             if offset == stopped_at:
                 offset = _find_next_event(fd, offset)
@@ -148,13 +148,13 @@ class EventLog:
 
 
 def _find_next_event(fd: int, offset: int) -> int:
-    """Where the event after this one begins; the file's end if that is not known yet."""
+    """Return the offset of the next event, or of the file's end if it is not known yet."""
     size = os.fstat(fd).st_size
     while offset < size:
         chunk = os.pread(fd, CHUNK_BYTES, offset)
         found = chunk.find(EVENT_TERMINATOR)
         if found >= 0:
             return offset + found + len(EVENT_TERMINATOR)
-        # The line may be cut in two.
+        # The terminator may be split between two chunks.
         offset += max(1, len(chunk) - len(EVENT_TERMINATOR) + 1)
     return size

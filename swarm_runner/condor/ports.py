@@ -1,7 +1,7 @@
-"""What the runner asks of an access point.
+"""The interfaces of HTCondor that the runner and the provisioner use.
 
-`AccessPoint` answers it with HTCondor's bindings, `swarm_runner.testing.FakeAccessPoint` from
-memory; tests/contract holds both to the same answers.
+`AccessPoint` implements them with HTCondor's bindings, `swarm_runner.testing.FakeAccessPoint` in
+memory. The tests in tests/contract run on both.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from swarm_runner.model.pool_status import JobRun, Slot
 from swarm_runner.model.scaling import FinishedJob, IdleJobGroup
 from swarm_runner.submit.description import SubmitBatch
 
-# A job ad as plain Python values under HTCondor's attribute names; undefined ones are absent.
+# A job ad: Python values by HTCondor's attribute names. Undefined attributes are absent.
 Ad = Mapping[str, Any]
 
-# What tracking reads of an ad (HTCondor manual, "Job ClassAd attributes").
+# The attributes that tracking reads (HTCondor manual, "Job ClassAd attributes").
 TRACK_PROJECTION = (
     "ClusterId",
     "ProcId",
@@ -56,7 +56,7 @@ TRACK_PROJECTION = (
     "StageOutFinish",
     "UserLog",
 )
-# What explaining a job needs beside that.
+# The attributes that explaining a job reads.
 EXPLAIN_PROJECTION = (
     *TRACK_PROJECTION,
     "SwarmRunnerClass",
@@ -71,12 +71,15 @@ EXPLAIN_PROJECTION = (
 
 
 class SubmitInDoubtError(SwarmRunnerError):
-    """A submit raised, and the jobs may be in the queue all the same. The runner looks."""
+    """A submit failed after it was sent: the jobs may be in the queue. Query their keys."""
 
 
 @dataclass(frozen=True, slots=True)
 class SubmitResult:
-    """What a submit made: `size` jobs, numbered from `first_proc`. `spooling` is the sender's."""
+    """The result of a submit: `num_procs` jobs, numbered from `first_proc`.
+
+    Pass the result to `spool` unchanged: `spool_handle` belongs to the access point.
+    """
 
     cluster: int
     first_proc: int
@@ -91,10 +94,11 @@ class SubmitResult:
 
 @dataclass(frozen=True, slots=True)
 class JobQuery:
-    """Which jobs: all that meet every condition that is given.
+    """The jobs that meet every given condition.
 
-    `runner` is SwarmRunnerName, `since` (seconds since the epoch) drops what ended before. `after`
-    is for the history: the jobs that left the queue after that one, or all if it is not there.
+    `runner_name` is SwarmRunnerName. `since` (seconds since the epoch) omits jobs whose state has
+    not changed since. `after` applies to the history only: the jobs that left the queue after
+    that job, or all jobs if the history does not have it.
     """
 
     runner_name: str | None = None
@@ -105,26 +109,28 @@ class JobQuery:
 
 
 class AccessPointPort(Protocol):
-    """A schedd and its collector. One call is one message; each raises OutOfReachError.
+    """A schedd and its collector. Every method raises UnreachableError.
 
-    Acting on a job that is gone is no error: the answer counts the jobs that changed.
+    Methods that act on jobs ignore jobs that have left the queue, and return the number of jobs
+    that changed.
     """
 
     def submit(self, batch: SubmitBatch, *, spool: bool = False) -> SubmitResult:
-        """Queue a batch, whole or not at all. With `spool` its jobs wait for their files.
+        """Submit a batch in one transaction. With `spool` its jobs wait for their input files.
 
-        Raises InvalidInputError when HTCondor refuses the description, OutOfReachError when
-        nothing was sent, SubmitInDoubtError when it may have been queued all the same.
+        Raises InvalidInputError if HTCondor rejects the description, PreconditionError if the
+        access point is not accepting jobs, UnreachableError if nothing was sent, and
+        SubmitInDoubtError if the jobs may have been queued.
         """
 
     def spool(self, result: SubmitResult) -> None:
-        """Bring the input files of a batch that was submitted with `spool`."""
+        """Spool the input files of a batch that was submitted with `spool`."""
 
     def retrieve(self, ids: Sequence[JobId]) -> None:
-        """Bring the output files of spooled jobs back to where they were submitted from."""
+        """Copy the output files of spooled jobs to the directories they were submitted from."""
 
     def jobs(self, query: JobQuery, projection: Sequence[str] = TRACK_PROJECTION) -> list[Ad]:
-        """Jobs in the queue."""
+        """Return jobs in the queue."""
 
     def history(
         self,
@@ -132,47 +138,50 @@ class AccessPointPort(Protocol):
         projection: Sequence[str] = TRACK_PROJECTION,
         limit: int | None = None,
     ) -> list[Ad]:
-        """Jobs that have left the queue, the latest first."""
+        """Return jobs that have left the queue, the latest first."""
 
     def remove(self, ids: Iterable[JobId], reason: str) -> int:
-        """Take jobs out of the queue."""
+        """Remove jobs from the queue."""
 
     def remove_unspooled(self, ids: Iterable[JobId], reason: str) -> int:
-        """Take out those jobs that still wait for their input files, and no others."""
+        """Remove only those of the jobs that still wait for their input files."""
 
     def release(self, ids: Iterable[JobId], reason: str) -> int:
-        """Let held jobs run."""
+        """Release held jobs."""
 
     def hold(self, ids: Iterable[JobId], reason: str) -> int:
-        """Keep jobs from running."""
+        """Hold jobs."""
 
     def slots(self) -> list[Slot]:
-        """Every slot that the collector knows."""
+        """Return every slot that the collector knows."""
 
 
 class PoolQueryPort(Protocol):
-    """What the provisioner asks of HTCondor. Every method raises OutOfReachError."""
+    """What the provisioner needs of HTCondor. Every method raises UnreachableError."""
 
     def slots(self) -> list[Slot]:
-        """Every slot that the collector knows."""
+        """Return every slot that the collector knows."""
 
     def count_unfinished(self) -> int:
-        """How many jobs would be lost with the queue: queued, running, held, or not fetched."""
+        """Return the number of jobs that would be lost with the queue.
+
+        These are idle, running and held jobs, and jobs whose output has not been retrieved.
+        """
 
     def running_ids(self) -> set[str]:
-        """The jobs that the schedd takes to be running, as `cluster.proc`."""
+        """Return the jobs that are running according to the schedd, as `cluster.proc`."""
 
     def remove_all(self) -> None:
         """Remove every job of the pool from the queue."""
 
     def idle_jobs(self) -> list[IdleJobGroup]:
-        """The idle jobs, counted by class and request; the answer grows with the shapes alone."""
+        """Return the number of idle jobs by class and request."""
 
     def recent_jobs(self, limit: int) -> list[FinishedJob]:
-        """The latest jobs that left the queue, at most `limit`, the latest first."""
+        """Return the jobs that left the queue, the latest first, at most `limit`."""
 
     def recent_runs(self, since_s: float, limit: int) -> list[JobRun]:
-        """How the runs since then (seconds since the epoch) ended, at most `limit` and the latest.
+        """Return the latest runs that ended since a time, at most `limit`.
 
-        Those of jobs that were put on hold count.
+        `since_s` is in seconds since the epoch. Runs that ended with a hold are included.
         """

@@ -325,7 +325,7 @@ def test_slots(harness: Harness) -> None:
 def test_what_htcondor_itself_refuses(lab: LabPool) -> None:
     access_point = AccessPoint.connect(lab.destination.pool, lab.destination.token_directory)
     common = {"universe": "vanilla", "executable": "/bin/true", "My.Wrong": "1 +"}
-    with pytest.raises(InvalidInputError, match="HTCondor refuses it"):
+    with pytest.raises(InvalidInputError, match="HTCondor rejected the submit description"):
         access_point.submit(SubmitBatch(common=common, rows=()))
 
 

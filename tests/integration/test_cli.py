@@ -250,7 +250,7 @@ def test_a_missing_and_a_wrong_token_have_code_3(shell: CommandShell) -> None:
     token.chmod(0o600)
     done = shell.run_for_runner("jobs", "--job-conf", "untrusted.yml")
     assert done.code == 3
-    assert f"does not take the token at {token}" in done.err
+    assert f"rejected the token at {token}" in done.err
 
 
 def _states(shell: CommandShell, key: str) -> dict[str, str]:

@@ -65,7 +65,7 @@ def test_a_wrong_token(lab: LabPool, harness: LabHarness, tmp_path: Path, good_t
     head, _, signature = good_token.strip().rpartition(".")
     wrong = f"{head}.{signature[::-1]}\n"
     message = _submit_error(harness, _with_token(lab, tmp_path / "t", wrong))
-    assert "does not take the token" in message
+    assert "rejected the token" in message
     assert str(tmp_path / "t") in message
 
 
