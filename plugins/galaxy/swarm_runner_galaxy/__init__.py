@@ -1,5 +1,6 @@
-"""Galaxy's side of swarm_runner: a job runner for job_conf.yml.
+"""Galaxy's job runner for swarm_runner: `load: swarm_runner_galaxy.runner:SwarmJobRunner`.
 
-Galaxy calls in through `runner.SwarmJobRunner`; what it hands over leaves for the core as
-`Invocation`s, and the core's changes come back as Galaxy's states. Nothing here talks to HTCondor.
+Galaxy calls `runner.SwarmJobRunner`. The runner translates each Galaxy job into an `Invocation`
+for the core, and translates the core's job changes into Galaxy's job states. This package does not
+talk to HTCondor itself.
 """

@@ -1,9 +1,11 @@
-"""The steps that Galaxy's worker threads take for jobs in the pool: telling, finishing, failing."""
+"""The steps that Galaxy's worker threads run for jobs in the pool.
+
+Everything that uses Galaxy's database after the submission is here.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,53 +13,55 @@ from typing import Any
 from galaxy import model
 from galaxy.jobs.runners import AsynchronousJobRunner
 
-from swarm_runner.model.job import OutcomeKind
+from swarm_runner import OutcomeKind
+from swarm_runner.structured_log import get_logger
 from swarm_runner_galaxy import metrics, runner_states
 from swarm_runner_galaxy.metadata import MetadataSetter
 from swarm_runner_galaxy.monitor import JobMonitor
-from swarm_runner_galaxy.retry_queue import RetryQueue
 from swarm_runner_galaxy.state import SwarmJobState
+from swarm_runner_galaxy.work_queue import RetryQueue, Step
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 STATES = model.Job.states
 DELETED_STATES = (STATES.DELETED, STATES.DELETING)
+# Galaxy checks a job's limits at every twentieth call.
+_CALLS_BEFORE_LIMITS_CHECK = 19
 
 
 class JobFinisher(AsynchronousJobRunner):  # type: ignore[misc]
-    """What touches Galaxy's database once a job has been sent."""
+    """Publishes the states of jobs, finishes them, and fails them."""
 
     _job_monitor: JobMonitor
     _retry_queue: RetryQueue
     _metadata_setter: MetadataSetter
 
     def publish_state(self, state: SwarmJobState) -> None:
-        """Tell Galaxy what has become of a job, as far as that is news."""
-        self._run_step("advance", self._publish_state, state)
+        """Write the job's state and its ID in the pool to Galaxy's database, if they changed."""
+        self._run_step(Step.PUBLISH_STATE, self._publish_state, state)
 
     def complete(self, state: SwarmJobState) -> None:
-        """A job has ended in the pool: finish it, fail it, or drop it."""
-        self._run_step("conclude", self._complete, state)
+        """Finish, fail or clean up a job that has ended in the pool."""
+        self._run_step(Step.COMPLETE, self._complete, state)
 
     def clean_up(self, state: SwarmJobState) -> None:
-        """Somebody deleted the job: only its files are left to see to."""
-        self._run_step("discard", self._clean_up, state)
+        """Remove the files of a job that a user deleted before its submission."""
+        self._run_step(Step.CLEAN_UP, self._clean_up, state)
 
     def reject(self, state: SwarmJobState) -> None:
-        """The pool refuses the job for good."""
-        self._run_step("reject", lambda state: state.job_wrapper.fail(state.fail_message), state)
+        """Fail a job that the access point does not accept."""
+        self._run_step(Step.REJECT, lambda state: state.job_wrapper.fail(state.fail_message), state)
 
     def check_limits(self, state: SwarmJobState) -> None:
-        """Galaxy's own limits, of job_conf's `limits` and of the tool."""
+        """Fail a job that exceeds Galaxy's own limits: job_conf's `limits`, or the tool's."""
         try:
-            # Galaxy looks at every twentieth call, and this one is asked for less often.
-            state.check_count = 19
+            state.check_count = _CALLS_BEFORE_LIMITS_CHECK
             if not state.closed and state.check_limits():
                 self.fail_job(state)
         finally:
             state.limits_check_queued = False
 
     def finish_job(self, job_state: SwarmJobState) -> None:
-        """Collect what a job has made."""
+        """Collect the outputs of a job whose script ran to its end."""
         self._set_metadata(job_state)
         self._record_metrics(job_state)
         super().finish_job(job_state)
@@ -69,9 +73,10 @@ class JobFinisher(AsynchronousJobRunner):  # type: ignore[misc]
         message: str = "Job failed",
         full_status: dict[str, Any] | None = None,
     ) -> None:
-        """End a job that did not end by itself, with what it has said so far.
+        """Fail a job whose script did not run to its end, with the output that it has written.
 
-        Galaxy calls it too, with a state of its own, for a job whose step has raised.
+        Galaxy also calls this method, with a job state of its own, for a job whose step raised an
+        exception.
         """
         wrapper = job_state.job_wrapper
         state = job_state
@@ -83,7 +88,7 @@ class JobFinisher(AsynchronousJobRunner):  # type: ignore[misc]
         with state.lock:
             if state.closed:
                 return
-            # What the pool says of this attempt is no news any more: the next may use the files.
+            # Ignore further changes of this attempt: the next attempt may use its files.
             self._job_monitor.unregister(state)
             if job_state.stop_job and state.ended_job is None:
                 state.cancelled = True
@@ -94,70 +99,81 @@ class JobFinisher(AsynchronousJobRunner):  # type: ignore[misc]
             state.closed = True
 
     def mark_as_failed(self, job_state: Any) -> None:
-        """Galaxy's, while it collects a job: in this step, not in one of its own."""
+        """Fail a job at once. Galaxy calls this method while it finishes the job."""
         self.fail_job(job_state)
 
     def _run_step(
-        self, step_name: str, step: Callable[[SwarmJobState], None], state: SwarmJobState
+        self, name: Step, function: Callable[[SwarmJobState], None], state: SwarmJobState
     ) -> None:
-        """One step of a job, after the others. One that raises is taken again after a pause."""
+        """Run a step of a job after the job's other steps. Schedule a retry if it raises."""
         with state.lock:
             if state.closed:
                 return
             try:
-                step(state)
+                function(state)
             except Exception as error:
-                with contextlib.suppress(Exception):  # the database may be away
+                with contextlib.suppress(Exception):  # the database may be unreachable
                     self.sa_session.rollback()
                 if self._should_stop:
-                    log.info("(%s) is left to the next Galaxy: %r", state.key, error)
+                    log.info(
+                        "Galaxy stops; the step runs again after the next start",
+                        **state.log_fields,
+                        step=name,
+                        error=repr(error),
+                    )
                     return
-                if not self._retry_queue.put(step_name, state):
+                if not self._retry_queue.put(name, state):
                     raise
                 log.warning(
-                    "(%s/%s) Trouble with the step %s; it is tried again: %r",
-                    state.job_wrapper.get_id_tag(),
-                    state.job_id,
-                    step_name,
-                    error,
+                    "Step failed and is retried",
+                    **state.log_fields,
+                    step=name,
+                    attempt=state.failed_attempts,
+                    error=repr(error),
                     exc_info=state.failed_attempts == 1,
                 )
             else:
                 state.failed_attempts = 0
 
     def _publish_state(self, state: SwarmJobState) -> None:
-        """All that is news is one transaction."""
-        wrapper, wanted, why = state.job_wrapper, state.galaxy_state, state.info
-        news = state.ended_job is None and (wanted, why) != state.published
-        if state.id_published and not news:
+        """Write all changes in one transaction."""
+        wrapper, current = state.job_wrapper, (state.galaxy_state, state.info)
+        changed = state.ended_job is None and current != state.published
+        if state.id_published and not changed:
             return
         job = wrapper.get_job()
         if not state.id_published:
             wrapper.set_external_id(state.job_id, job=job, flush=False)
-        if news:
-            wrapper.change_state(wanted, info=why or False, flush=False, job=job)
+        if changed:
+            galaxy_state, info = current
+            wrapper.change_state(galaxy_state, info=info or False, flush=False, job=job)
         if state.unpublished_container is None:
             self.sa_session.commit()
         else:
-            type(wrapper).set_container(wrapper, state.unpublished_container)  # which commits
+            type(wrapper).set_container(wrapper, state.unpublished_container)  # this commits
         state.id_published, state.unpublished_container = True, None
-        if news:
-            state.published = (wanted, why)
+        if changed:
+            state.published = current
+            log.info("Job state changed", **state.log_fields, state=current[0], info=current[1])
 
     def _complete(self, state: SwarmJobState) -> None:
         if state.failed_attempts and not state.cancelled and state.job_wrapper.get_job().finished:
-            state.closed = True  # the try before has failed when its work was done
+            state.closed = True  # the previous attempt failed after it had finished the job
             return
         self._publish_state(state)
         outcome = state.outcome
         if state.cancelled and not state.stopped_keep_outputs:
+            log.info("Deleted job has ended", **state.log_fields)
             self._clean_up(state)
         elif state.stopped_keep_outputs or (
             outcome.kind is OutcomeKind.EXITED and Path(state.exit_code_file).exists()
         ):
+            log.info("Job ended", **state.log_fields, outcome=outcome.kind)
             self.finish_job(state)
         else:
-            log.warning("(%s/%s) %s", state.job_wrapper.get_id_tag(), state.job_id, outcome.message)
+            log.warning(
+                "Job failed", **state.log_fields, outcome=outcome.kind, reason=outcome.message
+            )
             state.runner_state = runner_states.runner_state(
                 outcome, schedd_escalates=state.schedd_escalates
             )
@@ -182,12 +198,12 @@ class JobFinisher(AsynchronousJobRunner):  # type: ignore[misc]
         else:
             wrapper.setup_external_metadata(
                 output_fnames=wrapper.job_io.get_output_fnames(),
-                # Galaxy commits for this, and loads the job anew.
+                # Only where needed: Galaxy commits for this, and loads the job again.
                 set_extension=any(output.dataset.ext == "auto" for output in job.output_datasets),
                 tmp_dir=wrapper.working_directory,
                 datatypes_config=self._metadata_setter.datatypes_path,
                 include_command=False,
-                # What was copied over when the outputs were made stays.
+                # Keep the metadata that Galaxy copied when it created the outputs.
                 kwds={"overwrite": False},
             )
             self._metadata_setter.set_metadata(
@@ -200,11 +216,11 @@ class JobFinisher(AsynchronousJobRunner):  # type: ignore[misc]
             metrics.record_metrics(self.sa_session, state.job_wrapper.get_job().id, state.ended_job)
 
     def _read_streams(self, job_wrapper: Any) -> dict[str, str]:
-        """What the tool has written so far."""
-        found = {}
+        """Return what the tool has written to its standard output and standard error."""
+        streams = {}
         for name in ("stdout", "stderr"):
             file = Path(job_wrapper.working_directory, "outputs", f"tool_{name}")
             if file.exists():
                 with file.open("rb") as stream:
-                    found[name] = self._job_io_for_db(stream)
-        return found
+                    streams[name] = self._job_io_for_db(stream)
+        return streams

@@ -1,4 +1,4 @@
-"""The key of a Galaxy job: the same for the same attempt, also after a restart."""
+"""The key of a Galaxy job: the same for the same attempt, also after a restart of Galaxy."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ RESUBMITTED = "resubmitted"
 
 
 def build_job_key(job_wrapper: Any) -> str:
-    """Job number, time of creation and attempt.
+    """Return the Galaxy job's ID, its creation time and the number of the attempt.
 
-    The time tells jobs apart when a database was made anew and counts from 1 again. A job that
-    Galaxy resubmits keeps its number, and gets another key.
+    The creation time distinguishes jobs of a recreated database, which counts from 1 again. A job
+    that Galaxy resubmits keeps its ID and gets another key.
     """
     job = job_wrapper.get_job()
     created: datetime = job.create_time
@@ -21,10 +21,10 @@ def build_job_key(job_wrapper: Any) -> str:
 
 
 def job_number(job_key: str) -> int:
-    """The number of the Galaxy job; raises ValueError for another's key."""
+    """Return the ID of the Galaxy job. Raise ValueError if the key is not of this format."""
     return int(id_tag(job_key).split("_", 1)[0])
 
 
 def id_tag(job_key: str) -> str:
-    """The number of the Galaxy job (with that of its task, if it is one) in a key."""
+    """Return the Galaxy job's ID in a key, with the ID of its task if it has tasks."""
     return job_key.split("-", 1)[0]

@@ -1,4 +1,4 @@
-"""Where a job ran, and what HTCondor measured of it, among Galaxy's job metrics."""
+"""HTCondor's measurements of a job, as Galaxy job metrics of the plugin `htcondor`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from swarm_runner import Job
 PLUGIN = "htcondor"
 _TITLES = {
     "starts": "Times Started",
-    "memory_requested_mb": "Memory Requested in the End (MB)",
+    "memory_requested_mb": "Final Memory Request (MB)",
     "capacity_class": "Capacity Class",
     "node": "Node",
-    "cpus_used": "Processors Kept Busy (Average)",
-    "memory_used_mb": "Most Memory Seen (MB)",
+    "cpus_used": "CPUs Used (Average)",
+    "memory_used_mb": "Peak Memory Observed (MB)",
     "disk_used_mb": "Disk Used (MB)",
     "execute_s": "Execution Time (s)",
 }
@@ -27,40 +27,40 @@ _TITLES = {
 
 class _Formatter(JobMetricFormatter):  # type: ignore[misc]
     def format(self, key: str, value: Any) -> FormattedMetric:
-        """A title and a text."""
+        """Return a title and the value as text."""
         if isinstance(value, str):
             return FormattedMetric(_TITLES.get(key, key), value)
         return FormattedMetric(_TITLES.get(key, key), f"{float(value):g}")
 
 
 class HTCondorMetrics(InstrumentPlugin):  # type: ignore[misc]
-    """Galaxy asks it for titles alone: what is known is recorded by the runner."""
+    """Formats the metrics for Galaxy. The runner records them itself, with `record_metrics`."""
 
     plugin_type = PLUGIN
     formatter = _Formatter()
     default_safety = Safety.SAFE
 
     def job_properties(self, job_id: Any, job_directory: str) -> dict[str, Any]:
-        """Nothing lies in the job's directory."""
+        """Return nothing: the job's directory has no files of this plugin."""
         del job_id, job_directory
         return {}
 
 
 def register(job_metrics: Any) -> None:
-    """Let Galaxy show what is recorded."""
+    """Register the plugin, so that Galaxy can show the metrics."""
     job_metrics.plugin_classes.setdefault(PLUGIN, HTCondorMetrics)
 
 
 def record_metrics(session: Any, galaxy_job_id: int, job: Job) -> None:
-    """Write it down with Galaxy's job; it is saved with the job's end."""
-    known: dict[str, Any] = {
+    """Insert a job's metrics. The caller commits, together with the job's final state."""
+    metrics: dict[str, Any] = {
         "capacity_class": job.capacity_class,
         "node": job.node,
         "starts": job.starts,
         "memory_requested_mb": job.memory_mb,
     }
     if job.usage is not None:
-        known |= {
+        metrics |= {
             "cpus_used": job.usage.cpus,
             "memory_used_mb": job.usage.memory_mb,
             "disk_used_mb": job.usage.disk_mb,
@@ -68,7 +68,7 @@ def record_metrics(session: Any, galaxy_job_id: int, job: Job) -> None:
         }
     texts: list[dict[str, Any]] = []
     numbers: list[dict[str, Any]] = []
-    for name, value in known.items():
+    for name, value in metrics.items():
         if value is not None:
             row = {
                 "job_id": galaxy_job_id,
@@ -77,7 +77,7 @@ def record_metrics(session: Any, galaxy_job_id: int, job: Job) -> None:
                 "metric_value": value,
             }
             (texts if isinstance(value, str) else numbers).append(row)
-    # Without Galaxy's objects, and without loading those that the job has.
+    # Plain inserts: Galaxy's objects would load all metrics that the job already has.
     for table, rows in (
         (model.JobMetricText.table, texts),
         (model.JobMetricNumeric.table, numbers),

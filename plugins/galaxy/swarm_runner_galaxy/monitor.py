@@ -1,12 +1,11 @@
-"""Follows the jobs in the pool, in Galaxy's monitor thread.
+"""Tracks the jobs in the pool, in Galaxy's monitor thread.
 
-A look reads what is new in the event log, whatever the number of jobs. What touches Galaxy's
-database is left to the worker threads.
+A poll reads the new events in the event log, whatever the number of jobs. It does not use Galaxy's
+database: the worker threads do.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -15,35 +14,50 @@ from typing import Any
 
 from galaxy import model
 
-from swarm_runner import Job, JobId, JobState, Runner
-from swarm_runner.errors import PreconditionError, UnreachableError
-from swarm_runner.runner import outcomes
+from swarm_runner import (
+    Job,
+    JobId,
+    JobState,
+    Outcome,
+    OutcomeKind,
+    PreconditionError,
+    Runner,
+    UnreachableError,
+)
+from swarm_runner.structured_log import get_logger
 from swarm_runner_galaxy.keys import id_tag
 from swarm_runner_galaxy.state import SwarmJobState
+from swarm_runner_galaxy.work_queue import Step
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 STATES = model.Job.states
-# Galaxy's own limits are looked at so often, and a number that changes no state is told so late.
+# How often Galaxy's own limits are checked.
 LIMITS_CHECK_INTERVAL_S = 20.0
+# A job that starts before this has its ID in the pool written together with its new state.
 ID_PUBLISH_DELAY_S = 5.0
+_LOST_JOB_MESSAGE = (
+    "The access point does not know this job: it is neither in the queue nor in the history. It "
+    "may have run. Check its outputs before you run it again."
+)
 
 
 class JobMonitor:
-    """What is known of the jobs. `work` gives a step to a worker thread, `again` a parked job.
+    """The jobs that are in the pool or on their way there.
 
-    All but `look` may be called from any thread.
+    `enqueue_step` gives a step to a worker thread; `requeue` gives it a parked job. All methods
+    but `poll` may be called from any thread.
     """
 
     def __init__(
         self,
         runner: Runner,
-        enqueue_step: Callable[[str, SwarmJobState], None],
+        enqueue_step: Callable[[Step, SwarmJobState], None],
         requeue: Callable[[Any], None],
     ) -> None:
         self._runner = runner
         self._enqueue_step = enqueue_step
         self._requeue = requeue
-        # By Galaxy's job number.
+        # By the Galaxy job's ID.
         self._states: dict[str, SwarmJobState] = {}
         self._jobs_with_limits: dict[str, SwarmJobState] = {}
         self._new_jobs: deque[SwarmJobState] = deque()
@@ -51,48 +65,48 @@ class JobMonitor:
         self._next_limits_check = 0.0
         self._removals: deque[str] = deque()
         self._parked_jobs: deque[Any] = deque()
-        # Jobs that have ended; a server lives for months, and the runner would keep them all.
+        # A server runs for months: the runner must forget the jobs that have ended.
         self._ended_ids: list[JobId] = []
         self._recovered = threading.Event()
         self._unreachable = False
-        # Whether the pool was asked what it has, even if it did not answer.
+        # Whether there was a first poll, even if the pool was unreachable.
         self.polled = False
 
     @property
     def is_recovered(self) -> bool:
-        """Whether it is known what earlier Galaxies have sent."""
+        """Whether the jobs that a previous Galaxy process submitted are known."""
         return self._recovered.is_set()
 
     def find(self, job_tag: str) -> SwarmJobState | None:
-        """The job of that number in Galaxy, if it has not ended."""
+        """Return the state of a Galaxy job, or None if it is not registered."""
         return self._states.get(job_tag)
 
     def park(self, job_wrapper: Any) -> None:
-        """Keep a job until the next look that the pool answers."""
+        """Hold a new job back until the next successful poll."""
         self._parked_jobs.append(job_wrapper)
 
     def register(self, state: SwarmJobState) -> None:
-        """A job is on its way to the pool."""
+        """Register a job that is about to be submitted."""
         self._states[id_tag(state.key)] = state
 
     def track(self, state: SwarmJobState) -> None:
-        """A job is in the pool."""
+        """Register a job that is in the pool, and track it from the next poll on."""
         self.register(state)
         self._new_jobs.append(state)
 
     def unregister(self, state: SwarmJobState) -> None:
-        """Follow a job no longer."""
+        """Stop tracking a job."""
         job_tag = id_tag(state.key)
         if self._states.get(job_tag) is state:
             del self._states[job_tag]
         self._jobs_with_limits.pop(job_tag, None)
 
     def schedule_removal(self, key: str) -> None:
-        """Take the jobs of a key out of the pool at the next look."""
+        """Remove the jobs with this key from the pool at the next poll."""
         self._removals.append(key)
 
     def poll(self) -> None:
-        """Look once. While the pool is away, jobs stay as they are."""
+        """Poll the pool once. While it is unreachable, the states of jobs do not change."""
         try:
             if not self.is_recovered:
                 self._runner.recover()
@@ -100,13 +114,13 @@ class JobMonitor:
             changes = self._runner.poll()
         except UnreachableError as error:
             if not self._unreachable:
-                log.warning("The pool is away, and jobs wait until it is back: %s", error)
+                log.warning("The pool is unreachable; jobs wait", error=error)
             self._unreachable = True
             return
         finally:
             self.polled = True
         if self._unreachable:
-            log.info("The pool is back")
+            log.info("The pool is reachable again")
         self._unreachable = False
         self._requeue_parked()
         for change in changes:
@@ -126,40 +140,41 @@ class JobMonitor:
 
     def _process_removals(self) -> None:
         keys = list(self._removals)
-        found = [job for key in keys for job in self._runner.find(key)]
+        jobs = [job for key in keys for job in self._runner.find(key)]
         try:
-            if found:
-                self._runner.remove(found, "it was deleted in Galaxy")
+            if jobs:
+                self._runner.remove(jobs, "it was deleted in Galaxy")
+                log.info("Removed jobs that were deleted in Galaxy", jobs=len(jobs))
         except UnreachableError as error:
-            log.warning("Jobs deleted in Galaxy are removed later: %s", error)
+            log.warning("Could not remove deleted jobs; retrying", jobs=len(jobs), error=error)
             return
         except PreconditionError as error:
-            log.warning("Jobs deleted in Galaxy stay in the pool: %s", error)
+            log.warning("Deleted jobs stay in the pool", jobs=len(jobs), error=error)
         for _ in keys:
             self._removals.popleft()
 
     def _apply_current_states(self) -> None:
-        """Jobs that are new here may have come far already."""
+        """Apply the states of new jobs, which may have changed before they were registered."""
         while self._new_jobs:
             state = self._new_jobs.popleft()
             if state.ended_job is not None:
-                continue  # the news were faster
-            found = self._runner.find(state.key)
-            if found:
+                continue  # its end was among the changes
+            jobs = self._runner.find(state.key)
+            if jobs:
                 if state.job_wrapper.has_limits():
                     self._jobs_with_limits[id_tag(state.key)] = state
-                self._apply(state, found[0], "")
+                self._apply(state, jobs[0], "")
                 self._unpublished_ids.append((monotonic() + ID_PUBLISH_DELAY_S, state))
             else:
                 self._complete(state, _lost_job(state.key))
 
     def _publish_ids(self) -> None:
-        """The pool's number of a job that waits long; of one that runs it is told with that."""
+        """Publish the IDs of jobs that have waited for some time without a change of state."""
         now = monotonic()
         while self._unpublished_ids and self._unpublished_ids[0][0] <= now:
             _, state = self._unpublished_ids.popleft()
             if not state.id_published and state.ended_job is None:
-                self._enqueue_step("advance", state)
+                self._enqueue_step(Step.PUBLISH_STATE, state)
 
     def _check_limits(self) -> None:
         now = monotonic()
@@ -169,29 +184,29 @@ class JobMonitor:
         for state in list(self._jobs_with_limits.values()):
             if state.running and not state.limits_check_queued:
                 state.limits_check_queued = True
-                self._enqueue_step("check_limits", state)
+                self._enqueue_step(Step.CHECK_LIMITS, state)
 
     def _apply(self, state: SwarmJobState, job: Job, reason: str) -> None:
         if job.state.ended:
             self._complete(state, job)
             return
-        runs = job.state is JobState.RUNNING
-        state.running = runs
+        state.running = job.state is JobState.RUNNING
         if job.state is JobState.HELD and reason:
-            why = f"The pool holds this job: {reason}"
+            info = f"The pool holds this job: {reason}"
         else:
-            why = "The pool holds this job no longer" if state.info else ""
-        wanted = STATES.RUNNING if runs else STATES.QUEUED
-        if (wanted, why) != (state.galaxy_state, state.info):
-            state.galaxy_state, state.info = wanted, why
-            self._enqueue_step("advance", state)
+            info = "The pool has released this job" if state.info else ""
+        galaxy_state = STATES.RUNNING if state.running else STATES.QUEUED
+        if (galaxy_state, info) != (state.galaxy_state, state.info):
+            state.galaxy_state, state.info = galaxy_state, info
+            self._enqueue_step(Step.PUBLISH_STATE, state)
 
     def _complete(self, state: SwarmJobState, job: Job) -> None:
         self.unregister(state)
         self._ended_ids.append(job.id)
         state.ended_job = job
-        self._enqueue_step("conclude", state)
+        self._enqueue_step(Step.COMPLETE, state)
 
 
 def _lost_job(key: str) -> Job:
-    return Job(JobId(0, 0), key, JobState.REMOVED, outcome=outcomes.lost())
+    outcome = Outcome(OutcomeKind.LOST, _LOST_JOB_MESSAGE)
+    return Job(JobId(0, 0), key, JobState.REMOVED, outcome=outcome)

@@ -1,8 +1,8 @@
-"""What a destination asks for, from Galaxy's parameters.
+"""The parameters of a Galaxy destination.
 
-Destinations come from job_conf.yml with YAML's types, and from dynamic rules (TPV) as texts, with
-keys of others among them. So numbers may be texts, and a key that is not ours is passed over,
-unless it is a slip of the pen or a raw HTCondor command that would have no effect.
+Destinations come from job_conf.yml, with YAML's types, and from dynamic rules such as TPV, which
+write numbers as strings and add keys of their own. Unknown keys are therefore ignored, except
+likely typing errors and raw HTCondor commands, which would have no effect.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from swarm_runner.submit.translation import CLASS_REQUIREMENT
 RAW_PREFIX = "htcondor_"
 _NUMBER = re.compile(r"\s*[0-9]{1,15}(\.[0-9]{1,9})?\s*")
 _COMMAND_NAME = re.compile(r"(\+|My\.)?[A-Za-z_][A-Za-z0-9_]*", re.IGNORECASE)
-# What the runner writes into each submit description itself, by the names of the commands and of
-# the job ad's attributes, which HTCondor takes for commands too; and what is no command at all.
+# The runner sets these itself, or they are not valid in a submit description. HTCondor also accepts
+# the names of the job ad's attributes as commands.
 _RESERVED_COMMANDS = re.compile(
     r"(\+|My\.)?(universe|jobuniverse|wantdocker|docker_?image|container_?image|executable|cmd|"
     r"transfer_?executable|arguments|args|environment|env|getenv|initial_?dir|job_iwd|iwd|input|in|"
@@ -43,14 +43,14 @@ _RESERVED_COMMANDS = re.compile(
     r"jobstatus|queue|include|use|if|elif|else|endif|warning)|(\+|My\.)Requirements",
     re.IGNORECASE,
 )
-# Those of them that stand in old destinations.
+# Those of them that destinations of older runners contain, without the prefix.
 _OBSOLETE_COMMANDS = re.compile(
     r"executable|transfer_\w+|arguments|environment|getenv|initialdir|input|output|error|log|hold|"
     r"queue|leave_in_queue|should_transfer_files|when_to_transfer_output|submit_event_notes|"
     r"job_lease_duration|retry_request_\w+",
     re.IGNORECASE,
 )
-# Raw commands of Galaxy's older HTCondor runners, which this one takes with the prefix alone.
+# Commands that Galaxy's older HTCondor runners pass on. This runner requires the prefix.
 _UNPREFIXED_COMMANDS = re.compile(
     r"requirements|rank|periodic_\w+|on_exit_\w+|accounting_group\w*|priority|nice_user|"
     r"concurrency_limits\w*|(\+|My\.)\w+|max_retries|retry_until|success_exit_code|notification|"
@@ -64,45 +64,45 @@ _UNPREFIXED_COMMANDS = re.compile(
 )
 _IMAGE_COMMANDS = re.compile("docker_image|container_image", re.IGNORECASE)
 _IMAGE_COMMAND_MESSAGE = (
-    "is an HTCondor command: here each tool brings its own image. Remove the line; "
-    "docker_default_container_id names the image of tools without one, and "
-    "docker_container_id_override that of all"
+    "is an HTCondor command, but in Galaxy each tool names its own image: remove the line. "
+    "docker_default_container_id sets the image of tools that name none, and "
+    "docker_container_id_override sets the image of all tools"
 )
 _UNIVERSE_MESSAGE = (
-    "is {}, a setting of Galaxy's older HTCondor runners. This one runs every tool in its "
-    "container, in the docker universe: remove the line, and set docker_enabled: true"
+    "is {}, a setting of Galaxy's older HTCondor runners. This runner runs every tool in a "
+    "container, in the docker universe: remove the line and set docker_enabled: true"
 )
 _POOL_MISMATCH_MESSAGE = (
-    "is {}, but this destination's runner has the pool {}: pools are named under runners. Remove "
-    "the line, or name another runner"
+    "is {}, but the runner of this destination uses pool {}. Pools are configured under runners: "
+    "remove the line, or name another runner"
 )
 _POOL_COMMANDS = ("collector", "schedd", "config")
 
 
 def _parse_whole_number(value: Any) -> Any:
-    """A whole number, also as TPV writes one: "4" or "4.0"."""
+    """Return an integer from a number or from a string as TPV writes it: "4" or "4.0"."""
     if isinstance(value, bool):
-        raise PydanticCustomError("number", "needs a whole number, not true or false")
+        raise PydanticCustomError("number", "must be an integer, not true or false")
     if isinstance(value, str):
         if not _NUMBER.fullmatch(value):
             raise PydanticCustomError(
-                "number", "needs a whole number, not {value}", {"value": repr(value)}
+                "number", "must be an integer, not {value}", {"value": repr(value)}
             )
         value = float(value)
     if isinstance(value, float):
         if not value.is_integer():
-            raise PydanticCustomError(
-                "number", "needs a whole number, not {value}", {"value": value}
-            )
+            raise PydanticCustomError("number", "must be an integer, not {value}", {"value": value})
         return int(value)
     return value
 
 
 def _parse_megabytes(value: Any) -> Any:
-    """MB, from a number or a text. A number without a unit is MB, as HTCondor takes it."""
+    """Return MB from a number or a string. A number without a unit is MB, as in HTCondor."""
     if isinstance(value, bool):
         raise PydanticCustomError(
-            "quantity", "needs an amount, such as {forms}", {"forms": QUANTITY_EXAMPLES}
+            "quantity",
+            "must be a quantity such as {examples}, not true or false",
+            {"examples": QUANTITY_EXAMPLES},
         )
     if isinstance(value, str) and not _NUMBER.fullmatch(value):
         return megabytes(value)
@@ -114,9 +114,9 @@ def _parse_memory(value: Any) -> Any:
     if isinstance(amount, int) and amount < MINIMUM_MEMORY_MB:
         raise PydanticCustomError(
             "quantity",
-            "is {amount} MB, below the least that runs a container ({least} MB); a number without "
-            "a unit means MB. Write for example {forms}",
-            {"amount": amount, "least": MINIMUM_MEMORY_MB, "forms": QUANTITY_EXAMPLES},
+            "is {amount} MB, but a container needs at least {minimum} MB. A number without a unit "
+            "means MB; write for example {examples}",
+            {"amount": amount, "minimum": MINIMUM_MEMORY_MB, "examples": QUANTITY_EXAMPLES},
         )
     return amount
 
@@ -128,16 +128,16 @@ SCHEDD, GALAXY = "schedd", "galaxy"
 
 
 class Parameters(FrozenModel):
-    """One job's destination, as far as it concerns us.
+    """The parameters of one job's destination.
 
-    `escalation` names the one owner of another try after a job was ended for its memory: the
-    schedd, which then asks for `max_memory`, or Galaxy with its `resubmit`.
+    `escalation` names the single owner of the retry after a job exceeded its memory: the schedd,
+    which then requests `max_memory`, or Galaxy with `resubmit`.
     """
 
     request_cpus: WholeNumber = Field(1, ge=1, le=4096)
-    request_memory: Memory = Field(512, description="MB, or a text with a unit")
-    max_memory: Memory | None = Field(None, description="MB, or a text with a unit")
-    request_disk: Disk = Field(1024, description="MB, or a text with a unit")
+    request_memory: Memory = Field(512, description="MB, or a string with a unit")
+    max_memory: Memory | None = Field(None, description="MB, or a string with a unit")
+    request_disk: Disk = Field(1024, description="MB, or a string with a unit")
     request_gpus: WholeNumber = Field(0, ge=0, le=1024)
     time_limit_s: WholeNumber | None = Field(None, ge=1, le=10 * 365 * 86400)
     capacity_class: str | None = None
@@ -146,12 +146,12 @@ class Parameters(FrozenModel):
 
     @property
     def schedd_escalates(self) -> bool:
-        """Whether the schedd, not Galaxy, gives a job that ran out of memory another try."""
+        """Whether the schedd, not Galaxy, retries a job that exceeded its memory."""
         return schedd_escalates(self.model_dump(include={"escalation", "max_memory"}))
 
     @property
     def resources(self) -> Resources:
-        """The same in the core's words."""
+        """The resources that the job requests."""
         return Resources(
             cpus=self.request_cpus,
             memory_mb=self.request_memory,
@@ -166,45 +166,42 @@ PARAMETER_KEYS = frozenset(Parameters.model_fields) - {"raw_commands"}
 
 
 def schedd_escalates(params: Mapping[str, Any]) -> bool:
-    """Whether the schedd owns another try, by a destination's parameters as Galaxy keeps them."""
+    """Return whether the schedd retries a job that exceeded its memory.
+
+    `params` are a destination's parameters as Galaxy stores them.
+    """
     return (params.get("escalation") or SCHEDD) == SCHEDD and bool(params.get("max_memory"))
 
 
 def parse_parameters(params: Mapping[str, Any], destination: str, pool: Pool) -> Parameters:
-    """The parameters of a destination of that name, for a pool.
+    """Return the parameters of a destination of that name, for jobs in a pool.
 
-    Raises InvalidInputError with every fault, each with the name of its key.
+    Raise InvalidInputError with a diagnostic for every invalid key.
     """
-    faults: list[Diagnostic] = []
     given = {key: value for key, value in params.items() if value is not None and value != ""}
-    faults += [
-        Diagnostic(said, source=destination, path=key)
-        for key, said in _unsupported_keys(given, pool)
-    ]
-    raw, wrong = _parse_raw_commands(given)
-    faults += [Diagnostic(said, source=destination, path=key) for key, said in wrong]
-    settings = {key: given[key] for key in PARAMETER_KEYS if key in given} | {"raw_commands": raw}
+    raw_commands, problems = _parse_raw_commands(given)
+    problems = [*_unsupported_keys(given, pool), *problems]
+    settings = {key: given[key] for key in PARAMETER_KEYS if key in given}
     parameters: Parameters | None = None
     try:
-        parameters = Parameters.model_validate(settings)
+        parameters = Parameters.model_validate(settings | {"raw_commands": raw_commands})
     except ValidationError as error:
         for detail in error.errors(include_url=False):
-            said = detail["msg"]
+            message = detail["msg"]
             if detail["type"] == "literal_error":
-                said = f"must be {detail['ctx']['expected']}, not {detail['input']!r}"
-            faults.append(Diagnostic(said, source=destination, path=str(detail["loc"][0])))
+                message = f"must be {detail['ctx']['expected']}, not {detail['input']!r}"
+            problems.append((str(detail["loc"][0]), message))
     if parameters is not None:
-        faults += [
-            Diagnostic(said, source=destination, path=k)
-            for k, said in _find_contradictions(parameters, pool)
-        ]
-    if faults or parameters is None:
-        raise InvalidInputError(faults)
+        problems += _find_contradictions(parameters, pool)
+    if problems or parameters is None:
+        raise InvalidInputError(
+            Diagnostic(message, source=destination, path=key) for key, message in problems
+        )
     return parameters
 
 
 def _unsupported_keys(params: Mapping[str, Any], pool: Pool) -> Iterator[tuple[str, str]]:
-    """Keys that are not ours, but would have been meant for us."""
+    """Yield keys that an administrator meant for this runner and that it does not support."""
     for key, value in params.items():
         if key in PARAMETER_KEYS or key.startswith(RAW_PREFIX) or is_environment_key(key):
             continue
@@ -215,7 +212,7 @@ def _unsupported_keys(params: Mapping[str, Any], pool: Pool) -> Iterator[tuple[s
             if value != pool.name:
                 yield key, _POOL_MISMATCH_MESSAGE.format(repr(value), pool.name)
         elif key == "request_walltime":
-            yield key, "is not known here: write time_limit_s, in seconds"
+            yield key, "is not supported: use time_limit_s, in seconds"
         elif _IMAGE_COMMANDS.fullmatch(key):
             yield key, _IMAGE_COMMAND_MESSAGE
         elif _OBSOLETE_COMMANDS.fullmatch(key):
@@ -225,13 +222,13 @@ def _unsupported_keys(params: Mapping[str, Any], pool: Pool) -> Iterator[tuple[s
         else:
             hint = did_you_mean(key, PARAMETER_KEYS)
             if hint and not key.startswith(("tpv_", "docker_", "__")):
-                yield key, f"is not known here{hint}"
+                yield key, f"is not a known parameter{hint}"
 
 
 def _parse_raw_commands(params: Mapping[str, Any]) -> tuple[dict[str, str], list[tuple[str, str]]]:
-    """The commands with the prefix, and what is wrong with others."""
+    """Return the raw commands without their prefix, and the problems of invalid ones."""
     commands: dict[str, str] = {}
-    faults = []
+    problems = []
     for key, value in params.items():
         if not key.startswith(RAW_PREFIX):
             continue
@@ -240,38 +237,45 @@ def _parse_raw_commands(params: Mapping[str, Any]) -> tuple[dict[str, str], list
         try:
             reject_control_characters(text)
         except PydanticCustomError as error:
-            faults.append((key, str(error)))
+            problems.append((key, str(error)))
             continue
         if name in _POOL_COMMANDS:
-            faults.append((key, "is of Galaxy's htcondor runner: the pool is named under runners"))
+            message = (
+                "is a setting of Galaxy's htcondor runner. The pool is configured under runners: "
+                "remove the line"
+            )
+            problems.append((key, message))
         elif _RESERVED_COMMANDS.fullmatch(name):
-            faults.append((key, "is set by the runner itself"))
+            problems.append((key, "is set by the runner itself: remove the line"))
         elif not _COMMAND_NAME.fullmatch(name):
-            faults.append((key, f"{name!r} is no submit command"))
+            problems.append((key, f"{name!r} is not a valid name of a submit command"))
         elif name.lower() == "requirements":
             commands["requirements"] = f"({CLASS_REQUIREMENT}) && ({text})"
         else:
             commands[re.sub(r"^\+", "My.", name)] = text
-    return commands, faults
+    return commands, problems
 
 
 def _find_contradictions(parameters: Parameters, pool: Pool) -> Iterator[tuple[str, str]]:
-    wanted, most = parameters.capacity_class, parameters.max_memory
-    if wanted is not None and wanted not in pool.classes:
-        hint = did_you_mean(wanted, pool.classes)
+    class_name, max_memory = parameters.capacity_class, parameters.max_memory
+    if class_name is not None and class_name not in pool.classes:
+        hint = did_you_mean(class_name, pool.classes)
         yield (
             "capacity_class",
-            f"{wanted!r} is no class of pool {pool.name}{hint}; it has {pool.describe_classes()}",
+            f"{class_name!r} is not a class of pool {pool.name} ({pool.describe_classes()}){hint}",
         )
-    if most is not None and most < parameters.request_memory:
+    if max_memory is not None and max_memory < parameters.request_memory:
         yield (
             "max_memory",
-            f"is {most} MB, less than request_memory ({parameters.request_memory} MB)",
+            f"is {max_memory} MB, less than request_memory ({parameters.request_memory} MB)",
         )
-    if parameters.escalation == SCHEDD and most is None:
-        yield "escalation", "is schedd: say in max_memory what it is to ask for"
-    if parameters.escalation == GALAXY and most is not None:
+    if parameters.escalation == SCHEDD and max_memory is None:
         yield (
             "escalation",
-            "is galaxy, and max_memory lets the schedd try again too: remove one of the two",
+            "is schedd, which requires max_memory: set max_memory to the memory of the retry",
+        )
+    if parameters.escalation == GALAXY and max_memory is not None:
+        yield (
+            "escalation",
+            "is galaxy, but max_memory makes the schedd retry the job too: remove one of the two",
         )

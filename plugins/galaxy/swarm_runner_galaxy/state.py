@@ -1,4 +1,4 @@
-"""One Galaxy job that is in the pool, or on its way there."""
+"""The state of one Galaxy job that is in the pool, or on its way there."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from swarm_runner_galaxy.parameters import schedd_escalates
 
 
 class SwarmJobState(AsynchronousJobState):  # type: ignore[misc]
-    """What the monitor knows of a job.
+    """What the runner knows of one attempt of a Galaxy job.
 
-    `wanted` is the Galaxy state that the pool's news ask for, and `why` a word about it; `told` is
-    what Galaxy was given of the two. `cancelled` says that somebody deleted the job, `kept` that
-    he stopped it and wants the outputs it has made. `ended` is the pool's job when it has ended.
-    `over` says that Galaxy has done with this attempt: no step is taken any more.
+    - `galaxy_state`, `info`: the state that the job should have in Galaxy, and a message about it.
+    - `published`: the pair of the two that was last written to Galaxy's database.
+    - `id_published`: whether the job's ID in the pool was written to Galaxy's database.
+    - `cancelled`: a user deleted or stopped the job.
+    - `stopped_keep_outputs`: a user stopped the job and keeps the outputs that it has made.
+    - `ended_job`: the job as it ended in the pool, or None before its end.
+    - `closed`: Galaxy has finished with this attempt; no further step runs.
     """
 
     def __init__(
@@ -32,32 +35,36 @@ class SwarmJobState(AsynchronousJobState):  # type: ignore[misc]
             job_id=job_id,
         )
         self.key = key
-        # Galaxy asks its database for this whenever it names the job in its log.
+        # Galaxy's own method queries the database, and Galaxy calls it for every log line.
         job_wrapper.get_id_tag = partial(id_tag, key)
         self.galaxy_state, self.info = galaxy_state, ""
         self.published = (galaxy_state, "")
         self.id_published = job_id is not None
         self.cancelled = self.stopped_keep_outputs = self.closed = False
         self.ended_job: Job | None = None
-        # What Galaxy is to be told of with the job's number in the pool.
+        # The container, until it is written to the database together with the job's ID.
         self.unpublished_container: Any = None
         self.metadata_set = False
-        # How often the pool did not take it, and took others.
+        # How often the access point rejected this job while it accepted others.
         self.rejections = 0
-        # Whether Galaxy's limits are about to be looked at.
         self.limits_check_queued = False
         self.schedd_escalates = schedd_escalates(job_wrapper.job_destination.params)
-        # They lie in the job's directory, which Galaxy removes whole. Galaxy removes these while it
-        # finishes a job, and one that is killed then is to find the exit code when it starts again.
+        # Galaxy removes these files while it finishes a job. If Galaxy is killed then, the next one
+        # needs the exit code. Galaxy removes them later with the job's directory.
         self.cleanup_file_attributes: list[str] = []
-        # Steps in a row that have failed.
+        # How many steps in a row have failed.
         self.failed_attempts = 0
-        # Worker threads take steps of one job in turns.
+        # Only one worker thread at a time runs a step of this job.
         self.lock = threading.RLock()
 
     @property
+    def log_fields(self) -> dict[str, Any]:
+        """The fields that identify the job in a log record."""
+        return {"galaxy_job": id_tag(self.key), "job_id": self.job_id, "key": self.key}
+
+    @property
     def outcome(self) -> Outcome:
-        """How it ended. Raises ValueError while it has not."""
+        """How the job ended. Raises ValueError while it has not."""
         if self.ended_job is None or self.ended_job.outcome is None:
-            raise ValueError(f"{self.key} has not ended")
+            raise ValueError(f"Job {self.key} has not ended")
         return self.ended_job.outcome

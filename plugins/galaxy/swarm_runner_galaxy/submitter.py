@@ -1,46 +1,51 @@
-"""Gathers what Galaxy's worker threads submit into batches, one transaction for what is there.
+"""Submits the jobs of Galaxy's worker threads in batches, one transaction each.
 
-A batch is what has come in while the one before it was on its way: nobody waits for a timer. While
-the pool is away, jobs wait here, and nowhere else. A batch that is not taken again and again, by a
-pool that answers, is sent job by job: one that is passed over by others is at fault itself.
+A batch contains the jobs that arrived while the previous batch was submitted; there is no timer.
+While the pool is unreachable, jobs wait here. If the access point is reachable and a batch fails
+repeatedly, its jobs are submitted one by one: a job that fails while others succeed is rejected.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
-from swarm_runner import Invocation, Job, Runner
-from swarm_runner.errors import (
+from swarm_runner import (
     InvalidInputError,
+    Invocation,
+    Job,
     PreconditionError,
+    Runner,
     SubmitUnresolvedError,
     UnreachableError,
 )
+from swarm_runner.structured_log import get_logger
 from swarm_runner_galaxy.state import SwarmJobState
 
-log = logging.getLogger(__name__)
-# Worker threads that are about to submit are waited for so long.
+log = get_logger(__name__)
+# How long to wait for other worker threads that are about to submit.
 LINGER_S = 0.02
 MAX_BATCH_SIZE = 1000
 MAX_BACKOFF_S = 15.0
-# So often a batch is sent whole, and a job while others are taken.
+# How often a batch is submitted as one, and how often a job may fail while others succeed.
 MAX_ATTEMPTS = 3
 _RETRYABLE_ERRORS = (UnreachableError, SubmitUnresolvedError, PreconditionError)
 
 
 class PendingJob(NamedTuple):
-    """One job on its way."""
+    """A job that waits for its submission."""
 
     state: SwarmJobState
     invocation: Invocation
 
 
 class _UnsubmittedJob(NamedTuple):
-    """A job that was not taken, and why. `passed` says that another one was, after it."""
+    """A job whose submission failed, and why.
+
+    `overtaken` says whether a job behind it in the batch was submitted.
+    """
 
     pending_job: PendingJob
     error: Exception
@@ -48,10 +53,11 @@ class _UnsubmittedJob(NamedTuple):
 
 
 class BatchSubmitter:
-    """One thread that submits.
+    """Submits jobs in a thread of its own.
 
-    For each job it calls one of: `sent`, `refused` by the pool, `dropped` because it was deleted.
-    `queued` says whether the pool has a job of that key, or raises OutOfReachError.
+    For each job it calls one of `on_submitted`, `on_rejected` (the access point does not accept
+    the job) and `on_cancelled` (the job was deleted before its submission). `is_queued` returns
+    whether the access point has a job with a key, or raises UnreachableError.
     """
 
     def __init__(
@@ -69,24 +75,26 @@ class BatchSubmitter:
         self._is_queued = is_queued
         self._queue: SimpleQueue[PendingJob | None] = SimpleQueue()
         self._stop = threading.Event()
-        # Those that were not taken, and how often in a row none was.
+        # Jobs whose submission failed, and how many rounds in a row submitted none.
         self._deferred: list[PendingJob] = []
         self._failed_rounds = 0
-        self._thread = threading.Thread(target=self._run, name="SwarmJobRunner.sender", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, name="SwarmJobRunner.submitter", daemon=True
+        )
 
     def start(self) -> None:
-        """Begin to send."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self, timeout_s: float) -> None:
-        """Send no more. What was not sent is sent again by the next Galaxy, under its key."""
+        """Stop the thread. The next Galaxy submits the remaining jobs, with the same keys."""
         self._stop.set()
         self._queue.put(None)
         if self._thread.is_alive():
             self._thread.join(timeout_s)
 
     def put(self, state: SwarmJobState, invocation: Invocation) -> None:
-        """Let a job be submitted with the next batch."""
+        """Add a job to the next batch."""
         self._queue.put(PendingJob(state, invocation))
 
     def _run(self) -> None:
@@ -97,23 +105,30 @@ class BatchSubmitter:
                 self.run_once()
 
     def run_once(self) -> None:
-        """Send what is there, and wait for the first where nothing is."""
+        """Submit one batch. Block until there is a job."""
         batch = self._next_batch()
         if not batch:
             return
-        suspects = any(letter.state.refusals for letter in batch)
-        whole = self._failed_rounds < MAX_ATTEMPTS and not suspects
-        left = self._submit_batch(batch) if whole else self._submit_singly(batch)
-        self._deferred = [one.pending_job for one in left]
-        if len(left) < len(batch):
+        has_rejections = any(job.state.rejections for job in batch)
+        if self._failed_rounds < MAX_ATTEMPTS and not has_rejections:
+            unsubmitted = self._submit_batch(batch)
+        else:
+            unsubmitted = self._submit_singly(batch)
+        self._deferred = [job.pending_job for job in unsubmitted]
+        if len(unsubmitted) < len(batch):
             self._failed_rounds = 0
         elif not self._stop.is_set():
             if not self._failed_rounds:
-                log.warning("%d jobs wait until the pool takes them: %r", len(left), left[0].error)
+                log.warning(
+                    "Could not submit jobs; retrying",
+                    jobs=len(unsubmitted),
+                    error=repr(unsubmitted[0].error),
+                )
             self._failed_rounds += 1
+            log.debug("Submission failed", jobs=len(unsubmitted), rounds=self._failed_rounds)
 
     def _next_batch(self) -> list[PendingJob]:
-        """What has come in, at least one; those that were deleted meanwhile are not sent."""
+        """Return the jobs that wait, without those that were deleted. Block until there is one."""
         batch: list[PendingJob | None] = [*self._deferred]
         self._deferred = []
         if not batch:
@@ -124,57 +139,54 @@ class BatchSubmitter:
                 batch.append(self._queue.get_nowait())
             except Empty:
                 break
-        wanted = []
-        for letter in batch:
-            if letter is not None and letter.state.cancelled:
-                self._on_cancelled(letter.state)
-            elif letter is not None:
-                wanted.append(letter)
-        return wanted
+        pending = []
+        for job in batch:
+            if job is not None and job.state.cancelled:
+                self._on_cancelled(job.state)
+            elif job is not None:
+                pending.append(job)
+        return pending
 
     def _submit_batch(self, batch: Sequence[PendingJob]) -> list[_UnsubmittedJob]:
         error = self._submit(batch)
         if error is None:
             return []
-        if isinstance(error, InvalidInputError):  # one bad job must not keep the others
+        if isinstance(error, InvalidInputError):  # find the invalid job
             return self._submit_singly(batch)
-        return [_UnsubmittedJob(letter, error, overtaken=False) for letter in batch]
+        return [_UnsubmittedJob(job, error, overtaken=False) for job in batch]
 
     def _submit_singly(self, batch: Sequence[PendingJob]) -> list[_UnsubmittedJob]:
-        left: list[_UnsubmittedJob] = []
-        for number, letter in enumerate(batch):
-            error = self._submit([letter])
+        unsubmitted: list[_UnsubmittedJob] = []
+        for index, job in enumerate(batch):
+            error = self._submit([job])
             if error is None or isinstance(error, InvalidInputError):
-                left = [one._replace(passed=True) for one in left]
+                unsubmitted = [failed._replace(overtaken=True) for failed in unsubmitted]
             if isinstance(error, InvalidInputError):
-                self._on_rejected(letter.state, error)
+                self._on_rejected(job.state, error)
             elif error is not None:
-                left.append(_UnsubmittedJob(letter, error, overtaken=False))
-                if self._stop.is_set() or not self._pool_is_reachable(letter):
-                    left += [
-                        _UnsubmittedJob(rest, error, overtaken=False)
-                        for rest in batch[number + 1 :]
+                unsubmitted.append(_UnsubmittedJob(job, error, overtaken=False))
+                if self._stop.is_set() or not self._pool_is_reachable(job):
+                    unsubmitted += [
+                        _UnsubmittedJob(rest, error, overtaken=False) for rest in batch[index + 1 :]
                     ]
                     break
-        return [one for one in left if not self._reject_if_at_fault(one)]
+        return [job for job in unsubmitted if not self._reject_if_at_fault(job)]
 
     def _reject_if_at_fault(self, unsubmitted: _UnsubmittedJob) -> bool:
-        """Whether it is the job that keeps the pool from taking it; it is refused then."""
-        letter, error, passed = unsubmitted
-        letter.state.refusals += passed or not isinstance(error, _RETRYABLE_ERRORS)
-        if letter.state.refusals < MAX_ATTEMPTS or isinstance(error, SubmitUnresolvedError):
+        """Reject a job that failed too often while others were accepted. Return whether it did."""
+        job, error, overtaken = unsubmitted
+        job.state.rejections += overtaken or not isinstance(error, _RETRYABLE_ERRORS)
+        if job.state.rejections < MAX_ATTEMPTS or isinstance(error, SubmitUnresolvedError):
             return False
         try:
-            if self._is_queued(letter.invocation.key):
+            if self._is_queued(job.invocation.key):
                 return False
         except UnreachableError:
             return False
-        said = (
-            str(error)
-            if isinstance(error, _RETRYABLE_ERRORS)
-            else f"{type(error).__name__}: {error}"
-        )
-        self._on_rejected(letter.state, InvalidInputError(said))
+        message = str(error)
+        if not isinstance(error, _RETRYABLE_ERRORS):
+            message = f"{type(error).__name__}: {error}"
+        self._on_rejected(job.state, InvalidInputError(message))
         return True
 
     def _pool_is_reachable(self, pending_job: PendingJob) -> bool:
@@ -185,14 +197,14 @@ class BatchSubmitter:
         return True
 
     def _submit(self, batch: Sequence[PendingJob]) -> Exception | None:
-        """Submit once; what kept the jobs from being taken. What is there is not sent again."""
+        """Submit a batch once. Return the error, if any. The runner finds jobs it has submitted."""
         try:
-            jobs = self._runner.submit([letter.invocation for letter in batch])
+            jobs = self._runner.submit([job.invocation for job in batch])
         except (InvalidInputError, *_RETRYABLE_ERRORS) as error:
             return error
-        except Exception as error:  # one batch must not end the thread
-            log.exception("%d jobs could not be submitted", len(batch))
+        except Exception as error:  # the thread must go on with the next batch
+            log.exception("Submission failed unexpectedly", jobs=len(batch))
             return error
-        for letter, job in zip(batch, jobs, strict=True):
-            self._on_submitted(letter.state, job)
+        for pending_job, job in zip(batch, jobs, strict=True):
+            self._on_submitted(pending_job.state, job)
         return None

@@ -1,21 +1,21 @@
-"""`python -m benchmarks [--jobs N] [--seconds S ...] [--rounds N] [--json]`: Galaxy's own HTCondor
-runners beside ours.
+"""`python -m benchmarks [--jobs N] [--seconds S ...] [--rounds N] [--json]`.
 
-The same server, pool and jobs, one runner after the other, in another order in each round. A job
-sleeps for S seconds: at 0 it is what a job costs whatever it does, and each second that it lives,
-queued or running, is one more that a runner's monitor looks after it. The monitors look as often
-as Galaxy has them do by default, once a second.
+Compares SwarmJobRunner with Galaxy's own HTCondor runners, on the same server and pool and with the
+same jobs. The runners follow each other, in a different order in each round. A job sleeps for S
+seconds. Jobs of 0 s measure the fixed cost of a job. Each further second, queued or running, adds
+the cost of the runner's monitor, which polls once a second: Galaxy's default.
 
-The peers run in the one form that works on such a pool: `universe: docker` with a raw
-`docker_image`, and without Galaxy knowing of a container. With `docker_enabled` their job script
-calls `docker run` inside the tool's image. Galaxy then sets the metadata in its own process, after
-that has failed in the tool's image; as `condor_outside` and `htcondor_outside` they set it in a
-process of its own, as ours does. `floor` runs nothing, whatever the length, and has no metadata set
-outside: it costs what Galaxy spends on a job with a container, whoever runs it.
+The peers run in the only mode that works on such a pool: `universe: docker` with a raw
+`docker_image`, and a container that Galaxy does not know of. With `docker_enabled`, their job
+script calls `docker run` inside the tool's image. Galaxy then sets the metadata in its own process,
+after an attempt in the tool's image has failed. As `condor_outside` and `htcondor_outside`, the
+peers set it in a separate process, as SwarmJobRunner does. `floor` runs nothing, whatever the
+length, and sets no metadata in a separate process: it measures Galaxy's own cost of a job with a
+container.
 
-Handler CPU is that of Galaxy's process without its REST API's threads, of its children and, for
-condor.py, of the condor_* programs that it starts; less what the same server spends without jobs,
-measured before each run. Ends with exit code 1 when a target is missed.
+Handler CPU is the CPU time of Galaxy's process without the threads of its REST API, of its children
+and, for condor.py, of the condor_* programs that it starts, less that of the idle server, which is
+measured before each run. The exit code is 1 if a target is missed.
 """
 
 from __future__ import annotations
@@ -40,47 +40,52 @@ DEFAULT_RUNNERS = (SWARM, *METADATA_MODES["in Galaxy's process"])
 
 
 def main() -> int:
-    """Measure, show, judge."""
+    """Measure, print the results, and return the exit code."""
     options = _options()
     measured: list[Metrics] = []
     console = Console(stderr=True)
-    with running_harness(roomy=any(options.seconds)) as benchmarks:
+    with running_harness(large=any(options.seconds)) as harness:
         for runner, seconds in plan_measurements(options.runners, options.seconds, options.rounds):
             console.print(f"measuring {runner} with {options.jobs} jobs of {seconds} s")
-            measured.append(benchmarks.measure(runner, seconds, options.jobs))
+            measured.append(harness.measure(runner, seconds, options.jobs))
             console.print(str(measured[-1]), markup=False)
-        seen = [
-            benchmarks.user_messages(runner)
-            for runner in options.runners
-            if runner in DEFAULT_RUNNERS
+        user_messages = [
+            harness.user_messages(runner) for runner in options.runners if runner in DEFAULT_RUNNERS
         ]
-    middle = medians(measured)
+    median_metrics = medians(measured)
     if options.json:
-        found = {
+        results = {
             "rounds": measured,
-            "medians": middle,
-            "slopes": list(slopes(middle)),
-            "seen": seen,
+            "medians": median_metrics,
+            "slopes": list(slopes(median_metrics)),
+            "seen": user_messages,
         }
-        sys.stdout.write(json.dumps(found, indent=2, default=dataclasses.asdict) + "\n")
+        sys.stdout.write(json.dumps(results, indent=2, default=dataclasses.asdict) + "\n")
     else:
-        for table in build_tables(middle, seen, list(ratios(middle)), list(slopes(middle))):
+        tables = build_tables(
+            median_metrics,
+            user_messages,
+            list(ratios(median_metrics)),
+            list(slopes(median_metrics)),
+        )
+        for table in tables:
             Console(width=170).print(table)
-    targets = list(missed_targets(middle, seen))
-    for said in targets:
-        console.print(f"missed: {said}", markup=False)
-    return int(bool(targets))
+    missed = list(missed_targets(median_metrics, user_messages))
+    for message in missed:
+        console.print(f"missed: {message}", markup=False)
+    return int(bool(missed))
 
 
 def plan_measurements(
     runners: Sequence[str], lengths: Sequence[int], rounds: int
 ) -> Iterator[tuple[str, int]]:
-    """What to measure, in order: database and pool change meanwhile, and no runner is always last.
+    """Yield runners and lengths in the order of measurement.
 
-    The floor's jobs have no length, and are measured once in a round.
+    The order differs between rounds, because database and pool change over time. The floor's jobs
+    have no length, and are measured once in a round.
     """
-    for turn in range(rounds):
-        first = turn % len(runners)
+    for round_index in range(rounds):
+        first = round_index % len(runners)
         for seconds in lengths:
             for runner in (*runners[first:], *runners[:first]):
                 if runner != FLOOR or seconds == lengths[0]:
@@ -89,11 +94,17 @@ def plan_measurements(
 
 def _options() -> Any:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--jobs", type=int, default=200, help="in each run")
+    parser.add_argument("--jobs", type=int, default=200, help="number of jobs in each run")
     parser.add_argument(
-        "--seconds", type=int, nargs="+", default=[0], help="for which jobs sleep; one run for each"
+        "--seconds",
+        type=int,
+        nargs="+",
+        default=[0],
+        help="how long jobs sleep; one run for each length",
     )
-    parser.add_argument("--rounds", type=int, default=1, help="the medians of which are shown")
+    parser.add_argument(
+        "--rounds", type=int, default=1, help="number of rounds; the output has their medians"
+    )
     parser.add_argument("--json", action="store_true")
     parser.add_argument(
         "--runners", nargs="+", choices=list(THREAD_PREFIXES), default=list(DEFAULT_RUNNERS)

@@ -1,7 +1,7 @@
 """condor_submit and condor_rm for Galaxy's condor runner, which starts a process for each job.
 
-The real programs run in the pool's manager, where their pool is configured, and their processor
-time is counted there; what Galaxy starts is a small client of the server here.
+The real programs run in the central manager's container, where the pool is configured. Their CPU
+time is measured there. Galaxy starts small clients of the server in this module.
 """
 
 from __future__ import annotations
@@ -17,41 +17,41 @@ from typing import Any
 
 _CLIENT = """#!{python} -ISs
 import socket, sys
-line = socket.create_connection(("127.0.0.1", {port}))
-line.sendall((" ".join(["{name}", *sys.argv[1:]]) + "\\n").encode())
-said = b"".join(iter(lambda: line.recv(65536), b""))
-code, _, text = said.decode().partition("\\n")
+connection = socket.create_connection(("127.0.0.1", {port}))
+connection.sendall((" ".join(["{name}", *sys.argv[1:]]) + "\\n").encode())
+reply = b"".join(iter(lambda: connection.recv(65536), b""))
+code, _, text = reply.decode().partition("\\n")
 sys.stdout.write(text)
 sys.exit(int(code))
 """
 
 
-# The shell's word for it: seconds of user and system, on the last line of standard error.
+# bash's `time` writes user and system seconds to the last line of standard error.
 _TIME_COMMAND = ("bash", "-c", 'TIMEFORMAT="%U %S"; time "$@"', "timed")
 
 
 class CommandUsage:
-    """How much processor time the programs have used so far."""
+    """The CPU time that the programs have used so far."""
 
     cpu_ms = 0
 
 
 @contextlib.contextmanager
 def condor_commands(central_manager: Any, user: str, directory: Path) -> Iterator[CommandUsage]:
-    """The programs are in `directory` and work while the block runs."""
-    commands, lock = CommandUsage(), threading.Lock()
+    """Install the programs in `directory`. They work while the block runs."""
+    usage, lock = CommandUsage(), threading.Lock()
 
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:
-            words = self.rfile.readline().decode().split()
-            # The programs run where Galaxy does: a job begins in its submitter's directory.
-            code, (said, trouble) = central_manager.exec_run(
-                [*_TIME_COMMAND, *words], user=user, workdir=str(directory.parent), demux=True
+            command = self.rfile.readline().decode().split()
+            # The submitter's working directory becomes the job's: use Galaxy's.
+            exit_code, (stdout, stderr) = central_manager.exec_run(
+                [*_TIME_COMMAND, *command], user=user, workdir=str(directory.parent), demux=True
             )
-            *more, times = (trouble or b"").splitlines()
+            *messages, times = (stderr or b"").splitlines()
             with lock:
-                commands.cpu_ms += round(1000 * sum(map(float, times.split())))
-            self.wfile.write(f"{code}\n".encode() + (said or b"") + b"\n".join(more))
+                usage.cpu_ms += round(1000 * sum(map(float, times.split())))
+            self.wfile.write(f"{exit_code}\n".encode() + (stdout or b"") + b"\n".join(messages))
 
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
         directory.mkdir(parents=True, exist_ok=True)
@@ -61,5 +61,5 @@ def condor_commands(central_manager: Any, user: str, directory: Path) -> Iterato
             file.write_text(_CLIENT.format(python=sys.executable, port=port, name=name))
             file.chmod(file.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield commands
+        yield usage
         server.shutdown()

@@ -1,4 +1,4 @@
-"""Whose the processor time of a Galaxy is: a runner's, the REST API's, or Galaxy's own."""
+"""Attributes the CPU time of a Galaxy server to a runner, the REST API, or Galaxy itself."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from benchmarks.metrics import Metrics
 from benchmarks.process_stats import MAIN_PROCESS
 
-# How the names of each runner's threads begin.
+# The beginnings of the names of each runner's threads.
 THREAD_PREFIXES = {
     "swarm": "SwarmJobRunner",
     "condor": "CondorRunner",
@@ -17,13 +17,13 @@ THREAD_PREFIXES = {
     "htcondor_outside": "HTCondorRunner",
     "floor": "FloorRunner",
 }
-# Galaxy's threads that serve its REST API; the same for all runners.
+# The threads that serve Galaxy's REST API, which are the same for all runners.
 WEB_THREADS = ("MainThread", "WSGI", "AnyIO worker thread", "probe")
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All counts at one moment, or between two. Times by process and by thread in milliseconds."""
+    """All counters at one time, or their differences. CPU times are in milliseconds."""
 
     timestamp_s: float
     processes: Counter[str]
@@ -42,7 +42,7 @@ class Snapshot:
 
 
 def record_cpu(metrics: Metrics, idle: Snapshot, run: Snapshot) -> None:
-    """What a run cost, and what of that the server spends when it has nothing to do."""
+    """Record the CPU time of a run, in total and less that of an idle server."""
     jobs, parts = metrics.jobs, _cpu_by_role(metrics.runner, run.threads)
     metrics.runner_threads_cpu_s = parts["runner"] / 1000 / jobs
     metrics.monitor_thread_cpu_s = parts["monitor"] / 1000 / jobs
@@ -59,25 +59,25 @@ def record_cpu(metrics: Metrics, idle: Snapshot, run: Snapshot) -> None:
 
 
 def record_sql(metrics: Metrics, run: Snapshot) -> None:
-    """The statements of the runner's monitor thread, all of which are made in its cycles."""
+    """Record the SQL statements of the runner's monitor thread, for each of its cycles."""
     name = _monitor_thread_name(metrics.runner)
     metrics.sql_per_cycle = run.statements[name] / max(1, run.cycles[name])
 
 
 def _handler_cpu_s(runner: str, snapshot: Snapshot) -> float:
-    """Of the process without the REST API's threads, and of its children."""
+    """Return the CPU time of the process and its children, without the REST API's threads."""
     return (snapshot.processes.total() - _cpu_by_role(runner, snapshot.threads)["web"]) / 1000
 
 
 def _cpu_by_role(runner: str, threads: Counter[str]) -> Counter[str]:
     parts = Counter[str]()
-    for name, spent in threads.items():
+    for name, used_ms in threads.items():
         if name == _monitor_thread_name(runner):
-            parts["monitor"] += spent
+            parts["monitor"] += used_ms
         elif name.startswith(THREAD_PREFIXES[runner]):
-            parts["runner"] += spent
+            parts["runner"] += used_ms
         else:
-            parts["web" if name.startswith(WEB_THREADS) else "other"] += spent
+            parts["web" if name.startswith(WEB_THREADS) else "other"] += used_ms
     return parts
 
 

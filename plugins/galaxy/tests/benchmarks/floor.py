@@ -1,7 +1,7 @@
-"""A runner that runs nothing: what Galaxy itself spends on a containerised job, whoever runs it.
+"""A runner that runs nothing: it measures Galaxy's own cost of a containerised job.
 
-No metadata is set outside of it, which each runner has a way of its own to do: when the job is
-finished, Galaxy itself looks at an empty file.
+Each runner sets metadata in its own way; this one does not. When a job is finished, Galaxy reads an
+empty file.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ __all__ = ("FloorRunner",)
 
 
 class FloorRunner(AsynchronousJobRunner):  # type: ignore[misc]
-    """Prepares a job, calls it running, and finishes it."""
+    """Prepares a job, marks it as running, and finishes it."""
 
     runner_name = "FloorRunner"
 
     def queue_job(self, job_wrapper: Any) -> None:
-        """All that becomes of a job, but its end."""
-        # Here Galaxy finds the tool's container and records it; nothing is to start it.
+        """Prepare a job and mark it as running and as finished."""
+        # Galaxy finds and records the tool's container here. Nothing starts it.
         if not self.prepare_job(
             job_wrapper, include_metadata=False, modify_command_for_container=False
         ):

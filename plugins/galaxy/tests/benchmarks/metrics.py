@@ -1,4 +1,4 @@
-"""What is measured of a runner."""
+"""What a benchmark measures."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 
 @dataclass
 class Metrics:
-    """What jobs of one length cost one runner. Processor seconds are for each job.
+    """The cost of jobs of one length with one runner. CPU times are in seconds for each job.
 
-    `handler_cpu_s` is `gross_cpu_s` without what the server spends in that time when it has no
-    jobs, `idle_cpu_per_s`; the parts that follow have that in them. `life_s` goes from the submit
-    to the end, by the schedd. `files` are those that stay open from one look to the next below
-    Galaxy's job directories.
+    - `handler_cpu_s`: `gross_cpu_s` less the CPU time of an idle server, `idle_cpu_per_s`. The
+      parts by thread and by process contain that of the idle server.
+    - `life_s`: the time from a job's submission to its end, by the schedd.
+    - `files`: the open files in Galaxy's job directories that two consecutive samples contain.
     """
 
     runner: str
@@ -40,7 +40,7 @@ class Metrics:
 
 @dataclass(frozen=True)
 class UserMessages:
-    """What the user sees of a job that is held, that runs out of memory, that lacks its image."""
+    """What the user sees when a job is held, exceeds its memory, or has no image."""
 
     runner: str
     held: str
@@ -48,24 +48,26 @@ class UserMessages:
     image: str
 
 
-# Of these the worst of all rounds counts, not the median.
+# The worst of all rounds counts, not the median.
 _WORST_CASE: dict[str, Callable[[Iterable[Any]], Any]] = {"ok": min, "files": max}
 
 
 def medians(measured: Iterable[Metrics]) -> list[Metrics]:
-    """One for each runner and length, in the order in which these were first measured."""
+    """Return one result for each runner and length, in the order of the first measurement."""
     rounds: dict[tuple[str, int], list[Metrics]] = {}
-    for figures in measured:
-        rounds.setdefault((figures.runner, figures.seconds), []).append(figures)
-    return [_median(same) for same in rounds.values()]
+    for metrics in measured:
+        rounds.setdefault((metrics.runner, metrics.seconds), []).append(metrics)
+    return [_median(repeated) for repeated in rounds.values()]
 
 
 def _median(rounds: Sequence[Metrics]) -> Metrics:
-    names = [each.name for each in dataclasses.fields(Metrics)[3:]]
+    names = [field.name for field in dataclasses.fields(Metrics)[3:]]
     return dataclasses.replace(
         rounds[0],
         **{
-            name: _WORST_CASE.get(name, _median_value)([getattr(one, name) for one in rounds])
+            name: _WORST_CASE.get(name, _median_value)(
+                [getattr(metrics, name) for metrics in rounds]
+            )
             for name in names
         },
     )

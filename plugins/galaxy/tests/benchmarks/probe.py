@@ -1,6 +1,6 @@
-"""Loaded by the measured Galaxy as one more runner: monitor cycles, SQL and CPU by thread.
+"""Counts monitor cycles, SQL statements and CPU time by thread, inside the measured Galaxy.
 
-The counts go to the file that SWARM_RUNNER_PROBE names.
+Galaxy loads the module as a job runner. The counts go to the file that SWARM_RUNNER_PROBE names.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ("ProbeRunner",)
 INTERVAL_S = 1.0
 statements: Counter[str] = Counter()
 cycles: Counter[str] = Counter()
-# A thread that has ended has used what it used: what is counted never grows less.
+# Threads that have ended stay here, so that the counters never decrease.
 _cpu_ms_by_thread: dict[threading.Thread, int] = {}
 
 
@@ -32,31 +32,31 @@ def _count_statement(*_: Any) -> None:
 
 
 def _cpu_ms_by_thread_name() -> Counter[str]:
-    """Processor milliseconds by thread, those of one name and another number together."""
+    """Return CPU milliseconds by thread name, without the numbers at the ends of names."""
     for thread in threading.enumerate():
         if thread.ident is not None:
             clock = time.pthread_getcpuclockid(thread.ident)
             _cpu_ms_by_thread[thread] = round(1000 * time.clock_gettime(clock))
-    found: Counter[str] = Counter()
-    for thread, spent in _cpu_ms_by_thread.items():
-        found[re.sub(r"[-_]?\d+$", "", thread.name)] += spent
-    return found
+    usage: Counter[str] = Counter()
+    for thread, used_ms in _cpu_ms_by_thread.items():
+        usage[re.sub(r"[-_]?\d+$", "", thread.name)] += used_ms
+    return usage
 
 
 def _write_counts(file: Path) -> None:
     while True:
         time.sleep(INTERVAL_S)
-        draft = file.with_suffix(".new")
-        draft.write_text(
+        temporary = file.with_suffix(".new")
+        temporary.write_text(
             json.dumps(
                 {"statements": statements, "cycles": cycles, "used_ms": _cpu_ms_by_thread_name()}
             )
         )
-        draft.replace(file)
+        temporary.replace(file)
 
 
 class ProbeRunner(BaseJobRunner):  # type: ignore[misc]
-    """Runs nothing."""
+    """A runner without jobs."""
 
     runner_name = "ProbeRunner"
 
@@ -65,10 +65,10 @@ class ProbeRunner(BaseJobRunner):  # type: ignore[misc]
         event.listen(Engine, "before_cursor_execute", _count_statement)
         check = runners.check_database_connection
 
-        def counted(session: Any) -> None:
+        def count_cycle(session: Any) -> None:
             cycles[threading.current_thread().name] += 1
             check(session)
 
-        runners.check_database_connection = counted
+        runners.check_database_connection = count_cycle
         file = Path(os.environ["SWARM_RUNNER_PROBE"])
         threading.Thread(target=_write_counts, args=(file,), name="probe", daemon=True).start()

@@ -1,4 +1,4 @@
-"""A Galaxy with its own HTCondor runners and ours, on one pool."""
+"""A Galaxy with its own HTCondor runners and SwarmJobRunner, on one pool."""
 
 from __future__ import annotations
 
@@ -19,34 +19,33 @@ from benchmarks.harness import Harness
 from tests.lab.pool import LabPool, lab_pool
 from tests.lab.stub_registry import StubRegistry
 
-# Room for 120 jobs that sleep: HTCondor gives 128 MB to one that asks for 100, which is reserved,
-# not used.
+# Capacity for 120 sleeping jobs: HTCondor reserves 128 MB for a job that requests 100 MB.
 LARGE_CLASSES = {"normal": {"cpus": 40, "memory_mb": 5200, "replicas": 3}}
-# Galaxy's own; the tests look more often. A look of the monitor is what a living job costs.
+# Galaxy's defaults; the tests poll more often. The polls determine the cost of a job's lifetime.
 MONITOR_SLEEPS = {"job_runner_monitor_sleep": 1.0, "job_handler_monitor_sleep": 1.0}
-# The runners whose tools have a container that Galaxy knows of.
+# The runners whose tools have a container that Galaxy knows.
 CONTAINER_RUNNERS = ("swarm", "floor")
 
 
 @contextlib.contextmanager
 def running_harness(*, large: bool) -> Iterator[Harness]:
-    """Server and pool, while the block runs. A roomy pool holds 120 jobs at a time."""
-    user, engine = SystemUser.for_tests(), docker.from_env()
+    """Run the server and the pool for the block. A large pool runs 120 jobs at a time."""
+    user, docker_engine = SystemUser.for_tests(), docker.from_env()
     owner = {"name": user.name, "uid": user.uid, "gid": user.gid}
     classes = LARGE_CLASSES if large else CLASSES
     with (
-        contextlib.closing(engine),
-        StubRegistry().running() as stub,
+        contextlib.closing(docker_engine),
+        StubRegistry().running() as registry,
         lab_pool(NAME, PORT, {"user": owner, "classes": classes}) as pool,
     ):
         label = f"com.docker.swarm.service.name={pool.destination.pool.service()}"
-        (manager,) = engine.containers.list(filters={"label": label})
+        (central_manager,) = docker_engine.containers.list(filters={"label": label})
         galaxy = Galaxy(pool.volume / "galaxy", GALAXY_PORT, user)
         probe = galaxy.directory / "probe.json"
-        conf = _build_job_conf(pool, user, f"{stub.address}/no-such:1")
+        conf = _build_job_conf(pool, user, f"{registry.address}/no-such:1")
         galaxy.configure(conf, _build_tools(conf), **MONITOR_SLEEPS)
         directory = galaxy.directory / "commands"
-        with condor_commands(manager, user.name, directory) as commands:
+        with condor_commands(central_manager, user.name, directory) as command_usage:
             galaxy.extra_environment = {
                 "SWARM_RUNNER_PROBE": str(probe),
                 "PYTHONPATH": str(Path(__file__).parents[1]),
@@ -55,13 +54,13 @@ def running_harness(*, large: bool) -> Iterator[Harness]:
             }
             galaxy.start()
             try:
-                yield Harness(galaxy, pool, probe, commands)
+                yield Harness(galaxy, pool, probe, command_usage)
             finally:
                 galaxy.stop()
 
 
 def _build_tools(conf: dict[str, Any]) -> list[ShellTool]:
-    """Those that the configuration names, each in an environment of its name."""
+    """Return a tool for each environment that has the tool's name."""
     return [
         ShellTool(name, name, image=DEBIAN if name.startswith(CONTAINER_RUNNERS) else None)
         for name in (tool.get("id") for tool in conf["tools"])
@@ -81,7 +80,7 @@ def _build_job_conf(pool: LabPool, user: SystemUser, missing_image: str) -> dict
             "htcondor_collector": pool.destination.pool.address,
         },
     }
-    peer = {
+    peer_params = {
         "universe": "docker",
         "docker_image": DEBIAN,
         "request_cpus": 1,
@@ -92,13 +91,13 @@ def _build_job_conf(pool: LabPool, user: SystemUser, missing_image: str) -> dict
     }
     environments = conf["execution"]["environments"]
     for name in ("condor", "htcondor"):
-        environments[f"{name}_shell"] = {"runner": name, "params": peer}
+        environments[f"{name}_shell"] = {"runner": name, "params": peer_params}
         environments[f"{name}_image"] = {
             "runner": name,
-            "params": peer | {"docker_image": missing_image},
+            "params": peer_params | {"docker_image": missing_image},
         }
         outside = {"embed_metadata_in_job": False}
-        environments[f"{name}_outside_shell"] = {"runner": name, "params": peer | outside}
+        environments[f"{name}_outside_shell"] = {"runner": name, "params": peer_params | outside}
     environments["floor_shell"] = {"runner": "floor", "docker_enabled": True}
     environments["swarm_shell"] = {"runner": "swarm", **SMALL_JOB}
     environments["swarm_image"] = {
@@ -111,14 +110,15 @@ def _build_job_conf(pool: LabPool, user: SystemUser, missing_image: str) -> dict
 
 
 def _write_condor_config(pool: LabPool, directory: Path, user: SystemUser) -> Path:
-    """What HTCondor's own bindings read, for htcondor.py."""
-    at = pool.destination.pool
+    """Write the configuration that HTCondor's bindings read, for htcondor.py."""
+    settings = pool.destination.pool
     file = directory / "condor_config"
     file.write_text(
-        f"CONDOR_HOST = {at.host}\nCOLLECTOR_HOST = {at.address}\n"
+        f"CONDOR_HOST = {settings.host}\nCOLLECTOR_HOST = {settings.address}\n"
         f"SEC_TOKEN_DIRECTORY = {pool.job_conf.parent}/galaxy-tokens.d\n"
         "SEC_CLIENT_AUTHENTICATION = REQUIRED\nSEC_CLIENT_AUTHENTICATION_METHODS = IDTOKENS\n"
-        f"TRUST_DOMAIN = {at.name}\nUID_DOMAIN = {at.name}\nFILESYSTEM_DOMAIN = {at.name}\n"
+        f"TRUST_DOMAIN = {settings.name}\nUID_DOMAIN = {settings.name}\n"
+        f"FILESYSTEM_DOMAIN = {settings.name}\n"
     )
     user.chown(directory)
     return file

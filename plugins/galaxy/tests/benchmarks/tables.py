@@ -1,4 +1,4 @@
-"""The figures as tables."""
+"""The results as tables."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ def build_tables(
     ratios: Sequence[Ratio],
     slopes: Sequence[Slope],
 ) -> Iterator[Table]:
-    """One for each length, what each second of life costs, the verdict, and what users saw."""
-    for seconds in sorted({figures.seconds for figures in measured}):
-        alike = [figures for figures in measured if figures.seconds == seconds]
-        title = f"Jobs that sleep for {seconds} s; trust the ratios"
+    """Yield a table for each length, the cost by lifetime, the verdict, and the users' messages."""
+    for seconds in sorted({metrics.seconds for metrics in measured}):
+        columns = [metrics for metrics in measured if metrics.seconds == seconds]
+        title = f"Jobs that sleep for {seconds} s (only the ratios are reproducible)"
         yield _comparison_table(
-            title, alike, [each.name for each in dataclasses.fields(Metrics)[2:]]
+            title, columns, [field.name for field in dataclasses.fields(Metrics)[2:]]
         )
     if slopes:
-        yield _comparison_table("Handler CPU of a job, by how long it lives", slopes)
+        yield _comparison_table("Handler CPU of a job, by its lifetime", slopes)
     if ratios:
         yield _verdict_table(ratios)
     if user_messages:
@@ -34,27 +34,27 @@ def build_tables(
 
 
 def _comparison_table(title: str, columns: Sequence[Any], names: Sequence[str] = ()) -> Table:
-    """One column for each runner."""
-    made = Table("", title=title)
+    """Return a table with a column for each runner."""
+    table = Table("", title=title)
     for column in columns:
-        made.add_column(column.runner, overflow="fold")
-    for name in names or [each.name for each in dataclasses.fields(columns[0])[1:]]:
-        shown = [_format(getattr(column, name)) for column in columns]
-        made.add_row(name.replace("_", " "), *shown)
-    return made
+        table.add_column(column.runner, overflow="fold")
+    for name in names or [field.name for field in dataclasses.fields(columns[0])[1:]]:
+        cells = [_format(getattr(column, name)) for column in columns]
+        table.add_row(name.replace("_", " "), *cells)
+    return table
 
 
 def _verdict_table(ratios: Sequence[Ratio]) -> Table:
-    made = Table(
-        *("job length, s", "the peers' metadata", "better peer", "its CPU, s", "ours", "ratio"),
+    table = Table(
+        *("job length, s", "peers' metadata", "better peer", "its CPU, s", "swarm CPU, s", "ratio"),
         f"at most {MAX_RATIO}",
-        title="Handler CPU for each job, without what an idle server spends",
+        title="Handler CPU for each job, less that of an idle server",
     )
-    for one in ratios:
-        figures = (f"{one.peer_s:.3f}", f"{one.swarm_s:.3f}", f"{one.ratio:.2f}")
-        said = "met" if one.met else "missed"
-        made.add_row(str(one.seconds), one.metadata_mode, one.peer, *figures, said)
-    return made
+    for ratio in ratios:
+        numbers = (f"{ratio.peer_s:.3f}", f"{ratio.swarm_s:.3f}", f"{ratio.ratio:.2f}")
+        verdict = "met" if ratio.met else "missed"
+        table.add_row(str(ratio.seconds), ratio.metadata_mode, ratio.peer, *numbers, verdict)
+    return table
 
 
 def _format(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""What is made of the figures; that they are measured takes a Galaxy and a pool."""
+"""The evaluation of results. Measuring them requires a Galaxy and a pool."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.verdict import missed_targets, ratios, slopes
 
 GOOD_MESSAGES = UserMessages(
     "swarm",
-    held="queued: The pool holds this job: to be looked at",
+    held="queued: The pool holds this job: for inspection",
     memory="error: The job used more memory than the 100 MB it asked for and was ended",
     image="error: The image does not exist, or may not be read.",
 )
@@ -35,34 +35,34 @@ MEASURED = [
 ]
 
 
-def test_ours_is_judged_for_each_length_and_form_beside_the_better_peer() -> None:
-    found = [(one.seconds, one.metadata_mode, one.peer, one.met) for one in ratios(MEASURED)]
-    assert found == [
+def test_the_runner_is_compared_with_the_better_peer_for_each_length_and_metadata_mode() -> None:
+    results = [(r.seconds, r.metadata_mode, r.peer, r.met) for r in ratios(MEASURED)]
+    assert results == [
         (0, "in Galaxy's process", "condor", False),
         (120, "in Galaxy's process", "htcondor", True),
         (120, "outside", "condor_outside", True),
     ]
-    (said,) = missed_targets(MEASURED, [GOOD_MESSAGES])
-    assert said.startswith("jobs of 0 s: handler CPU is 0.75 of condor's")
+    (message,) = missed_targets(MEASURED, [GOOD_MESSAGES])
+    assert message.startswith("jobs of 0 s: handler CPU is 0.75 of condor's")
 
 
-def test_a_slope_is_by_how_long_the_jobs_lived() -> None:
-    of = {one.runner: one for one in slopes(MEASURED)}
-    assert of["swarm"].each_second_s == 0
-    assert of["condor"].each_second_s == pytest.approx(0.6 / 120)
-    assert of["condor"].without_life_s == pytest.approx(0.4 - 20 * 0.6 / 120)
-    assert "condor_outside" not in of  # of one length
+def test_a_slope_is_by_the_lifetime_of_the_jobs() -> None:
+    by_runner = {slope.runner: slope for slope in slopes(MEASURED)}
+    assert by_runner["swarm"].each_second_s == 0
+    assert by_runner["condor"].each_second_s == pytest.approx(0.6 / 120)
+    assert by_runner["condor"].without_life_s == pytest.approx(0.4 - 20 * 0.6 / 120)
+    assert "condor_outside" not in by_runner  # measured for one length only
 
 
-def test_jobs_that_did_not_end_well_are_told_of() -> None:
+def test_failed_jobs_are_reported() -> None:
     short = dataclasses.replace(metrics("condor", 0, 0.1), ok=9)
     assert list(missed_targets([short], [])) == [
-        "only 9 of 10 jobs of 0 s ended well with condor",
+        "only 9 of 10 jobs of 0 s succeeded with condor",
     ]
 
 
 @pytest.mark.parametrize(
-    ("case", "said"),
+    ("case", "expected"),
     [
         ("held", "running"),
         ("held", "error: The pool holds this job"),
@@ -72,25 +72,25 @@ def test_jobs_that_did_not_end_well_are_told_of() -> None:
         ("image", "queued: The image does not exist"),
     ],
 )
-def test_a_state_without_the_right_words_is_not_enough(case: str, expected: str) -> None:
-    (missing,) = missed_targets([], [dataclasses.replace(GOOD_MESSAGES, **{case: expected})])
-    assert missing == f"{case}: the user saw {expected!r}"
+def test_a_state_without_the_expected_message_is_a_missed_target(case: str, expected: str) -> None:
+    (message,) = missed_targets([], [dataclasses.replace(GOOD_MESSAGES, **{case: expected})])
+    assert message == f"{case}: the user saw {expected!r}"
 
 
-def test_rounds_give_their_medians_and_the_worst_of_what_must_not_be() -> None:
+def test_rounds_give_medians_and_the_worst_counts() -> None:
     rounds = [metrics("swarm", 0, cpu_s) for cpu_s in (0.1, 0.9, 0.2)]
     rounds[0].ok, rounds[1].files = 8, 2
     rounds[0].children_cpu_s, rounds[1].children_cpu_s = {"metadata": 0.3}, {"metadata": 0.1}
-    (middle,) = medians(rounds)
-    assert (middle.handler_cpu_s, middle.ok, middle.files) == (0.2, 8, 2)
-    assert middle.children_cpu_s == {"metadata": 0.1}
+    (median,) = medians(rounds)
+    assert (median.handler_cpu_s, median.ok, median.files) == (0.2, 8, 2)
+    assert median.children_cpu_s == {"metadata": 0.1}
 
 
-def test_the_tables_have_what_was_measured() -> None:
-    shown = StringIO()
+def test_the_tables_contain_the_results() -> None:
+    output = StringIO()
     for table in build_tables(
         MEASURED, [GOOD_MESSAGES], list(ratios(MEASURED)), list(slopes(MEASURED))
     ):
-        Console(file=shown, width=170).print(table)
-    for words in ("sleep for 120 s", "each second", "condor_outside", "missed", "The pool holds"):
-        assert words in shown.getvalue()
+        Console(file=output, width=170).print(table)
+    for text in ("sleep for 120 s", "each second", "condor_outside", "missed", "The pool holds"):
+        assert text in output.getvalue()

@@ -1,4 +1,4 @@
-"""Ours beside Galaxy's own runners: ratios, what a second of life costs, and the targets."""
+"""Compares SwarmJobRunner with Galaxy's own runners: ratios, slopes, and targets."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from benchmarks.metrics import Metrics, UserMessages
 
 SWARM = "swarm"
-# How the peers set metadata, and the runners that do so.
+# Where the peers set metadata, and the runners that do so.
 METADATA_MODES = {
     "in Galaxy's process": ("condor", "htcondor"),
     "outside": ("condor_outside", "htcondor_outside"),
 }
 MAX_RATIO = 0.5
-# What the user is to read in each case.
+# The state and the text that the user must see in each case.
 EXPECTED_MESSAGES = {
     "held": ("queued: ", "The pool holds"),
     "memory": ("error: ", "more memory"),
@@ -24,7 +24,7 @@ EXPECTED_MESSAGES = {
 
 @dataclass(frozen=True)
 class Ratio:
-    """Ours to the better peer of a form, for jobs of one length."""
+    """SwarmJobRunner's CPU time relative to the better peer of a metadata mode, for one length."""
 
     seconds: int
     metadata_mode: str
@@ -43,13 +43,13 @@ class Ratio:
     def __str__(self) -> str:
         return (
             f"jobs of {self.seconds} s: handler CPU is {self.ratio:.2f} of {self.peer}'s, the "
-            f"better peer's with metadata set {self.metadata_mode}; the target is {MAX_RATIO}"
+            f"better peer with metadata set {self.metadata_mode}; the target is {MAX_RATIO}"
         )
 
 
 @dataclass(frozen=True)
 class Slope:
-    """Handler CPU of a job that would not live at all, and of each second that one lives."""
+    """Handler CPU of a job with a lifetime of zero, and of each second of its lifetime."""
 
     runner: str
     without_life_s: float
@@ -57,23 +57,29 @@ class Slope:
 
 
 def ratios(measured: Sequence[Metrics]) -> Iterator[Ratio]:
-    """By length, then by form; what was not measured is not judged."""
-    for ours in measured:
-        if ours.runner != SWARM:
+    """Yield ratios by length, then by metadata mode, for the runners that were measured."""
+    for swarm in measured:
+        if swarm.runner != SWARM:
             continue
-        alike = {one.runner: one for one in measured if one.seconds == ours.seconds}
-        for form, names in METADATA_MODES.items():
-            peers = [alike[name] for name in names if name in alike]
+        by_runner = {
+            metrics.runner: metrics for metrics in measured if metrics.seconds == swarm.seconds
+        }
+        for mode, names in METADATA_MODES.items():
+            peers = [by_runner[name] for name in names if name in by_runner]
             if peers:
-                best = min(peers, key=lambda one: one.handler_cpu_s)
-                yield Ratio(ours.seconds, form, best.runner, ours.handler_cpu_s, best.handler_cpu_s)
+                best = min(peers, key=lambda peer: peer.handler_cpu_s)
+                yield Ratio(
+                    swarm.seconds, mode, best.runner, swarm.handler_cpu_s, best.handler_cpu_s
+                )
 
 
 def slopes(measured: Sequence[Metrics]) -> Iterator[Slope]:
-    """From each runner's shortest and longest jobs, by how long these lived."""
-    for name in dict.fromkeys(one.runner for one in measured):
-        of_one = sorted((one for one in measured if one.runner == name), key=lambda f: f.seconds)
-        short, long = of_one[0], of_one[-1]
+    """Yield the slopes between each runner's shortest and longest jobs, by their lifetimes."""
+    for name in dict.fromkeys(metrics.runner for metrics in measured):
+        by_length = sorted(
+            (metrics for metrics in measured if metrics.runner == name), key=lambda m: m.seconds
+        )
+        short, long = by_length[0], by_length[-1]
         if long.life_s > short.life_s:
             per_s = (long.handler_cpu_s - short.handler_cpu_s) / (long.life_s - short.life_s)
             yield Slope(name, short.handler_cpu_s - per_s * short.life_s, per_s)
@@ -82,24 +88,26 @@ def slopes(measured: Sequence[Metrics]) -> Iterator[Slope]:
 def missed_targets(
     measured: Sequence[Metrics], user_messages: Sequence[UserMessages]
 ) -> Iterator[str]:
-    """The targets that ours has not reached, and runs that do not count."""
-    for figures in measured:
-        if figures.ok < figures.jobs:
-            of = f"of {figures.jobs} jobs of {figures.seconds} s ended well with {figures.runner}"
-            yield f"only {figures.ok} {of}"
+    """Yield the targets that SwarmJobRunner missed, and the runs with failed jobs."""
+    for metrics in measured:
+        if metrics.ok < metrics.jobs:
+            yield (
+                f"only {metrics.ok} of {metrics.jobs} jobs of {metrics.seconds} s succeeded with "
+                f"{metrics.runner}"
+            )
     for ratio in ratios(measured):
         if not ratio.met:
             yield str(ratio)
-    for ours in (figures for figures in measured if figures.runner == SWARM):
-        if ours.sql_per_cycle > 1:
+    for swarm in (metrics for metrics in measured if metrics.runner == SWARM):
+        if swarm.sql_per_cycle > 1:
             yield (
-                f"jobs of {ours.seconds} s: {ours.sql_per_cycle:.1f} SQL statements for each "
+                f"jobs of {swarm.seconds} s: {swarm.sql_per_cycle:.1f} SQL statements for each "
                 "monitor cycle, not 1"
             )
-        if ours.files:
-            yield f"jobs of {ours.seconds} s: {ours.files} files of jobs were open, not 0"
-    for user in (one for one in user_messages if one.runner == SWARM):
-        for case, (state, words) in EXPECTED_MESSAGES.items():
-            said = getattr(user, case)
-            if not (said.startswith(state) and words in said):
-                yield f"{case}: the user saw {said!r}"
+        if swarm.files:
+            yield f"jobs of {swarm.seconds} s: {swarm.files} files of jobs were open, not 0"
+    for messages in (entry for entry in user_messages if entry.runner == SWARM):
+        for case, (state, text) in EXPECTED_MESSAGES.items():
+            message = getattr(messages, case)
+            if not (message.startswith(state) and text in message):
+                yield f"{case}: the user saw {message!r}"

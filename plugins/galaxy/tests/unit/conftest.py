@@ -1,4 +1,4 @@
-"""The runner on Galaxy's MockApp and a fake access point; what threads do is done by hand."""
+"""The runner on Galaxy's MockApp and a fake access point. Tests do the threads' work."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from galaxy import model
 from galaxy.app_unittest_utils.galaxy_mock import MockApp
 from galaxy.job_metrics import JobMetrics
 from galaxy.jobs import JobDestination
-from swarm_runner_galaxy import monitor, retry_queue
+from swarm_runner_galaxy import monitor, work_queue
 from swarm_runner_galaxy import runner as runner_module
 from swarm_runner_galaxy.config import RunnerConfig
 from swarm_runner_galaxy.keys import build_job_key
 from swarm_runner_galaxy.runner import SwarmJobRunner
 
-from swarm_runner import Runner
-from swarm_runner.model.job import JobId
+from swarm_runner import JobId, Runner
 from swarm_runner.testing import FakeAccessPoint
 
 UID = 1000
@@ -37,7 +36,7 @@ class FakeClock:
 
 
 class FakeJobWrapper:
-    """What the runner uses of Galaxy's JobWrapper, on a real job of Galaxy's model."""
+    """The part of Galaxy's JobWrapper that the runner uses, with a real job of Galaxy's model."""
 
     def __init__(self, app: Any, job: model.Job, directory: Path, params: dict[str, Any]) -> None:
         self.app = app
@@ -109,7 +108,7 @@ class FakeJobWrapper:
         return self.limited
 
     def reclaim_ownership(self) -> None:
-        """Galaxy's own already."""
+        """Galaxy owns the files already."""
 
 
 class RunnerHarness:
@@ -122,16 +121,16 @@ class RunnerHarness:
         self.access_point = FakeAccessPoint(self.clock)
         self.settings: dict[str, Any] = {"pool": {"volumes": [str(volume)]}}
         self._monkeypatch = monkeypatch
-        pool = functools.partial(Runner, clock=self.clock, outage_timeout_s=0.2)
-        monkeypatch.setattr(runner_module, "Runner", pool)
-        for module in (retry_queue, monitor):
+        runner = functools.partial(Runner, clock=self.clock, outage_timeout_s=0.2)
+        monkeypatch.setattr(runner_module, "Runner", runner)
+        for module in (work_queue, monitor):
             monkeypatch.setattr(module, "monotonic", self.clock)
         monkeypatch.setattr(RunnerConfig, "access_point", lambda _: self.access_point)
         monkeypatch.setattr(SwarmJobRunner, "build_command_line", lambda *_, **__: "cat in > out")
         self.runner = self.start()
 
     def start(self) -> SwarmJobRunner:
-        """Another Galaxy on the same database."""
+        """Start another Galaxy process on the same database."""
         self.app.job_config.runner_plugins = [
             {"id": "swarm", "load": "swarm_runner_galaxy.runner", "kwds": self.settings}
         ]
@@ -141,7 +140,7 @@ class RunnerHarness:
         return self.runner
 
     def job(self, **params: Any) -> FakeJobWrapper:
-        """A queued job in Galaxy."""
+        """Create a queued job in Galaxy."""
         job = model.Job()
         job.state = "queued"
         self.app.model.session.add(job)
@@ -149,26 +148,26 @@ class RunnerHarness:
         return FakeJobWrapper(self.app, job, self.volume / f"jobs/{job.id}", params)
 
     def queue_jobs(self, *wrappers: FakeJobWrapper) -> None:
-        """Galaxy hands jobs over; they are sent as one batch."""
+        """Queue jobs as Galaxy does, and submit them as one batch."""
         for wrapper in wrappers:
             self.runner.queue_job(wrapper)
         self.run_submitter()
 
     def run_submitter(self) -> None:
-        """What the sender's thread does."""
-        sender = self.runner._submitter
-        if sender._deferred or not sender._queue.empty():
-            sender.run_once()
+        """Do what the submitter's thread does."""
+        submitter = self.runner._submitter
+        if submitter._deferred or not submitter._queue.empty():
+            submitter.run_once()
         self.run_workers()
 
     def poll(self) -> None:
-        """What the monitor's thread does, and what the workers do after it."""
+        """Do what the monitor thread does, and then what the worker threads do."""
         self.clock.now += 5
         self.runner.check_watched_items()
         self.run_workers()
 
     def run_workers(self) -> None:
-        """What the worker threads do."""
+        """Do what the worker threads do."""
         while True:
             try:
                 step, state = self.runner.work_queue.get_nowait()
@@ -181,11 +180,11 @@ class RunnerHarness:
                 self.runner.work_queue.put((self.runner.fail_job, state))
 
     def job_id(self, wrapper: FakeJobWrapper) -> JobId:
-        """The job in the pool."""
+        """Return the job's ID in the pool."""
         return self.runner._runner.find(build_job_key(wrapper))[0].id
 
     def end_job(self, wrapper: FakeJobWrapper, exit_code: int = 0) -> None:
-        """The job's script ends."""
+        """End the job's script."""
         tag = wrapper.get_id_tag()
         Path(wrapper.working_directory, f"galaxy_{tag}.ec").write_text(str(exit_code))
         self.access_point.finish(self.job_id(wrapper), exit_code)
@@ -193,20 +192,20 @@ class RunnerHarness:
 
 @pytest.fixture
 def volume(tmp_path: Path) -> Path:
-    made = tmp_path / "galaxy"
-    made.mkdir()
-    return made
+    directory = tmp_path / "galaxy"
+    directory.mkdir()
+    return directory
 
 
 @pytest.fixture(scope="session")
 def app() -> Iterator[Any]:
-    made = MockApp()
-    made.config.database_connection = "sqlite:///:memory:"
-    made.config.id_secret = "secret"  # noqa: S105
-    made.config.cleanup_job = "always"
-    made.job_metrics = JobMetrics()
-    yield made
-    made.model.session.close()
+    mock_app = MockApp()
+    mock_app.config.database_connection = "sqlite:///:memory:"
+    mock_app.config.id_secret = "secret"  # noqa: S105
+    mock_app.config.cleanup_job = "always"
+    mock_app.job_metrics = JobMetrics()
+    yield mock_app
+    mock_app.model.session.close()
 
 
 @pytest.fixture
@@ -217,7 +216,7 @@ def harness(
     monkeypatch.setattr("os.geteuid", lambda: UID)
     monkeypatch.setattr(app.config, "jobs_directory", str(volume / "jobs"), raising=False)
     monkeypatch.setattr(app.config, "file_path", str(volume / "objects"))
-    made = RunnerHarness(app, volume, monkeypatch)
-    made.poll()
-    yield made
-    made.runner._runner.close()
+    runner_harness = RunnerHarness(app, volume, monkeypatch)
+    runner_harness.poll()
+    yield runner_harness
+    runner_harness.runner._runner.close()

@@ -1,4 +1,4 @@
-"""A wrong section of the runner stops Galaxy's boot, and says which key."""
+"""An invalid runner section stops Galaxy's boot, with a message that names the key."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ UID = 1000
 
 
 def boot_runner(app: Any, volume: Path, **settings: Any) -> Any:
-    """What Galaxy does with its runners when it boots."""
+    """Load the runner as Galaxy does when it boots."""
     plugin = {"id": "swarm", "load": LOAD, "workers": 1, "kwds": settings}
     config = SimpleNamespace(
         jobs_directory=str(volume / "jobs"),
@@ -32,8 +32,10 @@ def boot_runner(app: Any, volume: Path, **settings: Any) -> Any:
         model=app.model,
         job_metrics=app.job_metrics,
     )
-    own = SimpleNamespace(app=galaxy, handler_runner_plugins={}, runner_plugins=[plugin])
-    return JobConfiguration.get_job_runner_plugins(own, "main")["swarm"]
+    job_configuration = SimpleNamespace(
+        app=galaxy, handler_runner_plugins={}, runner_plugins=[plugin]
+    )
+    return JobConfiguration.get_job_runner_plugins(job_configuration, "main")["swarm"]
 
 
 @pytest.fixture(autouse=True)
@@ -42,12 +44,12 @@ def _user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
 
 
-def test_a_good_section(app: Any, volume: Path) -> None:
+def test_a_valid_section(app: Any, volume: Path) -> None:
     runner = boot_runner(
         app, volume, name="galaxy-main", lease_s=300, pool={"volumes": [str(volume)]}
     )
-    assert runner._section.name == "galaxy-main"
-    assert runner._section.destination.lease_s == 300
+    assert runner._config.name == "galaxy-main"
+    assert runner._config.destination.lease_s == 300
 
 
 def test_the_name_is_the_same_after_a_restart(app: Any, volume: Path) -> None:
@@ -61,18 +63,18 @@ def test_the_name_is_the_same_after_a_restart(app: Any, volume: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("section", "said"),
+    ("section", "expected"),
     [
         ({}, "runners.swarm.pool: is missing"),
         ({"pool": {}, "lease": 60}, "lease: is not known here; did you mean lease_s?"),
         ({"pool": {}, "lease_s": "long"}, "lease_s: needs a whole number"),
         ({"pool": {"classes": {"big": {}}}}, "classes.big.memory_mb: is missing"),
-        ({"pool": {}}, "runners.swarm.pool.volumes: does not hold Galaxy's jobs_directory"),
+        ({"pool": {}}, "runners.swarm.pool.volumes: does not contain Galaxy's jobs_directory"),
         ({"pool": {"user": {"uid": 7}}}, "runners.swarm.pool.user.uid: is 7, but Galaxy runs as"),
         ({"pool": {}, "name": "a b"}, "name"),
     ],
 )
-def test_a_wrong_section(app: Any, volume: Path, section: dict[str, Any], expected: str) -> None:
+def test_an_invalid_section(app: Any, volume: Path, section: dict[str, Any], expected: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         boot_runner(app, volume, **section)
     assert expected in str(caught.value)

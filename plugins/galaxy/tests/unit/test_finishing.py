@@ -1,4 +1,4 @@
-"""Steps of worker threads that fail for what passes, and for what does not."""
+"""Steps of worker threads that fail temporarily, and steps that fail permanently."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from galaxy.jobs import JobDestination
 from galaxy.jobs.runners import AsynchronousJobRunner, JobState
 from galaxy.tool_util.output_checker import DETECTED_JOB_STATE
 from sqlalchemy.exc import OperationalError
-from swarm_runner_galaxy.retry_queue import MAX_ATTEMPTS
 from swarm_runner_galaxy.runner import SwarmJobRunner
+from swarm_runner_galaxy.work_queue import MAX_ATTEMPTS
 
 from unit.conftest import DOCKER, FakeJobWrapper, RunnerHarness
 
 
 def locked_database(failures: int, call: Callable[..., Any]) -> Callable[..., Any]:
-    """The call on a database that is locked at first."""
-    left = [failures]
+    """Return a function that raises as a locked database does, and works after some failures."""
+    remaining = [failures]
 
-    def tried(*arguments: Any, **more: Any) -> Any:
-        if left[0]:
-            left[0] -= 1
+    def call_or_fail(*args: Any, **kwargs: Any) -> Any:
+        if remaining[0]:
+            remaining[0] -= 1
             raise OperationalError("UPDATE job", {}, Exception("database is locked"))
-        return call(*arguments, **more)
+        return call(*args, **kwargs)
 
-    return tried
+    return call_or_fail
 
 
 def start_running(harness: RunnerHarness) -> FakeJobWrapper:
@@ -39,7 +39,7 @@ def start_running(harness: RunnerHarness) -> FakeJobWrapper:
     return job
 
 
-def test_a_database_that_was_locked_for_a_while_costs_no_job(
+def test_a_temporarily_locked_database_fails_no_job(
     harness: RunnerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = start_running(harness)
@@ -59,7 +59,7 @@ def test_a_database_that_was_locked_for_a_while_costs_no_job(
     assert job.failures == []
 
 
-def test_a_job_that_was_finished_before_the_trouble_is_not_finished_again(
+def test_a_job_that_was_finished_before_the_failure_is_not_finished_again(
     harness: RunnerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = start_running(harness)
@@ -80,7 +80,7 @@ def test_a_job_that_was_finished_before_the_trouble_is_not_finished_again(
     assert job.get_state() == "ok"
 
 
-def test_trouble_that_does_not_pass_fails_the_job_and_takes_it_out_of_the_pool(
+def test_a_permanent_failure_fails_the_job_and_removes_it_from_the_pool(
     harness: RunnerHarness,
 ) -> None:
     job = start_running(harness)
@@ -91,11 +91,11 @@ def test_trouble_that_does_not_pass_fails_the_job_and_takes_it_out_of_the_pool(
     harness.poll()
     assert len(job.failures) == 1
     assert harness.access_point.queue == {}
-    # Another attempt may use the directory by now.
+    # The next attempt may already use the directory.
     assert not job.cleaned
 
 
-def test_news_of_an_attempt_that_galaxy_has_failed_are_passed_over(harness: RunnerHarness) -> None:
+def test_changes_of_an_attempt_that_galaxy_has_failed_are_ignored(harness: RunnerHarness) -> None:
     job = start_running(harness)
     harness.poll()
     state = harness.runner._job_monitor.find(job.get_id_tag())
@@ -106,8 +106,8 @@ def test_news_of_an_attempt_that_galaxy_has_failed_are_passed_over(harness: Runn
     assert len(job.failures) == 1
 
 
-def test_galaxys_own_state_of_a_job_is_ours(harness: RunnerHarness) -> None:
-    """Galaxy's worker makes one of its own where a wrapper's step has raised."""
+def test_galaxys_own_job_state_stands_for_ours(harness: RunnerHarness) -> None:
+    """Galaxy's worker thread creates a job state of its own when a wrapper's step raises."""
     job = start_running(harness)
     harness.runner.fail_job(JobState(job_wrapper=job, job_destination=JobDestination()))
     harness.poll()
@@ -120,7 +120,7 @@ def test_galaxys_own_state_of_a_job_is_ours(harness: RunnerHarness) -> None:
 def test_a_job_whose_streams_are_missing_fails(
     harness: RunnerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Galaxy marks it as failed while it collects."""
+    """Galaxy marks the job as failed while it finishes it."""
     job = start_running(harness)
     harness.poll()
     monkeypatch.setattr(harness.runner, "finish_job", harness.runner.mark_as_failed)
@@ -133,10 +133,10 @@ def test_a_job_whose_streams_are_missing_fails(
 
 
 class FinishingJob(SimpleNamespace):
-    """What Galaxy's wrapper is asked for while its job is finished."""
+    """Records what Galaxy's job wrapper is called with while the job is finished."""
 
     def __init__(self, job: FakeJobWrapper, kind: str, strategy: str) -> None:
-        super().__init__(finished=[], set_up=[], metadata=[])
+        super().__init__(finished=[], setups=[], metadata=[])
         directory = Path(job.working_directory)
         (directory / "outputs").mkdir()
         for name in ("stdout", "stderr"):
@@ -152,9 +152,9 @@ class FinishingJob(SimpleNamespace):
         wrapper: Any = job
         wrapper.metadata_strategy = strategy
         wrapper.job_io.get_output_fnames = lambda: ["out"]
-        wrapper.setup_external_metadata = lambda **more: self.set_up.append(more)
+        wrapper.setup_external_metadata = lambda **kwargs: self.setups.append(kwargs)
         wrapper.check_tool_output = lambda *_, **__: DETECTED_JOB_STATE.OK
-        wrapper.finish = lambda *found, **_: self.finished.append(found)
+        wrapper.finish = lambda *args, **_: self.finished.append(args)
 
     def set_metadata(self, directory: str, *, extended: bool) -> bool:
         self.metadata.append((directory, extended))
@@ -172,23 +172,23 @@ def test_a_job_is_finished_with_its_metadata_set(
     extended: bool,
 ) -> None:
     job = start_running(harness)
-    ending = FinishingJob(job, kind, strategy)
+    finishing_job = FinishingJob(job, kind, strategy)
     monkeypatch.setattr(harness.app.config, "retry_job_output_collection", 0, raising=False)
-    monkeypatch.setattr(harness.runner._metadata_setter, "set", ending.set_metadata)
+    monkeypatch.setattr(harness.runner._metadata_setter, "set_metadata", finishing_job.set_metadata)
     finish = SwarmJobRunner.finish_job
     monkeypatch.setattr(harness.runner, "finish_job", lambda state: finish(harness.runner, state))
     harness.end_job(job)
     harness.poll()
-    assert ending.metadata == [(job.working_directory, extended)]
-    (set_up,) = ending.set_up
-    # Galaxy commits, and loads the job anew, where it is asked to look for the type.
-    assert set_up["set_extension"] is (kind == "auto")
-    assert set_up["datatypes_config"] == harness.runner._metadata_setter.datatypes_path
-    assert ending.finished == [("stdout", "stderr", 0)]
+    assert finishing_job.metadata == [(job.working_directory, extended)]
+    (setup,) = finishing_job.setups
+    # Galaxy commits, and loads the job again, if it has to detect the type.
+    assert setup["set_extension"] is (kind == "auto")
+    assert setup["datatypes_config"] == harness.runner._metadata_setter.datatypes_path
+    assert finishing_job.finished == [("stdout", "stderr", 0)]
     assert job.failures == []
 
 
-def test_a_job_that_galaxys_end_interrupts_is_left_to_the_next(
+def test_a_job_that_galaxys_stop_interrupts_is_finished_after_the_next_start(
     harness: RunnerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(_: Any) -> None:
@@ -208,7 +208,7 @@ def test_a_job_that_galaxys_end_interrupts_is_left_to_the_next(
     assert len(harness.finished) == 1
 
 
-def test_the_container_is_written_down_with_other_news(
+def test_the_container_is_published_with_other_changes(
     harness: RunnerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def find(_: Any, job_wrapper: Any) -> Any:

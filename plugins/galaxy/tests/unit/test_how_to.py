@@ -1,4 +1,4 @@
-"""What docs/how-to/galaxy.md tells its reader to write is what the runner, Galaxy and TPV read."""
+"""The examples of docs/how-to/galaxy.md work with the runner, with Galaxy and with TPV."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from swarm_runner_galaxy.parameters import Parameters, parse_parameters
 from tpv.commands.dryrunner import TPVDryRunner
 from tpv.rules import gateway
 
-from swarm_runner.config.job_conf import parse_job_conf
-from swarm_runner.model.pool import Pool
+from swarm_runner import Pool, parse_job_conf
 from unit.test_config import boot_runner
 
 DOCUMENT = Path(__file__).parents[4] / "docs/how-to/galaxy.md"
@@ -26,7 +25,7 @@ SERVER_DIRECTORY = "/srv/galaxy"
 
 
 def code_blocks(language: str) -> list[str]:
-    """The document's examples in a language, in order."""
+    """Return the document's code blocks in a language, in order."""
     return re.findall(
         rf"^```{language}\n(.*?)^```$", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL
     )
@@ -42,8 +41,8 @@ def _reset_tpv_mappers() -> Iterator[None]:
 
 
 def parse_environments(text: str, suffix: str = "") -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = yaml.safe_load(text + suffix)["execution"]["environments"]
-    return found
+    conf: dict[str, Any] = yaml.safe_load(text + suffix)
+    return dict(conf["execution"]["environments"])
 
 
 def parse_environment(environment: dict[str, Any], pool: Pool) -> Parameters:
@@ -53,7 +52,7 @@ def parse_environment(environment: dict[str, Any], pool: Pool) -> Parameters:
 
 
 def test_job_conf(app: Any, volume: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """It is valid, and Galaxy boots with its section, in the reader's own directories."""
+    """The file is valid, and Galaxy boots with its section."""
     text = JOB_CONF.replace(SERVER_DIRECTORY, str(volume))
     destination = parse_job_conf(text, "job_conf.yml").destination("swarm")
     monkeypatch.setattr(os, "geteuid", lambda: destination.pool.user.uid)
@@ -62,16 +61,16 @@ def test_job_conf(app: Any, volume: Path, monkeypatch: pytest.MonkeyPatch, tmp_p
     runner = boot_runner(
         app, volume, **{key: section[key] for key in section.keys() - {"load", "workers"}}
     )
-    assert runner._section.destination.pool.name == "galaxy"
-    wanted = parse_environment(parse_environments(text)["swarm"], destination.pool)
-    assert (wanted.request_memory, wanted.max_memory) == (512, 4096)
-    assert wanted.schedd_escalates
+    assert runner._config.destination.pool.name == "galaxy"
+    parameters = parse_environment(parse_environments(text)["swarm"], destination.pool)
+    assert (parameters.request_memory, parameters.max_memory) == (512, 4096)
+    assert parameters.schedd_escalates
 
 
 @pytest.mark.parametrize(
     ("tool", "capacity_class", "memory_mb"), [("cat", "normal", 512), ("bwa_mem", "big", 3584)]
 )
-@pytest.mark.usefixtures("_no_other_mappers")
+@pytest.mark.usefixtures("_reset_tpv_mappers")
 def test_tpv(tmp_path: Path, tool: str, capacity_class: str, memory_mb: int) -> None:
     pool = parse_job_conf(JOB_CONF, "job_conf.yml").destination("swarm").pool
     job_conf, tpv = tmp_path / "job_conf.yml", tmp_path / "tpv.yml"
@@ -84,42 +83,42 @@ def test_tpv(tmp_path: Path, tool: str, capacity_class: str, memory_mb: int) -> 
     chosen, _ = runner.run()
     assert chosen is not None
     assert (chosen.id, chosen.runner) == (f"swarm_{capacity_class}", "swarm")
-    wanted = parse_parameters(chosen.params, chosen.id, pool)
-    assert wanted.request_memory == memory_mb
+    parameters = parse_parameters(chosen.params, chosen.id, pool)
+    assert parameters.request_memory == memory_mb
 
 
 def test_resubmit() -> None:
-    """The environments are valid, and the second gets what the document says from the first."""
+    """The environments are valid, and pass on the parameters that the document names."""
     conf = yaml.safe_load(JOB_CONF)
     conf["execution"]["environments"] |= yaml.safe_load(RESUBMIT)
     destinations = parse_job_conf(yaml.safe_dump(conf, sort_keys=False), "x").destinations
     pool = destinations["swarm"].pool
     environments = yaml.safe_load(RESUBMIT)
     first = environments["swarm"]
-    wanted = parse_environment(first, pool)
-    assert not wanted.schedd_escalates
-    assert wanted.time_limit_s == 3600
+    parameters = parse_environment(first, pool)
+    assert not parameters.schedd_escalates
+    assert parameters.time_limit_s == 3600
     assert [entry["environment"] for entry in first["resubmit"]] == ["swarm_large", "swarm_long"]
     assert set(destinations) >= {"swarm", "swarm_large", "swarm_long"}
     large = resubmit_destination(environments, "memory_limit_reached")
     assert large.pop("id") == "swarm_large"
-    given = parse_parameters(large, "swarm_large", pool)
-    assert (given.request_memory, given.time_limit_s) == (4096, None)
+    parameters = parse_parameters(large, "swarm_large", pool)
+    assert (parameters.request_memory, parameters.time_limit_s) == (4096, None)
     long = resubmit_destination(environments, "walltime_reached")
     assert long.pop("id") == "swarm_long"
-    given = parse_parameters(long, "swarm_long", pool)
-    assert (given.request_memory, given.time_limit_s) == (512, 86400)
+    parameters = parse_parameters(long, "swarm_long", pool)
+    assert (parameters.request_memory, parameters.time_limit_s) == (512, 86400)
 
 
 def resubmit_destination(
     environments: dict[str, dict[str, Any]], runner_state: str
 ) -> dict[str, Any]:
-    """The parameters, and the `id`, of the destination that Galaxy sends the job to."""
+    """Return the parameters and the `id` of the destination that Galaxy resubmits the job to."""
 
     def destination(name: str) -> JobDestination:
-        found = dict(environments[name])
-        runner, again = found.pop("runner"), found.pop("resubmit", [])
-        return JobDestination(id=name, runner=runner, resubmit=again, params=found)
+        params = dict(environments[name])
+        runner, resubmissions = params.pop("runner"), params.pop("resubmit", [])
+        return JobDestination(id=name, runner=runner, resubmit=resubmissions, params=params)
 
     first = destination("swarm")
     job = SimpleNamespace(destination_params=first.params, state_history=[])

@@ -1,4 +1,4 @@
-"""Metadata is set by workers that outlive a job, and not Galaxy."""
+"""Workers set the metadata of several jobs, and end with Galaxy."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MakeJobDirectory = Callable[..., Path]
 
 @pytest.fixture(scope="module")
 def setter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MetadataSetter]:
-    # Galaxy's own directory for temporary files, which may be a long one.
+    # Galaxy's own directory for temporary files, which may have a long path.
     deep = tmp_path_factory.mktemp("galaxy") / ("deep" * 30)
     deep.mkdir()
     registry = Registry()
@@ -33,14 +33,14 @@ def setter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MetadataSetter]
     model.set_datatypes_registry(registry)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", str(deep))
-        made = MetadataSetter(lambda path: registry.to_xml_file(path=path), 1, TIMEOUT_S)
-    yield made
-    made.close()
+        metadata_setter = MetadataSetter(lambda path: registry.to_xml_file(path=path), 1, TIMEOUT_S)
+    yield metadata_setter
+    metadata_setter.close()
 
 
 @pytest.fixture
 def make_job_directory(app: Any, setter: MetadataSetter, tmp_path: Path) -> MakeJobDirectory:
-    """Makes the directory of a job that has ended, as Galaxy leaves it for its metadata script."""
+    """Return a function that creates the directory of an ended job, ready for its metadata."""
 
     def make(name: str, strategy: str = "directory", *, blocked: bool = False) -> Path:
         directory, data = tmp_path / name, tmp_path / f"{name}.dat"
@@ -51,7 +51,7 @@ def make_job_directory(app: Any, setter: MetadataSetter, tmp_path: Path) -> Make
         else:
             data.write_text("one\ntwo\nthree\n")
         for stream in ("stdout", "stderr"):
-            (directory / f"outputs/tool_{stream}").write_text(f"{name} said it")
+            (directory / f"outputs/tool_{stream}").write_text(f"output of {name}")
         session, ended = app.model.session, model.Job()
         output = model.HistoryDatasetAssociation(
             extension="txt", create_dataset=True, sa_session=session
@@ -122,11 +122,11 @@ def worker_pids(setter: MetadataSetter) -> list[int]:
 
 
 def data_lines(directory: Path) -> Any:
-    """What was found out about the output."""
+    """Return the metadata element `data_lines` of the output."""
     extended = directory / "metadata/outputs_populated/datasets_attrs.txt"
     if extended.exists():
-        (found,) = json.loads(extended.read_text())
-        return found["metadata"]["data_lines"]
+        (attributes,) = json.loads(extended.read_text())
+        return attributes["metadata"]["data_lines"]
     return json.loads((directory / "metadata/metadata_out_out").read_text())["data_lines"]
 
 
@@ -134,7 +134,7 @@ def test_one_worker_sets_the_metadata_of_jobs_of_every_kind(
     setter: MetadataSetter, make_job_directory: MakeJobDirectory, tmp_path: Path
 ) -> None:
     assert setter.set_metadata(str(make_job_directory("first")), extended=False)
-    at_first = worker_pids(setter)
+    pids = worker_pids(setter)
     for name, strategy in (("a b", "extended"), ("plain", "directory"), ("again", "extended")):
         directory = make_job_directory(name, strategy)
         assert setter.set_metadata(str(directory), extended=strategy == "extended"), (
@@ -143,15 +143,17 @@ def test_one_worker_sets_the_metadata_of_jobs_of_every_kind(
         assert data_lines(directory) == 3
         result = (directory / "metadata/metadata_results_out").read_text()
         assert json.loads(result)[0] is True
-    said = json.loads((tmp_path / "again/metadata/outputs_populated/jobs_attrs.txt").read_text())
-    assert said[0]["tool_stdout"] == "again said it"
-    assert worker_pids(setter) == at_first
-    # It stays in no job's directory.
-    (worker,) = at_first
+    job_attributes = json.loads(
+        (tmp_path / "again/metadata/outputs_populated/jobs_attrs.txt").read_text()
+    )
+    assert job_attributes[0]["tool_stdout"] == "output of again"
+    assert worker_pids(setter) == pids
+    # It leaves the job's directory.
+    (worker,) = pids
     assert Path(f"/proc/{worker}/cwd").readlink() == Path("/")
 
 
-def test_what_cannot_be_set_is_told_and_the_next_is_taken(
+def test_a_job_without_metadata_fails_and_the_next_job_is_handled(
     setter: MetadataSetter, make_job_directory: MakeJobDirectory, tmp_path: Path
 ) -> None:
     for name in ("one", "two words"):
@@ -161,36 +163,36 @@ def test_what_cannot_be_set_is_told_and_the_next_is_taken(
     assert setter.set_metadata(str(make_job_directory("good")), extended=False)
 
 
-def test_one_that_hangs_is_given_up(
+def test_a_job_that_hangs_times_out(
     setter: MetadataSetter, make_job_directory: MakeJobDirectory
 ) -> None:
-    began = time.monotonic()
+    start = time.monotonic()
     assert not setter.set_metadata(str(make_job_directory("hangs", blocked=True)), extended=False)
-    assert time.monotonic() - began < 3 * TIMEOUT_S
+    assert time.monotonic() - start < 3 * TIMEOUT_S
     assert setter.set_metadata(str(make_job_directory("good")), extended=False)
 
 
-def test_a_worker_is_replaced_now_and_then(
+def test_a_worker_is_replaced_after_many_jobs(
     setter: MetadataSetter, make_job_directory: MakeJobDirectory
 ) -> None:
-    good = str(make_job_directory("good"))
-    seen = set()
+    directory = str(make_job_directory("good"))
+    pids = set()
     for _ in range(metadata.MAX_JOBS_PER_WORKER + 1):
-        assert setter.set_metadata(good, extended=False)
-        seen.update(worker_pids(setter))
-    assert len(seen) == 2
+        assert setter.set_metadata(directory, extended=False)
+        pids.update(worker_pids(setter))
+    assert len(pids) == 2
 
 
-def test_a_server_that_was_killed_is_started_again(
+def test_a_killed_server_is_restarted(
     setter: MetadataSetter, make_job_directory: MakeJobDirectory
 ) -> None:
-    good = str(make_job_directory("good"))
-    assert setter.set_metadata(good, extended=False)
+    directory = str(make_job_directory("good"))
+    assert setter.set_metadata(directory, extended=False)
     first, (worker,) = setter._server, worker_pids(setter)
     assert first is not None
     first.kill()
     first.wait()
-    assert setter.set_metadata(good, extended=False)
+    assert setter.set_metadata(directory, extended=False)
     assert setter._server is not first
     assert not is_running(worker)
 
@@ -200,7 +202,7 @@ def is_running(pid: int) -> bool:
     return file.exists() and file.read_text().rsplit(")", 1)[1].split()[0] != "Z"
 
 
-def test_nothing_is_set_any_more_when_galaxy_stops() -> None:
+def test_no_metadata_is_set_after_galaxy_stops() -> None:
     setter = MetadataSetter(lambda path: None)  # noqa: ARG005
     setter.close()
     with pytest.raises(InterruptedError):

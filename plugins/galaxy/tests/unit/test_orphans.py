@@ -1,4 +1,4 @@
-"""Which jobs in the pool Galaxy accounts for."""
+"""Jobs in the pool that Galaxy's database does or does not have."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import datetime
 import pytest
 from swarm_runner_galaxy.orphans import GalaxyJob, find_orphans
 
-CREATED = datetime(2026, 1, 2, 3, 4, 5, 678)  # noqa: DTZ001 (Galaxy's are without a zone)
+CREATED = datetime(2026, 1, 2, 3, 4, 5, 678)  # noqa: DTZ001 (Galaxy's times have no zone)
 KEY = "17-20260102T030405.000678-1"
 
 
@@ -17,7 +17,7 @@ def ad(key: str = KEY) -> dict[str, object]:
 
 @pytest.mark.parametrize("state", ["queued", "running", "new", "resubmitted"])
 @pytest.mark.parametrize("external_id", [None, "4.2"])
-def test_what_galaxy_follows_or_is_about_to_adopt(state: str, external_id: str | None) -> None:
+def test_jobs_that_galaxy_tracks_or_will_adopt(state: str, external_id: str | None) -> None:
     assert find_orphans([ad()], {17: GalaxyJob(state, CREATED, external_id)}) == []
 
 
@@ -26,13 +26,13 @@ def test_what_galaxy_follows_or_is_about_to_adopt(state: str, external_id: str |
     [
         ({}, "Galaxy's database has no such job"),
         ({17: GalaxyJob("deleted", CREATED, "4.2")}, "the job is deleted in Galaxy"),
-        ({17: GalaxyJob("running", CREATED, "9.0")}, "Galaxy follows 9.0 for this job"),
+        ({17: GalaxyJob("running", CREATED, "9.0")}, "Galaxy tracks 9.0 for this job"),
         (
             {17: GalaxyJob("running", CREATED.replace(year=2025), "4.2")},
             "Galaxy's database has no such job",
         ),
     ],
 )
-def test_what_nobody_wants(known: dict[int, GalaxyJob], why: str) -> None:
+def test_jobs_that_galaxy_does_not_need(known: dict[int, GalaxyJob], why: str) -> None:
     (orphan,) = find_orphans([ad()], known)
     assert (orphan.job, orphan.tool, orphan.why) == ("4.2", "cat1", why)

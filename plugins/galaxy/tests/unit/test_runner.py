@@ -1,4 +1,4 @@
-"""Submitting, following, ending, deleting and recovering Galaxy's jobs."""
+"""Submitting, tracking, finishing, deleting and recovering Galaxy's jobs."""
 
 from __future__ import annotations
 
@@ -9,50 +9,50 @@ import pytest
 from galaxy.job_metrics.instrumenters import cgroup
 from sqlalchemy import event
 from swarm_runner_galaxy import runner as runner_module
+from swarm_runner_galaxy.invocation import expand_cgroup_braces
 from swarm_runner_galaxy.keys import build_job_key
-from swarm_runner_galaxy.script import expand_cgroup_braces
 
-from swarm_runner.errors import PreconditionError
+from swarm_runner import PreconditionError
 from unit.conftest import DOCKER, RunnerHarness
 
 
 def test_a_job_runs_to_its_end(harness: RunnerHarness) -> None:
     job = harness.job(request_memory="256", request_cpus="1.0")
     harness.queue_jobs(job)
-    which = harness.job_id(job)
-    ad = harness.access_point.queue[which]
+    job_id = harness.job_id(job)
+    ad = harness.access_point.queue[job_id]
     assert ad["DockerImage"] == "debian:trixie"
     assert (ad["RequestMemory"], ad["RequestCpus"]) == (256, 1)
     assert ad["Iwd"] == job.working_directory
-    harness.access_point.start(which)
+    harness.access_point.start(job_id)
     commits: list[object] = []
-    note = commits.append
-    event.listen(harness.app.model.engine, "commit", note)
+    record = commits.append
+    event.listen(harness.app.model.engine, "commit", record)
     harness.poll()
-    event.remove(harness.app.model.engine, "commit", note)
+    event.remove(harness.app.model.engine, "commit", record)
     assert job.get_state() == "running"
-    assert job.get_job().job_runner_external_id == str(which)
+    assert job.get_job().job_runner_external_id == str(job_id)
     assert job.published_containers == [DOCKER]
     assert len(commits) == 1
     harness.end_job(job)
     harness.poll()
-    assert [state.job_id for state in harness.finished] == [str(which)]
+    assert [state.job_id for state in harness.finished] == [str(job_id)]
     assert job.failures == []
 
 
-def test_jobs_that_have_ended_are_not_kept_in_memory(harness: RunnerHarness) -> None:
+def test_ended_jobs_are_forgotten(harness: RunnerHarness) -> None:
     ended, active = harness.job(), harness.job()
     harness.queue_jobs(ended, active)
-    which = harness.job_id(active)
+    job_id = harness.job_id(active)
     for job in (ended, active):
         harness.access_point.start(harness.job_id(job))
     harness.end_job(ended)
     harness.poll()
-    assert [job.id for job in harness.runner._runner.jobs()] == [which]
+    assert [job.id for job in harness.runner._runner.jobs()] == [job_id]
     assert len(harness.finished) == 1
 
 
-def test_the_pools_number_of_a_job_that_waits_is_told_after_a_while(harness: RunnerHarness) -> None:
+def test_the_id_of_an_idle_job_is_published_after_a_while(harness: RunnerHarness) -> None:
     job = harness.job()
     harness.queue_jobs(job)
     harness.poll()
@@ -61,7 +61,7 @@ def test_the_pools_number_of_a_job_that_waits_is_told_after_a_while(harness: Run
     assert job.get_job().job_runner_external_id == str(harness.job_id(job))
 
 
-def test_the_script_runs_in_any_shell_and_knows_what_it_was_given(harness: RunnerHarness) -> None:
+def test_the_script_runs_in_any_shell_and_knows_its_resources(harness: RunnerHarness) -> None:
     job = harness.job(request_memory="256")
     harness.queue_jobs(job)
     script = Path(job.working_directory, f"galaxy_{job.job_id}.sh").read_text()
@@ -79,23 +79,23 @@ def test_jobs_of_several_workers_are_one_batch(harness: RunnerHarness) -> None:
     assert len({harness.job_id(job) for job in jobs}) == 20
 
 
-def test_one_bad_job_does_not_keep_the_others(harness: RunnerHarness) -> None:
-    good, bad = harness.job(), harness.job(request_memory="64 GB")
-    harness.queue_jobs(good, bad)
-    assert harness.job_id(good)
-    assert "fits no class of pool" in bad.failures[0]
-    assert bad.failures[0].startswith("This job could not be started: ")
+def test_an_invalid_job_does_not_block_the_others(harness: RunnerHarness) -> None:
+    valid, invalid = harness.job(), harness.job(request_memory="64 GB")
+    harness.queue_jobs(valid, invalid)
+    assert harness.job_id(valid)
+    assert "fits no class of pool" in invalid.failures[0]
+    assert invalid.failures[0].startswith("This job could not be started: ")
 
 
 @pytest.mark.parametrize(
-    ("params", "said"),
+    ("params", "expected"),
     [
         ({"request_memory": "0"}, "swarm: request_memory: is 0 MB"),
         ({"universe": "vanilla"}, "docker_enabled: true"),
-        ({"capacity_class": "huge"}, "'huge' is no class"),
+        ({"capacity_class": "huge"}, "'huge' is not a class"),
     ],
 )
-def test_bad_parameters_fail_the_job_before_anything_is_prepared(
+def test_invalid_parameters_fail_the_job_before_anything_is_prepared(
     harness: RunnerHarness, params: dict[str, str], expected: str
 ) -> None:
     job = harness.job(**params)
@@ -105,27 +105,27 @@ def test_bad_parameters_fail_the_job_before_anything_is_prepared(
     assert harness.access_point.queue == {}
 
 
-def test_an_image_that_is_none(harness: RunnerHarness) -> None:
+def test_an_invalid_image_reference(harness: RunnerHarness) -> None:
     job = harness.job()
     job.swarm_container = SimpleNamespace(container_id="No Image", container_type="docker")
     harness.queue_jobs(job)
-    assert "image: 'No Image' is no image reference" in job.failures[0]
+    assert "image: 'No Image' is not a valid image reference" in job.failures[0]
 
 
-def test_no_container_or_one_of_another_kind(harness: RunnerHarness) -> None:
-    bare, other = harness.job(), harness.job()
-    bare.swarm_container = None
+def test_no_container_or_one_of_another_type(harness: RunnerHarness) -> None:
+    missing, other = harness.job(), harness.job()
+    missing.swarm_container = None
     other.swarm_container = SimpleNamespace(container_id="a.sif", container_type="singularity")
-    harness.queue_jobs(bare, other)
-    assert "docker_default_container_id" in bare.failures[0]
+    harness.queue_jobs(missing, other)
+    assert "docker_default_container_id" in missing.failures[0]
     assert "of type singularity" in other.failures[0]
 
 
-def test_interactive_tools_are_refused(harness: RunnerHarness) -> None:
+def test_interactive_tools_are_rejected(harness: RunnerHarness) -> None:
     job = harness.job()
     job.guest_ports = [8888]
     harness.queue_jobs(job)
-    assert "interactive tools cannot run in this destination" in job.failures[0]
+    assert "interactive tools cannot run in destination swarm" in job.failures[0]
     assert harness.access_point.queue == {}
 
 
@@ -151,7 +151,7 @@ def test_memory_and_time_have_galaxys_names(harness: RunnerHarness) -> None:
     assert states == {
         memory.job_id: "memory_limit_reached",
         time.job_id: "walltime_reached",
-        # The schedd was to raise it: nobody else tries again.
+        # The schedd owns the retry: Galaxy must not retry as well.
         escalated.job_id: "memory_limit_reached_after_escalation",
     }
     assert "used more memory" in memory.failures[0]
@@ -159,19 +159,19 @@ def test_memory_and_time_have_galaxys_names(harness: RunnerHarness) -> None:
     assert "ran longer than its time limit" in time.failures[0]
 
 
-def test_a_held_job_is_queued_and_says_why(harness: RunnerHarness) -> None:
+def test_a_held_job_is_queued_with_the_reason(harness: RunnerHarness) -> None:
     job = harness.job()
     harness.queue_jobs(job)
-    which = harness.job_id(job)
-    harness.access_point.start(which)
+    job_id = harness.job_id(job)
+    harness.access_point.start(job_id)
     harness.poll()
-    harness.access_point.hold([which], "maintenance")
+    harness.access_point.hold([job_id], "maintenance")
     harness.poll()
     assert job.get_state() == "queued"
     assert "maintenance" in job.infos[-1]
-    harness.access_point.release([which], "go on")
+    harness.access_point.release([job_id], "continue")
     harness.poll()
-    harness.access_point.start(which)
+    harness.access_point.start(job_id)
     harness.poll()
     assert job.get_state() == "running"
 
@@ -186,12 +186,12 @@ def test_a_job_that_ended_without_its_script(harness: RunnerHarness) -> None:
     assert harness.finished == []
 
 
-def test_removed_by_someone_in_the_pool(harness: RunnerHarness) -> None:
+def test_removed_in_the_pool(harness: RunnerHarness) -> None:
     job = harness.job()
     harness.queue_jobs(job)
-    harness.access_point.remove([harness.job_id(job)], "an administrator did it")
+    harness.access_point.remove([harness.job_id(job)], "by an administrator")
     harness.poll()
-    assert "an administrator did it" in job.failures[0]
+    assert "by an administrator" in job.failures[0]
 
 
 def test_deleted_in_galaxy(harness: RunnerHarness) -> None:
@@ -211,7 +211,7 @@ def test_deleted_in_galaxy(harness: RunnerHarness) -> None:
     assert queued.failures == running.failures == []
 
 
-def test_deleted_before_it_was_sent(harness: RunnerHarness) -> None:
+def test_deleted_before_its_submission(harness: RunnerHarness) -> None:
     job = harness.job()
     harness.runner.queue_job(job)
     harness.runner.stop_job(job)
@@ -233,15 +233,17 @@ def test_stopped_with_its_outputs_kept(harness: RunnerHarness) -> None:
     assert len(harness.finished) == 1
 
 
-def test_a_job_that_was_being_submitted_at_the_kill_is_adopted(harness: RunnerHarness) -> None:
+def test_a_job_whose_submission_was_interrupted_by_a_kill_is_adopted(
+    harness: RunnerHarness,
+) -> None:
     job = harness.job()
     harness.runner.queue_job(job)
-    sender = harness.runner._submitter
-    # Submitted, and killed before Galaxy had noted its number.
-    harness.runner._runner.submit([letter.invocation for letter in sender._next_batch()])
+    batch = harness.runner._submitter._next_batch()
+    # Galaxy is killed after the submission, before it has recorded the job's ID.
+    harness.runner._runner.submit([pending.invocation for pending in batch])
     assert job.get_job().job_runner_external_id is None
     harness.start()
-    harness.runner.queue_job(job)  # parked: what the pool has is not known yet
+    harness.runner.queue_job(job)  # parked: the pool's jobs are not known yet
     harness.poll()
     assert job.prepared == 1
     assert harness.access_point.calls["submit"] == 1
@@ -251,7 +253,7 @@ def test_a_job_that_was_being_submitted_at_the_kill_is_adopted(harness: RunnerHa
     assert len(harness.finished) == 1
 
 
-def test_running_and_finished_jobs_are_found_again(harness: RunnerHarness) -> None:
+def test_running_and_finished_jobs_are_recovered(harness: RunnerHarness) -> None:
     running, finished = harness.job(), harness.job()
     harness.queue_jobs(running, finished)
     for job in (running, finished):
@@ -269,12 +271,12 @@ def test_running_and_finished_jobs_are_found_again(harness: RunnerHarness) -> No
     assert [state.job_wrapper for state in harness.finished] == [finished, running]
 
 
-def test_a_job_that_nobody_knows_any_more(harness: RunnerHarness) -> None:
+def test_a_job_that_the_pool_does_not_know(harness: RunnerHarness) -> None:
     job = harness.job()
     job.set_external_id("77.0")
     harness.runner.recover(job.get_job(), job)
     harness.poll()
-    assert "The access point knows this job no longer" in job.failures[0]
+    assert "The access point does not know this job" in job.failures[0]
 
 
 def test_each_attempt_has_its_own_key(harness: RunnerHarness) -> None:
@@ -282,7 +284,7 @@ def test_each_attempt_has_its_own_key(harness: RunnerHarness) -> None:
     first = build_job_key(job)
     job.change_state("resubmitted")
     assert build_job_key(job) != first
-    # Another database that counts from one again.
+    # The creation time distinguishes jobs of another database.
     assert first.startswith(f"{job.job_id}-")
     assert len(first.split("-")) == 3
 
@@ -290,19 +292,19 @@ def test_each_attempt_has_its_own_key(harness: RunnerHarness) -> None:
 def test_jobs_of_another_galaxy_are_left_alone(harness: RunnerHarness) -> None:
     job = harness.job()
     harness.queue_jobs(job)
-    theirs = harness.job_id(job)
-    harness.settings = {**harness.settings, "name": "galaxy-of-others"}
+    foreign_id = harness.job_id(job)
+    harness.settings = {**harness.settings, "name": "another-galaxy"}
     harness.start()
     harness.poll()
     same_number = harness.job()
     harness.queue_jobs(same_number)
-    harness.access_point.start(theirs)
+    harness.access_point.start(foreign_id)
     harness.poll()
-    assert theirs in harness.access_point.queue
+    assert foreign_id in harness.access_point.queue
     assert same_number.get_state() == "queued"
 
 
-def test_the_pool_is_down_at_boot_and_comes_later(harness: RunnerHarness) -> None:
+def test_the_pool_is_unreachable_at_boot(harness: RunnerHarness) -> None:
     harness.access_point.reachable = False
     harness.start()
     harness.poll()
@@ -316,7 +318,7 @@ def test_the_pool_is_down_at_boot_and_comes_later(harness: RunnerHarness) -> Non
     assert job.failures == []
 
 
-def test_the_pool_goes_away_while_jobs_run(harness: RunnerHarness) -> None:
+def test_the_pool_becomes_unreachable_while_jobs_run(harness: RunnerHarness) -> None:
     job = harness.job()
     harness.queue_jobs(job)
     harness.access_point.reachable = False
@@ -328,17 +330,17 @@ def test_the_pool_goes_away_while_jobs_run(harness: RunnerHarness) -> None:
     assert harness.access_point.queue == {}
 
 
-def test_a_look_asks_the_database_nothing(harness: RunnerHarness) -> None:
+def test_a_poll_does_not_query_the_database(harness: RunnerHarness) -> None:
     jobs = [harness.job() for _ in range(30)]
     harness.queue_jobs(*jobs)
     harness.poll()
-    sent = [harness.job_id(job) for job in jobs]
+    job_ids = [harness.job_id(job) for job in jobs]
     files = len(list(Path("/proc/self/fd").iterdir()))
     statements: list[str] = []
-    engine = harness.app.model.engine
-    event.listen(engine, "before_cursor_execute", lambda *a: statements.append(a[2]))
-    for which in sent:
-        harness.access_point.start(which)
+    database = harness.app.model.engine
+    event.listen(database, "before_cursor_execute", lambda *args: statements.append(args[2]))
+    for job_id in job_ids:
+        harness.access_point.start(job_id)
     harness.clock.now += 5
     harness.runner.check_watched_items()
     assert statements == []
@@ -347,7 +349,7 @@ def test_a_look_asks_the_database_nothing(harness: RunnerHarness) -> None:
     assert {job.get_state() for job in jobs} == {"running"}
 
 
-def test_news_overtake_work(harness: RunnerHarness) -> None:
+def test_state_updates_precede_other_steps(harness: RunnerHarness) -> None:
     ended, running = harness.job(), harness.job()
     harness.queue_jobs(ended, running)
     harness.access_point.start(harness.job_id(ended))
@@ -356,7 +358,7 @@ def test_news_overtake_work(harness: RunnerHarness) -> None:
     harness.clock.now += 5
     harness.runner.check_watched_items()
     steps = [harness.runner.work_queue.get_nowait()[0].__name__ for _ in range(3)]
-    assert steps == ["advance", "advance", "conclude"]
+    assert steps == ["publish_state", "publish_state", "complete"]
 
 
 def test_metrics_of_htcondor(harness: RunnerHarness) -> None:
@@ -366,22 +368,22 @@ def test_metrics_of_htcondor(harness: RunnerHarness) -> None:
     harness.poll()
     harness.access_point.hold_by_htcondor(harness.job_id(job), 47, 0, "over its limit")
     harness.poll()
-    measured = {metric.metric_name: metric.metric_value for metric in job.get_job().metrics}
-    assert float(measured["starts"]) == 1
+    metrics = {metric.metric_name: metric.metric_value for metric in job.get_job().metrics}
+    assert float(metrics["starts"]) == 1
     title, value = harness.app.job_metrics.format("htcondor", "starts", 1)
     assert (title, value) == ("Times Started", "1")
 
 
-def test_what_htcondor_has_measured(harness: RunnerHarness) -> None:
+def test_usage_that_htcondor_has_measured(harness: RunnerHarness) -> None:
     job = harness.job()
     harness.queue_jobs(job)
     harness.access_point.start(harness.job_id(job))
-    # Without its script's exit code the job has not ended well, and is recorded all the same.
+    # Without its script's exit code the job fails. Its usage is recorded nevertheless.
     harness.access_point.finish(harness.job_id(job), 127)
     harness.poll()
-    measured = {metric.metric_name: metric.metric_value for metric in job.get_job().metrics}
-    assert {"cpus_used", "memory_used_mb", "disk_used_mb", "execute_s"} <= set(measured)
-    assert float(measured["disk_used_mb"]) == 1
+    metrics = {metric.metric_name: metric.metric_value for metric in job.get_job().metrics}
+    assert {"cpus_used", "memory_used_mb", "disk_used_mb", "execute_s"} <= set(metrics)
+    assert float(metrics["disk_used_mb"]) == 1
 
 
 @pytest.mark.parametrize(
@@ -406,15 +408,15 @@ def test_galaxys_cgroup_metrics_work_in_any_shell(template: str, names: str) -> 
     )
 
 
-def test_a_job_that_may_not_be_removed_does_not_stop_the_news_of_others(
+def test_a_job_that_cannot_be_removed_does_not_block_changes_of_others(
     harness: RunnerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object) -> int:
-        raise PreconditionError("1 jobs are another user's")
+    def fail(*_: object) -> int:
+        raise PreconditionError("1 job belongs to another user")
 
     deleted, other = harness.job(), harness.job()
     harness.queue_jobs(deleted, other)
-    monkeypatch.setattr(harness.access_point, "remove", refuse)
+    monkeypatch.setattr(harness.access_point, "remove", fail)
     deleted.change_state("deleted")
     harness.runner.stop_job(deleted)
     harness.access_point.start(harness.job_id(other))
@@ -426,12 +428,12 @@ def test_a_job_that_may_not_be_removed_does_not_stop_the_news_of_others(
     assert [state.job_wrapper for state in harness.finished] == [other]
 
 
-def test_one_owner_of_another_try_after_a_restart_too(harness: RunnerHarness) -> None:
+def test_retries_have_one_owner_after_a_restart(harness: RunnerHarness) -> None:
     states = {}
     recovered, adopted = harness.job(max_memory="1 GB"), harness.job(max_memory="1 GB")
     harness.queue_jobs(recovered, adopted)
-    sent = [harness.job_id(job) for job in (recovered, adopted)]
-    recovered.set_external_id(str(sent[0]))
+    job_ids = [harness.job_id(job) for job in (recovered, adopted)]
+    recovered.set_external_id(str(job_ids[0]))
     harness.start()
     harness.runner._handle_runner_state = lambda _, state: states.update(
         {state.job_wrapper.job_id: state.runner_state}
@@ -439,9 +441,9 @@ def test_one_owner_of_another_try_after_a_restart_too(harness: RunnerHarness) ->
     harness.runner.recover(recovered.get_job(), recovered)
     harness.runner.queue_job(adopted)
     harness.poll()
-    for which in sent:
-        harness.access_point.start(which)
-        harness.access_point.hold_by_htcondor(which, 34, 102, "over its limit")
+    for job_id in job_ids:
+        harness.access_point.start(job_id)
+        harness.access_point.hold_by_htcondor(job_id, 34, 102, "over its limit")
     harness.poll()
     assert set(states.values()) == {"memory_limit_reached_after_escalation"}
     assert len(states) == 2
@@ -478,13 +480,13 @@ def test_the_exit_code_outlives_a_kill_while_galaxy_finishes_the_job(
     assert Path(state.exit_code_file).read_text() == "0"
 
 
-def test_a_job_that_another_runner_of_this_galaxy_has_sent_is_not_sent_again(
+def test_a_job_of_another_runner_of_this_galaxy_is_not_submitted_again(
     harness: RunnerHarness,
 ) -> None:
-    """A rule may choose otherwise when Galaxy starts again."""
+    """A dynamic rule may choose another runner after a restart."""
     job = harness.job()
     harness.queue_jobs(job)
-    which = harness.job_id(job)
+    job_id = harness.job_id(job)
     first = harness.start()
     first._config.runner_id = "first"
     harness.settings = {**harness.settings, "name": "galaxy-second"}
@@ -493,7 +495,7 @@ def test_a_job_that_another_runner_of_this_galaxy_has_sent_is_not_sent_again(
         runner_module._ACTIVE_RUNNERS.add(runner)
     try:
         second.queue_job(job)
-        harness.poll()  # the second alone: it does not know yet what the first one's pool has
+        harness.poll()  # only the second: it does not know the jobs in the first one's pool yet
         assert harness.access_point.calls["submit"] == 1
         first.check_watched_items()
         harness.poll()
@@ -501,36 +503,36 @@ def test_a_job_that_another_runner_of_this_galaxy_has_sent_is_not_sent_again(
         runner_module._ACTIVE_RUNNERS.clear()
     assert harness.access_point.calls["submit"] == 1
     assert job.get_job().job_runner_name == "first"
-    assert job.get_job().job_runner_external_id == str(which)
+    assert job.get_job().job_runner_external_id == str(job_id)
     assert first._job_monitor.find(job.get_id_tag()) is not None
     assert second._job_monitor.find(job.get_id_tag()) is None
 
 
-def test_limits_are_looked_at_now_and_then_and_never_pile_up(
+def test_limits_are_checked_periodically_and_never_pile_up(
     harness: RunnerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = harness.job()
     job.limited = True
-    asked: list[float] = []
+    checks: list[float] = []
 
     def check_limits(runtime: float) -> None:
-        asked.append(runtime)
+        checks.append(runtime)
 
     monkeypatch.setattr(job, "check_limits", check_limits, raising=False)
     harness.queue_jobs(job)
     harness.access_point.start(harness.job_id(job))
     harness.poll()
     harness.clock.now += 20
-    # The worker threads are busy elsewhere.
+    # The worker threads are busy.
     for _ in range(10):
         harness.clock.now += 20
         harness.runner.check_watched_items()
     assert harness.runner.work_queue.qsize() == 1
     harness.run_workers()
-    assert len(asked) == 1
+    assert len(checks) == 1
     for _ in range(8):
         harness.poll()
-    assert len(asked) == 3
+    assert len(checks) == 3
     limit = ("tool_timelimit_reached", "it took too long")
     monkeypatch.setattr(job, "check_limits", lambda **_: limit)
     harness.clock.now += 20

@@ -1,4 +1,4 @@
-"""Galaxy stops while its jobs are in every stage."""
+"""Galaxy stops while it has jobs in every state."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from swarm_runner_galaxy import runner as runner_module
 
+from swarm_runner import UnreachableError
 from swarm_runner.condor.ports import SubmitResult
-from swarm_runner.errors import UnreachableError
 from swarm_runner.testing import FakeAccessPoint
 from unit.conftest import RunnerHarness
 
@@ -19,9 +19,9 @@ TIMEOUT_S = 10
 
 
 def wait_until(condition: Callable[[], Any]) -> None:
-    end = time.monotonic() + TIMEOUT_S
+    deadline = time.monotonic() + TIMEOUT_S
     while not condition():
-        assert time.monotonic() < end
+        assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
@@ -29,11 +29,11 @@ def wait_until(condition: Callable[[], Any]) -> None:
 def _short_timeouts(harness: RunnerHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(harness.app.config, "monitor_thread_join_timeout", TIMEOUT_S, raising=False)
     monkeypatch.setattr(harness.app.config, "job_runner_monitor_sleep", 0.02, raising=False)
-    monkeypatch.setattr(runner_module, "STOP_LIMIT_S", 0.5)
+    monkeypatch.setattr(runner_module, "STOP_TIMEOUT_S", 0.5)
 
 
 class HangingAccessPoint(FakeAccessPoint):
-    """Does not answer, until it is closed."""
+    """Does not answer until it is closed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,33 +48,33 @@ class HangingAccessPoint(FakeAccessPoint):
         self.closed.set()
 
 
-def test_a_pool_that_does_not_answer_does_not_keep_galaxy(harness: RunnerHarness) -> None:
+def test_an_unreachable_pool_does_not_block_galaxys_stop(harness: RunnerHarness) -> None:
     harness.access_point = pool = HangingAccessPoint()
     runner = harness.start()
     runner.start()
     wait_until(lambda: runner._job_monitor.is_recovered)
     first, second = harness.job(), harness.job()
-    # By hand: the test's database belongs to this thread.
+    # In this thread: the test's database belongs to it.
     runner.queue_job(first)
     assert pool.submit_called.wait(TIMEOUT_S)
-    # The second is prepared all the same, and waits for the sender.
+    # The second job is prepared nevertheless, and waits for the submitter.
     runner.queue_job(second)
     assert not runner._submitter._queue.empty()
-    began = time.monotonic()
+    start = time.monotonic()
     runner.shutdown()
-    assert time.monotonic() - began < TIMEOUT_S
+    assert time.monotonic() - start < TIMEOUT_S
     assert first.failures == second.failures == []
     assert not any(thread.is_alive() for thread in (*runner.work_threads, runner.monitor_thread))
 
 
 class ClosingAccessPoint(FakeAccessPoint):
-    """Answers, until it is closed."""
+    """Answers until it is closed."""
 
     def close(self) -> None:
         self.reachable = False
 
 
-def test_jobs_go_on_without_galaxy(harness: RunnerHarness) -> None:
+def test_jobs_continue_without_galaxy(harness: RunnerHarness) -> None:
     harness.access_point = pool = ClosingAccessPoint(harness.clock)
     runner = harness.start()
     harness.poll()
@@ -83,7 +83,7 @@ def test_jobs_go_on_without_galaxy(harness: RunnerHarness) -> None:
     pool.start(harness.job_id(running))
     harness.poll()
     harness.poll()
-    # Threads that have nothing to do: the test's database belongs to this one.
+    # The threads must have no work: the test's database belongs to this thread.
     runner.start()
     runner.shutdown()
     assert len(pool.queue) == 2
