@@ -113,7 +113,8 @@ def _prepare(directory: Path, pool: Pool) -> Path | None:
     directory.mkdir(parents=True, exist_ok=True)
     # Fail now, not in the middle of a submit, if another user's runner of that name owns it.
     os.close(_open_lock_file(directory))
-    if not any(directory.is_relative_to(volume) for volume in writable_volumes(pool)):
+    volume = pool.volume_of(directory)
+    if volume is None or Path(volume.path) not in writable_volumes(pool):
         return None
     file = (_list_logs(directory) or [directory / "events.log"])[-1]
     ensure_log(file, pool.user)

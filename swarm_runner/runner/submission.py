@@ -1,11 +1,12 @@
-"""From invocations to submit descriptions that may be sent: each looked at before any is sent."""
+"""Prepares invocations for a submit: all are checked, routed and translated before any is sent."""
 
 from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -21,16 +22,20 @@ from swarm_runner.submit.description import SubmitDescription
 from swarm_runner.submit.language import classad_string
 from swarm_runner.submit.translation import translate, with_defaults
 
-# Where a job that has no files begins; the access point has it too.
+# The working directory of a job without files; the access point has it too.
 ROOT = "/"
 _ABSOLUTE_PATH: TypeAdapter[str] = TypeAdapter(AbsolutePath)
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedJob:
-    """An invocation, ready to be sent.
+    """An invocation that is ready to be submitted.
 
-    `spool` says that its files go over the network, `logged` that the event log tells of it.
+    Attributes:
+        invocation: The invocation, with the destination's defaults.
+        description: Its submit description.
+        spool: Whether its files are spooled to the access point.
+        logged: Whether the event log has its events.
     """
 
     invocation: Invocation
@@ -40,182 +45,185 @@ class PreparedJob:
 
 
 class SubmissionBuilder:
-    """Routes, translates and checks invocations for one destination.
+    """Checks, routes and translates invocations for one destination.
 
-    `hook` is the plugin manager's, `runner` the runner's name.
+    Threads may call `prepare` at the same time.
     """
 
     def __init__(self, destination: Destination, hooks: Hooks, runner_name: str) -> None:
         self._destination = destination
+        self._pool = destination.pool
         self._hooks = hooks
         self._runner_name = runner_name
-        # Directories that were looked at in this batch, and whether they are there.
-        self._directory_cache: dict[str, bool] = {}
-        self._writable_volumes = [str(path) for path in writable_volumes(destination.pool)]
-        self._volumes = [volume.path for volume in destination.pool.volumes]
-        self._read_only_volumes = [
-            volume.path for volume in destination.pool.volumes if volume.read_only
-        ]
-        # Asking nobody costs time too.
-        self._has_amend_hooks = hooks.amends
+        self._writable_volumes = frozenset(str(path) for path in writable_volumes(self._pool))
 
     def prepare(
         self, invocations: Iterable[Invocation], event_log: Path | None
     ) -> list[PreparedJob]:
-        """All of them, in order.
+        """Prepare all invocations; return them in order.
 
-        Raises InvalidInputError with every fault of every invocation.
+        Raises InvalidInputError with every problem of every invocation.
         """
-        faults: list[Diagnostic] = []
-        ready: list[PreparedJob] = []
-        seen: set[str] = set()
-        here = os.getcwd()  # noqa: PTH109 (a text is what is wanted)
-        self._directory_cache.clear()
+        diagnostics: list[Diagnostic] = []
+        prepared: list[PreparedJob] = []
+        keys: set[str] = set()
+        current_directory = os.getcwd()  # noqa: PTH109 (a string, not a Path)
+        log_path = str(event_log) if event_log else None
+        # Of this call alone: a directory may be created between two calls.
+        is_directory = cache(os.path.isdir)
         for invocation in invocations:
-            if invocation.key in seen:
-                faults.append(Diagnostic("is twice in this batch", key=invocation.key, path="key"))
-            seen.add(invocation.key)
+            if invocation.key in keys:
+                message = "is used twice in this batch; give each invocation its own key"
+                diagnostics.append(Diagnostic(message, key=invocation.key, path="key"))
+            keys.add(invocation.key)
             try:
-                one = self._prepare(invocation, here, str(event_log) if event_log else None)
+                job = self._prepare(invocation, current_directory, log_path, is_directory)
             except InvalidInputError as error:
-                faults += error.diagnostics
+                diagnostics += error.diagnostics
             else:
-                ready.append(one)
-        faults += _write_conflicts([one.invocation for one in ready])
-        if faults:
-            raise InvalidInputError(faults)
-        return ready
+                prepared.append(job)
+        diagnostics += _write_conflicts([job.invocation for job in prepared])
+        if diagnostics:
+            raise InvalidInputError(diagnostics)
+        return prepared
 
     def _prepare(
-        self, invocation: Invocation, current_directory: str, event_log: str | None
+        self,
+        invocation: Invocation,
+        current_directory: str,
+        event_log: str | None,
+        is_directory: Callable[[str], bool],
     ) -> PreparedJob:
-        pool = self._destination.pool
-        whole = with_defaults(invocation, self._destination)
-        directory = os.path.normpath(whole.working_directory or current_directory)
-        files = _has_files(whole)
-        wrong = list(self._check(whole, directory))
-        if whole.vm is not None and not wrong:
-            looked = check_disks(whole, directory)
-            wrong += looked.diagnostics
-            disk_mb = max(whole.resources.disk_mb, looked.space_mb)
-            resources = whole.resources.model_copy(update={"disk_mb": disk_mb})
-            whole = whole.model_copy(update={"resources": resources})
-        if wrong:
-            raise InvalidInputError(wrong)
+        invocation = with_defaults(invocation, self._destination)
+        directory = os.path.normpath(invocation.working_directory or current_directory)
+        diagnostics = list(self._check(invocation, directory, is_directory))
+        if invocation.vm is not None and not diagnostics:
+            disk_check = check_disks(invocation, directory)
+            diagnostics += disk_check.diagnostics
+            disk_mb = max(invocation.resources.disk_mb, disk_check.space_mb)
+            resources = invocation.resources.model_copy(update={"disk_mb": disk_mb})
+            invocation = invocation.model_copy(update={"resources": resources})
+        if diagnostics:
+            raise InvalidInputError(diagnostics)
+        has_files = _has_files(invocation)
         spool = (
-            bool(files)
-            and not whole.in_place
-            and not self._visible_to_access_point(whole, directory)
+            has_files
+            and not invocation.in_place
+            and not self._visible_to_access_point(invocation, directory)
         )
-        if not (files or whole.in_place or _is_under(directory, self._writable_volumes)):
+        if not (has_files or invocation.in_place or self._is_writable(directory)):
             directory = ROOT
-        elif whole.working_directory is None:
-            _check_current_directory(current_directory, whole.key)
-        if whole.working_directory != directory:
-            whole = whole.model_copy(update={"working_directory": directory})
-        route = self._hooks.route(whole, self._destination)
-        # HTCondor keeps a spooled job's log with its files, where nobody reads it; and what became
-        # of a guest, the log does not tell.
-        logged = not (spool or whole.vm)
+        elif invocation.working_directory is None:
+            _check_current_directory(current_directory, invocation.key)
+        if invocation.working_directory != directory:
+            invocation = invocation.model_copy(update={"working_directory": directory})
+        route = self._hooks.route(invocation, self._destination)
+        # HTCondor keeps a spooled job's log with its files at the access point, and the log does
+        # not have what the outcome of a virtual machine depends on.
+        logged = not (spool or invocation.vm)
         description = translate(
-            whole,
+            invocation,
             route,
-            pool,
+            self._pool,
             runner=self._runner_name,
             log=event_log if logged else None,
             lease_s=self._destination.lease_s,
         )
         if spool:
-            # Whoever fetches the outputs must be where they belong.
+            # Outputs are retrieved to this host's file system.
             description = description.with_commands(
                 {"My.SwarmRunnerHost": classad_string(socket.gethostname())}
             )
-        if self._has_amend_hooks:
-            description = self._hooks.amend(description, whole, route)
-        return PreparedJob(whole, description, spool, logged)
+        if self._hooks.amends:
+            description = self._hooks.amend(description, invocation, route)
+        return PreparedJob(invocation, description, spool, logged)
+
+    def _is_writable(self, path: str) -> bool:
+        """Whether a path is on a writable volume that this machine has too."""
+        volume = self._pool.volume_of(path)
+        return volume is not None and volume.path in self._writable_volumes
 
     def _visible_to_access_point(self, invocation: Invocation, directory: str) -> bool:
-        """Whether the access point sees all the invocation's files where they are."""
+        """Whether the access point can read and write all of the invocation's files in place."""
         written = [directory, *filter(None, (invocation.stdout, invocation.stderr))]
         if invocation.vm:
             written += invocation.vm.returned_files.values()
         read = [name for _, name in _input_files(invocation)]
         return all(
-            _is_under(os.path.join(directory, name), self._writable_volumes)  # noqa: PTH118
+            self._is_writable(os.path.join(directory, name))  # noqa: PTH118
             for name in written
         ) and all(
-            _is_under(os.path.join(directory, name), self._volumes)  # noqa: PTH118
+            self._pool.volume_of(os.path.join(directory, name))  # noqa: PTH118
             for name in read
         )
 
-    def _check(self, invocation: Invocation, directory: str) -> Iterator[Diagnostic]:
-        key = invocation.key
-        if invocation.vm and invocation.vm.type != "kvm":
-            said = f"{invocation.vm.type}: the pool's executors run kvm; use that"
-            yield Diagnostic(said, key=key, path="vm.type")
-        where = "working_directory"
-        if invocation.in_place and not _is_under(directory, self._volumes):
-            volumes = ", ".join(self._volumes) or "none"
-            yield Diagnostic(
-                f"{directory} is on none of the pool's volumes ({volumes}), as in_place asks",
-                key=key,
-                path=where,
+    def _check(
+        self, invocation: Invocation, directory: str, is_directory: Callable[[str], bool]
+    ) -> Iterator[Diagnostic]:
+        """Check the working directory and the input files."""
+        key, volume = invocation.key, self._pool.volume_of(directory)
+        message = ""
+        if invocation.in_place and volume is None:
+            message = self._not_on_volume(directory, "in_place")
+        elif invocation.in_place and volume is not None and volume.read_only:
+            # HTCondor itself mounts the directory into the container, writable.
+            message = (
+                f"{directory} is on a read-only volume, but a job that runs in place writes to it; "
+                "use a writable volume"
             )
-        elif invocation.in_place and _is_under(directory, self._read_only_volumes):
-            # HTCondor mounts the directory by itself, and for writing.
-            said = f"{directory} is on a read-only volume: a job that runs in place writes there"
-            yield Diagnostic(said, key=key, path=where)
-        elif not self._is_directory(directory):
-            yield Diagnostic(f"{directory} is no directory here", key=key, path=where)
-        else:
-            for field, name in _input_files(invocation):
-                file = os.path.join(directory, name)  # noqa: PTH118
-                if not os.path.exists(file):  # noqa: PTH110
-                    yield Diagnostic(f"{file} does not exist", key=key, path=field)
-                elif not os.access(file, os.R_OK):
-                    yield Diagnostic(f"{file} may not be read by you", key=key, path=field)
-                elif invocation.vm and invocation.vm.checkpoint:
-                    yield from self._check_on_volume(key, field, file)
+        elif not is_directory(directory):
+            message = f"{directory} is not a directory on this machine; create it or name another"
+        if message:
+            yield Diagnostic(message, key=key, path="working_directory")
+            return
+        for field, name in _input_files(invocation):
+            file = os.path.join(directory, name)  # noqa: PTH118
+            if not os.path.exists(file):  # noqa: PTH110
+                yield Diagnostic(f"{file} does not exist", key=key, path=field)
+            elif not os.access(file, os.R_OK):
+                message = f"{file} is not readable by this user; change its permissions"
+                yield Diagnostic(message, key=key, path=field)
+            elif invocation.vm and invocation.vm.checkpoint and not self._pool.volume_of(file):
+                message = self._not_on_volume(file, "checkpoint")
+                yield Diagnostic(message, key=key, path=field)
 
-    def _check_on_volume(self, key: str, field: str, file: str) -> Iterator[Diagnostic]:
-        if not _is_under(file, self._volumes):
-            volumes = ", ".join(self._volumes) or "none"
-            said = f"{file} is on none of the pool's volumes ({volumes}), as checkpoint asks"
-            yield Diagnostic(said, key=key, path=field)
-
-    def _is_directory(self, path: str) -> bool:
-        if path not in self._directory_cache:
-            self._directory_cache[path] = Path(path).is_dir()
-        return self._directory_cache[path]
+    def _not_on_volume(self, path: str, option: str) -> str:
+        volumes = ", ".join(volume.path for volume in self._pool.volumes) or "none"
+        return f"{path} is not on a pool volume ({volumes}), which {option} requires"
 
 
 def _write_conflicts(invocations: Sequence[Invocation]) -> Iterator[Diagnostic]:
-    """Files that one virtual machine of a batch writes, and another job writes or reads."""
+    """Report files that one virtual machine of a batch writes, and another job writes or reads."""
     if all(invocation.vm is None for invocation in invocations):
         return
     writers: dict[str, str] = {}
     for invocation in invocations:
         for file in _written_paths(invocation):
-            other = writers.setdefault(file, invocation.key)
-            if other != invocation.key:
-                said = f"{file} is what {other} writes too; name another file"
-                yield Diagnostic(said, key=invocation.key, path="vm")
+            writer = writers.setdefault(file, invocation.key)
+            if writer != invocation.key:
+                message = f"{file} is also written by {writer}; name another file"
+                yield Diagnostic(message, key=invocation.key, path="vm")
     for invocation in invocations:
         for field, name in _input_files(invocation):
             file = _resolve_path(invocation, name)
-            other = writers.get(file, invocation.key)
-            if other != invocation.key and file not in _written_paths(invocation):
-                said = f"{file} is what {other} of the same batch writes; send one after the other"
-                yield Diagnostic(said, key=invocation.key, path=field)
+            writer = writers.get(file, invocation.key)
+            if writer != invocation.key and file not in _written_paths(invocation):
+                message = (
+                    f"{file} is written by {writer} of the same batch; submit one after the other"
+                )
+                yield Diagnostic(message, key=invocation.key, path=field)
 
 
 def _written_paths(invocation: Invocation) -> set[str]:
-    """Where a virtual machine's files come back to, and the disks that it writes to in place."""
-    machine = invocation.vm
-    if machine is None:
+    """Return a virtual machine's returned files, and the disks that it writes in place."""
+    vm = invocation.vm
+    if vm is None:
         return set()
-    kept = machine.disks if machine.checkpoint else ()
-    names = [*machine.returned_files.values(), *(d.file for d in kept if d.permission == "w")]
+    in_place_disks = vm.disks if vm.checkpoint else ()
+    names = [
+        *vm.returned_files.values(),
+        *(disk.file for disk in in_place_disks if disk.permission == "w"),
+    ]
     return {_resolve_path(invocation, name) for name in names}
 
 
@@ -224,19 +232,16 @@ def _resolve_path(invocation: Invocation, name: str) -> str:
 
 
 def _check_current_directory(directory: str, key: str) -> None:
-    """The current directory has passed no model yet."""
+    """Check what Invocation checks of a working directory that it is given."""
     try:
         _ABSOLUTE_PATH.validate_python(directory)
     except ValidationError as error:
-        said = error.errors()[0]["msg"]
-        where = "working_directory"
-        raise InvalidInputError(
-            [Diagnostic(f"the current directory {said}", key=key, path=where)]
-        ) from error
+        message = f"the current directory {error.errors()[0]['msg']}"
+        raise InvalidInputError([Diagnostic(message, key=key, path="working_directory")]) from error
 
 
 def _has_files(invocation: Invocation) -> bool:
-    """Whether anything is brought to the job or back from it."""
+    """Whether files are transferred to or from the job."""
     return bool(
         invocation.inputs
         or invocation.outputs
@@ -248,7 +253,7 @@ def _has_files(invocation: Invocation) -> bool:
 
 
 def _input_files(invocation: Invocation) -> Iterator[tuple[str, str]]:
-    """The files that must be there before the job: the field that names each, and its name."""
+    """Yield the files that must exist before the job: the invocation's field, and the name."""
     for name in invocation.inputs:
         yield "inputs", name
     if invocation.stdin:
@@ -256,11 +261,3 @@ def _input_files(invocation: Invocation) -> Iterator[tuple[str, str]]:
     if invocation.vm:
         for disk in invocation.vm.disks:
             yield "vm.disks", disk.file
-
-
-def _is_under(path: str, directories: Sequence[str]) -> bool:
-    whole = os.path.normpath(path)
-    return any(
-        whole == directory or whole.startswith(directory.rstrip("/") + "/")
-        for directory in directories
-    )

@@ -1,9 +1,8 @@
-"""Brings prepared invocations to the access point, each key once, whatever happens on the way."""
+"""Submits prepared invocations to the access point, each key once, even if a submit fails."""
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,26 +25,32 @@ from swarm_runner.model.job import JobId
 from swarm_runner.runner import outcomes
 from swarm_runner.runner.ad_reader import awaiting_input, is_withdrawn, job_id_from_ad
 from swarm_runner.runner.submission import PreparedJob
+from swarm_runner.structured_log import get_logger
 from swarm_runner.submit.description import SubmitBatch, group_into_batches
 from swarm_runner.submit.language import quote_file_list
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 Result = TypeVar("Result")
 MAX_ATTEMPTS = 3
 WITHDRAWAL_REASON = outcomes.encode_reason(
-    outcomes.WITHDRAWN_KIND, "the batch could not be sent whole"
+    outcomes.WITHDRAWN_KIND, "the batch could not be submitted completely"
 )
+_RESUBMIT_HINT = "Submit the same invocations again: the runner finds queued jobs by their keys."
 
 
 class SubmittedJob(NamedTuple):
-    """One job that is in the queue now, and whose it is."""
+    """A job that is in the queue, and the invocation that it runs."""
 
     id: JobId
     prepared: PreparedJob
 
 
 class Submitter:
-    """Sends for the runner of that name. `patience_s` is how long a look-up is tried again."""
+    """Submits for the runner of that name.
+
+    While it looks for jobs or withdraws them, it retries an unreachable access point for
+    `outage_timeout_s`.
+    """
 
     def __init__(
         self, access_point: AccessPointPort, runner_name: str, outage_timeout_s: float
@@ -55,70 +60,80 @@ class Submitter:
         self._outage_timeout_s = outage_timeout_s
 
     def submit(self, prepared: Sequence[PreparedJob]) -> list[SubmittedJob]:
-        """Queue all of them: one transaction for each shape.
+        """Queue all jobs, in one transaction for each group of descriptions with equal commands.
 
-        When one cannot be sent, those before it are withdrawn, as if they had never been sent,
-        and the error is raised. Raises UnknownSubmitError when nobody can tell what is queued.
+        If one transaction fails, withdraws the jobs of those before it and raises the error.
+        Raises SubmitUnresolvedError if it is unknown what is queued.
         """
-        sent: list[SubmittedJob] = []
+        submitted: list[SubmittedJob] = []
         try:
             for spool in (False, True):
-                with stage_inputs([item for item in prepared if item.spool is spool]) as group:
-                    for batch, members in group_into_batches([item.description for item in group]):
-                        items = [group[n] for n in members]
-                        ids = self._submit_batch(
-                            batch, [item.invocation.key for item in items], spool
-                        )
-                        if len(items) == 1:
-                            items *= len(ids)
-                        sent += map(SubmittedJob, ids, items)
+                with stage_inputs([job for job in prepared if job.spool is spool]) as group:
+                    for batch, members in group_into_batches([job.description for job in group]):
+                        jobs = [group[position] for position in members]
+                        keys = [job.invocation.key for job in jobs]
+                        ids = self._submit_batch(batch, keys, spool)
+                        if len(jobs) == 1:  # of an invocation with `repeat`
+                            jobs *= len(ids)
+                        submitted += map(SubmittedJob, ids, jobs)
         except SwarmRunnerError:
-            self._withdraw([job.id for job in sent])
+            self._withdraw([job.id for job in submitted])
             raise
-        return sent
+        return submitted
 
     def find_by_keys(self, keys: Sequence[str]) -> tuple[list[Ad], list[Ad]]:
-        """The ads of these keys in the queue, and those that have left it."""
-        chosen = JobQuery(runner_name=self._runner_name, keys=keys)
-        return self._access_point.jobs(chosen), self._access_point.history(chosen)
+        """Return the ads of these keys in the queue, and those in the history."""
+        query = JobQuery(runner_name=self._runner_name, keys=keys)
+        return self._access_point.jobs(query), self._access_point.history(query)
 
     def find_since(self, keys: Sequence[str], after: JobId | None) -> tuple[list[Ad], list[Ad]]:
-        """The ads of these keys in the queue, and all that left it after that job, latest first."""
+        """Return the ads of these keys in the queue, and all in the history that followed `after`.
+
+        The history's ads have any key; the latest comes first.
+        """
         queued = self._access_point.jobs(JobQuery(runner_name=self._runner_name, keys=keys))
-        return queued, self._access_point.history(
-            JobQuery(runner_name=self._runner_name, after=after)
-        )
+        query = JobQuery(runner_name=self._runner_name, after=after)
+        return queued, self._access_point.history(query)
 
     def withdraw_unspooled(self, ads: Iterable[Ad]) -> list[JobId]:
-        """Withdraw jobs whose files nobody will send any more; which these are.
+        """Withdraw the jobs that never got their input files; return them.
 
-        Only under the runner's lock: another program may be about to send them.
+        Call it under the runner directory's lock: another program may be spooling the files.
         """
         orphans = [job_id_from_ad(ad) for ad in ads if awaiting_input(ad)]
         if orphans:
-            log.warning("%d jobs never got their input files; they are withdrawn", len(orphans))
+            log.warning("Withdrawing jobs that never got their input files", jobs=len(orphans))
             self._access_point.remove_unspooled(orphans, WITHDRAWAL_REASON)
         return orphans
 
     def _submit_batch(self, batch: SubmitBatch, keys: list[str], spool: bool) -> list[JobId]:
-        said = ""
-        for attempt in range(MAX_ATTEMPTS):
+        message = ""
+        for attempt in range(1, MAX_ATTEMPTS + 1):
             try:
-                receipt = self._access_point.submit(batch, spool=spool)
-            except SubmitInDoubtError as doubt:
-                said = str(doubt)
-                log.warning("A submit is in doubt (%s): looking for its jobs", said)
-                found = self._resolve_in_doubt(keys, doubt)
+                result = self._access_point.submit(batch, spool=spool)
+            except SubmitInDoubtError as error:
+                message = str(error)
+                log.warning(
+                    "A submit is in doubt; querying the access point for its jobs",
+                    jobs=len(keys),
+                    error=error,
+                )
+                found = self._resolve_in_doubt(keys, error)
                 if found:
                     return found
-                log.info(
-                    "Nothing of it is queued; sent again (%d of %d)", attempt + 2, MAX_ATTEMPTS
+                log.warning(
+                    "The submit did not queue any job",
+                    jobs=len(keys),
+                    attempt=attempt,
+                    max_attempts=MAX_ATTEMPTS,
                 )
             else:
                 if spool:
-                    self._spool(receipt)
-                return receipt.ids
-        raise UnreachableError(f"The access point took no submit in {MAX_ATTEMPTS} tries: {said}")
+                    self._spool(result)
+                return result.ids
+        raise UnreachableError(
+            f"The access point accepted no submit in {MAX_ATTEMPTS} attempts: {message}"
+        )
 
     def _spool(self, result: SubmitResult) -> None:
         try:
@@ -128,33 +143,35 @@ class Submitter:
             raise
 
     def _resolve_in_doubt(self, keys: list[str], submit_error: SubmitInDoubtError) -> list[JobId]:
-        """The jobs of a submit that raised, in the order of its keys; none if there are none."""
+        """Return the jobs of a submit in doubt, in the order of its keys; none if none is queued.
+
+        Raises SubmitUnresolvedError when the access point does not answer.
+        """
         try:
-            queued, gone = self._retry_while_unreachable(lambda: self.find_by_keys(keys))
+            queued, departed = self._retry_while_unreachable(lambda: self.find_by_keys(keys))
             orphans = set(self._retry_while_unreachable(lambda: self.withdraw_unspooled(queued)))
         except UnreachableError as error:
             raise SubmitUnresolvedError(
-                f"A submit of {len(keys)} jobs broke off ({submit_error}), and the access point cannot "
-                "be asked whether it has them. Submit the same invocations again: what is "
-                "queued is found by its key."
+                f"A submit of {len(keys)} jobs failed ({submit_error}), and the access point did "
+                f"not answer whether the jobs are queued. {_RESUBMIT_HINT}"
             ) from error
         order = {key: number for number, key in enumerate(keys)}
-        ads = {job_id_from_ad(ad): ad for ad in (*gone, *queued) if not is_withdrawn(ad)}
+        ads = {job_id_from_ad(ad): ad for ad in (*departed, *queued) if not is_withdrawn(ad)}
         return sorted(
-            (which for which in ads if which not in orphans),
-            key=lambda which: (order[ads[which]["SwarmRunnerKey"]], which),
+            ads.keys() - orphans,
+            key=lambda job_id: (order[ads[job_id]["SwarmRunnerKey"]], job_id),
         )
 
     def _withdraw(self, ids: list[JobId]) -> None:
         if not ids:
             return
+        log.warning("A batch failed part-way; withdrawing its jobs", jobs=len(ids))
         try:
             self._retry_while_unreachable(lambda: self._access_point.remove(ids, WITHDRAWAL_REASON))
         except SwarmRunnerError as error:
             raise SubmitUnresolvedError(
-                f"A batch could not be sent whole, and {len(ids)} of its jobs could not be taken "
-                f"back: {error}. Submit the same invocations again: what is queued is found by "
-                "its key."
+                f"A batch failed part-way, and {len(ids)} of its jobs could not be withdrawn: "
+                f"{error}. {_RESUBMIT_HINT}"
             ) from error
 
     def _retry_while_unreachable(self, operation: Callable[[], Result]) -> Result:
@@ -162,55 +179,66 @@ class Submitter:
             retry=retry_if_exception_type(UnreachableError),
             stop=stop_after_delay(self._outage_timeout_s),
             wait=wait_exponential(multiplier=0.2, max=5),
+            before_sleep=lambda state: log.debug(
+                "The access point is unreachable; retrying",
+                attempt=state.attempt_number,
+                error=state.outcome and state.outcome.exception(),
+            ),
             reraise=True,
         )(operation)
 
 
 @contextlib.contextmanager
 def stage_inputs(prepared: Sequence[PreparedJob]) -> Iterator[list[PreparedJob]]:
-    """The same, with inputs that spooling would tear apart gathered until the block ends."""
+    """Yield the jobs; those whose input names the bindings would split have links to the inputs.
+
+    The bindings' spool splits file names at spaces. The links exist until the block ends.
+    """
     if not any(map(_needs_staging, prepared)):
         yield list(prepared)
         return
     with tempfile.TemporaryDirectory(prefix="swarm-runner-") as name:
         yield [
-            _stage_job(item, Path(name) / str(number)) if _needs_staging(item) else item
-            for number, item in enumerate(prepared)
+            _stage_job(job, Path(name) / str(number)) if _needs_staging(job) else job
+            for number, job in enumerate(prepared)
         ]
 
 
-def _needs_staging(item: PreparedJob) -> bool:
-    return item.spool and any(len(name.split()) > 1 for name in _transferred_files(item.invocation))
+def _needs_staging(job: PreparedJob) -> bool:
+    return job.spool and any(len(name.split()) > 1 for name in _transferred_files(job.invocation))
 
 
 def _transferred_files(invocation: Invocation) -> Sequence[str]:
     return invocation.vm.transferred_disks if invocation.vm else invocation.inputs
 
 
-def _stage_job(item: PreparedJob, staging_directory: Path) -> PreparedJob:
+def _stage_job(job: PreparedJob, staging_directory: Path) -> PreparedJob:
     staging_directory.mkdir()
-    for name in _transferred_files(item.invocation):
-        _link_input(item.invocation, name, staging_directory)
+    for name in _transferred_files(job.invocation):
+        _link_input(job.invocation, name, staging_directory)
     changes = {"transfer_input_files": quote_file_list([f"{staging_directory}/."])}
-    return replace(item, description=item.description.with_commands(changes))
+    return replace(job, description=job.description.with_commands(changes))
 
 
 def _link_input(invocation: Invocation, name: str, staging_directory: Path) -> None:
+    """Link an input to where HTCondor's file transfer would put it.
+
+    A relative name keeps its directories (preserve_relative_paths, which containers have), an
+    absolute name does not, and a name with a trailing slash stands for the directory's content.
+    vm_disk names disks without directories.
+    """
     source = Path(invocation.working_directory or "/", name)
-    # As HTCondor places them: a relative name keeps its directories (preserve_relative_paths, which
-    # containers have), an absolute one does not, and what ends with a slash stands for what is in
-    # it. vm_disk names a disk without its directories.
-    bare = os.path.isabs(name) or invocation.vm  # noqa: PTH117
-    inside = "" if bare else os.path.dirname(os.path.normpath(name))  # noqa: PTH120
+    without_directories = os.path.isabs(name) or invocation.vm  # noqa: PTH117
+    parent = "" if without_directories else os.path.dirname(os.path.normpath(name))  # noqa: PTH120
     if name.endswith("/"):
         for entry in source.iterdir():
             _link_tree(entry, staging_directory / entry.name)
     else:
-        _link_tree(source, staging_directory / inside / source.name)
+        _link_tree(source, staging_directory / parent / source.name)
 
 
 def _link_tree(source: Path, target: Path) -> None:
-    """Link files; directories are made, because a link to one is not followed."""
+    """Link files and create directories: spooling does not follow a link to a directory."""
     if source.is_dir():
         target.mkdir(parents=True, exist_ok=True)
         for entry in source.iterdir():

@@ -1,1 +1,1 @@
-"""Virtual machines as jobs: their disks before, and their outcome after."""
+"""Jobs that are virtual machines: checks before they are submitted, and their outcomes."""

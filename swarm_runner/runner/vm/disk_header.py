@@ -1,6 +1,6 @@
-"""What a disk image says of itself in its first bytes. Pure: the caller reads them.
+"""The format of a disk image, from its first bytes. No I/O: the caller reads them.
 
-Sources: QEMU's docs/interop/qcow2.txt, and the magic numbers that its block drivers probe for.
+Sources: QEMU's docs/interop/qcow2.txt, and the magic numbers that QEMU's block drivers probe for.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ _FEATURES = struct.Struct(">Q")
 _FEATURES_OFFSET = 72
 _EXTERNAL_DATA = 1 << 2
 _MINIMUM_VERSION, _MAXIMUM_VERSION = 2, 3
-_MAGIC = (
+# Offset, magic number, format.
+_MAGIC_NUMBERS = (
     (0, b"QFI\xfb", QCOW2),
     (0, b"QED\0", "qed"),
     (0, b"KDMV", "vmdk"),
@@ -31,7 +32,13 @@ _MAGIC = (
 
 
 class DiskHeader(FrozenModel):
-    """A format by its own header (raw has none), and the size that the guest sees, in bytes."""
+    """What the header of a disk image says.
+
+    Attributes:
+        format: The format. An image without a known magic number is `raw`.
+        size: The size in bytes that the guest sees.
+        problem: Why an executor cannot use the image, and what to do; empty if it can.
+    """
 
     format: str
     size: int
@@ -39,32 +46,32 @@ class DiskHeader(FrozenModel):
 
 
 def disk_header(start: bytes, length: int) -> DiskHeader:
-    """Read the first bytes of a file of that length."""
-    for place, magic, name in _MAGIC:
-        if start[place : place + len(magic)] == magic:
+    """Parse the first `HEADER_BYTES` bytes of a file of `length` bytes."""
+    for offset, magic, name in _MAGIC_NUMBERS:
+        if start[offset : offset + len(magic)] == magic:
             return _parse_qcow2(start) if name == QCOW2 else DiskHeader(format=name, size=length)
     return DiskHeader(format="raw", size=length)
 
 
 def _parse_qcow2(start: bytes) -> DiskHeader:
     if len(start) < _FEATURES_OFFSET:
-        return DiskHeader(format=QCOW2, size=0, problem="its header is cut off")
-    _, version, backing, _, _, size, encryption = _QCOW2.unpack_from(start)
+        return DiskHeader(format=QCOW2, size=0, problem="its header is truncated")
+    _, version, backing_file, _, _, size, encryption = _QCOW2.unpack_from(start)
     features = 0
     if version > _MINIMUM_VERSION and len(start) >= _FEATURES_OFFSET + _FEATURES.size:
         [features] = _FEATURES.unpack_from(start, _FEATURES_OFFSET)
-    trouble = ""
+    problem = ""
     if not _MINIMUM_VERSION <= version <= _MAXIMUM_VERSION:
-        trouble = f"it is of version {version}, which qemu does not read"
-    elif backing:
-        trouble = (
-            "it is the difference to a backing file, which would not be there; make one whole "
-            "file of the two (qemu-img convert)"
+        problem = f"it has qcow2 version {version}, which QEMU cannot read"
+    elif backing_file:
+        problem = (
+            "it needs a backing file, which is not on the executor; merge the two with "
+            "qemu-img convert"
         )
     elif encryption:
-        trouble = "it is encrypted, and nobody there has its key"
+        problem = "it is encrypted, and the executor has no key; decrypt it first"
     elif features & _EXTERNAL_DATA:
-        trouble = "its data are in another file; make one whole file of the two (qemu-img convert)"
+        problem = "its data is in another file; merge the two with qemu-img convert"
     elif size == 0:
-        trouble = "it is a disk of no bytes"
-    return DiskHeader(format=QCOW2, size=size, problem=trouble)
+        problem = "its virtual size is 0 bytes"
+    return DiskHeader(format=QCOW2, size=size, problem=problem)

@@ -1,8 +1,8 @@
-"""Whether a file is there on a disk image with a FAT file system.
+"""Looks for a file in the FAT file system of a disk image.
 
-pyfatfs reads it (the extra `guests`). Of ext2 to ext4 no library does that will do here: the
-permissively licensed one reads neither block maps nor the journal, which after a guest's `sync` may
-be the only place where a new file is.
+pyfatfs reads FAT (the extra `guests`). No library is suitable for ext2 to ext4: the one with a
+permissive license reads neither block maps nor the journal, and after a guest's `sync` a new file
+may be in the journal only.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ def is_available() -> bool:
 
 
 def has_file(image: Path, path: str) -> bool:
-    """Whether the path `name`, from the file system's root, is a file there.
+    """Whether `path`, from the file system's root, is a file.
 
-    Raises OSError, which also says that there is no such file system, or no library.
+    Raises OSError when the image cannot be read, has no FAT file system, or the library is missing.
     """
     if not is_available():
-        raise OSError(errno.ENOSYS, f"{LIBRARY} is not installed: {INSTALL_HINT}")
+        raise OSError(errno.ENOSYS, f"{LIBRARY} is not installed; run {INSTALL_HINT}")
     from pyfatfs._exceptions import PyFATException
     from pyfatfs.PyFat import PyFat
 
     with image.open("rb") as stream, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a guest that powers off leaves it mounted
+        warnings.simplefilter("ignore")  # a guest that powers off does not unmount it
         volume = PyFat()
         try:
             volume.set_fp(stream)
@@ -46,7 +46,7 @@ def has_file(image: Path, path: str) -> bool:
 
 
 def _exists(directory: Any, path_parts: list[str]) -> bool:
-    """FAT keeps the letters' case, and does not look at it."""
+    """Whether a file has this path. FAT preserves the case of names and ignores it."""
     first, *rest = path_parts
     directories, files, _ = directory.get_entries()
     for entry in directories if rest else files:
@@ -56,5 +56,5 @@ def _exists(directory: Any, path_parts: list[str]) -> bool:
 
 
 def _entry_names(entry: Any) -> list[str]:
-    long = entry.lfn_entry
-    return [entry.get_short_name(), *([] if long is None else [str(long)])]
+    long_name = entry.lfn_entry
+    return [entry.get_short_name(), *([] if long_name is None else [str(long_name)])]

@@ -1,4 +1,8 @@
-"""How virtual machines end. HTCondor's exit code is 0 for each, so that a marker has to tell."""
+"""Outcomes of virtual machines.
+
+HTCondor reports exit code 0 for every guest that powers off, so that a success marker has to show
+whether it did its work.
+"""
 
 from __future__ import annotations
 
@@ -6,72 +10,72 @@ import mmap
 from pathlib import Path
 
 from swarm_runner.condor.ports import Ad
+from swarm_runner.model.htcondor import Universe
 from swarm_runner.model.job import Outcome, OutcomeKind
 from swarm_runner.runner import outcomes
 from swarm_runner.runner.vm.fat import has_file
 
-VM_UNIVERSE = 13  # JobUniverse (HTCondor manual)
-# A file's time is by another clock than the job's; a guest takes longer than that.
+# Another clock than the job's may date the file. A guest takes longer than this.
 _CLOCK_TOLERANCE_S = 60.0
-_RESULT_UNKNOWN = "so that it is unknown whether it did its work"
+_RESULT_UNKNOWN = "it is unknown whether it did its work"
 
 
 def from_ad(ad: Ad, *, retrieved: bool = False) -> Outcome:
-    """The outcome of a completed job's ad; of a virtual machine's, with a look at what came back.
+    """Return the outcome in a completed job's ad; for a virtual machine, look for its marker.
 
-    `fetched` says that the files of a spooled job were brought back just now, which its ad does not
-    tell. Whoever looks where the files are not, or are no more, cannot confirm it.
+    `retrieved` says that a spooled job's files were retrieved just now, which its ad does not show.
+    Without access to the returned file the outcome is unconfirmed.
     """
-    if ad.get("JobUniverse") != VM_UNIVERSE:
+    if ad.get("JobUniverse") != Universe.VM:
         return outcomes.from_ad(ad)
-    text, inside = ad.get("SwarmRunnerMarker"), ad.get("SwarmRunnerMarkerFile")
-    if text is None and inside is None:
-        return _unconfirmed(
-            f"The guest ended. Its invocation names no success marker, {_RESULT_UNKNOWN}."
-        )
+    text, inner_path = ad.get("SwarmRunnerMarker"), ad.get("SwarmRunnerMarkerFile")
+    if text is None and inner_path is None:
+        return _unconfirmed("its invocation names no success marker")
     if outcomes.awaiting_retrieval(ad) and not retrieved:
-        waits = "What is to hold its success marker waits at the access point"
-        return _unconfirmed(f"The guest ended. {waits}, {_RESULT_UNKNOWN}.")
+        return _unconfirmed("its files have not been retrieved from the access point")
     directory = ad.get("SUBMIT_Iwd", ad.get("Iwd", "/"))
     file = Path(directory, ad.get("SwarmRunnerMarked", ""))
+    marker = repr(text) if inner_path is None else f"the file {inner_path}"
     try:
-        foreign = _mismatch_reason(file, ad, retrieved)
-        found = not foreign and contains_marker(file, text=text, inner_path=inside)
+        mismatch = _mismatch_reason(file, ad, retrieved)
+        found = not mismatch and contains_marker(file, text=text, inner_path=inner_path)
     except OSError as error:
-        foreign = f"cannot be read ({error.strerror})"
-    if foreign:
-        said = f"The file for its marker, {file}, {foreign}, {_RESULT_UNKNOWN}."
-        return _unconfirmed(f"The guest ended. {said}")
-    marker = repr(text) if inside is None else f"the file {inside}"
-    if found:
-        message = f"The guest ended, and its success marker, {marker}, is in {file}."
-        return Outcome(OutcomeKind.EXITED, message, exit_code=0)
-    return _unconfirmed(f"The guest ended, but {marker} is not in {file}, {_RESULT_UNKNOWN}.")
+        mismatch, found = f"cannot be read ({error.strerror})", False
+    if mismatch:
+        return _unconfirmed(f"{file}, which should contain its success marker, {mismatch}")
+    if not found:
+        return _unconfirmed(f"its success marker, {marker}, is not in {file}")
+    message = f"The guest ended, and its success marker, {marker}, is in {file}."
+    return Outcome(OutcomeKind.EXITED, message, exit_code=0)
 
 
 def _mismatch_reason(file: Path, ad: Ad, retrieved: bool) -> str:
-    """Why a file cannot be what came back of this job: another one lies there."""
-    changed_at = file.stat().st_mtime
-    if changed_at < ad.get("JobCurrentStartExecutingDate", ad.get("QDate", 0)):
-        return "is older than its start"
-    came_back_at = max(ad.get("EnteredCurrentStatus", 0), ad.get("StageOutFinish", 0))
-    if changed_at > came_back_at + _CLOCK_TOLERANCE_S and not retrieved:
-        return "was overwritten after its end"
+    """Return why this job cannot have written the file; an empty text if it can."""
+    modified_at = file.stat().st_mtime
+    if modified_at < ad.get("JobCurrentStartExecutingDate", ad.get("QDate", 0)):
+        return "is older than the job's start"
+    returned_at = max(ad.get("EnteredCurrentStatus", 0), ad.get("StageOutFinish", 0))
+    if modified_at > returned_at + _CLOCK_TOLERANCE_S and not retrieved:
+        return "was overwritten after the job's end"
     return ""
 
 
-def _unconfirmed(message: str) -> Outcome:
+def _unconfirmed(reason: str) -> Outcome:
+    message = f"The guest ended, but {_RESULT_UNKNOWN}: {reason}."
     return Outcome(OutcomeKind.UNCONFIRMED, message)
 
 
 def contains_marker(file: Path, *, text: str | None, inner_path: str | None) -> bool:
-    """Whether a file holds a text, or a disk's file system the file `inside`. Raises OSError."""
+    """Whether a file contains a text, or a disk's file system the file `inner_path`.
+
+    Raises OSError when the file cannot be read.
+    """
     return has_file(file, inner_path) if inner_path is not None else _has_text(file, text or "")
 
 
 def _has_text(file: Path, text: str) -> bool:
-    """The file may be larger than memory."""
-    if file.stat().st_size == 0:
+    if file.stat().st_size == 0:  # mmap refuses an empty file
         return False
+    # The file may be larger than memory.
     with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ) as content:
         return content.find(text.encode()) >= 0
