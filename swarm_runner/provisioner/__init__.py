@@ -1,6 +1,6 @@
-"""Bring up, scale, look at and take down a pool: observe, decide, act.
+"""Create, scale, upgrade, repair and remove a pool: observe, decide, act.
 
-Keeps nothing of its own: Swarm's service specs and HTCondor's ads are the state.
+The package stores nothing. Swarm's service specs and HTCondor's ads are its only state.
 """
 
 from swarm_runner.provisioner.autoscaler import Autoscaler

@@ -1,4 +1,4 @@
-"""Finds the executors that do not work, and has them replaced, a few at a time."""
+"""Finds executors that do not work, and replaces them, a few at a time."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
+from typing import Any
 
 from swarm_runner.condor.ports import PoolQueryPort
 from swarm_runner.errors import PreconditionError, UnreachableError
@@ -19,21 +20,24 @@ from swarm_runner.model.pool_status import (
 )
 from swarm_runner.provisioner.black_holes import MAX_RUNS, RUN_HISTORY_S, black_holes
 from swarm_runner.provisioner.observation import UNRESPONSIVE_AFTER_S, creation_time_s
+from swarm_runner.structured_log import get_logger
 from swarm_runner.swarm.ports import Swarm
 
-# How long an executor may be in trouble before it is replaced; one that starts is for a moment.
+log = get_logger(__name__)
+
+# How long an executor may have a problem before it is replaced. A starting one has some briefly.
 UNHEALTHY_GRACE_S = 60.0
-# In one class, one after another; on one node, a few an hour: it may be the node that is broken.
+# One class's replacements start at least this far apart.
 REPLACEMENT_INTERVAL_S = 60.0
+# More replacements on one node within the window would mean that the node is at fault.
 MAX_REPLACEMENTS_PER_NODE = 3
 NODE_WINDOW_S = 3600.0
-# The history is read this often at most, however often a round comes.
 HISTORY_POLL_INTERVAL_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
 class _DrainRecord:
-    """An executor that was told to go, and when, as far as that can be seen."""
+    """An executor that was drained, and when, as far as this process can see."""
 
     service: str
     node: str
@@ -41,12 +45,21 @@ class _DrainRecord:
 
 
 class ExecutorHealthMonitor:
-    """One step at a time: `round` looks at a status, and tells a sick executor or two to go.
+    """Checks a pool's executors, and drains the unhealthy ones.
 
-    An executor that is told to go takes no new job, finishes those that it has, within its
-    class's retirement limit, and ends; Swarm starts another in its place. Who was told to go, by
-    whomever, is seen in how executors leave: another one may go on at any time, and several at
-    once keep to the rate together.
+    A drained executor accepts no new jobs, finishes its running ones within the retirement time
+    of its class, and stops; Swarm then starts another task in its place. The monitor stores
+    nothing: Swarm and the slots show which executors were drained, by this process or any other.
+    A restarted monitor, and several at once, therefore keep to the same rate.
+
+    Args:
+        pool: The pool.
+        swarm: Where its services run.
+        pool_query: Reads the history of its jobs.
+        dry_run: Report unhealthy executors and change nothing.
+        grace_s: How long an executor may have a problem, in seconds.
+        replacement_interval_s: The minimum time between two replacements in one class.
+        clock: Returns the time in seconds since the epoch.
     """
 
     def __init__(
@@ -68,105 +81,118 @@ class ExecutorHealthMonitor:
         self._replacement_interval_s = replacement_interval_s
         self._clock = clock
         self._history_read_s = float("-inf")
-        self._known_black_holes: dict[str, str] = {}
-        self._unhealthy_since: dict[
-            tuple[str, bool], float
-        ] = {}  # by task, and whether it is silent
-        self._drains: dict[str, _DrainRecord] = {}  # by task
-        self._failed: dict[str, ExecutorReplacement] = {}  # by task
+        self._black_holes: dict[str, str] = {}
+        # By task ID, and whether it is unresponsive.
+        self._unhealthy_since: dict[tuple[str, bool], float] = {}
+        self._drains: dict[str, _DrainRecord] = {}  # by task ID
+        self._failed: dict[str, ExecutorReplacement] = {}  # by task ID
         self._draining_count = 0
 
-    def run_once(self, status: PoolStatus) -> list[ExecutorReplacement]:
-        """Every executor that does not work, and what was done about each.
+    @property
+    def draining_count(self) -> int:
+        """How many drained executors still existed at the latest check."""
+        return self._draining_count
 
-        Nothing is done while the pool itself is in trouble, or does not answer: an executor that
-        nobody hears of is not a sick one.
+    def run_once(self, status: PoolStatus) -> list[ExecutorReplacement]:
+        """Check every executor. Return the unhealthy ones, with what was done about each.
+
+        Do nothing while the pool itself has a problem or does not answer: its executors may
+        work although they are unreachable.
         """
         if status.problems:
             return []
-        self._prune({line.task for line in status.executors})
-        heard = {
-            line.capacity_class
-            for line in status.executors
-            if line.memory_mb is not None and not line.lost
+        self._prune({executor.task for executor in status.executors})
+        advertised_classes = {
+            executor.capacity_class
+            for executor in status.executors
+            if executor.memory_mb is not None and not executor.lost
         }
         try:
             holes = self._read_black_holes()
-            sick = [
-                (line, reason)
-                for line in status.executors
-                if (reason := self._unhealthy_reason(line, heard) or holes.get(line.task, ""))
-                and not (line.retiring or line.lost or line.task in self._drains)
+            unhealthy = [
+                (executor, reason)
+                for executor in status.executors
+                if (
+                    reason := self._unhealthy_reason(executor, advertised_classes)
+                    or holes.get(executor.task, "")
+                )
+                and not (executor.retiring or executor.lost or executor.task in self._drains)
             ]
-            if sick and not self._dry_run:
+            if unhealthy and not self._dry_run:
                 self._record_external_drains(status)
-        except UnreachableError:
+        except UnreachableError as error:
+            log.debug("Health check skipped", pool=self._pool.name, reason=str(error))
             return []
-        return [self._replace(line, reason) for line, reason in sick]
+        return [self._replace(executor, reason) for executor, reason in unhealthy]
 
     def _prune(self, task_ids: set[str]) -> None:
-        long_ago = self._clock() - NODE_WINDOW_S
+        """Drop what is known of executors that no longer exist."""
+        window_start = self._clock() - NODE_WINDOW_S
         self._unhealthy_since = {
             key: since for key, since in self._unhealthy_since.items() if key[0] in task_ids
         }
         self._failed = {task: failed for task, failed in self._failed.items() if task in task_ids}
         self._drains = {
-            task: told
-            for task, told in self._drains.items()
-            if task in task_ids or told.time_s > long_ago
+            task: drain
+            for task, drain in self._drains.items()
+            if task in task_ids or drain.time_s > window_start
         }
         self._draining_count = len(task_ids & set(self._drains))
 
     def _record_external_drains(self, status: PoolStatus) -> None:
-        """Who is going, or went, because somebody told him to: another daemon, or a person.
+        """Record the executors that another process or a person has drained.
 
-        Raises OutOfReachError when the Swarm does not answer.
+        Raises UnreachableError when the Swarm does not answer.
         """
         now = self._clock()
-        for line in status.executors:
-            if line.retiring and not (line.stopping or line.lost):
-                self._drains.setdefault(line.task, _DrainRecord(line.service, line.node, now))
-        for task, when_s in _replaced_tasks(self._swarm.tasks(self._pool.name), now):
-            self._drains.setdefault(task.id, _DrainRecord(task.service, task.node, when_s))
+        for executor in status.executors:
+            if executor.retiring and not (executor.stopping or executor.lost):
+                self._drains.setdefault(
+                    executor.task, _DrainRecord(executor.service, executor.node, now)
+                )
+        for task, time_s in _replaced_tasks(self._swarm.tasks(self._pool.name), now):
+            self._drains.setdefault(task.id, _DrainRecord(task.service, task.node, time_s))
 
     def _read_black_holes(self) -> dict[str, str]:
         now = self._clock()
         if now - self._history_read_s >= HISTORY_POLL_INTERVAL_S:
-            self._known_black_holes = black_holes(
+            self._black_holes = black_holes(
                 self._pool_query.recent_runs(now - RUN_HISTORY_S, MAX_RUNS)
             )
             self._history_read_s = now
-        return self._known_black_holes
-
-    @property
-    def draining_count(self) -> int:
-        """How many that were told to go were still there in the latest round."""
-        return self._draining_count
+        return self._black_holes
 
     def _unhealthy_reason(self, executor: ExecutorStatus, advertised_classes: set[str]) -> str:
-        """What its slot says is wrong with it, or that it says nothing, and for long enough.
+        """Return its slot's problem, or that it is unresponsive, once that has lasted long enough.
 
-        Where no executor of a class is heard of, silence is no sign: it may be the collector.
+        If the collector knows no executor of a class, the collector may be at fault: then an
+        unresponsive executor of that class counts as healthy.
         """
-        silent = executor.task_state == "running" and executor.memory_mb is None
-        self._unhealthy_since.pop((executor.task, not silent), None)
-        # One whose node has no KVM is as it was told to be, and so would its successor be.
-        well = (
-            not executor.problem or executor.memory_mb is None or executor.virtualization == "none"
-        )
-        if executor.capacity_class not in advertised_classes if silent else well:
-            self._unhealthy_since.pop((executor.task, silent), None)
+        unresponsive = executor.task_state == "running" and executor.memory_mb is None
+        self._unhealthy_since.pop((executor.task, not unresponsive), None)
+        if unresponsive:
+            healthy = executor.capacity_class not in advertised_classes
+        else:
+            # A successor would have no KVM either: it is the node that lacks it.
+            healthy = (
+                not executor.problem
+                or executor.memory_mb is None
+                or executor.virtualization == "none"
+            )
+        if healthy:
+            self._unhealthy_since.pop((executor.task, unresponsive), None)
             return ""
         now = self._clock()
-        since = self._unhealthy_since.setdefault((executor.task, silent), now)
-        if now - since < (UNRESPONSIVE_AFTER_S if silent else self._grace_s):
+        since = self._unhealthy_since.setdefault((executor.task, unresponsive), now)
+        if now - since < (UNRESPONSIVE_AFTER_S if unresponsive else self._grace_s):
             return ""
-        silence = f"the collector has not heard of it for {UNRESPONSIVE_AFTER_S:.0f} s"
-        return silence if silent else executor.problem
+        if unresponsive:
+            return f"the collector has received no update from it for {UNRESPONSIVE_AFTER_S:.0f} s"
+        return executor.problem
 
     def _replace(self, executor: ExecutorStatus, reason: str) -> ExecutorReplacement:
         now = self._clock()
-        mending = ExecutorReplacement(
+        replacement = ExecutorReplacement(
             time_s=now,
             pool=self._pool.name,
             capacity_class=executor.capacity_class,
@@ -177,66 +203,77 @@ class ExecutorHealthMonitor:
             action="dry_run",
         )
         if self._dry_run:
-            return mending
+            return replacement
         failed = self._failed.get(executor.task)
         if failed and now - failed.time_s < self._replacement_interval_s:
             return failed
-        if wait := self._deferral_reason(executor, now):
-            return mending.model_copy(update={"action": "deferred", "problem": wait})
+        if problem := self._deferral_reason(executor, now):
+            log.debug("Executor replacement deferred", task=executor.task, reason=problem)
+            return replacement.model_copy(update={"action": "deferred", "problem": problem})
+        fields: dict[str, Any] = {
+            "service": executor.service,
+            "task": executor.task,
+            "node": executor.node,
+            "reason": reason,
+        }
         try:
             self._drain(executor)
         except (UnreachableError, PreconditionError) as error:
-            failed = mending.model_copy(update={"action": "failed", "problem": str(error)})
+            log.warning("Executor replacement failed", **fields, problem=str(error))
+            failed = replacement.model_copy(update={"action": "failed", "problem": str(error)})
             self._failed[executor.task] = failed
             return failed
+        log.warning("Executor replaced", **fields)
         self._drains[executor.task] = _DrainRecord(executor.service, executor.node, now)
-        return mending.model_copy(update={"action": "draining"})
+        return replacement.model_copy(update={"action": "draining"})
 
     def _deferral_reason(self, executor: ExecutorStatus, now: float) -> str:
-        """Why its turn has not come."""
-        told = list(self._drains.values())
-        here = sum(one.node == executor.node and now - one.time_s < NODE_WINDOW_S for one in told)
-        if here >= MAX_REPLACEMENTS_PER_NODE:
+        """Return why the executor must not be replaced yet, or nothing if it may be."""
+        drains = list(self._drains.values())
+        on_node = sum(
+            drain.node == executor.node and now - drain.time_s < NODE_WINDOW_S for drain in drains
+        )
+        if on_node >= MAX_REPLACEMENTS_PER_NODE:
             return (
-                f"{here} executors of this node were replaced within the hour, and it goes on: "
-                "look at the node and its engine"
+                f"{on_node} executors of this node were replaced within the last hour, and the "
+                "problem persists: check the node and its Docker engine"
             )
         if any(
-            one.service == executor.service and now - one.time_s < self._replacement_interval_s
-            for one in told
+            drain.service == executor.service and now - drain.time_s < self._replacement_interval_s
+            for drain in drains
         ):
-            return "another of its class is being replaced"
+            return "another executor of its class is being replaced"
         return ""
 
     def _drain(self, executor: ExecutorStatus) -> None:
-        """Say to its condor_master what SIGTERM would.
+        """Make its condor_master do what SIGTERM would.
 
-        The manager says it: it alone may, and it reaches executors on every node.
+        Only the manager is authorized to do this, and it reaches the executors on every node.
         """
-        # condor_off -name would look the name up as a host's.
+        # Without a constraint, condor_off -name would resolve the name as a host name.
         command = ["condor_off", "-graceful", "-daemon", "master"]
         constraint = f'Name == "{executor.container}"'
         manager = self._pool.service()
-        said = self._swarm.exec_in_service(manager, [*command, "-constraint", constraint])
-        if said is None:
+        output = self._swarm.exec_in_service(manager, [*command, "-constraint", constraint])
+        if output is None:
             raise PreconditionError(
-                f"{manager} runs on another node than this engine's, and it alone can tell an "
-                "executor to go; do this there"
+                f"service {manager} runs on another node than this engine's, and only the manager "
+                "can drain an executor; run this command on the manager's node"
             )
 
 
 def _replaced_tasks(tasks: Iterable[TaskState], now: float) -> Iterator[tuple[TaskState, float]]:
-    """The tasks that ended well without Swarm's wish, and when each one's successor was made.
+    """Yield the tasks that stopped on their own, with the creation time of each one's successor.
 
-    Swarm says "complete" of them, and "shutdown" of those that it ended itself; it remembers the
-    latest four of each place.
+    Swarm reports them as "complete", and as "shutdown" those that it stopped. It keeps the latest
+    four tasks of each task slot.
     """
-    places: dict[tuple[str, int], list[TaskState]] = defaultdict(list)
+    by_task_slot: dict[tuple[str, int], list[TaskState]] = defaultdict(list)
     for task in tasks:
-        places[task.service, task.slot].append(task)
-    for mine in places.values():
-        mine.sort(key=lambda task: creation_time_s(task, now))
-        for task, successor in zip_longest(mine, mine[1:]):
+        by_task_slot[task.service, task.slot].append(task)
+    for slot_tasks in by_task_slot.values():
+        slot_tasks.sort(key=lambda task: creation_time_s(task, now))
+        for task, successor in zip_longest(slot_tasks, slot_tasks[1:]):
             if task.state == "complete":
-                # No later than now, though Swarm's clock may be ahead of ours.
+                # Swarm's clock may be ahead of ours.
                 yield task, min(creation_time_s(successor, now), now) if successor else now

@@ -1,4 +1,4 @@
-"""Looks at a pool, and keeps what a sizing decision needs of the past."""
+"""Observes a pool, and keeps what a scaling decision needs from earlier observations."""
 
 from __future__ import annotations
 
@@ -30,22 +30,32 @@ from swarm_runner.swarm.ports import Swarm
 
 Result = TypeVar("Result")
 
-# Arrivals are counted over this long.
+# Arrivals are counted over this period.
 ARRIVAL_WINDOW_S = 300.0
-# A class's runtime is the mean of so many jobs that ended last.
+# A class's runtime is the mean of this many latest finished jobs.
 MAX_FINISHED_JOBS = 200
-# An executor is up well before this; one that runs longer without a slot was up before us.
+# An executor starts well within this time. One that has run longer without a slot was running
+# before the observer started.
 STARTUP_TIMEOUT_S = 90.0
-# Executors renew their ads each minute (UPDATE_INTERVAL). One that the collector has not heard of
-# for three takes no job, if it has heard of others; until then it is not known what it does.
+# Executors update their ads every minute (UPDATE_INTERVAL). One that has missed three updates
+# accepts no jobs, provided that the collector receives others' updates; until then its state is
+# unknown.
 UNRESPONSIVE_AFTER_S = 180.0
 _MAX_STARTUP_SAMPLES = 20
 _MAX_CLUSTER_SAMPLES = 1000
+# Swarm's state of a task for which it finds no node, if the task has an error.
+_PENDING = "pending"
 
 
 @dataclass(frozen=True, slots=True)
 class PoolObservation:
-    """One look: the pool's status, its services, each class's figures."""
+    """A pool at one time.
+
+    Attributes:
+        status: The pool's status.
+        services: Its services by name.
+        classes: A snapshot of each class whose service exists, by class name.
+    """
 
     status: PoolStatus
     services: Mapping[str, ServiceState]
@@ -53,7 +63,10 @@ class PoolObservation:
 
 
 class Observer:
-    """Looks at one pool. What it remembers is bounded, and the pool can do without it."""
+    """Observes one pool.
+
+    What it keeps between observations is bounded, and a new observer can do without it.
+    """
 
     def __init__(
         self,
@@ -67,66 +80,74 @@ class Observer:
         self._pool_query = pool_query
         self._clock = clock
         self._scaling_limits = {
-            name: ScalingLimits.from_capacity_class(name, shape)
-            for name, shape in pool.classes.items()
+            name: ScalingLimits.from_capacity_class(name, capacity_class)
+            for name, capacity_class in pool.classes.items()
         }
+        # By class name:
         self._demand_history: dict[str, deque[DemandSample]] = {}
         self._queue_samples: dict[str, deque[tuple[float, int]]] = defaultdict(deque)
-        self._cluster_samples: deque[tuple[float, int]] = deque(maxlen=_MAX_CLUSTER_SAMPLES)
         self._startup_times_s: dict[str, deque[float]] = defaultdict(
             lambda: deque(maxlen=_MAX_STARTUP_SAMPLES)
         )
+        # Times, and the highest cluster number that had been seen by then.
+        self._cluster_samples: deque[tuple[float, int]] = deque(maxlen=_MAX_CLUSTER_SAMPLES)
+        # By task ID:
         self._starting: set[str] = set()
         self._advertised: set[str] = set()
         self._unadvertised_since: dict[str, float] = {}
         self._idle_since: dict[str, float] = {}
 
     def observe(self) -> PoolObservation:
-        """The pool at this moment. Raises OutOfReachError when the Swarm does not answer.
+        """Observe the pool. Raises UnreachableError when the Swarm does not answer.
 
-        What HTCondor does not answer is missing in the classes' figures.
+        Data that HTCondor does not return is named in `ClassSnapshot.missing`.
         """
         services = self._swarm.services(self._pool.name)
         tasks = self._swarm.tasks(self._pool.name)
         missing: list[str] = []
         slots = _try_query(self._pool_query.slots, "the slots", missing)
-        waiting, ended = _try_query(self._query_jobs, "the queue", missing) or ((), ())
+        idle_jobs, recent_jobs = _try_query(self._query_jobs, "the queue", missing) or ((), ())
         now = self._clock()
         status = build_pool_status(self._pool, services, tasks, slots, problem="; ".join(missing))
-        by_task: dict[str, list[Slot]] = defaultdict(list)
+        slots_by_task: dict[str, list[Slot]] = defaultdict(list)
         for slot in slots or ():
-            by_task[slot.task].append(slot)
-        self._record_highest_cluster(waiting, now)
-        made = {task.id: creation_time_s(task, now) for task in tasks}
+            slots_by_task[slot.task].append(slot)
+        self._record_highest_cluster(idle_jobs, now)
+        created_s = {task.id: creation_time_s(task, now) for task in tasks}
         classes = {}
         idle_since: dict[str, float] = {}
         for name, replicas in status.replicas.items():
             if name not in self._pool.classes:
-                continue  # `pool up` removes it
-            executors = [one for one in status.executors if one.capacity_class == name]
-            found = summarize_executors(self._pool.classes[name], replicas, executors, by_task, now)
-            lacks = list(missing)
+                continue  # The next `pool up` removes its service.
+            executors = [e for e in status.executors if e.capacity_class == name]
+            summary = summarize_executors(
+                self._pool.classes[name], replicas, executors, slots_by_task, now
+            )
+            class_missing = list(missing)
             if slots is not None:
-                self._record_startup_times(name, [e.task for e in executors], by_task, made, now)
-                found, absent = self._classify_unadvertised(found, made, now)
-                if absent:
-                    lacks.append(f"what {absent} executors do that run and are not advertised")
-            idle_since |= {task: self._idle_since.get(task, now) for task in found.idle}
-            idle_for_s = now - min((idle_since[task] for task in found.idle), default=now)
+                task_ids = [executor.task for executor in executors]
+                self._record_startup_times(name, task_ids, slots_by_task, created_s, now)
+                summary, unknown = self._classify_unadvertised(summary, created_s, now)
+                if unknown:
+                    class_missing.append(
+                        f"the state of {unknown} running executors that are not advertised"
+                    )
+            idle_since |= {task: self._idle_since.get(task, now) for task in summary.idle}
+            idle_for_s = now - min((idle_since[task] for task in summary.idle), default=now)
             classes[name] = self._class_snapshot(
-                name, replicas, found, idle_for_s, waiting, ended, now, lacks
+                name, replicas, summary, idle_for_s, idle_jobs, recent_jobs, now, class_missing
             )
         self._idle_since = idle_since
         self._prune({task.id for task in tasks})
         return PoolObservation(status, services, classes)
 
     def record_demand(self, capacity_class: str, needed: int) -> None:
-        """Keep what was found to be needed at this moment."""
-        found = DemandSample(time_s=self._clock(), executors=needed)
-        self._demand_history[capacity_class].append(found)
+        """Record how many executors a class needs now."""
+        sample = DemandSample(time_s=self._clock(), executors=needed)
+        self._demand_history[capacity_class].append(sample)
 
     def clear_demand(self, capacity_class: str) -> None:
-        """What was needed at this moment is not known, and what was before means nothing now."""
+        """Drop the demand history of a class whose demand is unknown now."""
         self._demand_history.pop(capacity_class, None)
 
     def _query_jobs(self) -> tuple[Sequence[IdleJobGroup], Sequence[FinishedJob]]:
@@ -144,9 +165,11 @@ class Observer:
         now: float,
         missing: Sequence[str],
     ) -> ClassSnapshot:
-        mine = [jobs for jobs in idle_jobs if jobs.capacity_class == name]
-        gone = [job for job in recent_jobs if job.capacity_class == name][:MAX_FINISHED_JOBS]
-        runtimes = [job.runtime_s for job in gone if job.runtime_s is not None]
+        idle = [group for group in idle_jobs if group.capacity_class == name]
+        finished = [job for job in recent_jobs if job.capacity_class == name][:MAX_FINISHED_JOBS]
+        runtimes_s = [job.runtime_s for job in finished if job.runtime_s is not None]
+        queued = sum(group.count for group in idle) + summary.running_jobs
+        startup_times_s = self._startup_times_s[name]
         return ClassSnapshot(
             time_s=now,
             replicas=replicas,
@@ -154,21 +177,15 @@ class Observer:
             free_capacity=summary.free_capacity,
             idle_jobs=tuple(
                 IdleJobs(
-                    **jobs.model_dump(include={"cpus", "memory_mb", "disk_mb", "gpus", "count"}),
-                    oldest_wait_s=self._minimum_wait_s(jobs.first_cluster, now),
+                    **group.model_dump(include={"cpus", "memory_mb", "disk_mb", "gpus", "count"}),
+                    oldest_wait_s=self._minimum_wait_s(group.first_cluster, now),
                 )
-                for jobs in mine
+                for group in idle
             ),
             running_jobs=summary.running_jobs,
-            runtime_s=max(fmean(runtimes), summary.mean_age_s) if runtimes else None,
-            arrivals_per_s=None
-            if missing
-            else self._arrivals_per_s(
-                name, sum(jobs.count for jobs in mine) + summary.running_jobs, gone, now
-            ),
-            start_up_s=median(self._startup_times_s[name])
-            if self._startup_times_s[name]
-            else START_UP_S,
+            runtime_s=max(fmean(runtimes_s), summary.mean_age_s) if runtimes_s else None,
+            arrivals_per_s=None if missing else self._arrivals_per_s(name, queued, finished, now),
+            start_up_s=median(startup_times_s) if startup_times_s else START_UP_S,
             idle_for_s=idle_for_s,
             history=self._recent_demand(name, replicas, now),
             missing=tuple(missing),
@@ -176,86 +193,97 @@ class Observer:
 
     def _recent_demand(self, name: str, replicas: int, now: float) -> tuple[DemandSample, ...]:
         if name not in self._demand_history:
-            # Who begins now, or sees again, does not know what was needed just before.
+            # After a start or an outage the earlier demand is unknown: assume the current number.
             self._demand_history[name] = deque([DemandSample(time_s=now, executors=replicas)])
-        kept = self._demand_history[name]
-        while kept and kept[0].time_s <= now - self._scaling_limits[name].cooldown_s:
-            kept.popleft()
-        return tuple(kept)
+        history = self._demand_history[name]
+        while history and history[0].time_s <= now - self._scaling_limits[name].cooldown_s:
+            history.popleft()
+        return tuple(history)
 
     def _arrivals_per_s(
-        self, name: str, queued: int, recent_jobs: Sequence[FinishedJob], now: float
+        self, name: str, queued: int, finished: Sequence[FinishedJob], now: float
     ) -> float | None:
-        """What is there and what ended, less what was there at first: that many came meanwhile."""
-        looks = self._queue_samples[name]
-        looks.append((now, queued))
-        while len(looks) > 2 and looks[1][0] < now - ARRIVAL_WINDOW_S:
-            looks.popleft()
-        since, before = looks[0]
-        past_s = now - since
-        if past_s <= 0:
+        """Return the arrival rate: the queue's growth in the window, plus what finished in it."""
+        samples = self._queue_samples[name]
+        samples.append((now, queued))
+        while len(samples) > 2 and samples[1][0] < now - ARRIVAL_WINDOW_S:
+            samples.popleft()
+        window_start, queued_before = samples[0]
+        window_s = now - window_start
+        if window_s <= 0:
             return None
-        of_late = [job.ended_s for job in recent_jobs if job.ended_s > since]
-        left = float(len(of_late))
-        if len(of_late) == MAX_FINISHED_JOBS:  # the history goes back further than we read
-            left *= past_s / max(now - min(of_late), 1.0)
-        return max(queued + left - before, 0.0) / past_s
+        ended_s = [job.ended_s for job in finished if job.ended_s > window_start]
+        finished_count = float(len(ended_s))
+        if len(ended_s) == MAX_FINISHED_JOBS:  # More jobs finished than were read: extrapolate.
+            finished_count *= window_s / max(now - min(ended_s), 1.0)
+        return max(queued + finished_count - queued_before, 0.0) / window_s
 
     def _record_highest_cluster(self, idle_jobs: Sequence[IdleJobGroup], now: float) -> None:
-        """Keep when each cluster was first seen: the highest number at each look says that."""
-        highest = max((jobs.last_cluster for jobs in idle_jobs), default=0)
+        """Record the highest cluster number, which tells when each cluster was first seen."""
+        highest = max((group.last_cluster for group in idle_jobs), default=0)
         if highest > (self._cluster_samples[-1][1] if self._cluster_samples else 0):
             self._cluster_samples.append((now, highest))
 
     def _minimum_wait_s(self, cluster: int, now: float) -> float:
-        """For how long at least a job of that cluster has been there."""
-        return next((now - at for at, highest in self._cluster_samples if highest >= cluster), 0.0)
+        """Return for how long, at least, a job of that cluster has been waiting."""
+        return next(
+            (now - time_s for time_s, highest in self._cluster_samples if highest >= cluster), 0.0
+        )
 
     def _record_startup_times(
         self,
         name: str,
-        tasks: Sequence[str],
-        slots: Mapping[str, Sequence[Slot]],
+        task_ids: Sequence[str],
+        slots_by_task: Mapping[str, Sequence[Slot]],
         created_s: Mapping[str, float],
         now: float,
     ) -> None:
-        """Who was waited for and is there: so long took its start."""
-        for task in tasks:
-            if task not in slots:
+        """Record how long the executors took that were starting before and are advertised now."""
+        for task in task_ids:
+            if task not in slots_by_task:
                 if task not in self._advertised:
                     self._starting.add(task)
                 continue
             self._advertised.add(task)
             self._unadvertised_since.pop(task, None)
-            took_s = now - created_s[task]
-            if task in self._starting and took_s < STARTUP_TIMEOUT_S:
-                self._startup_times_s[name].append(max(took_s, 0.0))
+            startup_s = now - created_s[task]
+            if task in self._starting and startup_s < STARTUP_TIMEOUT_S:
+                self._startup_times_s[name].append(max(startup_s, 0.0))
             self._starting.discard(task)
 
     def _classify_unadvertised(
         self, summary: ExecutorSummary, created_s: Mapping[str, float], now: float
     ) -> tuple[ExecutorSummary, int]:
-        """Count the executors without a slot: as starting, as silent, or as those we miss."""
-        new = silent = absent = 0
+        """Count the executors without a slot as starting or unresponsive, or as unknown.
+
+        Return the completed summary and the number of those whose state is unknown.
+        """
+        starting = unresponsive = unknown = 0
         for task in summary.unadvertised:
             if task not in self._advertised and now - created_s[task] < STARTUP_TIMEOUT_S:
-                new += 1
+                starting += 1
             elif not summary.advertised_count:
-                self._unadvertised_since[task] = now  # it may be the collector
-                absent += 1
+                # The collector may be at fault: start to measure when it knows other executors.
+                self._unadvertised_since[task] = now
+                unknown += 1
             elif now - self._unadvertised_since.setdefault(task, now) < UNRESPONSIVE_AFTER_S:
-                absent += 1
+                unknown += 1
             else:
-                silent += 1
-        there = summary.executors
-        numbers = {"starting": there.starting + new, "unresponsive": silent}
-        return replace(summary, executors=there.model_copy(update=numbers)), absent
+                unresponsive += 1
+        executors = summary.executors.model_copy(
+            update={
+                "starting": summary.executors.starting + starting,
+                "unresponsive": unresponsive,
+            }
+        )
+        return replace(summary, executors=executors), unknown
 
     def _prune(self, task_ids: set[str]) -> None:
+        """Drop what is known of tasks that no longer exist."""
         self._advertised &= task_ids
         self._starting &= task_ids
-        for gone in set(self._unadvertised_since) - task_ids:
-            del self._unadvertised_since[gone]
+        for task in set(self._unadvertised_since) - task_ids:
+            del self._unadvertised_since[task]
 
 
 def _try_query(query: Callable[[], Result], description: str, missing: list[str]) -> Result | None:
@@ -267,18 +295,22 @@ def _try_query(query: Callable[[], Result], description: str, missing: list[str]
 
 
 def creation_time_s(task: TaskState, now: float) -> float:
-    """When Swarm made the task, in seconds since the epoch; now, if it does not say."""
+    """Return when Swarm created the task, in seconds since the epoch; `now` if it is unknown."""
     return datetime.fromisoformat(task.created_at).timestamp() if task.created_at else now
-
-
-_PENDING = "pending"  # Swarm's word for a task that no node has room for, if it says why
 
 
 @dataclass(frozen=True, slots=True)
 class ExecutorSummary:
-    """The executors of one class. `silent` are the tasks that run without a slot of theirs.
+    """The executors of one class.
 
-    `heard` is how many have one; `idle` are the tasks that could take a job and have none.
+    Attributes:
+        executors: How many there are, by state. Those in `unadvertised` are not counted.
+        free_capacity: What the busy executors that accept more jobs have free.
+        running_jobs: How many jobs run on executors that are not draining.
+        mean_age_s: For how long these jobs have been running, on average.
+        unadvertised: The running tasks whose slots the collector does not know.
+        idle: The tasks that accept jobs and have none.
+        advertised_count: How many executors the collector knows.
     """
 
     executors: ExecutorCounts
@@ -294,66 +326,66 @@ def summarize_executors(
     capacity_class: CapacityClass,
     replicas: int,
     executors: Sequence[ExecutorStatus],
-    slots: Mapping[str, Sequence[Slot]],
+    slots_by_task: Mapping[str, Sequence[Slot]],
     now_s: float,
 ) -> ExecutorSummary:
-    """What the executors of a class do, each in one number only; `slots` by their task.
+    """Summarize the executors of a class. Each counts in one state only.
 
-    An executor that is lost is in none, and silent ones neither: the caller knows whether they
-    are starting.
+    Lost executors do not count. Unadvertised ones do not count either: the caller decides whether
+    they are starting.
     """
-    here = [one for one in executors if not one.lost]
-    staying = [one for one in here if not one.retiring]
-    retiring = sum(one.stopping for one in here)
-    # Who was told to go, and not by Swarm, has his place until a successor takes it.
-    useless = len(here) - len(staying) - retiring
-    starting = unplaceable = busy = 0
-    silent: list[str] = []
+    existing = [executor for executor in executors if not executor.lost]
+    active = [executor for executor in existing if not executor.retiring]
+    retiring = sum(executor.stopping for executor in existing)
+    # An executor drained by `condor_off` keeps its task slot until its successor starts.
+    unusable = len(existing) - len(active) - retiring
+    starting = unschedulable = busy = 0
+    unadvertised: list[str] = []
     idle: list[str] = []
-    rooms: Counter[tuple[int, int, int]] = Counter()
-    ages: list[float] = []
-    for one in staying:
-        if one.task_state == _PENDING and one.problem:
-            unplaceable += 1
-        elif one.task_state != "running":
+    free: Counter[tuple[int, int, int]] = Counter()
+    job_ages_s: list[float] = []
+    for executor in active:
+        if executor.task_state == _PENDING and executor.problem:
+            unschedulable += 1
+        elif executor.task_state != "running":
             starting += 1
-        elif one.memory_mb is None:
-            silent.append(one.task)
-        elif one.jobs:
+        elif executor.memory_mb is None:
+            unadvertised.append(executor.task)
+        elif executor.jobs:
             busy += 1
-            working = [slot for slot in slots[one.task] if slot.job is not None]
-            ages += [now_s - slot.job_began_s for slot in working if slot.job_began_s]
-            if one.ready:
-                machines = max(capacity_class.virtual_machines - len(working), 0)
-                rooms[*_free_resources(one, working), machines] += 1
-        elif one.ready:
-            idle.append(one.task)
+            claimed = [slot for slot in slots_by_task[executor.task] if slot.job is not None]
+            job_ages_s += [now_s - slot.job_began_s for slot in claimed if slot.job_began_s]
+            if executor.ready:
+                vm_count = max(capacity_class.virtual_machines - len(claimed), 0)
+                free[*_free_resources(executor, claimed), vm_count] += 1
+        elif executor.ready:
+            idle.append(executor.task)
         else:
-            useless += 1
-    # Swarm makes tasks a moment after it is told to, and a failed one's successor likewise.
-    starting += max(replicas - sum(not one.stopping for one in here), 0)
+            unusable += 1
+    # Swarm creates tasks, and the successors of failed ones, a moment after the replica count.
+    starting += max(replicas - sum(not executor.stopping for executor in existing), 0)
     return ExecutorSummary(
         executors=ExecutorCounts(
             busy=busy,
             idle=len(idle),
             starting=starting,
-            unschedulable=unplaceable,
+            unschedulable=unschedulable,
             retiring=retiring,
-            unusable=useless,
+            unusable=unusable,
         ),
-        free_capacity=tuple(_free_capacity(capacity_class, rooms)),
-        running_jobs=sum(len(one.jobs) for one in staying),
-        mean_age_s=max(sum(ages) / len(ages), 0.0) if ages else 0.0,
-        unadvertised=tuple(silent),
+        free_capacity=tuple(_free_capacity(capacity_class, free)),
+        running_jobs=sum(len(executor.jobs) for executor in active),
+        mean_age_s=max(sum(job_ages_s) / len(job_ages_s), 0.0) if job_ages_s else 0.0,
+        unadvertised=tuple(unadvertised),
         idle=tuple(idle),
-        advertised_count=sum(one.memory_mb is not None for one in here),
+        advertised_count=sum(executor.memory_mb is not None for executor in existing),
     )
 
 
-def _free_resources(executor: ExecutorStatus, working: Iterable[Slot]) -> tuple[int, int]:
-    """The cpus and the memory that no job has; a slot that is claimed without a job is free."""
+def _free_resources(executor: ExecutorStatus, claimed: Iterable[Slot]) -> tuple[int, int]:
+    """Return the CPUs and the memory that no job uses. A slot claimed without a job is free."""
     cpus, memory_mb = executor.cpus or 0.0, executor.memory_mb or 0
-    for slot in working:
+    for slot in claimed:
         cpus -= slot.cpus
         memory_mb -= slot.memory_mb
     return int(max(cpus, 0)), max(memory_mb, 0)
@@ -362,13 +394,16 @@ def _free_resources(executor: ExecutorStatus, working: Iterable[Slot]) -> tuple[
 def _free_capacity(
     capacity_class: CapacityClass, counts: Mapping[tuple[int, int, int], int]
 ) -> Iterable[FreeCapacity]:
-    """A class's disk_mb is what one job may ask for. Slots do not tell of free gpus."""
-    for (cpus, memory_mb, machines), count in counts.items():
-        if cpus and memory_mb and (machines or not capacity_class.virtual_machines):
+    """Yield the free capacities of executors, by CPUs, memory and VMs.
+
+    A class's disk_mb is the limit of one job. Slots do not advertise free GPUs.
+    """
+    for (cpus, memory_mb, vm_count), count in counts.items():
+        if cpus and memory_mb and (vm_count or not capacity_class.virtual_machines):
             yield FreeCapacity(
                 cpus=cpus,
                 memory_mb=memory_mb,
                 disk_mb=capacity_class.disk_mb or 0,
-                virtual_machines=machines,
+                virtual_machines=vm_count,
                 count=count,
             )

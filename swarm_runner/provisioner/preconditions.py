@@ -1,15 +1,15 @@
-"""What cannot work is refused before anything is made."""
+"""Checks that a command makes before it changes anything."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from swarm_runner.errors import Diagnostic, InvalidInputError, PreconditionError
 from swarm_runner.model.pool import Pool
 from swarm_runner.model.pool_status import DockerEngine, ServiceState
 from swarm_runner.swarm.specs import SPEC_DIGEST_LABEL, Stack
 
-# Of the manager's environment: what running jobs and their executors rely on.
+# Variables of the manager's environment that running jobs and their executors depend on.
 _IMMUTABLE_SETTINGS = {
     "SWARM_RUNNER_PORT": "the port",
     "SWARM_RUNNER_USER_NAME": "the job user",
@@ -19,96 +19,114 @@ _IMMUTABLE_SETTINGS = {
 _LOOPBACK = ("127.", "localhost", "::1")
 
 
+class PermanentError(PreconditionError):
+    """A precondition that waiting cannot satisfy."""
+
+
 def check_host(pool: Pool, docker_engine: DockerEngine) -> None:
-    """Raise InvalidInputError when the pool's manager would be far away and called local."""
+    """Raise InvalidInputError when pool.host is a loopback address and the engine is remote."""
     if (
         docker_engine.host
         and not docker_engine.host.startswith(_LOOPBACK)
         and pool.host.startswith(_LOOPBACK)
     ):
         message = (
-            f"is {pool.host}, this machine, but the manager will run beside the engine at "
-            f"{docker_engine.host}; name the address at which clients reach that node"
+            f"is {pool.host}, which is this host, but the manager runs on the node of the engine "
+            f"at {docker_engine.host}; set it to the address at which clients reach that node"
         )
         raise InvalidInputError([Diagnostic(message, path="pool.host")])
 
 
 def check_image(pool: Pool, docker_engine: DockerEngine, image: str) -> None:
-    """Raise RefusedError when other nodes would have no way to an image that was built here."""
+    """Raise PreconditionError when only this engine has the image, and the Swarm has others."""
     if pool.image is None and docker_engine.nodes > 1:
         raise PreconditionError(
-            f"the Swarm has {docker_engine.nodes} nodes, and {docker_engine.name} alone has {image}. "
-            f"Push it to a registry that all of them reach (`docker tag {image} REGISTRY/{image}`, "
-            f"`docker push REGISTRY/{image}`) and name it as pool.image"
+            f"of the Swarm's {docker_engine.nodes} nodes only {docker_engine.name} has the image "
+            f"{image}. Push it to a registry that every node reaches "
+            f"(`docker tag {image} REGISTRY/{image}`, `docker push REGISTRY/{image}`) and set "
+            "pool.image to its name there"
         )
 
 
 def check_counts(pool: Pool, replicas: Mapping[str, int]) -> None:
-    """Raise InvalidInputError with every class that is unknown and every count out of range."""
-    faults = []
+    """Raise InvalidInputError that names every unknown class and every count out of range."""
+    diagnostics = []
     for name, count in replicas.items():
-        shape = pool.classes.get(name)
-        most = shape.max_replicas if shape else None
-        if shape is None:
-            faults.append(
-                Diagnostic(f"no such class; the pool has {pool.describe_classes()}", source=name)
+        capacity_class = pool.classes.get(name)
+        maximum = capacity_class.max_replicas if capacity_class else None
+        if capacity_class is None:
+            diagnostics.append(
+                Diagnostic(
+                    f"is not a class of pool {pool.name}; its classes are "
+                    f"{pool.describe_classes()}",
+                    path=name,
+                )
             )
         elif count < 0:
-            faults.append(Diagnostic(f"{count} executors cannot be; 0 is the least", source=name))
-        elif most is not None and count > most:
-            faults.append(Diagnostic(f"{count} is above max_replicas {most}", source=name))
-    if faults:
-        raise InvalidInputError(faults)
+            diagnostics.append(Diagnostic(f"must be at least 0, not {count}", path=name))
+        elif maximum is not None and count > maximum:
+            diagnostics.append(
+                Diagnostic(f"must be at most {maximum} (max_replicas), not {count}", path=name)
+            )
+    if diagnostics:
+        raise InvalidInputError(diagnostics)
 
 
 def check_managed(pool: Pool, services: Iterable[ServiceState]) -> None:
-    """Raise RefusedError when `pool up` did not make the services."""
+    """Raise PreconditionError when something else than `pool up` created one of the services."""
     for service in services:
         if pool.services is not None or SPEC_DIGEST_LABEL not in service.labels:
             raise PreconditionError(
-                f"{service.name} was not made by `pool up`, but by `docker stack deploy` or the "
-                "like, which also changes and removes it. With pool.services in job_conf `pool up` "
-                "enters such a pool, and `status`, `scale` and submitting work on it"
+                f"service {service.name} was not created by `pool up`, but by `docker stack "
+                "deploy` or a similar tool: change or remove it with that tool. With pool.services "
+                "in job_conf, `pool up` joins such a pool, and `pool status`, `pool scale` and "
+                "submitting jobs work with it"
             )
 
 
 def check_services_exist(
-    pool: Pool, existing: Mapping[str, ServiceState], classes: Iterable[str] | None = None
+    pool: Pool, existing: Collection[str], classes: Iterable[str] | None = None
 ) -> None:
-    """Raise RefusedError when services of the pool, or of these classes, are missing."""
+    """Raise PreconditionError when services are missing from `existing`, a set of service names.
+
+    Checks every service of the pool, or only those of `classes`.
+    """
     names: list[str | None] = [None, *pool.classes] if classes is None else [*classes]
-    wanted = [pool.service(name) for name in names]
-    missing = [name for name in wanted if name not in existing]
+    missing = [service for name in names if (service := pool.service(name)) not in existing]
     if missing:
+        noun, pronoun = ("service", "it") if len(missing) == 1 else ("services", "them")
+        verb = "is" if len(missing) == 1 else "are"
         raise PreconditionError(
-            f"service {', '.join(missing)} is missing; `swarm-runner pool up` makes it"
+            f"{noun} {', '.join(missing)} {verb} missing; run `swarm-runner pool up` to create "
+            f"{pronoun}"
         )
 
 
 def check_immutable_settings(pool: Pool, existing: Mapping[str, ServiceState]) -> None:
-    """Raise RefusedError when a setting changed by which running jobs are reached."""
-    wish = Stack(pool=pool, image="unused", node_id="unused").central_manager()
-    there = existing[wish.name].environment
-    changed = [
-        f"{what} was {there[name]} and is {wish.environment[name]} now"
-        for name, what in _IMMUTABLE_SETTINGS.items()
-        if name in there and there[name] != wish.environment[name]
+    """Raise PreconditionError when a setting changed that running jobs depend on."""
+    spec = Stack(pool=pool, image="unused", node_id="unused").central_manager()
+    environment = existing[spec.name].environment
+    changes = [
+        f"{setting} was {environment[name]} and is now {spec.environment[name]}"
+        for name, setting in _IMMUTABLE_SETTINGS.items()
+        if name in environment and environment[name] != spec.environment[name]
     ]
-    if changed:
+    if changes:
         raise PreconditionError(
-            f"{'; '.join(changed)}: running jobs would be lost. `pool down --drain` and "
-            "`pool up` make the pool anew"
+            f"{'; '.join(changes)}: the change would lose running jobs. Run `pool down --drain`, "
+            "then `pool up`, to create the pool again"
         )
 
 
 def network_advice(pool: Pool) -> str:
-    """What to choose when the manager runs, and no way leads to it."""
+    """Return what to do when the manager runs and cannot be reached over the network."""
     if pool.network.endpoint_mode == "vip":
         return (
             "Virtual addresses and the routing mesh need IP_VS in the kernel of every node "
-            "(`modprobe ip_vs`); pool.network: {endpoint_mode: dnsrr, publish: host} needs nothing"
+            "(`modprobe ip_vs`). Load it, or set pool.network to "
+            "{endpoint_mode: dnsrr, publish: host}, which works without it"
         )
     return (
-        f"Does {pool.host} lead to the manager's node, and does a firewall let port {pool.port} "
-        "pass? pool.host and pool.port set them"
+        f"Check that {pool.host} (pool.host) is an address of the manager's node and that no "
+        f"firewall blocks port {pool.port} (pool.port)"
     )

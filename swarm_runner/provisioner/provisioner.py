@@ -1,4 +1,4 @@
-"""One pool on one Swarm, from nothing to nothing."""
+"""The commands for one pool on one Swarm: up, scale, upgrade, repair, status and down."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from swarm_runner.model.pool_status import (
     ServiceState,
 )
 from swarm_runner.provisioner.autoscaler import ensure_autoscaler
-from swarm_runner.provisioner.convergence import ConvergenceWaiter
 from swarm_runner.provisioner.credentials import PoolCredentials, Tokens
 from swarm_runner.provisioner.health import ExecutorHealthMonitor
 from swarm_runner.provisioner.inspector import PoolInspector, spool_node
@@ -30,9 +29,12 @@ from swarm_runner.provisioner.preconditions import (
 )
 from swarm_runner.provisioner.rollout import READINESS_TIMEOUT_S, Rollout, outdated_services
 from swarm_runner.provisioner.teardown import PoolJobs, tear_down
-from swarm_runner.provisioner.waiter import POLL_INTERVAL_S, Waiter
+from swarm_runner.provisioner.waiter import POLL_INTERVAL_S, ConvergenceWaiter, Waiter
+from swarm_runner.structured_log import get_logger
 from swarm_runner.swarm.ports import Swarm
 from swarm_runner.swarm.specs import CLASS_LABEL, NODE_LABEL, ServiceSpec, Stack
+
+log = get_logger(__name__)
 
 Progress = Callable[[str], None]
 UP_TIMEOUT_S = 300.0
@@ -44,10 +46,19 @@ def _ignore_progress(_message: str) -> None:
 
 
 class Provisioner:
-    """One pool on one Swarm.
+    """Manages one pool on one Swarm.
 
-    `view` looks at the pool through HTCondor, `token` is the client's token file, `progress` is
-    told each step in words.
+    Every method raises UnreachableError when the Docker engine, the Swarm or the pool does not
+    answer, or when an outage lasts too long.
+
+    Args:
+        pool: The pool's configuration.
+        swarm: Where the pool's services run.
+        pool_query: Reads the pool's queue and its slots.
+        token_path: The client's token file.
+        progress: Receives a message for each step.
+        poll_interval_s: The time between two polls, in seconds.
+        readiness_timeout_s: How long a new executor may run without a working slot, in seconds.
     """
 
     def __init__(
@@ -81,160 +92,157 @@ class Provisioner:
         autoscale: bool | None = None,
         timeout_s: float = UP_TIMEOUT_S,
     ) -> PoolStatus:
-        """Make the pool, or change what differs from the configuration; wait for every slot.
+        """Create the pool, or update it to its configuration, and wait until it has converged.
 
-        `autoscale` is whether an autoscaler runs in the pool from then on; None leaves one that
-        is there, and brings it to the configuration too.
-        `initialise` allows to make a single-node Swarm of an engine that is in none.
-        Raises RefusedError when something is in the way, InvalidInputError when the pool is not
-        for this engine, OutOfReachError when the engine, the Swarm or the pool does not answer.
+        `autoscale` sets whether an autoscaler runs in the pool; None keeps and updates the one
+        that exists. `initialise` permits making a single-node Swarm of an engine without one.
+
+        Raises PreconditionError when the state of the Swarm or of the pool forbids it, or after
+        `timeout_s` seconds; InvalidInputError when the configuration does not suit this engine.
         """
-        engine = self._require_swarm_manager(initialise)
-        check_host(self.pool, engine)
+        docker_engine = self._require_swarm_manager(initialise)
+        check_host(self.pool, docker_engine)
         if self.pool.services is not None:
             if autoscale:
                 raise InvalidInputError(
-                    "the stack was deployed by somebody else, and gets no autoscaler from here; "
-                    "`swarm-runner pool autoscale` runs one"
+                    "pool up cannot add an autoscaler to a stack that it did not deploy; run "
+                    "`swarm-runner pool autoscale` instead"
                 )
-            return self._join_external_stack(engine, timeout_s)
+            return self._join_external_stack(docker_engine, timeout_s)
         check_managed(self.pool, self._swarm.services(self.pool.name).values())
         image = self._swarm.pool_image(
             self.pool.image, self._progress, virtual_machines=self.pool.has_vm_classes
         )
-        check_image(self.pool, engine, image)
-        present = self._swarm.services(self.pool.name)
-        if self.pool.service() in present:
-            check_immutable_settings(self.pool, present)
-        stack = Stack(pool=self.pool, image=image, node_id=spool_node(self.pool, present, engine))
+        check_image(self.pool, docker_engine, image)
+        existing = self._swarm.services(self.pool.name)
+        if self.pool.service() in existing:
+            check_immutable_settings(self.pool, existing)
+        node_id = spool_node(self.pool, existing, docker_engine)
+        stack = Stack(pool=self.pool, image=image, node_id=node_id)
         if stack.network not in self._swarm.networks(self.pool.name):
-            self._progress(f"making network {stack.network}")
+            self._progress(f"creating network {stack.network}")
             self._swarm.create_network(stack.network, stack.labels)
-        failures = self._convergence_waiter.start(engine.nodes)
+        failures = self._convergence_waiter.start(docker_engine.nodes)
         tokens = Tokens(stack, self._swarm)
         tokens.ensure_signing_key()
-        self._ensure_service(stack.central_manager(), present)
+        self._ensure_service(stack.central_manager(), existing)
         self._credentials.distribute(tokens, failures)
         self._credentials.check_network(stack, min(timeout_s, NETWORK_TIMEOUT_S))
-        wishes = stack.executors()
-        for wish in wishes.values():
-            self._ensure_service(wish, present)
-        dropped = {
-            name
-            for name, service in present.items()
-            if service.labels.get(CLASS_LABEL, next(iter(wishes))) not in wishes
-        }
-        if dropped:
-            self._progress(f"removing {', '.join(sorted(dropped))}: the class is gone")
-            self._swarm.remove_services(sorted(dropped))
-        if self._roll_out(stack, engine, timeout_s):
-            failures = self._convergence_waiter.start(engine.nodes)
-        self._convergence_waiter.wait(list(wishes), timeout_s, failures)
-        # At last: from then on the number of executors is its own.
+        specs = stack.executors()
+        for spec in specs.values():
+            self._ensure_service(spec, existing)
+        self._remove_dropped_classes(existing)
+        if self._roll_out(stack, docker_engine, timeout_s):
+            failures = self._convergence_waiter.start(docker_engine.nodes)
+        self._convergence_waiter.wait(list(specs), timeout_s, failures)
+        # Last, because it then controls the number of executors.
         ensure_autoscaler(stack, self._swarm, tokens, self._progress, self._waiter, autoscale)
         return self.status()
 
     def upgrade(self, image: str | None = None, *, timeout_s: float | None = None) -> PoolStatus:
-        """Bring a pool that is there to the configuration, with another `image` if one is named.
+        """Update an existing pool to its configuration, and to another `image` if one is given.
 
-        Executors are replaced one after another, the manager last; no running job is ended. An
-        executor that does not work after its replacement takes its service back to what it was.
-        Raises RefusedError then, and when the image cannot be had (nothing is changed), when
-        services are missing, or when `limit_s` ends the wait, not the upgrade.
+        Executors are replaced one after the other, the manager last; running jobs finish. When a
+        replaced executor does not work, its service is rolled back.
+
+        Raises PreconditionError after a rollback; when the image is not available or a service is
+        missing, in which case nothing was changed; and after `timeout_s` seconds (None: no
+        limit), in which case Swarm finishes the update.
         """
-        engine = self._require_swarm_manager(initialise=False)
-        present = self._services()
-        check_managed(self.pool, present.values())
+        docker_engine = self._require_swarm_manager(initialise=False)
+        existing = self._services()
+        check_managed(self.pool, existing.values())
         pool = self.pool if image is None else self.pool.model_copy(update={"image": image})
-        check_services_exist(pool, present)
-        node_id = present[pool.service()].labels[NODE_LABEL]
-        check_immutable_settings(pool, present)
-        taken = self._swarm.pool_image(
+        check_services_exist(pool, existing)
+        node_id = existing[pool.service()].labels[NODE_LABEL]
+        check_immutable_settings(pool, existing)
+        pool_image = self._swarm.pool_image(
             pool.image, self._progress, virtual_machines=pool.has_vm_classes
         )
-        check_image(pool, engine, taken)
-        rolled = self._roll_out(Stack(pool=pool, image=taken, node_id=node_id), engine, timeout_s)
-        if not rolled:
-            self._progress("nothing differs: every service runs this image and configuration")
-        classes = [wish.labels[CLASS_LABEL] for wish in rolled if CLASS_LABEL in wish.labels]
+        check_image(pool, docker_engine, pool_image)
+        stack = Stack(pool=pool, image=pool_image, node_id=node_id)
+        updated = self._roll_out(stack, docker_engine, timeout_s)
+        if not updated:
+            self._progress("no changes: every service has this image and configuration")
+        classes = [spec.labels[CLASS_LABEL] for spec in updated if CLASS_LABEL in spec.labels]
         self._convergence_waiter.wait(
-            classes, timeout_s, self._convergence_waiter.start(engine.nodes)
+            classes, timeout_s, self._convergence_waiter.start(docker_engine.nodes)
         )
         return self._waiter.retry_while_unreachable(self.status)
 
     def repair(
         self, *, dry_run: bool = False, timeout_s: float | None = None
     ) -> tuple[list[ExecutorReplacement], PoolStatus]:
-        """Have the executors that do not work replaced, and wait until that is done.
+        """Replace the executors that do not work, and wait until their classes have converged.
 
-        What was found and done comes back, with the status at the end; without `act` nothing is
-        done. Raises RefusedError when services are missing, and when `limit_s` ends the wait.
+        Return what was found and done, and the status afterwards. With `dry_run` nothing is
+        changed. Raises PreconditionError when a service is missing, and after `timeout_s` seconds
+        (None: no limit).
         """
         self._require_swarm_manager(initialise=False)
         check_services_exist(self.pool, self._services())
-        health = ExecutorHealthMonitor(
+        health_monitor = ExecutorHealthMonitor(
             self.pool, self._swarm, self._pool_query, dry_run=dry_run, grace_s=0
         )
-        found: dict[str, ExecutorReplacement] = {}
+        found: dict[str, ExecutorReplacement] = {}  # by task ID
 
-        def look() -> bool:
+        def poll() -> bool:
             status = self._inspector.observe()
-            sick = health.run_once(status)
-            for mending in sick:
-                found[mending.task] = mending
-                self._waiter.report(str(mending))
-            left = [
-                *status.problems,
-                *status.pending_changes({m.capacity_class for m in found.values()}),
-            ]
-            if left and not sick:
-                self._waiter.report("waiting for " + "; ".join(left))
-            return not (left or sick or health.draining_count)
+            replacements = health_monitor.run_once(status)
+            for replacement in replacements:
+                found[replacement.task] = replacement
+                self._waiter.report(str(replacement))
+            classes = {replacement.capacity_class for replacement in found.values()}
+            pending = [*status.problems, *status.pending_changes(classes)]
+            if pending and not replacements:
+                self._waiter.report("waiting for " + "; ".join(pending))
+            return not (pending or replacements or health_monitor.draining_count)
 
-        if not dry_run:
-            self._waiter.poll_until(look, bool, timeout_s)
+        if dry_run:
+            poll()
         else:
-            look()
+            self._waiter.poll_until(poll, bool, timeout_s)
         return list(found.values()), self._waiter.retry_while_unreachable(self.status)
 
     def status(self) -> PoolStatus:
-        """What Swarm and HTCondor say, joined.
+        """Return the pool's status, from Swarm and from HTCondor.
 
-        Raises OutOfReachError when the Swarm does not answer, RefusedError when there is no pool;
-        a pool whose collector does not answer is a status with trouble.
+        Raises PreconditionError when the pool does not exist. A collector that does not answer is
+        a problem in the status.
         """
         self._require_swarm_manager(initialise=False)
         return self._inspector.status()
 
     def scale(self, replicas: Mapping[str, int], *, timeout_s: float | None = None) -> PoolStatus:
-        """Set how many executors each class has and wait until they are there, or gone.
+        """Set the number of executors of each given class, and wait until these have converged.
 
-        No running job is ended: an executor that leaves finishes its jobs first, which may take
-        as long as they do; `limit_s` ends the wait (RefusedError), not the scaling.
-        Other classes are not waited for. Raises InvalidInputError for unknown classes and counts
-        out of range, all at once; RefusedError when the service of one is missing, and when
-        executors do not start, on one node at least.
+        Running jobs finish: an executor that stops completes its jobs first. After `timeout_s`
+        seconds (None: no limit) PreconditionError is raised, and the scaling continues.
+
+        Raises InvalidInputError that names every unknown class and every count out of range, and
+        PreconditionError when a service is missing or executors do not start on a node.
         """
         check_counts(self.pool, replicas)
-        engine = self._require_swarm_manager(initialise=False)
+        docker_engine = self._require_swarm_manager(initialise=False)
         self._waiter.retry_while_unreachable(self._inspector.observe, timeout_s)
         check_services_exist(self.pool, self._services(), replicas)
-        failures = self._convergence_waiter.start(engine.nodes)
+        failures = self._convergence_waiter.start(docker_engine.nodes)
         for name, count in replicas.items():
             service = self.pool.service(name)
             self._progress(f"scaling {service} to {count}")
             self._waiter.retry_while_unreachable(partial(self._swarm.scale_service, service, count))
+            log.info("Service scaled", service=service, replicas=count, reason="requested")
         self._convergence_waiter.wait(replicas, timeout_s, failures, require_complete=True)
         return self._waiter.retry_while_unreachable(self.status)
 
     def down(self, *, drain: bool = False, force: bool = False) -> None:
-        """Remove exactly what `up` made.
+        """Remove everything that `up` created, and nothing else.
 
-        Refuses (RefusedError) while jobs have not ended, unless `drain` waits for them
+        Raises PreconditionError while jobs are left in the queue, unless `drain` waits for them
         or `force` removes them.
         """
-        engine = self._swarm.docker_engine()
-        if not engine.swarm:
+        docker_engine = self._swarm.docker_engine()
+        if not docker_engine.swarm:
             self._token_path.unlink(missing_ok=True)
             return
         self._require_swarm_manager(initialise=False)
@@ -245,19 +253,17 @@ class Provisioner:
         tear_down(self.pool, self._swarm, self._waiter, self._progress)
         self._token_path.unlink(missing_ok=True)
         if self._waiter.retry_while_unreachable(self._swarm.initialised_here):
-            self._progress("dissolving the Swarm that `pool up --init` made")
+            self._progress("dissolving the Swarm that `pool up --init` created")
             self._swarm.leave()
 
     def _join_external_stack(self, docker_engine: DockerEngine, timeout_s: float) -> PoolStatus:
-        """Of a stack that somebody else deployed: let this client in, and wait; change nothing."""
-        missing = [
-            name
-            for name in (self.pool.services or {}).values()
-            if name not in self._swarm.services(self.pool.name)
-        ]
+        """Get a token for a pool that somebody else deployed, and wait; change nothing."""
+        existing = self._swarm.services(self.pool.name)
+        missing = [name for name in (self.pool.services or {}).values() if name not in existing]
         if missing:
             raise PreconditionError(
-                f"pool.services names {', '.join(missing)}, which is not there: deploy the stack"
+                f"pool.services names {', '.join(missing)}, but the Swarm has no such service; "
+                "deploy the stack first"
             )
         failures = self._convergence_waiter.start(docker_engine.nodes)
         tokens = Tokens(Stack(pool=self.pool, image="unused", node_id="unused"), self._swarm)
@@ -266,49 +272,67 @@ class Provisioner:
         return self.status()
 
     def _require_swarm_manager(self, initialise: bool) -> DockerEngine:
-        engine = self._swarm.docker_engine()
-        if not engine.swarm:
+        """Return the engine if it is a Swarm manager; with `initialise`, make it one."""
+        docker_engine = self._swarm.docker_engine()
+        if not docker_engine.swarm:
             if not initialise:
                 raise UnreachableError(
-                    f"engine {engine.name} is in no Swarm; `pool up --init` makes a single-node "
-                    "one, `docker swarm join` makes it part of another"
+                    f"engine {docker_engine.name} is not part of a Swarm; run `pool up --init` to "
+                    "make it a single-node Swarm, or `docker swarm join` to add it to another one"
                 )
-            self._progress(f"making a single-node Swarm of engine {engine.name}")
+            self._progress(f"initialising a single-node Swarm on engine {docker_engine.name}")
             self._swarm.initialise(self.pool.host)
-            engine = self._swarm.docker_engine()
-        if not engine.swarm_manager:
+            docker_engine = self._swarm.docker_engine()
+        if not docker_engine.swarm_manager:
             raise UnreachableError(
-                f"engine {engine.name} is a Swarm worker; name a manager with DOCKER_HOST "
+                f"engine {docker_engine.name} is a Swarm worker; name a manager with DOCKER_HOST "
                 "or a docker context"
             )
-        return engine
+        return docker_engine
 
     def _ensure_service(self, spec: ServiceSpec, existing: Mapping[str, ServiceState]) -> None:
         if spec.name not in existing:
-            self._progress(f"making service {spec.name}")
+            self._progress(f"creating service {spec.name}")
             self._swarm.create_service(spec)
+            log.info("Service created", service=spec.name, reason="it did not exist")
+
+    def _remove_dropped_classes(self, existing: Mapping[str, ServiceState]) -> None:
+        """Remove the services of classes that the configuration no longer has."""
+        dropped = sorted(
+            name
+            for name, service in existing.items()
+            if CLASS_LABEL in service.labels
+            and service.labels[CLASS_LABEL] not in self.pool.classes
+        )
+        if dropped:
+            self._progress(
+                f"removing {', '.join(dropped)}: the configuration no longer has the class"
+            )
+            self._swarm.remove_services(dropped)
+        for name in dropped:
+            log.info("Service removed", service=name, reason="its class was removed")
 
     def _roll_out(
         self, stack: Stack, docker_engine: DockerEngine, timeout_s: float | None
     ) -> list[ServiceSpec]:
-        """Bring the services to the stack's wishes; those that had to be.
+        """Update the services that differ from the stack's specs, and return their specs.
 
-        The manager is last: a bad image shows itself on one executor, not on the queue.
+        The manager is last, so that a bad image fails on an executor and not on the queue.
         """
-        wishes = [*stack.executors().values(), stack.central_manager()]
-        different = outdated_services(self._services(), wishes)
-        for wish in different:
-            if CLASS_LABEL not in wish.labels:
+        specs = [*stack.executors().values(), stack.central_manager()]
+        outdated = outdated_services(self._services(), specs)
+        for spec in outdated:
+            if CLASS_LABEL not in spec.labels:
                 self._jobs.wait_for_stable_slots()
             Rollout(
-                wish,
+                spec,
                 self._swarm,
                 self._inspector.observe,
                 self._waiter,
                 docker_engine.nodes,
                 self._readiness_timeout_s,
             ).run(timeout_s)
-        return different
+        return outdated
 
     def _services(self) -> dict[str, ServiceState]:
         return self._waiter.retry_while_unreachable(lambda: self._swarm.services(self.pool.name))

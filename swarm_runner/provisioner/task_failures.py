@@ -1,4 +1,4 @@
-"""Which tasks failed, and where: a bad node among several is not a bad pool."""
+"""Counts the tasks that fail, by node: a failing node among several is not a failing pool."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from swarm_runner.model.pool_status import TaskState
-from swarm_runner.provisioner.waiter import PermanentError
+from swarm_runner.provisioner.preconditions import PermanentError
 
-# Swarm tries a node five times before it looks for another one.
+# Swarm tries a node five times before it tries another one.
 MAX_TASK_FAILURES = 6
 MAX_TASK_FAILURES_SINGLE_NODE = 3
 
 
 class TaskFailures:
-    """The tasks that failed since it was made, also those that Swarm has forgotten by now.
+    """The tasks that failed since this object was created, including those Swarm has dropped.
 
-    `nodes` is how many nodes the Swarm has; `before` are tasks of old that do not count.
+    Args:
+        earlier_tasks: Tasks that existed before. Their failures do not count.
+        node_count: How many nodes the Swarm has.
     """
 
     def __init__(self, earlier_tasks: Iterable[TaskState], node_count: int) -> None:
@@ -25,50 +27,57 @@ class TaskFailures:
         self._failed: dict[str, TaskState] = {}
 
     def record(self, tasks: Iterable[TaskState]) -> None:
-        """Keep those that failed."""
+        """Add those of the tasks that failed."""
         self._failed |= {t.id: t for t in tasks if t.failed and t.id not in self._earlier_failures}
 
     def check(self, tasks: Sequence[TaskState]) -> None:
-        """Note the tasks; raise HopelessError when those of a service fail wherever they start.
+        """Record the tasks, and raise PermanentError when a service starts on no node.
 
-        On a single node that is three times in one place. Among several nodes it takes that no
-        other one does better.
+        On a single node, three failures in one task slot are enough. Among several nodes, more
+        nodes must have failed than work, or none must work.
         """
         self.record(tasks)
         for service in {task.service for task in self._failed.values()}:
             failed = [task for task in self._failed.values() if task.service == service]
-            bad = {task.node for task in failed}
-            good = {t.node for t in tasks if t.service == service and t.state == "running"} - bad
-            worst = max(Counter(task.slot for task in failed).values())
-            enough = (
+            failed_nodes = {task.node for task in failed}
+            working_nodes = {
+                task.node for task in tasks if task.service == service and task.state == "running"
+            } - failed_nodes
+            failures_per_slot = max(Counter(task.slot for task in failed).values())
+            single_node = self._node_count < 2
+            allowed = (
                 MAX_TASK_FAILURES_SINGLE_NODE
-                if self._node_count < 2 or len(bad) > 1
+                if single_node or len(failed_nodes) > 1
                 else MAX_TASK_FAILURES
             )
-            if worst >= enough and (self._node_count < 2 or len(bad) > len(good) or not good):
+            widespread = not working_nodes or len(failed_nodes) > len(working_nodes)
+            if failures_per_slot >= allowed and (single_node or widespread):
                 last = max(failed, key=lambda task: task.created_at)
                 raise PermanentError(
-                    f"the tasks of {service} fail again and again: {last.error} "
-                    f"(`docker service logs {service}` may tell more)"
+                    f"the tasks of service {service} fail repeatedly: {last.error} "
+                    f"(see `docker service logs {service}`)"
                 )
 
     def blocked_slots(self, tasks: Iterable[TaskState]) -> Mapping[str, int]:
-        """In how many places of each service tasks fail again and again, so that none runs."""
-        failed = Counter((task.service, task.slot) for task in self._failed.values())
-        waiting = {
+        """Return for each service how many task slots have no running task and keep failing."""
+        failures = Counter((task.service, task.slot) for task in self._failed.values())
+        not_running = {
             (task.service, task.slot)
             for task in tasks
             if not (task.stopping or task.stopped or task.state == "running")
         }
-        return Counter(place[0] for place in waiting if failed[place] >= MAX_TASK_FAILURES)
+        return Counter(
+            service for service, slot in not_running if failures[service, slot] >= MAX_TASK_FAILURES
+        )
 
     def messages(self, tasks: Sequence[TaskState]) -> list[str]:
-        """Where tasks failed and none of theirs has started since, each with its words."""
+        """Return a message for each service and node where no task has started since a failure."""
         failed = sorted(self._failed.values(), key=lambda task: task.created_at)
         latest = {(task.service, task.node): task for task in failed}
         running = [task for task in tasks if task.state == "running"]
         return [
-            f"{service} does not start on {node or 'any node'}: {task.error}. The others go on"
+            f"{service} does not start on {node or 'any node'}: {task.error}. Its tasks on other "
+            "nodes are not affected"
             for (service, node), task in latest.items()
             if not any(
                 (other.service, other.node) == (service, node)

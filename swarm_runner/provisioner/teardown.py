@@ -1,4 +1,4 @@
-"""Taking a pool's services away, and all that was made for them."""
+"""Removes a pool: its jobs first, then its services and everything created for them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ from swarm_runner.condor.ports import PoolQueryPort
 from swarm_runner.errors import PreconditionError, UnreachableError
 from swarm_runner.model.pool import Pool
 from swarm_runner.provisioner.waiter import Waiter
+from swarm_runner.structured_log import get_logger
 from swarm_runner.swarm.ports import Swarm
 from swarm_runner.swarm.specs import Stack
 
+log = get_logger(__name__)
+
 STABLE_SLOTS_TIMEOUT_S = 120.0
+REMOVAL_TIMEOUT_S = 180.0
 
 
 class PoolJobs:
@@ -27,83 +31,93 @@ class PoolJobs:
         self._progress = progress
 
     def ensure_empty_queue(self, *, drain: bool, force: bool) -> None:
-        """See to it that no job is in the queue any more.
+        """Return when no job is left in the queue.
 
-        Raises RefusedError while there are some, unless `drain` waits for them or `force` removes
-        them; OutOfReachError when nobody knows, unless `force` takes the risk.
+        With `drain`, wait for the jobs; with `force`, remove them; otherwise raise
+        PreconditionError if there are any. Raises UnreachableError when the queue cannot be
+        read, unless `force` is set.
         """
         try:
-            waiting = self._pool_query.count_unfinished()
+            job_count = self._pool_query.count_unfinished()
             if force:
-                if waiting:
-                    self._progress(f"removing {waiting} jobs")
+                if job_count:
+                    self._progress(f"removing jobs: {job_count}")
+                    log.warning(
+                        "Jobs removed", count=job_count, reason="forced removal of the pool"
+                    )
                     self._pool_query.remove_all()
             elif drain:
-                self._waiter.poll_until(self._count_unfinished, lambda left: left == 0, None)
-            elif waiting:
+                self._waiter.poll_until(self._count_unfinished, lambda count: count == 0, None)
+            elif job_count:
                 raise PreconditionError(
-                    f"{waiting} jobs have not ended, or their outputs were not fetched; --drain "
-                    "waits for them, --force removes them"
+                    f"jobs that have not ended, or whose outputs were not retrieved: {job_count}. "
+                    "--drain waits for them, --force removes them"
                 )
         except UnreachableError as error:
             if not force:
                 raise UnreachableError(
-                    f"{error}; cannot tell whether jobs run. --force takes the pool down anyway"
+                    f"{error}; cannot determine whether jobs are running. --force removes the "
+                    "pool anyway"
                 ) from error
 
     def wait_for_stable_slots(self) -> None:
-        """Wait, at most two minutes, until each job that runs is on a slot that is there.
+        """Wait up to two minutes until every running job is on an advertised slot.
 
-        A job is "running" from the moment that the schedd reaches for a slot. A manager that
-        ends just then, while the slot is going, waits for that job's lease to end afterwards.
+        The schedd counts a job as running from the moment it contacts a slot. If the manager
+        stops at that moment and the slot disappears, the new manager does not run the job again
+        before its lease has expired.
         """
 
-        def astray() -> set[str]:
+        def jobs_without_slot() -> set[str]:
             jobs = self._pool_query.running_ids() - {slot.job for slot in self._pool_query.slots()}
             if jobs:
                 self._waiter.report(
-                    f"waiting until it is clear where {', '.join(sorted(jobs))} run"
+                    f"waiting for the slots of running jobs: {', '.join(sorted(jobs))}"
                 )
             return jobs
 
         with contextlib.suppress(PreconditionError):
-            self._waiter.poll_until(astray, lambda jobs: not jobs, STABLE_SLOTS_TIMEOUT_S)
+            self._waiter.poll_until(
+                jobs_without_slot, lambda jobs: not jobs, STABLE_SLOTS_TIMEOUT_S
+            )
 
     def _count_unfinished(self) -> int:
-        left = self._pool_query.count_unfinished()
-        if left:
+        job_count = self._pool_query.count_unfinished()
+        if job_count:
             running = sorted(slot.job for slot in self._pool_query.slots() if slot.job)
-            named = f"; {', '.join(running)} run" if running else ""
+            suffix = f"; running: {', '.join(running)}" if running else ""
             self._waiter.report(
-                f"waiting until {left} jobs have ended, held ones too, and are fetched{named}"
+                "waiting for jobs to end and for their outputs to be retrieved: "
+                f"{job_count}, including held jobs{suffix}"
             )
-        return left
-
-
-REMOVAL_TIMEOUT_S = 180.0
+        return job_count
 
 
 def tear_down(pool: Pool, swarm: Swarm, waiter: Waiter, progress: Callable[[str], None]) -> None:
-    """Remove services, secrets, networks and volumes; what cannot be reached is told."""
+    """Remove services, secrets, networks and volumes; report the nodes that were unreachable."""
     services = waiter.retry_while_unreachable(lambda: swarm.services(pool.name))
     stack = Stack(pool=pool, image="unused", node_id="unused")
     if services:
-        # Executors first: they say goodbye to a collector that is still there.
+        # Executors first, so that they can tell the collector that they stop.
         executors = sorted(set(services) - {pool.service()})
         progress(f"removing {', '.join([*executors, pool.service()])}")
         for names in (executors, [pool.service()]):
             waiter.retry_while_unreachable(partial(swarm.remove_services, names))
-    progress("waiting for the containers to end")
+            for name in names:
+                log.info("Service removed", service=name, reason="the pool is removed")
+    progress("waiting for the containers to stop")
     volumes = [stack.spool_volume, stack.scratch_volume]
-    # Swarm lets go of networks and volumes a moment after the last task.
+    # Swarm releases networks and volumes a moment after the last task.
     waiter.retry_while_refused(
         lambda: swarm.remove_pool_resources(pool.name, volumes), REMOVAL_TIMEOUT_S
     )
     if services and swarm.docker_engine().nodes > 1:
         image = next(iter(services.values())).image
-        left = swarm.remove_volumes(pool.name, image, volumes)
-        if left:
+        unreachable = swarm.remove_volumes(pool.name, image, volumes)
+        if unreachable:
+            hosts = ", ".join(unreachable)
+            log.warning("Volumes not removed", pool=pool.name, nodes=hosts)
             progress(
-                f"{', '.join(left)} could not be asked: `docker volume rm {' '.join(volumes)}` "
-                "there removes what is left of the pool"
+                f"could not remove the pool's volumes on {hosts}: run `docker volume rm "
+                f"{' '.join(volumes)}` there"
             )

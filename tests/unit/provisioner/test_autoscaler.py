@@ -1,4 +1,4 @@
-"""The daemon's rounds on a Swarm in memory, by a clock that the test sets."""
+"""The autoscaler on a Swarm in memory, with a clock that the test sets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from swarm_runner.errors import UnreachableError
-from swarm_runner.hooks.manager import plugin_manager
+from swarm_runner.hooks.manager import Hooks
 from swarm_runner.hooks.specs import hookimpl
 from swarm_runner.model.pool import CapacityClass, Pool
 from swarm_runner.model.pool_status import ExecutorReplacement, PoolStatus
@@ -18,8 +18,8 @@ from swarm_runner.provisioner import Autoscaler, Provisioner
 from swarm_runner.provisioner.autoscaler import AutoscalerRecord
 from swarm_runner.testing.swarm import FakeSwarm
 
-# FakeSwarm's tasks are made at the beginning of 2026.
-BEGIN_S = 1767225600.0
+# FakeSwarm's tasks are created at the beginning of 2026.
+START_S = 1767225600.0
 NORMAL = "galaxy_htcondor-executor"
 POOL = Pool(
     name="galaxy",
@@ -31,10 +31,10 @@ POOL = Pool(
 
 
 class Harness:
-    """A pool that is up, and an autoscaler of it."""
+    """A running pool and its autoscaler."""
 
     def __init__(self, directory: Path, pool: Pool = POOL) -> None:
-        self.now = BEGIN_S
+        self.now = START_S
         self.replacements: list[ExecutorReplacement] = []
         self.swarm = FakeSwarm()
         token = directory / "token"
@@ -44,18 +44,18 @@ class Harness:
         self.autoscaler = self.new_autoscaler()
 
     def new_autoscaler(self, *plugins: object, dry_run: bool = False) -> Autoscaler:
-        manager = plugin_manager(plugins, installed=False)
+        hooks = Hooks(plugins, installed=False)
         return Autoscaler(
-            self.pool, self.swarm, self.swarm, manager, dry_run=dry_run, clock=lambda: self.now
+            self.pool, self.swarm, self.swarm, hooks, dry_run=dry_run, clock=lambda: self.now
         )
 
     def run_once(
         self, autoscaler: Autoscaler | None = None, later_s: float = 5
     ) -> dict[str, ScalingRecord]:
         self.now += later_s
-        steps = (autoscaler or self.autoscaler).run_once()
-        self.replacements = [step for step in steps if isinstance(step, ExecutorReplacement)]
-        return {step.capacity_class: step for step in steps if isinstance(step, ScalingRecord)}
+        records = (autoscaler or self.autoscaler).run_once()
+        self.replacements = [r for r in records if isinstance(r, ExecutorReplacement)]
+        return {r.capacity_class: r for r in records if isinstance(r, ScalingRecord)}
 
     def submit(self, count: int, capacity_class: str = "normal", **kwargs: Any) -> None:
         fields = {"cpus": 1, "memory_mb": 100, "first_cluster": 1, "last_cluster": 1} | kwargs
@@ -63,7 +63,7 @@ class Harness:
         self.swarm.idle_job_groups.append(jobs)
 
     def run(self) -> None:
-        """Every job that waits runs, one on each executor that is there."""
+        """Start every idle job, one on each executor."""
         self.swarm.idle_job_groups.clear()
         status = self.provisioner.status()
         self.swarm.busy_tasks |= {e.task for e in status.executors if e.capacity_class == "normal"}
@@ -87,9 +87,9 @@ def test_from_nothing_and_back(harness: Harness) -> None:
     harness.run()
     assert harness.run_once()["normal"].executors.busy == 3
     harness.swarm.busy_tasks.clear()
-    assert harness.run_once()["normal"].action == "unchanged"  # the pause
-    gone = harness.run_once(later_s=31)["normal"]
-    assert (gone.wanted, gone.action) == (0, "scaled")
+    assert harness.run_once()["normal"].action == "unchanged"  # the cooldown
+    shrunk = harness.run_once(later_s=31)["normal"]
+    assert (shrunk.wanted, shrunk.action) == (0, "scaled")
     harness.run_once()
     assert harness.run_once()["normal"].executors.retiring == 0
     assert harness.replicas() == {"normal": 0, "big": 0}
@@ -97,18 +97,18 @@ def test_from_nothing_and_back(harness: Harness) -> None:
 
 def test_jobs_are_packed_and_the_limit_holds(harness: Harness) -> None:
     harness.submit(12)
-    scaling = harness.run_once()["normal"]
-    assert scaling.wanted == 5
-    assert "max_replicas is 5" in scaling.reason
+    record = harness.run_once()["normal"]
+    assert record.wanted == 5
+    assert "max_replicas is 5" in record.reason
 
 
 def test_jobs_of_no_class_and_those_that_fit_none_do_not_count(harness: Harness) -> None:
     harness.submit(3, capacity_class="")
     harness.submit(4, capacity_class="huge")
     harness.submit(5, memory_mb=1025)
-    scaling = harness.run_once()["normal"]
-    assert (scaling.wanted, scaling.action) == (0, "unchanged")
-    assert "5 waiting fit no executor" in scaling.reason
+    record = harness.run_once()["normal"]
+    assert (record.wanted, record.action) == (0, "unchanged")
+    assert "5 waiting fit no executor" in record.reason
 
 
 def test_retiring_executors_do_not_make_it_oscillate(harness: Harness) -> None:
@@ -120,16 +120,16 @@ def test_retiring_executors_do_not_make_it_oscillate(harness: Harness) -> None:
     harness.swarm.busy_tasks |= set(busy)
     harness.run_once()
     harness.provisioner._swarm.scale_service(NORMAL, 2)  # by hand
-    wanted = [harness.run_once(later_s=40)["normal"] for _ in range(4)]
-    assert [scaling.wanted for scaling in wanted] == [2, 2, 2, 2]
-    assert wanted[-1].executors.retiring == 2
-    assert wanted[-1].executors.busy == 2
+    records = [harness.run_once(later_s=40)["normal"] for _ in range(4)]
+    assert [record.wanted for record in records] == [2, 2, 2, 2]
+    assert records[-1].executors.retiring == 2
+    assert records[-1].executors.busy == 2
 
 
 def test_a_dry_run_changes_nothing(harness: Harness) -> None:
     harness.submit(3)
-    shown = harness.run_once(harness.new_autoscaler(dry_run=True))["normal"]
-    assert str(shown).startswith("normal: would scale 0 -> 3")
+    record = harness.run_once(harness.new_autoscaler(dry_run=True))["normal"]
+    assert str(record).startswith("normal: would scale 0 -> 3")
     assert harness.replicas()["normal"] == 0
 
 
@@ -139,7 +139,7 @@ def test_two_autoscalers_do_no_harm(harness: Harness, monkeypatch: pytest.Monkey
     scale = harness.swarm.scale_service
 
     def late(name: str, replicas: int, version: int | None = None) -> None:
-        # The other one has looked and acted between our look and our act.
+        # The other one observes and scales between our observation and our scaling.
         monkeypatch.setattr(harness.swarm, "scale_service", scale)
         assert harness.run_once(other, 0)["normal"].action == "scaled"
         scale(name, replicas, version)
@@ -155,10 +155,10 @@ def test_two_autoscalers_do_no_harm(harness: Harness, monkeypatch: pytest.Monkey
 
 
 def test_one_that_begins_anew_waits_before_it_shrinks(harness: Harness) -> None:
-    fresh = harness.new_autoscaler()
-    assert harness.run_once(fresh)["big"].wanted == 1
-    assert harness.run_once(fresh, later_s=29)["big"].wanted == 1
-    assert harness.run_once(fresh)["big"].wanted == 0
+    new_autoscaler = harness.new_autoscaler()
+    assert harness.run_once(new_autoscaler)["big"].wanted == 1
+    assert harness.run_once(new_autoscaler, later_s=29)["big"].wanted == 1
+    assert harness.run_once(new_autoscaler)["big"].wanted == 0
 
 
 def test_no_growth_while_swarm_finds_no_node(harness: Harness) -> None:
@@ -166,9 +166,9 @@ def test_no_growth_while_swarm_finds_no_node(harness: Harness) -> None:
     harness.swarm.unschedulable[NORMAL] = "no suitable node (insufficient resources on 1 node)"
     assert harness.run_once()["normal"].wanted == 2
     harness.submit(2)
-    held = harness.run_once()["normal"]
-    assert (held.wanted, held.executors.unschedulable) == (1, 2)
-    assert "not 4: Swarm finds no node for 2, and one that waits is enough" in held.reason
+    limited = harness.run_once()["normal"]
+    assert (limited.wanted, limited.executors.unschedulable) == (1, 2)
+    assert "not 4: Swarm finds no node for 2; one pending task is enough" in limited.reason
     assert [harness.run_once()["normal"].wanted for _ in range(3)] == [1, 1, 1]
     assert "insufficient resources" in "; ".join(harness.provisioner.status().pending_changes())
     harness.swarm.unschedulable.clear()
@@ -177,7 +177,7 @@ def test_no_growth_while_swarm_finds_no_node(harness: Harness) -> None:
 
 
 def up(harness: Harness) -> list[str]:
-    """Two executors, and jobs for four."""
+    """Start two executors, submit jobs for four, and return the task IDs."""
     harness.submit(2)
     for _ in range(3):
         harness.run_once()
@@ -191,8 +191,10 @@ def test_a_collector_that_begins_anew_freezes(harness: Harness) -> None:
     harness.swarm.unresponsive = set(tasks)
     frozen = harness.run_once()["normal"]
     assert (frozen.frozen, frozen.wanted, frozen.action) == (True, 2, "unchanged")
-    assert str(frozen).startswith("normal: frozen at 2 (keeps 2: not known is what 2 executors do")
-    assert not harness.run_once()["big"].frozen  # the class next to it is seen
+    assert str(frozen).startswith(
+        "normal: frozen at 2 (kept at 2: data unavailable: the state of 2 running"
+    )
+    assert not harness.run_once()["big"].frozen  # the data of the other class is complete
     harness.swarm.unresponsive.clear()
     assert harness.run_once()["normal"].wanted == 4
 
@@ -204,19 +206,19 @@ def test_an_executor_that_stays_silent_is_no_capacity_and_is_replaced(harness: H
     after = harness.run_once(later_s=200)["normal"]
     assert not after.frozen
     assert (after.executors.idle, after.executors.unresponsive) == (1, 1)
-    assert after.wanted == 5  # four, beside the silent one
-    assert "1 in place that take no job (1 silent)" in after.reason
-    [mending] = harness.replacements
-    assert (mending.task, mending.action) == (tasks[0], "draining")
-    assert mending.reason == "the collector has not heard of it for 180 s"
+    assert after.wanted == 5  # four, beside the unresponsive one
+    assert "1 not accepting jobs (1 unresponsive)" in after.reason
+    [replacement] = harness.replacements
+    assert (replacement.task, replacement.action) == (tasks[0], "draining")
+    assert replacement.reason == "the collector has received no update from it for 180 s"
 
 
 def test_a_class_that_is_silent_as_a_whole_stays_frozen(harness: Harness) -> None:
     harness.swarm.unresponsive = set(up(harness))
     harness.swarm.idle_job_groups.clear()
     for later_s in (5, 200, 200):
-        scaling = harness.run_once(later_s=later_s)["normal"]
-        assert (scaling.frozen, scaling.wanted) == (True, 2)
+        record = harness.run_once(later_s=later_s)["normal"]
+        assert (record.frozen, record.wanted) == (True, 2)
         assert not harness.replacements
 
 
@@ -224,9 +226,9 @@ def test_silence_is_no_reason_to_shrink(harness: Harness) -> None:
     tasks = up(harness)
     harness.swarm.idle_job_groups.clear()
     harness.swarm.unresponsive = {tasks[0]}
-    harness.swarm.busy_tasks = {tasks[0]}  # which nobody knows
+    harness.swarm.busy_tasks = {tasks[0]}  # unknown to the collector
     wanted = [harness.run_once(later_s=later_s)["normal"].wanted for later_s in (5, 179, 2, 29, 2)]
-    assert wanted == [2, 2, 2, 2, 1]  # the idle one may go, no more
+    assert wanted == [2, 2, 2, 2, 1]  # the idle one may stop, but not the other
     assert [harness.run_once(later_s=40)["normal"].wanted for _ in range(3)] == [1, 1, 1]
 
 
@@ -243,11 +245,11 @@ def test_those_that_are_heard_of_one_after_another_are_not_silent(harness: Harne
 def test_after_a_freeze_it_waits_for_a_whole_pause(harness: Harness) -> None:
     up(harness)
     harness.swarm.idle_job_groups.clear()
-    for blinding in ("let_in", "reachable"):
-        setattr(harness.swarm, blinding, False)
+    for attribute in ("accept_token", "reachable"):
+        setattr(harness.swarm, attribute, False)
         for _ in range(12):
             assert harness.run_once()["normal"].frozen
-        setattr(harness.swarm, blinding, True)
+        setattr(harness.swarm, attribute, True)
         assert harness.run_once()["normal"].wanted == 2
         assert harness.run_once(later_s=29)["normal"].wanted == 2
     assert harness.run_once()["normal"].wanted == 0
@@ -264,8 +266,8 @@ def test_a_pool_out_of_reach_freezes_and_comes_back(harness: Harness) -> None:
     up(harness)
     harness.swarm.accept_token = False
     frozen = harness.run_once()
-    assert all(scaling.frozen for scaling in frozen.values())
-    assert "not known is the slots (the pool rejected the token" in frozen["normal"].reason
+    assert all(record.frozen for record in frozen.values())
+    assert "data unavailable: the slots (the pool rejected the token" in frozen["normal"].reason
     harness.swarm.accept_token = True
     assert harness.run_once()["normal"].wanted == 4
 
@@ -299,10 +301,10 @@ def test_a_scaling_that_fails_is_told_and_tried_again(
 def test_a_service_that_is_gone_freezes_its_class(harness: Harness) -> None:
     harness.swarm.remove_services([NORMAL])
     harness.submit(1, capacity_class="big")
-    found = harness.run_once()
-    assert found["normal"].frozen
-    assert "is missing" in found["normal"].reason
-    assert not found["big"].frozen
+    records = harness.run_once()
+    assert records["normal"].frozen
+    assert "is missing" in records["normal"].reason
+    assert not records["big"].frozen
 
 
 def test_a_lost_node_is_no_capacity(harness: Harness) -> None:
@@ -315,7 +317,7 @@ def test_a_lost_node_is_no_capacity(harness: Harness) -> None:
 
 
 class RecordingPlugin:
-    """A plugin that looks on, and has a policy of its own for one class."""
+    """A plugin that records its calls, and has a policy for one class."""
 
     def __init__(self) -> None:
         self.statuses: list[Any] = []
@@ -332,8 +334,8 @@ class RecordingPlugin:
 
 
 def test_a_plugin_decides_and_sees_how_jobs_did(harness: Harness) -> None:
-    watcher = RecordingPlugin()
-    autoscaler = harness.new_autoscaler(watcher)
+    plugin = RecordingPlugin()
+    autoscaler = harness.new_autoscaler(plugin)
     harness.submit(10, first_cluster=7, last_cluster=9)
     assert harness.run_once(autoscaler)["big"].wanted == 2
     harness.swarm.idle_job_groups.clear()
@@ -345,89 +347,88 @@ def test_a_plugin_decides_and_sees_how_jobs_did(harness: Harness) -> None:
         FinishedJob(capacity_class="big", ended_s=harness.now, runtime_s=1000),
     ]
     harness.run_once(autoscaler, later_s=100)
-    status = next(found for found in reversed(watcher.statuses) if found.requests)
-    assert status.requests[0].oldest_wait_s == 100  # since it was first seen
+    status = next(found for found in reversed(plugin.statuses) if found.idle_jobs)
+    assert status.idle_jobs[0].oldest_wait_s == 100  # since it was first seen
     assert status.runtime_s == 40
-    # Of 10 two ended and 7 wait: none came. Of 4 more, one every 25 s.
+    # Of 10 jobs 2 ended and 7 are waiting: none arrived. Then 4 more: one every 25 s.
     assert status.arrivals_per_s == 0
     harness.submit(4, memory_mb=200)
     harness.run_once(autoscaler, later_s=0)
-    status = next(found for found in reversed(watcher.statuses) if found.requests)
+    status = next(found for found in reversed(plugin.statuses) if found.idle_jobs)
     assert status.arrivals_per_s == pytest.approx(0.03)
 
 
 def test_a_change_of_the_pool_is_told(harness: Harness) -> None:
-    watcher = RecordingPlugin()
-    autoscaler = harness.new_autoscaler(watcher)
+    plugin = RecordingPlugin()
+    autoscaler = harness.new_autoscaler(plugin)
     for _ in range(4):
         harness.run_once(autoscaler)
-    told = len(watcher.changes)
-    before, after = watcher.changes[0]
+    change_count = len(plugin.changes)
+    before, after = plugin.changes[0]
     assert (before.replicas["big"], after.replicas["big"]) == (1, 2)
     harness.swarm.busy_tasks |= {e.task for e in harness.provisioner.status().executors}
     harness.run_once(autoscaler)
-    assert len(watcher.changes) == told  # that jobs run is none
+    assert len(plugin.changes) == change_count  # running jobs are not a change
     harness.swarm.unresponsive = set(harness.swarm.busy_tasks)
     harness.run_once(autoscaler)
-    assert len(watcher.changes) == told + 1
+    assert len(plugin.changes) == change_count + 1
 
 
 def test_how_long_a_start_takes_is_measured(harness: Harness) -> None:
-    watcher = RecordingPlugin()
-    autoscaler = harness.new_autoscaler(watcher)
+    plugin = RecordingPlugin()
+    autoscaler = harness.new_autoscaler(plugin)
     harness.submit(1)
-    harness.now = BEGIN_S
+    harness.now = START_S
     harness.swarm.unschedulable[NORMAL] = "no suitable node"
     harness.run_once(autoscaler, later_s=1)
     harness.run_once(autoscaler, later_s=1)
     harness.swarm.unschedulable.clear()
     harness.run_once(autoscaler, later_s=10)
     harness.run_once(autoscaler, later_s=10)
-    starts = {found.start_up_s for found in watcher.statuses}
-    assert 10.0 in starts  # until one is known
+    starts = {found.start_up_s for found in plugin.statuses}
+    assert 10.0 in starts  # the default, until one is measured
     assert any(15 < found < 25 for found in starts)
 
 
 def test_it_runs_until_it_is_told_to_end(harness: Harness) -> None:
     stop = threading.Event()
-    told: list[AutoscalerRecord] = []
+    records: list[AutoscalerRecord] = []
 
-    def tell(step: AutoscalerRecord) -> None:
-        told.append(step)
-        if len(told) == 4:
+    def report(record: AutoscalerRecord) -> None:
+        records.append(record)
+        if len(records) == 4:
             stop.set()
 
-    harness.autoscaler.run(tell, stop, interval_s=0.001)
-    assert [step.capacity_class for step in told] == ["normal", "big"] * 2
+    harness.autoscaler.run(report, stop, interval_s=0.001)
+    assert [record.capacity_class for record in records] == ["normal", "big"] * 2
 
 
 def test_an_outage_ends_it_at_first_and_freezes_it_later(harness: Harness) -> None:
     stop = threading.Event()
-    told: list[AutoscalerRecord] = []
+    records: list[AutoscalerRecord] = []
 
-    def tell(step: AutoscalerRecord) -> None:
-        told.append(step)
+    def report(record: AutoscalerRecord) -> None:
+        records.append(record)
         harness.swarm.reachable = False
-        if len(told) == 4:
+        if len(records) == 4:
             stop.set()
 
-    harness.autoscaler.run(tell, stop, interval_s=0.001)
-    assert [isinstance(step, ScalingRecord) and step.frozen for step in told] == [False] * 2 + [
-        True
-    ] * 2
+    harness.autoscaler.run(report, stop, interval_s=0.001)
+    frozen = [isinstance(record, ScalingRecord) and record.frozen for record in records]
+    assert frozen == [False] * 2 + [True] * 2
     with pytest.raises(UnreachableError, match="does not answer"):
-        harness.autoscaler.run(tell, stop, interval_s=0.001)
+        harness.autoscaler.run(report, stop, interval_s=0.001)
 
 
 def test_an_executor_that_does_not_work_is_replaced(harness: Harness) -> None:
     tasks = up(harness)
     harness.swarm.broken_reasons[tasks[0]] = "no scratch directory"
     found = harness.run_once()["normal"]
-    assert found.executors.idle == 1  # the broken one is no capacity
+    assert found.executors.idle == 1  # the broken one does not count
     assert harness.replacements == []
     harness.run_once(later_s=61)
-    (mending,) = harness.replacements
-    assert (mending.task, mending.action) == (tasks[0], "draining")
+    (replacement,) = harness.replacements
+    assert (replacement.task, replacement.action) == (tasks[0], "draining")
     assert tasks[0] in harness.swarm.retiring
 
 
@@ -437,7 +438,7 @@ def test_the_broken_do_not_count_as_executors(harness: Harness) -> None:
     found = harness.run_once()["normal"]
     assert (found.wanted, found.executors.unusable) == (5, 1)
     harness.swarm.busy_tasks.add(tasks[0])
-    harness.swarm.retiring.add(tasks[0])  # told to go, and not by Swarm
+    harness.swarm.retiring.add(tasks[0])  # drained, but not by Swarm
     found = harness.run_once()["normal"]
     assert (found.executors.unusable, found.executors.retiring) == (1, 0)
 
@@ -456,22 +457,22 @@ def test_jobs_that_match_nothing_do_not_keep_executors(harness: Harness) -> None
 
 
 def test_a_guest_takes_one_of_its_executors_virtual_machines(tmp_path: Path) -> None:
-    shape = CapacityClass(
+    capacity_class = CapacityClass(
         cpus=4, memory_mb=1024, replicas=1, min_replicas=0, virtual_machines=1, emulate=True
     )
-    benchmarks = Harness(tmp_path, Pool(name="galaxy", classes={"vm": shape}))
-    [executor] = benchmarks.provisioner.status().executors
-    benchmarks.swarm.busy_tasks.add(executor.task)
-    assert benchmarks.run_once()["vm"].wanted == 1
-    benchmarks.submit(2, capacity_class="vm")
-    assert benchmarks.run_once()["vm"].wanted == 3
+    harness = Harness(tmp_path, Pool(name="galaxy", classes={"vm": capacity_class}))
+    [executor] = harness.provisioner.status().executors
+    harness.swarm.busy_tasks.add(executor.task)
+    assert harness.run_once()["vm"].wanted == 1
+    harness.submit(2, capacity_class="vm")
+    assert harness.run_once()["vm"].wanted == 3
 
 
 def test_a_dry_run_only_names_the_broken(harness: Harness) -> None:
     tasks = up(harness)
     harness.swarm.broken_reasons[tasks[0]] = "no scratch directory"
-    looking_on = harness.new_autoscaler(dry_run=True)
-    harness.run_once(looking_on)
-    harness.run_once(looking_on, later_s=61)
-    assert [mending.action for mending in harness.replacements] == ["dry_run"]
+    observer = harness.new_autoscaler(dry_run=True)
+    harness.run_once(observer)
+    harness.run_once(observer, later_s=61)
+    assert [replacement.action for replacement in harness.replacements] == ["dry_run"]
     assert not harness.swarm.retiring

@@ -49,8 +49,8 @@ def test_it_gets_a_changed_configuration(
     provisioner: Provisioner, swarm: FakeSwarm, tmp_path: Path
 ) -> None:
     provisioner.up(autoscale=True)
-    shape = POOL.classes["normal"].model_copy(update={"max_replicas": 9})
-    changed = POOL.model_copy(update={"classes": {"normal": shape}})
+    capacity_class = POOL.classes["normal"].model_copy(update={"max_replicas": 9})
+    changed = POOL.model_copy(update={"classes": {"normal": capacity_class}})
     version = swarm.services("galaxy")[NAME].version
     Provisioner(changed, swarm, swarm, tmp_path / "token", poll_interval_s=0.001).up()
     assert swarm.services("galaxy")[NAME].version > version
@@ -64,7 +64,7 @@ def test_a_further_up_leaves_its_count(provisioner: Provisioner, swarm: FakeSwar
 
 def test_its_token_lets_it_look_and_no_more(provisioner: Provisioner, swarm: FakeSwarm) -> None:
     provisioner.up(autoscale=True)
-    (command,) = [made for made in swarm.token_commands if "autoscaler@galaxy" in made]
+    (command,) = [c for c in swarm.token_commands if "autoscaler@galaxy" in c]
     assert command[-2:] == ("-authz", "READ")
     assert command.count("-authz") == 1
 
@@ -85,10 +85,10 @@ def test_down_removes_it(provisioner: Provisioner, swarm: FakeSwarm) -> None:
 
 def test_its_configuration_leads_to_the_pool_by_the_overlay() -> None:
     stack = Stack(pool=POOL, image="pool:1", node_id="node-1")
-    wish = stack.autoscaler("autoscaler:1", "node-2")
-    text = wish.environment["SWARM_RUNNER_CONFIGURATION"]
-    place = parse_job_conf(text, "the service").destination()
-    assert place.pool == POOL.model_copy(update={"host": "galaxy-manager"})
-    assert wish.secret.target == f"{place.token_directory}/galaxy"
-    assert (wish.node_id, wish.needs_swarm_manager) == ("node-2", True)
+    spec = stack.autoscaler("autoscaler:1", "node-2")
+    text = spec.environment["SWARM_RUNNER_CONFIGURATION"]
+    destination = parse_job_conf(text, "the service").destination()
+    assert destination.pool == POOL.model_copy(update={"host": "galaxy-manager"})
+    assert spec.secret.target == f"{destination.token_directory}/galaxy"
+    assert (spec.node_id, spec.needs_swarm_manager) == ("node-2", True)
     assert json.loads(text)["runners"]["swarm"]["pool"]["classes"]["normal"]["replicas"] == 2

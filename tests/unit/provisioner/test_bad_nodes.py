@@ -1,4 +1,4 @@
-"""One node of three is bad: commands go on on the others, and name it."""
+"""One node of three fails: commands continue on the others, and report it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from swarm_runner.errors import PreconditionError
 from swarm_runner.model.pool import CapacityClass, Pool
 from swarm_runner.model.pool_status import TaskState
 from swarm_runner.provisioner import Provisioner
+from swarm_runner.provisioner.preconditions import PermanentError
 from swarm_runner.provisioner.task_failures import TaskFailures
-from swarm_runner.provisioner.waiter import PermanentError
 from swarm_runner.testing.swarm import FakeSwarm
 
 POOL = Pool(
@@ -21,6 +21,9 @@ POOL = Pool(
 )
 NORMAL = "galaxy_htcondor-executor"
 DISK_FULL = "no space left on device"
+FAILS_ON_NODE = (
+    f"{NORMAL} does not start on swarm-2: {DISK_FULL}. Its tasks on other nodes are not affected"
+)
 
 
 class Harness:
@@ -54,16 +57,14 @@ def test_a_pool_comes_up_beside_a_bad_node_which_is_named(harness: Harness) -> N
     status = harness.provisioner.up()
     assert status.ready("normal") == 6
     assert harness.nodes() == {"swarm-1", "swarm-3"}
-    assert f"{NORMAL} does not start on swarm-2: {DISK_FULL}. The others go on" in harness.messages
+    assert FAILS_ON_NODE in harness.messages
 
 
 def test_a_pool_without_room_elsewhere_comes_up_smaller(harness: Harness) -> None:
     harness.swarm.start_errors["swarm-2"], harness.swarm.pinned = DISK_FULL, True
     status = harness.provisioner.up()
     assert (status.ready("normal"), status.replicas["normal"]) == (4, 6)
-    assert (
-        harness.messages[-1] == f"{NORMAL} does not start on swarm-2: {DISK_FULL}. The others go on"
-    )
+    assert harness.messages[-1] == FAILS_ON_NODE
 
 
 def test_a_scaling_that_only_a_bad_node_has_room_for_says_so(harness: Harness) -> None:
@@ -83,9 +84,9 @@ def test_an_upgrade_goes_on_beside_a_bad_node(harness: Harness) -> None:
     assert status.ready("normal") == 6
     assert harness.images() == {"registry/pool:2"}
     assert harness.nodes() == {"swarm-1", "swarm-3"}
-    [told] = [said for said in harness.messages if said.startswith(f"{NORMAL} is upgraded, but")]
-    assert "on swarm-2" in told
-    assert DISK_FULL in told
+    [message] = [m for m in harness.messages if m.startswith(f"{NORMAL} is upgraded, but")]
+    assert "on swarm-2" in message
+    assert DISK_FULL in message
 
 
 def test_an_upgrade_leaves_out_what_has_no_room_elsewhere(harness: Harness) -> None:
@@ -105,7 +106,7 @@ def test_an_upgrade_that_begins_on_a_bad_node_without_room_elsewhere_names_it(
     harness.provisioner.up()
     harness.swarm.start_errors["swarm-1"], harness.swarm.pinned = DISK_FULL, True
     with pytest.raises(
-        PreconditionError, match=r"rolled back: .*No other node was tried.*drain swarm-1"
+        PreconditionError, match=r"rolled back: .*Swarm tried no other node.*drain swarm-1"
     ):
         harness.provisioner.upgrade("registry/pool:2", timeout_s=5)
 
@@ -116,7 +117,7 @@ def test_an_image_that_starts_nowhere_is_taken_back_after_the_first_executor(
     harness.provisioner.up()
     before = {line.task for line in harness.provisioner.status().executors}
     harness.swarm.start_errors["registry/broken:1"] = "task: non-zero exit (7)"
-    with pytest.raises(PreconditionError, match=r"rolled back: .*non-zero exit \(7\).*as before"):
+    with pytest.raises(PreconditionError, match=r"rolled back: .*non-zero exit \(7\).*works again"):
         harness.provisioner.upgrade("registry/broken:1")
     assert harness.images() == {"registry/pool:1"}
     after = {line.task for line in harness.provisioner.status().executors}
@@ -144,22 +145,24 @@ def failed(number: int, slot: int, node: str) -> TaskState:
 
 
 @pytest.mark.parametrize(
-    ("nodes", "where", "hopeless"),
+    ("node_count", "failed_on", "permanent"),
     [
         (1, ["swarm-1"] * 2, False),
         (1, ["swarm-1"] * 3, True),
-        (3, ["swarm-1"] * 5, False),  # Swarm goes elsewhere next
+        (3, ["swarm-1"] * 5, False),  # Swarm tries another node next
         (3, ["swarm-1"] * 6, True),
         (3, ["swarm-1", "swarm-2", "swarm-1"], True),
     ],
 )
-def test_when_there_is_no_hope(nodes: int, where: list[str], hopeless: bool) -> None:
-    failures = TaskFailures([], nodes)
-    tasks = [failed(number, 1, node) for number, node in enumerate(where)]
-    # Swarm forgets: one look sees one of them.
+def test_when_failures_are_permanent(
+    node_count: int, failed_on: list[str], permanent: bool
+) -> None:
+    failures = TaskFailures([], node_count)
+    tasks = [failed(number, 1, node) for number, node in enumerate(failed_on)]
+    # Swarm drops failed tasks: each poll sees one of them.
     for task in tasks[:-1]:
         failures.check([task])
-    if hopeless:
+    if permanent:
         with pytest.raises(PermanentError, match=DISK_FULL):
             failures.check(tasks[-1:])
     else:
@@ -168,10 +171,10 @@ def test_when_there_is_no_hope(nodes: int, where: list[str], hopeless: bool) -> 
 
 def test_a_node_that_came_round_is_not_named() -> None:
     failures = TaskFailures([], 3)
-    bad = failed(1, 1, "swarm-1")
-    works = bad.model_copy(
+    failed_task = failed(1, 1, "swarm-1")
+    running = failed_task.model_copy(
         update={"id": "later", "state": "running", "error": "", "created_at": "2026-01-02"}
     )
-    failures.record([bad])
-    assert failures.messages([bad])
-    assert failures.messages([bad, works]) == []
+    failures.record([failed_task])
+    assert failures.messages([failed_task])
+    assert failures.messages([failed_task, running]) == []

@@ -15,24 +15,24 @@ from swarm_runner.provisioner.health import MAX_REPLACEMENTS_PER_NODE, ExecutorH
 from swarm_runner.testing.swarm import FakeSwarm
 
 POOL = Pool(name="galaxy")
-# FakeSwarm's tasks are made at the beginning of 2026.
-BEGIN_S = 1767225600.0
+# FakeSwarm's tasks are created at the beginning of 2026.
+START_S = 1767225600.0
 _numbers = count()
 
 
 def runs(task: str, job_types: str, *, succeeded: bool, runtime_s: float = 1) -> list[JobRun]:
-    """One run for each letter of `kinds`, one after another."""
+    """Return one run for each letter of `job_types`, one after the other."""
     return [
         JobRun(
             job=f"{(number := next(_numbers))}.0",
             task=task,
-            job_type=kind,
+            job_type=job_type,
             ended_s=float(number),
             runtime_s=runtime_s,
             succeeded=succeeded,
             failed=not succeeded,
         )
-        for kind in job_types
+        for job_type in job_types
     ]
 
 
@@ -42,23 +42,23 @@ def test_an_executor_that_fails_what_others_run_well() -> None:
     )
     assert list(found) == ["hole"]
     assert found["hole"].startswith(
-        "its last 6 jobs failed, most within 30 s of their start; their kinds"
+        "its last 6 jobs failed, most of them within 30 s of their start; jobs of the same types"
     )
 
 
 @pytest.mark.parametrize(
-    "seen",
+    "job_runs",
     [
         # A tool that fails everywhere.
         [*runs("one", "a" * 9, succeeded=False), *runs("two", "a" * 9, succeeded=False)],
-        # A batch of bad inputs that met one executor.
+        # A batch of bad inputs on one executor.
         [*runs("good", "a" * 20, succeeded=True), *runs("one", "a" * 20, succeeded=False)],
         # Failures, but of jobs that ran for a while.
         [
             *runs("good", "abc" * 9, succeeded=True),
             *runs("one", "abc", succeeded=False, runtime_s=60),
         ],
-        # Two in a row are no row.
+        # Two failures are not enough.
         [*runs("good", "ab" * 99, succeeded=True), *runs("one", "ab", succeeded=False)],
         # It works again.
         [
@@ -66,9 +66,9 @@ def test_an_executor_that_fails_what_others_run_well() -> None:
             *runs("one", "abc" * 3, succeeded=False),
             *runs("one", "a", succeeded=True),
         ],
-        # Nobody else ran anything.
+        # No other executor ran a job.
         runs("one", "abcdef" * 3, succeeded=False),
-        # Tools that fail elsewhere too, each now and then.
+        # Tools that sometimes fail on other executors too.
         [
             *runs("good", "abc" * 2, succeeded=True),
             *runs("good", "abc" * 2, succeeded=False),
@@ -77,26 +77,28 @@ def test_an_executor_that_fails_what_others_run_well() -> None:
         ],
     ],
 )
-def test_a_bad_tool_is_no_bad_executor(seen: list[JobRun]) -> None:
-    assert black_holes(seen) == {}
+def test_a_bad_tool_is_no_bad_executor(job_runs: list[JobRun]) -> None:
+    assert black_holes(job_runs) == {}
 
 
-def test_now_and_then_a_failure_takes_its_time() -> None:
-    seen = [*runs("good", "abc" * 4, succeeded=True), *runs("hole", "abcab", succeeded=False)]
-    assert list(black_holes([*seen, *runs("hole", "c", succeeded=False, runtime_s=99)])) == ["hole"]
+def test_a_black_hole_may_have_a_slow_failure() -> None:
+    job_runs = [*runs("good", "abc" * 4, succeeded=True), *runs("hole", "abcab", succeeded=False)]
+    assert list(black_holes([*job_runs, *runs("hole", "c", succeeded=False, runtime_s=99)])) == [
+        "hole"
+    ]
 
 
 def test_two_black_holes_do_not_excuse_each_other() -> None:
-    seen = [*runs("good", "abc" * 9, succeeded=True)]
-    seen += [*runs("one", "abcabc", succeeded=False), *runs("two", "abcabc", succeeded=False)]
-    assert set(black_holes(seen)) == {"one", "two"}
+    job_runs = [*runs("good", "abc" * 9, succeeded=True)]
+    job_runs += [*runs("one", "abcabc", succeeded=False), *runs("two", "abcabc", succeeded=False)]
+    assert set(black_holes(job_runs)) == {"one", "two"}
 
 
 class Harness:
-    """A pool that is up on a fake Swarm, its health, and a clock."""
+    """A running pool on a fake Swarm, its health monitor, and a clock."""
 
     def __init__(self, directory: Path, pool: Pool = POOL) -> None:
-        self.now = BEGIN_S
+        self.now = START_S
         self.swarm = FakeSwarm()
         self.messages: list[str] = []
         token = directory / "token"
@@ -112,7 +114,7 @@ class Harness:
 
     def run_once(self) -> list[tuple[str, str]]:
         found = self.health.run_once(self.provisioner.status())
-        return [(mending.task, mending.action) for mending in found]
+        return [(r.task, r.action) for r in found]
 
 
 @pytest.fixture
@@ -121,61 +123,61 @@ def harness(tmp_path: Path) -> Harness:
 
 
 def test_a_broken_slot_is_replaced_after_a_grace(harness: Harness) -> None:
-    sick = harness.executors()[0]
-    harness.swarm.broken_reasons[sick] = "no disk"
+    unhealthy = harness.executors()[0]
+    harness.swarm.broken_reasons[unhealthy] = "no disk"
     assert harness.run_once() == []
     harness.now += 61
-    assert harness.run_once() == [(sick, "draining")]
+    assert harness.run_once() == [(unhealthy, "draining")]
     assert harness.run_once() == []
     status = harness.provisioner.scale({"normal": 2})
-    assert sick not in {e.task for e in status.executors}
+    assert unhealthy not in {e.task for e in status.executors}
     assert status.converged
 
 
 def test_switched_off_virtual_machines_are_replaced_and_a_missing_kvm_is_not(
     tmp_path: Path,
 ) -> None:
-    machines = CapacityClass(memory_mb=512, virtual_machines=1, emulate=True)
-    benchmarks = Harness(tmp_path, Pool(name="galaxy", classes={"vm": machines}))
-    [sick] = benchmarks.executors("vm")
-    benchmarks.swarm.vm_offline.add(sick)
-    status = benchmarks.provisioner.status()
+    capacity_class = CapacityClass(memory_mb=512, virtual_machines=1, emulate=True)
+    harness = Harness(tmp_path, Pool(name="galaxy", classes={"vm": capacity_class}))
+    [unhealthy] = harness.executors("vm")
+    harness.swarm.vm_offline.add(unhealthy)
+    status = harness.provisioner.status()
     [line] = status.executors
     without = line.model_copy(update={"virtualization": "none"})
     for _ in range(2):
-        assert benchmarks.health.run_once(status.model_copy(update={"executors": (without,)})) == []
-        benchmarks.now += 61
-    assert benchmarks.run_once() == []
-    benchmarks.now += 61
-    assert benchmarks.run_once() == [(sick, "draining")]
+        assert harness.health.run_once(status.model_copy(update={"executors": (without,)})) == []
+        harness.now += 61
+    assert harness.run_once() == []
+    harness.now += 61
+    assert harness.run_once() == [(unhealthy, "draining")]
 
 
-def test_what_gets_well_stays(harness: Harness) -> None:
-    sick = harness.executors()[0]
-    harness.swarm.broken_reasons[sick] = "no disk"
+def test_an_executor_that_recovers_stays(harness: Harness) -> None:
+    unhealthy = harness.executors()[0]
+    harness.swarm.broken_reasons[unhealthy] = "no disk"
     harness.run_once()
     harness.now += 50
     harness.swarm.broken_reasons.clear()
     harness.run_once()
-    harness.swarm.broken_reasons[sick] = "no disk"
+    harness.swarm.broken_reasons[unhealthy] = "no disk"
     harness.now += 50
     assert harness.run_once() == []
 
 
 def test_a_busy_one_finishes_first(harness: Harness) -> None:
-    sick = harness.executors()[0]
-    harness.swarm.broken_reasons[sick] = "no disk"
-    harness.swarm.busy_tasks.add(sick)
+    unhealthy = harness.executors()[0]
+    harness.swarm.broken_reasons[unhealthy] = "no disk"
+    harness.swarm.busy_tasks.add(unhealthy)
     harness.run_once()
     harness.now += 61
-    assert harness.run_once() == [(sick, "draining")]
-    line = next(e for e in harness.provisioner.status().executors if e.task == sick)
+    assert harness.run_once() == [(unhealthy, "draining")]
+    line = next(e for e in harness.provisioner.status().executors if e.task == unhealthy)
     assert (line.state, line.jobs) == ("Retiring", ("1.0",))
-    assert sick in harness.executors()
+    assert unhealthy in harness.executors()
     harness.swarm.busy_tasks.clear()
     for _ in range(3):
         left = harness.executors()
-    assert sick not in left
+    assert unhealthy not in left
 
 
 def test_one_after_another_and_a_few_on_a_node(harness: Harness) -> None:
@@ -186,13 +188,13 @@ def test_one_after_another_and_a_few_on_a_node(harness: Harness) -> None:
     done: list[str] = []
     for _ in range(MAX_REPLACEMENTS_PER_NODE + 2):
         harness.now += 61
-        done += [done for _, done in harness.run_once() if done == "draining"]
+        done += [action for _, action in harness.run_once() if action == "draining"]
     assert len(done) == MAX_REPLACEMENTS_PER_NODE
     last = harness.health.run_once(harness.provisioner.status())
-    assert {mending.action for mending in last} == {"deferred"}
-    assert "look at the node and its engine" in last[0].problem
+    assert {replacement.action for replacement in last} == {"deferred"}
+    assert "check the node and its Docker engine" in last[0].problem
     harness.now += 3600
-    assert "draining" in {done for _, done in harness.run_once()}
+    assert "draining" in {action for _, action in harness.run_once()}
 
 
 def test_several_at_once_keep_to_the_rate(harness: Harness) -> None:
@@ -203,84 +205,84 @@ def test_several_at_once_keep_to_the_rate(harness: Harness) -> None:
     ]
     harness.swarm.broken_reasons = dict.fromkeys(harness.executors(), "no disk")
     harness.swarm.busy_tasks = set(harness.executors())
-    told: list[float] = []
+    drained_s: list[float] = []
     for _ in range(50):
         for health in both:
             found = health.run_once(harness.provisioner.status())
-            told += [harness.now for mending in found if mending.action == "draining"]
+            drained_s += [harness.now for r in found if r.action == "draining"]
         harness.now += 6
-    assert len(told) == MAX_REPLACEMENTS_PER_NODE
-    assert all(later - sooner >= 60 for sooner, later in pairwise(told))
+    assert len(drained_s) == MAX_REPLACEMENTS_PER_NODE
+    assert all(later - sooner >= 60 for sooner, later in pairwise(drained_s))
 
 
 def test_one_that_begins_anew_keeps_to_the_rate(harness: Harness) -> None:
-    one, other = harness.executors()
-    harness.swarm.broken_reasons = dict.fromkeys((one, other), "no disk")
-    harness.swarm.busy_tasks = {one}
+    first, other = harness.executors()
+    harness.swarm.broken_reasons = dict.fromkeys((first, other), "no disk")
+    harness.swarm.busy_tasks = {first}
 
-    def fresh() -> list[tuple[str, str]]:
+    def run_new_monitor() -> list[tuple[str, str]]:
         health = ExecutorHealthMonitor(
             POOL, harness.swarm, harness.swarm, grace_s=0, clock=lambda: harness.now
         )
         found = health.run_once(harness.provisioner.status())
-        return [(mending.task, mending.action) for mending in found]
+        return [(r.task, r.action) for r in found]
 
-    assert fresh() == [(one, "draining"), (other, "deferred")]
-    assert fresh() == [(other, "deferred")]  # one retires
+    assert run_new_monitor() == [(first, "draining"), (other, "deferred")]
+    assert run_new_monitor() == [(other, "deferred")]  # the first one is retiring
     harness.swarm.busy_tasks.clear()
     for _ in range(3):
         harness.provisioner.status()
-    assert one not in harness.executors()
-    assert fresh() == [(other, "deferred")]  # it went a moment ago
+    assert first not in harness.executors()
+    assert run_new_monitor() == [(other, "deferred")]  # it stopped a moment ago
     harness.now += 70
-    assert fresh() == [(other, "draining")]
+    assert run_new_monitor() == [(other, "draining")]
 
 
-def test_a_silent_one_among_others_is_replaced(harness: Harness) -> None:
-    silent, heard = harness.executors()
-    harness.swarm.unresponsive = {silent, heard}
+def test_an_unresponsive_executor_among_others_is_replaced(harness: Harness) -> None:
+    unresponsive, advertised = harness.executors()
+    harness.swarm.unresponsive = {unresponsive, advertised}
     for _ in range(3):
         assert harness.run_once() == []
         harness.now += 100
-    harness.swarm.unresponsive = {silent}  # it was the collector, and the others are still to come
+    harness.swarm.unresponsive = {unresponsive}  # the collector restarted, and gets updates again
     assert harness.run_once() == []
     harness.now += 179
     assert harness.run_once() == []
     harness.now += 2
-    assert harness.run_once() == [(silent, "draining")]
+    assert harness.run_once() == [(unresponsive, "draining")]
 
 
-def test_what_cannot_be_told_to_go_is_tried_again_after_a_pause(
+def test_a_failed_drain_is_retried_after_a_pause(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sick = harness.executors()[0]
-    harness.swarm.broken_reasons[sick] = "no disk"
-    tried: list[str] = []
+    unhealthy = harness.executors()[0]
+    harness.swarm.broken_reasons[unhealthy] = "no disk"
+    attempts: list[str] = []
 
     def refuse(service: str, _command: list[str]) -> bytes:
-        tried.append(service)
+        attempts.append(service)
         raise PreconditionError("condor_off: failed to find daemons")
 
-    monkeypatch.setattr(harness.swarm, "run_in", refuse)
+    monkeypatch.setattr(harness.swarm, "exec_in_service", refuse)
     harness.run_once()
     for later_s in (61, 2, 2, 61):
         harness.now += later_s
-        assert harness.run_once() == [(sick, "failed")]
-    assert len(tried) == 2
+        assert harness.run_once() == [(unhealthy, "failed")]
+    assert len(attempts) == 2
 
 
 def test_a_black_hole_is_replaced_at_once(harness: Harness) -> None:
     good, hole = harness.executors()
-    seen = [*runs(good, "abc" * 4, succeeded=True), *runs(hole, "abcabc", succeeded=False)]
+    job_runs = [*runs(good, "abc" * 4, succeeded=True), *runs(hole, "abcabc", succeeded=False)]
     harness.swarm.job_runs = [
-        run.model_copy(update={"ended_s": BEGIN_S + n}) for n, run in enumerate(seen)
+        run.model_copy(update={"ended_s": START_S + n}) for n, run in enumerate(job_runs)
     ]
     assert harness.run_once() == [(hole, "draining")]
 
 
 def test_a_silent_pool_is_left_alone(harness: Harness) -> None:
-    sick = harness.executors()[0]
-    harness.swarm.broken_reasons[sick] = "no disk"
+    unhealthy = harness.executors()[0]
+    harness.swarm.broken_reasons[unhealthy] = "no disk"
     harness.run_once()
     harness.now += 61
     status = harness.provisioner.status().model_copy(update={"problems": ("no collector",)})
@@ -292,24 +294,26 @@ def test_a_silent_pool_is_left_alone(harness: Harness) -> None:
 
 
 def test_a_dry_run_tells_nobody(harness: Harness) -> None:
-    sick = harness.executors()[0]
-    harness.swarm.broken_reasons[sick] = "no disk"
+    unhealthy = harness.executors()[0]
+    harness.swarm.broken_reasons[unhealthy] = "no disk"
     found, _ = harness.provisioner.repair(dry_run=True)
-    assert [(mending.task, mending.action) for mending in found] == [(sick, "dry_run")]
+    assert [(replacement.task, replacement.action) for replacement in found] == [
+        (unhealthy, "dry_run")
+    ]
     assert not harness.swarm.retiring
 
 
-def test_mend_replaces_and_waits(harness: Harness) -> None:
-    sick = harness.executors("big")[0]
-    harness.swarm.broken_reasons[sick] = "no disk"
+def test_repair_replaces_and_waits(harness: Harness) -> None:
+    unhealthy = harness.executors("big")[0]
+    harness.swarm.broken_reasons[unhealthy] = "no disk"
     found, status = harness.provisioner.repair()
-    assert [mending.action for mending in found] == ["draining"]
+    assert [replacement.action for replacement in found] == ["draining"]
     assert status.converged
-    assert sick not in {e.task for e in status.executors}
-    assert any("broken slot: no disk; replacing it" in said for said in harness.messages)
+    assert unhealthy not in {e.task for e in status.executors}
+    assert any("broken slot: no disk; replacing it" in m for m in harness.messages)
 
 
-def test_a_black_hole_that_was_told_to_go_is_shown_with_why(harness: Harness) -> None:
+def test_a_drained_black_hole_is_shown_with_its_reason(harness: Harness) -> None:
     hole, good = harness.executors()
     now = time.time()
     harness.swarm.job_runs = [
@@ -327,12 +331,14 @@ def test_a_black_hole_that_was_told_to_go_is_shown_with_why(harness: Harness) ->
     assert not any(line.problem for line in harness.provisioner.status().executors)
 
 
-def test_the_manager_elsewhere_is_said(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
-    sick = harness.executors()[0]
-    harness.swarm.broken_reasons[sick] = "no disk"
+def test_a_manager_on_another_node_is_reported(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unhealthy = harness.executors()[0]
+    harness.swarm.broken_reasons[unhealthy] = "no disk"
     harness.run_once()
     harness.now += 61
-    monkeypatch.setattr(harness.swarm, "run_in", lambda _service, _command: None)
-    [mending] = harness.health.run_once(harness.provisioner.status())
-    assert mending.action == "failed"
-    assert "another node" in mending.problem
+    monkeypatch.setattr(harness.swarm, "exec_in_service", lambda _service, _command: None)
+    [replacement] = harness.health.run_once(harness.provisioner.status())
+    assert replacement.action == "failed"
+    assert "another node" in replacement.problem

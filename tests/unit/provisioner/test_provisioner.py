@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from swarm_runner.errors import InvalidInputError, PreconditionError, UnreachableError
-from swarm_runner.hooks.manager import plugin_manager
+from swarm_runner.hooks.manager import Hooks
 from swarm_runner.model.pool import CapacityClass, Network, Pool
 from swarm_runner.model.scaling import IdleJobGroup
 from swarm_runner.provisioner import Autoscaler, Provisioner
@@ -20,7 +20,7 @@ VACATED = "(vacated at 2026-01-02 00:00:00 UTC at the latest)"
 
 
 class Harness:
-    """A provisioner on a fake Swarm, and what it said."""
+    """A provisioner on a fake Swarm, and its messages."""
 
     def __init__(self, directory: Path, swarm: FakeSwarm | None = None, pool: Pool = POOL) -> None:
         self.swarm = swarm or FakeSwarm()
@@ -55,24 +55,24 @@ def test_up_makes_the_slides_pool(harness: Harness) -> None:
 
 
 def test_executors_are_given_their_gpus(tmp_path: Path) -> None:
-    shape = CapacityClass(memory_mb=64, gpus=2, replicas=1)
-    benchmarks = Harness(tmp_path, pool=Pool(name="galaxy", classes={"gpu": shape}))
-    benchmarks.provisioner.up()
-    [slot] = benchmarks.swarm.slots()
+    gpu = CapacityClass(memory_mb=64, gpus=2, replicas=1)
+    harness = Harness(tmp_path, pool=Pool(name="galaxy", classes={"gpu": gpu}))
+    harness.provisioner.up()
+    [slot] = harness.swarm.slots()
     assert (slot.gpus, slot.total_gpus) == (2, 2)
-    # Other GPUs are another service.
-    fewer = benchmarks.provisioner_for(
-        Pool(name="galaxy", classes={"gpu": shape.model_copy(update={"gpus": 1})})
+    # Another number of GPUs is another spec.
+    fewer = harness.provisioner_for(
+        Pool(name="galaxy", classes={"gpu": gpu.model_copy(update={"gpus": 1})})
     )
     fewer.up()
-    [slot] = benchmarks.swarm.slots()
+    [slot] = harness.swarm.slots()
     assert slot.total_gpus == 1
 
 
 def test_up_gives_each_party_the_rights_it_needs(harness: Harness) -> None:
     harness.provisioner.up()
     executor, client = map(list, harness.swarm.token_commands)
-    # Whether the manager has written its configuration or not.
+    # These do not depend on the manager's configuration file.
     assert "_CONDOR_TRUST_DOMAIN=galaxy" in executor
     assert "_CONDOR_TRUST_DOMAIN=galaxy" in client
     assert _identity_and_authorizations(client) == ["swarm-runner@galaxy", "READ", "WRITE"]
@@ -87,7 +87,7 @@ def test_up_gives_each_party_the_rights_it_needs(harness: Harness) -> None:
 
 
 def _identity_and_authorizations(command: list[str]) -> list[str]:
-    """The identity and the rights."""
+    """Return the identity and the authorizations."""
     options = command[command.index("-identity") :]
     return [word for word in options if word not in ("-identity", "-authz")]
 
@@ -107,8 +107,8 @@ def test_up_keeps_a_scaling_and_changes_what_differs(harness: Harness) -> None:
     status = harness.provisioner_for(POOL.model_copy(update={"classes": classes})).up()
     assert status.replicas == {"normal": 4, "big": 1}
     assert [e.memory_mb for e in status.executors if e.capacity_class == "big"] == [4096]
-    rolled = [said for said in harness.messages if said.startswith("upgrading")]
-    assert rolled == ["upgrading galaxy_htcondor-executor-big, one task after another"]
+    upgrades = [message for message in harness.messages if message.startswith("upgrading")]
+    assert upgrades == ["upgrading galaxy_htcondor-executor-big, one task after the other"]
 
 
 def test_up_removes_a_class_that_is_gone(harness: Harness) -> None:
@@ -118,7 +118,7 @@ def test_up_removes_a_class_that_is_gone(harness: Harness) -> None:
     assert "galaxy_htcondor-executor-big" not in harness.swarm.services("galaxy")
 
 
-def test_up_heals_what_was_removed_by_hand(harness: Harness) -> None:
+def test_up_restores_what_was_removed(harness: Harness) -> None:
     harness.provisioner.up()
     harness.swarm.remove_services(["galaxy_htcondor-executor"])
     broken = harness.provisioner.status()
@@ -127,16 +127,16 @@ def test_up_heals_what_was_removed_by_hand(harness: Harness) -> None:
 
 
 def test_up_needs_leave_to_make_a_swarm(tmp_path: Path) -> None:
-    benchmarks = Harness(tmp_path, FakeSwarm(in_swarm=False))
+    harness = Harness(tmp_path, FakeSwarm(in_swarm=False))
     with pytest.raises(UnreachableError, match="--init"):
-        benchmarks.provisioner.up()
-    assert not benchmarks.swarm.in_swarm
-    assert benchmarks.provisioner.up(initialise=True).converged
+        harness.provisioner.up()
+    assert not harness.swarm.in_swarm
+    assert harness.provisioner.up(initialise=True).converged
 
 
 def test_a_worker_is_no_place_to_command(tmp_path: Path) -> None:
-    benchmarks = Harness(tmp_path, FakeSwarm(swarm_manager=False))
-    for command in (benchmarks.provisioner.up, benchmarks.provisioner.status):
+    harness = Harness(tmp_path, FakeSwarm(swarm_manager=False))
+    for command in (harness.provisioner.up, harness.provisioner.status):
         with pytest.raises(UnreachableError, match="Swarm worker"):
             command()
 
@@ -171,22 +171,24 @@ def test_a_network_that_does_not_work_says_what_to_choose(harness: Harness) -> N
     with pytest.raises(PreconditionError, match=r"No route to host.* IP_VS .*endpoint_mode: dnsrr"):
         harness.provisioner_for(POOL.model_copy(update={"network": network})).up(timeout_s=0.05)
     harness.swarm.no_ip_vs, harness.swarm.accept_token = False, False
-    with pytest.raises(PreconditionError, match=r"Does 127.0.0.1 lead to the manager's node"):
+    with pytest.raises(
+        PreconditionError, match=r"Check that 127.0.0.1 \(pool.host\) is an address"
+    ):
         harness.provisioner.up(timeout_s=0.05)
 
 
 POOL_WITH_EXTERNAL_SERVICES = POOL.model_copy(
-    update={"services": {"manager": "mine_m", "normal": "mine_n", "big": "mine_b"}}
+    update={"services": {"manager": "external_m", "normal": "external_n", "big": "external_b"}}
 )
 
 
 def deployed(harness: Harness) -> Harness:
-    """Services as `docker stack deploy` makes them, of a pool whose tokens are there."""
+    """Deploy services as `docker stack deploy` does, for a pool whose secrets exist."""
     harness.swarm.create_secret("galaxy_htcondor-signing-key", b"k", {POOL_LABEL: "galaxy"})
     harness.swarm.create_secret("galaxy_htcondor-executor-token", b"t", {POOL_LABEL: "galaxy"})
     stack = Stack(pool=POOL_WITH_EXTERNAL_SERVICES, image="registry:5000/pool:1", node_id="node-1")
-    for wish in (stack.central_manager(), *stack.executors().values()):
-        harness.swarm.deploy(wish)
+    for spec in (stack.central_manager(), *stack.executors().values()):
+        harness.swarm.deploy(spec)
     return harness
 
 
@@ -197,14 +199,14 @@ def test_a_stack_of_somebody_else_is_entered_scaled_and_left_alone(harness: Harn
     assert harness.token.read_bytes() == b"a.fake.token\n"
     assert harness.swarm.services("galaxy") == before
     assert provisioner.scale({"normal": 3}).ready("normal") == 3
-    with pytest.raises(PreconditionError, match="mine_m was not made by `pool up`"):
+    with pytest.raises(PreconditionError, match="external_m was not created by `pool up`"):
         provisioner.down(force=True)
     assert set(harness.swarm.services("galaxy")) == set(before)
 
 
-def test_a_stack_of_somebody_else_is_sized_and_mended(harness: Harness) -> None:
+def test_a_stack_of_somebody_else_is_scaled_and_repaired(harness: Harness) -> None:
     provisioner = deployed(harness).provisioner_for(POOL_WITH_EXTERNAL_SERVICES)
-    sick = provisioner.up().executors[0].task
+    unhealthy = provisioner.up().executors[0].task
     harness.swarm.idle_job_groups.append(
         IdleJobGroup(
             capacity_class="big",
@@ -215,16 +217,16 @@ def test_a_stack_of_somebody_else_is_sized_and_mended(harness: Harness) -> None:
             last_cluster=1,
         )
     )
-    harness.swarm.broken_reasons[sick] = "no disk"
+    harness.swarm.broken_reasons[unhealthy] = "no disk"
     found, status = provisioner.repair(timeout_s=5)
-    assert [mending.task for mending in found] == [sick]
-    assert sick not in {line.task for line in status.executors}
+    assert [replacement.task for replacement in found] == [unhealthy]
+    assert unhealthy not in {line.task for line in status.executors}
     autoscaler = Autoscaler(
-        POOL_WITH_EXTERNAL_SERVICES, harness.swarm, harness.swarm, plugin_manager(installed=False)
+        POOL_WITH_EXTERNAL_SERVICES, harness.swarm, harness.swarm, Hooks(installed=False)
     )
-    scalings = {step.capacity_class: step for step in autoscaler.run_once()}
-    assert getattr(scalings["big"], "action", "") == "scaled"
-    assert harness.swarm.services("galaxy")["mine_b"].replicas > 1
+    records = {record.capacity_class: record for record in autoscaler.run_once()}
+    assert getattr(records["big"], "action", "") == "scaled"
+    assert harness.swarm.services("galaxy")["external_b"].replicas > 1
 
 
 def test_a_stack_of_somebody_else_must_be_named(harness: Harness) -> None:
@@ -232,8 +234,10 @@ def test_a_stack_of_somebody_else_must_be_named(harness: Harness) -> None:
     for command in (provisioner.up, provisioner.upgrade, provisioner.down):
         with pytest.raises(PreconditionError, match=r"With pool\.services in job_conf"):
             command()
-    services = {"manager": "nowhere", "normal": "mine_n", "big": "mine_b"}
-    with pytest.raises(PreconditionError, match=r"names nowhere, which is not there"):
+    services = {"manager": "nowhere", "normal": "external_n", "big": "external_b"}
+    with pytest.raises(
+        PreconditionError, match=r"names nowhere, but the Swarm has no such service"
+    ):
         harness.provisioner_for(POOL.model_copy(update={"services": services})).up()
 
 
@@ -241,15 +245,17 @@ def test_a_token_is_made_where_the_manager_runs(harness: Harness) -> None:
     harness.provisioner.up()
     harness.swarm.token_commands.clear()
     harness.swarm.engine_name = "swarm-2"
-    with pytest.raises(PreconditionError, match=r"runs on swarm-1.* is that of swarm-2"):
+    with pytest.raises(PreconditionError, match=r"runs on swarm-1.* uses the engine of swarm-2"):
         harness.provisioner.up()
 
 
 def test_executors_that_fail_to_start_say_why(tmp_path: Path) -> None:
-    benchmarks = Harness(tmp_path)
-    benchmarks.swarm.start_errors["galaxy_htcondor-executor-big"] = "task: non-zero exit (1)"
-    with pytest.raises(PreconditionError, match=r"executor-big fail again .*non-zero exit \(1\)"):
-        benchmarks.provisioner.up()
+    harness = Harness(tmp_path)
+    harness.swarm.start_errors["galaxy_htcondor-executor-big"] = "task: non-zero exit (1)"
+    with pytest.raises(
+        PreconditionError, match=r"executor-big fail repeatedly: .*non-zero exit \(1\)"
+    ):
+        harness.provisioner.up()
 
 
 def test_a_token_that_does_not_open_the_pool_is_replaced(harness: Harness) -> None:
@@ -261,10 +267,10 @@ def test_a_token_that_does_not_open_the_pool_is_replaced(harness: Harness) -> No
     assert harness.token.read_bytes() == b"a.fake.token\n"
 
 
-def test_a_lost_signing_key_is_told(harness: Harness) -> None:
+def test_a_lost_signing_key_is_reported(harness: Harness) -> None:
     harness.provisioner.up()
     harness.swarm.delete_secret("galaxy_htcondor-signing-key")
-    with pytest.raises(PreconditionError, match="signing-key was removed"):
+    with pytest.raises(PreconditionError, match="signing-key is missing"):
         harness.provisioner.up()
 
 
@@ -280,7 +286,11 @@ def test_scale_refuses_all_that_is_wrong_at_once(harness: Harness) -> None:
     harness.provisioner.up()
     with pytest.raises(InvalidInputError) as caught:
         harness.provisioner.scale({"huge": 1, "normal": -1, "big": 99})
-    assert [fault.location for fault in caught.value.diagnostics] == ["huge", "normal", "big"]
+    assert [diagnostic.location for diagnostic in caught.value.diagnostics] == [
+        "huge",
+        "normal",
+        "big",
+    ]
     assert harness.provisioner.status().replicas == {"normal": 2, "big": 1}
 
 
@@ -304,43 +314,43 @@ def test_a_scaling_names_the_job_that_will_be_vacated_and_when(harness: Harness)
         harness.provisioner.scale({"normal": 1}, timeout_s=0.2)
     [line] = [e for e in harness.provisioner.status().executors if e.task == busy]
     assert line.vacated_at == VACATED_AT
-    assert any(VACATED in said for said in harness.messages)
+    assert any(VACATED in message for message in harness.messages)
 
 
 def test_an_executor_of_a_node_that_is_down_is_no_capacity(harness: Harness) -> None:
     lost = harness.provisioner.up().executors[0].task
     harness.swarm.busy_tasks.add(lost)
     harness.swarm.mark_node_down(lost)
-    status = harness.provisioner.scale({"normal": 2})  # it waits for the replacement alone
+    status = harness.provisioner.scale({"normal": 2})  # waits only for the replacement
     assert (status.ready("normal"), status.lost("normal"), status.draining("normal")) == (2, 1, 0)
     [line] = [e for e in status.executors if e.task == lost]
     assert (line.state, line.jobs) == ("Lost", ("1.0",))
     assert "swarm-1 is down" in line.problem
 
 
-def test_a_manager_on_a_node_that_is_down_is_told(harness: Harness) -> None:
+def test_a_manager_on_a_node_that_is_down_is_reported(harness: Harness) -> None:
     manager = harness.provisioner.up().manager
     assert manager is not None
     harness.swarm.mark_node_down(manager.id)
     harness.swarm.accept_token = False
-    assert "the manager's node swarm-1 is down, and the queue lies there" in (
+    assert "the manager's node swarm-1, which holds the queue, is down" in (
         harness.provisioner.status().problems
     )
 
 
 def test_down_removes_what_up_made(tmp_path: Path) -> None:
-    benchmarks = Harness(tmp_path, FakeSwarm(in_swarm=False))
-    benchmarks.provisioner.up(initialise=True)
-    benchmarks.provisioner.down()
-    assert not benchmarks.swarm.in_swarm
-    assert not benchmarks.token.exists()
-    assert not benchmarks.swarm.networks("galaxy") | benchmarks.swarm.secrets("galaxy")
-    benchmarks.provisioner.down()  # again is no error
+    harness = Harness(tmp_path, FakeSwarm(in_swarm=False))
+    harness.provisioner.up(initialise=True)
+    harness.provisioner.down()
+    assert not harness.swarm.in_swarm
+    assert not harness.token.exists()
+    assert not harness.swarm.networks("galaxy") | harness.swarm.secrets("galaxy")
+    harness.provisioner.down()  # succeeds again
 
 
 def test_an_image_with_too_old_an_htcondor_is_refused(harness: Harness) -> None:
     harness.swarm.htcondor_version = "23.9.6"
-    with pytest.raises(PreconditionError, match=r"HTCondor 23\.9\.6: 25\.2\.1 is the first"):
+    with pytest.raises(PreconditionError, match=r"HTCondor 23\.9\.6, but 25\.2\.1 is the first"):
         harness.provisioner.up()
     assert harness.provisioner.status().unsupported_version == "23.9.6"
 
@@ -354,7 +364,7 @@ def test_down_removes_the_volumes_of_every_node(harness: Harness) -> None:
     provisioner.down()
     volumes = ("galaxy_htcondor-spool", "galaxy_htcondor-scratch")
     assert harness.swarm.volume_removals == [("galaxy", image, volumes)]
-    assert any("swarm-3 could not be asked: `docker volume rm" in said for said in harness.messages)
+    assert any("volumes on swarm-3: run `docker volume rm" in m for m in harness.messages)
 
 
 def test_down_leaves_a_swarm_that_it_did_not_make(harness: Harness) -> None:
@@ -388,18 +398,18 @@ def test_an_engine_that_does_not_answer(harness: Harness) -> None:
 def test_a_class_of_virtual_machines_has_the_image_for_it_and_says_what_they_run_on(
     tmp_path: Path,
 ) -> None:
-    machines = CapacityClass(cpus=2, memory_mb=512, virtual_machines=2, emulate=True)
-    pool = Pool(name="galaxy", classes=POOL.classes | {"vm": machines})
-    benchmarks = Harness(tmp_path, pool=pool)
-    status = benchmarks.provisioner.up()
-    assert {service.image for service in benchmarks.swarm.services("galaxy").values()} == {
+    vm = CapacityClass(cpus=2, memory_mb=512, virtual_machines=2, emulate=True)
+    pool = Pool(name="galaxy", classes=POOL.classes | {"vm": vm})
+    harness = Harness(tmp_path, pool=pool)
+    status = harness.provisioner.up()
+    assert {service.image for service in harness.swarm.services("galaxy").values()} == {
         "swarm-runner-pool-vm:fake"
     }
-    kinds = {line.capacity_class: line.virtualization for line in status.executors}
-    assert kinds == {"normal": "", "big": "", "vm": "emulated"}
+    virtualization = {line.capacity_class: line.virtualization for line in status.executors}
+    assert virtualization == {"normal": "", "big": "", "vm": "emulated"}
     [task] = [line.task for line in status.executors if line.capacity_class == "vm"]
-    benchmarks.swarm.vm_offline.add(task)
-    status = benchmarks.provisioner.status()
+    harness.swarm.vm_offline.add(task)
+    status = harness.provisioner.status()
     [line] = [line for line in status.executors if line.task == task]
     assert not line.ready
     assert line.problem == (
@@ -409,5 +419,5 @@ def test_a_class_of_virtual_machines_has_the_image_for_it_and_says_what_they_run
 
 def test_without_kvm_and_without_emulation_an_executor_says_what_it_lacks(tmp_path: Path) -> None:
     pool = Pool(name="galaxy", classes={"vm": CapacityClass(memory_mb=512, virtual_machines=1)})
-    with pytest.raises(PreconditionError, match="no /dev/kvm that works, and its class does not"):
+    with pytest.raises(PreconditionError, match="no working /dev/kvm, and its class does not"):
         Harness(tmp_path, pool=pool).provisioner.up(timeout_s=0.1)

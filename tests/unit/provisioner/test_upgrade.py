@@ -17,7 +17,7 @@ NORMAL, BIG = f"{MANAGER_SERVICE}-executor", f"{MANAGER_SERVICE}-executor-big"
 
 
 class Harness:
-    """A pool that is up on a fake Swarm, and what was said of it."""
+    """A running pool on a fake Swarm, and the messages of its provisioner."""
 
     def __init__(self, directory: Path) -> None:
         self.swarm = FakeSwarm()
@@ -56,9 +56,7 @@ def test_every_service_is_upgraded_the_manager_last(harness: Harness) -> None:
     status = harness.provisioner.upgrade("registry/pool:2")
     assert status.converged
     assert set(harness.images().values()) == {"registry/pool:2"}
-    assert [
-        said.split()[1].rstrip(",") for said in harness.messages if said.startswith("upgrading")
-    ] == [
+    assert [m.split()[1].rstrip(",") for m in harness.messages if m.startswith("upgrading")] == [
         NORMAL,
         BIG,
         MANAGER_SERVICE,
@@ -91,16 +89,17 @@ def test_an_upgrade_keeps_a_scaling(harness: Harness) -> None:
 def test_nothing_differs(harness: Harness) -> None:
     before = harness.provisioner.status()
     assert harness.provisioner.upgrade() == before
-    assert harness.messages[-1].startswith("nothing differs")
+    assert harness.messages[-1].startswith("no changes")
 
 
-@pytest.mark.parametrize("way", ["up", "upgrade"])
-def test_both_roll_out_a_changed_configuration(harness: Harness, way: str) -> None:
+@pytest.mark.parametrize("command", ["up", "upgrade"])
+def test_both_roll_out_a_changed_configuration(harness: Harness, command: str) -> None:
     classes = dict(POOL.classes) | {"big": CapacityClass(memory_mb=4096)}
-    kept = harness.tasks(NORMAL)
-    status = getattr(harness.provisioner_for(POOL.model_copy(update={"classes": classes})), way)()
+    tasks = harness.tasks(NORMAL)
+    provisioner = harness.provisioner_for(POOL.model_copy(update={"classes": classes}))
+    status = getattr(provisioner, command)()
     assert [e.memory_mb for e in status.executors if e.capacity_class == "big"] == [4096]
-    assert harness.tasks(NORMAL) == kept
+    assert harness.tasks(NORMAL) == tasks
 
 
 def test_a_busy_executor_is_named_with_its_job(harness: Harness) -> None:
@@ -108,7 +107,7 @@ def test_a_busy_executor_is_named_with_its_job(harness: Harness) -> None:
     harness.swarm.busy_tasks.add(busy)
     with pytest.raises(PreconditionError, match=r"1 draining, until job 1\.0 ends"):
         harness.provisioner.upgrade("registry/pool:2", timeout_s=0.3)
-    assert any(f"{busy} on swarm-1 stays until job 1.0 ends" in said for said in harness.messages)
+    assert any(f"{busy} on swarm-1 drains until job 1.0 ends" in m for m in harness.messages)
     assert busy in {e.task for e in harness.provisioner.status().executors}
     harness.swarm.busy_tasks.clear()
     assert harness.provisioner.upgrade("registry/pool:2").converged
@@ -120,21 +119,21 @@ def test_an_upgrade_names_the_job_that_will_be_vacated_and_when(harness: Harness
     harness.swarm.vacated_at[busy] = 1767312000.0
     with pytest.raises(PreconditionError, match="2026-01-02"):
         harness.provisioner.upgrade("registry/pool:2", timeout_s=0.3)
-    told = f"{busy} on swarm-1 stays until job 1.0 ends (vacated at 2026-01-02 00:00:00 UTC"
-    assert any(told in said for said in harness.messages)
+    expected = f"{busy} on swarm-1 drains until job 1.0 ends (vacated at 2026-01-02 00:00:00 UTC"
+    assert any(expected in message for message in harness.messages)
 
 
-def test_an_image_that_does_not_start_is_taken_back(harness: Harness) -> None:
+def test_an_image_that_does_not_start_is_rolled_back(harness: Harness) -> None:
     harness.provisioner.scale({"normal": 3})
     before = harness.images()
     tasks = harness.tasks(NORMAL)
     harness.swarm.start_errors["registry/broken:1"] = "task: non-zero exit (7)"
-    with pytest.raises(PreconditionError, match=r"rolled back: .*non-zero exit \(7\).*as before"):
+    with pytest.raises(PreconditionError, match=r"rolled back: .*non-zero exit \(7\).*works again"):
         harness.provisioner.upgrade("registry/broken:1")
     assert harness.images() == before
     status = harness.provisioner.status()
     assert (status.ready("normal"), status.replicas["normal"]) == (3, 3)
-    assert len(tasks & harness.tasks(NORMAL)) == 2  # one executor paid for the attempt
+    assert len(tasks & harness.tasks(NORMAL)) == 2  # the canary replaced one executor
     assert harness.provisioner.upgrade("registry/pool:2").converged
 
 
@@ -152,27 +151,29 @@ def test_a_rollback_keeps_a_scaling_made_meanwhile(harness: Harness) -> None:
     assert harness.provisioner.status().replicas["normal"] == 4
 
 
-def test_an_executor_that_advertises_nothing_is_taken_back(harness: Harness) -> None:
+def test_an_executor_that_advertises_nothing_is_rolled_back(harness: Harness) -> None:
     before = harness.images()
-    harness.swarm.unresponsive.add("registry/mute:1")
-    with pytest.raises(PreconditionError, match="runs, but no slot of it is advertised"):
-        harness.provisioner.upgrade("registry/mute:1")
+    harness.swarm.unresponsive.add("registry/unresponsive:1")
+    with pytest.raises(
+        PreconditionError, match="is running, but the collector knows no slot of it"
+    ):
+        harness.provisioner.upgrade("registry/unresponsive:1")
     assert harness.images() == before
 
 
-def test_a_manager_that_does_not_start_is_taken_back(harness: Harness) -> None:
+def test_a_manager_that_does_not_start_is_rolled_back(harness: Harness) -> None:
     before = harness.images()
-    harness.provisioner.scale({"normal": 0, "big": 0})  # no executor to try the image on
+    harness.provisioner.scale({"normal": 0, "big": 0})  # there is no executor as a canary
     harness.swarm.start_errors["registry/broken:1"] = "task: non-zero exit (7)"
     with pytest.raises(PreconditionError, match=f"{MANAGER_SERVICE} was rolled back"):
         harness.provisioner.upgrade("registry/broken:1")
     assert harness.images()[MANAGER_SERVICE] == before[MANAGER_SERVICE]
 
 
-def test_an_image_that_cannot_be_had_changes_nothing(
+def test_an_image_that_is_not_available_changes_nothing(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def absent(_wanted: object, _progress: object, **_more: bool) -> str:
+    def absent(_image: object, _progress: object, **_kwargs: bool) -> str:
         raise PreconditionError("pulling registry/absent:1: manifest unknown")
 
     before = harness.provisioner.status()
@@ -184,22 +185,22 @@ def test_an_image_that_cannot_be_had_changes_nothing(
 
 def test_what_running_jobs_rely_on_stays(harness: Harness) -> None:
     other = POOL.model_copy(update={"port": 9700, "user": JobUser(uid=1001)})
-    for way in (harness.provisioner_for(other).up, harness.provisioner_for(other).upgrade):
+    for command in (harness.provisioner_for(other).up, harness.provisioner_for(other).upgrade):
         with pytest.raises(PreconditionError, match=r"port was 9618 .* uid was 1000.*--drain"):
-            way()
+            command()
 
 
-def test_half_a_pool_is_mended_first(harness: Harness) -> None:
+def test_an_incomplete_pool_is_not_upgraded(harness: Harness) -> None:
     harness.swarm.remove_services([BIG])
-    with pytest.raises(PreconditionError, match=f"{BIG} is missing; `swarm-runner pool up`"):
+    with pytest.raises(PreconditionError, match=f"{BIG} is missing; run `swarm-runner pool up`"):
         harness.provisioner.upgrade("registry/pool:2")
     assert "registry/pool:2" not in harness.images().values()
 
 
-def test_an_upgrade_that_was_left_halfway_is_taken_up(harness: Harness) -> None:
+def test_an_interrupted_upgrade_is_continued(harness: Harness) -> None:
     busy = sorted(harness.tasks(NORMAL))[0]
     harness.swarm.busy_tasks.add(busy)
-    with pytest.raises(PreconditionError, match="after 0 s still"):
+    with pytest.raises(PreconditionError, match="timed out after 0 s"):
         harness.provisioner.upgrade("registry/pool:2", timeout_s=0.0)
     harness.swarm.busy_tasks.clear()
     assert harness.provisioner.upgrade("registry/pool:2").converged
@@ -215,22 +216,23 @@ def test_an_engine_that_does_not_answer(harness: Harness) -> None:
 def test_the_manager_is_replaced_when_it_is_clear_where_jobs_run(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    astray = iter([{"7.0"}, {"7.0"}])
-    monkeypatch.setattr(harness.swarm, "running", lambda: next(astray, set()))
+    running_ids = iter([{"7.0"}, {"7.0"}])
+    monkeypatch.setattr(harness.swarm, "running_ids", lambda: next(running_ids, set()))
     harness.provisioner.upgrade("registry/pool:2")
-    told = harness.messages.index("waiting until it is clear where 7.0 run")
-    assert told < harness.messages.index(f"upgrading {MANAGER_SERVICE}, one task after another")
-    assert next(astray, None) is None
+    waiting = harness.messages.index("waiting for the slots of running jobs: 7.0")
+    upgrade = f"upgrading {MANAGER_SERVICE}, one task after the other"
+    assert waiting < harness.messages.index(upgrade)
+    assert next(running_ids, None) is None
 
 
-def test_an_executor_that_swarm_forgot_is_shown(harness: Harness) -> None:
+def test_an_executor_that_swarm_dropped_is_shown(harness: Harness) -> None:
     services = harness.swarm.services("galaxy")
     slot = harness.swarm.slots()[0].model_copy(
-        update={"task": "forgotten", "activity": "Retiring", "job": "7.0", "state": "Claimed"}
+        update={"task": "untracked", "activity": "Retiring", "job": "7.0", "state": "Claimed"}
     )
     status = build_pool_status(
         POOL, services, harness.swarm.tasks("galaxy"), [*harness.swarm.slots(), slot]
     )
-    [line] = [line for line in status.executors if line.task == "forgotten"]
+    [line] = [line for line in status.executors if line.task == "untracked"]
     assert (line.state, line.jobs, line.capacity_class) == ("Retiring", ("7.0",), "normal")
     assert status.pending_changes() == ["normal: 1 draining, until job 7.0 ends"]
