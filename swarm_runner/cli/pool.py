@@ -147,7 +147,7 @@ def upgrade(
 
 
 @app.command("mend")
-@app.command("repair", help="The same as mend.")
+@app.command("repair", help="Replace unhealthy executors, as `pool mend` does.")
 def repair(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only report unhealthy executors and the reasons.")

@@ -1,4 +1,6 @@
-"""A pool on a fake clock, to judge the policy that sizes a real one before it is trusted.
+"""Simulates a pool in simulated time, to evaluate the sizing policy before a real pool uses it.
 
-No I/O beside reading a trace and writing a picture; no daemon, no Docker, no HTCondor.
+It reads traces and writes plots; it contacts neither HTCondor nor Docker. It uses modules of
+swarm_runner that are not public (the sizing policy, its packing, the command line's parts), so both
+distributions are released together.
 """

@@ -1,4 +1,4 @@
-"""`swarm-runner pool simulate`: the sizing policy on a fake clock and a fake pool."""
+"""`swarm-runner pool simulate`: evaluates the sizing policy on a simulated pool."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from swarm_runner.cli.config_files import STANDARD_INPUT, load_destination, read
 from swarm_runner.cli.console import progress, show, show_json, stdout_console
 from swarm_runner.cli.options import AsJson, DestinationName, JobConfPath
 from swarm_runner.cli.tables import format_duration, plain_table, pluralize
-from swarm_runner.errors import InvalidInputError
-from swarm_runner.hooks.manager import plugin_manager
+from swarm_runner.errors import Diagnostic, InvalidInputError
+from swarm_runner.hooks.manager import Hooks
 from swarm_runner.model.pool import Pool
 from swarm_runner.model.scaling import START_UP_S, ScalingLimits
 from swarm_runner.model.text import did_you_mean
@@ -25,33 +25,35 @@ from swarm_runner_simulation.run import simulate as run
 from swarm_runner_simulation.trace import Trace
 from swarm_runner_simulation.trace_file import read_trace
 
-_TENTHS_BELOW_S = 60
+_TENTHS_BELOW_S = 60  # shorter times are shown with tenths of a second
 
 
 def simulate(
     trace: Annotated[
         str,
-        typer.Argument(metavar="TRACE", help=f"A file, or one of {', '.join(generators.NAMES)}."),
+        typer.Argument(metavar="TRACE", help=f"File, or one of {', '.join(generators.NAMES)}."),
     ],
     minimum: Annotated[
         int | None,
-        typer.Option("--min", min=0, metavar="N", help="The least executors of each class."),
+        typer.Option("--min", min=0, metavar="N", help="Minimum executors of each class."),
     ] = None,
     maximum: Annotated[
         int | None,
-        typer.Option("--max", min=1, metavar="N", help="The most executors of each class."),
+        typer.Option("--max", min=1, metavar="N", help="Maximum executors of each class."),
     ] = None,
     cooldown_s: Annotated[
         float | None,
-        typer.Option("--pause", min=0, metavar="SECONDS", help="The pause before shrinking."),
+        typer.Option("--pause", min=0, metavar="SECONDS", help="Cooldown before scaling down."),
     ] = None,
     start_up_s: Annotated[
         float,
-        typer.Option("--start-up", min=0, metavar="SECONDS", help="How long a start takes."),
+        typer.Option(
+            "--start-up", min=0, metavar="SECONDS", help="Time that an executor takes to start."
+        ),
     ] = START_UP_S,
     interval_s: Annotated[
         float,
-        typer.Option("--interval", min=0.1, metavar="SECONDS", help="Between two decisions."),
+        typer.Option("--interval", min=0.1, metavar="SECONDS", help="Time between two decisions."),
     ] = INTERVAL_S,
     schedulable: Annotated[
         int | None,
@@ -59,7 +61,7 @@ def simulate(
             "--placeable",
             min=0,
             metavar="N",
-            help="The executors of each class that the nodes have room for; else as its maximum.",
+            help="Executors of each class that fit on the nodes. Default: the class's maximum.",
         ),
     ] = None,
     retirement_s: Annotated[
@@ -68,53 +70,53 @@ def simulate(
             "--retirement",
             min=0,
             metavar="SECONDS",
-            help="How long a leaving executor's jobs have before they are vacated.",
+            help="Time until the jobs of a stopping executor are vacated.",
         ),
     ] = None,
     placement: Annotated[
-        Placement, typer.Option("--placement", help="Which of equal executors gets a job.")
+        Placement,
+        typer.Option("--placement", help="Which of several equally suitable executors gets a job."),
     ] = Placement.ANY,
     jobs: Annotated[
         int | None,
-        typer.Option("--jobs", min=1, metavar="N", help="How many jobs a named trace has."),
+        typer.Option("--jobs", min=1, metavar="N", help="Number of jobs of a named trace."),
     ] = None,
     load: Annotated[
         float | None,
-        typer.Option("--load", min=0.001, metavar="PART", help="The load of a named trace."),
+        typer.Option("--load", min=0.001, metavar="PART", help="Load of a named trace."),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Another day of a named trace.")] = 1,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of a named trace.")] = 1,
     policy_only: Annotated[
-        bool, typer.Option("--alone", help="Run the policy only, nothing to compare it with.")
+        bool, typer.Option("--alone", help="Run the policy only, without baselines.")
     ] = False,
     plot_file: Annotated[
         Path | None,
-        typer.Option("--picture", metavar="FILE", help="Draw it, as SVG or PNG."),
+        typer.Option("--picture", metavar="FILE", help="Write a plot, as SVG or PNG."),
     ] = None,
     job_conf: JobConfPath = None,
     destination_name: DestinationName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Judge the sizing policy on a trace of arrivals, with the classes of the configuration.
+    """Evaluate the sizing policy on a trace of arrivals, with the classes of the configuration.
 
-    It touches no pool. A plugin's policy is simulated in place of the built-in one.
+    Contacts no pool. An installed plugin's policy is simulated in place of the built-in one.
     """
     if plot_file is not None:
         plot.check_file(plot_file)
     pool = load_destination(job_conf, destination_name).pool
     classes = _scaling_limits(pool, minimum, maximum, cooldown_s)
-    limits = {
-        name: shape.retirement_s if retirement_s is None else retirement_s
-        for name, shape in pool.classes.items()
+    retirement = {
+        name: capacity_class.retirement_s if retirement_s is None else retirement_s
+        for name, capacity_class in pool.classes.items()
     }
-    setting = SimulationConfig(start_up_s, interval_s, schedulable, placement, limits)
-    size = plugin_manager().hook.swarm_runner_size_class
+    config = SimulationConfig(start_up_s, interval_s, schedulable, placement, retirement)
     with progress(f"simulating {trace}") as step:
         arrivals = _load_trace(trace, classes, seed, load, jobs)
         report = run(
             arrivals,
             classes,
-            lambda each, status: size(capacity_class=each, status=status),
-            setting,
+            Hooks().size_class,
+            config,
             baselines=() if policy_only else BASELINES,
             progress=step,
         )
@@ -135,20 +137,21 @@ def simulate(
 def _scaling_limits(
     pool: Pool, minimum: int | None, maximum: int | None, cooldown_s: float | None
 ) -> dict[str, ScalingLimits]:
-    found = {}
-    for name, shape in pool.classes.items():
-        limit = shape.max_replicas if maximum is None else maximum
-        sized = ScalingLimits.from_capacity_class(name, shape)
-        floor = sized.min_replicas if minimum is None else minimum
-        if limit is not None and floor > limit:
-            raise InvalidInputError(f"class {name} is to have at least {floor} and at most {limit}")
-        found[name] = ScalingLimits.from_capacity_class(
+    limits = {}
+    for name, capacity_class in pool.classes.items():
+        high = capacity_class.max_replicas if maximum is None else maximum
+        configured = ScalingLimits.from_capacity_class(name, capacity_class)
+        low = configured.min_replicas if minimum is None else minimum
+        if high is not None and low > high:
+            message = f"class {name}: the minimum {low} exceeds the maximum {high}"
+            raise InvalidInputError(f"{message}; change --min or --max")
+        limits[name] = ScalingLimits.from_capacity_class(
             name,
-            shape.model_copy(update={"max_replicas": limit}),
-            min_replicas=floor,
+            capacity_class.model_copy(update={"max_replicas": high}),
+            min_replicas=low,
             cooldown_s=cooldown_s,
         )
-    return found
+    return limits
 
 
 def _load_trace(
@@ -163,35 +166,36 @@ def _load_trace(
     if name != STANDARD_INPUT and not Path(name).exists():
         hint = did_you_mean(name, generators.NAMES) or "."
         names = ", ".join(generators.NAMES)
-        raise InvalidInputError(f"{name} is no file, and no named trace{hint} They are {names}")
+        message = f"is neither a file nor a named trace{hint} The named traces are {names}"
+        raise InvalidInputError([Diagnostic(message, source=name)])
     return read_trace(*read_text(name))
 
 
 def report_table(report: SimulationReport) -> Table:
-    """A line for each controller; ratios are to the oracle, where it is there."""
-    oracle = next((each for each in report.controllers if each.controller == ORACLE), None)
+    """Return a table with a line per controller, and with ratios to the oracle if it was run."""
+    oracle = next((c.total for c in report.controllers if c.controller == ORACLE), None)
     columns = ("wait mean", "p50", "p95", "max", "executor-h", "scalings", "evictions", "most")
-    shown = plain_table("controller", *columns)
-    for column in shown.columns[1:]:
+    table = plain_table("controller", *columns)
+    for column in table.columns[1:]:
         column.justify = "right"
         column.no_wrap = True
-    for each in report.controllers:
-        figures = each.total
-        hours = f"{figures.executor_hours:.1f}"
-        mean = _format_time(figures.waits.mean_s)
+    for result in report.controllers:
+        metrics = result.total
+        hours = f"{metrics.executor_hours:.1f}"
+        mean = _format_time(metrics.waits.mean_s)
         if oracle is not None:
-            mean += _format_ratio(figures.waits.mean_s, oracle.total.waits.mean_s)
-            hours += _format_ratio(figures.executor_hours, oracle.total.executor_hours)
-        shown.add_row(
-            each.controller,
+            mean += _format_ratio(metrics.waits.mean_s, oracle.waits.mean_s)
+            hours += _format_ratio(metrics.executor_hours, oracle.executor_hours)
+        table.add_row(
+            result.controller,
             mean,
-            *map(_format_time, (figures.waits.p50_s, figures.waits.p95_s, figures.waits.max_s)),
+            *map(_format_time, (metrics.waits.p50_s, metrics.waits.p95_s, metrics.waits.max_s)),
             hours,
-            str(figures.scale_operations),
-            str(figures.evictions),
-            str(figures.peak_executors),
+            str(metrics.scale_operations),
+            str(metrics.evictions),
+            str(metrics.peak_executors),
         )
-    return shown
+    return table
 
 
 def _format_time(seconds: float) -> str:
@@ -199,5 +203,5 @@ def _format_time(seconds: float) -> str:
 
 
 def _format_ratio(value: float, base: float) -> str:
-    """What is compared with next to nothing has no ratio worth telling."""
+    """Return a ratio, or nothing if the base is too small for it to mean anything."""
     return f" x{value / base:.2f}" if base >= 1 else ""

@@ -1,4 +1,4 @@
-"""Who decides in a simulation: our policy, and those that it is compared with."""
+"""The controllers of a simulation: the sizing policy and its baselines."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ SizeClass = Callable[[ScalingLimits, ClassSnapshot], ScalingDecision | int | Non
 
 
 class Controller(Protocol):
-    """Decides again and again, every `interval_s`, how many executors there are to be."""
+    """Decides every `interval_s` seconds how many executors there should be."""
 
     interval_s: float
 
     def desired_replicas(self, pool: ClassPool) -> int:
-        """The number, now."""
+        """Return the number of executors for the present state of the pool."""
 
 
 class Policy:
-    """The hook `swarm_runner_size_class`, asked as the autoscaler asks it."""
+    """The hook `swarm_runner_size_class`, called as the autoscaler calls it."""
 
     def __init__(self, size_class: SizeClass, pool: ClassPool, interval_s: float) -> None:
         self.interval_s = interval_s
@@ -32,48 +32,47 @@ class Policy:
         self._observer = Observer(pool)
 
     def desired_replicas(self, pool: ClassPool) -> int:
-        """See Controller."""
-        status = self._observer.observe()
-        decision = resolve_decision(
-            self._size_class(pool.capacity_class, status), pool.capacity_class, status
-        )
+        """Return the number of executors; see Controller."""
+        snapshot = self._observer.observe()
+        answer = self._size_class(pool.capacity_class, snapshot)
+        decision = resolve_decision(answer, pool.capacity_class, snapshot)
         self._observer.record(decision.needed)
         return decision.wanted
 
 
 class Fixed:
-    """Always the same number."""
+    """A constant number of executors."""
 
     def __init__(self, replicas: int) -> None:
         self.interval_s = math.inf
         self._replicas = replicas
 
     def desired_replicas(self, pool: ClassPool) -> int:
-        """See Controller."""
+        """Return the number of executors; see Controller."""
         return pool.capacity_class.clamp(self._replicas)
 
 
 class QueueRatio:
-    """`ceil(idle / slots)` without memory: KEDA's formula, for a queue's length.
+    """`ceil(idle / slots)`, without state: KEDA's formula for the length of a queue.
 
-    `slots` is how many jobs a person would say an executor takes: one for each of its cpus.
+    An executor counts as one slot per CPU.
     """
 
     def __init__(self, interval_s: float) -> None:
         self.interval_s = interval_s
 
     def desired_replicas(self, pool: ClassPool) -> int:
-        """See Controller."""
+        """Return the number of executors; see Controller."""
         return pool.capacity_class.clamp(math.ceil(pool.waiting / pool.capacity_class.cpus))
 
 
 class Linear:
-    """COBalD's LinearController, by its documentation and with its default settings.
+    """COBalD's LinearController, as documented and with its default settings.
 
-    Below `low_utilisation` demand falls, else above `high_allocation` it rises, by `rate`
-    resources a second, looked at every `interval_s`. Both are 1 without any executor (as its
-    FactoryPool has it). Of an executor's cpus and memory the one that is used more counts for
-    both: else a job of one cpu and little memory leaves its executor "unused" for ever.
+    Demand falls by `rate` executors per second while the utilisation is below `low_utilisation`;
+    otherwise it rises by as much while the allocation is above `high_allocation`. Without any
+    executor both are 1, as in COBalD's FactoryPool. Both use the executor's more used resource,
+    CPUs or memory: otherwise a job with little memory would leave its executor unused forever.
     """
 
     def __init__(
@@ -84,15 +83,13 @@ class Linear:
         interval_s: float = 1.0,
     ) -> None:
         self.interval_s = interval_s
-        self._low_utilisation, self._high_allocation, self._rate = (
-            low_utilisation,
-            high_allocation,
-            rate,
-        )
+        self._low_utilisation = low_utilisation
+        self._high_allocation = high_allocation
+        self._rate = rate
         self._demand = 0.0
 
     def desired_replicas(self, pool: ClassPool) -> int:
-        """See Controller."""
+        """Return the number of executors; see Controller."""
         usage = self._usage(pool)
         if usage < self._low_utilisation:
             self._demand -= self.interval_s * self._rate

@@ -1,4 +1,4 @@
-"""What executors have free, as numbers: which executor a job fills best, without a search."""
+"""An index of the executors' free capacity: finds the best fit for a job without a search."""
 
 from __future__ import annotations
 
@@ -20,55 +20,53 @@ NO_FIT = -1
 
 
 class Placement(Enum):
-    """Which of the executors that a job fills equally well is taken.
-
-    ANY: in no chosen order, as HTCondor's negotiator does by default. LOWEST: the one with the
-    lowest number in its Swarm service, so that the highest, which Swarm removes first, are the
-    ones without jobs. LATEST: the one that was busy last.
-    """
+    """Which of several equally suitable executors gets a job."""
 
     ANY = "any"
+    """An arbitrary one, as HTCondor's negotiator does by default."""
     LOWEST = "lowest"
+    """The lowest task slot. Swarm removes the highest first, which then have no jobs."""
     LATEST = "latest"
+    """The one that was busy most recently."""
 
 
 class FreeCapacityIndex:
-    """Interned free amounts ("rooms") and the executors that have each.
+    """The distinct free capacities, each with a number (its capacity ID) and its executors.
 
-    Room 0 is an executor without jobs. Entries of executors that have moved on are dropped when
-    they are met.
+    Capacity 0 is an executor without jobs. Heap entries of executors whose capacity has changed
+    since are dropped when they come to the top.
     """
 
     def __init__(self, capacity_class: ScalingLimits, jobs: ClassTrace) -> None:
         self.vectors: list[ResourceVector] = [executor_capacity(capacity_class)]
         self._ids: dict[ResourceVector, int] = {self.vectors[UNUSED_EXECUTOR]: UNUSED_EXECUTOR}
-        self._slot_sizes = [slot_size(each, capacity_class) for each in jobs.shapes]
+        self._slot_sizes = [slot_size(request, capacity_class) for request in jobs.requests]
         self._after_start: dict[tuple[int, int], int] = {}
         self._after_end: dict[tuple[int, int], int] = {}
-        self._fitting: list[list[int]] = [[] for _ in jobs.shapes]
-        self._scanned = [0] * len(jobs.shapes)
+        self._fitting: list[list[int]] = [[] for _ in jobs.requests]
+        self._scanned = [0] * len(jobs.requests)
         self._heaps: list[list[tuple[float, int]]] = [[]]
         self.counts = [0]
         self.capacity_id_of: list[int] = []
 
-    def after_start(self, capacity_id: int, shape_id: int) -> int:
-        """The room that is left when a job of that kind enters; NO_ROOM if it does not fit."""
-        key = capacity_id, shape_id
+    def after_start(self, capacity_id: int, request_id: int) -> int:
+        """Return the capacity ID after a job with that request starts, or NO_FIT."""
+        key = capacity_id, request_id
         found = self._after_start.get(key)
         if found is None:
-            amounts = self._slot_sizes[shape_id]
+            amounts = self._slot_sizes[request_id]
             found = NO_FIT
             if amounts is not None and fit_count(amounts, self.vectors[capacity_id]):
                 found = self._intern(subtract(self.vectors[capacity_id], amounts))
             self._after_start[key] = found
         return found
 
-    def after_end(self, capacity_id: int, shape_id: int) -> int:
-        """The room when a job of that kind has left."""
-        key = capacity_id, shape_id
+    def after_end(self, capacity_id: int, request_id: int) -> int:
+        """Return the capacity ID after a job with that request ends."""
+        key = capacity_id, request_id
         found = self._after_end.get(key)
         if found is None:
-            amounts = self._slot_sizes[shape_id]
+            amounts = self._slot_sizes[request_id]
             free = (
                 self.vectors[capacity_id]
                 if amounts is None
@@ -86,34 +84,35 @@ class FreeCapacityIndex:
         return self._ids[free]
 
     def add(self, executor: int, capacity_id: int, key: float) -> None:
-        """The executor, which is in no room, has this much free; a low key is taken first."""
+        """Enter an executor with its free capacity. Lower keys get jobs first."""
         self.capacity_id_of[executor] = capacity_id
         self.counts[capacity_id] += 1
         heapq.heappush(self._heaps[capacity_id], (key, executor))
 
     def remove(self, executor: int) -> int:
-        """Take the executor out of its room, which comes back."""
-        room = self.capacity_id_of[executor]
-        self.counts[room] -= 1
+        """Remove an executor from the index; return its capacity ID."""
+        capacity_id = self.capacity_id_of[executor]
+        self.counts[capacity_id] -= 1
         self.capacity_id_of[executor] = NO_FIT
-        return room
+        return capacity_id
 
-    def best_fit(self, shape_id: int) -> int:
-        """The executor that a job of that kind fills best, still in its room; NO_ROOM if none.
+    def best_fit(self, request_id: int) -> int:
+        """Return the executor that a job with that request fills best, or NO_FIT.
 
-        HTCondor's NEGOTIATOR_PRE_JOB_RANK: the fewest cpus free, then the least memory.
+        As HTCondor's NEGOTIATOR_PRE_JOB_RANK does: fewest free CPUs, then least free memory.
+        The executor stays in the index.
         """
-        fitting = self._fitting[shape_id]
-        if self._scanned[shape_id] < len(self.vectors):
-            fresh = range(self._scanned[shape_id], len(self.vectors))
-            fitting += [room for room in fresh if self.after_start(room, shape_id) != NO_FIT]
+        fitting = self._fitting[request_id]
+        if self._scanned[request_id] < len(self.vectors):
+            new = range(self._scanned[request_id], len(self.vectors))
+            fitting += [number for number in new if self.after_start(number, request_id) != NO_FIT]
             fitting.sort(key=self.vectors.__getitem__)
-            self._scanned[shape_id] = fresh.stop
-        for room in fitting:
-            if not self.counts[room]:
+            self._scanned[request_id] = new.stop
+        for capacity_id in fitting:
+            if not self.counts[capacity_id]:
                 continue
-            heap = self._heaps[room]
-            while self.capacity_id_of[heap[0][1]] != room:
+            heap = self._heaps[capacity_id]
+            while self.capacity_id_of[heap[0][1]] != capacity_id:
                 heapq.heappop(heap)
             return heap[0][1]
         return NO_FIT

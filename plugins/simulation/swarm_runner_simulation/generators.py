@@ -1,7 +1,7 @@
-"""Traces by name: a day's arrivals, drawn at random but the same for the same seed.
+"""Named traces: a day of random arrivals, reproducible by its seed.
 
-Each is made for the classes of a pool. `load` is the work of the day, over what the classes'
-executors could do in a day if all of them ran all day.
+A trace is generated for the classes of a pool. `load` is the day's work as a fraction of what the
+classes' executors could do if all of them ran all day.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from swarm_runner_simulation.trace import Trace
 DAY_S = 86_400.0
 MEAN_DURATION_S = 120.0
 BURSTS = 24
-# A class without max_replicas gets the work of this many executors.
+# The number of executors that a class without max_replicas is assumed to have.
 UNLIMITED_CLASS_EXECUTORS = 20
-# Pareto's exponent: the mean is finite, the variance is not. The longest lasts a quarter of a day.
+# At this exponent, a Pareto distribution has a finite mean and an infinite variance.
 PARETO_EXPONENT = 1.5
-_MAX_DURATION_DAYS = 0.25
+_MAX_DURATION_DAYS = 0.25  # the longest job
 
-# For a random source and a number of jobs: when they come, and how long they last if 1 is usual.
+# From a random source and a number of jobs: arrival times, and durations relative to the mean.
 Arrivals = Callable[[Random, int], Iterator[tuple[float, float]]]
 
 
@@ -34,7 +34,7 @@ def _steady(random: Random, jobs: int) -> Iterator[tuple[float, float]]:
 
 
 def _daily(random: Random, jobs: int) -> Iterator[tuple[float, float]]:
-    """A wave whose top, at noon, is twice the mean and whose bottom, at midnight, is nothing."""
+    """Yield a wave: twice the mean at noon, nothing at midnight."""
     while jobs:
         part = random.random()
         if random.random() < math.sin(math.pi * part) ** 2:
@@ -43,7 +43,7 @@ def _daily(random: Random, jobs: int) -> Iterator[tuple[float, float]]:
 
 
 def _bursts(random: Random, jobs: int) -> Iterator[tuple[float, float]]:
-    """Workflows: some hundreds of jobs at once, of about the same length, and then nothing."""
+    """Yield workflows: some hundreds of jobs of similar length at once, then nothing."""
     sizes = [random.paretovariate(2) for _ in range(BURSTS)]
     for size in sizes:
         begin_s, length = random.random() * DAY_S, random.uniform(0.5, 1.5)
@@ -52,13 +52,13 @@ def _bursts(random: Random, jobs: int) -> Iterator[tuple[float, float]]:
 
 
 def _heavy_tail(random: Random, jobs: int) -> Iterator[tuple[float, float]]:
-    """Most jobs are short, and most of the work is in the few that are long."""
+    """Yield mostly short jobs; the few long ones contain most of the work."""
     mean = PARETO_EXPONENT / (PARETO_EXPONENT - 1)
     for _ in range(jobs):
         yield random.random() * DAY_S, min(random.paretovariate(PARETO_EXPONENT), 1000.0) / mean
 
 
-# name: (arrivals, load, which part of an executor its jobs ask for, and how often)
+# name: (arrivals, load, {fraction of an executor that a job requests: weight})
 _GENERATORS: dict[str, tuple[Arrivals, float, dict[float, float]]] = {
     "steady": (_steady, 0.85, {0.125: 4, 0.25: 2, 0.5: 1}),
     "daily": (_daily, 0.6, {0.125: 4, 0.25: 2, 0.5: 1}),
@@ -76,42 +76,46 @@ def generate(
     load: float | None = None,
     jobs: int | None = None,
 ) -> Trace:
-    """A day of the named kind. With `jobs`, so many, and their length follows from the load.
+    """Return a day of the named kind.
 
-    Raises KeyError when there is no such kind.
+    With `jobs`, the day has about that many jobs, and their duration follows from the load.
+    Raises KeyError if there is no such kind.
     """
-    arrivals, usual_load, parts = _GENERATORS[name]
+    arrivals, default_load, fractions = _GENERATORS[name]
     work_s = {
-        each.name: (usual_load if load is None else load)
+        limits.name: (default_load if load is None else load)
         * DAY_S
-        * (UNLIMITED_CLASS_EXECUTORS if each.max_replicas is None else each.max_replicas)
-        for each in classes.values()
+        * (UNLIMITED_CLASS_EXECUTORS if limits.max_replicas is None else limits.max_replicas)
+        for limits in classes.values()
     }
     trace = Trace(name, DAY_S)
-    for each in classes.values():
-        random = Random(f"{name} {each.name} {seed}")  # noqa: S311  no secret
-        shapes = [_shape(each, part) for part in parts]
-        numbers = [trace.intern_shape(shape, each.name) for shape in shapes]
-        shares = [dominant_share(slot_size(shape, each) or NO_RESOURCES, each) for shape in shapes]
-        weights = list(parts.values())
+    for limits in classes.values():
+        random = Random(f"{name} {limits.name} {seed}")  # noqa: S311  not a secret
+        requests = [_request(limits, fraction) for fraction in fractions]
+        ids = [trace.intern_request(request, limits.name) for request in requests]
+        shares = [
+            dominant_share(slot_size(request, limits) or NO_RESOURCES, limits)
+            for request in requests
+        ]
+        weights = list(fractions.values())
         mean_share = sum(map(float.__mul__, shares, map(float, weights))) / sum(weights)
         if jobs is None:
-            number = round(work_s[each.name] / (MEAN_DURATION_S * mean_share))
+            count = round(work_s[limits.name] / (MEAN_DURATION_S * mean_share))
         else:
-            number = round(jobs * work_s[each.name] / sum(work_s.values()))
-        if not number:
+            count = round(jobs * work_s[limits.name] / sum(work_s.values()))
+        if not count:
             continue
-        usual_s = work_s[each.name] / (number * mean_share)
-        kinds = itertools.chain.from_iterable(
-            random.choices(numbers, weights, k=1000) for _ in itertools.count()
+        mean_s = work_s[limits.name] / (count * mean_share)
+        random_ids = itertools.chain.from_iterable(
+            random.choices(ids, weights, k=1000) for _ in itertools.count()
         )
-        for (time_s, length), kind in zip(arrivals(random, number), kinds, strict=False):
-            trace.add(time_s, min(length * usual_s, _MAX_DURATION_DAYS * DAY_S), kind)
+        for (time_s, length), request_id in zip(arrivals(random, count), random_ids, strict=False):
+            trace.add(time_s, min(length * mean_s, _MAX_DURATION_DAYS * DAY_S), request_id)
     return trace
 
 
-def _shape(capacity_class: ScalingLimits, fraction: float) -> ResourceAmounts:
-    """A request for that part of an executor, at least one cpu of it."""
+def _request(capacity_class: ScalingLimits, fraction: float) -> ResourceAmounts:
+    """Return a request for a fraction of an executor, but for at least one CPU."""
     return ResourceAmounts(
         cpus=max(1, round(capacity_class.cpus * fraction)),
         memory_mb=max(16, int(capacity_class.memory_mb * fraction * 0.9)),

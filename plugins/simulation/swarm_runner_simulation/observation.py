@@ -1,4 +1,4 @@
-"""What a sizing decision may see of the pool on the fake clock: no more than of a real one."""
+"""What a sizing decision may observe of a simulated pool: no more than of a real one."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from swarm_runner.model.scaling import (
 from swarm_runner_simulation.free_capacity import UNUSED_EXECUTOR
 from swarm_runner_simulation.pool import ClassPool
 
-# Arrivals are counted, and recently ended jobs remembered, over this long.
+# Arrivals are counted over this time.
 RECENT_S = 300.0
 
 
 class Observer:
-    """Looks at a pool, and keeps what a decision needs of the past."""
+    """Observes a pool, and keeps the history that a decision needs."""
 
     def __init__(self, pool: ClassPool) -> None:
         self._pool = pool
@@ -27,7 +27,7 @@ class Observer:
         self._history: deque[DemandSample] = deque()
 
     def observe(self) -> ClassSnapshot:
-        """The class at this moment."""
+        """Return a snapshot of the class."""
         pool = self._pool
         now = pool.now
         self._arrivals.append((now, pool.arrived))
@@ -57,35 +57,37 @@ class Observer:
         )
 
     def record(self, needed: int) -> None:
-        """Keep what was found to be needed at this moment."""
+        """Add the present demand to the history."""
         self._history.append(DemandSample.model_construct(time_s=self._pool.now, executors=needed))
 
     def _free_capacity(self) -> tuple[FreeCapacity, ...]:
-        rooms = self._pool.free_capacity
-        uncounted = self._pool.capacity_class.disk_mb is None
+        index = self._pool.free_capacity
+        has_disk_limit = self._pool.capacity_class.disk_mb is not None
         return tuple(
             FreeCapacity.model_construct(
                 cpus=free[0],
                 memory_mb=free[1],
-                disk_mb=0 if uncounted else free[2],
+                disk_mb=free[2] if has_disk_limit else 0,
                 gpus=free[3],
                 virtual_machines=free[4],
                 count=count,
             )
-            for number, (free, count) in enumerate(zip(rooms.vectors, rooms.counts, strict=True))
-            if count and number != UNUSED_EXECUTOR and free[0] and free[1]
+            for capacity_id, (free, count) in enumerate(
+                zip(index.vectors, index.counts, strict=True)
+            )
+            if count and capacity_id != UNUSED_EXECUTOR and free[0] and free[1]
         )
 
     def _idle_jobs(self) -> tuple[IdleJobs, ...]:
         jobs, now = self._pool.jobs, self._pool.now
         return tuple(
             IdleJobs.model_construct(
-                **dict(jobs.shapes[kind]),
+                **dict(jobs.requests[request_id]),
                 count=len(queue),
                 oldest_wait_s=now - jobs.time_s[queue[0]],
                 runtime_s=None,
             )
-            for kind, queue in self._pool.queues.items()
+            for request_id, queue in self._pool.queues.items()
         )
 
     def _runtime_s(self) -> float | None:

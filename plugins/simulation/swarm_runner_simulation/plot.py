@@ -1,10 +1,10 @@
-"""A simulation as a picture: the queue and the executors of each class over time."""
+"""Plots a simulation: the queue and the executors of each class over time."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from swarm_runner.errors import InvalidInputError
+from swarm_runner.errors import Diagnostic, InvalidInputError
 from swarm_runner_simulation.report import SimulationReport
 from swarm_runner_simulation.run import POLICY
 
@@ -13,20 +13,16 @@ _HOUR_S = 3600
 
 
 def check_file(file: Path) -> None:
-    """Raise InvalidInputError if no picture can be drawn, or none by that name."""
+    """Raise InvalidInputError if the name does not end in a format that can be written."""
     if file.suffix not in FORMATS:
-        raise InvalidInputError(f"{file}: a picture's name ends in {' or '.join(FORMATS)}")
-    try:
-        import matplotlib  # noqa: F401  an extra of the distribution
-    except ImportError as error:
-        message = "a picture needs matplotlib: pip install 'swarm-runner[simulate]'"
-        raise InvalidInputError(message) from error
+        formats = " or ".join(FORMATS)
+        raise InvalidInputError([Diagnostic(f"the name must end in {formats}", source=str(file))])
 
 
 def draw(report: SimulationReport, file: Path) -> None:
-    """Write the picture, SVG or PNG by the file's name. Raises OSError if it cannot be written."""
+    """Write the plot as SVG or PNG, by the file's name. Raises OSError if that fails."""
     check_file(file)
-    # The figure by itself: no window, and no state of the process's.
+    # Imported late because it takes a second. A Figure by itself needs no window and no state.
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -36,13 +32,13 @@ def draw(report: SimulationReport, file: Path) -> None:
     grid = figure.subplots(2 * len(classes), 1, sharex=True, squeeze=False)
     for number, name in enumerate(classes):
         queue, executors = grid[2 * number][0], grid[2 * number + 1][0]
-        for each in report.controllers:
-            moments = each.timeline[name]
-            hours = [moment.time_s / _HOUR_S for moment in moments]
-            ours = each.controller == POLICY
-            style = {"linewidth": 1.8 if ours else 0.8, "zorder": 3 if ours else 2}
-            queue.plot(hours, [m.waiting for m in moments], label=each.controller, **style)
-            executors.plot(hours, [m.executors for m in moments], **style)
+        for result in report.controllers:
+            samples = result.timeline[name]
+            hours = [sample.time_s / _HOUR_S for sample in samples]
+            is_policy = result.controller == POLICY
+            style = {"linewidth": 1.8 if is_policy else 0.8, "zorder": 3 if is_policy else 2}
+            queue.plot(hours, [s.waiting for s in samples], label=result.controller, **style)
+            executors.plot(hours, [s.executors for s in samples], **style)
         queue.set_ylabel(f"{name}\njobs that wait")
         executors.set_ylabel(f"{name}\nexecutors")
         for axes in (queue, executors):
@@ -50,6 +46,6 @@ def draw(report: SimulationReport, file: Path) -> None:
             axes.grid(alpha=0.3)
     grid[0][0].legend(loc="upper left", fontsize="small", ncols=3)
     grid[-1][0].set_xlabel("hours")
-    # The same simulation gives the same file, byte for byte.
+    # A fixed salt makes equal simulations give equal files.
     with rc_context({"svg.hashsalt": report.trace}):
         figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)

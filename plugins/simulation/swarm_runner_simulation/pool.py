@@ -1,10 +1,10 @@
-"""The executors and the queue of one class, on a fake clock.
+"""The executors and the queue of one class, in simulated time.
 
-Executors start after a while, run what fits, and when told to go finish their jobs first. Jobs that
-take longer than the class's retirement limit from then on are vacated, and begin anew elsewhere. As
-Swarm does, a scale-down takes tasks that do not run yet, then those with the highest number,
-whether they are busy or not. As HTCondor does, a job goes to the executor that it fills best, and
-jobs of a shape start in the order of their arrival.
+An executor starts after `start_up_s`, runs the jobs that fit, and finishes its jobs before it
+stops. A job that runs beyond the retirement time of a stopping executor is vacated, and starts
+again elsewhere. As in Swarm, scaling down stops tasks that do not run yet, and then those in the
+highest task slots, busy or not. As in HTCondor, a job goes to the executor that it fills best, and
+jobs with equal requests start in the order of their arrival.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from swarm_runner_simulation.trace import ClassTrace
 
 RECENT_JOBS = 200
 _EXECUTOR_UP = -1
-# At one moment after every other event: a job that ends at the limit has ended.
+# Sorts after every other event at the same time: a job that ends at the limit has ended.
 _RETIREMENT_LIMIT = (sys.maxsize, -2)
 
 
 class ClassPool:
-    """One class's executors and jobs, moved forward by `advance`.
+    """The executors and jobs of one class; `advance` moves the clock forward.
 
-    `placeable` is how many executors Swarm has nodes for, `retirement_s` how long jobs have whose
-    executor is told to go. With `at_once` executors there are as many as jobs need, up to that
-    number, without any start-up.
+    `schedulable` is the number of executors that fit on the nodes (None: no limit), and
+    `retirement_s` the time that jobs have on an executor that is told to stop. With
+    `instant_executors`, up to that many executors start without delay when a job needs them.
     """
 
     def __init__(
@@ -62,52 +62,50 @@ class ClassPool:
         self.started_s = array("d", [-1.0]) * len(jobs)
         self.recent: deque[float] = deque(maxlen=RECENT_JOBS)
         self.free_capacity = FreeCapacityIndex(capacity_class, jobs)
-        self.queues: dict[int, deque[int]] = {}  # kind -> jobs that wait
-        self.starting: dict[int, float] = {}  # executor -> when it is up
+        self.queues: dict[int, deque[int]] = {}  # request ID -> idle jobs
+        self.starting: dict[int, float] = {}  # executor -> when it has started
         self.pending: list[int] = []  # executors without a node
         self.retiring: dict[int, float] = {}  # executor -> when its jobs are vacated
-        # By executor: what foresight would have paid for.
+        # By executor: the executor-seconds that the oracle pays for.
         self.oracle_cost_s: list[float] = []
         self._idle_since: list[float] = []
-        self._schedulable, self._placement, self._instant_executors = (
-            schedulable,
-            placement,
-            instant_executors,
-        )
+        self._schedulable = schedulable
+        self._placement = placement
+        self._instant_executors = instant_executors
         self._retirement_s = retirement_s
         self._may_vacate = retirement_s < max(jobs.duration_s, default=0.0)
-        self._random = random.Random(len(jobs))  # noqa: S311  no secret: an arbitrary order
+        self._random = random.Random(len(jobs))  # noqa: S311  an arbitrary order, not a secret
         self._active: set[int] = set()
-        # By executor: its number in the service, its place among equals, the jobs it runs.
+        # By executor: its task slot, its order among equally suitable ones, its number of jobs.
         self._task_slots: list[int] = []
         self._placement_keys: list[float] = []
         self._job_counts: list[int] = []
-        self._free_task_slots: list[int] = []  # numbers that are free again
+        self._free_task_slots: list[int] = []
         self._next_task_slot = 0
-        self._queue_heads: list[tuple[int, int]] = []  # (first job that waits, its kind)
-        self._events: list[tuple[float, int, int]] = []  # (time, executor, job or _UP)
+        self._queue_heads: list[tuple[int, int]] = []  # (first idle job, its request ID)
+        self._events: list[tuple[float, int, int]] = []  # (time, executor, job or code)
         self._executor_s = 0.0
         self._accounted_until_s = begin_s
         self._start_sum_s = 0.0
 
     @property
     def alive(self) -> int:
-        """Executors that take room on nodes: those that start, serve or retire."""
+        """The number of executors that occupy nodes: starting, active or retiring."""
         return len(self._active) + len(self.starting) + len(self.retiring)
 
     @property
     def active(self) -> int:
-        """Executors that take jobs."""
+        """The number of executors that accept jobs."""
         return len(self._active)
 
     @property
     def idle(self) -> int:
-        """Executors without a job."""
+        """The number of active executors without a job."""
         return self.free_capacity.counts[UNUSED_EXECUTOR]
 
     @property
     def waiting(self) -> int:
-        """Jobs that have arrived and not started."""
+        """The number of jobs that have arrived and do not run."""
         return self.arrived - self.running - self.ended
 
     @property
@@ -117,20 +115,20 @@ class ClassPool:
 
     @property
     def evictions(self) -> int:
-        """How often a job was vacated: a start that neither led to an end nor still may."""
+        """The number of times a job was vacated: starts without an end, of jobs that do not run."""
         return self.starts - self.ended - self.running
 
     def mean_age_s(self) -> float:
-        """How long the jobs that run have been running, on average."""
+        """Return the mean time that the running jobs have been running."""
         return self.now - self._start_sum_s / self.running if self.running else 0.0
 
     def executor_s(self) -> float:
-        """Executor-seconds until now, start-up and retirement included."""
+        """Return the executor-seconds until now, including start-up and retirement."""
         self._accrue_executor_s()
         return self._executor_s
 
     def advance(self, until_s: float) -> None:
-        """Let arrivals, starts and ends happen, up to and including that time."""
+        """Process the arrivals, starts and ends up to and including a time."""
         times_s, events, count = self.jobs.time_s, self._events, len(self.jobs)
         while True:
             arrival_s = times_s[self.arrived] if self.arrived < count else until_s + 1
@@ -153,7 +151,7 @@ class ClassPool:
         self.now = until_s
 
     def scale(self, replicas: int) -> None:
-        """Tell Swarm how many executors there are to be."""
+        """Set the number of executors of the Swarm service."""
         if replicas == self.replicas:
             return
         self.scale_operations += 1
@@ -166,7 +164,7 @@ class ClassPool:
         self.schedule_pending()
 
     def schedule_pending(self) -> None:
-        """Start the tasks that wait for a node, as far as there is room."""
+        """Start the tasks that wait for a node, as far as nodes have capacity."""
         while self.pending and (self._schedulable is None or self.alive < self._schedulable):
             self._accrue_executor_s()
             executor = self.pending.pop(0)
@@ -187,7 +185,7 @@ class ClassPool:
         lowest = self._placement is Placement.LOWEST
         self._task_slots.append(number)
         if executor < self.capacity_class.min_replicas and self._instant_executors:
-            self._placement_keys.append(-math.inf)  # those that are paid for anyway come first
+            self._placement_keys.append(-math.inf)  # Executors that exist anyway come first.
         else:
             self._placement_keys.append(float(number) if lowest else self._random.random())
         self._job_counts.append(0)
@@ -197,102 +195,104 @@ class ClassPool:
         return executor
 
     def _remove_executors(self, count: int) -> None:
-        """As Swarm does: tasks that do not run first, then the highest numbers."""
+        """Stop tasks as Swarm does: first those that do not run, then the highest task slots."""
 
-        def by_number(executors: Iterable[int], most: int) -> list[int]:
-            return heapq.nlargest(most, executors, key=self._task_slots.__getitem__)
+        def highest(executors: Iterable[int], number: int) -> list[int]:
+            return heapq.nlargest(number, executors, key=self._task_slots.__getitem__)
 
-        victims = by_number(self.pending, count)
-        victims += by_number(self.starting, count - len(victims))
-        victims += by_number(self._active, count - len(victims))
-        gone, limit_s = set(victims), self.now + self._retirement_s
-        self.pending = [executor for executor in self.pending if executor not in gone]
-        for executor in victims:
+        stopped = highest(self.pending, count)
+        stopped += highest(self.starting, count - len(stopped))
+        stopped += highest(self._active, count - len(stopped))
+        vacated_at = self.now + self._retirement_s
+        self.pending = [executor for executor in self.pending if executor not in set(stopped)]
+        for executor in stopped:
             heapq.heappush(self._free_task_slots, self._task_slots[executor])
             self.starting.pop(executor, None)
             if executor in self._active:
                 self._active.remove(executor)
                 if self._job_counts[executor]:
-                    self.retiring[executor] = limit_s
+                    self.retiring[executor] = vacated_at
                 self.free_capacity.remove(executor)
-        if self._may_vacate and not gone.isdisjoint(self.retiring):
-            heapq.heappush(self._events, (limit_s, *_RETIREMENT_LIMIT))
+        if self._may_vacate and not self.retiring.keys().isdisjoint(stopped):
+            heapq.heappush(self._events, (vacated_at, *_RETIREMENT_LIMIT))
 
     def _vacate(self) -> None:
-        """The jobs of executors that have retired for as long as they may queue again."""
-        gone = {executor for executor, limit_s in self.retiring.items() if limit_s <= self.now}
-        stopped = sorted(job for _, executor, job in self._events if executor in gone)
-        # In place: `advance` holds it, too.
-        self._events[:] = [event for event in self._events if event[1] not in gone]
+        """Queue the jobs of executors whose retirement time is over."""
+        executors = {executor for executor, time_s in self.retiring.items() if time_s <= self.now}
+        vacated = sorted(job for _, executor, job in self._events if executor in executors)
+        # In place, because `advance` holds the same list.
+        self._events[:] = [event for event in self._events if event[1] not in executors]
         heapq.heapify(self._events)
         self._accrue_executor_s()
-        for executor in gone:
+        for executor in executors:
             del self.retiring[executor]
-        for job in stopped:
+        for job in vacated:
             self.running -= 1
             self._start_sum_s -= self.started_s[job]
             self.started_s[job] = -1.0
             self._enqueue(job)
-        self._queue_heads = sorted((queue[0], kind) for kind, queue in self.queues.items())
+        self._queue_heads = sorted(
+            (queue[0], request_id) for request_id, queue in self.queues.items()
+        )
         self.schedule_pending()
 
     def _executor_up(self, executor: int) -> None:
-        if self.starting.get(executor) == self.now:  # else it was called off
+        if self.starting.get(executor) == self.now:  # otherwise it was stopped meanwhile
             del self.starting[executor]
             self._assign_idle_jobs(executor, UNUSED_EXECUTOR)
 
     def _assign_idle_jobs(self, executor: int, capacity_id: int) -> None:
-        """Take jobs that wait, the first that came first, as long as one fits."""
+        """Start idle jobs on an executor, in order of arrival, while any fits."""
         self._active.add(executor)
-        passed: list[tuple[int, int]] = []
+        skipped: list[tuple[int, int]] = []
         while self._queue_heads and self.free_capacity.vectors[capacity_id][0]:
             head = heapq.heappop(self._queue_heads)
-            kind = head[1]
-            left = self.free_capacity.after_start(capacity_id, kind)
-            if left == NO_FIT:
-                passed.append(head)
+            request_id = head[1]
+            remaining = self.free_capacity.after_start(capacity_id, request_id)
+            if remaining == NO_FIT:
+                skipped.append(head)
                 continue
-            queue = self.queues[kind]
+            queue = self.queues[request_id]
             self._start_job(executor, queue.popleft())
-            capacity_id = left
+            capacity_id = remaining
             if queue:
-                heapq.heappush(self._queue_heads, (queue[0], kind))
+                heapq.heappush(self._queue_heads, (queue[0], request_id))
             else:
-                del self.queues[kind]
-        for head in passed:
+                del self.queues[request_id]
+        for head in skipped:
             heapq.heappush(self._queue_heads, head)
         self.free_capacity.add(executor, capacity_id, self._placement_keys[executor])
 
     def _enqueue(self, job: int) -> None:
-        """Where it fits now, or behind those of its shape that arrived before it."""
-        kind = self.jobs.shape_ids[job]
-        queue = self.queues.get(kind)
+        """Start a job where it fits, or queue it behind earlier jobs with the same request."""
+        request_id = self.jobs.request_ids[job]
+        queue = self.queues.get(request_id)
         if queue:
             if job > queue[-1]:
                 queue.append(job)
             else:
                 bisect.insort(queue, job)
             return
-        executor = self.free_capacity.best_fit(kind)
+        executor = self.free_capacity.best_fit(request_id)
         if executor == NO_FIT and len(self._active) < self._instant_executors:
             executor = self._new_executor()
             self._active.add(executor)
             self.free_capacity.add(executor, UNUSED_EXECUTOR, self._placement_keys[executor])
         if executor == NO_FIT:
-            self.queues[kind] = deque([job])
-            heapq.heappush(self._queue_heads, (job, kind))
+            self.queues[request_id] = deque([job])
+            heapq.heappush(self._queue_heads, (job, request_id))
             return
-        left = self.free_capacity.after_start(self.free_capacity.remove(executor), kind)
+        capacity_id = self.free_capacity.remove(executor)
+        remaining = self.free_capacity.after_start(capacity_id, request_id)
         self._start_job(executor, job)
-        self.free_capacity.add(executor, left, self._placement_keys[executor])
+        self.free_capacity.add(executor, remaining, self._placement_keys[executor])
 
     def _start_job(self, executor: int, job: int) -> None:
         if not self._job_counts[executor]:
             idle_s = self.now - self._idle_since[executor]
-            first = self._idle_since[executor] < 0
-            self.oracle_cost_s[executor] += (
-                self.start_up_s if first else min(idle_s, self.start_up_s)
-            )
+            is_first = self._idle_since[executor] < 0
+            cost_s = self.start_up_s if is_first else min(idle_s, self.start_up_s)
+            self.oracle_cost_s[executor] += cost_s
             self._idle_since[executor] = self.now
         self._job_counts[executor] += 1
         self.running += 1
@@ -313,11 +313,11 @@ class ClassPool:
             self._idle_since[executor] = self.now
             if self._placement is Placement.LATEST and self._placement_keys[executor] > -math.inf:
                 self._placement_keys[executor] = -self.now
-        kind = self.jobs.shape_ids[job]
+        request_id = self.jobs.request_ids[job]
         if executor not in self.retiring:
-            self._assign_idle_jobs(
-                executor, self.free_capacity.after_end(self.free_capacity.remove(executor), kind)
-            )
+            capacity_id = self.free_capacity.remove(executor)
+            capacity_id = self.free_capacity.after_end(capacity_id, request_id)
+            self._assign_idle_jobs(executor, capacity_id)
         elif not self._job_counts[executor]:
             self._accrue_executor_s()
             del self.retiring[executor]

@@ -1,4 +1,4 @@
-"""What came of a simulation."""
+"""The results of a simulation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from swarm_runner.model.text import FrozenModel
 
 
 class Waits(FrozenModel):
-    """How long jobs waited from their arrival until they ran, in seconds."""
+    """The time that jobs waited from arrival to start, in seconds."""
 
     mean_s: float
     p50_s: float
@@ -20,7 +20,7 @@ class Waits(FrozenModel):
 
     @classmethod
     def summarize(cls, waits: Iterable[float]) -> Self:
-        """The figures of these waits; zeros if there are none."""
+        """Return the statistics of these waits; zeros if there are none."""
         ordered = sorted(waits) or [0.0]
         last = len(ordered) - 1
         return cls(
@@ -32,11 +32,10 @@ class Waits(FrozenModel):
 
 
 class Metrics(FrozenModel):
-    """One class, or all of them, under one controller.
+    """The metrics of one class, or of all classes, under one controller.
 
-    Executor-hours count from the moment that a node is taken until it is free again. A job that
-    never ran (`unfinished`) waited until the end of the simulation; one that was evicted waited
-    until it started for the last time.
+    Executor-hours include start-up and retirement. A job that never ran (`unfinished`) counts as
+    waiting until the end of the simulation, an evicted job until its last start.
     """
 
     jobs: int
@@ -49,7 +48,7 @@ class Metrics(FrozenModel):
 
 
 class Sample(FrozenModel):
-    """How a class stood at one time."""
+    """The state of a class at one time."""
 
     time_s: float
     waiting: int
@@ -58,7 +57,7 @@ class Sample(FrozenModel):
 
 
 class ControllerReport(FrozenModel):
-    """What one controller made of a trace."""
+    """The results of a trace under one controller."""
 
     controller: str
     total: Metrics
@@ -67,7 +66,7 @@ class ControllerReport(FrozenModel):
 
 
 class SimulationReport(FrozenModel):
-    """A trace under every controller. `refused` jobs fit no class and are not in the figures."""
+    """The results of a trace. `refused` jobs fit no class and are not in the metrics."""
 
     trace: str
     jobs: int
@@ -77,7 +76,7 @@ class SimulationReport(FrozenModel):
 
 
 def sum_metrics(metrics: Sequence[Metrics], waits: Iterable[float]) -> Metrics:
-    """The sum of classes; `waits` are those of all jobs."""
+    """Sum the metrics of classes; `waits` are those of all jobs."""
     return Metrics(
         jobs=sum(part.jobs for part in metrics),
         waits=Waits.summarize(waits),

@@ -1,4 +1,4 @@
-"""Runs a trace under our policy, and under those that it is compared with."""
+"""Runs a trace under the sizing policy and under the baselines that it is compared with."""
 
 from __future__ import annotations
 
@@ -33,19 +33,18 @@ INTERVAL_S = 5.0
 POLICY, ORACLE, QUEUE_RATIO, LINEAR = "swarm_runner", "oracle", "ceil(idle/slots)", "COBalD linear"
 FIXED_SAME, FIXED_MAX = "fixed, same cost", "fixed, max"
 BASELINES = (ORACLE, QUEUE_RATIO, LINEAR, FIXED_SAME, FIXED_MAX)
-# Points in a timeline, and how long after the last arrival a simulation goes on at most.
 _TIMELINE_SAMPLES = 720
-_MAX_OVERRUN_S = 30 * 86_400.0
+_MAX_OVERRUN_S = 30 * 86_400.0  # after the end of the trace
 
 ControllerFactory = Callable[[ClassPool], Controller]
 
 
 @dataclass(frozen=True, slots=True)
 class SimulationConfig:
-    """What a pool on the fake clock is like.
+    """The properties of the simulated pool.
 
-    `placeable` is how many executors of a class the nodes hold, those that retire included; as
-    many as its `max_replicas` if None. `retirement_s` is by class, and endless where it names none.
+    `schedulable` is the number of executors of a class that fit on the nodes, including retiring
+    ones (None: the class's `max_replicas`). `retirement_s` is by class; unlimited by default.
     """
 
     start_up_s: float = START_UP_S
@@ -62,6 +61,9 @@ class _Outcome:
     timeline: tuple[Sample, ...]
 
 
+RunClass = Callable[[ScalingLimits, ClassTrace], _Outcome]
+
+
 def simulate(
     trace: Trace,
     classes: Mapping[str, ScalingLimits],
@@ -71,36 +73,38 @@ def simulate(
     baselines: Collection[str] = BASELINES,
     progress: Callable[[str], None] = lambda _: None,
 ) -> SimulationReport:
-    """The trace under the policy `size`, and under those that it is compared with."""
-    chosen = config or SimulationConfig()
+    """Run the trace under the policy `size_class` and under the baselines."""
+    config = config or SimulationConfig()
     jobs, refused = split_by_class(trace, classes)
 
-    def under(name: str, run: Callable[[ScalingLimits, ClassTrace], _Outcome]) -> ControllerReport:
+    def report(name: str, run: RunClass) -> ControllerReport:
         progress(f"{trace.name}: {len(trace) - refused} jobs under {name}")
         return _report(name, {each: run(classes[each], jobs[each]) for each in classes})
 
-    def controlled(make: ControllerFactory) -> Callable[[ScalingLimits, ClassTrace], _Outcome]:
-        return lambda shape, mine: _run_controller(shape, mine, chosen, make)
+    def controlled(factory: ControllerFactory) -> RunClass:
+        return lambda limits, class_jobs: _run_controller(limits, class_jobs, config, factory)
 
-    ours = under(POLICY, controlled(lambda pool: Policy(size_class, pool, chosen.interval_s)))
-    same = {name: _same_cost_replicas(ours.classes[name], jobs[name]) for name in classes}
-    most = {
-        name: ours.classes[name].peak_executors if each.max_replicas is None else each.max_replicas
-        for name, each in classes.items()
+    policy = report(POLICY, controlled(lambda pool: Policy(size_class, pool, config.interval_s)))
+    same = {name: _same_cost_replicas(policy.classes[name], jobs[name]) for name in classes}
+    maximum = {
+        name: policy.classes[name].peak_executors
+        if limits.max_replicas is None
+        else limits.max_replicas
+        for name, limits in classes.items()
     }
-    others: dict[str, Callable[[ScalingLimits, ClassTrace], _Outcome]] = {
-        ORACLE: lambda shape, mine: _oracle(shape, mine, chosen),
-        QUEUE_RATIO: controlled(lambda _: QueueRatio(chosen.interval_s)),
+    others: dict[str, RunClass] = {
+        ORACLE: lambda limits, class_jobs: _oracle(limits, class_jobs, config),
+        QUEUE_RATIO: controlled(lambda _: QueueRatio(config.interval_s)),
         LINEAR: controlled(lambda _: Linear()),
         FIXED_SAME: controlled(lambda pool: Fixed(same[pool.capacity_class.name])),
-        FIXED_MAX: controlled(lambda pool: Fixed(most[pool.capacity_class.name])),
+        FIXED_MAX: controlled(lambda pool: Fixed(maximum[pool.capacity_class.name])),
     }
     return SimulationReport(
         trace=trace.name,
         jobs=len(trace),
         refused=refused,
-        start_up_s=chosen.start_up_s,
-        controllers=(ours, *(under(name, others[name]) for name in others if name in baselines)),
+        start_up_s=config.start_up_s,
+        controllers=(policy, *(report(name, others[name]) for name in others if name in baselines)),
     )
 
 
@@ -110,13 +114,13 @@ def _run_controller(
     config: SimulationConfig,
     factory: ControllerFactory,
 ) -> _Outcome:
-    placeable = capacity_class.max_replicas if config.schedulable is None else config.schedulable
-    # The least executors there are to be have been there before.
+    schedulable = config.schedulable
+    # The minimum number of executors has started before the first job.
     pool = ClassPool(
         capacity_class,
         jobs,
         config.start_up_s,
-        schedulable=placeable,
+        schedulable=capacity_class.max_replicas if schedulable is None else schedulable,
         placement=config.placement,
         retirement_s=config.retirement_s.get(capacity_class.name, math.inf),
         begin_s=-config.start_up_s,
@@ -127,45 +131,42 @@ def _run_controller(
     controller = factory(pool)
     step_s = max(jobs.length_s / _TIMELINE_SAMPLES, 1.0)
     timeline: list[Sample] = []
-    look_s = sample_s = 0.0
+    decision_s = sample_s = 0.0
     while pool.now < jobs.length_s or not pool.finished:
-        if pool.now >= look_s:
+        if pool.now >= decision_s:
             pool.scale(controller.desired_replicas(pool))
-            look_s += controller.interval_s
+            decision_s += controller.interval_s
         if pool.now >= sample_s:
             timeline.append(_sample(pool, pool.alive))
             sample_s += max(step_s, pool.now / _TIMELINE_SAMPLES)
         if pool.now > jobs.length_s + _MAX_OVERRUN_S:
             break
-        pool.advance(min(look_s, sample_s))
+        pool.advance(min(decision_s, sample_s))
     return _outcome(pool, pool.executor_s(), tuple(timeline))
 
 
 def _oracle(capacity_class: ScalingLimits, jobs: ClassTrace, config: SimulationConfig) -> _Outcome:
-    """Perfect foresight: every executor is up the moment that a job needs it, never later.
+    """Run the jobs with perfect foresight: every executor has started when a job needs it.
 
-    A job waits only where all that there may be are taken. An executor costs its start-up, its
-    work, and its idle time between two jobs or another start-up, whichever is less.
+    A job waits only while all executors that the class may have are in use. An executor costs its
+    start-up, its work and, between two jobs, its idle time or another start-up: the smaller.
     """
+    maximum, minimum = capacity_class.max_replicas, capacity_class.min_replicas
     pool = ClassPool(
         capacity_class,
         jobs,
         config.start_up_s,
         placement=Placement.LATEST,
-        instant_executors=len(jobs)
-        if capacity_class.max_replicas is None
-        else capacity_class.max_replicas,
+        instant_executors=len(jobs) if maximum is None else maximum,
     )
     step_s = max(jobs.length_s / _TIMELINE_SAMPLES, 1.0)
     timeline = []
     while not pool.finished:
-        timeline.append(_sample(pool, max(pool.active - pool.idle, capacity_class.min_replicas)))
+        timeline.append(_sample(pool, max(pool.active - pool.idle, minimum)))
         pool.advance(pool.now + step_s)
     end_s = max(pool.last_end_s, jobs.length_s)
-    always = [end_s] * capacity_class.min_replicas
-    return _outcome(
-        pool, sum([*always, *pool.oracle_cost_s[capacity_class.min_replicas :]]), tuple(timeline)
-    )
+    executor_s = sum([end_s] * minimum + pool.oracle_cost_s[minimum:])
+    return _outcome(pool, executor_s, tuple(timeline))
 
 
 def _sample(pool: ClassPool, executors: int) -> Sample:
@@ -181,16 +182,16 @@ def _outcome(pool: ClassPool, executor_s: float, timeline: tuple[Sample, ...]) -
             for time_s, started_s in zip(times_s, pool.started_s, strict=True)
         ),
     )
-    figures = Metrics(
+    metrics = Metrics(
         jobs=len(waits),
         waits=Waits.summarize(waits),
         executor_hours=executor_s / 3600,
-        peak_executors=max((moment.executors for moment in timeline), default=0),
+        peak_executors=max((sample.executors for sample in timeline), default=0),
         scale_operations=pool.scale_operations,
         evictions=pool.evictions,
         unfinished=len(waits) - pool.ended,
     )
-    return _Outcome(figures, waits, timeline)
+    return _Outcome(metrics, waits, timeline)
 
 
 def _report(name: str, outcomes: Mapping[str, _Outcome]) -> ControllerReport:
@@ -206,5 +207,5 @@ def _report(name: str, outcomes: Mapping[str, _Outcome]) -> ControllerReport:
 
 
 def _same_cost_replicas(metrics: Metrics, jobs: ClassTrace) -> int:
-    """The number that, all the time, costs at least what our policy cost."""
+    """Return the constant number of executors that costs at least what the policy cost."""
     return max(1, math.ceil(metrics.executor_hours * 3600 / jobs.length_s)) if len(jobs) else 0

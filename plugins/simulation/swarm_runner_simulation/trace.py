@@ -1,4 +1,4 @@
-"""Jobs that arrive over time: a trace, and its jobs class by class."""
+"""A trace: jobs that arrive over time, and how they are divided among the classes."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from swarm_runner.policy.packing import slot_size
 
 @dataclass(slots=True)
 class Trace:
-    """Arrivals, in columns: a million jobs take tens of megabytes.
+    """Arrivals in columns, so that a million jobs take only tens of megabytes.
 
-    `shape` numbers into `shapes`: what a job asks for, and the class that it names, if it does.
+    `request_ids` are indexes into `requests`: a job's request, and the class it names, if any.
     """
 
     name: str
     length_s: float = 0.0
     time_s: array[float] = field(default_factory=lambda: array("d"))
     duration_s: array[float] = field(default_factory=lambda: array("d"))
-    shape_ids: array[int] = field(default_factory=lambda: array("l"))
-    shapes: list[tuple[ResourceAmounts, str | None]] = field(default_factory=list)
-    _shape_ids: dict[tuple[ResourceAmounts, str | None], int] = field(default_factory=dict)
+    request_ids: array[int] = field(default_factory=lambda: array("l"))
+    requests: list[tuple[ResourceAmounts, str | None]] = field(default_factory=list)
+    _request_ids: dict[tuple[ResourceAmounts, str | None], int] = field(default_factory=dict)
 
-    def intern_shape(self, shape: ResourceAmounts, capacity_class: str | None = None) -> int:
-        """The number of a shape in this trace; it is noted when new."""
-        key = shape, capacity_class
-        if key not in self._shape_ids:
-            self._shape_ids[key] = len(self.shapes)
-            self.shapes.append(key)
-        return self._shape_ids[key]
+    def intern_request(self, request: ResourceAmounts, capacity_class: str | None = None) -> int:
+        """Return the ID of a request in this trace; add the request if it is new."""
+        key = request, capacity_class
+        if key not in self._request_ids:
+            self._request_ids[key] = len(self.requests)
+            self.requests.append(key)
+        return self._request_ids[key]
 
-    def add(self, time_s: float, duration_s: float, shape_id: int, count: int = 1) -> None:
-        """Jobs of one shape that arrive together."""
+    def add(self, time_s: float, duration_s: float, request_id: int, count: int = 1) -> None:
+        """Add jobs with the same request that arrive together."""
         for _ in range(count):
             self.time_s.append(time_s)
             self.duration_s.append(duration_s)
-            self.shape_ids.append(shape_id)
+            self.request_ids.append(request_id)
 
     def __len__(self) -> int:
         return len(self.time_s)
@@ -46,12 +46,12 @@ class Trace:
 
 @dataclass(slots=True)
 class ClassTrace:
-    """The jobs of one class, in the order of their arrival."""
+    """The jobs of one class, in the order of their arrival. Columns as in Trace."""
 
     time_s: array[float]
     duration_s: array[float]
-    shape_ids: array[int]
-    shapes: list[ResourceAmounts]
+    request_ids: array[int]
+    requests: list[ResourceAmounts]
     length_s: float
 
     def __len__(self) -> int:
@@ -61,38 +61,32 @@ class ClassTrace:
 def split_by_class(
     trace: Trace, classes: Mapping[str, ScalingLimits]
 ) -> tuple[dict[str, ClassTrace], int]:
-    """Each class's jobs, and how many jobs were refused because they fit none.
+    """Return each class's jobs, and the number of jobs that fit no class.
 
-    As in a pool: the smallest class that fits, or the one that is named, if that fits.
+    As in a pool, a job goes to the class that it names, or else to the smallest class that fits.
     """
-    routes = [_route(shape, asked, classes) for shape, asked in trace.shapes]
-    shapes = [shape for shape, _ in trace.shapes]
-    found = {
-        name: ClassTrace(array("d"), array("d"), array("l"), shapes, trace.length_s)
+    routes = [_route(request, name, classes) for request, name in trace.requests]
+    requests = [request for request, _ in trace.requests]
+    class_traces = {
+        name: ClassTrace(array("d"), array("d"), array("l"), requests, trace.length_s)
         for name in classes
     }
     refused = 0
     order = sorted(range(len(trace)), key=trace.time_s.__getitem__)
     for job in order:
-        name = routes[trace.shape_ids[job]]
+        name = routes[trace.request_ids[job]]
         if name is None:
             refused += 1
             continue
-        jobs = found[name]
+        jobs = class_traces[name]
         jobs.time_s.append(trace.time_s[job])
         jobs.duration_s.append(trace.duration_s[job])
-        jobs.shape_ids.append(trace.shape_ids[job])
-    return found, refused
+        jobs.request_ids.append(trace.request_ids[job])
+    return class_traces, refused
 
 
 def _route(
-    shape: ResourceAmounts, requested_class: str | None, classes: Mapping[str, ScalingLimits]
+    request: ResourceAmounts, class_name: str | None, classes: Mapping[str, ScalingLimits]
 ) -> str | None:
-    names = (
-        classes
-        if requested_class is None
-        else [requested_class]
-        if requested_class in classes
-        else []
-    )
-    return next((name for name in names if slot_size(shape, classes[name])), None)
+    names = [name for name in classes if class_name in (None, name)]
+    return next((name for name in names if slot_size(request, classes[name])), None)

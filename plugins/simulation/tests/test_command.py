@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,18 @@ TRACE = "time_s,memory_mb,duration_s,count\n0,512,30,10\n100,1500,30,2\n200,9000
 
 
 @pytest.fixture(autouse=True)
+def restored_logging() -> Iterator[None]:
+    """Undo what the command configures for the process."""
+    logger = logging.getLogger("swarm_runner")
+    handlers, level, propagate = logger.handlers[:], logger.level, logger.propagate
+    yield
+    logger.handlers[:], logger.propagate = handlers, propagate
+    logger.setLevel(level)
+
+
+@pytest.fixture(autouse=True)
 def trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory with a trace, and no configuration."""
+    """Use a directory with a trace and without a configuration."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SWARM_RUNNER_JOB_CONF", raising=False)
     file = tmp_path / "day.csv"
@@ -38,23 +50,23 @@ def test_json_and_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert simulate("day.csv", "--alone", "--json", "--min", "0", "--picture", str(file)) == 0
     report = json.loads(capsys.readouterr().out)
     assert (report["jobs"], report["refused"]) == (13, 1)
-    (ours,) = report["controllers"]
-    assert ours["classes"]["normal"]["jobs"] == 10
-    assert ours["classes"]["big"]["jobs"] == 2
-    assert ours["total"]["evictions"] == 0
-    assert ours["total"]["waits"]["mean_s"] == 10
+    (policy,) = report["controllers"]
+    assert policy["classes"]["normal"]["jobs"] == 10
+    assert policy["classes"]["big"]["jobs"] == 2
+    assert policy["total"]["evictions"] == 0
+    assert policy["total"]["waits"]["mean_s"] == 10
     assert file.read_text().startswith("<?xml")
 
 
-@pytest.mark.parametrize(("words", "some"), [(("--retirement", "5"), True), ((), False)])
+@pytest.mark.parametrize(("arguments", "evicts"), [(("--retirement", "5"), True), ((), False)])
 def test_a_short_retirement_limit_evicts(
-    words: tuple[str, ...], some: bool, capsys: pytest.CaptureFixture[str]
+    arguments: tuple[str, ...], evicts: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     day = ("steady", "--jobs", "300", "--interval", "60", "--min", "0")
-    assert simulate(*day, "--alone", "--json", *words) == 0
-    (ours,) = json.loads(capsys.readouterr().out)["controllers"]
-    assert (ours["total"]["evictions"] > 0) is some
-    assert ours["total"]["unfinished"] == 0
+    assert simulate(*day, "--alone", "--json", *arguments) == 0
+    (policy,) = json.loads(capsys.readouterr().out)["controllers"]
+    assert (policy["total"]["evictions"] > 0) is evicts
+    assert policy["total"]["unfinished"] == 0
 
 
 def test_a_named_trace(capsys: pytest.CaptureFixture[str]) -> None:
@@ -63,16 +75,21 @@ def test_a_named_trace(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "message"),
     [
-        (("burst",), "burst is no file, and no named trace; did you mean bursts?"),
-        (("day.tsv",), "day.tsv is no file, and no named trace. They are steady, daily,"),
+        (("burst",), "burst: is neither a file nor a named trace; did you mean bursts?"),
+        (
+            ("day.tsv",),
+            "day.tsv: is neither a file nor a named trace. The named traces are steady, daily,",
+        ),
         (("day.csv", "--load", "0.5"), "--load and --jobs are for the named traces"),
-        (("day.csv", "--min", "9", "--max", "3"), "at least 9 and at most 3"),
-        (("day.csv", "--picture", "day.gif"), "ends in .svg or .png"),
+        (("day.csv", "--min", "9", "--max", "3"), "the minimum 9 exceeds the maximum 3"),
+        (("day.csv", "--picture", "day.gif"), "must end in .svg or .png"),
         (("day.csv", "--interval", "0"), "--interval"),
     ],
 )
-def test_wrong_words(words: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert simulate(*words) == 2
-    assert said in capsys.readouterr().err
+def test_wrong_arguments(
+    arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert simulate(*arguments) == 2
+    assert message in capsys.readouterr().err

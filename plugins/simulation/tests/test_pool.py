@@ -17,13 +17,13 @@ FOUR = ScalingLimits(name="wide", cpus=4, memory_mb=4096, max_replicas=10)
 JOB = ResourceAmounts(cpus=1, memory_mb=512)
 
 
-def trace(*jobs: tuple[float, float], shapes: Sequence[ResourceAmounts] = (JOB,)) -> ClassTrace:
-    """Jobs as (arrival, duration), with the shapes in turn."""
+def trace(*jobs: tuple[float, float], requests: Sequence[ResourceAmounts] = (JOB,)) -> ClassTrace:
+    """Build a trace of (arrival, duration) jobs, with the requests in turn."""
     return ClassTrace(
         array("d", [job[0] for job in jobs]),
         array("d", [job[1] for job in jobs]),
-        array("l", [number % len(shapes) for number in range(len(jobs))]),
-        list(shapes),
+        array("l", [number % len(requests) for number in range(len(jobs))]),
+        list(requests),
         100.0,
     )
 
@@ -43,7 +43,7 @@ def test_a_job_waits_for_the_start_of_an_executor() -> None:
     assert pool.executor_s() == 18  # from the scaling on, start-up included
 
 
-def test_a_busy_executor_that_is_told_to_go_finishes_first() -> None:
+def test_a_busy_executor_that_is_stopped_finishes_first() -> None:
     pool = ClassPool(ONE, trace((0, 50), (0, 50)), 0.0)
     pool.scale(1)
     pool.advance(10)
@@ -72,7 +72,7 @@ def test_at_the_retirement_limit_jobs_are_vacated_and_begin_anew_before_later_on
     assert (pool.starts, pool.evictions) == (4, 1)
 
 
-def test_a_vacated_job_goes_where_there_is_room_at_once() -> None:
+def test_a_vacated_job_starts_at_once_where_it_fits() -> None:
     pool = ClassPool(FOUR, trace((0, 50), (0, 50)), 0.0, retirement_s=10.0)
     pool.scale(1)
     pool.advance(10)
@@ -94,7 +94,7 @@ def test_swarm_removes_what_does_not_run_then_the_highest_number() -> None:
     assert (pool.idle, pool.running, len(pool.retiring)) == (0, 1, 0)  # the idle one went
 
 
-def test_what_has_no_node_waits_and_retiring_ones_keep_their_place() -> None:
+def test_what_has_no_node_waits_and_retiring_ones_keep_their_node() -> None:
     pool = ClassPool(ONE, trace((0, 30), (0, 30)), 5.0, schedulable=1)
     pool.scale(2)
     assert (len(pool.starting), len(pool.pending)) == (1, 1)
@@ -107,8 +107,12 @@ def test_what_has_no_node_waits_and_retiring_ones_keep_their_place() -> None:
 
 
 def test_jobs_share_an_executor_and_a_large_one_does_not_stop_small_ones() -> None:
-    shapes = (ResourceAmounts(cpus=3, memory_mb=1024), ResourceAmounts(cpus=4, memory_mb=1024), JOB)
-    pool = ClassPool(FOUR, trace((0, 10), (1, 10), (2, 10), shapes=shapes), 0.0)
+    requests = (
+        ResourceAmounts(cpus=3, memory_mb=1024),
+        ResourceAmounts(cpus=4, memory_mb=1024),
+        JOB,
+    )
+    pool = ClassPool(FOUR, trace((0, 10), (1, 10), (2, 10), requests=requests), 0.0)
     pool.scale(1)
     pool.advance(5)
     assert (pool.running, pool.waiting) == (2, 1)
@@ -140,21 +144,25 @@ jobs = st.lists(st.tuples(st.floats(0, 100), st.floats(0, 50)), min_size=1, max_
 
 
 sizes = st.lists(st.integers(0, 10), min_size=1, max_size=12)
-limits = st.sampled_from([math.inf, 25.0, 5.0, 0.0])
+retirement_times = st.sampled_from([math.inf, 25.0, 5.0, 0.0])
 
 
-@given(jobs, sizes, st.sampled_from(Placement), limits)
-def test_every_job_runs_whole_however_the_pool_is_scaled_and_once_where_it_may(
-    arrivals: list[tuple[float, float]], sizes: list[int], placement: Placement, limit_s: float
+@given(jobs, sizes, st.sampled_from(Placement), retirement_times)
+def test_every_job_completes_however_the_pool_is_scaled_and_runs_once_where_it_may(
+    arrivals: list[tuple[float, float]], sizes: list[int], placement: Placement, retirement_s: float
 ) -> None:
-    shapes = (JOB, ResourceAmounts(cpus=2, memory_mb=3000), ResourceAmounts(cpus=4, memory_mb=100))
+    requests = (
+        JOB,
+        ResourceAmounts(cpus=2, memory_mb=3000),
+        ResourceAmounts(cpus=4, memory_mb=100),
+    )
     pool = ClassPool(
         FOUR,
-        trace(*arrivals, shapes=shapes),
+        trace(*arrivals, requests=requests),
         3.0,
         schedulable=6,
         placement=placement,
-        retirement_s=limit_s,
+        retirement_s=retirement_s,
     )
     for step, size in enumerate([*sizes, 10]):
         pool.scale(size)
@@ -165,7 +173,7 @@ def test_every_job_runs_whole_however_the_pool_is_scaled_and_once_where_it_may(
     assert pool.finished
     assert pool.ended == len(arrivals)
     assert (pool.running, pool.waiting, pool.evictions) == (0, 0, pool.starts - len(arrivals))
-    assert not pool.evictions or limit_s < max(duration_s for _, duration_s in arrivals)
+    assert not pool.evictions or retirement_s < max(duration_s for _, duration_s in arrivals)
     assert all(
         started_s >= time_s for (time_s, _), started_s in zip(arrivals, pool.started_s, strict=True)
     )

@@ -38,22 +38,22 @@ def size(capacity_class: ScalingLimits, status: ClassSnapshot) -> ScalingDecisio
 
 def short_trace(length_s: float = 600.0) -> Trace:
     trace = Trace("short", length_s)
-    shape = trace.intern_shape(ResourceAmounts(cpus=1, memory_mb=512))
+    request_id = trace.intern_request(ResourceAmounts(cpus=1, memory_mb=512))
     for burst_s in (10.0, 300.0):
-        trace.add(burst_s, 30.0, shape, 40)
+        trace.add(burst_s, 30.0, request_id, 40)
     return trace
 
 
 @pytest.mark.parametrize("name", generators.NAMES)
 def test_near_the_oracle_at_little_more_than_its_cost(name: str) -> None:
-    """The measure that docs/autoscaling.md tells of, on a day of each kind."""
+    """The criterion of docs/autoscaling.md, on a day of each kind."""
     trace = generators.generate(name, CLASSES)
     report = simulate(trace, CLASSES, size, SimulationConfig(interval_s=10), baselines=[ORACLE])
-    ours, oracle = (each.total for each in report.controllers)
-    assert ours.unfinished == ours.evictions == 0
-    assert ours.waits.mean_s <= 1.3 * oracle.waits.mean_s
-    assert ours.executor_hours <= 1.15 * oracle.executor_hours
-    assert oracle.waits.mean_s <= ours.waits.mean_s
+    policy, oracle = (each.total for each in report.controllers)
+    assert policy.unfinished == policy.evictions == 0
+    assert policy.waits.mean_s <= 1.3 * oracle.waits.mean_s
+    assert policy.executor_hours <= 1.15 * oracle.executor_hours
+    assert oracle.waits.mean_s <= policy.waits.mean_s
 
 
 def test_every_controller_runs_every_job() -> None:
@@ -66,30 +66,30 @@ def test_every_controller_runs_every_job() -> None:
 
 def test_a_burst_waits_for_one_start_and_the_pool_goes_back_to_nothing() -> None:
     report = simulate(short_trace(), CLASSES, size, baselines=[ORACLE, FIXED_MAX, QUEUE_RATIO])
-    ours, oracle, ratio, fixed = report.controllers
+    policy, oracle, ratio, fixed = report.controllers
     # 40 jobs on 20 executors: half of them wait for the other half.
     assert oracle.total.waits.mean_s == 15
     assert oracle.total.executor_hours * 3600 == 2 * 20 * (10 + 60)
-    assert 15 + 10 <= ours.total.waits.mean_s <= 15 + 10 + 5
-    assert ours.total.peak_executors == 20
-    assert ours.timeline["normal"][-1].executors == 0
-    assert ours.total.executor_hours < fixed.total.executor_hours / 2
+    assert 15 + 10 <= policy.total.waits.mean_s <= 15 + 10 + 5
+    assert policy.total.peak_executors == 20
+    assert policy.timeline["normal"][-1].executors == 0
+    assert policy.total.executor_hours < fixed.total.executor_hours / 2
     assert fixed.total.waits == oracle.total.waits
-    assert ratio.total.waits.mean_s >= ours.total.waits.mean_s
+    assert ratio.total.waits.mean_s >= policy.total.waits.mean_s
 
 
 def test_the_linear_controller_moves_by_its_rate() -> None:
     (linear,) = simulate(short_trace(), CLASSES, size, baselines=[LINEAR]).controllers[1:]
-    executors = [moment.executors for moment in linear.timeline["normal"]]
+    executors = [sample.executors for sample in linear.timeline["normal"]]
     assert max(abs(after - before) for before, after in pairwise(executors)) <= 2
     assert linear.total.scale_operations > 20
 
 
-def test_the_least_executors_are_there_before_the_first_job() -> None:
-    least = {"normal": NORMAL.model_copy(update={"min_replicas": 20})}
-    ours, oracle = simulate(short_trace(), least, size, baselines=[ORACLE]).controllers
-    assert ours.total.waits == oracle.total.waits
-    assert ours.total.scale_operations == 0
+def test_the_minimum_executors_are_there_before_the_first_job() -> None:
+    minimum = {"normal": NORMAL.model_copy(update={"min_replicas": 20})}
+    policy, oracle = simulate(short_trace(), minimum, size, baselines=[ORACLE]).controllers
+    assert policy.total.waits == oracle.total.waits
+    assert policy.total.scale_operations == 0
     assert oracle.total.executor_hours == pytest.approx(20 * 600 / 3600)
 
 
@@ -104,8 +104,14 @@ def test_a_policy_that_starts_nothing_ends_all_the_same_and_is_found_out() -> No
 
 def test_jobs_go_to_the_smallest_class_that_fits_or_to_the_one_they_name() -> None:
     trace = Trace("mixed", 10.0)
-    for memory_mb, asked in ((512, None), (1500, None), (512, "big"), (4096, None), (512, "huge")):
-        trace.add(1.0, 1.0, trace.intern_shape(ResourceAmounts(memory_mb=memory_mb), asked))
+    for memory_mb, class_name in (
+        (512, None),
+        (1500, None),
+        (512, "big"),
+        (4096, None),
+        (512, "huge"),
+    ):
+        trace.add(1.0, 1.0, trace.intern_request(ResourceAmounts(memory_mb=memory_mb), class_name))
     jobs, refused = split_by_class(trace, {"normal": NORMAL, "big": BIG})
     assert ({name: len(found) for name, found in jobs.items()}, refused) == (
         {"normal": 1, "big": 2},
@@ -115,9 +121,9 @@ def test_jobs_go_to_the_smallest_class_that_fits_or_to_the_one_they_name() -> No
 
 def test_jobs_are_put_in_the_order_of_their_arrival() -> None:
     trace = Trace("backwards", 10.0)
-    shape = trace.intern_shape(ResourceAmounts(memory_mb=512))
+    request_id = trace.intern_request(ResourceAmounts(memory_mb=512))
     for time_s in (5.0, 1.0, 3.0):
-        trace.add(time_s, time_s, shape)
+        trace.add(time_s, time_s, request_id)
     jobs, _ = split_by_class(trace, CLASSES)
     assert list(jobs["normal"].time_s) == list(jobs["normal"].duration_s) == [1, 3, 5]
 
@@ -130,14 +136,14 @@ def test_a_named_trace_is_the_same_for_a_seed_and_has_its_load(name: str) -> Non
     )
     assert one.time_s == same.time_s
     assert one.duration_s == same.duration_s
-    assert one.shape_ids == same.shape_ids
+    assert one.request_ids == same.request_ids
     assert one.time_s != other.time_s
     assert abs(len(one) - 3000) < 20
     assert 0 <= min(one.time_s) <= max(one.time_s) <= one.length_s
-    shares = [max(shape.cpus / 8, shape.memory_mb / 8192) for shape, _ in one.shapes]
+    shares = [max(request.cpus / 8, request.memory_mb / 8192) for request, _ in one.requests]
     work_s = sum(
-        duration_s * shares[shape]
-        for duration_s, shape in zip(one.duration_s, one.shape_ids, strict=True)
+        duration_s * shares[request_id]
+        for duration_s, request_id in zip(one.duration_s, one.request_ids, strict=True)
     )
     assert 0.3 < work_s / (20 * 86_400) < 0.7
 

@@ -4,11 +4,13 @@ import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 import typer.main
 from pluggy import PluginValidationError
+from typer.core import TyperGroup
 
 from swarm_runner import __version__
 from swarm_runner.cli import factories
@@ -27,15 +29,17 @@ REFERENCE = Path(__file__).parents[3] / "docs" / "reference" / "command-line.md"
 
 
 def commands() -> Iterator[tuple[str, list[str]]]:
-    """Every command's words, and its options."""
-    pending = [("", typer.main.get_command(app))]
+    """Yield every command's name and its options."""
+    pending: list[tuple[str, Any]] = [("", typer.main.get_command(app))]
     while pending:
         name, command = pending.pop()
-        below = getattr(command, "commands", None)
-        if below is None:
+        if not isinstance(command, TyperGroup):
             yield name, [option for parameter in command.params for option in parameter.opts]
-        else:
-            pending += [(f"{name} {word}".strip(), child) for word, child in below.items()]
+            continue
+        pending += [
+            (f"{name} {child}".strip(), command.get_command(None, child))
+            for child in command.list_commands(None)
+        ]
 
 
 def test_every_command_is_in_the_reference() -> None:
@@ -59,9 +63,9 @@ def test_version(cli: Cli) -> None:
     assert cli("--version").out == f"swarm-runner {__version__}\n"
 
 
-@pytest.mark.parametrize("words", [["--nonsense"], ["nonsense"], ["pool", "nonsense"], []])
-def test_wrong_usage_is_bad_input(cli: Cli, words: list[str]) -> None:
-    done = cli(*words)
+@pytest.mark.parametrize("arguments", [["--nonsense"], ["nonsense"], ["pool", "nonsense"], []])
+def test_wrong_usage_is_bad_input(cli: Cli, arguments: list[str]) -> None:
+    done = cli(*arguments)
     assert done.code == 2
     assert "swarm-runner" in done.out + done.err
 
@@ -80,7 +84,7 @@ def test_each_error_has_its_code(error: SwarmRunnerError, code: ExitCode) -> Non
     assert exit_code(error) == code
 
 
-def test_a_character_that_the_terminal_lacks_is_no_crash(
+def test_a_character_that_the_terminal_lacks_is_replaced(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written = io.BytesIO()
@@ -92,7 +96,7 @@ def test_a_character_that_the_terminal_lacks_is_no_crash(
 @pytest.mark.parametrize(
     "error", [PermissionError(13, "Permission denied", "/state"), PluginValidationError(None, "x")]
 )
-def test_what_the_surroundings_refuse_is_said_without_a_traceback(
+def test_an_error_of_the_system_is_reported_without_a_traceback(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def refused(*_: object) -> None:

@@ -90,8 +90,8 @@ def test_the_service_has_a_record_beside_each_line(cli: Cli, swarm: FakeSwarm) -
     assert '"autoscale", "--records"' in entrypoint.read_text()
 
 
-@pytest.mark.parametrize("property_name", ["in_swarm", "manager", "reachable"])
-def test_a_swarm_that_is_none_ends_it(cli: Cli, swarm: FakeSwarm, property_name: str) -> None:
+@pytest.mark.parametrize("property_name", ["in_swarm", "swarm_manager", "reachable"])
+def test_without_a_swarm_manager_it_ends(cli: Cli, swarm: FakeSwarm, property_name: str) -> None:
     cli("pool", "up")
     setattr(swarm, property_name, False)
     done = cli("pool", "autoscale", "--interval", "0.1")
@@ -99,7 +99,7 @@ def test_a_swarm_that_is_none_ends_it(cli: Cli, swarm: FakeSwarm, property_name:
     assert "not a swarm manager" in done.err or "does not answer" in done.err
 
 
-def test_it_waits_for_a_pool_that_is_not_there(cli: Cli) -> None:
+def test_it_waits_for_a_missing_pool(cli: Cli) -> None:
     done = cli("pool", "autoscale", "--interval", "0.1")
     assert done.code == 0
     assert "service galaxy_htcondor-executor is missing" in done.out

@@ -20,8 +20,8 @@ from swarm_runner.model.job import (
 
 FIRST = Job(JobId(1, 0), "first", JobState.IDLE)
 SECOND = Job(JobId(1, 1), "second", JobState.IDLE, tool_id="sort")
-WELL = Outcome(OutcomeKind.EXITED, "The command ended with exit code 0.", exit_code=0)
-BAD = Outcome(OutcomeKind.OUT_OF_DISK, "The job used more disk than it asked for.")
+SUCCESS = Outcome(OutcomeKind.EXITED, "The command ended with exit code 0.", exit_code=0)
+FAILURE = Outcome(OutcomeKind.OUT_OF_DISK, "The job used more disk than it asked for.")
 
 
 def change_view(console: Console) -> JobProgressView:
@@ -33,14 +33,14 @@ def change_view(console: Console) -> JobProgressView:
         shown.apply(JobChange(running, JobEvent.STARTED))
         assert [job.state for job in shown.unfinished] == [JobState.RUNNING, JobState.IDLE]
         shown.apply(JobChange(replace(SECOND, state=JobState.HELD), JobEvent.HELD, "no [image]"))
-        done = replace(running, state=JobState.COMPLETED, outcome=WELL)
-        shown.apply(JobChange(done, JobEvent.ENDED, WELL.message))
-        removed = replace(SECOND, state=JobState.REMOVED, outcome=BAD)
-        shown.apply(JobChange(removed, JobEvent.ENDED, BAD.message))
+        done = replace(running, state=JobState.COMPLETED, outcome=SUCCESS)
+        shown.apply(JobChange(done, JobEvent.ENDED, SUCCESS.message))
+        removed = replace(SECOND, state=JobState.REMOVED, outcome=FAILURE)
+        shown.apply(JobChange(removed, JobEvent.ENDED, FAILURE.message))
     return shown
 
 
-def test_without_a_terminal_trouble_and_the_end_are_lines() -> None:
+def test_without_a_terminal_problems_and_the_end_are_lines() -> None:
     file = io.StringIO()
     shown = change_view(Console(file=file, markup=False))
     assert file.getvalue().splitlines() == [
@@ -52,14 +52,16 @@ def test_without_a_terminal_trouble_and_the_end_are_lines() -> None:
     assert [job.key for job in shown.jobs] == ["first", "second"]
 
 
-def test_without_a_terminal_there_is_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_terminal_there_is_a_summary_now_and_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(job_progress, "SUMMARY_INTERVAL_S", 0.0)
     file = io.StringIO()
     change_view(Console(file=file))
     assert "2 jobs after 0s: 1 idle, 1 running" in file.getvalue().splitlines()
 
 
-def test_a_terminal_shows_a_picture_and_takes_it_away() -> None:
+def test_a_terminal_shows_a_live_view_and_removes_it() -> None:
     file = io.StringIO()
     change_view(Console(file=file, force_terminal=True, width=80, markup=False))
     text = file.getvalue()
@@ -70,5 +72,5 @@ def test_a_terminal_shows_a_picture_and_takes_it_away() -> None:
 
 
 def test_jobs_that_had_ended_before_are_not_waited_for() -> None:
-    ended = replace(FIRST, state=JobState.COMPLETED, outcome=WELL)
+    ended = replace(FIRST, state=JobState.COMPLETED, outcome=SUCCESS)
     assert JobProgressView([ended]).unfinished == []

@@ -29,7 +29,7 @@ def batch(tmp_path: Path, access_point: SelfRunningAccessPoint) -> str:
     return "batch.yml"
 
 
-def test_submit_tells_which_jobs_an_invocation_became(
+def test_submit_shows_the_jobs_of_each_invocation(
     cli: Cli, batch: str, access_point: SelfRunningAccessPoint
 ) -> None:
     done = cli("submit", batch)
@@ -43,7 +43,7 @@ def test_submit_tells_which_jobs_an_invocation_became(
     assert {ad["SwarmRunnerName"] for ad in access_point.queue.values()} == {"default"}
 
 
-def test_submit_and_wait_ends_with_code_1_when_a_job_did_not_end_well(cli: Cli, batch: str) -> None:
+def test_submit_and_wait_ends_with_code_1_when_a_job_failed(cli: Cli, batch: str) -> None:
     done = cli("submit", batch, "plain.yml", "--wait")
     assert done.code == 1
     rows = [line.split()[:-1] for line in done.out.splitlines()]
@@ -74,7 +74,7 @@ def test_a_key_is_not_run_twice(cli: Cli, batch: str, access_point: SelfRunningA
     ]
 
 
-def test_nothing_is_sent_when_one_is_wrong(
+def test_nothing_is_submitted_if_one_is_invalid(
     cli: Cli, batch: str, access_point: SelfRunningAccessPoint
 ) -> None:
     Path("wrong.yml").write_text("{key: wrong, image: debian, command: [x], inputs: [absent]}")
@@ -105,7 +105,7 @@ def test_jobs_lists_and_changes_nothing(
     assert "runner other in pool galaxy: no jobs" in cli("jobs", "--runner", "other").err
 
 
-def test_outputs_left_behind_are_told_and_brought(
+def test_outputs_on_the_access_point_are_reported_and_retrieved(
     cli: Cli, batch: str, access_point: SelfRunningAccessPoint
 ) -> None:
     cli("submit", "plain.yml")
@@ -159,15 +159,15 @@ def test_a_key_that_looks_like_a_number(cli: Cli, access_point: SelfRunningAcces
     assert access_point.queue == {}
 
 
-@pytest.mark.parametrize("words", [[], ["--all", "1.0"]])
+@pytest.mark.parametrize("arguments", [[], ["--all", "1.0"]])
 def test_remove_wants_names_or_all(
-    cli: Cli, access_point: SelfRunningAccessPoint, words: list[str]
+    cli: Cli, access_point: SelfRunningAccessPoint, arguments: list[str]
 ) -> None:
-    assert cli("remove", *words).code == 2
+    assert cli("remove", *arguments).code == 2
     assert access_point.calls["remove"] == 0
 
 
-def test_explain_tells_why_in_words(
+def test_explain_gives_the_reason(
     cli: Cli, batch: str, access_point: SelfRunningAccessPoint
 ) -> None:
     access_point.paused = True
@@ -179,7 +179,7 @@ def test_explain_tells_why_in_words(
     assert "an executor of class normal is free" in summary
     assert details
     none = cli("explain", "bad", "--json").data
-    assert "there is none that can take jobs" in none[0]["summary"]
+    assert "of which none can accept jobs" in none[0]["summary"]
     assert len(cli("explain", "good", "--json").data) == 2
     access_point.advance()
     access_point.advance()
@@ -188,12 +188,12 @@ def test_explain_tells_why_in_words(
     assert cli("explain").code == 2
 
 
-def test_an_access_point_out_of_reach_has_its_code(
+def test_an_unreachable_access_point_has_its_code(
     cli: Cli, batch: str, access_point: SelfRunningAccessPoint
 ) -> None:
     access_point.reachable = False
-    for words in (["submit", batch], ["jobs"], ["jobs", "--wait"], ["remove", "--all"]):
-        done = cli(*words)
+    for arguments in (["submit", batch], ["jobs"], ["jobs", "--wait"], ["remove", "--all"]):
+        done = cli(*arguments)
         assert (done.code, done.out) == (3, "")
         assert "does not answer" in done.err
 
@@ -213,7 +213,7 @@ def test_an_interrupt_leaves_the_jobs_and_says_how_to_go_on(
     assert JobId(1, 0) in access_point.queue
 
 
-def test_an_access_point_lost_while_waiting_leaves_word_of_the_jobs(
+def test_an_access_point_lost_while_waiting_leaves_a_message_about_the_jobs(
     cli: Cli, batch: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def lost(_self: Runner) -> None:

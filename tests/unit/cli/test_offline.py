@@ -43,7 +43,7 @@ def test_validate_takes_the_configuration_of_the_environment(cli: Cli) -> None:
     assert list(only) == ["roomy"]
 
 
-def test_validate_tells_every_fault_on_a_line_of_its_own(cli: Cli, tmp_path: Path) -> None:
+def test_validate_reports_every_problem_on_its_own_line(cli: Cli, tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.yml"
     wrong.write_text(
         "runners:\n  swarm:\n    pool:\n      nam: x\n      port: no\n"
@@ -59,19 +59,19 @@ def test_validate_tells_every_fault_on_a_line_of_its_own(cli: Cli, tmp_path: Pat
     assert "did you mean swarm?" in lines[2]
 
 
-@pytest.mark.parametrize("word", ["validate", "translate"])
-def test_files_that_cannot_be_read_are_bad_input(cli: Cli, tmp_path: Path, word: str) -> None:
+@pytest.mark.parametrize("command", ["validate", "translate"])
+def test_files_that_cannot_be_read_are_bad_input(cli: Cli, tmp_path: Path, command: str) -> None:
     (tmp_path / "latin.yml").write_bytes(b"key: caf\xe9\n")
-    for name, said in [
+    for name, message in [
         ("absent.yml", "No such file"),
         (str(tmp_path), "Is a directory"),
         ("latin.yml", "UTF-8"),
     ]:
-        done = cli(word, name)
+        done = cli(command, name)
         assert done.code == 2
         assert done.out == ""
         assert done.err.startswith(f"error: {name}: ")
-        assert said in done.err
+        assert message in done.err
 
 
 def test_validate_needs_a_file(cli: Cli) -> None:
@@ -94,24 +94,24 @@ def test_translate_reads_standard_input(cli: Cli, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.usefixtures("job_conf")
-def test_translate_as_json_tells_the_route(cli: Cli, hosts: str) -> None:
-    one = cli("translate", hosts, "--json").data[0]
-    assert one["key"] == "hosts"
-    assert one["route"]["capacity_class"] == "normal"
-    assert one["commands"]["docker_image"] == "debian:trixie"
-    assert (one["count"], one["text"].splitlines()[-1]) == (10, "queue 10")
+def test_translate_as_json_contains_the_route(cli: Cli, hosts: str) -> None:
+    translated = cli("translate", hosts, "--json").data[0]
+    assert translated["key"] == "hosts"
+    assert translated["route"]["capacity_class"] == "normal"
+    assert translated["commands"]["docker_image"] == "debian:trixie"
+    assert (translated["count"], translated["text"].splitlines()[-1]) == (10, "queue 10")
 
 
 @pytest.mark.usefixtures("job_conf")
 def test_translate_gives_a_destination_s_defaults(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "bare.yml").write_text("command: ['true']")
     assert cli("translate", "bare.yml").code == 2
-    one = cli("translate", "bare.yml", "--json", "--destination", "roomy").data[0]
-    assert one["route"]["capacity_class"] == "big"
-    assert one["commands"]["docker_image"] == "debian:trixie"
+    translated = cli("translate", "bare.yml", "--json", "--destination", "roomy").data[0]
+    assert translated["route"]["capacity_class"] == "big"
+    assert translated["commands"]["docker_image"] == "debian:trixie"
 
 
-def test_translate_tells_the_faults_of_every_file_and_prints_nothing(
+def test_translate_reports_the_problems_of_every_file_and_prints_nothing(
     cli: Cli, tmp_path: Path, hosts: str
 ) -> None:
     (tmp_path / "wrong.yml").write_text(
@@ -124,7 +124,7 @@ def test_translate_tells_the_faults_of_every_file_and_prints_nothing(
     assert len(done.err.splitlines()) >= 3
 
 
-def test_a_key_in_two_files_is_a_fault(cli: Cli, tmp_path: Path, hosts: str) -> None:
+def test_a_key_in_two_files_is_a_problem(cli: Cli, tmp_path: Path, hosts: str) -> None:
     (tmp_path / "again.yml").write_text(HOSTS)
     done = cli("translate", hosts, "again.yml")
     assert done.code == 2

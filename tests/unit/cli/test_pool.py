@@ -14,16 +14,16 @@ ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.usefixtures("job_conf", "swarm")
 
 
-def test_up_tells_its_steps_and_ends_with_the_table(cli: Cli) -> None:
+def test_up_reports_its_steps_and_ends_with_the_table(cli: Cli) -> None:
     done = cli("pool", "up")
     assert done.code == 0
-    assert "making service galaxy_htcondor-executor-big" in done.err.splitlines()
+    assert "creating service galaxy_htcondor-executor-big" in done.err.splitlines()
     assert "galaxy_htcondor-executor  class normal, 2 of 2 ready" in done.out.splitlines()
     assert "1024 MB" in done.out
     assert max(map(len, done.out.splitlines())) <= 80
 
 
-def test_up_needs_leave_to_make_a_swarm(cli: Cli, swarm: FakeSwarm) -> None:
+def test_up_creates_a_swarm_only_with_init(cli: Cli, swarm: FakeSwarm) -> None:
     swarm.in_swarm = False
     refused = cli("pool", "up")
     assert refused.code == 3
@@ -39,7 +39,7 @@ def test_status_as_json_is_the_model(cli: Cli) -> None:
     assert [line["memory_mb"] for line in done.data["executors"]] == [1024, 1024, 2048]
 
 
-def test_status_tells_what_is_wrong_and_with_which(cli: Cli, swarm: FakeSwarm) -> None:
+def test_status_lists_problems_with_their_task(cli: Cli, swarm: FakeSwarm) -> None:
     cli("pool", "up")
     swarm.start_errors["galaxy_htcondor-executor"] = "no suitable node"
     assert cli("pool", "scale", "normal=3", "--timeout", "1").code == 1
@@ -56,10 +56,10 @@ def test_status_without_a_pool_is_refused(cli: Cli) -> None:
     assert done.err.startswith("error: there is no pool galaxy")
 
 
-def test_an_engine_out_of_reach_has_its_code(cli: Cli, swarm: FakeSwarm) -> None:
+def test_an_unreachable_engine_has_its_code(cli: Cli, swarm: FakeSwarm) -> None:
     swarm.reachable = False
-    for words in (["up"], ["status"], ["scale", "normal=1"], ["down"]):
-        done = cli("pool", *words)
+    for arguments in (["up"], ["status"], ["scale", "normal=1"], ["down"]):
+        done = cli("pool", *arguments)
         assert (done.code, done.out) == (3, "")
         assert done.err.startswith("error: the Docker engine does not answer")
 
@@ -72,7 +72,7 @@ def test_scale_waits_and_shows_the_slots(cli: Cli) -> None:
     assert len(done.data["executors"]) == 7
 
 
-def test_scale_tells_every_wrong_argument_and_scales_nothing(cli: Cli) -> None:
+def test_scale_reports_every_wrong_argument_and_scales_nothing(cli: Cli) -> None:
     cli("pool", "up")
     done = cli("pool", "scale", "big=2", "norml=5", "normal", "big=-1", "big=3", "normal=²")
     assert done.code == 2
@@ -101,7 +101,7 @@ def test_a_wait_that_runs_out_is_refused_with_what_it_waited_for(
     assert "of galaxy_htcondor-executor stays until job 1.0 ends" in table
 
 
-def test_status_tells_which_job_will_be_vacated_and_when(cli: Cli, swarm: FakeSwarm) -> None:
+def test_status_shows_which_job_will_be_vacated_and_when(cli: Cli, swarm: FakeSwarm) -> None:
     cli("pool", "up")
     task = cli("pool", "status", "--json").data["executors"][0]["task"]
     swarm.busy_tasks.add(task)
@@ -131,23 +131,23 @@ def test_down_as_json(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("arguments", "message"),
     [
         (["up"], "pool down` removes it"),
         (["scale", "normal=5"], "no job is lost"),
         (["down"], "what is left"),
     ],
 )
-def test_an_interrupt_says_what_goes_on(
-    cli: Cli, monkeypatch: pytest.MonkeyPatch, words: list[str], told: str
+def test_an_interrupt_reports_what_continues(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
 ) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(factories, "provisioner", interrupted)
-    done = cli("pool", *words)
+    done = cli("pool", *arguments)
     assert (done.code, done.out) == (130, "")
-    assert told in done.err
+    assert message in done.err
 
 
 def test_render_writes_a_compose_file(cli: Cli, tmp_path: Path) -> None:
@@ -165,11 +165,11 @@ def test_render_writes_a_compose_file(cli: Cli, tmp_path: Path) -> None:
     assert as_json.data == yaml.safe_load(done.out)
 
 
-def test_an_upgrade_says_what_to_write_in_the_configuration(cli: Cli) -> None:
+def test_an_upgrade_reports_what_to_write_in_the_configuration(cli: Cli) -> None:
     cli("pool", "up")
     done = cli("pool", "upgrade", "--image", "registry/pool:2")
     assert done.code == 0
-    assert "upgrading galaxy_htcondor, one task after another" in done.err.splitlines()
+    assert "upgrading galaxy_htcondor, one task after the other" in done.err.splitlines()
     assert "Write image: registry/pool:2 in the configuration" in done.err
     assert "2 of 2 ready" in done.out
 
@@ -188,23 +188,23 @@ def test_an_upgrade_as_json_is_the_status(cli: Cli) -> None:
     assert cli("pool", "upgrade", "--json").data["replicas"] == {"normal": 2, "big": 1}
 
 
-def test_mend_tells_whom_it_replaced(cli: Cli, swarm: FakeSwarm) -> None:
+def test_repair_reports_what_it_replaced(cli: Cli, swarm: FakeSwarm) -> None:
     cli("pool", "up")
-    sick = cli("pool", "status", "--json").data["executors"][0]["task"]
-    swarm.broken_reasons[sick] = "no disk"
+    unhealthy = cli("pool", "status", "--json").data["executors"][0]["task"]
+    swarm.broken_reasons[unhealthy] = "no disk"
     shown = cli("pool", "mend", "--dry-run")
     assert shown.code == 0
-    assert f"normal executor {sick} on swarm-1: broken slot: no disk" in shown.err.splitlines()
+    assert f"normal executor {unhealthy} on swarm-1: broken slot: no disk" in shown.err.splitlines()
     done = cli("pool", "mend", "--json")
-    assert [(m["task"], m["action"]) for m in done.data["mended"]] == [(sick, "draining")]
-    assert sick not in {line["task"] for line in done.data["status"]["executors"]}
-    assert cli("pool", "mend").err.endswith("0 executors were replaced.\n")
+    assert [(m["task"], m["action"]) for m in done.data["mended"]] == [(unhealthy, "draining")]
+    assert unhealthy not in {line["task"] for line in done.data["status"]["executors"]}
+    assert cli("pool", "mend").err.endswith("0 executors replaced.\n")
 
 
-def test_status_says_what_guests_run_on(
+def test_status_shows_how_vms_run(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The line that the tutorial shows, of its own configuration."""
+    """Compare the line that the tutorial shows, with its own configuration."""
     monkeypatch.setenv("SWARM_RUNNER_JOB_CONF", str(ROOT / "examples" / "vm" / "job_conf.yml"))
     tutorial = (ROOT / "docs" / "virtual-machines.md").read_text()
     [shown] = re.findall(r"^    (machines_htcondor-executor-vm .*)$", tutorial, re.MULTILINE)
@@ -234,7 +234,7 @@ def test_the_file_of_the_last_pool_up_is_used_without_one(
     other = tmp_path / "other.yml"
     other.write_text(JOB_CONF.replace("name: galaxy", "name: other"))
     assert "there is no pool other" in cli("pool", "status", "--job-conf", str(other)).err
-    # Another pool's end is none of this one's.
+    # Removing another pool does not affect this one.
     cli("pool", "up", "--job-conf", str(other))
     cli("pool", "up", "--job-conf", str(job_conf))
     cli("pool", "down", "--job-conf", str(other))

@@ -20,8 +20,8 @@ from swarm_runner.model.pool import Pool
 from swarm_runner.model.pool_status import ExecutorStatus, PoolStatus
 
 NOW = 1_000_000.0
-WELL = Outcome(OutcomeKind.EXITED, "The command ended with exit code 0.", exit_code=0)
-BAD = Outcome(OutcomeKind.EXITED, "The command ended with exit code 3.", exit_code=3)
+SUCCESS = Outcome(OutcomeKind.EXITED, "The command ended with exit code 0.", exit_code=0)
+FAILURE = Outcome(OutcomeKind.EXITED, "The command ended with exit code 3.", exit_code=3)
 WAITING = Job(JobId(17, 0), "a-key", JobState.IDLE, submitted_at=NOW - 61)
 RAN = Job(
     JobId(17, 1),
@@ -34,7 +34,7 @@ RAN = Job(
     submitted_at=NOW - 500,
     started_at=NOW - 300,
     ended_at=NOW - 100,
-    outcome=WELL,
+    outcome=SUCCESS,
 )
 
 
@@ -48,23 +48,23 @@ def printed(*parts: RenderableType, width: int = 80) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "text"),
     [
         *((-3, "0s"), (0.4, "0s"), (59, "59s"), (59.6, "1m00s"), (200, "3m20s")),
         *((7500, "2h05m"), (86400, "1d00h"), (273600, "3d04h")),
     ],
 )
-def test_durations(seconds: float, said: str) -> None:
-    assert format_duration(seconds) == said
+def test_durations(seconds: float, text: str) -> None:
+    assert format_duration(seconds) == text
 
 
-def test_endings_in_a_few_words() -> None:
-    assert outcome_label(BAD) == "exit code 3"
+def test_outcome_labels() -> None:
+    assert outcome_label(FAILURE) == "exit code 3"
     assert outcome_label(Outcome(OutcomeKind.SIGNALLED, "x", signal=9)) == "signal 9"
     assert outcome_label(Outcome(OutcomeKind.OUT_OF_MEMORY, "x")) == "out of memory"
 
 
-def test_a_job_s_line_tells_where_and_how_long() -> None:
+def test_a_job_s_line_shows_where_and_how_long() -> None:
     header, waiting, ran = printed(jobs_table([WAITING, RAN], NOW))
     assert header.split() == ["job", "key", "tool", "state", "class", "node", "executor", "time"]
     assert waiting.split() == ["17.0", "a-key", "idle", "1m01s"]
@@ -83,8 +83,8 @@ def test_long_names_are_cut_and_nothing_else() -> None:
     lines = printed(jobs_table([long], NOW))
     assert len(lines) == 2
     assert max(map(len, lines)) <= 80
-    for whole in ("123456.99999", "exit code 0", "3m20s"):
-        assert whole in lines[1]
+    for text in ("123456.99999", "exit code 0", "3m20s"):
+        assert text in lines[1]
     assert "k" * 200 in printed(jobs_table([long], NOW), width=10_000)[1]
 
 
@@ -101,7 +101,7 @@ def test_submitted_jobs_have_a_line_for_each_key() -> None:
 
 
 def test_alike_failures_share_a_sentence() -> None:
-    failed = [replace(RAN, id=JobId(17, n), outcome=BAD) for n in range(9)]
+    failed = [replace(RAN, id=JobId(17, n), outcome=FAILURE) for n in range(9)]
     head, sentence = printed(*failures([*failed, RAN, WAITING]), width=200)
     assert head.startswith("17.0 (a-key), 17.1 (a-key), ")
     assert head.endswith("17.5 (a-key) and 3 more:")
@@ -109,9 +109,9 @@ def test_alike_failures_share_a_sentence() -> None:
     assert failures([RAN, WAITING]) == []
 
 
-def test_tally() -> None:
+def test_counts_by_state() -> None:
     held = replace(WAITING, state=JobState.HELD)
-    assert count_by_state([RAN, held, WAITING, replace(RAN, outcome=BAD)]) == (
+    assert count_by_state([RAN, held, WAITING, replace(RAN, outcome=FAILURE)]) == (
         "1 idle, 1 held, 1 succeeded, 1 failed"
     )
     assert count_by_state([]) == "no jobs"
@@ -139,7 +139,7 @@ def test_the_pool_s_table_fits_80_columns_whatever_the_names() -> None:
     assert max(map(len, lines)) <= 80
     assert f"{pool.service('big')}  class big, 0 of 1 ready" in lines
     row = next(line for line in lines if "Retiring" in line)
-    for whole in ("x1y2z3a4b5c6", "0123456789ab", "204800 MB", "123456.0"):
-        assert whole in row
+    for text in ("x1y2z3a4b5c6", "0123456789ab", "204800 MB", "123456.0"):
+        assert text in row
     assert lines[lines.index("problems") + 1] == "  no!"
     assert not any(line.startswith(pool.service()) and "normal" in line for line in lines)
