@@ -320,8 +320,8 @@ class Provisioner:
         The manager is last, so that a bad image fails on an executor and not on the queue.
         """
         specs = [*stack.executors().values(), stack.central_manager()]
-        outdated = outdated_services(self._services(), specs)
-        for spec in outdated:
+        changed = outdated_services(self._services(), specs)
+        for spec in changed:
             if CLASS_LABEL not in spec.labels:
                 self._jobs.wait_for_stable_slots()
             Rollout(
@@ -332,7 +332,7 @@ class Provisioner:
                 docker_engine.nodes,
                 self._readiness_timeout_s,
             ).run(timeout_s)
-        return outdated
+        return changed
 
     def _services(self) -> dict[str, ServiceState]:
         return self._waiter.retry_while_unreachable(lambda: self._swarm.services(self.pool.name))

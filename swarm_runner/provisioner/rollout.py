@@ -136,14 +136,14 @@ class _RolloutProgress:
 
     Attributes:
         working: Tasks with the new spec that work.
-        outdated: Tasks with another spec.
+        remaining: Tasks that have another spec and are still to be replaced.
         desired: Tasks that the service asks for.
         updating: Whether Swarm is still updating the service.
         blocked: Tasks with the new spec that keep failing on the only node they may run on.
     """
 
     working: int
-    outdated: int
+    remaining: int
     desired: int
     updating: bool
     blocked: int
@@ -154,7 +154,7 @@ class _RolloutProgress:
 
     @property
     def replaced(self) -> bool:
-        return not self.outdated and self.working + self.blocked >= self.desired
+        return not self.remaining and self.working + self.blocked >= self.desired
 
     @property
     def done(self) -> bool:
@@ -313,7 +313,7 @@ class Rollout:
             working.add(status.manager.id)
         return _RolloutProgress(
             working=sum(task.spec_digest == digest and task.id in working for task in tasks),
-            outdated=sum(task.spec_digest != digest for task in tasks),
+            remaining=sum(task.spec_digest != digest for task in tasks),
             desired=state.replicas,
             updating=state.update == "updating",
             blocked=blocked,

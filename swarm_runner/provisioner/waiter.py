@@ -109,10 +109,10 @@ class Waiter:
                 self._report_retry(error, logging.WARNING)
                 raise
 
-        limit_s = self._outage_timeout_s
+        stop_after_s = self._outage_timeout_s
         if timeout_s is not None:
-            limit_s = min(limit_s, timeout_s)
-        return self._retrying(limit_s, retry_if_exception_type(UnreachableError))(attempt)
+            stop_after_s = min(stop_after_s, timeout_s)
+        return self._retrying(stop_after_s, retry_if_exception_type(UnreachableError))(attempt)
 
     def _report_retry(self, error: Exception, level: int) -> None:
         """Report and log a retry. Only the first of equal ones is logged above DEBUG."""

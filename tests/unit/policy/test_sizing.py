@@ -55,7 +55,7 @@ def test_memory_is_given_in_steps() -> None:
     assert decide(small, idle_jobs=(idle(8, memory_mb=129),)).wanted == 2
 
 
-def test_what_runs_is_kept_and_free_parts_are_used_first() -> None:
+def test_busy_executors_stay_and_their_free_capacity_is_used_first() -> None:
     free_capacity = (FreeCapacity(cpus=2, memory_mb=2048, count=2),)
     fields: dict[str, Any] = {
         "replicas": 3,
@@ -73,11 +73,11 @@ def test_idle_and_starting_executors_are_used_before_new_ones() -> None:
     assert decide(idle_jobs=(idle(12),), replicas=2, executors=executors).wanted == 3
 
 
-def test_retiring_executors_are_no_capacity() -> None:
+def test_retiring_executors_do_not_count() -> None:
     assert decide(idle_jobs=(idle(4),), executors=ExecutorCounts(retiring=5)).wanted == 1
 
 
-def test_what_never_fits_does_not_count_and_is_told() -> None:
+def test_jobs_that_never_fit_do_not_count_and_are_reported() -> None:
     decision = decide(idle_jobs=(idle(50, cpus=5), idle(7, memory_mb=9000), idle(1)))
     assert decision.wanted == 1
     assert "57 waiting fit no executor of this class" in decision.reason
@@ -104,7 +104,7 @@ def test_virtual_machines_are_counted() -> None:
     assert decide(limits, idle_jobs=(idle(3),), running_jobs=1, **fields).wanted == 2
 
 
-def test_limits_hold_and_are_told() -> None:
+def test_limits_hold_and_are_reported() -> None:
     decision = decide(idle_jobs=(idle(1000),))
     assert decision.wanted == 20
     assert decision.needed == 250
@@ -119,7 +119,7 @@ def test_limits_that_contradict_each_other_are_refused() -> None:
         ScalingLimits(name="odd", memory_mb=512, min_replicas=3, max_replicas=2)
 
 
-def test_shrinking_waits_for_the_pause() -> None:
+def test_shrinking_waits_for_the_cooldown() -> None:
     def history(age_s: float) -> tuple[DemandSample, ...]:
         return (
             DemandSample(time_s=1000 - age_s, executors=5),
@@ -140,7 +140,7 @@ def test_growth_does_not_wait() -> None:
     assert decide(idle_jobs=(idle(8),), history=history).wanted == 2
 
 
-def test_no_growth_beyond_what_swarm_can_place() -> None:
+def test_no_growth_beyond_what_swarm_can_schedule() -> None:
     executors = ExecutorCounts(busy=2, unschedulable=1)
     fields: dict[str, Any] = {"replicas": 3, "executors": executors, "running_jobs": 8}
     decision = decide(idle_jobs=(idle(40),), **fields)
@@ -149,7 +149,7 @@ def test_no_growth_beyond_what_swarm_can_place() -> None:
     assert decide(**fields).wanted == 2  # an unschedulable one is not needed
 
 
-def test_one_that_waits_for_room_is_enough() -> None:
+def test_one_pending_task_is_enough() -> None:
     executors = ExecutorCounts(busy=2, unschedulable=8)
     recent = (DemandSample(time_s=999, executors=10),)
     decision = decide(idle_jobs=(idle(40),), replicas=10, executors=executors, history=recent)
@@ -161,7 +161,7 @@ def test_one_that_waits_for_room_is_enough() -> None:
     assert decide(limits, replicas=10, executors=executors).wanted == 5
 
 
-def test_places_of_those_that_take_no_job_are_counted() -> None:
+def test_executors_that_accept_no_jobs_keep_their_replicas() -> None:
     executors = ExecutorCounts(busy=4, unusable=2, unresponsive=1)
     fields: dict[str, Any] = {"replicas": 7, "executors": executors, "running_jobs": 16}
     decision = decide(idle_jobs=(idle(8),), **fields)
@@ -176,12 +176,12 @@ def test_places_of_those_that_take_no_job_are_counted() -> None:
     assert "2 needed, but max_replicas is 1" in decision.reason
 
 
-def test_the_broken_go_when_nothing_is_needed_and_the_silent_stay() -> None:
+def test_without_demand_unusable_executors_stop_and_unresponsive_ones_stay() -> None:
     assert decide(replicas=3, executors=ExecutorCounts(idle=1, unusable=2)).wanted == 0
     assert decide(replicas=3, executors=ExecutorCounts(idle=1, unresponsive=2)).wanted == 2
 
 
-def test_where_all_break_there_is_no_growth_without_end() -> None:
+def test_if_all_executors_break_growth_is_bounded() -> None:
     def round_of(replicas: int) -> int:
         broken = ExecutorCounts(unusable=replicas)
         return decide(idle_jobs=(idle(8),), replicas=replicas, executors=broken).wanted
@@ -224,7 +224,7 @@ def test_no_executor_for_less_work_than_its_start() -> None:
     assert decide(idle_jobs=(idle(40, runtime_s=60.0),), runtime_s=1.0).wanted == 10
 
 
-def test_the_next_look_does_not_start_what_the_last_one_did_not() -> None:
+def test_the_next_decision_starts_no_executor_that_the_last_one_did_not() -> None:
     fields: dict[str, Any] = {"idle_jobs": (idle(40, oldest_wait_s=5),), "runtime_s": 1.0}
     assert decide(replicas=1, executors=ExecutorCounts(starting=1), **fields).wanted == 1
 
@@ -238,7 +238,7 @@ def busy_with_short_jobs(**kwargs: Any) -> dict[str, Any]:
     return {"replicas": 5, "executors": executors, "running_jobs": 20, "runtime_s": 20.0} | kwargs
 
 
-def test_no_executor_for_what_starts_sooner_where_others_end() -> None:
+def test_no_executor_for_jobs_that_start_sooner_where_others_end() -> None:
     # One of 20 jobs ends each second; ten have ended before a new executor has started.
     decision = decide(idle_jobs=(idle(10),), **busy_with_short_jobs())
     assert decision.wanted == 5
@@ -246,16 +246,16 @@ def test_no_executor_for_what_starts_sooner_where_others_end() -> None:
     assert decide(idle_jobs=(idle(18),), **busy_with_short_jobs()).wanted == 8
 
 
-def test_places_that_new_arrivals_take_do_not_count() -> None:
+def test_capacity_that_new_arrivals_use_does_not_count() -> None:
     assert decide(idle_jobs=(idle(10),), **busy_with_short_jobs(arrivals_per_s=0.8)).wanted == 9
 
 
-def test_a_promise_of_free_places_that_failed_does_not_count() -> None:
+def test_soon_free_capacity_does_not_count_after_a_long_wait() -> None:
     waited = idle(10, oldest_wait_s=31)
     assert decide(idle_jobs=(waited,), **busy_with_short_jobs()).wanted == 8
 
 
-def test_some_stand_ready_while_jobs_keep_coming() -> None:
+def test_headroom_while_jobs_keep_arriving() -> None:
     fields: dict[str, Any] = {
         "replicas": 16,
         "executors": ExecutorCounts(busy=16),
@@ -271,7 +271,7 @@ def test_same_in_same_out() -> None:
     assert decide(**fields) == decide(**fields)
 
 
-def test_a_hundred_thousand_jobs_cost_as_much_as_their_shapes() -> None:
+def test_the_cost_depends_on_requests_not_on_jobs() -> None:
     limits = ScalingLimits(name="large", cpus=16, memory_mb=65536, max_replicas=10_000)
 
     def seconds(count: int) -> float:
@@ -316,7 +316,7 @@ def test_a_plugin_is_asked_first_and_the_limits_hold(replicas: int | None, wante
     assert hooks.size_class(NORMAL, status).wanted == wanted
 
 
-def test_without_any_opinion_nothing_changes() -> None:
+def test_without_a_decision_nothing_changes() -> None:
     status = ClassSnapshot(time_s=0, replicas=4)
     decision = resolve_decision(None, NORMAL, status)
     assert (decision.wanted, decision.frozen) == (4, True)

@@ -77,7 +77,7 @@ def test_existing_free_capacity_saves_new_executors(idle_jobs: list[IdleJobs], i
 
 
 @given(st.integers(1, 8192))
-def test_what_is_granted_is_a_step_above_or_all_that_fits(memory_mb: int) -> None:
+def test_the_slot_size_is_the_next_step_or_all_that_fits(memory_mb: int) -> None:
     resources = slot_size(ResourceAmounts(cpus=1, memory_mb=memory_mb), CLASS_LIMITS)
     assert resources is not None
     assert memory_mb <= resources[1] < memory_mb + 128

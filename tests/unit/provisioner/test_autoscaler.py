@@ -95,6 +95,26 @@ def test_from_nothing_and_back(harness: Harness) -> None:
     assert harness.replicas() == {"normal": 0, "big": 0}
 
 
+def test_scalings_and_freezes_are_logged_once(
+    harness: Harness, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "swarm_runner")
+    harness.submit(3)
+    harness.run_once()
+    harness.swarm.accept_token = False
+    for _ in range(3):
+        harness.run_once()
+    harness.swarm.accept_token = True
+    harness.run_once()
+    events = [r.getMessage() for r in caplog.records if f"service={NORMAL} " in f"{r.message} "]
+    assert events[0] == (
+        f"Service scaled service={NORMAL} previous_replicas=0 replicas=3 "
+        'reason="3 waiting, 0 running on 0; 3 more for 3 of them"'
+    )
+    assert events[1].startswith(f"Scaling frozen service={NORMAL} reason=")
+    assert events[2:] == [f"Scaling resumed service={NORMAL}"]
+
+
 def test_jobs_are_packed_and_the_limit_holds(harness: Harness) -> None:
     harness.submit(12)
     record = harness.run_once()["normal"]
@@ -154,7 +174,7 @@ def test_two_autoscalers_do_no_harm(harness: Harness, monkeypatch: pytest.Monkey
     assert harness.replicas()["normal"] == 3
 
 
-def test_one_that_begins_anew_waits_before_it_shrinks(harness: Harness) -> None:
+def test_a_restarted_autoscaler_waits_before_it_shrinks(harness: Harness) -> None:
     new_autoscaler = harness.new_autoscaler()
     assert harness.run_once(new_autoscaler)["big"].wanted == 1
     assert harness.run_once(new_autoscaler, later_s=29)["big"].wanted == 1
@@ -186,7 +206,7 @@ def up(harness: Harness) -> list[str]:
     return [e.task for e in executors if e.capacity_class == "normal"]
 
 
-def test_a_collector_that_begins_anew_freezes(harness: Harness) -> None:
+def test_a_collector_restart_freezes(harness: Harness) -> None:
     tasks = up(harness)
     harness.swarm.unresponsive = set(tasks)
     frozen = harness.run_once()["normal"]
@@ -199,7 +219,7 @@ def test_a_collector_that_begins_anew_freezes(harness: Harness) -> None:
     assert harness.run_once()["normal"].wanted == 4
 
 
-def test_an_executor_that_stays_silent_is_no_capacity_and_is_replaced(harness: Harness) -> None:
+def test_an_unresponsive_executor_does_not_count_and_is_replaced(harness: Harness) -> None:
     tasks = up(harness)
     harness.swarm.unresponsive = {tasks[0]}
     assert harness.run_once()["normal"].frozen
@@ -213,7 +233,7 @@ def test_an_executor_that_stays_silent_is_no_capacity_and_is_replaced(harness: H
     assert replacement.reason == "the collector has received no update from it for 180 s"
 
 
-def test_a_class_that_is_silent_as_a_whole_stays_frozen(harness: Harness) -> None:
+def test_a_completely_unresponsive_class_stays_frozen(harness: Harness) -> None:
     harness.swarm.unresponsive = set(up(harness))
     harness.swarm.idle_job_groups.clear()
     for later_s in (5, 200, 200):
@@ -222,7 +242,7 @@ def test_a_class_that_is_silent_as_a_whole_stays_frozen(harness: Harness) -> Non
         assert not harness.replacements
 
 
-def test_silence_is_no_reason_to_shrink(harness: Harness) -> None:
+def test_unresponsive_executors_are_not_a_reason_to_shrink(harness: Harness) -> None:
     tasks = up(harness)
     harness.swarm.idle_job_groups.clear()
     harness.swarm.unresponsive = {tasks[0]}
@@ -232,7 +252,7 @@ def test_silence_is_no_reason_to_shrink(harness: Harness) -> None:
     assert [harness.run_once(later_s=40)["normal"].wanted for _ in range(3)] == [1, 1, 1]
 
 
-def test_those_that_are_heard_of_one_after_another_are_not_silent(harness: Harness) -> None:
+def test_executors_that_reappear_one_by_one_are_not_unresponsive(harness: Harness) -> None:
     tasks = up(harness)
     harness.swarm.unresponsive = set(tasks)
     for _ in range(3):
@@ -242,7 +262,7 @@ def test_those_that_are_heard_of_one_after_another_are_not_silent(harness: Harne
     assert not harness.replacements
 
 
-def test_after_a_freeze_it_waits_for_a_whole_pause(harness: Harness) -> None:
+def test_after_a_freeze_it_waits_for_a_complete_cooldown(harness: Harness) -> None:
     up(harness)
     harness.swarm.idle_job_groups.clear()
     for attribute in ("accept_token", "reachable"):
@@ -255,14 +275,14 @@ def test_after_a_freeze_it_waits_for_a_whole_pause(harness: Harness) -> None:
     assert harness.run_once()["normal"].wanted == 0
 
 
-def test_one_that_begins_while_the_collector_is_empty_freezes_too(harness: Harness) -> None:
+def test_an_autoscaler_that_starts_with_an_empty_collector_freezes_too(harness: Harness) -> None:
     harness.swarm.unresponsive = set(up(harness))
     assert not harness.run_once(harness.new_autoscaler())["normal"].frozen  # they may be starting
     harness.now += 120
     assert harness.run_once(harness.new_autoscaler())["normal"].frozen
 
 
-def test_a_pool_out_of_reach_freezes_and_comes_back(harness: Harness) -> None:
+def test_an_unreachable_pool_freezes_and_recovers(harness: Harness) -> None:
     up(harness)
     harness.swarm.accept_token = False
     frozen = harness.run_once()
@@ -272,7 +292,7 @@ def test_a_pool_out_of_reach_freezes_and_comes_back(harness: Harness) -> None:
     assert harness.run_once()["normal"].wanted == 4
 
 
-def test_a_swarm_out_of_reach_freezes_and_comes_back(harness: Harness) -> None:
+def test_an_unreachable_swarm_freezes_and_recovers(harness: Harness) -> None:
     up(harness)
     harness.swarm.reachable = False
     frozen = harness.run_once()["normal"]
@@ -282,7 +302,7 @@ def test_a_swarm_out_of_reach_freezes_and_comes_back(harness: Harness) -> None:
     assert harness.run_once()["normal"].wanted == 4
 
 
-def test_a_scaling_that_fails_is_told_and_tried_again(
+def test_a_failed_scaling_is_reported_and_retried(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     harness.submit(1)
@@ -298,7 +318,7 @@ def test_a_scaling_that_fails_is_told_and_tried_again(
     assert harness.run_once()["normal"].action == "scaled"
 
 
-def test_a_service_that_is_gone_freezes_its_class(harness: Harness) -> None:
+def test_a_missing_service_freezes_its_class(harness: Harness) -> None:
     harness.swarm.remove_services([NORMAL])
     harness.submit(1, capacity_class="big")
     records = harness.run_once()
@@ -307,7 +327,7 @@ def test_a_service_that_is_gone_freezes_its_class(harness: Harness) -> None:
     assert not records["big"].frozen
 
 
-def test_a_lost_node_is_no_capacity(harness: Harness) -> None:
+def test_executors_on_a_lost_node_do_not_count(harness: Harness) -> None:
     tasks = up(harness)
     harness.swarm.mark_node_down(tasks[0])
     harness.run_once()
@@ -358,7 +378,7 @@ def test_a_plugin_decides_and_sees_how_jobs_did(harness: Harness) -> None:
     assert status.arrivals_per_s == pytest.approx(0.03)
 
 
-def test_a_change_of_the_pool_is_told(harness: Harness) -> None:
+def test_plugins_are_notified_of_a_change_of_the_pool(harness: Harness) -> None:
     plugin = RecordingPlugin()
     autoscaler = harness.new_autoscaler(plugin)
     for _ in range(4):
@@ -390,7 +410,7 @@ def test_how_long_a_start_takes_is_measured(harness: Harness) -> None:
     assert any(15 < found < 25 for found in starts)
 
 
-def test_it_runs_until_it_is_told_to_end(harness: Harness) -> None:
+def test_it_runs_until_it_is_stopped(harness: Harness) -> None:
     stop = threading.Event()
     records: list[AutoscalerRecord] = []
 
@@ -403,7 +423,7 @@ def test_it_runs_until_it_is_told_to_end(harness: Harness) -> None:
     assert [record.capacity_class for record in records] == ["normal", "big"] * 2
 
 
-def test_an_outage_ends_it_at_first_and_freezes_it_later(harness: Harness) -> None:
+def test_an_outage_ends_it_at_the_start_and_freezes_it_later(harness: Harness) -> None:
     stop = threading.Event()
     records: list[AutoscalerRecord] = []
 

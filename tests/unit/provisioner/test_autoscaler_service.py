@@ -62,14 +62,16 @@ def test_a_further_up_leaves_its_count(provisioner: Provisioner, swarm: FakeSwar
     assert provisioner.up().replicas == {"normal": 0}
 
 
-def test_its_token_lets_it_look_and_no_more(provisioner: Provisioner, swarm: FakeSwarm) -> None:
+def test_its_token_only_permits_reading(provisioner: Provisioner, swarm: FakeSwarm) -> None:
     provisioner.up(autoscale=True)
     (command,) = [c for c in swarm.token_commands if "autoscaler@galaxy" in c]
     assert command[-2:] == ("-authz", "READ")
     assert command.count("-authz") == 1
 
 
-def test_one_that_does_not_run_is_told(provisioner: Provisioner, swarm: FakeSwarm) -> None:
+def test_an_autoscaler_that_does_not_run_is_reported(
+    provisioner: Provisioner, swarm: FakeSwarm
+) -> None:
     swarm.start_errors[NAME] = "No such image"
     provisioner.up(autoscale=True)
     provisioner.status()

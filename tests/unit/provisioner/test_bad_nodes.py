@@ -60,14 +60,14 @@ def test_a_pool_comes_up_beside_a_bad_node_which_is_named(harness: Harness) -> N
     assert FAILS_ON_NODE in harness.messages
 
 
-def test_a_pool_without_room_elsewhere_comes_up_smaller(harness: Harness) -> None:
+def test_a_pool_without_capacity_elsewhere_comes_up_smaller(harness: Harness) -> None:
     harness.swarm.start_errors["swarm-2"], harness.swarm.pinned = DISK_FULL, True
     status = harness.provisioner.up()
     assert (status.ready("normal"), status.replicas["normal"]) == (4, 6)
     assert harness.messages[-1] == FAILS_ON_NODE
 
 
-def test_a_scaling_that_only_a_bad_node_has_room_for_says_so(harness: Harness) -> None:
+def test_a_scaling_that_only_a_bad_node_could_complete_fails(harness: Harness) -> None:
     harness.provisioner.up()
     harness.swarm.start_errors["swarm-2"], harness.swarm.pinned = DISK_FULL, True
     with pytest.raises(PreconditionError, match=rf"8 of 9 executors ready; .*swarm-2: {DISK_FULL}"):
@@ -89,7 +89,7 @@ def test_an_upgrade_goes_on_beside_a_bad_node(harness: Harness) -> None:
     assert DISK_FULL in message
 
 
-def test_an_upgrade_leaves_out_what_has_no_room_elsewhere(harness: Harness) -> None:
+def test_an_upgrade_skips_tasks_without_capacity_elsewhere(harness: Harness) -> None:
     harness.provisioner.up()
     harness.swarm.start_errors["swarm-3"], harness.swarm.pinned = DISK_FULL, True
     status = harness.provisioner.upgrade("registry/pool:2")
@@ -100,7 +100,7 @@ def test_an_upgrade_leaves_out_what_has_no_room_elsewhere(harness: Harness) -> N
     assert harness.provisioner.up().ready("normal") == 6
 
 
-def test_an_upgrade_that_begins_on_a_bad_node_without_room_elsewhere_names_it(
+def test_an_upgrade_that_starts_on_a_bad_node_without_an_alternative_names_it(
     harness: Harness,
 ) -> None:
     harness.provisioner.up()
@@ -111,7 +111,7 @@ def test_an_upgrade_that_begins_on_a_bad_node_without_room_elsewhere_names_it(
         harness.provisioner.upgrade("registry/pool:2", timeout_s=5)
 
 
-def test_an_image_that_starts_nowhere_is_taken_back_after_the_first_executor(
+def test_an_image_that_starts_nowhere_is_rolled_back_after_the_first_executor(
     harness: Harness,
 ) -> None:
     harness.provisioner.up()
@@ -124,7 +124,7 @@ def test_an_image_that_starts_nowhere_is_taken_back_after_the_first_executor(
     assert len(before & after) == 5
 
 
-def test_an_image_that_works_on_one_node_of_three_is_taken_back(harness: Harness) -> None:
+def test_an_image_that_works_on_one_node_of_three_is_rolled_back(harness: Harness) -> None:
     harness.provisioner.up()
     harness.swarm.start_errors |= {"swarm-2": DISK_FULL, "swarm-3": DISK_FULL}
     with pytest.raises(PreconditionError, match=r"rolled back: .*on swarm-[23].*on swarm-[23]"):
@@ -169,7 +169,7 @@ def test_when_failures_are_permanent(
         failures.check(tasks[-1:])
 
 
-def test_a_node_that_came_round_is_not_named() -> None:
+def test_a_node_that_recovered_is_not_named() -> None:
     failures = TaskFailures([], 3)
     failed_task = failed(1, 1, "swarm-1")
     running = failed_task.model_copy(

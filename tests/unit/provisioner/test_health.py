@@ -134,6 +134,17 @@ def test_a_broken_slot_is_replaced_after_a_grace(harness: Harness) -> None:
     assert status.converged
 
 
+def test_a_replacement_is_logged(harness: Harness, caplog: pytest.LogCaptureFixture) -> None:
+    unhealthy = harness.executors()[0]
+    harness.swarm.broken_reasons[unhealthy] = "no disk"
+    harness.run_once()
+    harness.now += 61
+    harness.run_once()
+    [record] = [r for r in caplog.records if r.name == "swarm_runner.provisioner.health"]
+    assert record.getMessage().startswith("Executor replaced service=")
+    assert f'task={unhealthy} node=swarm-1 reason="broken slot: no disk"' in record.getMessage()
+
+
 def test_switched_off_virtual_machines_are_replaced_and_a_missing_kvm_is_not(
     tmp_path: Path,
 ) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,28 @@ def test_an_image_that_does_not_start_is_rolled_back(harness: Harness) -> None:
     assert (status.ready("normal"), status.replicas["normal"]) == (3, 3)
     assert len(tasks & harness.tasks(NORMAL)) == 2  # the canary replaced one executor
     assert harness.provisioner.upgrade("registry/pool:2").converged
+
+
+def test_updates_and_rollbacks_are_logged_with_their_reason(
+    harness: Harness, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "swarm_runner")
+    harness.provisioner.scale({"normal": 3})
+    harness.swarm.start_errors["registry/broken:1"] = "task: non-zero exit (7)"
+    with pytest.raises(PreconditionError, match="rolled back"):
+        harness.provisioner.upgrade("registry/broken:1")
+    records = [(r.levelname, r.getMessage()) for r in caplog.records]
+    assert ("INFO", f"Service scaled service={NORMAL} replicas=3 reason=requested") in records
+    assert any(
+        level == "INFO" and message.startswith(f"Service updated service={NORMAL} reason=")
+        for level, message in records
+    )
+    assert any(
+        level == "ERROR"
+        and message.startswith(f"Service rolled back service={NORMAL} reason=")
+        and "non-zero exit (7)" in message
+        for level, message in records
+    )
 
 
 def test_a_rollback_keeps_a_scaling_made_meanwhile(harness: Harness) -> None:
