@@ -52,7 +52,7 @@ def test_from_up_to_down(shell: CommandShell, access_point: AccessPoint) -> None
     _wait_for_job(access_point, JobStatus.COMPLETED)
     refused = shell.run("pool", "down")
     assert (refused.code, refused.out) == (1, "")
-    assert "1 jobs have not ended, or their outputs were not fetched" in refused.err
+    assert "whose outputs were not retrieved: 1." in refused.err
     assert shell.run_for_runner("jobs", "--wait").code == 0
     assert (shell.directory / "out").read_text() == "spooled\n"
     _wait_for_empty_queue(access_point)
@@ -81,7 +81,7 @@ def test_from_up_to_down(shell: CommandShell, access_point: AccessPoint) -> None
     assert shell.run("pool", "scale", "normal=1").code == 0
     assert shell.run("pool", "down").code == 1
     draining = shell.start("pool", "down", "--drain")
-    read_until(draining, "waiting until 1 jobs have ended, held ones too")
+    read_until(draining, "their outputs to be retrieved: 1, including held jobs")
     assert draining.poll() is None
     access_point.release([job_id], "now")
     # `down` also waits until its output is retrieved.

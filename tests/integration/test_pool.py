@@ -186,7 +186,7 @@ def test_an_unschedulable_executor_is_reported(capsys: pytest.CaptureFixture[str
     }
     with lab_pool("swarm-runner-test-huge", 9742, {"classes": classes}) as lab:
         with pytest.raises(
-            PreconditionError, match=f"after 30 s still .*huge: 0 of 1 .*{NO_CAPACITY}"
+            PreconditionError, match=f"timed out after 30 s: .*huge: 0 of 1 .*{NO_CAPACITY}"
         ):
             lab.provisioner.scale({"huge": 1}, timeout_s=30)
         capsys.readouterr()

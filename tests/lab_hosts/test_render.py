@@ -87,5 +87,5 @@ def test_a_rendered_stack_is_a_pool(deployed: HostsPool) -> None:
         batch.submit([1, 1])
         batch.finish()
         assert batch.start_counts() == batch.end_counts() == [1, 1]
-    with pytest.raises(PreconditionError, match="was not made by `pool up`"):
+    with pytest.raises(PreconditionError, match="was not created by `pool up`"):
         deployed.provisioner.down(force=True)
