@@ -1,1 +1,1 @@
-"""The figures that swarm_runner is held to, measured beside what it is compared with."""
+"""Measurements behind the documentation's claims, each beside a reference on the same machine."""

@@ -1,4 +1,4 @@
-"""Mean wait against executor-hours: our policy by its pause, and those that it is compared with."""
+"""A figure of mean wait against executor-hours: the policy by its cooldown, and the baselines."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from swarm_runner_simulation.run import (
 )
 
 COOLDOWNS_S = (0, 15, 30, 60, 120, 300)
-# Of each class's max_replicas, all day.
+# Constant numbers of executors, as fractions of each class's max_replicas.
 FIXED_FRACTIONS = (0.35, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
 TARGET_RATIOS = (1.15, 1.3)
-# The colours that the pictures of `pool simulate` have.
+# The colours of `pool simulate --picture`.
 _MARKERS: dict[str, dict[str, Any]] = {
     ORACLE: {"marker": "*", "color": "C1", "markersize": 13},
     QUEUE_RATIO: {"marker": "^", "color": "C2"},
@@ -50,7 +50,7 @@ Point = tuple[float, float]  # executor-hours, mean wait in seconds
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One trace: ours by pause, a fixed number by size, and single points by controller."""
+    """One trace: the policy by cooldown, constant numbers of executors, and the baselines."""
 
     trace: str
     by_cooldown: dict[int, Point]
@@ -59,7 +59,7 @@ class Curve:
 
 
 def draw(classes: Mapping[str, ScalingLimits], file: Path) -> None:
-    """Write a picture of the four traces; the same figures give the same file, byte for byte."""
+    """Write the figure of the four traces. The same simulation produces the same bytes."""
     figure = Figure(figsize=(10, 8), layout="constrained")
     panels = figure.subplots(2, 2).flat
     for name, axes in zip(generators.NAMES, panels, strict=True):
@@ -72,23 +72,24 @@ def draw(classes: Mapping[str, ScalingLimits], file: Path) -> None:
 
 def _curve(name: str, classes: Mapping[str, ScalingLimits]) -> Curve:
     trace = generators.generate(name, classes)
-    ours = {}
-    for pause_s in COOLDOWNS_S:
-        paused = {
-            each.name: each.model_copy(update={"cooldown_s": pause_s}) for each in classes.values()
+    by_cooldown = {}
+    for cooldown_s in COOLDOWNS_S:
+        changed = {
+            each.name: each.model_copy(update={"cooldown_s": cooldown_s})
+            for each in classes.values()
         }
-        (report,) = simulate(trace, paused, swarm_runner_size_class, baselines=()).controllers
-        ours[pause_s] = _point(report)
+        (report,) = simulate(trace, changed, swarm_runner_size_class, baselines=()).controllers
+        by_cooldown[cooldown_s] = _point(report)
     fixed = []
-    for part in FIXED_FRACTIONS:
+    for fraction in FIXED_FRACTIONS:
         hourly = SimulationConfig(interval_s=3600)
         (report,) = simulate(
-            trace, classes, _fixed_fraction(part), hourly, baselines=()
+            trace, classes, _fixed_fraction(fraction), hourly, baselines=()
         ).controllers
         fixed.append(_point(report))
     reports = simulate(trace, classes, swarm_runner_size_class).controllers
-    others = {each.controller: _point(each) for each in reports if each.controller != POLICY}
-    return Curve(name, ours, tuple(fixed), others)
+    baselines = {each.controller: _point(each) for each in reports if each.controller != POLICY}
+    return Curve(name, by_cooldown, tuple(fixed), baselines)
 
 
 def _fixed_fraction(fraction: float) -> SizeClass:
@@ -100,7 +101,7 @@ def _point(report: ControllerReport) -> Point:
 
 
 def _panel(axes: Axes, curve: Curve) -> None:
-    """All of them; where those that follow the queue lie close together, these larger, too."""
+    """Plot a trace, with an inset if the points of the queue-driven controllers are close."""
     near = [*curve.by_cooldown.values(), curve.baselines[ORACLE], curve.baselines[QUEUE_RATIO]]
     everything = [*near, *curve.baselines.values()]
     close = _span(near) < 0.3 * _span(everything)
@@ -112,11 +113,11 @@ def _panel(axes: Axes, curve: Curve) -> None:
     axes.yaxis.set_major_locator(FixedLocator(_TICKS_S))
     axes.yaxis.set_minor_locator(NullLocator())
     if close:
-        larger = axes.inset_axes((0.52, 0.44, 0.47, 0.47))
-        larger.set_title("close to the oracle", fontsize="small")
-        _plot(larger, curve, near, label_cooldowns=True)
-        larger.tick_params(labelsize="x-small")
-        larger.locator_params(nbins=4)
+        inset = axes.inset_axes((0.52, 0.44, 0.47, 0.47))
+        inset.set_title("close to the oracle", fontsize="small")
+        _plot(inset, curve, near, label_cooldowns=True)
+        inset.tick_params(labelsize="x-small")
+        inset.locator_params(nbins=4)
 
 
 def _span(points: Sequence[Point]) -> float:
@@ -124,7 +125,7 @@ def _span(points: Sequence[Point]) -> float:
 
 
 def _plot(axes: Axes, curve: Curve, visible: Sequence[Point], *, label_cooldowns: bool) -> None:
-    """The curves, within the limits of the points that are to be seen."""
+    """Plot the curves, within the limits of the visible points."""
     hours, wait_s = curve.baselines[ORACLE]
     margin = 0.08 * _span(visible)
     left = min(x for x, _ in visible) - margin
@@ -134,27 +135,27 @@ def _plot(axes: Axes, curve: Curve, visible: Sequence[Point], *, label_cooldowns
         axes.set_ylim(low / 1.15, high * 1.3)
     else:
         axes.set_ylim(low - 0.12 * (high - low), high + 0.12 * (high - low))
-    goal = f"x{TARGET_RATIOS[1]:g} the oracle's wait, x{TARGET_RATIOS[0]:g} its hours"
+    target = f"x{TARGET_RATIOS[1]:g} the oracle's wait, x{TARGET_RATIOS[0]:g} its hours"
     axes.fill_between(
         [left, hours * TARGET_RATIOS[0]],
         wait_s * TARGET_RATIOS[1],
         color="C2",
         alpha=0.12,
-        label=goal,
+        label=target,
     )
     axes.plot(*zip(*curve.fixed, strict=True), color=_GREY, lw=1, ls=":", label="fixed, any number")
-    ours = f"{POLICY}, by its pause"
+    label = f"{POLICY}, by its pause"
     axes.plot(
-        *zip(*curve.by_cooldown.values(), strict=True), color="C0", marker="o", ms=4, label=ours
+        *zip(*curve.by_cooldown.values(), strict=True), color="C0", marker="o", ms=4, label=label
     )
     axes.plot(*curve.by_cooldown[DEFAULT_COOLDOWN_S], color="C0", marker="o", ms=9)
     for name, point in curve.baselines.items():
         axes.plot(*point, ls="", label=name, zorder=3, **_MARKERS[name])
-    named = {COOLDOWNS_S[0]: "center", DEFAULT_COOLDOWN_S: "left", COOLDOWNS_S[-1]: "right"}
-    for pause_s, side in named.items() if label_cooldowns else ():
+    labels = {COOLDOWNS_S[0]: "center", DEFAULT_COOLDOWN_S: "left", COOLDOWNS_S[-1]: "right"}
+    for cooldown_s, side in labels.items() if label_cooldowns else ():
         axes.annotate(
-            f"{pause_s} s",
-            curve.by_cooldown[pause_s],
+            f"{cooldown_s} s",
+            curve.by_cooldown[cooldown_s],
             (0, 8),
             textcoords="offset points",
             fontsize="small",

@@ -1,7 +1,7 @@
-"""`python -m tests.benchmarks.simulation`: the sizing policy on simulated days, beside others.
+"""`python -m tests.benchmarks.simulation`: compare sizing policies on simulated days.
 
-It needs no engine. Exit code 1 if our waits or executor-hours are too far from the oracle's, or if
-another controller, which does not know the future either, is no worse on both.
+It needs no Docker engine. Exit code 1 if the policy's waits or executor-hours are too far from the
+oracle's, or if a baseline is not worse in either.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from tests.benchmarks import curve
 from tests.benchmarks.table import console
 
 MAX_WAIT_RATIO, MAX_HOURS_RATIO = 1.3, 1.15
-# A class's executors in the large day: there are two classes.
+# Executors of each of the two classes in the large simulation.
 LARGE_JOBS, LARGE_EXECUTORS = 1_000_000, 5_000
 _LARGE_COMMAND = f"pool simulate daily --jobs {LARGE_JOBS} --min 0 --max {LARGE_EXECUTORS} --json"
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A controller on a trace, to the oracle and to ours; ratios are ours to its."""
+    """A controller on a trace, compared with the oracle and with the policy."""
 
     trace: str
     controller: str
@@ -50,7 +50,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class LargeRun:
-    """What a large day took, of a process that simulates it under all controllers."""
+    """Time and memory of a process that simulates a large day with all controllers."""
 
     command: str
     max_executors: int
@@ -59,34 +59,34 @@ class LargeRun:
 
 
 def default_classes() -> dict[str, ScalingLimits]:
-    """The built-in pool, scaled from nothing."""
+    """Return the limits of the default pool's classes, with a minimum of 0."""
     return {
-        name: ScalingLimits.from_capacity_class(name, shape, min_replicas=0)
-        for name, shape in Pool().classes.items()
+        name: ScalingLimits.from_capacity_class(name, capacity_class, min_replicas=0)
+        for name, capacity_class in Pool().classes.items()
     }
 
 
 def rows() -> Iterator[Row]:
-    """Every controller on every trace."""
+    """Yield a row for every controller on every trace."""
     for name in generators.NAMES:
-        sized = default_classes()
-        report = simulate(generators.generate(name, sized), sized, swarm_runner_size_class)
+        classes = default_classes()
+        report = simulate(generators.generate(name, classes), classes, swarm_runner_size_class)
         totals = {each.controller: each.total for each in report.controllers}
-        ours, oracle = totals[POLICY], totals[ORACLE]
-        for controller, figures in totals.items():
-            wait = figures.waits.mean_s / oracle.waits.mean_s
-            hours = figures.executor_hours / oracle.executor_hours
+        policy, oracle = totals[POLICY], totals[ORACLE]
+        for controller, metrics in totals.items():
+            wait = metrics.waits.mean_s / oracle.waits.mean_s
+            hours = metrics.executor_hours / oracle.executor_hours
             verdict, met = "", True
             if controller == POLICY:
-                met = wait <= MAX_WAIT_RATIO and hours <= MAX_HOURS_RATIO and not figures.unfinished
+                met = wait <= MAX_WAIT_RATIO and hours <= MAX_HOURS_RATIO and not metrics.unfinished
                 verdict = "met" if met else "MISSED"
             elif controller != ORACLE:
-                verdict, met = compare(ours, figures)
+                verdict, met = compare(policy, metrics)
             yield Row(
                 name,
                 controller,
-                figures.waits.mean_s,
-                figures.executor_hours,
+                metrics.waits.mean_s,
+                metrics.executor_hours,
                 wait,
                 hours,
                 verdict,
@@ -95,7 +95,7 @@ def rows() -> Iterator[Row]:
 
 
 def compare(policy: Metrics, other: Metrics) -> tuple[str, bool]:
-    """What ours is beside another, and whether that other leaves a reason to choose ours."""
+    """Return the verdict on the policy, and whether it is better in waits or executor-hours."""
     longer_s = policy.waits.mean_s - other.waits.mean_s
     hours = policy.executor_hours / other.executor_hours
     differences = f"{longer_s:+,.1f} s wait, x{hours:.2f} hours"
@@ -107,68 +107,68 @@ def compare(policy: Metrics, other: Metrics) -> tuple[str, bool]:
 
 
 def run_large() -> LargeRun:
-    """A day of a million jobs, by the command that a person would give, in a process of its own."""
+    """Simulate a day of a million jobs with `swarm-runner pool simulate`."""
     program = "import sys; from swarm_runner.cli import main; sys.exit(main())"
-    began = time.perf_counter()
+    started_at = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", program, *_LARGE_COMMAND.split()], check=True, stdout=subprocess.PIPE
     )
-    took = time.perf_counter() - began
+    elapsed_s = time.perf_counter() - started_at
     report = json.loads(done.stdout)
-    ours = report["controllers"][0]["total"]
-    if abs(report["jobs"] - LARGE_JOBS) > 1 or ours["unfinished"]:
-        raise RuntimeError(f"it simulates something else: {report['jobs']} jobs, {ours}")
-    kilobytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    policy = report["controllers"][0]["total"]
+    if abs(report["jobs"] - LARGE_JOBS) > 1 or policy["unfinished"]:
+        raise RuntimeError(f"it simulated something else: {report['jobs']} jobs, {policy}")
+    memory_kb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     return LargeRun(
-        f"swarm-runner {_LARGE_COMMAND}", ours["peak_executors"], took, kilobytes / 1024
+        f"swarm-runner {_LARGE_COMMAND}", policy["peak_executors"], elapsed_s, memory_kb / 1024
     )
 
 
 def main() -> int:
-    """Simulate, show, judge."""
+    """Simulate, print, and return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks.simulation", description=__doc__
     )
-    parser.add_argument("--json", action="store_true", help="the figures as JSON")
-    parser.add_argument("--large", action="store_true", help="a day of a million jobs, too")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--large", action="store_true", help="also simulate a million jobs")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="only draw the curves, as SVG")
     options = parser.parse_args()
     if options.picture:
         curve.draw(default_classes(), options.picture)
         return 0
-    found = list(rows())
-    vast = run_large() if options.large else None
+    results = list(rows())
+    large = run_large() if options.large else None
     if options.json:
-        facts = {
-            "days": [dataclasses.asdict(row) for row in found],
-            "large": vast and dataclasses.asdict(vast),
+        report = {
+            "days": [dataclasses.asdict(row) for row in results],
+            "large": large and dataclasses.asdict(large),
         }
-        sys.stdout.write(json.dumps(facts, indent=2) + "\n")
+        sys.stdout.write(json.dumps(report, indent=2) + "\n")
     else:
-        shown = console()
-        shown.print(_table(found))
-        if vast:
-            shown.print(
-                f"a day of {LARGE_JOBS:,} jobs and up to {vast.max_executors:,} executors, under "
-                f"all controllers: {vast.seconds:.0f} s, {vast.memory_mb:.0f} MB at the most"
+        output = console()
+        output.print(_table(results))
+        if large:
+            output.print(
+                f"a day of {LARGE_JOBS:,} jobs and up to {large.max_executors:,} executors, with "
+                f"all controllers: {large.seconds:.0f} s, peak memory {large.memory_mb:.0f} MB"
             )
-    return 0 if all(row.met for row in found) else 1
+    return 0 if all(row.met for row in results) else 1
 
 
 def _table(rows: list[Row]) -> Table:
     table = Table(
-        title=f"simulated days; to be at most x{MAX_WAIT_RATIO:g} of the oracle's wait "
-        f"at x{MAX_HOURS_RATIO:g} of its hours, and worse than none"
+        title=f"simulated days; target: at most x{MAX_WAIT_RATIO:g} of the oracle's wait "
+        f"and x{MAX_HOURS_RATIO:g} of its hours, and no baseline better in both"
     )
     table.add_column("trace")
     table.add_column("controller", no_wrap=True)
-    for name in ("mean wait", "to the oracle's", "executor-h", "to the oracle's"):
+    for name in ("mean wait", "by oracle's", "executor-h", "by oracle's"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("ours", no_wrap=True)
-    before = ""
+    table.add_column("verdict", no_wrap=True)
+    previous_trace = ""
     for row in rows:
         table.add_row(
-            row.trace if row.trace != before else "",
+            row.trace if row.trace != previous_trace else "",
             row.controller,
             f"{row.wait_s:,.1f} s",
             f"x{row.wait_to_oracle:.2f}",
@@ -177,7 +177,7 @@ def _table(rows: list[Row]) -> Table:
             row.verdict,
             style=None if row.met else "bold red",
         )
-        before = row.trace
+        previous_trace = row.trace
     return table
 
 

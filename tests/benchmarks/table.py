@@ -1,4 +1,4 @@
-"""The table of figures, for a person or as JSON."""
+"""The table of measurements, as text or as JSON."""
 
 from __future__ import annotations
 
@@ -9,44 +9,44 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks.figure import Measurement
+from tests.benchmarks.measurement import Measurement
 
-# Where no terminal says how wide it is.
+# The table's width if standard output is not a terminal.
 WIDTH = 160
 
 
 def show(measurements: list[Measurement], *, as_json: bool) -> bool:
-    """Print the figures; whether every target is met."""
+    """Print the measurements. Return whether every target is met."""
     if as_json:
-        facts = [dataclasses.asdict(figure) | {"met": figure.met} for figure in measurements]
-        sys.stdout.write(json.dumps(facts, indent=2) + "\n")
+        rows = [dataclasses.asdict(item) | {"met": item.met} for item in measurements]
+        sys.stdout.write(json.dumps(rows, indent=2) + "\n")
     else:
         console().print(_table(measurements))
-    return all(figure.met for figure in measurements)
+    return all(item.met for item in measurements)
 
 
 def console() -> Console:
-    """Standard output, wide enough for a table where it is no terminal."""
-    found = Console()
-    return found if found.is_terminal else Console(width=WIDTH)
+    """Return a console on standard output that is wide enough for a table."""
+    terminal = Console()
+    return terminal if terminal.is_terminal else Console(width=WIDTH)
 
 
 def _table(measurements: list[Measurement]) -> Table:
-    table = Table(title="swarm_runner: figures of one run on one machine; trust the ratios")
-    for name in ("", "what", "measured", "beside"):
+    table = Table(title="swarm_runner: one run on one machine; only the ratios are comparable")
+    for name in ("", "what", "measured", "reference"):
         table.add_column(name)
-    for name in ("figure", "target", ""):
+    for name in ("value", "target", ""):
         table.add_column(name, justify="right", no_wrap=True)
-    for figure in measurements:
-        style = "green" if figure.met else "bold red"
+    for item in measurements:
+        style = "green" if item.met else "bold red"
         table.add_row(
-            f"({figure.number})",
-            figure.what,
-            figure.measured,
-            figure.beside,
-            f"{figure.value:,.2f} {figure.unit}".replace(".00 ", " ").strip(),
-            "" if figure.target is None else f"{figure.rule} {figure.target:,g}",
-            "" if figure.target is None else "met" if figure.met else "MISSED",
+            f"({item.number})",
+            item.what,
+            item.measured,
+            item.reference,
+            f"{item.value:,.2f} {item.unit}".replace(".00 ", " ").strip(),
+            "" if item.target is None else f"{item.rule} {item.target:,g}",
+            "" if item.target is None else "met" if item.met else "MISSED",
             style=style,
         )
     return table

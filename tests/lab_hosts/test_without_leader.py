@@ -11,7 +11,7 @@ import pytest
 
 from swarm_runner.condor.access_point import AccessPoint
 from swarm_runner.errors import UnreachableError
-from swarm_runner.hooks.manager import plugin_manager
+from swarm_runner.hooks.manager import Hooks
 from swarm_runner.model.scaling import ScalingRecord
 from swarm_runner.provisioner import Autoscaler, Provisioner
 from swarm_runner.swarm.client import DockerSwarm
@@ -36,7 +36,7 @@ def autoscaler(three_managers: HostsPool) -> Autoscaler:
     """The autoscaler of `pool autoscale`. It uses the first host's engine."""
     pool = three_managers.destination.pool
     access_point = AccessPoint.connect(pool, three_managers.destination.token_directory)
-    return Autoscaler(pool, DockerSwarm(), access_point, plugin_manager())
+    return Autoscaler(pool, DockerSwarm(), access_point, Hooks())
 
 
 def test_the_leader_is_lost_and_then_the_quorum(

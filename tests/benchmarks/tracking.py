@@ -1,4 +1,4 @@
-"""(ii) to (iv): events through the tracker, a poll in which nothing happens, bytes for each job."""
+"""(ii) to (iv) Event rate of the tracker, cost of a poll without events, memory for each job."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from pathlib import Path
 
 from swarm_runner.condor.connection import htcondor
 from swarm_runner.model.invocation import Invocation
-from swarm_runner.model.job import JobChange, JobId
+from swarm_runner.model.job import JobId
 from swarm_runner.model.pool import Destination, JobUser, Pool
 from swarm_runner.runner import Runner
 from swarm_runner.runner.directory import RunnerDirectory
 from swarm_runner.runner.job_table import JobTable
 from swarm_runner.runner.tracker import JobTracker
 from swarm_runner.testing import EventLogWriter, FakeAccessPoint
-from tests.benchmarks.figure import Measurement, best_times, cpu_time_s
+from tests.benchmarks.measurement import Measurement, best_times, cpu_time_s
 
 EVENTS = 100_000
-# As HTCondor writes of a job: submit, start, size, end, and two at each transfer.
+# HTCondor writes submit, execute, image size, terminated, and two for each file transfer.
 EVENTS_PER_JOB = 8
 ROUNDS = 5
 POLLS = 2000
@@ -32,7 +32,7 @@ BASE_TIMESTAMP = 1_800_000_000.0
 
 
 def measurements() -> list[Measurement]:
-    """All three, without a pool."""
+    """Measure all three. They need no pool."""
     with tempfile.TemporaryDirectory() as directory:
         return [
             _measure_events(Path(directory)),
@@ -42,23 +42,26 @@ def measurements() -> list[Measurement]:
 
 
 def _write_log(path: Path, jobs: int, *, complete: bool) -> None:
-    """A log of so many jobs: all events of each, or the two that leave it running."""
+    """Write a log with all events of each job, or only those up to its start."""
     writer = EventLogWriter(path)
     for number in range(jobs):
-        job, at = JobId(1 + number // 1000, number % 1000), BASE_TIMESTAMP + number // 50
-        writer.submitted(job, at, f"benchmarks-{number}")
+        job_id = JobId(1 + number // 1000, number % 1000)
+        timestamp = BASE_TIMESTAMP + number // 50
+        writer.submitted(job_id, timestamp, f"benchmarks-{number}")
         if complete:
-            writer.transferring(job, at)
-        writer.started(job, at, executor=f"task-{number % 100}", node=f"node-{number % 10}")
+            writer.transferring(job_id, timestamp)
+        writer.started(
+            job_id, timestamp, executor=f"task-{number % 100}", node=f"node-{number % 10}"
+        )
         if complete:
-            writer.image_size(job, at)
-            writer.transferring(job, at, "output")
-            writer.terminated(job, at)
+            writer.image_size(job_id, timestamp)
+            writer.transferring(job_id, timestamp, "output")
+            writer.terminated(job_id, timestamp)
 
 
 def _job_tracker(path: Path, job_table: JobTable) -> JobTracker:
-    state = RunnerDirectory(path.parent, path)
-    return JobTracker(FakeAccessPoint(), job_table, "benchmarks", state, JobUser(), time.time)
+    directory = RunnerDirectory(path.parent, path)
+    return JobTracker(FakeAccessPoint(), job_table, "benchmarks", directory, JobUser(), time.time)
 
 
 def _measure_events(directory: Path) -> Measurement:
@@ -66,36 +69,37 @@ def _measure_events(directory: Path) -> Measurement:
     _write_log(path, EVENTS // EVENTS_PER_JOB, complete=True)
 
     def bare() -> float:
-        # In the past: see condor/event_log.py.
         log = htcondor().JobEventLog(str(path))
         count = 0
 
         def read() -> None:
             nonlocal count
+            # A negative time is a deadline in the past: read without waiting (condor/event_log.py).
             for _ in log.events(-1):
                 count += 1
 
-        took = cpu_time_s(read)
+        elapsed_s = cpu_time_s(read)
         if count != EVENTS:
             raise RuntimeError(f"{count} events instead of {EVENTS}")
-        return took
+        return elapsed_s
 
     def tracked() -> float:
-        changes: list[JobChange] = []
-        follower = _job_tracker(path, JobTable())
-        took = cpu_time_s(lambda: follower.observe(changes))
-        follower.close()
-        if len(changes) != EVENTS // EVENTS_PER_JOB * 3:
-            raise RuntimeError(f"{len(changes)} changes of {EVENTS} events")
-        return took
+        job_table = JobTable()
+        tracker = _job_tracker(path, job_table)
+        elapsed_s = cpu_time_s(tracker.poll)
+        tracker.close()
+        changes = len(job_table.drain_changes())
+        if changes != EVENTS // EVENTS_PER_JOB * 3:
+            raise RuntimeError(f"{changes} changes of {EVENTS} events")
+        return elapsed_s
 
-    ours, plain = best_times(ROUNDS, [tracked, bare])
+    tracked_s, bare_s = best_times(ROUNDS, [tracked, bare])
     return Measurement(
         number="ii",
         what=f"{EVENTS:,} events of a log, through the tracker",
-        measured=f"{EVENTS / ours:,.0f} events/s",
-        beside=f"a bare JobEventLog loop: {EVENTS / plain:,.0f} events/s",
-        value=plain / ours,
+        measured=f"{EVENTS / tracked_s:,.0f} events/s",
+        reference=f"a bare JobEventLog loop: {EVENTS / bare_s:,.0f} events/s",
+        value=bare_s / tracked_s,
         unit="of bare",
         rule="at least",
         target=0.6,
@@ -119,36 +123,37 @@ def _runner_with_jobs(directory: Path, jobs: int) -> Iterator[tuple[Runner, Fake
 
 def _measure_polls(directory: Path) -> list[Measurement]:
     opened: list[str] = []
-    # An audit hook stays for good: it looks at this switch.
-    listening = False
+    # An audit hook cannot be removed, only disabled.
+    enabled = False
 
     def audit(event: str, arguments: tuple[object, ...]) -> None:
-        if listening and event in ("open", "os.open", "socket.connect", "subprocess.Popen"):
+        if enabled and event in ("open", "os.open", "socket.connect", "subprocess.Popen"):
             opened.append(f"{event} {arguments[0]}")
 
     sys.addaudithook(audit)
     with (
-        _runner_with_jobs(directory, 10) as (few, near),
-        _runner_with_jobs(directory, 10_000) as (many, far),
+        _runner_with_jobs(directory, 10) as (few, access_point_of_few),
+        _runner_with_jobs(directory, 10_000) as (many, access_point_of_many),
     ):
-        calls = near.calls.total() + far.calls.total()
-        listening = True
-        one, other = best_times(
+        access_points = (access_point_of_few, access_point_of_many)
+        calls_before = sum(access_point.calls.total() for access_point in access_points)
+        enabled = True
+        many_s, few_s = best_times(
             ROUNDS,
             [
                 lambda: cpu_time_s(lambda: _poll(many)),
                 lambda: cpu_time_s(lambda: _poll(few)),
             ],
         )
-        listening = False
-        calls = near.calls.total() + far.calls.total() - calls
+        enabled = False
+        calls = sum(access_point.calls.total() for access_point in access_points) - calls_before
     return [
         Measurement(
             number="iii",
-            what="a poll in which nothing happens, with 10,000 active jobs",
-            measured=f"{one / POLLS * 1e6:.1f} µs",
-            beside=f"with 10: {other / POLLS * 1e6:.1f} µs",
-            value=one / other,
+            what="a poll without events, with 10,000 active jobs",
+            measured=f"{many_s / POLLS * 1e6:.1f} µs",
+            reference=f"with 10: {few_s / POLLS * 1e6:.1f} µs",
+            value=many_s / few_s,
             unit="x",
             rule="at most",
             target=2,
@@ -157,7 +162,7 @@ def _measure_polls(directory: Path) -> list[Measurement]:
             number="iii",
             what="files it opens and calls it makes",
             measured=f"{len(opened)} files, {calls} calls",
-            beside="",
+            reference="",
             value=len(opened) + calls,
             unit="",
             rule="at most",
@@ -175,16 +180,16 @@ def _measure_memory(directory: Path) -> Measurement:
     path = directory / "running" / "events.log"
     path.parent.mkdir()
     _write_log(path, TRACKED_JOBS, complete=False)
-    # In a process of its own: memory that others have freed would be taken for nothing.
-    command = [sys.executable, "-m", "tests.benchmarks.following", str(path)]
+    # In a new process: this one would reuse memory that it has freed.
+    command = [sys.executable, "-m", "tests.benchmarks.tracking", str(path)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    grown = int(done.stdout)
+    growth = int(done.stdout)
     return Measurement(
         number="iv",
-        what=f"memory for each of {TRACKED_JOBS:,} jobs that are followed",
-        measured=f"{grown / 2**20:.0f} MB in all",
-        beside="",
-        value=grown / TRACKED_JOBS,
+        what=f"memory for each of {TRACKED_JOBS:,} active jobs",
+        measured=f"{growth / 2**20:.0f} MB in total",
+        reference="",
+        value=growth / TRACKED_JOBS,
         unit="bytes",
         rule="at most",
         target=2048,
@@ -192,22 +197,21 @@ def _measure_memory(directory: Path) -> Measurement:
 
 
 def _resident_bytes() -> int:
-    """Bytes of memory that this process occupies."""
+    """Return the resident memory of this process."""
     gc.collect()
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * 4096
 
 
 def _memory_growth(path: Path) -> int:
-    accounts = JobTable()
-    follower = _job_tracker(path, accounts)
+    job_table = JobTable()
+    tracker = _job_tracker(path, job_table)
     htcondor()
     before = _resident_bytes()
-    changes: list[JobChange] = []
-    follower.observe(changes)
-    changes.clear()
-    if len(accounts.active) != TRACKED_JOBS:
-        raise RuntimeError(f"{len(accounts.active)} jobs instead of {TRACKED_JOBS}")
+    tracker.poll()
+    job_table.drain_changes()
+    if len(job_table.active) != TRACKED_JOBS:
+        raise RuntimeError(f"{len(job_table.active)} jobs instead of {TRACKED_JOBS}")
     return _resident_bytes() - before
 
 

@@ -1,4 +1,4 @@
-"""(i) A thousand different invocations, beside three other ways to bring them to the schedd."""
+"""(i) Submitting a thousand different invocations, compared with three other ways."""
 
 from __future__ import annotations
 
@@ -22,31 +22,39 @@ from swarm_runner.policy.routing import swarm_runner_route
 from swarm_runner.runner import Runner
 from swarm_runner.submit.description import SubmitDescription, group_into_batches
 from swarm_runner.submit.translation import translate
-from tests.benchmarks.figure import Measurement, best_times, time_s
+from tests.benchmarks.measurement import Measurement, best_times, time_s
+from tests.polling import poll_until
 
 JOBS = 1000
-# A process for each job takes long; a tenth of them tells as much.
+# One process for each job takes long; a tenth of the jobs is enough.
 SUBPROCESS_JOBS = 100
-# The first two are close to one another, and quick: they take more turns.
+# The first two are fast and close to each other: they need more rounds.
 CLOSE_ROUNDS = 20
 ROUNDS = 4
 NAME = "benchmarks"
-# After the last job has left the queue, the schedd has still to write its history.
-HISTORY_SETTLE_S = 2
+# The schedd writes the history after the last job has left the queue.
+HISTORY_DELAY_S = 2
 DIRECTORY = "/var/tmp/swarm-runner-benchmarks"  # noqa: S108 (in the manager's container)
 
 
 def measurements(destination: Destination, volume: Path) -> list[Measurement]:
-    """The three ratios. The jobs are for a class that has no executor, and are then removed."""
-    benchmarks = _SubmitBenchmark(destination, volume)
-    ours, raw = (1 / time for time in best_times(CLOSE_ROUNDS, [benchmarks.runner, benchmarks.raw]))
-    slow = [benchmarks.submit_one_by_one, benchmarks.processes]
+    """Measure the three ratios. The jobs are of a class without executors, and are removed."""
+    benchmark = _SubmitBenchmark(destination, volume)
+    runner, raw = (1 / time for time in best_times(CLOSE_ROUNDS, [benchmark.runner, benchmark.raw]))
+    slow = [benchmark.submit_one_by_one, benchmark.processes]
     single, process = (1 / time for time in best_times(ROUNDS, slow))
-    measured = f"Runner.submit: {ours:,.0f} jobs/s"
+    measured = f"Runner.submit: {runner:,.0f} jobs/s"
     what = f"{JOBS:,} invocations that differ in image, arguments, memory and key"
     return [
         Measurement(
-            "i", what, measured, f"{name}: {rate:,.0f} jobs/s", ours / rate, "x", "at least", target
+            number="i",
+            what=what,
+            measured=measured,
+            reference=f"{name}: {rate:,.0f} jobs/s",
+            value=runner / rate,
+            unit="x",
+            rule="at least",
+            target=target,
         )
         for name, rate, target in (
             ("Schedd.submit(itemdata)", raw, 0.85),
@@ -57,19 +65,19 @@ def measurements(destination: Destination, volume: Path) -> list[Measurement]:
 
 
 class _SubmitBenchmark:
-    """Each way answers with the seconds that one job takes."""
+    """Each public method submits jobs in one way and returns the seconds for one job."""
 
     def __init__(self, destination: Destination, volume: Path) -> None:
-        nowhere = {"benchmarks": CapacityClass(memory_mb=4096, replicas=0)}
-        pool = destination.pool.model_copy(update={"classes": nowhere})
+        classes = {"benchmarks": CapacityClass(memory_mb=4096, replicas=0)}
+        pool = destination.pool.model_copy(update={"classes": classes})
         self._destination = destination.model_copy(
             update={"pool": pool, "state_directory": str(volume / NAME)}
         )
         self._access_point = AccessPoint.connect(pool, destination.token_directory)
-        mark: dict[str, str | list[str] | bool] = {
+        filters: dict[str, str | list[str] | bool] = {
             "label": f"com.docker.swarm.service.name={pool.service()}"
         }
-        (self._central_manager,) = docker.from_env().containers.list(filters=mark)
+        (self._central_manager,) = docker.from_env().containers.list(filters=filters)
         self._run(["mkdir", "-p", DIRECTORY])
 
     def _invocations(self, count: int = JOBS) -> list[Invocation]:
@@ -87,53 +95,53 @@ class _SubmitBenchmark:
         pool, log = self._destination.pool, str(self._log)
         return [
             translate(
-                one,
-                swarm_runner_route(one, self._destination, pool),
+                invocation,
+                swarm_runner_route(invocation, self._destination, pool),
                 pool,
                 runner=NAME,
                 log=log,
             )
-            for one in self._invocations(count)
+            for invocation in self._invocations(count)
         ]
 
     def runner(self) -> float:
-        """The library, from invocations to jobs."""
+        """Use the library, from invocations to jobs."""
         invocations = self._invocations()
         with Runner(self._destination, name=NAME) as runner:
             runner.jobs()
             jobs: list[Job] = []
-            took = time_s(lambda: jobs.extend(runner.submit(invocations)))
+            elapsed_s = time_s(lambda: jobs.extend(runner.submit(invocations)))
             if len({job.id for job in jobs}) != JOBS:
                 raise RuntimeError(f"{len(jobs)} jobs instead of {JOBS}")
         self._remove()
-        return took / JOBS
+        return elapsed_s / JOBS
 
     def raw(self) -> float:
-        """The bindings, with the batch ready made."""
+        """Use the bindings, with a prepared batch."""
         ((batch, _),) = group_into_batches(self._descriptions())
 
         def submit(schedd: Any) -> None:
             description = htcondor().Submit(batch.common)
             schedd.submit(description, itemdata=iter(batch.rows))
 
-        took = time_s(lambda: self._call_once(submit))
+        elapsed_s = time_s(lambda: self._call_once(submit))
         self._remove()
-        return took / JOBS
+        return elapsed_s / JOBS
 
     def submit_one_by_one(self) -> float:
-        """The bindings, a transaction for each job."""
-        descriptions = [dict(one.commands) for one in self._descriptions()]
+        """Use the bindings, with a transaction for each job."""
+        descriptions = [dict(description.commands) for description in self._descriptions()]
 
         def submit(schedd: Any) -> None:
             for description in descriptions:
                 schedd.submit(htcondor().Submit(description))
 
-        took = time_s(lambda: self._call_once(submit))
+        elapsed_s = time_s(lambda: self._call_once(submit))
         self._remove()
-        return took / JOBS
+        return elapsed_s / JOBS
 
     def processes(self) -> float:
-        """`condor_submit` beside the schedd, a process for each job."""
+        """Run `condor_submit` on the access point, a process for each job."""
         files = io.BytesIO()
         with tarfile.open(fileobj=files, mode="w") as archive:
             for number, description in enumerate(self._descriptions(SUBPROCESS_JOBS)):
@@ -144,9 +152,10 @@ class _SubmitBenchmark:
         self._central_manager.put_archive(DIRECTORY, files.getvalue())
         loop = f"cd {DIRECTORY}; for n in *.sub; do condor_submit -terse $n >&2; done"
         timed = f"s=$(date +%s%N); {loop}; e=$(date +%s%N); echo $((e - s))"
-        took = int(self._run(["sh", "-ec", timed], user=self._destination.pool.user.name)) / 1e9
+        user = self._destination.pool.user.name
+        elapsed_s = int(self._run(["sh", "-ec", timed], user=user)) / 1e9
         self._remove(SUBPROCESS_JOBS)
-        return took / SUBPROCESS_JOBS
+        return elapsed_s / SUBPROCESS_JOBS
 
     @property
     def _log(self) -> Path:
@@ -160,17 +169,16 @@ class _SubmitBenchmark:
         return [JobId(ad["ClusterId"], ad["ProcId"]) for ad in ads]
 
     def _remove(self, expected: int = JOBS) -> None:
-        """Leave the queue as it was found, and quiet."""
+        """Remove all jobs, and wait until the schedd has finished with them."""
         queued = self._queued()
         if len(queued) != expected:
             raise RuntimeError(f"{len(queued)} jobs are queued instead of {expected}")
         self._access_point.remove(queued, "measured")
-        while self._queued():
-            time.sleep(1)
-        time.sleep(HISTORY_SETTLE_S)
+        poll_until(self._queued, lambda ids: not ids, interval_s=1)
+        time.sleep(HISTORY_DELAY_S)
 
     def _run(self, command: list[str], user: str = "root") -> str:
-        code, (said, complained) = self._central_manager.exec_run(command, user=user, demux=True)
+        code, (output, errors) = self._central_manager.exec_run(command, user=user, demux=True)
         if code != 0:
-            raise RuntimeError(f"{command}: {complained!r}")
-        return bytes(said or b"").decode()
+            raise RuntimeError(f"{command}: {errors!r}")
+        return bytes(output or b"").decode()

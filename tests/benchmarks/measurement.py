@@ -1,4 +1,4 @@
-"""One line of the table."""
+"""One line of the table, and how to measure times."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """What was measured, beside what, and what it is to be."""
+    """A measured value, its reference and its target.
+
+    `rule` "is" means that there is no target.
+    """
 
     number: str
     what: str
     measured: str
-    beside: str
+    reference: str
     value: float
     unit: str
     rule: Literal["at least", "at most", "is"]
@@ -23,7 +26,7 @@ class Measurement:
 
     @property
     def met(self) -> bool:
-        """Whether the target is reached; what merely is always meets it."""
+        """Whether the value meets the target, if there is one."""
         if self.target is None:
             return True
         if self.rule == "at least":
@@ -32,20 +35,20 @@ class Measurement:
 
 
 def time_s(step: Callable[[], object]) -> float:
-    """How long a step takes."""
-    began = time.perf_counter()
+    """Return how long a step takes."""
+    started_at = time.perf_counter()
     step()
-    return time.perf_counter() - began
+    return time.perf_counter() - started_at
 
 
 def cpu_time_s(step: Callable[[], object]) -> float:
-    """How long a step keeps the processor busy: other programs' noise does not count."""
-    began = time.process_time()
+    """Return the CPU time of a step, which other programs affect little."""
+    started_at = time.process_time()
     step()
-    return time.process_time() - began
+    return time.process_time() - started_at
 
 
 def best_times(rounds: int, steps: Sequence[Callable[[], float]]) -> list[float]:
-    """Each step's shortest time. They take turns, so that a noisy moment hurts them alike."""
+    """Return each step's shortest time. Steps alternate, so that noise affects all of them."""
     times = [[step() for step in steps] for _ in range(rounds)]
     return [min(column) for column in zip(*times, strict=True)]

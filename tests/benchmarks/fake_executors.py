@@ -1,4 +1,4 @@
-"""A crowd of executors that are models, over a queue that is real."""
+"""Many fake executors on top of a real queue."""
 
 from __future__ import annotations
 
@@ -12,21 +12,23 @@ from swarm_runner.model.scaling import FinishedJob, IdleJobGroup
 from swarm_runner.swarm.specs import CLASS_LABEL, POOL_LABEL
 from swarm_runner.testing.swarm import FakeSwarm
 
-CLASS_NAME = "vast"  # no executor of the real pool is of that class: nothing runs
+CLASS_NAME = "vast"  # the real pool has no executor of this class, so that nothing runs
 
 
 class FakeExecutorSwarm(FakeSwarm):
-    """A Swarm of a manager and of many executors with a job each and room for more; their slots.
+    """A Swarm with a central manager and many executors, each with a job and free capacity.
 
-    The manager is there as a round leaves the executors' health out where the pool is not whole.
+    Without a central manager, the autoscaler would skip the executors' health.
     """
 
     def __init__(self, pool: Pool, executors: int) -> None:
         super().__init__()
-        manager, service = pool.service(), pool.service(CLASS_NAME)
+        central_manager, service = pool.service(), pool.service(CLASS_NAME)
         labels = {POOL_LABEL: pool.name}
         self._service_states = {
-            manager: ServiceState(name=manager, image="", replicas=1, labels=labels),
+            central_manager: ServiceState(
+                name=central_manager, image="", replicas=1, labels=labels
+            ),
             service: ServiceState(
                 name=service,
                 image="",
@@ -34,33 +36,33 @@ class FakeExecutorSwarm(FakeSwarm):
                 labels=labels | {CLASS_LABEL: CLASS_NAME},
             ),
         }
-        made: dict[str, Any] = {
+        fields: dict[str, Any] = {
             "state": "running",
             "desired": "running",
             "created_at": "2026-01-01T00:00:00Z",
         }
         self._executor_tasks = [
-            TaskState(id="manager", service=manager, node="node0", **made),
+            TaskState(id="manager", service=central_manager, node="node0", **fields),
             *(
-                TaskState(id=f"task{number}", service=service, node=f"node{number % 100}", **made)
+                TaskState(id=f"task{number}", service=service, node=f"node{number % 100}", **fields)
                 for number in range(executors)
             ),
         ]
         self.executor_slots = [slot for number in range(executors) for slot in slots(number)]
 
     def services(self, pool: str) -> dict[str, ServiceState]:
-        """The manager's, and the one class's."""
+        """Return the services of the central manager and of the class."""
         del pool
         return self._service_states
 
     def tasks(self, pool: str) -> list[TaskState]:
-        """All of them."""
+        """Return all tasks."""
         del pool
         return self._executor_tasks
 
 
-class CrowdPoolQuery:
-    """The real queue, and the crowd's slots."""
+class FakeExecutorQuery:
+    """The real queue with the slots of the fake executors."""
 
     def __init__(self, access_point: AccessPoint, swarm: FakeExecutorSwarm) -> None:
         self._access_point = access_point
@@ -71,25 +73,25 @@ class CrowdPoolQuery:
         self.remove_all = access_point.remove_all
 
     def slots(self) -> list[Slot]:
-        """The crowd's."""
+        """Return the fake executors' slots."""
         return [slot.model_copy() for slot in self._swarm.executor_slots]
 
     def idle_jobs(self) -> list[IdleJobGroup]:
-        """The real ones."""
+        """Return the real queue's idle jobs."""
         return self._access_point.idle_jobs()
 
     def recent_jobs(self, limit: int) -> list[FinishedJob]:
-        """The real ones."""
+        """Return the real history's jobs."""
         return self._access_point.recent_jobs(limit)
 
     def recent_runs(self, since_s: float, limit: int) -> list[JobRun]:
-        """The real ones."""
+        """Return the real history's runs, and count the query."""
         self.history_queries += 1
         return self._access_point.recent_runs(since_s, limit)
 
 
 def slots(number: int) -> list[Slot]:
-    """A partitionable slot, of which a job has a part."""
+    """Return an executor's partitionable slot, and the dynamic slot of its job."""
     fields: dict[str, Any] = {
         "task": f"task{number}",
         "capacity_class": CLASS_NAME,
@@ -99,16 +101,15 @@ def slots(number: int) -> list[Slot]:
         "total_memory_mb": 16384,
         "total_cpus": 8,
     }
-    whole = Slot(name=f"slot1@{number}", cpus=7, memory_mb=12000, partitionable=True, **fields)
-    part = fields | {"state": "Claimed", "activity": "Busy", "job": f"1.{number}"}
-    began = time.time() - 100
+    free = Slot(name=f"slot1@{number}", cpus=7, memory_mb=12000, partitionable=True, **fields)
+    claimed = fields | {"state": "Claimed", "activity": "Busy", "job": f"1.{number}"}
     return [
-        whole,
+        free,
         Slot(
             name=f"slot1_1@{number}",
             cpus=1 + number % 4,
             memory_mb=1024 * (1 + number % 5),
-            job_began_s=began,
-            **part,
+            job_began_s=time.time() - 100,
+            **claimed,
         ),
     ]

@@ -1,18 +1,18 @@
-"""(v) What `import swarm_runner` costs, beside what it is built on."""
+"""(v) The time of `import swarm_runner`, compared with its dependencies."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 
-from tests.benchmarks.figure import Measurement, best_times
+from tests.benchmarks.measurement import Measurement, best_times
 
 ROUNDS = 9
 _TIMING_SCRIPT = """
 import sys, time
-began = time.process_time()
+started_at = time.process_time()
 {statement}
-print(time.process_time() - began)
+print(time.process_time() - started_at)
 for name in ("htcondor2", "htcondor", "classad2", "docker"):
     assert name not in sys.modules, name
 """
@@ -25,7 +25,7 @@ def _time_import(statement: str) -> float:
 
 
 def measurements() -> list[Measurement]:
-    """The package alone, and with the names that every program uses."""
+    """Measure the package alone, and with the names that most programs import."""
     package, names, base = best_times(
         ROUNDS,
         [
@@ -34,13 +34,13 @@ def measurements() -> list[Measurement]:
             lambda: _time_import("import pydantic, pluggy; from pydantic import BaseModel"),
         ],
     )
-    beside = f"import pydantic, pluggy: {base * 1000:.0f} ms"
+    reference = f"import pydantic, pluggy: {base * 1000:.0f} ms"
     return [
         Measurement(
             number="v",
             what="import swarm_runner; neither htcondor2 nor docker is imported",
             measured=f"{package * 1000:.0f} ms",
-            beside=beside,
+            reference=reference,
             value=package / base,
             unit="x",
             rule="at most",
@@ -50,7 +50,7 @@ def measurements() -> list[Measurement]:
             number="v",
             what="from swarm_runner import Invocation, Runner, parse_job_conf; likewise",
             measured=f"{names * 1000:.0f} ms",
-            beside=beside,
+            reference=reference,
             value=names / base,
             unit="x",
             rule="is",
