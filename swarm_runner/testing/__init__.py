@@ -1,7 +1,7 @@
-"""What tests of swarm_runner, and of what is built on it, run on instead of the real thing.
+"""Fakes for tests of swarm_runner and of code that uses it.
 
-`FakeAccessPoint` is a schedd in memory whose jobs do what the test says; `EventLogWriter` writes
-an event log that HTCondor's own reader takes; `FakeSwarm` is a Docker Swarm in memory.
+`FakeAccessPoint` is a schedd in memory, `FakeSwarm` a Docker Swarm in memory, and `EventLogWriter`
+writes event logs that HTCondor's own reader accepts.
 """
 
 from swarm_runner.testing.access_point import FakeAccessPoint

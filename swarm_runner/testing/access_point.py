@@ -1,4 +1,4 @@
-"""A schedd in memory: it queues, logs, spools and remembers; what jobs do, the test says."""
+"""A schedd in memory: it queues, logs and spools jobs; the test decides what happens to them."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from swarm_runner.condor.ports import (
     SubmitResult,
 )
 from swarm_runner.errors import UnreachableError
+from swarm_runner.model.htcondor import HoldCode, HoldSubcode, JobStatus
 from swarm_runner.model.job import JobId
 from swarm_runner.model.pool_status import Slot
 from swarm_runner.model.scaling import FinishedJob, IdleJobGroup
@@ -34,26 +35,25 @@ from swarm_runner.testing.job_ads import (
 )
 from swarm_runner.testing.submit_language import evaluate, make_job_ads
 
-IDLE, RUNNING, REMOVED, COMPLETED, HELD = 1, 2, 3, 4, 5
-HOLD_USER_REQUEST, HOLD_SPOOLING_INPUT, HOLD_TRANSFER_OUTPUT_ERROR, HOLD_JOB_OUT_OF_RESOURCES = (
-    1,
-    16,
-    12,
-    34,
-)
-SUBCODE_OUT_OF_MEMORY, SUBCODE_ENOENT = 102, 2
 _USER_NAME = "swarm-runner"
+_LOST_CONNECTION = "the connection was lost (FakeAccessPoint)"
 
 
 class FakeAccessPoint:
-    """Satisfies `condor.port.AccessPointPort` without HTCondor's daemons.
+    """Implements `condor.ports.AccessPointPort` without HTCondor's daemons.
 
-    Jobs do nothing by themselves: `start`, `finish`, `evict`, `trouble` and `outgrow` say what
-    happens to one. It writes a real event log for the jobs that ask for one.
+    Jobs do not run: `start`, `finish`, `evict`, `hold_by_htcondor` and `exceed_memory` control
+    what happens to a job. A job that names an event log gets a real one.
 
-    `queue` and `past` hold whole job ads, `calls` counts the messages by method. While
-    `reachable` is false every method raises OutOfReachError. Each entry of `doubts` makes one
-    submit raise SubmitInDoubtError: after it was committed (True), or instead (False).
+    Attributes:
+        queue: The complete ads of the queued jobs.
+        history_ads: The complete ads of the jobs that left the queue, the oldest first.
+        calls: The number of calls of each method of the port.
+        reachable: While it is false, every method of the port raises UnreachableError.
+        submit_failures: Each entry makes one submit raise SubmitInDoubtError: after its
+            transaction was committed (True), or without one (False).
+        slot_list: What `slots` returns.
+        sandboxes: The files of spooled jobs: their inputs, and their outputs once they have ended.
     """
 
     def __init__(self, clock: Callable[[], float] = time.time, slots: Iterable[Slot] = ()) -> None:
@@ -65,24 +65,23 @@ class FakeAccessPoint:
         self.slot_list = list(slots)
         self._clock = clock
         self._last_cluster = 0
-        # What the access point keeps of spooled jobs: their inputs, then their outputs.
         self.sandboxes: dict[JobId, dict[str, bytes]] = {}
 
-    # The port.
+    # The methods of the port.
 
     def submit(self, batch: SubmitBatch, *, spool: bool = False) -> SubmitResult:
         """See AccessPointPort.submit."""
         self._record_call("submit")
-        doubt = self.submit_failures.pop(0) if self.submit_failures else None
-        if doubt is False:
-            raise SubmitInDoubtError("the connection broke (a fake one)")
+        committed = self.submit_failures.pop(0) if self.submit_failures else None
+        if committed is False:
+            raise SubmitInDoubtError(_LOST_CONNECTION)
         self._last_cluster += 1
-        made = make_job_ads(batch, self._last_cluster)
-        for ad in made:
+        ads = make_job_ads(batch, self._last_cluster)
+        for ad in ads:
             self._enqueue(ad, spool)
-        if doubt:
-            raise SubmitInDoubtError("the connection broke (a fake one)")
-        return SubmitResult(self._last_cluster, 0, len(made), spool or None)
+        if committed:
+            raise SubmitInDoubtError(_LOST_CONNECTION)
+        return SubmitResult(self._last_cluster, 0, len(ads), spool or None)
 
     def spool(self, result: SubmitResult) -> None:
         """See AccessPointPort.spool."""
@@ -90,10 +89,10 @@ class FakeAccessPoint:
         for job in result.ids:
             ad = self.queue[job]
             directory = Path(ad["SUBMIT_Iwd"])
-            wanted = split_file_list(ad.get("TransferInput")) + split_file_list(ad.get("In"))
-            self.sandboxes[job] = {name: (directory / name).read_bytes() for name in wanted}
+            names = split_file_list(ad.get("TransferInput")) + split_file_list(ad.get("In"))
+            self.sandboxes[job] = {name: (directory / name).read_bytes() for name in names}
             ad["StageInFinish"] = self._now
-            self._set_status(ad, IDLE)
+            self._set_status(ad, JobStatus.IDLE)
 
     def retrieve(self, ids: Sequence[JobId]) -> None:
         """See AccessPointPort.retrieve."""
@@ -125,8 +124,8 @@ class FakeAccessPoint:
         newer = takewhile(
             lambda ad: (ad["ClusterId"], ad["ProcId"]) != after, reversed(self.history_ads)
         )
-        found = [project(ad, projection) for ad in newer if matches(ad, query)]
-        return found[:limit]
+        ads = [project(ad, projection) for ad in newer if matches(ad, query)]
+        return ads[:limit]
 
     def remove(self, ids: Iterable[JobId], reason: str) -> int:
         """See AccessPointPort.remove."""
@@ -136,8 +135,8 @@ class FakeAccessPoint:
     def remove_unspooled(self, ids: Iterable[JobId], reason: str) -> int:
         """See AccessPointPort.remove_unspooled."""
         self._record_call("remove_unspooled")
-        waiting = [job for job in ids if job in self.queue and awaiting_input(self.queue[job])]
-        return sum(self._remove(job, reason) for job in waiting)
+        unspooled = [job for job in ids if job in self.queue and awaiting_input(self.queue[job])]
+        return sum(self._remove(job, reason) for job in unspooled)
 
     def release(self, ids: Iterable[JobId], reason: str) -> int:
         """See AccessPointPort.release."""
@@ -146,24 +145,28 @@ class FakeAccessPoint:
             job
             for job in ids
             if job in self.queue
-            and self._status(job) == HELD
+            and self._status(job) == JobStatus.HELD
             and not awaiting_input(self.queue[job])
         ]
         for job in held:
             ad = self.queue[job]
             for name in ("HoldReason", "HoldReasonCode", "HoldReasonSubCode"):
                 del ad[name]
-            self._set_status(ad, IDLE)
+            self._set_status(ad, JobStatus.IDLE)
             self._event_log(ad).released(job, self._clock(), f"{reason} (by user {_USER_NAME})")
         return len(held)
 
     def hold(self, ids: Iterable[JobId], reason: str) -> int:
         """See AccessPointPort.hold."""
         self._record_call("hold")
-        free = [job for job in ids if job in self.queue and self._status(job) in (IDLE, RUNNING)]
-        for job in free:
-            self._hold(job, f"{reason} (by user {_USER_NAME})", HOLD_USER_REQUEST, 0)
-        return len(free)
+        holdable = [
+            job
+            for job in ids
+            if job in self.queue and self._status(job) in (JobStatus.IDLE, JobStatus.RUNNING)
+        ]
+        for job in holdable:
+            self._hold(job, f"{reason} (by user {_USER_NAME})", HoldCode.USER_REQUEST, 0)
+        return len(holdable)
 
     def slots(self) -> list[Slot]:
         """See AccessPointPort.slots."""
@@ -171,27 +174,27 @@ class FakeAccessPoint:
         return list(self.slot_list)
 
     def idle_jobs(self) -> list[IdleJobGroup]:
-        """See PoolView.waiting."""
-        self._record_call("waiting")
+        """See PoolQueryPort.idle_jobs."""
+        self._record_call("idle_jobs")
         return group_idle_jobs(self.queue)
 
     def recent_jobs(self, limit: int) -> list[FinishedJob]:
-        """See PoolView.ended."""
+        """See PoolQueryPort.recent_jobs."""
         return [
             finished_job_from_ad(ad) for ad in self.history(JobQuery(), FINISHED_PROJECTION, limit)
         ]
 
-    # What happens to jobs.
+    # Methods for tests: what happens to a job.
 
     def start(self, job: JobId, executor: str = "task-1", node: str = "node-1") -> None:
-        """A slot of the job's class takes it, and its command begins to run."""
+        """Start a job on an executor of its class."""
         ad = self.queue[job]
         ad["NumJobStarts"] = ad.get("NumJobStarts", 0) + 1
         ad["JobCurrentStartDate"] = ad["JobCurrentStartExecutingDate"] = self._now
         ad["MachineAttrCapacityClass0"] = capacity_class = evaluate(ad, "SwarmRunnerClass")
         ad["MachineAttrSwarmTaskId0"], ad["MachineAttrSwarmNode0"] = executor, node
         ad["RemoteHost"] = f"slot1_1@{node}"
-        self._set_status(ad, RUNNING)
+        self._set_status(ad, JobStatus.RUNNING)
         self._event_log(ad).started(
             job,
             self._clock(),
@@ -209,9 +212,9 @@ class FakeAccessPoint:
         signal: int | None = None,
         outputs: Mapping[str, bytes] | None = None,
     ) -> None:
-        """The command ends. `outputs` are what it wrote, by name; standard output is `stdout`.
+        """End a job's command, which has written `outputs`, by name; `stdout` is its output.
 
-        An output that the invocation names and the command did not write puts the job on hold.
+        If an output that the invocation names is missing, the job is held, as by HTCondor.
         """
         ad, written = self.queue[job], dict(outputs or {})
         if ad.get("Out"):
@@ -223,15 +226,15 @@ class FakeAccessPoint:
             reason = f"reading from file {missing[0]}: (errno 2) No such file or directory"
             self.hold_by_htcondor(
                 job,
-                HOLD_TRANSFER_OUTPUT_ERROR,
-                SUBCODE_ENOENT,
+                HoldCode.TRANSFER_OUTPUT_ERROR,
+                HoldSubcode.ENOENT,
                 f"Transfer output files failure: {reason}",
             )
             return
         ad["ExitBySignal"] = signal is not None
         ad |= {"ExitCode": exit_code} if signal is None else {"ExitSignal": signal}
         ad["CompletionDate"] = self._now
-        self._set_status(ad, COMPLETED)
+        self._set_status(ad, JobStatus.COMPLETED)
         self._event_log(ad).terminated(
             job,
             self._clock(),
@@ -245,29 +248,29 @@ class FakeAccessPoint:
             write_files(Path(ad["Iwd"]), apply_output_remaps(ad, written), self._clock())
             self._leave_queue(job)
 
-    def evict(self, job: JobId, reason: str = "the executor went away") -> None:
-        """The job loses its slot and waits for another."""
+    def evict(self, job: JobId, reason: str = "the executor stopped") -> None:
+        """End a run before the command has ended; the job becomes idle."""
         ad = self.queue[job]
         ad["VacateReason"] = reason
-        self._set_status(ad, IDLE)
+        self._set_status(ad, JobStatus.IDLE)
         self._event_log(ad).evicted(job, self._clock(), reason)
 
     def hold_by_htcondor(self, job: JobId, code: int, subcode: int, reason: str) -> None:
-        """HTCondor itself puts the job on hold; the numbers are its hold reason codes."""
-        if self._status(job) == RUNNING:
+        """Hold a job with HTCondor's hold code and subcode."""
+        if self._status(job) == JobStatus.RUNNING:
             self._event_log(self.queue[job]).evicted(job, self._clock(), reason, code, subcode)
         self._hold(job, reason, code, subcode)
 
     def exceed_memory(self, job: JobId) -> None:
-        """The job uses more memory than it has: the schedd asks for more, or holds it."""
+        """Let a job exceed its memory: it retries with a larger request, or is held."""
         ad = self.queue[job]
         reason = f"Docker job has gone over memory limit of {ad['RequestMemory']} Mb"
-        more = ad.pop("RetryRequestMemory", 0)
-        if more > ad["RequestMemory"]:
+        retry_memory_mb = ad.pop("RetryRequestMemory", 0)
+        if retry_memory_mb > ad["RequestMemory"]:
             self.evict(job, reason)
-            ad["RequestMemory"] = more
+            ad["RequestMemory"] = retry_memory_mb
         else:
-            self.hold_by_htcondor(job, HOLD_JOB_OUT_OF_RESOURCES, SUBCODE_OUT_OF_MEMORY, reason)
+            self.hold_by_htcondor(job, HoldCode.JOB_OUT_OF_RESOURCES, HoldSubcode.MEMORY, reason)
 
     @property
     def _now(self) -> int:
@@ -276,7 +279,7 @@ class FakeAccessPoint:
     def _record_call(self, method: str) -> None:
         self.calls[method] += 1
         if not self.reachable:
-            raise UnreachableError("the access point does not answer (a fake one)")
+            raise UnreachableError("the access point does not answer (FakeAccessPoint)")
 
     def _status(self, job: JobId) -> int:
         return int(self.queue[job]["JobStatus"])
@@ -285,7 +288,7 @@ class FakeAccessPoint:
         return EventLogWriter(Path(ad.get("UserLog", "/nowhere/log")))
 
     def _set_status(self, ad: dict[str, Any], status: int) -> None:
-        if status != RUNNING and "RemoteHost" in ad:
+        if status != JobStatus.RUNNING and "RemoteHost" in ad:
             ad["LastRemoteHost"] = ad.pop("RemoteHost")
         ad["JobStatus"], ad["EnteredCurrentStatus"] = status, self._now
 
@@ -293,16 +296,19 @@ class FakeAccessPoint:
         job = JobId(ad["ClusterId"], ad["ProcId"])
         ad["QDate"] = self._now
         self.queue[job] = ad
-        self._set_status(ad, IDLE)
+        self._set_status(ad, JobStatus.IDLE)
         if spool:
             ad["SUBMIT_Iwd"] = ad["Iwd"]
-            self._set_status(ad, HELD)
-            ad |= {"HoldReasonCode": HOLD_SPOOLING_INPUT, "HoldReason": "Spooling input data files"}
+            self._set_status(ad, JobStatus.HELD)
+            ad |= {
+                "HoldReasonCode": HoldCode.SPOOLING_INPUT,
+                "HoldReason": "Spooling input data files",
+            }
         self._event_log(ad).submitted(job, self._clock(), ad.get("SubmitEventNotes"))
 
     def _hold(self, job: JobId, reason: str, code: int, subcode: int) -> None:
         ad = self.queue[job]
-        self._set_status(ad, HELD)
+        self._set_status(ad, JobStatus.HELD)
         ad |= {"HoldReason": reason, "HoldReasonCode": code, "HoldReasonSubCode": subcode}
         ad["NumHolds"] = ad.get("NumHolds", 0) + 1
         self._event_log(ad).held(job, self._clock(), reason, code, subcode)
@@ -310,7 +316,7 @@ class FakeAccessPoint:
     def _remove(self, job: JobId, reason: str) -> bool:
         ad = self.queue[job]
         ad["RemoveReason"] = f"{reason} (by user {_USER_NAME})"
-        self._set_status(ad, REMOVED)
+        self._set_status(ad, JobStatus.REMOVED)
         self._event_log(ad).aborted(job, self._clock(), ad["RemoveReason"])
         self._leave_queue(job)
         return True

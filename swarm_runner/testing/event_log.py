@@ -1,10 +1,11 @@
-"""Writes an event log as HTCondor 25 does, which its own reader takes."""
+"""Writes event logs in the format of HTCondor 25, which HTCondor's own reader accepts."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
 
+from swarm_runner.model.htcondor import EventType
 from swarm_runner.model.job import JobId
 
 _TERMINATED_BODY = """\
@@ -34,18 +35,20 @@ _EVICTED_BODY = """\
 
 
 class EventLogWriter:
-    """Appends events to one log. Times are seconds since the epoch; the log holds whole ones.
+    """Appends events to one log. Timestamps are seconds since the epoch, truncated in the log.
 
-    A log whose directory is not there is not written, and nobody is told, as with HTCondor.
+    If the log's directory does not exist, nothing is written, as with HTCondor.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def submitted(self, job: JobId, timestamp: float, key: str | None) -> None:
-        """Event 000; the key is the event's note."""
+        """Write event 000, with the key as its note."""
         note = f"    {key}\n" if key is not None else ""
-        self._write(0, job, timestamp, f"Job submitted from host: <127.0.0.1:9618>\n{note}")
+        self._write(
+            EventType.SUBMIT, job, timestamp, f"Job submitted from host: <127.0.0.1:9618>\n{note}"
+        )
 
     def started(
         self,
@@ -57,9 +60,9 @@ class EventLogWriter:
         node: str = "node-1",
         memory_mb: int = 128,
     ) -> None:
-        """Event 001, with what the slot says of itself."""
+        """Write event 001, with the slot's attributes."""
         self._write(
-            1,
+            EventType.EXECUTE,
             job,
             timestamp,
             "Job executing on host: <127.0.0.1:9618>\n\tSlotName: slot1_1@executor\n"
@@ -68,23 +71,27 @@ class EventLogWriter:
         )
 
     def transferring(self, job: JobId, timestamp: float, direction: str = "input") -> None:
-        """Events 040, begin and end; they tell nothing of the job's fate."""
-        self._write(40, job, timestamp, f"Started transferring {direction} files\n")
-        self._write(40, job, timestamp, f"Finished transferring {direction} files\n")
+        """Write events 040, begin and end, which do not change the job's state."""
+        self._write(
+            EventType.FILE_TRANSFER, job, timestamp, f"Started transferring {direction} files\n"
+        )
+        self._write(
+            EventType.FILE_TRANSFER, job, timestamp, f"Finished transferring {direction} files\n"
+        )
 
     def image_size(self, job: JobId, timestamp: float) -> None:
-        """Event 006, which tells nothing of the job's fate."""
+        """Write event 006, which does not change the job's state."""
         body = "Image size of job updated: 100\n\t1  -  MemoryUsage of job (MB)\n"
-        self._write(6, job, timestamp, body)
+        self._write(EventType.IMAGE_SIZE, job, timestamp, body)
 
     def evicted(
         self, job: JobId, timestamp: float, reason: str, code: int = 0, subcode: int = 0
     ) -> None:
-        """Event 004."""
+        """Write event 004."""
         body = (
             f"Job was evicted. Code {code} Subcode {subcode}\n{_EVICTED_BODY.format(reason=reason)}"
         )
-        self._write(4, job, timestamp, body)
+        self._write(EventType.JOB_EVICTED, job, timestamp, body)
 
     def terminated(
         self,
@@ -95,39 +102,38 @@ class EventLogWriter:
         signal: int | None = None,
         memory_mb: int = 100,
     ) -> None:
-        """Event 005: by itself, or by a signal."""
+        """Write event 005, with an exit code or a signal."""
         if signal is None:
-            how = f"\t(1) Normal termination (return value {exit_code})\n"
+            termination = f"\t(1) Normal termination (return value {exit_code})\n"
         else:
-            how = f"\t(0) Abnormal termination (signal {signal})\n\t(0) No core file\n"
-        body = f"Job terminated.\n{how}{_TERMINATED_BODY.format(memory=memory_mb)}"
-        self._write(5, job, timestamp, body)
+            termination = f"\t(0) Abnormal termination (signal {signal})\n\t(0) No core file\n"
+        body = f"Job terminated.\n{termination}{_TERMINATED_BODY.format(memory=memory_mb)}"
+        self._write(EventType.JOB_TERMINATED, job, timestamp, body)
 
     def shadow_exception(self, job: JobId, timestamp: float, message: str) -> None:
-        """Event 007."""
+        """Write event 007."""
         body = (
             f"Shadow exception!\n\t{message}\n\t0  -  Run Bytes Sent By Job\n"
             "\t0  -  Run Bytes Received By Job\n"
         )
-        self._write(7, job, timestamp, body)
+        self._write(EventType.SHADOW_EXCEPTION, job, timestamp, body)
 
     def aborted(self, job: JobId, timestamp: float, reason: str) -> None:
-        """Event 009."""
-        self._write(9, job, timestamp, f"Job was aborted.\n\t{reason}\n")
+        """Write event 009."""
+        self._write(EventType.JOB_ABORTED, job, timestamp, f"Job was aborted.\n\t{reason}\n")
 
     def held(self, job: JobId, timestamp: float, reason: str, code: int, subcode: int) -> None:
-        """Event 012."""
-        self._write(
-            12, job, timestamp, f"Job was held.\n\t{reason}\n\tCode {code} Subcode {subcode}\n"
-        )
+        """Write event 012."""
+        body = f"Job was held.\n\t{reason}\n\tCode {code} Subcode {subcode}\n"
+        self._write(EventType.JOB_HELD, job, timestamp, body)
 
     def released(self, job: JobId, timestamp: float, reason: str) -> None:
-        """Event 013."""
-        self._write(13, job, timestamp, f"Job was released.\n\t{reason}\n")
+        """Write event 013."""
+        self._write(EventType.JOB_RELEASED, job, timestamp, f"Job was released.\n\t{reason}\n")
 
-    def _write(self, event_number: int, job: JobId, timestamp: float, body: str) -> None:
+    def _write(self, event_type: EventType, job: JobId, timestamp: float, body: str) -> None:
         time = datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%d %H:%M:%S")
-        head = f"{event_number:03d} ({job.cluster:03d}.{job.proc:03d}.000) {time} "
+        head = f"{event_type:03d} ({job.cluster:03d}.{job.proc:03d}.000) {time} "
         if self.path.parent.is_dir():
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(f"{head}{body}...\n")

@@ -1,4 +1,4 @@
-"""Choosing among job ads, and reading them."""
+"""Job ads of the fake access point: queries, projections, and the files that they name."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from typing import Any
 
 from swarm_runner.condor.ads import GROUP_BY_PROJECTION, idle_job_group_from_ad
 from swarm_runner.condor.ports import Ad, JobQuery
+from swarm_runner.model.htcondor import HoldCode, JobStatus
 from swarm_runner.model.job import JobId
 from swarm_runner.model.scaling import IdleJobGroup
 from swarm_runner.testing.submit_language import evaluate
 
-IDLE, HELD, HOLD_SPOOLING_INPUT = 1, 5, 16
-
 
 def matches(ad: Mapping[str, Any], query: JobQuery) -> bool:
-    """Whether a selection holds the job."""
+    """Return whether a query selects a job."""
     job = JobId(ad["ClusterId"], ad["ProcId"])
     return (
         (query.runner_name is None or ad.get("SwarmRunnerName") == query.runner_name)
@@ -28,48 +27,48 @@ def matches(ad: Mapping[str, Any], query: JobQuery) -> bool:
 
 
 def project(ad: Mapping[str, Any], projection: Sequence[str]) -> Ad:
-    """The attributes that were asked for, as far as they are there."""
+    """Return the attributes of a projection that the ad has."""
     return {name: evaluate(ad, name) for name in projection if name in ad}
 
 
 def awaiting_input(ad: Mapping[str, Any]) -> bool:
-    """Whether the job waits for its input files."""
+    """Return whether a job waits for its input files."""
     return (
-        ad["JobStatus"] == HELD
-        and ad["HoldReasonCode"] == HOLD_SPOOLING_INPUT
+        ad["JobStatus"] == JobStatus.HELD
+        and ad["HoldReasonCode"] == HoldCode.SPOOLING_INPUT
         and "StageInFinish" not in ad
     )
 
 
 def group_idle_jobs(queue: Mapping[JobId, Mapping[str, Any]]) -> list[IdleJobGroup]:
-    """The idle jobs by class and request."""
+    """Group idle jobs by class and request."""
     groups: dict[tuple[Any, ...], list[JobId]] = {}
     for job, ad in sorted(queue.items()):
-        if ad["JobStatus"] == IDLE:
-            shape = tuple(project(ad, GROUP_BY_PROJECTION).items())
-            groups.setdefault(shape, []).append(job)
+        if ad["JobStatus"] == JobStatus.IDLE:
+            request = tuple(project(ad, GROUP_BY_PROJECTION).items())
+            groups.setdefault(request, []).append(job)
     return [
         idle_job_group_from_ad(
-            {**dict(shape), "JobCount": len(jobs), "JobIds": f"{jobs[0]} ... {jobs[-1]}"}
+            {**dict(request), "JobCount": len(jobs), "JobIds": f"{jobs[0]} ... {jobs[-1]}"}
         )
-        for shape, jobs in groups.items()
+        for request, jobs in groups.items()
     ]
 
 
 def split_file_list(file_list: str | None) -> list[str]:
-    """The files of a comma-separated list."""
+    """Return the files of a comma-separated list."""
     return [name for name in (file_list or "").split(",") if name]
 
 
 def apply_output_remaps(ad: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Outputs under the names that they come back to."""
-    listed = ad.get("TransferOutputRemaps") or ""
-    targets = dict(pair.split("=") for pair in listed.split(";") if pair)
+    """Return outputs under the names that `TransferOutputRemaps` gives them."""
+    remaps = ad.get("TransferOutputRemaps") or ""
+    targets = dict(pair.split("=") for pair in remaps.split(";") if pair)
     return {targets.get(name, name): content for name, content in files.items()}
 
 
 def write_files(directory: Path, files: Mapping[str, bytes], timestamp: float) -> None:
-    """Write files to where they belong, at that time."""
+    """Write files below a directory, with a modification time."""
     for name, content in files.items():
         file = directory / name
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""As much of the submit language as `model/submit.py` writes, read back as job ads."""
+"""Makes job ads from submit descriptions, for the subset of the language that we write."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from swarm_runner.model.htcondor import Universe
 from swarm_runner.submit.description import SubmitBatch
 
 _MACRO = re.compile(r"\$\((\w+)\)")
 _CLASS_EXPRESSION = re.compile(r'ifThenElse\(RequestMemory <= (\d+), ("[^"]*"), (.*)\)')
-# Submit commands that become attributes of another name.
+# Submit commands and the attributes that they become.
 _STRING_ATTRIBUTES = {
     "initialdir": "Iwd",
     "log": "UserLog",
@@ -24,7 +25,7 @@ _STRING_ATTRIBUTES = {
     "transfer_output_files": "TransferOutput",
     "transfer_output_remaps": "TransferOutputRemaps",
 }
-_UNIVERSES = {"docker": 5, "vm": 13}
+_UNIVERSES = {"docker": Universe.VANILLA, "vm": Universe.VM}
 _MEMORY_ATTRIBUTES = {
     "request_memory": "RequestMemory",
     "retry_request_memory": "RetryRequestMemory",
@@ -32,7 +33,7 @@ _MEMORY_ATTRIBUTES = {
 
 
 def make_job_ads(batch: SubmitBatch, cluster: int) -> list[dict[str, Any]]:
-    """The job ads of a batch, in the order of their processes."""
+    """Return the job ads of a batch, in the order of their procs."""
     rows: list[Mapping[str, str]] = list(batch.rows) or [{}] * batch.count
     return [_make_job_ad(batch.common, row, cluster, proc) for proc, row in enumerate(rows)]
 
@@ -59,18 +60,18 @@ def _make_job_ad(
 
 
 def _expand_macros(text: str, macros: Mapping[str, str]) -> str:
-    return _MACRO.sub(lambda found: macros.get(found[1], found[0]), text)
+    return _MACRO.sub(lambda match: macros.get(match[1], match[0]), text)
 
 
 def parse_string_literal(value: Any) -> Any:
-    """A ClassAd string literal's value; anything else as it is."""
+    """Return the value of a ClassAd string literal; anything else unchanged."""
     if isinstance(value, str) and len(value) > 1 and value[0] == value[-1] == '"':
         return json.loads(value)
     return value
 
 
 def evaluate(ad: Mapping[str, Any], name: str) -> Any:
-    """An attribute's value; the class is an expression over the request's memory."""
+    """Return an attribute's value. `SwarmRunnerClass` may be an expression of RequestMemory."""
     value = ad[name]
     choice = _CLASS_EXPRESSION.fullmatch(value) if isinstance(value, str) else None
     while choice:
