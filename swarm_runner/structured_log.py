@@ -1,12 +1,12 @@
-"""Log records with fields, over the standard library's logging.
+"""Log records with fields, based on the standard library's logging.
 
-A program that embeds swarm_runner keeps its own logging: every message ends with its fields as
-`name=value`, whatever formats it. `configure_logging` is for programs of ours: one formatter, for
-people or as one JSON object a line.
+A program that embeds swarm_runner keeps its own logging configuration: every message ends with
+its fields as `name=value`. `configure_logging` is for swarm_runner's own programs, and formats
+records as text or as one JSON object per line.
 
 Levels: DEBUG for each poll and retry, INFO for each change of a job or a service, WARNING for what
-an administrator may have to look at, ERROR for what failed for good. Never log a secret or the
-value of a job's environment variable.
+an administrator may have to look into, ERROR for permanent failures. Never log a secret or the
+value of an environment variable.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _FIELDS, _EVENT = "swarm_runner_fields", "swarm_runner_event"
 class StructuredLogger(logging.LoggerAdapter[logging.Logger]):
     """A logger whose keyword arguments are the record's fields.
 
-    `log.info("Job started", job_id="17.0")` reads "Job started job_id=17.0" as text.
+    As text, `log.info("Job started", job_id="17.0")` is "Job started job_id=17.0".
     """
 
     def process(
         self, msg: Any, kwargs: MutableMapping[str, Any]
     ) -> tuple[Any, MutableMapping[str, Any]]:
-        """Move the fields into the record, and their text into the message."""
+        """Move the fields to the record, and append them to the message."""
         arguments = {name: kwargs[name] for name in kwargs if name in _LOGGING_ARGUMENTS}
         fields = {name: kwargs[name] for name in kwargs if name not in _LOGGING_ARGUMENTS}
         text = " ".join([str(msg), *(f"{name}={_quote(value)}" for name, value in fields.items())])
@@ -40,10 +40,10 @@ class StructuredLogger(logging.LoggerAdapter[logging.Logger]):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, event, and the record's fields."""
+    """Formats a record as a JSON object: time, level, logger, event, and the fields."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as JSON."""
+        """Return the record as one line of JSON."""
         line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -57,14 +57,14 @@ class JsonFormatter(logging.Formatter):
 
 
 def get_logger(name: str) -> StructuredLogger:
-    """The structured logger of a module."""
+    """Return the structured logger of a module."""
     return StructuredLogger(logging.getLogger(name))
 
 
 def configure_logging(
     level: str = "WARNING", *, as_json: bool = False, stream: TextIO | None = None
 ) -> None:
-    """Send swarm_runner's records to a stream (standard error), as text or as JSON lines."""
+    """Write swarm_runner's records to a stream (standard error), as text or as JSON lines."""
     handler = logging.StreamHandler(stream or sys.stderr)
     text = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     handler.setFormatter(JsonFormatter() if as_json else text)
@@ -75,6 +75,6 @@ def configure_logging(
 
 
 def _quote(value: object) -> str:
-    """A value without spaces as it is; any other, and one with control characters, in quotes."""
+    """Return a value in quotes if it has spaces, quotes, `=` or control characters."""
     text = str(value)
     return text if text and text.isprintable() and not set(text) & set(' "=') else json.dumps(text)

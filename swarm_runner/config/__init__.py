@@ -1,1 +1,1 @@
-"""Every file that people write: one reader for commands and plugins."""
+"""The files that users write. Commands and plugins share these readers."""

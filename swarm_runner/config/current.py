@@ -1,4 +1,4 @@
-"""The configuration of the pool that was brought up last, for who names none."""
+"""The current configuration: the job_conf file of the last `pool up`, used if none is named."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ import platformdirs
 
 
 def get_current_config() -> Path | None:
-    """The file of the last `pool up`, unless its pool was taken down since or it is gone."""
-    place = _link_path()
-    return place.resolve() if place.exists() else None
+    """Return the file of the last `pool up`; None after `pool down`, or if it does not exist."""
+    link = _link_path()
+    return link.resolve() if link.exists() else None
 
 
 def set_current_config(file: Path | None) -> None:
-    """Let who names no file use this one. A file that somebody put in its place stays."""
-    place = _link_path()
-    if file is None or not file.is_file() or (place.exists() and not place.is_symlink()):
+    """Use this file if none is named. A regular file in the link's place is kept."""
+    link = _link_path()
+    if file is None or not file.is_file() or (link.exists() and not link.is_symlink()):
         return
-    with contextlib.suppress(OSError):  # the pool is up all the same
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.unlink(missing_ok=True)
-        place.symlink_to(file.resolve())
+    with contextlib.suppress(OSError):  # an error must not fail `pool up`
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.unlink(missing_ok=True)
+        link.symlink_to(file.resolve())
 
 
 def clear_current_config(file: Path | None) -> None:
-    """Its pool is gone."""
-    place = _link_path()
-    if place.is_symlink() and (file is None or place.resolve() == file.resolve()):
-        place.unlink()
+    """Forget the current configuration, if it is this file or `file` is None."""
+    link = _link_path()
+    if link.is_symlink() and (file is None or link.resolve() == file.resolve()):
+        link.unlink()
 
 
 def _link_path() -> Path:

@@ -13,45 +13,47 @@ from swarm_runner.model.invocation import Invocation
 
 
 def parse_invocations(text: str, source: str) -> list[Invocation]:
-    """The invocations of a text that holds one, or a list of them.
+    """Parse a text (YAML or JSON) that contains one invocation or a list of them.
 
-    Raises InvalidInputError with every fault of every invocation, a key that two share included.
+    `source` names the text in messages. Raises InvalidInputError with every problem of every
+    invocation; two invocations with one key are a problem.
     """
     document = parse_document(text, source)
     if document.data is None:
-        raise InvalidInputError(
-            [Diagnostic("is empty; expected an invocation, or a list", source=source)]
-        )
-    several = isinstance(document.data, list)
-    places: list[KeyPath] = [(n,) for n in range(len(document.data))] if several else [()]
-    if not places:
-        raise InvalidInputError([document.diagnostic((), "is an empty list; expected invocations")])
+        message = "is empty; write an invocation, or a list of them"
+        raise InvalidInputError([Diagnostic(message, source=source)])
+    is_list = isinstance(document.data, list)
+    paths: list[KeyPath] = [(n,) for n in range(len(document.data))] if is_list else [()]
+    if not paths:
+        message = "is an empty list; write at least one invocation"
+        raise InvalidInputError([document.diagnostic((), message)])
     invocations: list[Invocation] = []
-    faults: list[Diagnostic] = []
+    diagnostics: list[Diagnostic] = []
     first: dict[str, KeyPath] = {}
-    for place in places:
+    for path in paths:
         try:
-            invocation = validate_document(Invocation, document, place)
+            invocation = validate_document(Invocation, document, path)
         except InvalidInputError as error:
-            faults += error.diagnostics
+            diagnostics += error.diagnostics
             continue
         invocations.append(invocation)
         if invocation.key in first:
             other = document.diagnostic((*first[invocation.key], "key"), "").location
-            message = f"{invocation.key!r} is also the key at {other}; each call needs its own"
-            faults.append(document.diagnostic((*place, "key"), message))
-        first.setdefault(invocation.key, place)
-    if faults:
-        raise InvalidInputError(document.sort(faults))
+            message = f"{invocation.key!r} is also the key at {other}; give each call its own key"
+            diagnostics.append(document.diagnostic((*path, "key"), message))
+        first.setdefault(invocation.key, path)
+    if diagnostics:
+        raise InvalidInputError(document.sort(diagnostics))
     return invocations
 
 
 def dump_invocations(invocations: Iterable[Invocation]) -> str:
-    """A list of invocations as YAML, which `parse_invocations` reads back as the same.
+    """Return a list of invocations as YAML that `parse_invocations` reads back as the same.
 
-    What an invocation leaves to its destination is left out; its key is written.
+    The text contains the keys, and omits what an invocation leaves to its destination.
     """
     data = [
-        {"key": one.key, **one.model_dump(mode="json", exclude_unset=True)} for one in invocations
+        {"key": invocation.key, **invocation.model_dump(mode="json", exclude_unset=True)}
+        for invocation in invocations
     ]
     return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)

@@ -1,7 +1,7 @@
-"""The keys of job_conf.yml that Galaxy reads itself, and that swarm_runner passes over.
+"""The keys of job_conf.yml that Galaxy reads, and that swarm_runner ignores.
 
 Source: Galaxy's lib/galaxy/config/sample/job_conf.sample.yml and lib/galaxy/jobs/__init__.py.
-A list, not a wildcard: a key that is in neither Galaxy's list nor ours is a slip of the pen.
+The keys are listed, so that a key in neither Galaxy's list nor our own is reported as an error.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-# `dynamic` needs no entry under runners; `dynamic_tpv` is a shorthand for it.
+# `dynamic` does not require an entry under runners; `dynamic_tpv` is short for it.
 _VIRTUAL_RUNNERS = frozenset({"dynamic", "dynamic_tpv"})
 
 RUNNER_KEYS = frozenset({"id", "enabled", "recheck_missing_job_retries", "runner_param_specs"})
@@ -35,26 +35,26 @@ ENVIRONMENT_KEYS = frozenset(
     """.strip(),
     )
 )
-# docker_env_NAME sets NAME in a container; of Singularity's many keys, none concerns us.
-# What swarm_runner_galaxy reads beside the core's keys: `escalation`, and raw HTCondor commands.
+# docker_env_NAME sets NAME in a container. Singularity has many keys, which do not apply here.
+# `htcondor_*` and `escalation` are keys of swarm_runner_galaxy.
 _ENVIRONMENT_PREFIXES = ("docker_env_", "singularity_", "htcondor_")
 
 
 def is_runner_key(name: str) -> bool:
-    """Whether Galaxy reads this key of a runner."""
+    """Return whether Galaxy reads this key of a runner."""
     return name in RUNNER_KEYS
 
 
 def is_environment_key(name: str) -> bool:
-    """Whether Galaxy reads this key of an environment."""
+    """Return whether Galaxy reads this key of an environment."""
     return name in ENVIRONMENT_KEYS or name.startswith(_ENVIRONMENT_PREFIXES)
 
 
 def is_virtual_runner(name: object) -> bool:
-    """Whether a runner's name is one that Galaxy knows without an entry."""
+    """Return whether Galaxy knows this runner without an entry."""
     return isinstance(name, str) and name in _VIRTUAL_RUNNERS
 
 
 def is_disabled(settings: dict[str, Any]) -> bool:
-    """Galaxy drops a runner or an environment that says `enabled: false`."""
+    """Return whether Galaxy ignores a runner or an environment (`enabled: false`)."""
     return str(settings.get("enabled", True)).lower() not in ("true", "yes", "on", "1")

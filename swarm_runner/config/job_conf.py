@@ -1,7 +1,7 @@
-"""Galaxy's job_conf.yml, read for what concerns swarm_runner (design D8).
+"""Galaxy's job_conf.yml: the runners and environments of swarm_runner.
 
-Runners, environments and sections of others are passed over. A runner is ours when it has a
-`pool`, or when its `load` names one of our modules.
+A runner belongs to swarm_runner if it has a `pool`, or if its `load` names a module of
+swarm_runner. Other runners, environments and sections are ignored.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from pydantic import Field
+from pydantic import Field, StrictInt
 
 from swarm_runner.config.galaxy_keys import (
     ENVIRONMENT_KEYS,
@@ -26,7 +26,6 @@ from swarm_runner.errors import Diagnostic, InvalidInputError
 from swarm_runner.model.pool import DEFAULT_LEASE_S, MINIMUM_LEASE_S, Destination, Pool
 from swarm_runner.model.resources import DiskOrText, MemoryOrText, Resources
 from swarm_runner.model.text import AbsolutePath, FrozenModel, Image, Name, Text, did_you_mean
-from swarm_runner.model.units import StrictInt
 
 Section = TypeVar("Section", bound=FrozenModel)
 MODULE_PREFIX = "swarm_runner"
@@ -41,21 +40,21 @@ _RESOURCES = {
 
 
 class RunnerSection(FrozenModel):
-    """`runners.<id>`: a pool, and how its runner keeps its state."""
+    """`runners.<id>`: a pool, and the settings of its runner."""
 
-    load: Text | None = Field(None, description="Galaxy's line; only Galaxy reads it")
+    load: Text | None = Field(None, description="Read by Galaxy; ignored elsewhere")
     workers: StrictInt = Field(4, ge=1, le=1000, description="Galaxy's worker threads")
     name: Text | None = Field(
         None,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
-        description="the name of Galaxy's runner on the access point; made up when absent",
+        description="the name of Galaxy's runner on the access point; generated when absent",
     )
-    pool: Pool | None = Field(description="the pool; its defaults when empty")
+    pool: Pool | None = Field(description="the pool; the default pool when empty")
     state_directory: AbsolutePath | None = Field(
-        None, description="where the event log and the runner's state lie"
+        None, description="the directory of the event logs and the lock"
     )
     token_directory: AbsolutePath | None = Field(
-        None, description="where the client's token lies, mode 0600"
+        None, description="the directory of the client's token, mode 0600"
     )
     lease_s: StrictInt = Field(
         DEFAULT_LEASE_S,
@@ -66,48 +65,48 @@ class RunnerSection(FrozenModel):
 
     @classmethod
     def accepted_keys(cls) -> list[str]:
-        """The keys that a runner takes, Galaxy's own among them."""
+        """Return the keys of a runner, including those that Galaxy reads."""
         return [*cls.model_fields, *sorted(RUNNER_KEYS)]
 
 
 class EnvironmentSection(FrozenModel):
-    """`execution.environments.<id>`: a runner, and what its invocations get by default."""
+    """`execution.environments.<id>`: a runner, and defaults of its invocations."""
 
     runner: Text
     request_cpus: StrictInt | None = Field(None, ge=1, le=4096)
     request_memory: MemoryOrText | None = Field(None, description="MB, or a text with a unit")
     max_memory: MemoryOrText | None = Field(
-        None, description="MB, or a text with a unit; asked for after an out-of-memory kill"
+        None, description="MB, or a text with a unit; requested after an out-of-memory kill"
     )
     request_disk: DiskOrText | None = Field(None, description="MB, or a text with a unit")
     request_gpus: StrictInt | None = Field(None, ge=0, le=1024)
     time_limit_s: StrictInt | None = Field(
         None, ge=1, le=10 * 365 * 86400, description="seconds of execution"
     )
-    capacity_class: Name | None = Field(None, description="routed by resources when absent")
+    capacity_class: Name | None = Field(None, description="chosen by resources when absent")
     docker_default_container_id: Image | None = Field(
-        None, description="the image of an invocation that names none"
+        None, description="the default image of an invocation"
     )
 
     @classmethod
     def accepted_keys(cls) -> list[str]:
-        """The keys that an environment takes, Galaxy's own among them."""
+        """Return the keys of an environment, including those that Galaxy reads."""
         return [*cls.model_fields, *sorted(ENVIRONMENT_KEYS)]
 
 
 @dataclass(frozen=True, slots=True)
 class JobConf:
-    """What a job_conf says of our runners: the destinations, by name."""
+    """The destinations of a job_conf, by name. `default` is `execution.default`, if any."""
 
     source: str
     destinations: dict[str, Destination]
     default: str | None
 
     def destination(self, name: str | None = None) -> Destination:
-        """The destination of that name, or the default one.
+        """Return the destination of that name, or the default one.
 
-        Without a name it is `execution.default`; where that is another runner's, the only
-        destination of ours. Raises InvalidInputError when there is no such destination.
+        Without a name, this is `execution.default`; if that is an environment of another runner,
+        it is the only destination. Raises InvalidInputError if there is no such destination.
         """
         if name is None:
             if self.default in self.destinations:
@@ -118,7 +117,7 @@ class JobConf:
             raise InvalidInputError([Diagnostic(message, source=self.source)])
         if name not in self.destinations:
             message = (
-                f"there is no environment {name!r} of ours; it has "
+                f"has no environment {name!r} of swarm_runner; it has "
                 f"{', '.join(self.destinations)}{did_you_mean(name, self.destinations)}"
             )
             raise InvalidInputError([Diagnostic(message, source=self.source)])
@@ -126,9 +125,9 @@ class JobConf:
 
 
 def parse_job_conf(text: str, source: str) -> JobConf:
-    """A job_conf text (YAML or JSON); `source` names it in messages.
+    """Parse a job_conf text (YAML or JSON); `source` names it in messages.
 
-    Raises InvalidInputError with every fault, each with its line and column.
+    Raises InvalidInputError with every problem, each with its line and column.
     """
     return _Reader(parse_document(text, source)).read()
 
@@ -140,28 +139,28 @@ class _Reader:
 
     def read(self) -> JobConf:
         runners = self._section(("runners",))
-        ours = {
+        sections = {
             name: self._runner(name) for name in runners if self._is_swarm_runner(runners[name])
         }
         destinations: dict[str, Destination] = {}
         known: set[str] = set()
-        for name, at, settings in self._environments():
+        for name, path, settings in self._environments():
             known.add(name)
             known.update(_tags(settings))
             runner = settings.get("runner")
             if is_disabled(settings) or is_virtual_runner(runner):
                 continue
             if runner is None or runner not in runners:
-                self._report_unknown_runner(at, runner, list(runners))
-            elif runner in ours:
-                destination = self._destination(name, at, str(runner), ours[str(runner)])
+                self._report_unknown_runner(path, runner, list(runners))
+            elif runner in sections:
+                destination = self._destination(name, path, str(runner), sections[str(runner)])
                 if destination is not None:
                     destinations[name] = destination
         default = self._default(known)
         if not self.diagnostics and not destinations:
             self._add_diagnostic(
                 ("execution", "environments"),
-                "names no environment of swarm_runner: one whose runner has a pool",
+                "has no environment of swarm_runner; add one whose runner has a pool",
             )
         if self.diagnostics:
             raise InvalidInputError(self.document.sort(self.diagnostics))
@@ -173,21 +172,21 @@ class _Reader:
         self.diagnostics.append(self.document.diagnostic(path, message))
 
     def _section(self, path: KeyPath) -> dict[str, Any]:
-        """The mapping at a path; a fault and nothing where there is none."""
+        """Return the mapping at a path; report it and return an empty one if there is none."""
         *parents, last = path
-        above = (
+        parent = (
             self.document.value_at(tuple(parents)) if self.document.has(tuple(parents)) else None
         )
-        if not isinstance(above, dict):
+        if not isinstance(parent, dict):
             if not parents:
-                self._add_diagnostic((), "is no job_conf: needs the keys runners and execution")
+                message = "is not a job_conf; it needs the keys runners and execution"
+                self._add_diagnostic((), message)
             return {}
-        if last not in above:
-            self._add_diagnostic(
-                path, f"is missing{did_you_mean(str(last), [str(key) for key in above])}"
-            )
+        if last not in parent:
+            hint = did_you_mean(str(last), [str(key) for key in parent])
+            self._add_diagnostic(path, f"is missing{hint}")
             return {}
-        section = above[last]
+        section = parent[last]
         if not isinstance(section, dict):
             self._add_diagnostic(path, "needs keys and values")
             return {}
@@ -203,30 +202,33 @@ class _Reader:
         return self._validate(RunnerSection, ("runners", name), is_runner_key)
 
     def _environments(self) -> Iterator[tuple[str, KeyPath, dict[str, Any]]]:
-        """Name, path and settings of each; Galaxy takes a list with ids too."""
-        at: KeyPath = ("execution", "environments")
-        if self.document.has(at) and isinstance(self.document.value_at(at), list):
+        """Yield name, path and settings of each environment. Galaxy also accepts a list."""
+        section: KeyPath = ("execution", "environments")
+        if self.document.has(section) and isinstance(self.document.value_at(section), list):
             entries = [
-                (item.get("id") if isinstance(item, dict) else None, (*at, position), item)
-                for position, item in enumerate(self.document.value_at(at))
+                (item.get("id") if isinstance(item, dict) else None, (*section, position), item)
+                for position, item in enumerate(self.document.value_at(section))
             ]
         else:
             self._section(("execution",))
-            entries = [(name, (*at, name), item) for name, item in self._section(at).items()]
-        for name, place, settings in entries:
+            entries = [
+                (name, (*section, name), item) for name, item in self._section(section).items()
+            ]
+        for name, path, settings in entries:
             if not isinstance(name, str):
-                self._add_diagnostic(place, "needs an id that is a text")
+                self._add_diagnostic(path, "needs an id that is a text")
             elif not isinstance(settings, dict):
-                self._add_diagnostic(place, "needs keys and values")
+                self._add_diagnostic(path, "needs keys and values")
             else:
-                yield name, place, settings
+                yield name, path, settings
 
     def _report_unknown_runner(self, path: KeyPath, runner: object, names: list[str]) -> None:
         if runner is None:
-            self._add_diagnostic((*path, "runner"), "is missing")
+            message = "is missing"
         else:
-            hint = did_you_mean(str(runner), names) or f"; there are {', '.join(names)}"
-            self._add_diagnostic((*path, "runner"), f"{runner!r} is no runner of this file{hint}")
+            hint = did_you_mean(str(runner), names) or f"; use one of {', '.join(names)}"
+            message = f"{runner!r} is not a runner of this file{hint}"
+        self._add_diagnostic((*path, "runner"), message)
 
     def _destination(
         self, name: str, path: KeyPath, runner: str, section: RunnerSection | None
@@ -236,15 +238,18 @@ class _Reader:
             return None
         pool = section.pool or Pool()
         resources = self._resources(path, settings)
-        wanted = settings.capacity_class
-        if wanted is not None and wanted not in pool.classes:
-            hint = did_you_mean(wanted, pool.classes)
+        requested = settings.capacity_class
+        if requested is not None and requested not in pool.classes:
+            hint = did_you_mean(requested, pool.classes) or "."
             self._add_diagnostic(
                 (*path, "capacity_class"),
-                f"{wanted!r} is no class of runner {runner}{hint}; it has {pool.describe_classes()}",
+                f"{requested!r} is not a class of runner {runner}{hint} "
+                f"The pool has {pool.describe_classes()}",
             )
         elif resources is not None and not any(
-            shape.fits(resources) for key, shape in pool.classes.items() if wanted in (None, key)
+            capacity_class.fits(resources)
+            for key, capacity_class in pool.classes.items()
+            if requested in (None, key)
         ):
             self._add_diagnostic(
                 path, f"what it requests fits no class; the pool has {pool.describe_classes()}"
@@ -258,24 +263,24 @@ class _Reader:
             lease_s=section.lease_s,
             resources=resources,
             default_image=settings.docker_default_container_id,
-            capacity_class=wanted,
+            capacity_class=requested,
         )
 
     def _resources(self, path: KeyPath, settings: EnvironmentSection) -> Resources | None:
-        """Only what the environment sets: the rest is an invocation's own default."""
-        given = {
-            ours: getattr(settings, theirs)
-            for theirs, ours in _RESOURCES.items()
-            if getattr(settings, theirs) is not None
+        """Return only what the environment sets; other fields keep an invocation's defaults."""
+        amounts = {
+            name: getattr(settings, key)
+            for key, name in _RESOURCES.items()
+            if getattr(settings, key) is not None
         }
-        if not given:
+        if not amounts:
             return None
-        most, memory = given.get("max_memory_mb"), given.get("memory_mb")
-        if most is not None and memory is not None and most < memory:
-            message = f"is {most} MB, less than request_memory ({memory} MB)"
+        maximum, memory = amounts.get("max_memory_mb"), amounts.get("memory_mb")
+        if maximum is not None and memory is not None and maximum < memory:
+            message = f"is {maximum} MB, less than request_memory ({memory} MB)"
             self._add_diagnostic((*path, "max_memory"), message)
             return None
-        return Resources(**given)
+        return Resources(**amounts)
 
     def _validate(
         self, model: type[Section], path: KeyPath, ignore: Callable[[str], bool]
@@ -287,14 +292,14 @@ class _Reader:
             return None
 
     def _default(self, known: set[str]) -> str | None:
-        at: KeyPath = ("execution", "default")
-        default = self.document.value_at(at) if self.document.has(at) else None
+        path: KeyPath = ("execution", "default")
+        default = self.document.value_at(path) if self.document.has(path) else None
         if default is None:
             return None
         if not isinstance(default, str) or default not in known:
             names = sorted(known)
-            hint = did_you_mean(str(default), names) or f"; there are {', '.join(names)}"
-            self._add_diagnostic(at, f"{default!r} is no environment of this file{hint}")
+            hint = did_you_mean(str(default), names) or f"; use one of {', '.join(names)}"
+            self._add_diagnostic(path, f"{default!r} is not an environment of this file{hint}")
         return str(default)
 
 

@@ -1,4 +1,4 @@
-"""JSON Schemas of what swarm_runner reads and prints, for editors and other programs."""
+"""JSON Schemas of swarm_runner's input and output, for editors and other programs."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _HEAD = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
 
 
 def schemas() -> dict[str, dict[str, Any]]:
-    """Each schema under its file's name in `schemas/`.
+    """Return the schemas by their file names in `schemas/`.
 
-    `swarm-runner schema --write schemas/` writes them there.
+    `swarm-runner schema --write schemas/` writes the files.
     """
     invocations: TypeAdapter[Any] = TypeAdapter(Invocation | list[Invocation])
     return {
@@ -34,10 +34,11 @@ def schemas() -> dict[str, dict[str, Any]]:
 
 
 def _job_conf() -> dict[str, Any]:
-    """Galaxy's file. What is not ours may hold anything.
+    """Return the schema of job_conf.yml. Sections of other programs may contain anything.
 
-    Which environments are ours depends on the names of runners, which a schema cannot follow: our
-    keys are described in all of them, and only `swarm-runner validate` finds an unknown one.
+    A schema cannot tell which environments belong to swarm_runner, because that depends on the
+    names of runners. It describes the keys in all environments, and only `swarm-runner validate`
+    finds unknown ones.
     """
     definitions = models_json_schema(
         [(RunnerSection, "validation"), (EnvironmentSection, "validation")],
@@ -45,7 +46,7 @@ def _job_conf() -> dict[str, Any]:
     )[1]["$defs"]
     definitions["RunnerSection"]["properties"] |= {key: {} for key in sorted(RUNNER_KEYS)}
     definitions["EnvironmentSection"]["additionalProperties"] = True
-    ours = {
+    is_swarm_runner = {
         "anyOf": [
             {"required": ["pool"]},
             {"required": ["load"], "properties": {"load": {"pattern": f"^{MODULE_PREFIX}"}}},
@@ -73,7 +74,7 @@ def _job_conf() -> dict[str, Any]:
         "properties": {
             "runners": {
                 "type": "object",
-                "additionalProperties": {"type": "object", "if": ours, "then": section},
+                "additionalProperties": {"type": "object", "if": is_swarm_runner, "then": section},
             },
             "execution": execution,
         },

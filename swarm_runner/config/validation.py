@@ -1,4 +1,4 @@
-"""Data from a text, validated: every fault at once, each with its line and column."""
+"""Validation of YAML and JSON texts: all problems at once, each with its line and column."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from swarm_runner.model.text import FrozenModel, did_you_mean
 
 Model = TypeVar("Model", bound=BaseModel)
 
-MAX_LISTED_NAMES = 12  # to be listed in one message
+MAX_LISTED_NAMES = 12  # in one message
 __all__ = ["Document", "parse_document", "validate_document"]
 
 
 def parse_document(text: str, source: str) -> Document:
-    """YAML or JSON as data with positions; `source` names the text in messages.
+    """Parse YAML or JSON as data with positions; `source` names the text in messages.
 
-    Raises InvalidInputError on wrong syntax, duplicate keys, unknown tags and alias bombs.
+    Raises InvalidInputError on invalid syntax, duplicate keys, unknown tags and alias bombs.
     """
     return Document(text, source)
 
@@ -34,9 +34,9 @@ def validate_document(
     path: KeyPath = (),
     ignore: Callable[[str], bool] | None = None,
 ) -> Model:
-    """The part of the document `at` a path, as a model; keys `passed_over` are not looked at.
+    """Return the part of a document at a path as a model, without keys for which `ignore` is true.
 
-    Raises InvalidInputError with every fault, each with its line and column.
+    Raises InvalidInputError with every problem, each with its line and column.
     """
     data = document.value_at(path)
     if ignore is not None and isinstance(data, dict):
@@ -53,7 +53,7 @@ def _collect_diagnostics(
     found: dict[tuple[KeyPath, str], Diagnostic] = {}
     for detail in error.errors(include_url=False):
         location: KeyPath = detail["loc"]
-        # Pydantic also names union members and "[key]", which the document does not hold.
+        # Pydantic also names union members and "[key]", which are not part of the document.
         path = location
         while path and detail["type"] != "missing" and not _contains(document, base_path + path):
             path = path[:-1]
@@ -75,10 +75,10 @@ def _message(detail: ErrorDetails, model_type: type[BaseModel], path: KeyPath) -
         names = _accepted_keys(model_type, path[:-1])
         hint = did_you_mean(str(path[-1]), names)
         if not hint and len(names) <= MAX_LISTED_NAMES:
-            hint = f"; known are {', '.join(names)}"
-        return f"is not known here{hint}"
+            hint = f"; use one of {', '.join(names)}"
+        return f"is not a valid key{hint}"
     if kind == "invalid_key":
-        return "has a key that is no text; put it in quotes"
+        return "has a key that is not a text; put it in quotes"
     if kind == "string_type":
         hint = "" if isinstance(value, (dict, list)) or value is None else "; put it in quotes"
         return f"needs a text, not {_describe_value(value)}{hint}"
@@ -92,7 +92,7 @@ def _message(detail: ErrorDetails, model_type: type[BaseModel], path: KeyPath) -
     limits = {
         "greater_than_equal": "must be at least {ge}, not {value}",
         "less_than_equal": "must be at most {le}, not {value}",
-        "too_short": "needs at least {min_length} of them",
+        "too_short": "needs at least {min_length} items",
         "literal_error": "must be {expected}, not {value}",
         "finite_number": "must be a finite number",
     }
@@ -105,11 +105,11 @@ def _describe_value(value: object) -> str:
     if value is None:
         return "nothing"
     if isinstance(value, bool):
-        return f"{str(value).lower()} (YAML reads yes, no, on and off so)"
+        return f"{str(value).lower()} (in YAML also yes, no, on and off)"
     if isinstance(value, str):
         return f"the text {value!r}" if len(value) < 60 else "a text"
     if isinstance(value, (int, float)):
-        return f"the number {value}" if abs(value) < 10**20 else "so large a number"
+        return f"the number {value}" if abs(value) < 10**20 else "such a large number"
     if isinstance(value, dict):
         return "keys and values"
     if isinstance(value, list):
@@ -118,7 +118,7 @@ def _describe_value(value: object) -> str:
 
 
 def _accepted_keys(model_type: type[BaseModel], path: KeyPath) -> list[str]:
-    """The keys that the model at `path` below `model_type` takes."""
+    """Return the keys of the model at `path` below `model_type`."""
     current: Any = model_type
     for part in path:
         model = _find_model(current)
@@ -133,7 +133,7 @@ def _accepted_keys(model_type: type[BaseModel], path: KeyPath) -> list[str]:
 
 
 def _find_model(annotation: Any) -> type[BaseModel] | None:
-    """The model within Optional, Annotated, a tuple's items or a mapping's values."""
+    """Return the model in Optional, Annotated, a tuple's items or a mapping's values."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     parts = annotation if isinstance(annotation, tuple) else typing.get_args(annotation)

@@ -1,4 +1,4 @@
-"""A YAML or JSON text as data in which every key and item knows its line and column."""
+"""A YAML or JSON text as data, with the line and column of every key and item."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from swarm_runner.errors import Diagnostic, InvalidInputError
 
 KeyPath = tuple[str | int, ...]
 
-# A text in which aliases say the same thing again and again grows beyond any machine.
+# Nested aliases can expand a small text beyond any memory ("billion laughs").
 MAXIMUM_ITEMS = 1_000_000
 _MERGE = "tag:yaml.org,2002:merge"
 _COLLECTIONS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 
 
 class Document:
-    """The data of one text, and where each part of it stands.
+    """The data of one text, and the position of each part of it.
 
-    `source` names the text in messages (a file's name); `data` is plain Python: dict, list, str,
-    int, float, bool, None, date.
+    `source` names the text in messages, for example a file name. `data` has only Python's own
+    types: dict, list, str, int, float, bool, None and date.
     """
 
     def __init__(self, text: str, source: str) -> None:
@@ -37,29 +37,22 @@ class Document:
         except (ValueError, RecursionError):
             self.data = self._load_yaml()
         else:
-            # For places in it: tabs are white space in JSON, but none in YAML.
+            # For positions: tabs are white space in JSON, but not in YAML.
             self._text = text.replace("\t", " ")
             if pairs.found_duplicate:
                 self.data = self._load_yaml()
 
     def diagnostic(self, path: KeyPath, message: str) -> Diagnostic:
-        """A fault at `path`, or at the closest thing above it that the text holds."""
-        mark, shown = self._mark(path)
-        place = f"{self.source}:{mark.line + 1}:{mark.column + 1}" if mark else self.source
-        name = _format_path(shown)
-        return Diagnostic(message, source=f"{place}: {name}" if name else place)
+        """Return a diagnostic for `path`, at the position of the closest existing part."""
+        mark, written_path = self._mark(path)
+        return _diagnostic(message, self.source, mark, _format_path(written_path))
 
     def sort(self, diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
-        """Faults of this text in the order of their places."""
-
-        def place(fault: Diagnostic) -> tuple[int, ...]:
-            after = fault.location.removeprefix(f"{self.source}:").split(":")
-            return tuple(int(part) for part in after[:2] if part.isdecimal())
-
-        return sorted(diagnostics, key=place)
+        """Return diagnostics of this text in the order of their positions."""
+        return sorted(diagnostics, key=lambda found: (found.line or 0, found.column or 0))
 
     def has(self, path: KeyPath) -> bool:
-        """Whether the data goes so deep."""
+        """Return whether the data has a value at `path`."""
         value = self.data
         for part in path:
             try:
@@ -69,7 +62,7 @@ class Document:
         return True
 
     def value_at(self, path: KeyPath) -> Any:
-        """The data at `path`. Raises LookupError or TypeError when there is none."""
+        """Return the value at `path`. Raises LookupError or TypeError if there is none."""
         value = self.data
         for part in path:
             value = value[part]
@@ -78,18 +71,18 @@ class Document:
     def _load_yaml(self) -> Any:
         if self._root is None:
             return None
-        faults: list[Diagnostic] = []
+        diagnostics: list[Diagnostic] = []
         try:
             _check_size(self._root)
-            data = _NodeConstructor(self.source, faults).construct(self._root)
+            data = _NodeConstructor(self.source, diagnostics).construct(self._root)
         except RecursionError:
             raise self._input_error("is nested too deeply") from None
         except yaml.MarkedYAMLError as error:
             raise self._syntax_error(error) from None
         except _TooLargeError as error:
             raise self._input_error(str(error)) from None
-        if faults:
-            raise InvalidInputError(faults)
+        if diagnostics:
+            raise InvalidInputError(diagnostics)
         return data
 
     @cached_property
@@ -100,16 +93,13 @@ class Document:
             raise self._syntax_error(error) from None
         except yaml.reader.ReaderError as error:
             before = self._text[: error.position]
-            line, column = before.count("\n") + 1, error.position - before.rfind("\n")
-            raise InvalidInputError(
-                [
-                    Diagnostic(
-                        f"holds the character U+{error.character:04X}, which YAML refuses",
-                        source=self.source,
-                        line=line,
-                    )
-                ]
-            ) from None
+            diagnostic = Diagnostic(
+                f"contains the character U+{error.character:04X}, which YAML does not allow",
+                source=self.source,
+                line=before.count("\n") + 1,
+                column=error.position - before.rfind("\n"),
+            )
+            raise InvalidInputError([diagnostic]) from None
         except RecursionError:
             raise self._input_error("is nested too deeply") from None
 
@@ -118,27 +108,32 @@ class Document:
 
     def _syntax_error(self, error: yaml.MarkedYAMLError) -> InvalidInputError:
         mark = error.problem_mark or error.context_mark
-        place = f"{self.source}:{mark.line + 1}:{mark.column + 1}" if mark else self.source
-        about = " ".join(part for part in (error.context, error.problem) if part)
-        return InvalidInputError([Diagnostic(f"is no YAML: {about}", source=place)])
+        reason = " ".join(part for part in (error.context, error.problem) if part)
+        return InvalidInputError([_diagnostic(f"is not valid YAML: {reason}", self.source, mark)])
 
     def _mark(self, path: KeyPath) -> tuple[yaml.Mark | None, KeyPath]:
         try:
             node = self._root
-        except InvalidInputError:  # JSON that YAML does not take
+        except InvalidInputError:  # JSON that is not valid YAML
             return None, path
         if node is None:
             return None, path
         mark = node.start_mark
-        shown: list[str | int] = []
+        written: list[str | int] = []
         for position, part in enumerate(path):
             found = _child(node, part)
             if found is None:
-                # The missing part belongs to the name, but has no place of its own.
-                return mark, (*shown, *path[position:])
+                # The missing part belongs to the path, but has no position of its own.
+                return mark, (*written, *path[position:])
             name, mark, node = found
-            shown.append(name)
-        return mark, tuple(shown)
+            written.append(name)
+        return mark, tuple(written)
+
+
+def _diagnostic(message: str, source: str, mark: yaml.Mark | None, path: str = "") -> Diagnostic:
+    if mark is None:
+        return Diagnostic(message, source=source, path=path)
+    return Diagnostic(message, source=source, line=mark.line + 1, column=mark.column + 1, path=path)
 
 
 def _child(
@@ -150,7 +145,7 @@ def _child(
             return part, item.start_mark, item
         return None
     if isinstance(node, yaml.MappingNode):
-        # `memory` with a unit is another way to write `memory_mb`.
+        # `memory` with a unit is an alternative to `memory_mb`.
         for name in (str(part), str(part).removesuffix("_mb")):
             for key, value in reversed(node.value):  # a mapping's own keys follow merged ones
                 if isinstance(key, yaml.ScalarNode) and key.value == name:
@@ -166,15 +161,15 @@ def _format_path(path: Iterable[str | int]) -> str:
 
 
 class _DuplicateKeyDetector:
-    """Builds JSON's objects and remembers whether a key came twice."""
+    """Builds JSON's objects and detects duplicate keys."""
 
     def __init__(self) -> None:
         self.found_duplicate = False
 
     def __call__(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        made = dict(pairs)
-        self.found_duplicate |= len(made) < len(pairs)
-        return made
+        data = dict(pairs)
+        self.found_duplicate |= len(data) < len(pairs)
+        return data
 
 
 def _reject_constant(constant: str) -> Any:
@@ -182,7 +177,7 @@ def _reject_constant(constant: str) -> Any:
 
 
 class _TooLargeError(Exception):
-    """Aliases make the text too large, or endless."""
+    """Aliases make the data too large, or endless."""
 
 
 def _check_size(root: yaml.Node) -> None:
@@ -196,7 +191,7 @@ def _check_size(root: yaml.Node) -> None:
             aliased = True
             return sizes[id(node)]
         if id(node) in open_nodes:
-            raise _TooLargeError(f"has an alias that holds itself{node.start_mark}")
+            raise _TooLargeError(f"has an alias that contains itself{node.start_mark}")
         if isinstance(node, yaml.ScalarNode):
             return 1
         open_nodes.add(id(node))
@@ -210,11 +205,11 @@ def _check_size(root: yaml.Node) -> None:
         return sizes[id(node)]
 
     if size(root) > MAXIMUM_ITEMS and aliased:
-        raise _TooLargeError(f"repeats itself by aliases into more than {MAXIMUM_ITEMS} items")
+        raise _TooLargeError(f"has aliases that expand to more than {MAXIMUM_ITEMS} items")
 
 
 class _NodeConstructor:
-    """Nodes to plain data. Each node once: an alias shares what its anchor made."""
+    """Converts nodes to data. Each node is converted once: aliases share the data."""
 
     def __init__(self, source: str, diagnostics: list[Diagnostic]) -> None:
         self._source = source
@@ -230,18 +225,18 @@ class _NodeConstructor:
     def _construct(self, node: yaml.Node) -> Any:
         if isinstance(node, yaml.ScalarNode):
             try:
-                made = self._constructor.construct_object(node)
+                value = self._constructor.construct_object(node)
             except ValueError as error:
                 return self._add_diagnostic(
                     node.start_mark, f"{node.value!r} cannot be read: {error}"
                 )
-            if isinstance(made, str):
-                return _join_surrogates(made)
-            if made is None or isinstance(made, (bool, int, float, datetime.date)):
-                return made
-            return self._add_diagnostic(node.start_mark, f"the tag {node.tag} is not taken here")
+            if isinstance(value, str):
+                return _join_surrogates(value)
+            if value is None or isinstance(value, (bool, int, float, datetime.date)):
+                return value
+            return self._add_diagnostic(node.start_mark, f"the tag {node.tag} is not supported")
         if node.tag not in _COLLECTIONS:
-            return self._add_diagnostic(node.start_mark, f"the tag {node.tag} is not taken here")
+            return self._add_diagnostic(node.start_mark, f"the tag {node.tag} is not supported")
         if isinstance(node, yaml.MappingNode):
             return self._construct_mapping(node)
         return [self.construct(item) for item in node.value]
@@ -258,7 +253,7 @@ class _NodeConstructor:
             if name in first:
                 self._add_diagnostic(
                     key.start_mark,
-                    f"{key.value} is given twice; it first stands in line {first[name].line + 1}",
+                    f"{key.value} is a duplicate of the key in line {first[name].line + 1}",
                 )
             first.setdefault(name, key.start_mark)
         self._constructor.flatten_mapping(node)
@@ -269,10 +264,9 @@ class _NodeConstructor:
         }
 
     def _add_diagnostic(self, mark: yaml.Mark, message: str) -> None:
-        place = f"{self._source}:{mark.line + 1}:{mark.column + 1}"
-        self._diagnostics.append(Diagnostic(message, source=place))
+        self._diagnostics.append(_diagnostic(message, self._source, mark))
 
 
 def _join_surrogates(text: str) -> str:
-    """JSON writes a character beyond U+FFFF as two escapes, which YAML reads as two characters."""
+    # JSON writes a character beyond U+FFFF as two escapes, which YAML reads as two characters.
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")

@@ -189,7 +189,7 @@ def test_nothing_is_submitted_if_one_of_many_invocations_is_invalid(shell: Comma
     ("content", "message"),
     [
         ("", "is empty"),
-        ("image: [", "is no YAML"),
+        ("image: [", "is not valid YAML"),
         ("{image: debian, command: [x], resources: {memory: '100'}}", "512M"),
         ("{image: debian, command: [x], resources: {memory: 9 TB}}", "normal: 1 cpu, 1024 MB"),
         ("{image: -x, command: []}", "command"),

@@ -1,4 +1,4 @@
-"""A server that does not start says why."""
+"""A server that does not boot reports why."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from end_to_end.conftest import Deployment, build_job_conf
 from end_to_end.server import BOOT_TIMEOUT_S, Galaxy, SystemUser
 
 
-def test_a_wrong_section_stops_the_boot_and_says_which_key(deployment: Deployment) -> None:
+def test_an_invalid_section_stops_the_boot_and_names_the_key(deployment: Deployment) -> None:
     user = SystemUser.for_tests()
-    # It never comes to listen.
-    galaxy = Galaxy(deployment.pool.volume / "wrong", 0, user)
+    # It does not get as far as listening.
+    galaxy = Galaxy(deployment.pool.volume / "invalid", 0, user)
     conf = build_job_conf(deployment.pool, user)
     conf["runners"]["swarm"]["lease"] = 60
     galaxy.configure(conf)
@@ -18,6 +18,6 @@ def test_a_wrong_section_stops_the_boot_and_says_which_key(deployment: Deploymen
         assert galaxy.wait(BOOT_TIMEOUT_S) != 0
     finally:
         galaxy.stop()
-    said = galaxy.log.read_text(errors="replace")
-    assert "the section of runner swarm is wrong" in said
-    assert "runners.swarm.lease: is not known here; did you mean lease_s?" in said
+    log = galaxy.log.read_text(errors="replace")
+    assert "the section runners.swarm of the job configuration is invalid" in log
+    assert "runners.swarm.lease: is not a valid key; did you mean lease_s?" in log

@@ -54,7 +54,7 @@ def test_a_valid_section(app: Any, volume: Path) -> None:
 
 def test_the_name_is_the_same_after_a_restart(app: Any, volume: Path) -> None:
     names = {
-        boot_runner(app, volume, pool={"volumes": [str(volume)]})._section.name for _ in range(2)
+        boot_runner(app, volume, pool={"volumes": [str(volume)]})._config.name for _ in range(2)
     }
     (name,) = names
     assert name.startswith("galaxy-")
@@ -66,7 +66,7 @@ def test_the_name_is_the_same_after_a_restart(app: Any, volume: Path) -> None:
     ("section", "expected"),
     [
         ({}, "runners.swarm.pool: is missing"),
-        ({"pool": {}, "lease": 60}, "lease: is not known here; did you mean lease_s?"),
+        ({"pool": {}, "lease": 60}, "lease: is not a valid key; did you mean lease_s?"),
         ({"pool": {}, "lease_s": "long"}, "lease_s: needs a whole number"),
         ({"pool": {"classes": {"big": {}}}}, "classes.big.memory_mb: is missing"),
         ({"pool": {}}, "runners.swarm.pool.volumes: does not contain Galaxy's jobs_directory"),
