@@ -1,4 +1,4 @@
-"""(c) Arguments, environment, inputs and outputs that quoting goes wrong with."""
+"""(c) Arguments, environment variables, inputs and outputs that are hard to quote."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from typing_extensions import override
 from demo.part import Part, expect, failed_jobs
 from swarm_runner import Invocation, Job
 
-# One line, because a submit description has no other kind. Each text is told with its length.
+# One line, because a submit description allows no other. Each text is written as a netstring.
 REPORT_SCRIPT = (
-    'open my $told, ">:raw", "told" or die $!; '
-    'printf {$told} "%d:%s,", length, $_ for @ARGV; print {$told} "\\n"; '
-    'printf {$told} "%s=%d:%s,", $_, length $ENV{$_}, $ENV{$_} for sort grep {/^DEMO_/} keys %ENV; '
+    'open my $report, ">:raw", "report" or die $!; '
+    'printf {$report} "%d:%s,", length, $_ for @ARGV; print {$report} "\\n"; '
+    'printf {$report} "%s=%d:%s,", $_, length $ENV{$_}, $ENV{$_} '
+    "for sort grep {/^DEMO_/} keys %ENV; "
     'open my $in, "<:raw", $ENV{DEMO_FILE} or die $!; '
     'open my $out, ">:raw", "$ENV{DEMO_FILE}.copy" or die $!; '
-    "print {$out} <$in>; close $out or die $!; close $told or die $!"
+    "print {$out} <$in>; close $out or die $!; close $report or die $!"
 )
 
-TEXTS: dict[str, tuple[str, ...]] = {
+ARGUMENTS: dict[str, tuple[str, ...]] = {
     "spaces": ("two words", "  before and after  ", " "),
     "nothing": ("", "", "after two that are empty", ""),
     "single quotes": ("it's", "''", "'quoted'", "'"),
@@ -53,7 +54,7 @@ TEXTS: dict[str, tuple[str, ...]] = {
 
 
 class AwkwardArguments(Part):
-    """Ten invocations that tell what reached them."""
+    """Ten invocations that report the arguments and environment they received."""
 
     letter = "c"
     title = "awkward arguments"
@@ -61,10 +62,10 @@ class AwkwardArguments(Part):
     def __init__(self, run: str, directory: Path) -> None:
         super().__init__(run)
         self._directory = directory
-        for number, name in enumerate(TEXTS):
-            there = directory / str(number)
-            there.mkdir(parents=True)
-            (there / name).write_bytes(_file_content(number))
+        for number, name in enumerate(ARGUMENTS):
+            job_directory = directory / str(number)
+            job_directory.mkdir(parents=True)
+            (job_directory / name).write_bytes(_file_content(number))
 
     @override
     def initial_invocations(self) -> list[Invocation]:
@@ -77,27 +78,29 @@ class AwkwardArguments(Part):
                 environment=_environment(name, texts),
                 working_directory=str(self._directory / str(number)),
                 inputs=(name,),
-                outputs=("told", f"{name}.copy"),
+                outputs=("report", f"{name}.copy"),
             )
-            for number, (name, texts) in enumerate(TEXTS.items())
+            for number, (name, texts) in enumerate(ARGUMENTS.items())
         ]
 
     @override
     def problems(self, jobs: Sequence[Job]) -> list[str]:
-        faults = failed_jobs(jobs)
-        faults += expect(f"{len(jobs)} of {len(TEXTS)} ran", unless=len(jobs) == len(TEXTS))
-        for number, (name, texts) in enumerate(TEXTS.items()):
-            there = self._directory / str(number)
-            told, copy = there / "told", there / f"{name}.copy"
-            faults += expect(
-                f"{name}: arguments or environment came out changed",
-                unless=told.exists() and told.read_bytes() == _expected_report(name, texts),
+        problems = failed_jobs(jobs)
+        problems += expect(
+            f"{len(jobs)} of {len(ARGUMENTS)} jobs ran", unless=len(jobs) == len(ARGUMENTS)
+        )
+        for number, (name, texts) in enumerate(ARGUMENTS.items()):
+            directory = self._directory / str(number)
+            report, copy = directory / "report", directory / f"{name}.copy"
+            problems += expect(
+                f"{name}: the job received other arguments or environment variables",
+                unless=report.exists() and report.read_bytes() == _expected_report(name, texts),
             )
-            faults += expect(
-                f"{name}: the file came back changed",
+            problems += expect(
+                f"{name}: the returned file differs",
                 unless=copy.exists() and copy.read_bytes() == _file_content(number),
             )
-        return faults
+        return problems
 
 
 def _environment(name: str, texts: Sequence[str]) -> dict[str, str]:
@@ -105,7 +108,7 @@ def _environment(name: str, texts: Sequence[str]) -> dict[str, str]:
 
 
 def _expected_report(name: str, texts: Sequence[str]) -> bytes:
-    """What TELL writes when all is well."""
+    """Return what REPORT_SCRIPT writes if it receives everything unchanged."""
     arguments = b"".join(_netstring(text) for text in texts)
     environment = sorted(_environment(name, texts).items())
     return (
@@ -121,5 +124,5 @@ def _netstring(text: str) -> bytes:
 
 
 def _file_content(number: int) -> bytes:
-    """Every byte value, and no newline at the end."""
+    """Return every byte value, without a newline at the end."""
     return bytes(range(256)) * (number + 1)

@@ -1,6 +1,6 @@
-"""Brings up a pool and runs five kinds of work on it; then scales it, and leaves it up.
+"""Brings up a pool, runs five kinds of work on it, scales it, and leaves it running.
 
-Exit code 0 means that everything ended as it should, the failures among it.
+Exit code 0 means that everything ended as expected, including the intended failures.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ TIMEOUT_S = 1800.0
 
 
 class Demonstration:
-    """One run, on the pool of one job_conf."""
+    """One run on the pool of a job_conf file."""
 
     def __init__(self, job_conf: Path, console: Console) -> None:
         self._job_conf = job_conf
         self._console = console
         self._images = Images()
-        conf = parse_job_conf(job_conf.read_text(), str(job_conf))
-        self._destination: Destination = conf.destination()
+        configuration = parse_job_conf(job_conf.read_text(), str(job_conf))
+        self._destination: Destination = configuration.destination()
 
     def run(self) -> bool:
-        """All of it; whether everything ended as it should."""
+        """Run everything; return whether it ended as expected."""
         self._print_heading("Images and data")
         parts = self._prepare_parts()
         self._print_heading("A pool on Docker Swarm")
@@ -55,20 +55,20 @@ class Demonstration:
         self._print_heading("Jobs")
         jobs = self._run_jobs(parts)
         self._console.print(results_table(parts, jobs))
-        table, good = verdict_table(parts, jobs)
+        table, success = verdict_table(parts, jobs)
         self._console.print(table)
         self._print_heading("Scaling normal from 2 to 5")
         self._run_command(
             "pool", "scale", *(f"{name}={count}" for name, count in SCALED_REPLICAS.items())
         )
         self._run_command("pool", "status")
-        as_scaled = self._slots_match(SCALED_REPLICAS)
-        if not as_scaled:
-            self._console.print("the slots are not those that were asked for", style="red")
-        return good and as_scaled
+        scaled = self._slots_match(SCALED_REPLICAS)
+        if not scaled:
+            self._console.print("the slots do not match the requested replicas", style="red")
+        return success and scaled
 
     def down(self) -> None:
-        """Take down the pool and the registry, and clear what lies on the volume."""
+        """Take down the pool and the registry, and clear the volume."""
         self._run_command("pool", "down", "--force")
         self._images.stop_registry()
         self._images.clear_volume(self._volume)
@@ -85,7 +85,7 @@ class Demonstration:
         self._images.make_volume(self._volume)
         shared, own = self._volume / run, STATE_DIRECTORY / run
         shared.mkdir()
-        shared.chmod(0o777)  # jobs run as a user of their own
+        shared.chmod(0o777)  # jobs run as a different user
         self._images.unpack_data(shared)
         self._print_progress(f"the lambda phage's genome and reads are in {shared}")
         return [
@@ -109,13 +109,13 @@ class Demonstration:
                     jobs.update((job.id, job) for job in new)
                     progress.add_jobs(new)
 
-            # What a run that was broken off has left would be in the way.
+            # Jobs of an interrupted run would occupy the pool.
             runner.remove([job for job in runner.jobs() if not job.state.ended])
             submit([invocation for part in parts for invocation in part.initial_invocations()])
             for change in runner.watch(TIMEOUT_S):
                 job = change.job
                 if job.id not in jobs:
-                    continue  # an earlier run's
+                    continue  # of an earlier run
                 jobs[job.id] = job
                 progress.apply(change)
                 if change.event is JobEvent.ENDED:
@@ -126,7 +126,7 @@ class Demonstration:
         return list(jobs.values())
 
     def _slots_match(self, replicas: dict[str, int]) -> bool:
-        """Whether `pool status` shows so many slots of each class, of the class's size."""
+        """Return whether `pool status` shows these replicas, with the slots of their class."""
         status = json.loads(self._run_command("pool", "status", "--json", quiet=True))
         slots = [(line["capacity_class"], line["memory_mb"]) for line in status["executors"]]
         classes = self._destination.pool.classes
@@ -138,15 +138,15 @@ class Demonstration:
         return sorted(slots) == sorted(expected)
 
     def _run_command(self, *arguments: str, quiet: bool = False) -> str:
-        """Run `swarm-runner` as a user would; raises CalledProcessError when it fails."""
+        """Run `swarm-runner` as a user would. Raises CalledProcessError if it fails."""
         if not quiet:
             self._console.print(f"$ swarm-runner {' '.join(arguments)}", style="bold")
         program = Path(sys.executable).with_name("swarm-runner")
         command = [str(program), *arguments, "--job-conf", str(self._job_conf)]
-        done = subprocess.run(  # noqa: S603 (our own program)
+        result = subprocess.run(  # noqa: S603  our own program
             command, check=True, text=True, stdout=subprocess.PIPE if quiet else None
         )
-        return done.stdout or ""
+        return result.stdout or ""
 
     def _print_heading(self, text: str) -> None:
         self._console.rule(f"[bold]{text}", align="left")
@@ -156,32 +156,32 @@ class Demonstration:
 
 
 def main() -> int:
-    """The exit code is 0 when everything ended as it should, else 1."""
-    options = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
-    options.add_argument("--job-conf", type=Path, default=JOB_CONF, help="the pool to use")
-    options.add_argument("--down", action="store_true", help="take down what a run has left")
-    given = options.parse_args()
+    """Run the demonstration; return 0 if everything ended as expected, otherwise 1."""
+    parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
+    parser.add_argument("--job-conf", type=Path, default=JOB_CONF, help="the pool to use")
+    parser.add_argument("--down", action="store_true", help="remove what a run left behind")
+    options = parser.parse_args()
     console = Console()
     try:
-        demonstration = Demonstration(given.job_conf.resolve(), console)
-        if given.down:
+        demonstration = Demonstration(options.job_conf.resolve(), console)
+        if options.down:
             demonstration.down()
             return 0
-        good = demonstration.run()
+        success = demonstration.run()
     except (SwarmRunnerError, DockerException, OSError, subprocess.CalledProcessError) as error:
         console.print(f"The demonstration stopped: {error}", style="red", markup=False)
         return 1
     console.print(
-        "\nEverything ended as it should." if good else "\nNot everything ended as it should.",
-        style="bold green" if good else "bold red",
+        "\nEverything ended as expected." if success else "\nNot everything ended as expected.",
+        style="bold green" if success else "bold red",
     )
-    conf = given.job_conf
+    job_conf = options.job_conf
     console.print(
-        "The pool is still up.\n"
-        f"  look at it:    .venv/bin/swarm-runner pool status --job-conf {conf}\n"
+        "The pool is still running.\n"
+        f"  show it:       .venv/bin/swarm-runner pool status --job-conf {job_conf}\n"
         "                 docker service ls\n"
         "  take it down:  make demo-down",
         markup=False,
         highlight=False,
     )
-    return 0 if good else 1
+    return 0 if success else 1

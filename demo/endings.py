@@ -1,4 +1,4 @@
-"""(d) A job that outgrows its memory, and (e) two that fail, each in its own way."""
+"""(d) A job that exceeds its memory, and (e) two jobs that fail as they should."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing_extensions import override
 from demo.part import Part, expect, failed_jobs
 from swarm_runner import Invocation, Job, OutcomeKind, Resources
 
-# More than normal's container gets, be it with as much swap again.
+# More than the memory of a normal executor, even with as much swap.
 MEMORY_HOG_SCRIPT = 'my @all; push @all, "x" x (1 << 20) for 1 .. 1200; print scalar @all'
 
 
 class MemoryExceeded(Part):
-    """Killed for its memory on normal; the schedd asks for more, and it ends well on big."""
+    """A job that is killed for its memory on normal, and that HTCondor retries on big."""
 
     letter = "d"
-    title = "more memory than it asked for"
+    title = "more memory than requested"
 
     def __init__(self, run: str, directory: Path) -> None:
         super().__init__(run)
@@ -42,21 +42,21 @@ class MemoryExceeded(Part):
 
     @override
     def problems(self, jobs: Sequence[Job]) -> list[str]:
-        faults = failed_jobs(jobs)
+        problems = failed_jobs(jobs)
         for job in jobs:
             on_big = job.capacity_class == "big"
-            faults += expect(f"it ended on {job.capacity_class}, not on big", unless=on_big)
-            faults += expect(f"it started {job.starts} times, not twice", unless=job.starts == 2)
+            problems += expect(f"it ended on {job.capacity_class}, not on big", unless=on_big)
+            problems += expect(f"it started {job.starts} times, not twice", unless=job.starts == 2)
         count = self._directory / "count"
         counted = count.exists() and count.read_text() == "1200"
-        return faults + expect("its output is wrong", unless=counted)
+        return problems + expect("its output is wrong", unless=counted)
 
 
 class ExpectedFailures(Part):
-    """Jobs whose failure is the answer."""
+    """Jobs whose failure is the expected result."""
 
     letter = "e"
-    title = "a failure, and no such image"
+    title = "a failure, and a missing image"
 
     def __init__(self, run: str, directory: Path, missing_image: str) -> None:
         super().__init__(run)
@@ -66,31 +66,31 @@ class ExpectedFailures(Part):
 
     @override
     def initial_invocations(self) -> list[Invocation]:
-        place = str(self._directory)
+        directory = str(self._directory)
         return [
             Invocation(  # noqa: S604 (the shell is the container's)
                 key=self.key("exit-3"),
                 tool_id="sh",
                 image="debian:trixie",
                 shell="exit 3",
-                working_directory=place,
+                working_directory=directory,
             ),
             Invocation(
                 key=self.key("no-image"),
                 tool_id="true",
                 image=self._missing_image,
                 command=("true",),
-                working_directory=place,
+                working_directory=directory,
             ),
         ]
 
     @override
     def problems(self, jobs: Sequence[Job]) -> list[str]:
-        ends = {job.key: job.outcome for job in jobs}
-        failed, pulled = ends.get(self.key("exit-3")), ends.get(self.key("no-image"))
+        outcomes = {job.key: job.outcome for job in jobs}
+        failed, pulled = outcomes.get(self.key("exit-3")), outcomes.get(self.key("no-image"))
         exited = failed is not None and (failed.kind, failed.exit_code) == (OutcomeKind.EXITED, 3)
         missing = pulled is not None and pulled.kind is OutcomeKind.IMAGE_NOT_FOUND
         return [
             *expect(f"`exit 3` ended as {failed}", unless=exited),
-            *expect(f"the image that is not there ended as {pulled}", unless=missing),
+            *expect(f"the missing image ended as {pulled}", unless=missing),
         ]

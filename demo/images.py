@@ -1,4 +1,4 @@
-"""The demonstration's images, its registry, its data, and a run without swarm_runner."""
+"""The demonstration's images, registry and data, and commands that run without swarm_runner."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ BUILD_TIMEOUT_S = 900
 
 
 class Images:
-    """What the demonstration asks of the engine itself."""
+    """The part of the demonstration that uses the Docker engine directly."""
 
     def __init__(self) -> None:
-        """Raises docker.errors.DockerException when no engine answers."""
+        """Connect to the Docker engine. Raises DockerException if none answers."""
         self._docker_client = docker.from_env(timeout=BUILD_TIMEOUT_S)
 
     def build(self, progress: Callable[[str], None]) -> None:
-        """Build the images; what is built already is taken from the engine's cache."""
+        """Build the images; unchanged ones come from the engine's cache."""
         for tool in TOOLS:
             progress(f"building {REPOSITORY}/{tool}:1 from Debian's packages")
             self._docker_client.images.build(
@@ -35,22 +35,22 @@ class Images:
             )
 
     def make_volume(self, directory: Path) -> None:
-        """A directory on the node, writable for everyone as /tmp is.
+        """Create a directory on the node, writable for all users, as /tmp is.
 
-        The engine makes it: that needs no more rights than talking to the engine.
+        The engine creates it, so that the demonstration needs no rights but those of its user.
         """
         self._run("debian:trixie", ["chmod", "1777", "/volume"], {directory: "/volume"})
 
     def clear_volume(self, directory: Path) -> None:
-        """Remove what is in the directory, whoever wrote it."""
+        """Remove the content of a directory, including the files of other users."""
         command = ["find", "/volume", "-mindepth", "1", "-delete"]
         self._run("debian:trixie", command, {directory: "/volume"})
 
     def unpack_data(self, directory: Path) -> None:
         """Unpack the genome and the reads into a directory.
 
-        From the image's files: what a container prints passes through the engine's log, whose
-        reader may miss the end of it.
+        They are copied from a container's file system: its standard output passes through the
+        engine's log, whose reader may miss the end.
         """
         container = self._docker_client.containers.create(f"{REPOSITORY}/data:1")
         try:
@@ -62,11 +62,11 @@ class Images:
             files.extractall(directory, filter="data")
 
     def run(self, image: str, command: Sequence[str], directory: Path) -> None:
-        """Run a command in an image, in a directory of the node; raises ContainerError."""
+        """Run a command in an image, in a directory of the node. Raises ContainerError."""
         self._run(image, command, {directory: str(directory)}, working_dir=str(directory))
 
     def start_registry(self) -> str:
-        """The address of a registry that runs on this node, with nothing in it."""
+        """Start an empty registry on this node, unless it runs; return its address."""
         try:
             container = self._docker_client.containers.get(REGISTRY)
         except NotFound:
@@ -84,7 +84,7 @@ class Images:
         return f"localhost:{port}"
 
     def stop_registry(self) -> None:
-        """Stop it, and with it goes its container."""
+        """Stop the registry, which also removes its container."""
         try:
             self._docker_client.containers.get(REGISTRY).stop(timeout=2)
         except NotFound:
@@ -103,7 +103,7 @@ class Images:
             name=f"{REPOSITORY}-step",
             remove=True,
             working_dir=working_dir,
-            volumes={str(path): {"bind": there} for path, there in volumes.items()},
+            volumes={str(source): {"bind": target} for source, target in volumes.items()},
         )
 
 
@@ -114,7 +114,7 @@ class Images:
     reraise=True,
 )
 def _wait_for_registry(port: int) -> None:
-    """The engine opens the port before the registry in the container listens."""
+    """Wait for the registry: the engine opens the port before the registry listens."""
     connection = http.client.HTTPConnection("localhost", port, timeout=5)
     try:
         connection.request("GET", "/v2/")

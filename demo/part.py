@@ -1,4 +1,4 @@
-"""What every part of the demonstration is made of."""
+"""The base class of the demonstration's parts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from swarm_runner import Invocation, Job
 
 
 class Part(ABC):
-    """Some invocations, in an order that their results decide, and what is to come of them."""
+    """Invocations, possibly in several steps, and a check of their results."""
 
     letter: ClassVar[str]
     title: ClassVar[str]
@@ -19,33 +19,33 @@ class Part(ABC):
         self._run = run
 
     def key(self, name: str) -> str:
-        """A key that no other run of the demonstration has."""
+        """Return a key that no other run of the demonstration has."""
         return f"{self._run}/{self.letter}/{name}"
 
     def owns(self, job: Job) -> bool:
-        """Whether the job is of this part."""
+        """Return whether a job belongs to this part."""
         return job.key.startswith(f"{self._run}/{self.letter}/")
 
     @abstractmethod
     def initial_invocations(self) -> list[Invocation]:
-        """The invocations that wait for nothing."""
+        """Return the invocations to submit first."""
 
     def next_invocations(self, job: Job) -> list[Invocation]:  # noqa: ARG002 (most parts have one step)
-        """The invocations that have waited for this job, now that it has ended."""
+        """Return the invocations to submit after this job has ended."""
         return []
 
     @abstractmethod
     def problems(self, jobs: Sequence[Job]) -> list[str]:
-        """What is not as it should be, once all jobs of the part have ended; nothing is good."""
+        """Return the problems, once all jobs of the part have ended; none if all is correct."""
 
 
 def expect(problem: str, *, unless: bool) -> list[str]:
-    """The fault, unless all is well."""
+    """Return the problem in a list, unless the condition holds."""
     return [] if unless else [problem]
 
 
 def failed_jobs(jobs: Sequence[Job]) -> list[str]:
-    """A line for each job that did not end with exit code 0."""
+    """Return a line for each job that did not succeed."""
     return [
         f"{job.key}: {job.outcome.message if job.outcome else 'has not ended'}"
         for job in jobs

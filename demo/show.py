@@ -1,4 +1,4 @@
-"""The demonstration on the screen: what happens, while it happens, and what came of it."""
+"""The demonstration on the screen: progress, and the results."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STYLES = {"started": "cyan", "held": "yellow", "evicted": "yellow", "ended": "gr
 
 
 class ProgressView:
-    """A table of the parts, redrawn as jobs change; a line for each change without a terminal."""
+    """A live table of the parts or, without a terminal, a line for each change."""
 
     def __init__(self, console: Console, parts: Sequence[Part]) -> None:
         self._console = console
@@ -46,11 +46,11 @@ class ProgressView:
             self._live.stop()
 
     def add_jobs(self, jobs: Iterable[Job]) -> None:
-        """Count new jobs in."""
+        """Add new jobs to the table."""
         self._jobs |= {job.id: job for job in jobs}
 
     def apply(self, change: JobChange) -> None:
-        """Tell of one change."""
+        """Show a change of a job."""
         self._jobs[change.job.id] = change.job
         line = _format_change(change)
         self._recent_lines.append(line)
@@ -60,8 +60,8 @@ class ProgressView:
     def _render(self) -> Group:
         table = Table("", "part", *COLUMNS, box=None, header_style="dim")
         for part in self._parts:
-            mine = [job for job in self._jobs.values() if part.owns(job)]
-            count = Counter("done" if job.state.ended else job.state for job in mine)
+            jobs = [job for job in self._jobs.values() if part.owns(job)]
+            count = Counter("done" if job.state.ended else job.state for job in jobs)
             cells = [str(count[column] or "·") for column in COLUMNS]
             table.add_row(part.letter, part.title, *cells)
         return Group(table, Text(), *self._recent_lines)
@@ -69,20 +69,20 @@ class ProgressView:
 
 def _format_change(change: JobChange) -> Text:
     job = change.job
-    words = [change.event.value]
+    parts = [change.event.value]
     if change.event.value == "started":
-        words.append(f"on {job.capacity_class}, executor {_executor(job)}")
+        parts.append(f"on {job.capacity_class}, executor {_executor(job)}")
     if change.event.value == "ended" and job.outcome is not None:
-        words.append(_outcome_label(job))
+        parts.append(_outcome_label(job))
     elif change.reason:
-        words.append(change.reason)
+        parts.append(change.reason)
     line = Text(f"  {_name(job):<16} ", style="bold", overflow="ellipsis", no_wrap=True)
-    return line.append(": ".join(words), style=f"not bold {STYLES.get(words[0], 'dim')}")
+    return line.append(": ".join(parts), style=f"not bold {STYLES.get(parts[0], 'dim')}")
 
 
 def results_table(parts: Sequence[Part], jobs: Sequence[Job]) -> Table:
-    """What ran where, for how long, and how it ended."""
-    table = Table("job", "tool", "class", "node", "executor", "started", "seconds", "ending")
+    """Return a table of where jobs ran, for how long, and how they ended."""
+    table = Table("job", "tool", "class", "node", "executor", "starts", "seconds", "outcome")
     table.title = "What ran"
     for part in parts:
         for job in sorted((job for job in jobs if part.owns(job)), key=lambda job: job.id):
@@ -92,7 +92,7 @@ def results_table(parts: Sequence[Part], jobs: Sequence[Job]) -> Table:
                 job.capacity_class or "",
                 job.node or "",
                 _executor(job),
-                f"{job.starts}x",
+                str(job.starts),
                 _seconds(job),
                 Text(
                     _outcome_label(job),
@@ -104,15 +104,15 @@ def results_table(parts: Sequence[Part], jobs: Sequence[Job]) -> Table:
 
 
 def verdict_table(parts: Sequence[Part], jobs: Sequence[Job]) -> tuple[Table, bool]:
-    """Whether each part ended as it should, and whether all did."""
-    table = Table("", "part", "as it should?")
-    good = True
+    """Return a table with the problems of each part, and whether there are none."""
+    table = Table("", "part", "as expected?")
+    success = True
     for part in parts:
-        faults = part.problems([job for job in jobs if part.owns(job)])
-        good = good and not faults
-        verdict = Text("\n".join(faults), style="red") if faults else Text("yes", style="green")
+        problems = part.problems([job for job in jobs if part.owns(job)])
+        success = success and not problems
+        verdict = Text("\n".join(problems), style="red") if problems else Text("yes", style="green")
         table.add_row(part.letter, part.title, verdict)
-    return table, good
+    return table, success
 
 
 def _name(job: Job) -> str:

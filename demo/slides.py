@@ -14,7 +14,7 @@ JOBS = 10
 
 
 class Slides(Part):
-    """One invocation, repeated; each job's output comes back under its own number."""
+    """One invocation that is repeated; each job's output files have its number."""
 
     letter = "a"
     title = "the slides' ten jobs"
@@ -42,13 +42,13 @@ class Slides(Part):
 
     @override
     def problems(self, jobs: Sequence[Job]) -> list[str]:
-        faults = failed_jobs(jobs)
-        faults += expect(f"{len(jobs)} jobs instead of {JOBS}", unless=len(jobs) == JOBS)
-        seen = set()
+        problems = failed_jobs(jobs)
+        problems += expect(f"{len(jobs)} jobs instead of {JOBS}", unless=len(jobs) == JOBS)
+        outputs = set()
         for number in range(JOBS):
             output = self._directory / f"out.{number}"
-            # The last line is the container's own name and address, no two of which are alike.
+            # The last line differs: it is the container's own name and address.
             lines = output.read_text().splitlines() if output.exists() else []
-            seen.add(tuple(lines[:-1]))
-        alike = len(seen) == 1 and any("localhost" in line for line in next(iter(seen)))
-        return faults + expect("the ten outputs are not alike", unless=alike)
+            outputs.add(tuple(lines[:-1]))
+        equal = len(outputs) == 1 and any("localhost" in line for line in next(iter(outputs)))
+        return problems + expect("the ten outputs differ", unless=equal)

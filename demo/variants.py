@@ -1,7 +1,7 @@
-"""(b) Real tools on real data: lambda phage reads, aligned, sorted, and their variants called.
+"""(b) Real tools on real data: align and sort lambda phage reads, and call their variants.
 
-The files lie on a pool volume, where every step finds what the one before it left. The reference
-is what the same images give when the engine runs them one after another on the undivided reads.
+The files are on a pool volume, so that each step reads what the previous one wrote. The reference
+is the result of the same images, run directly by the Docker engine on the undivided reads.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ CALL_COMMAND = "bcftools mpileup -f lambda_virus.fa {0}.bam | bcftools call -mv 
 DirectRun = Callable[[str, Sequence[str], Path], None]
 
 
-def align(first: str, second: str, aligned: str) -> tuple[str, ...]:
-    """The aligner's command line for a pair of read files."""
-    return ("bowtie2", "-x", "lambda", "-1", first, "-2", second, "-S", aligned)
+def align(first: str, second: str, output: str) -> tuple[str, ...]:
+    """Return the aligner's command line for a pair of read files."""
+    return ("bowtie2", "-x", "lambda", "-1", first, "-2", second, "-S", output)
 
 
 class Variants(Part):
@@ -38,7 +38,7 @@ class Variants(Part):
     title = "variants of the lambda phage"
 
     def __init__(self, run: str, directory: Path, run_directly: DirectRun) -> None:
-        """`directory` holds the genome and the reads; `directly` runs a command in an image."""
+        """Split the reads in `directory`; `run_directly` runs a command in an image."""
         super().__init__(run)
         self._directory = directory
         self._run_directly = run_directly
@@ -66,21 +66,21 @@ class Variants(Part):
 
     @override
     def problems(self, jobs: Sequence[Job]) -> list[str]:
-        faults = failed_jobs(jobs)
+        problems = failed_jobs(jobs)
         steps = 1 + CHUNKS + 2
-        faults += expect(f"{len(jobs)} of {steps} steps ran", unless=len(jobs) == steps)
+        problems += expect(f"{len(jobs)} of {steps} steps ran", unless=len(jobs) == steps)
         merges = [job for job in jobs if job.key == self.key("merge")]
         on_big = all(job.capacity_class == "big" for job in merges)
-        faults += expect("the merge did not run on big", unless=on_big)
-        if faults:
-            return faults
-        ours = self.records("merged")
-        faults += expect("no variants were called", unless=bool(ours))
-        same = ours == self._reference()
-        return faults + expect("the VCF's records differ from the reference", unless=same)
+        problems += expect("the merge did not run on big", unless=on_big)
+        if problems:
+            return problems
+        records = self.records("merged")
+        problems += expect("no variants were called", unless=bool(records))
+        equal = records == self._reference()
+        return problems + expect("the VCF's records differ from the reference", unless=equal)
 
     def records(self, name: str) -> list[bytes]:
-        """The lines of a VCF that are not its header, which holds dates and command lines."""
+        """Return the lines of a VCF without its header, which has dates and command lines."""
         lines = (self._directory / f"{name}.vcf").read_bytes().splitlines()
         return [line for line in lines if not line.startswith(b"#")]
 
@@ -95,13 +95,15 @@ class Variants(Part):
         return self.records("direct")
 
     def _split_reads(self, mate: int) -> None:
-        """Whole reads in their order, so that the merged alignments keep it."""
+        """Split a file into complete reads, in order, so that the merged alignments keep it."""
         with (self._directory / f"reads_{mate}.fq").open("rb") as reads:
             lines = reads.readlines()
-        share = -(-len(lines) // LINES_PER_READ // CHUNKS) * LINES_PER_READ
-        rest = iter(lines)
+        size = -(-len(lines) // LINES_PER_READ // CHUNKS) * LINES_PER_READ
+        remaining = iter(lines)
         for chunk in range(CHUNKS):
-            (self._directory / f"chunk{chunk}_{mate}.fq").write_bytes(b"".join(islice(rest, share)))
+            (self._directory / f"chunk{chunk}_{mate}.fq").write_bytes(
+                b"".join(islice(remaining, size))
+            )
 
     def _alignment(self, chunk: int) -> Invocation:
         first, second = (f"chunk{chunk}_{mate}.fq" for mate in (1, 2))
