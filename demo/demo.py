@@ -17,7 +17,7 @@ from docker.errors import DockerException
 from rich.console import Console
 
 from demo.awkward import AwkwardArguments
-from demo.endings import ExpectedFailures, MemoryExceeded
+from demo.failures import ExpectedFailures, MemoryExceeded
 from demo.images import Images
 from demo.part import Part
 from demo.show import ProgressView, results_table, verdict_table

@@ -1,4 +1,4 @@
-"""The Python in docs/ that needs no pool does what the page says."""
+"""Python examples in docs/ that need no pool run as documented."""
 
 from __future__ import annotations
 
@@ -14,4 +14,4 @@ def test_a_test_on_the_fakes(tmp_path: Path) -> None:
     (source,) = PYTHON.findall((DOCS / "reference" / "testing.md").read_text())
     names: dict[str, Any] = {}
     exec(source, names)  # noqa: S102  our own page
-    names["test_an_alignment_that_fails_is_told"](tmp_path)
+    names["test_a_failed_alignment_has_its_exit_code"](tmp_path)
