@@ -223,7 +223,7 @@ class ExecutorHealthMonitor:
             failed = replacement.model_copy(update={"action": "failed", "problem": str(error)})
             self._failed[executor.task] = failed
             return failed
-        log.warning("Executor replaced", **fields)
+        log.info("Replacing executor", **fields)
         self._drains[executor.task] = _DrainRecord(executor.service, executor.node, now)
         return replacement.model_copy(update={"action": "draining"})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from swarm_runner.errors import PreconditionError
 from swarm_runner.model.pool_status import PoolStatus, ServiceState, TaskState
@@ -237,8 +237,8 @@ class Rollout:
 
     def _roll_back(
         self, former_spec: Mapping[str, Any], former_digest: str, error: RolloutFailedError
-    ) -> None:
-        """Restore the former spec. Always raises PreconditionError, with the outcome."""
+    ) -> NoReturn:
+        """Restore the former spec. Raises PreconditionError that says how it ended."""
         name = self._spec.name
         if former_digest == self._spec.digest():
             # The update that failed began before this command: its former spec is lost.
@@ -247,7 +247,7 @@ class Rollout:
                 f"the upgrade of {name} failed: {error}. Its former configuration is unknown: run "
                 "`swarm-runner pool upgrade` with the former image or configuration"
             ) from error
-        log.error("Service rolled back", service=name, reason=str(error))
+        log.error("Rolling back service", service=name, reason=str(error))
         self._waiter.report(f"{error}; rolling back {name}")
         self._waiter.retry_while_unreachable(lambda: self._swarm.restore_service(name, former_spec))
         result = self._await_rollback(former_digest)

@@ -135,13 +135,14 @@ def test_a_broken_slot_is_replaced_after_a_grace(harness: Harness) -> None:
 
 
 def test_a_replacement_is_logged(harness: Harness, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "swarm_runner")
     unhealthy = harness.executors()[0]
     harness.swarm.broken_reasons[unhealthy] = "no disk"
     harness.run_once()
     harness.now += 61
     harness.run_once()
     [record] = [r for r in caplog.records if r.name == "swarm_runner.provisioner.health"]
-    assert record.getMessage().startswith("Executor replaced service=")
+    assert record.getMessage().startswith("Replacing executor service=")
     assert f'task={unhealthy} node=swarm-1 reason="broken slot: no disk"' in record.getMessage()
 
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import pytest
@@ -141,7 +140,7 @@ def test_an_image_that_does_not_start_is_rolled_back(harness: Harness) -> None:
 def test_updates_and_rollbacks_are_logged_with_their_reason(
     harness: Harness, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "swarm_runner")
+    caplog.set_level("INFO", "swarm_runner")
     harness.provisioner.scale({"normal": 3})
     harness.swarm.start_errors["registry/broken:1"] = "task: non-zero exit (7)"
     with pytest.raises(PreconditionError, match="rolled back"):
@@ -154,7 +153,7 @@ def test_updates_and_rollbacks_are_logged_with_their_reason(
     )
     assert any(
         level == "ERROR"
-        and message.startswith(f"Service rolled back service={NORMAL} reason=")
+        and message.startswith(f"Rolling back service service={NORMAL} reason=")
         and "non-zero exit (7)" in message
         for level, message in records
     )
