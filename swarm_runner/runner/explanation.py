@@ -137,7 +137,10 @@ def _summarize(
         jobs = ", ".join(sorted(slot.job for slot in class_slots if slot.job)) or "other jobs"
         limit = ""
         if free:
-            limit = f"; some have free capacity, but run the maximum of {vm_limit} virtual machines"
+            limit = (
+                "; some have free capacity, but run the maximum number of virtual machines "
+                f"({vm_limit})"
+            )
         return (
             f"The job waits: all {len(large_enough)} executors of class {class_name} are busy "
             f"(with {jobs}){limit}. Start another one with "

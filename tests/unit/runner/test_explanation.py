@@ -43,14 +43,14 @@ def slot(**kwargs: Any) -> Slot:
     return Slot.model_validate(fields | kwargs)
 
 
-def explained(*slots: Slot, **kwargs: Any) -> Explanation:
+def explain_idle(*slots: Slot, **kwargs: Any) -> Explanation:
     job = Job(id=JobId(1, 0), key="k", state=JobState.IDLE)
     ad = AD | {"RequestDisk": DISK_KB, "SwarmRunnerClass": "gpu"} | kwargs
     return explain(job, ad, slots, POOL, now=0)
 
 
 @pytest.mark.parametrize(
-    ("asked", "large"),
+    ("attributes", "large_enough"),
     [
         ({}, "normal, big, gpu"),
         ({"RequestDisk": 1000 * 1024 + 1}, "normal, gpu"),
@@ -60,33 +60,35 @@ def explained(*slots: Slot, **kwargs: Any) -> Explanation:
         ({"JobUniverse": 13}, "vm"),
     ],
 )
-def test_classes_that_are_large_enough(asked: dict[str, int], large: str) -> None:
-    assert f"classes that are large enough: {large}" in explained(**asked).details
+def test_classes_that_are_large_enough(attributes: dict[str, int], large_enough: str) -> None:
+    assert f"classes that are large enough: {large_enough}" in explain_idle(**attributes).details
 
 
-def test_what_it_asks_for() -> None:
-    said = "it asks for 1 cpu, 512 MB memory, 100 MB disk, 2 gpu, in class gpu"
-    assert said in explained(RequestGPUs=2).details
+def test_what_it_requests() -> None:
+    detail = "it requests 1 cpu, 512 MB memory, 100 MB disk, 2 gpu, in class gpu"
+    assert detail in explain_idle(RequestGPUs=2).details
 
 
 def test_more_disk_than_any_executor_has() -> None:
-    asked = {"RequestDisk": 5001 * 1024}
-    said = explained(slot(), slot(total_disk_mb=4000), **asked).summary
-    assert "asks for 5001 MB disk, and the largest has 5000" in said
-    assert "is about to start" in explained(slot(), slot(total_disk_mb=6000), **asked).summary
-    assert "is about to start" in explained(slot(total_disk_mb=None), **asked).summary
+    attributes = {"RequestDisk": 5001 * 1024}
+    summary = explain_idle(slot(), slot(total_disk_mb=4000), **attributes).summary
+    assert "requests 5001 MB disk, and the largest has 5000 MB" in summary
+    assert (
+        "is about to start" in explain_idle(slot(), slot(total_disk_mb=6000), **attributes).summary
+    )
+    assert "is about to start" in explain_idle(slot(total_disk_mb=None), **attributes).summary
 
 
 def test_executors_without_gpus() -> None:
-    said = explained(slot(total_gpus=0, gpus=0), RequestGPUs=1).summary
-    assert "the largest has 4096 MB memory and 0 gpu" in said
-    assert "pool up" in said
+    summary = explain_idle(slot(total_gpus=0, gpus=0), RequestGPUs=1).summary
+    assert "the largest has 4096 MB memory and 0 gpu" in summary
+    assert "pool up" in summary
 
 
-def test_gpus_that_others_have() -> None:
+def test_gpus_that_other_jobs_use() -> None:
     part = slot(partitionable=False, job="3.1")
-    assert "are busy (with 3.1)" in explained(slot(gpus=0), part, RequestGPUs=1).summary
-    assert "is about to start" in explained(slot(gpus=1), part, RequestGPUs=1).summary
+    assert "are busy (with 3.1)" in explain_idle(slot(gpus=0), part, RequestGPUs=1).summary
+    assert "is about to start" in explain_idle(slot(gpus=1), part, RequestGPUs=1).summary
 
 
 def vm_slot(task: str, **kwargs: Any) -> Slot:
@@ -94,12 +96,14 @@ def vm_slot(task: str, **kwargs: Any) -> Slot:
     return slot(**fields | {"name": f"slot1@{task}", "task": task, "cpus": 3} | kwargs)
 
 
-def test_virtual_machines_that_are_used_up_are_named() -> None:
-    asked = {"SwarmRunnerClass": "vm", "JobUniverse": 13}
+def test_an_executor_at_its_maximum_of_virtual_machines_is_busy() -> None:
+    attributes = {"SwarmRunnerClass": "vm", "JobUniverse": 13}
     guest = vm_slot("one", partitionable=False, job="1.0")
-    full = explained(vm_slot("one"), guest, **asked).summary
+    full = explain_idle(vm_slot("one"), guest, **attributes).summary
     assert "all 1 executors of class vm are busy (with 1.0)" in full
-    assert "some have room, but run as many virtual machines as they may (1)" in full
-    free = explained(vm_slot("one"), guest, vm_slot("two"), **asked).summary
+    assert "some have free capacity, but run the maximum number of virtual machines (1)" in full
+    free = explain_idle(vm_slot("one"), guest, vm_slot("two"), **attributes).summary
     assert "is about to start" in free
-    assert "virtual machines" not in explained(vm_slot("one", cpus=0), guest, **asked).summary
+    assert (
+        "virtual machines" not in explain_idle(vm_slot("one", cpus=0), guest, **attributes).summary
+    )

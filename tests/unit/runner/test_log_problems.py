@@ -1,4 +1,4 @@
-"""A log that cannot be believed: nothing is lost, and nothing is told twice."""
+"""Event logs with problems: no change is lost, and none is reported twice."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from swarm_runner.model.job import JobEvent, JobId, JobState
-from swarm_runner.runner.tracker import FIRST_EVENT_TIMEOUT_S, STALE_LOG_S
+from swarm_runner.runner.event_logs import FIRST_EVENT_TIMEOUT_S, STALE_LOG_S
 from swarm_runner.testing import EventLogWriter, FakeAccessPoint
 from tests.unit.runner.conftest import RunnerHarness, events, job_events
 
@@ -33,7 +33,7 @@ def _replace(log: Path) -> None:
 
 def _rewrite(log: Path) -> None:
     size = log.stat().st_size
-    log.write_bytes(b"x" * size + b"\nand more than there was\n...\n")
+    log.write_bytes(b"x" * size + b"\nand longer than before\n...\n")
 
 
 def _copy(log: Path) -> None:
@@ -44,15 +44,15 @@ def _copy(log: Path) -> None:
 
 def _garbage(log: Path) -> None:
     with log.open("ab") as file:
-        file.write(b"\x00\xff no event at all\n...\n")
+        file.write(b"\x00\xff not an event\n...\n")
 
 
 DAMAGES = [_delete, _truncate, _replace, _rewrite, _copy, _garbage]
 
 
-@pytest.mark.parametrize("trouble", DAMAGES)
-def test_what_happened_meanwhile_is_found_and_what_follows_is_told(
-    log_harness: RunnerHarness, trouble: Callable[[Path], None]
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_changes_during_and_after_the_damage_are_reported(
+    log_harness: RunnerHarness, damage: Callable[[Path], None]
 ) -> None:
     with log_harness.runner() as runner:
         jobs = runner.submit([log_harness.invocation() for _ in range(3)])
@@ -61,7 +61,7 @@ def test_what_happened_meanwhile_is_found_and_what_follows_is_told(
         runner.poll()
         log_harness.run_later(log_harness.access_point.finish, jobs[0].id)
         log_harness.run_later(log_harness.access_point.start, jobs[1].id)
-        trouble(runner.event_log)
+        damage(runner.event_log)
         assert sorted(job_events(runner.poll())) == [(jobs[0].id, ENDED), (jobs[1].id, STARTED)]
         log_harness.run_later(log_harness.access_point.finish, jobs[1].id, 4)
         log_harness.run_later(log_harness.access_point.start, jobs[2].id)
@@ -72,7 +72,7 @@ def test_what_happened_meanwhile_is_found_and_what_follows_is_told(
         log_harness.run_later(log_harness.access_point.finish, jobs[2].id)
         ended = runner.wait(jobs)
         assert [job.outcome and job.outcome.exit_code for job in ended] == [0, 4, 0]
-        # And what is new is followed by the log again.
+        # The log tracks new jobs again.
         (late,) = runner.submit([log_harness.invocation()])
         runner.poll()
         log_harness.run_later(log_harness.access_point.start, late.id)
@@ -81,34 +81,34 @@ def test_what_happened_meanwhile_is_found_and_what_follows_is_told(
         assert log_harness.access_point.calls.total() == before
 
 
-@pytest.mark.parametrize("trouble", DAMAGES)
-def test_a_key_is_not_forgotten_with_the_log(
-    log_harness: RunnerHarness, trouble: Callable[[Path], None]
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_key_is_known_after_the_log_was_damaged(
+    log_harness: RunnerHarness, damage: Callable[[Path], None]
 ) -> None:
-    one = log_harness.invocation("one")
+    invocation = log_harness.invocation("key")
     with log_harness.runner() as runner:
-        (job,) = runner.submit([one])
+        (job,) = runner.submit([invocation])
         log_harness.run_later(log_harness.access_point.start, job.id)
         log_harness.run_later(log_harness.access_point.finish, job.id, 7)
         assert runner.event_log is not None
         log = runner.event_log
-    trouble(log)
+    damage(log)
     with log_harness.runner() as again:
-        (adopted,) = again.submit([one])
+        (adopted,) = again.submit([invocation])
         assert adopted.id == job.id
         assert adopted.outcome is not None
         assert adopted.outcome.exit_code == 7
     assert log_harness.access_point.calls["submit"] == 1
 
 
-def test_half_an_event_waits_for_its_other_half(log_harness: RunnerHarness) -> None:
+def test_an_incomplete_event_is_read_when_it_is_complete(log_harness: RunnerHarness) -> None:
     with log_harness.runner() as runner:
         (job,) = runner.submit([log_harness.invocation()])
         runner.poll()
         assert runner.event_log is not None
-        whole = runner.event_log.with_suffix(".other")
-        EventLogWriter(whole).started(job.id, log_harness.clock() + 5)
-        text = whole.read_bytes()
+        other_log = runner.event_log.with_suffix(".other")
+        EventLogWriter(other_log).started(job.id, log_harness.clock() + 5)
+        text = other_log.read_bytes()
         with runner.event_log.open("ab") as file:
             file.write(text[:50])
         assert runner.poll() == []
@@ -124,23 +124,23 @@ def test_an_access_point_that_writes_no_log(
     with log_harness.runner() as runner:
         log = runner.event_log
         assert log is not None
-        mine = log.rename(log.with_suffix(".mine"))
+        local_log = log.rename(log.with_suffix(".local"))
         (job,) = runner.submit([log_harness.invocation()])
         log.unlink()
-        mine.rename(log)
+        local_log.rename(log)
         assert events(list(runner.poll())) == [SUBMITTED]
         log_harness.clock.advance(FIRST_EVENT_TIMEOUT_S + 1)
         log_harness.access_point.start(job.id)
         os.truncate(log, 0)
         with caplog.at_level(logging.WARNING):
             assert events(list(runner.poll())) == [STARTED]
-        assert "is its volume the same there" in caplog.text
+        assert "Is its volume mounted there, at the same path?" in caplog.text
         assert runner.event_log is None
         log_harness.run_later(log_harness.access_point.finish, job.id)
         assert events(list(runner.poll())) == [ENDED]
 
 
-def test_a_long_silence_is_not_believed(log_harness: RunnerHarness) -> None:
+def test_after_a_long_silence_the_access_point_is_polled(log_harness: RunnerHarness) -> None:
     with log_harness.runner() as runner:
         (job,) = runner.submit([log_harness.invocation()])
         runner.poll()
@@ -157,7 +157,7 @@ def test_a_long_silence_is_not_believed(log_harness: RunnerHarness) -> None:
         assert (change.event, change.job.state) == (ENDED, JobState.REMOVED)
 
 
-def test_a_poll_in_which_nothing_happens_asks_nobody_and_opens_nothing(
+def test_a_poll_without_changes_sends_and_opens_nothing(
     log_harness: RunnerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with log_harness.runner() as runner:
@@ -175,31 +175,31 @@ def _fail_on_open(*arguments: object) -> None:
     raise AssertionError(f"opened {arguments}")
 
 
-def test_jobs_of_others_in_our_log(log_harness: RunnerHarness) -> None:
+def test_jobs_of_others_in_the_log(log_harness: RunnerHarness) -> None:
     with log_harness.runner() as runner:
         (job,) = runner.submit([log_harness.invocation()])
         runner.poll()
         assert runner.event_log is not None
         writer = EventLogWriter(runner.event_log)
-        stranger = JobId(99_999, 0)
-        writer.submitted(stranger, log_harness.clock(), None)
-        writer.started(stranger, log_harness.clock())
+        other_job = JobId(99_999, 0)
+        writer.submitted(other_job, log_harness.clock(), None)
+        writer.started(other_job, log_harness.clock())
         assert runner.poll() == []
-        writer.terminated(stranger, log_harness.clock())
+        writer.terminated(other_job, log_harness.clock())
         assert runner.poll() == []
-        assert [one.id for one in runner.jobs()] == [job.id]
+        assert [known.id for known in runner.jobs()] == [job.id]
 
 
-def test_another_programs_submit_is_heard_of(log_harness: RunnerHarness) -> None:
-    with log_harness.runner() as mine, log_harness.runner() as its:
-        mine.jobs()
-        (job,) = its.submit([log_harness.invocation("theirs")])
-        assert job_events(mine.poll()) == [(job.id, SUBMITTED)]
+def test_the_submit_of_another_program_is_reported(log_harness: RunnerHarness) -> None:
+    with log_harness.runner() as first, log_harness.runner() as second:
+        first.jobs()
+        (job,) = second.submit([log_harness.invocation("key")])
+        assert job_events(first.poll()) == [(job.id, SUBMITTED)]
         log_harness.run_later(log_harness.access_point.start, job.id)
-        assert job_events(mine.poll()) == job_events(its.poll())[1:]
+        assert job_events(first.poll()) == job_events(second.poll())[1:]
 
 
-def test_the_shadows_failure_is_an_eviction(log_harness: RunnerHarness) -> None:
+def test_a_shadow_exception_is_an_eviction(log_harness: RunnerHarness) -> None:
     with log_harness.runner() as runner:
         (job,) = runner.submit([log_harness.invocation()])
         log_harness.run_later(log_harness.access_point.start, job.id)
@@ -211,7 +211,7 @@ def test_the_shadows_failure_is_an_eviction(log_harness: RunnerHarness) -> None:
         assert (change.event, change.reason) == (JobEvent.EVICTED, "no starter")
 
 
-def test_a_pool_made_anew_counts_from_one_again_and_its_log_stays(
+def test_a_new_pool_reuses_cluster_numbers_of_the_same_log(
     log_harness: RunnerHarness,
 ) -> None:
     with log_harness.runner() as runner:

@@ -1,4 +1,4 @@
-"""After a large log comes a new one, and no job and no key is forgotten by that."""
+"""Log rotation: no job and no key is lost when a new log follows a large one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.unit.runner.conftest import RunnerHarness, events
 
 @pytest.fixture(autouse=True)
 def _rotate_any_log(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(event_logs, "TURN_BYTES", 1)
+    monkeypatch.setattr(event_logs, "ROTATE_BYTES", 1)
 
 
 def _begin(harness: RunnerHarness, runner: Runner, key: str) -> Job:
@@ -36,7 +36,7 @@ def _names(runner: Runner) -> list[str]:
     return sorted(path.name for path in runner.event_log.parent.glob("events*"))
 
 
-def test_jobs_of_each_log_are_followed_until_they_have_ended(log_harness: RunnerHarness) -> None:
+def test_jobs_of_each_log_are_tracked_until_they_have_ended(log_harness: RunnerHarness) -> None:
     with log_harness.runner() as runner:
         jobs = [_begin(log_harness, runner, key) for key in ("first", "second", "third", "fourth")]
         assert _names(runner) == ["events-2.log", "events-3.log", "events-4.log", "events.log"]
@@ -64,15 +64,17 @@ def test_a_log_is_removed_when_its_jobs_have_ended_and_two_came_after_it(
         assert {job.key for job in runner.jobs()} == {"first", "second", "third", "fourth"}
 
 
-def test_no_key_is_sent_twice_by_who_has_seen_its_log(log_harness: RunnerHarness) -> None:
+def test_a_runner_that_read_a_removed_log_submits_no_key_of_it_twice(
+    log_harness: RunnerHarness,
+) -> None:
     with log_harness.runner() as runner:
         jobs = [_run(log_harness, runner, f"key-{number}") for number in range(5)]
-        asked = log_harness.access_point.calls["history"]
+        queries = log_harness.access_point.calls["history"]
         assert runner.submit([log_harness.invocation("key-0")])[0].id == jobs[0].id
-        assert log_harness.access_point.calls["history"] == asked
+        assert log_harness.access_point.calls["history"] == queries
 
 
-def test_no_key_is_sent_twice_by_who_comes_later(log_harness: RunnerHarness) -> None:
+def test_a_later_runner_submits_no_key_of_a_removed_log_twice(log_harness: RunnerHarness) -> None:
     with log_harness.runner() as runner:
         jobs = [_run(log_harness, runner, f"key-{number}") for number in range(5)]
     with log_harness.runner() as later:
@@ -81,22 +83,22 @@ def test_no_key_is_sent_twice_by_who_comes_later(log_harness: RunnerHarness) -> 
             assert later.submit([log_harness.invocation(f"key-{number}")])[0].id == job.id
 
 
-def test_a_start_with_active_jobs_follows_them_in_their_logs(log_harness: RunnerHarness) -> None:
+def test_a_restarted_runner_tracks_active_jobs_in_their_logs(log_harness: RunnerHarness) -> None:
     with log_harness.runner() as runner:
         jobs = [_begin(log_harness, runner, f"key-{number}") for number in range(4)]
     with log_harness.runner() as later:
         assert [job.state for job in later.jobs()] == [JobState.RUNNING] * 4
-        asked = log_harness.access_point.calls["jobs"]
+        queries = log_harness.access_point.calls["jobs"]
         for job in jobs:
             log_harness.run_later(log_harness.access_point.finish, job.id)
             assert events(later.poll()) == [JobEvent.ENDED]
-        assert log_harness.access_point.calls["jobs"] == asked
+        assert log_harness.access_point.calls["jobs"] == queries
         _run(log_harness, later, "last")
         # What was left at the start goes with the first new log.
         assert _names(later) == ["events-4.log", "events-5.log"]
 
 
-def test_another_program_goes_on_in_the_newest_log(log_harness: RunnerHarness) -> None:
+def test_another_program_uses_the_newest_log(log_harness: RunnerHarness) -> None:
     with log_harness.runner() as first, log_harness.runner() as second:
         first.jobs()
         assert not second.jobs()
@@ -110,28 +112,29 @@ def test_another_program_goes_on_in_the_newest_log(log_harness: RunnerHarness) -
         assert JobEvent.ENDED in events(first.poll())
 
 
-def test_a_program_is_not_troubled_by_a_log_that_another_removed(
+def test_a_program_works_after_another_removed_a_log(
     log_harness: RunnerHarness,
 ) -> None:
     with log_harness.runner() as first, log_harness.runner() as second:
         _run(log_harness, first, "first")
         second.poll()
         for number in range(3):
-            _run(log_harness, first, f"more-{number}")
+            _run(log_harness, first, f"next-{number}")
         second.poll()
         assert second.submit([log_harness.invocation("first")])[0].state is JobState.COMPLETED
         assert _run(log_harness, second, "last").key == "last"
 
 
-def test_a_new_log_that_cannot_be_made_leaves_the_old_one(
+def test_the_old_log_stays_in_use_if_a_new_one_cannot_be_created(
     log_harness: RunnerHarness, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def full(file: Path, _user: object) -> None:
+    def raise_disk_full(file: Path, _user: object) -> None:
         raise OSError(28, "No space left on device", str(file))
 
     with log_harness.runner() as runner, caplog.at_level(logging.WARNING):
         _run(log_harness, runner, "first")
-        monkeypatch.setattr(event_logs, "make_log", full)
+        monkeypatch.setattr(event_logs, "ensure_log", raise_disk_full)
         _run(log_harness, runner, "second")
         assert _names(runner) == ["events.log"]
-    assert "goes on, although it is large: [Errno 28] No space left" in caplog.text
+    assert "Cannot start a new event log" in caplog.text
+    assert "[Errno 28] No space left" in caplog.text

@@ -1,4 +1,4 @@
-"""Taking a runner's jobs out of the queue, and the runner itself off the disk."""
+"""Removing the jobs of a runner, and the runner's own directory."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from swarm_runner.model.job import JobEvent, OutcomeKind
 from tests.unit.runner.conftest import RunnerHarness
 
 
-def test_all_jobs_of_a_name_are_removed_and_no_other(harness: RunnerHarness) -> None:
-    with harness.runner() as runner, harness.runner(name="neighbour") as neighbour:
-        mine = runner.submit([harness.invocation() for _ in range(3)])
-        theirs = neighbour.submit([harness.invocation()])
-        harness.run_later(harness.access_point.start, mine[0].id)
-        assert runner.remove_all("enough") == 3
-        assert list(harness.access_point.queue) == [theirs[0].id]
-        ended = runner.wait(mine, timeout_s=5)
+def test_remove_all_removes_the_jobs_of_one_name_only(harness: RunnerHarness) -> None:
+    with harness.runner() as runner, harness.runner(name="other") as other:
+        jobs = runner.submit([harness.invocation() for _ in range(3)])
+        other_jobs = other.submit([harness.invocation()])
+        harness.run_later(harness.access_point.start, jobs[0].id)
+        assert runner.remove_all("no longer needed") == 3
+        assert list(harness.access_point.queue) == [other_jobs[0].id]
+        ended = runner.wait(jobs, timeout_s=5)
         assert {job.outcome and job.outcome.kind for job in ended} == {OutcomeKind.REMOVED}
         assert runner.remove_all() == 0
 
 
-def test_jobs_of_a_submit_that_broke_off_are_removed_too(harness: RunnerHarness) -> None:
+def test_jobs_of_an_interrupted_submit_are_removed_too(harness: RunnerHarness) -> None:
     with harness.runner() as runner:
         runner.jobs()
         submit = harness.access_point.submit
 
-        def interrupted(*arguments: object, **more: object) -> None:
-            submit(*arguments, **more)  # type: ignore[arg-type]
+        def interrupted(*arguments: object, **kwargs: object) -> None:
+            submit(*arguments, **kwargs)  # type: ignore[arg-type]
             raise KeyboardInterrupt
 
         harness.access_point.submit = interrupted  # type: ignore[assignment, method-assign]
@@ -39,7 +39,7 @@ def test_jobs_of_a_submit_that_broke_off_are_removed_too(harness: RunnerHarness)
         assert {job.key for job in runner.jobs()} == {"one", "two"}
 
 
-def test_nothing_is_left_of_a_runner_that_is_discarded(log_harness: RunnerHarness) -> None:
+def test_discard_deletes_the_directory(log_harness: RunnerHarness) -> None:
     with log_harness.runner() as runner:
         (job,) = runner.submit([log_harness.invocation()])
         log_harness.run_later(log_harness.access_point.start, job.id)

@@ -1,4 +1,4 @@
-"""Files that the access point does not see travel with the job, and come back."""
+"""Files outside the pool's volumes: inputs are spooled, outputs are retrieved."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from swarm_runner.runner.output_retriever import MAX_RETRIEVAL_ATTEMPTS
 from tests.unit.runner.conftest import RunnerHarness, events
 
 
-def _copier(harness: RunnerHarness) -> dict[str, Any]:
+def _spooled_fields(harness: RunnerHarness) -> dict[str, Any]:
     (harness.home / "sub").mkdir(exist_ok=True)
     (harness.home / "sub" / "in").write_bytes(b"input")
     return {
@@ -26,44 +26,49 @@ def _copier(harness: RunnerHarness) -> dict[str, Any]:
     }
 
 
-def test_there_and_back(harness: RunnerHarness) -> None:
+def test_inputs_are_spooled_and_outputs_retrieved(harness: RunnerHarness) -> None:
     with harness.runner() as runner:
         jobs = runner.submit(
-            [harness.invocation(f"k{n}", **_copier(harness) | {"stdout": f"{n}"}) for n in range(2)]
+            [
+                harness.invocation(f"k{n}", **_spooled_fields(harness) | {"stdout": f"{n}"})
+                for n in range(2)
+            ]
         )
         assert harness.access_point.sandboxes[jobs[0].id] == {"sub/in": b"input"}
-        # While the files travel HTCondor holds the job; that is nobody's business.
+        # HTCondor holds the job while its files are spooled, which is not reported.
         assert events(runner.poll()) == [JobEvent.SUBMITTED] * 2
         for job in jobs:
             harness.run_later(harness.access_point.start, job.id)
             harness.run_later(
-                harness.access_point.finish, job.id, outputs={"made/out": b"o", "stdout": b"said"}
+                harness.access_point.finish,
+                job.id,
+                outputs={"made/out": b"o", "stdout": b"printed"},
             )
         ended = runner.wait(jobs)
         assert [job.outcome is not None and job.outcome.ok for job in ended] == [True, True]
         assert runner.poll() == []
     assert harness.access_point.calls["retrieve"] == 1
     assert (harness.home / "made" / "out").read_bytes() == b"o"
-    assert (harness.home / "0").read_bytes() == b"said"
+    assert (harness.home / "0").read_bytes() == b"printed"
     assert harness.access_point.queue == {}
 
 
-def test_after_a_restart_the_outputs_still_come(harness: RunnerHarness) -> None:
+def test_outputs_are_retrieved_after_a_restart(harness: RunnerHarness) -> None:
     with harness.runner() as runner:
-        (job,) = runner.submit([harness.invocation("one", **_copier(harness))])
+        (job,) = runner.submit([harness.invocation("key", **_spooled_fields(harness))])
     harness.run_later(harness.access_point.start, job.id)
     harness.run_later(harness.access_point.finish, job.id, outputs={"made/out": b"o"})
     with harness.runner() as again:
-        assert [one.id for one in again.recover()] == [job.id]
+        assert [found.id for found in again.recover()] == [job.id]
         assert (harness.home / "made" / "out").read_bytes() == b"o"
-        (ended,) = again.submit([harness.invocation("one", **_copier(harness))])
+        (ended,) = again.submit([harness.invocation("key", **_spooled_fields(harness))])
     assert ended.state is JobState.COMPLETED
 
 
-def test_only_the_machine_that_sent_fetches(harness: RunnerHarness) -> None:
+def test_only_the_host_that_submitted_retrieves(harness: RunnerHarness) -> None:
     with harness.runner() as runner:
-        (job,) = runner.submit([harness.invocation(**_copier(harness))])
-        harness.access_point.queue[job.id]["SwarmRunnerHost"] = "another-machine"
+        (job,) = runner.submit([harness.invocation(**_spooled_fields(harness))])
+        harness.access_point.queue[job.id]["SwarmRunnerHost"] = "another-host"
         harness.run_later(harness.access_point.start, job.id)
         harness.run_later(harness.access_point.finish, job.id, outputs={"made/out": b"o"})
         (ended,) = runner.wait([job])
@@ -72,11 +77,11 @@ def test_only_the_machine_that_sent_fetches(harness: RunnerHarness) -> None:
     assert not (harness.home / "made").exists()
 
 
-@pytest.mark.parametrize("key", ["one", None])
-def test_a_crash_before_the_files_were_sent(harness: RunnerHarness, key: str | None) -> None:
-    invocation = harness.invocation(key, **_copier(harness))
+@pytest.mark.parametrize("key", ["key", None])
+def test_a_crash_before_the_files_were_spooled(harness: RunnerHarness, key: str | None) -> None:
+    invocation = harness.invocation(key, **_spooled_fields(harness))
     spool = harness.access_point.spool
-    harness.access_point.spool = _killed  # type: ignore[method-assign]
+    harness.access_point.spool = _raise_interrupt  # type: ignore[method-assign]
     with harness.runner() as runner, pytest.raises(KeyboardInterrupt):
         runner.submit([invocation])
     harness.access_point.spool = spool  # type: ignore[method-assign]
@@ -87,55 +92,57 @@ def test_a_crash_before_the_files_were_sent(harness: RunnerHarness, key: str | N
         assert job.state is JobState.IDLE
         assert list(harness.access_point.queue) == [job.id]
         assert job.id in harness.access_point.sandboxes
-        assert [one.id for one in again.recover()] == [job.id]
+        assert [found.id for found in again.recover()] == [job.id]
 
 
-def _killed(result: SubmitResult) -> None:
+def _raise_interrupt(result: SubmitResult) -> None:
     raise KeyboardInterrupt(result)
 
 
-def test_files_that_cannot_be_sent_take_the_jobs_back(harness: RunnerHarness) -> None:
-    def broken(result: SubmitResult) -> None:
-        raise UnreachableError(f"the line broke at {result.cluster}")
+def test_jobs_are_withdrawn_if_their_files_cannot_be_spooled(harness: RunnerHarness) -> None:
+    def raise_unreachable(result: SubmitResult) -> None:
+        raise UnreachableError(f"the connection broke at {result.cluster}")
 
-    harness.access_point.spool = broken  # type: ignore[method-assign]
+    harness.access_point.spool = raise_unreachable  # type: ignore[method-assign]
     with harness.runner() as runner:
-        with pytest.raises(UnreachableError, match="the line broke"):
-            runner.submit([harness.invocation("one", **_copier(harness))])
+        with pytest.raises(UnreachableError, match="the connection broke"):
+            runner.submit([harness.invocation("key", **_spooled_fields(harness))])
         assert runner.jobs() == []
     assert harness.access_point.queue == {}
 
 
-def _refuse(refused: Callable[[JobId], bool], harness: RunnerHarness) -> None:
+def _fail_retrieval(fails: Callable[[JobId], bool], harness: RunnerHarness) -> None:
     retrieve = harness.access_point.retrieve
 
-    def partly(ids: list[JobId]) -> None:
-        if any(refused(job) for job in ids):
+    def retrieve_or_fail(ids: list[JobId]) -> None:
+        if any(fails(job) for job in ids):
             raise UnreachableError("the disk here is full")
         retrieve(ids)
 
-    harness.access_point.retrieve = partly  # type: ignore[method-assign,assignment]
+    harness.access_point.retrieve = retrieve_or_fail  # type: ignore[method-assign,assignment]
 
 
-def test_one_jobs_outputs_that_cannot_be_brought_back(harness: RunnerHarness) -> None:
+def test_the_outputs_of_one_job_cannot_be_retrieved(harness: RunnerHarness) -> None:
     with harness.runner() as runner:
-        one, two = runner.submit([harness.invocation(**_copier(harness)) for _ in range(2)])
-        for job in (one, two):
+        first, second = runner.submit(
+            [harness.invocation(**_spooled_fields(harness)) for _ in range(2)]
+        )
+        for job in (first, second):
             harness.run_later(harness.access_point.start, job.id)
             harness.run_later(harness.access_point.finish, job.id, outputs={"made/out": b"o"})
-        _refuse(lambda job: job == one.id, harness)
+        _fail_retrieval(lambda job: job == first.id, harness)
         ended = [change.job for change in runner.poll() if change.event is JobEvent.ENDED]
-        assert [job.id for job in ended] == [two.id]
+        assert [job.id for job in ended] == [second.id]
         for _ in range(MAX_RETRIEVAL_ATTEMPTS - 1):
             ended += [change.job for change in runner.poll()]
-    assert [job.id for job in ended] == [two.id, one.id]
+    assert [job.id for job in ended] == [second.id, first.id]
     outcome = ended[-1].outcome
     assert outcome is not None
     assert (outcome.kind, outcome.exit_code) == (OutcomeKind.OUTPUT_MISSING, 0)
     assert "the disk here is full" in outcome.message
 
 
-def test_inputs_from_off_the_volumes_travel_though_the_directory_is_on_one(
+def test_inputs_outside_the_volumes_are_spooled_if_the_directory_is_on_one(
     harness: RunnerHarness,
 ) -> None:
     (harness.home / "far").write_bytes(b"far")
@@ -145,12 +152,12 @@ def test_inputs_from_off_the_volumes_travel_though_the_directory_is_on_one(
     assert "SUBMIT_Iwd" in harness.access_point.queue[job.id]
 
 
-def test_spooled_jobs_are_asked_for_while_others_are_followed_by_the_log(
+def test_spooled_jobs_are_polled_while_the_log_tracks_others(
     log_harness: RunnerHarness,
 ) -> None:
     with log_harness.runner() as runner:
         spooled, plain = runner.submit(
-            [log_harness.invocation(**_copier(log_harness)), log_harness.invocation()]
+            [log_harness.invocation(**_spooled_fields(log_harness)), log_harness.invocation()]
         )
         runner.poll()
         log_harness.run_later(log_harness.access_point.start, plain.id)

@@ -10,7 +10,7 @@ from swarm_runner.runner.submission import PreparedJob
 from swarm_runner.runner.submitter import stage_inputs
 from swarm_runner.submit.description import SubmitDescription
 
-UNTOUCHED = "the list that HTCondor would tear apart"
+UNCHANGED = "the list that HTCondor would split"
 
 
 @pytest.fixture
@@ -25,13 +25,13 @@ def prepare_job(work: Path, *inputs: str, spool: bool = True) -> PreparedJob:
     invocation = Invocation(
         image="debian", command=["true"], working_directory=str(work), inputs=inputs
     )
-    commands = (("universe", "docker"), ("transfer_input_files", UNTOUCHED))
+    commands = (("universe", "docker"), ("transfer_input_files", UNCHANGED))
     return PreparedJob(invocation, SubmitDescription(commands=commands), spool)
 
 
-def staged_inputs(item: PreparedJob) -> dict[str, str]:
-    """What HTCondor would find: name in the job's directory -> content."""
-    stage = Path(item.description["transfer_input_files"].strip('"'))
+def staged_inputs(job: PreparedJob) -> dict[str, str]:
+    """Return the content of each file, by its name in the job's directory."""
+    stage = Path(job.description["transfer_input_files"].strip('"'))
     return {
         str(file.relative_to(stage)): file.read_text()
         for file in stage.rglob("*")
@@ -40,19 +40,19 @@ def staged_inputs(item: PreparedJob) -> dict[str, str]:
 
 
 def test_names_keep_their_spaces_and_directories(work: Path) -> None:
-    item = prepare_job(work, "reads one.fq", "sub dir/two.fq", "plain.fq")
-    with stage_inputs([item]) as [gathered]:
-        assert staged_inputs(gathered) == {
+    job = prepare_job(work, "reads one.fq", "sub dir/two.fq", "plain.fq")
+    with stage_inputs([job]) as [staged]:
+        assert staged_inputs(staged) == {
             name: name for name in ("reads one.fq", "sub dir/two.fq", "plain.fq")
         }
-        assert " " not in gathered.description["transfer_input_files"]
-        stage = Path(gathered.description["transfer_input_files"].strip('"'))
+        assert " " not in staged.description["transfer_input_files"]
+        stage = Path(staged.description["transfer_input_files"].strip('"'))
     assert not stage.exists()
 
 
 def test_an_absolute_name_loses_its_directories(work: Path) -> None:
-    with stage_inputs([prepare_job(work, str(work / "sub dir" / "two.fq"))]) as [gathered]:
-        assert staged_inputs(gathered) == {"two.fq": "sub dir/two.fq"}
+    with stage_inputs([prepare_job(work, str(work / "sub dir" / "two.fq"))]) as [staged]:
+        assert staged_inputs(staged) == {"two.fq": "sub dir/two.fq"}
 
 
 def test_a_disk_loses_its_directories_too(work: Path) -> None:
@@ -60,22 +60,22 @@ def test_a_disk_loses_its_directories_too(work: Path) -> None:
     invocation = Invocation.model_validate(
         {"working_directory": str(work), "vm": {"memory_mb": 64, "disks": disks}}
     )
-    with stage_inputs([replace(prepare_job(work), invocation=invocation)]) as [gathered]:
-        assert staged_inputs(gathered) == {"two.fq": "sub dir/two.fq", "plain.fq": "plain.fq"}
+    with stage_inputs([replace(prepare_job(work), invocation=invocation)]) as [staged]:
+        assert staged_inputs(staged) == {"two.fq": "sub dir/two.fq", "plain.fq": "plain.fq"}
 
 
-def test_a_directory_comes_whole_or_as_its_contents(work: Path) -> None:
+def test_a_directory_is_transferred_with_or_without_its_own_name(work: Path) -> None:
     with stage_inputs([prepare_job(work, "sub dir"), prepare_job(work, "sub dir/")]) as [
-        whole,
+        directory,
         contents,
     ]:
-        assert set(staged_inputs(whole)) == {"sub dir/two.fq", "sub dir/deep/three.fq"}
+        assert set(staged_inputs(directory)) == {"sub dir/two.fq", "sub dir/deep/three.fq"}
         assert set(staged_inputs(contents)) == {"two.fq", "deep/three.fq"}
 
 
-def test_what_needs_no_help_is_left_alone(work: Path) -> None:
-    items = [prepare_job(work, "plain.fq"), prepare_job(work, "reads one.fq", spool=False)]
-    with stage_inputs(items) as same:
-        assert same == items
-    with stage_inputs([*items, prepare_job(work, "reads one.fq")]) as [first, second, _]:
-        assert [first, second] == items
+def test_inputs_that_need_no_staging_are_unchanged(work: Path) -> None:
+    jobs = [prepare_job(work, "plain.fq"), prepare_job(work, "reads one.fq", spool=False)]
+    with stage_inputs(jobs) as result:
+        assert result == jobs
+    with stage_inputs([*jobs, prepare_job(work, "reads one.fq")]) as [first, second, _]:
+        assert [first, second] == jobs

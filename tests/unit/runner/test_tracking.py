@@ -1,4 +1,4 @@
-"""What becomes of jobs, told alike by the event log and by the access point."""
+"""The states of jobs: the event log and the access point give the same."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ HELD, RELEASED, ENDED = JobEvent.HELD, JobEvent.RELEASED, JobEvent.ENDED
 
 def test_a_job_runs_to_its_end(harness: RunnerHarness) -> None:
     with harness.runner() as runner:
-        (job,) = runner.submit([harness.invocation("one", tool_id="cat")])
-        assert (job.key, job.state, job.tool_id) == ("one", JobState.IDLE, "cat")
+        (job,) = runner.submit([harness.invocation("key", tool_id="cat")])
+        assert (job.key, job.state, job.tool_id) == ("key", JobState.IDLE, "cat")
         assert job_events(runner.poll()) == [(job.id, SUBMITTED)]
         harness.run_later(harness.access_point.start, job.id, executor="task-7", node="node-3")
         (change,) = runner.poll()
@@ -27,20 +27,20 @@ def test_a_job_runs_to_its_end(harness: RunnerHarness) -> None:
             "node-3",
         )
         assert change.job.memory_mb == 512
-        began = change.job.started_at
+        started_at = change.job.started_at
         harness.run_later(harness.access_point.finish, job.id, 3)
         (change,) = runner.poll()
         assert change.job.outcome is not None
         assert (change.job.state, change.job.outcome.exit_code) == (JobState.COMPLETED, 3)
         assert not change.job.outcome.ok
         assert change.job.ended_at is not None
-        assert began is not None
-        assert change.job.ended_at > began
+        assert started_at is not None
+        assert change.job.ended_at > started_at
         assert runner.poll() == []
         assert runner.wait([job]) == [change.job]
 
 
-def test_what_the_log_tells_of_usage(log_harness: RunnerHarness) -> None:
+def test_usage_from_the_event_log(log_harness: RunnerHarness) -> None:
     with log_harness.runner() as runner:
         (job,) = runner.submit([log_harness.invocation()])
         log_harness.run_later(log_harness.access_point.start, job.id)
@@ -60,7 +60,7 @@ def test_a_signal(harness: RunnerHarness) -> None:
     assert "SIGKILL" in ended.outcome.message
 
 
-def test_between_two_looks_a_job_may_run_and_end(harness: RunnerHarness) -> None:
+def test_a_job_that_runs_and_ends_between_two_polls(harness: RunnerHarness) -> None:
     with harness.runner() as runner:
         (job,) = runner.submit([harness.invocation()])
         harness.run_later(harness.access_point.start, job.id)
@@ -73,40 +73,40 @@ def test_eviction_and_a_second_start(harness: RunnerHarness) -> None:
         (job,) = runner.submit([harness.invocation()])
         harness.run_later(harness.access_point.start, job.id)
         runner.poll()
-        harness.run_later(harness.access_point.evict, job.id, "the node went away")
+        harness.run_later(harness.access_point.evict, job.id, "the node failed")
         (change,) = runner.poll()
         assert (change.event, change.job.state) == (EVICTED, JobState.IDLE)
-        assert change.reason == "the node went away"
+        assert change.reason == "the node failed"
         harness.run_later(harness.access_point.start, job.id)
         (change,) = runner.poll()
         assert (change.event, change.job.starts) == (STARTED, 2)
 
 
-def test_a_second_start_that_the_queue_has_not_heard_of_is_not_dated_back(
+def test_a_second_start_does_not_get_the_date_of_the_first(
     poll_harness: RunnerHarness,
 ) -> None:
     with poll_harness.runner() as runner:
         (job,) = runner.submit([poll_harness.invocation()])
         poll_harness.run_later(poll_harness.access_point.start, job.id)
         *_, first = runner.poll()
-        poll_harness.run_later(poll_harness.access_point.evict, job.id, "the node went away")
+        poll_harness.run_later(poll_harness.access_point.evict, job.id, "the node failed")
         runner.poll()
         ad = poll_harness.access_point.queue[job.id]
-        known = {name: ad[name] for name in ("NumJobStarts", "JobCurrentStartExecutingDate")}
+        stale = {name: ad[name] for name in ("NumJobStarts", "JobCurrentStartExecutingDate")}
         poll_harness.run_later(poll_harness.access_point.start, job.id)
-        ad |= known
+        ad |= stale
         (change,) = runner.poll()
         assert (change.event, change.job.starts) == (STARTED, 2)
         assert (change.job.started_at or 0) > (first.job.started_at or 0)
 
 
-def test_a_claim_that_was_given_back_was_no_start(poll_harness: RunnerHarness) -> None:
+def test_a_claim_that_was_not_activated_is_not_a_start(poll_harness: RunnerHarness) -> None:
     with poll_harness.runner() as runner:
         (job,) = runner.submit([poll_harness.invocation()])
         poll_harness.run_later(poll_harness.access_point.start, job.id)
         runner.poll()
         poll_harness.run_later(poll_harness.access_point.evict, job.id, "Failed to activate claim")
-        # HTCondor counts a start when the command begins, and says so late.
+        # HTCondor counts a start when the command begins, and updates the queue later.
         poll_harness.access_point.queue[job.id]["NumJobStarts"] = 0
         (change,) = runner.poll()
         assert (change.event, change.job.starts) == (JobEvent.EVICTED, 0)
@@ -136,17 +136,17 @@ def test_a_users_hold_and_release(harness: RunnerHarness) -> None:
     with harness.runner() as runner:
         (job,) = runner.submit([harness.invocation()])
         runner.poll()
-        harness.run_later(harness.access_point.hold, [job.id], "let me look")
+        harness.run_later(harness.access_point.hold, [job.id], "under inspection")
         (change,) = runner.poll()
         assert (change.event, change.job.state, change.job.holds) == (HELD, JobState.HELD, 1)
-        assert "let me look" in change.reason
+        assert "under inspection" in change.reason
         assert runner.poll() == []
         harness.run_later(harness.access_point.release, [job.id], "go on")
         (change,) = runner.poll()
         assert (change.event, change.job.state) == (RELEASED, JobState.IDLE)
 
 
-def test_removed_by_someone(harness: RunnerHarness) -> None:
+def test_removed_by_a_user(harness: RunnerHarness) -> None:
     with harness.runner() as runner:
         (job,) = runner.submit([harness.invocation()])
         harness.run_later(harness.access_point.remove, [job.id], "via condor_rm")
@@ -193,7 +193,7 @@ def test_a_job_that_is_late_in_the_history_is_not_lost(poll_harness: RunnerHarne
         assert events(runner.poll()) == [STARTED, ENDED]
 
 
-def test_every_removal_reason_is_read_back() -> None:
+def test_decode_reason_reads_every_encoded_reason() -> None:
     for kind in OutcomeKind:
         reason = outcomes.encode_reason(kind, "why \x1b[31m it\nended") + " (by user swarm-runner)"
         outcome = outcomes.removed(reason)
@@ -205,4 +205,4 @@ def test_every_removal_reason_is_read_back() -> None:
 def test_exit_codes(code: int) -> None:
     outcome = outcomes.exited(code)
     assert (outcome.exit_code, outcome.ok) == (code, code == 0)
-    assert ("As a rule" in outcome.message) is (code > 100)
+    assert ("This usually means" in outcome.message) is (code > 100)

@@ -1,3 +1,5 @@
+"""`wait`, `watch` and `explain`; an access point that is unreachable for a while."""
+
 from __future__ import annotations
 
 import threading
@@ -11,7 +13,7 @@ from swarm_runner.model.pool_status import Slot
 from tests.unit.runner.conftest import RunnerHarness, events
 
 
-def test_the_time_is_up(harness: RunnerHarness) -> None:
+def test_the_timeout_of_wait_and_watch(harness: RunnerHarness) -> None:
     with harness.runner() as runner:
         jobs = runner.submit([harness.invocation()])
         began = time.monotonic()
@@ -20,21 +22,21 @@ def test_the_time_is_up(harness: RunnerHarness) -> None:
         assert time.monotonic() - began < 5
 
 
-def test_watching_goes_on_with_what_is_submitted_meanwhile(harness: RunnerHarness) -> None:
+def test_watch_includes_jobs_that_are_submitted_meanwhile(harness: RunnerHarness) -> None:
     with harness.runner() as runner:
         runner.submit([harness.invocation("first")])
-        seen = []
+        found = []
         for change in runner.watch():
-            seen.append((change.job.key, change.event))
+            found.append((change.job.key, change.event))
             if change.event is JobEvent.SUBMITTED:
                 harness.run_later(harness.access_point.start, change.job.id)
                 harness.run_later(harness.access_point.finish, change.job.id)
             elif change.event is JobEvent.ENDED and change.job.key == "first":
                 runner.submit([harness.invocation("second")])
-    assert [key for key, event in seen if event is JobEvent.ENDED] == ["first", "second"]
+    assert [key for key, event in found if event is JobEvent.ENDED] == ["first", "second"]
 
 
-def test_what_a_broken_off_watch_left_comes_later(harness: RunnerHarness) -> None:
+def test_changes_that_an_interrupted_watch_did_not_yield_come_later(harness: RunnerHarness) -> None:
     with harness.runner() as runner:
         runner.submit([harness.invocation() for _ in range(3)])
         for _ in runner.watch():
@@ -43,18 +45,18 @@ def test_what_a_broken_off_watch_left_comes_later(harness: RunnerHarness) -> Non
 
 
 def _restore_after(harness: RunnerHarness, after_s: float) -> threading.Timer:
-    def back() -> None:
+    def restore() -> None:
         harness.access_point.reachable = True
 
-    timer = threading.Timer(after_s, back)
+    timer = threading.Timer(after_s, restore)
     timer.start()
     return timer
 
 
-def test_an_access_point_that_is_away_for_a_while_is_waited_for(
+def test_wait_retries_an_unreachable_access_point(
     poll_harness: RunnerHarness,
 ) -> None:
-    with poll_harness.runner(patience_s=30) as runner:
+    with poll_harness.runner(outage_timeout_s=30) as runner:
         jobs = runner.submit([poll_harness.invocation()])
         poll_harness.run_later(poll_harness.access_point.start, jobs[0].id)
         poll_harness.run_later(poll_harness.access_point.finish, jobs[0].id)
@@ -64,8 +66,8 @@ def test_an_access_point_that_is_away_for_a_while_is_waited_for(
         timer.join()
 
 
-def test_patience_ends(poll_harness: RunnerHarness) -> None:
-    with poll_harness.runner(patience_s=0.1) as runner:
+def test_the_outage_timeout(poll_harness: RunnerHarness) -> None:
+    with poll_harness.runner(outage_timeout_s=0.1) as runner:
         jobs = runner.submit([poll_harness.invocation()])
         poll_harness.access_point.reachable = False
         with pytest.raises(UnreachableError):
@@ -76,11 +78,11 @@ def test_patience_ends(poll_harness: RunnerHarness) -> None:
         assert events(runner.poll()) == [JobEvent.SUBMITTED]
 
 
-def test_a_job_that_nobody_knows(harness: RunnerHarness) -> None:
+def test_an_unknown_job(harness: RunnerHarness) -> None:
     with harness.runner() as runner:
-        with pytest.raises(InvalidInputError, match="no such job"):
+        with pytest.raises(InvalidInputError, match="runner tests does not know this job"):
             runner.wait([JobId(9, 9)])
-        with pytest.raises(InvalidInputError, match="no such job"):
+        with pytest.raises(InvalidInputError, match="runner tests does not know this job"):
             runner.explain(JobId(9, 9))
 
 
@@ -94,11 +96,11 @@ def test_several_threads_submit_while_one_polls(harness: RunnerHarness) -> None:
         threads = [threading.Thread(target=submit) for _ in range(4)]
         for thread in threads:
             thread.start()
-        seen = []
+        found = []
         while any(thread.is_alive() for thread in threads):
-            seen += runner.poll()
-        seen += runner.poll()
-        assert len({change.job.id for change in seen}) == len(seen) == 200
+            found += runner.poll()
+        found += runner.poll()
+        assert len({change.job.id for change in found}) == len(found) == 200
         assert len(harness.access_point.queue) == 200
 
 
@@ -120,14 +122,17 @@ def _slot(name: str, **kwargs: object) -> Slot:
 
 
 BUSY = {"cpus": 0, "memory_mb": 512}
-WHY_IDLE = [
-    ([], "there is none that can take jobs"),
-    ([_slot("a", capacity_class="big")], "there is none that can take jobs"),
-    ([_slot("a", docker=False)], "there is none that can take jobs"),
-    ([_slot("a", virtualization="emulated")], "there is none that can take jobs"),
-    ([_slot("a", broken_reason="no disk")], "there is none that can take jobs"),
-    ([_slot("a", activity="Retiring")], "all executors of class normal are on their way out"),
-    ([_slot("a", total_memory_mb=256, memory_mb=256)], "fits no executor of class normal"),
+IDLE_REASONS = [
+    ([], "of which none can accept jobs"),
+    ([_slot("a", capacity_class="big")], "of which none can accept jobs"),
+    ([_slot("a", docker=False)], "of which none can accept jobs"),
+    ([_slot("a", virtualization="emulated")], "of which none can accept jobs"),
+    ([_slot("a", broken_reason="no disk")], "of which none can accept jobs"),
+    ([_slot("a", activity="Retiring")], "all executors of class normal are draining"),
+    (
+        [_slot("a", total_memory_mb=256, memory_mb=256)],
+        "does not fit on any executor of class normal",
+    ),
     (
         [_slot("a", **BUSY), _slot("a1", partitionable=False, job="3.1")],
         "all 1 executors of class normal are busy (with 3.1)",
@@ -136,7 +141,7 @@ WHY_IDLE = [
 ]
 
 
-@pytest.mark.parametrize(("slots", "sentence"), WHY_IDLE)
+@pytest.mark.parametrize(("slots", "sentence"), IDLE_REASONS)
 def test_why_a_job_is_idle(harness: RunnerHarness, slots: list[Slot], sentence: str) -> None:
     harness.access_point.slot_list = slots
     with harness.runner() as runner:
@@ -146,14 +151,14 @@ def test_why_a_job_is_idle(harness: RunnerHarness, slots: list[Slot], sentence: 
     assert "classes that are large enough: normal, big" in str(explanation)
 
 
-def test_why_a_job_is_where_it_is(harness: RunnerHarness) -> None:
+def test_the_explanation_of_each_state(harness: RunnerHarness) -> None:
     harness.access_point.slot_list = [_slot("a")]
     with harness.runner() as runner:
         (job,) = runner.submit([harness.invocation()])
         harness.clock.advance(600)
-        assert "HTCondor has not given it to the job for 600 s" in str(runner.explain(job))
+        assert "HTCondor has not matched the job with it for 600 s" in str(runner.explain(job))
         harness.run_later(harness.access_point.hold, [job.id], "wait a bit")
-        assert "Someone holds the job: wait a bit" in str(runner.explain(job.id))
+        assert "A user holds the job: wait a bit" in str(runner.explain(job.id))
         harness.run_later(harness.access_point.release, [job.id], "go")
         harness.run_later(
             harness.access_point.hold_by_htcondor, job.id, 35, 0, "Cannot pull image x: timeout"
@@ -161,6 +166,6 @@ def test_why_a_job_is_where_it_is(harness: RunnerHarness) -> None:
         assert "Cannot pull image x: timeout" in str(runner.explain(job))
         harness.access_point.release([job.id], "go")
         harness.run_later(harness.access_point.start, job.id)
-        assert str(runner.explain(job)) == "The job runs on class normal on node node-1."
+        assert str(runner.explain(job)) == "The job is running in class normal on node node-1."
         harness.run_later(harness.access_point.finish, job.id, 2)
         assert "exit code 2" in str(runner.explain(job))

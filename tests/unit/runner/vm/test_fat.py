@@ -1,4 +1,4 @@
-"""Files on a disk image of real tools: `mkfs.fat -C -F 12 fat.img 64; mcopy -i fat.img -s done ::`.
+"""A disk image made with real tools: `mkfs.fat -C -F 12 fat.img 64; mcopy -i fat.img -s done ::`.
 
 `done` has `ok` and `A long name.txt`, and `f` in `deep`.
 """
@@ -13,7 +13,7 @@ import pytest
 
 from swarm_runner.runner.vm.fat import has_file
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "fat.img.gz"
+GOLDEN = Path(__file__).parents[2] / "golden" / "fat.img.gz"
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def image(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("name", "there"),
+    ("path", "exists"),
     [
         ("/done/ok", True),
         ("/done/deep/f", True),
@@ -36,12 +36,12 @@ def image(tmp_path: Path) -> Path:
         ("/no/ok", False),
     ],
 )
-def test_a_file_is_there_or_not(image: Path, name: str, there: bool) -> None:
-    assert has_file(image, name) is there
+def test_whether_a_file_exists(image: Path, path: str, exists: bool) -> None:
+    assert has_file(image, path) is exists
 
 
 @pytest.mark.parametrize("content", [b"", bytes(2**16), b"\xeb" + bytes(511), b"x" * 2**16])
-def test_what_is_no_such_file_system_is_told_of(image: Path, content: bytes) -> None:
+def test_an_image_without_a_fat_file_system_is_an_error(image: Path, content: bytes) -> None:
     image.write_bytes(content)
     with pytest.raises(OSError, match="no FAT file system can be read"):
         has_file(image, "/done/ok")
@@ -54,7 +54,7 @@ def test_a_disk_that_was_not_unmounted_is_read(image: Path) -> None:
     assert has_file(image, "/done/ok")
 
 
-def test_without_the_library_it_says_what_to_install(
+def test_the_error_for_a_missing_library_says_what_to_install(
     image: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "pyfatfs", None)
