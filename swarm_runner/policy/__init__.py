@@ -1,1 +1,1 @@
-"""The default hook implementations: models in, a decision out, no I/O and no clock."""
+"""The built-in hook implementations: models in, a decision out, without I/O and without a clock."""
