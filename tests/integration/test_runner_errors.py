@@ -129,7 +129,7 @@ def test_why_a_job_waits(harness: LabHarness) -> None:
             runner, second, f"all 1 executors of class big are busy (with {first.id})"
         )
         assert "classes that are large enough: normal, big" in waiting.details
-        _wait_for_explanation(runner, third, "Someone holds the job: under inspection")
+        _wait_for_explanation(runner, third, "A user holds the job: under inspection")
         assert runner.remove([first, second, third], "no longer needed") == 3
         finished = runner.wait([first, second, third], TIMEOUT_S)
     assert all(job.state.ended for job in finished)

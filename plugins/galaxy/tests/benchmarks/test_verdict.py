@@ -15,8 +15,8 @@ from benchmarks.verdict import missed_targets, ratios, slopes
 GOOD_MESSAGES = UserMessages(
     "swarm",
     held="queued: The pool holds this job: for inspection",
-    memory="error: The job used more memory than the 100 MB it asked for and was ended",
-    image="error: The image does not exist, or may not be read.",
+    memory="error: The job used more memory than the 100 MB it requested and was stopped",
+    image="error: The image does not exist, or access to it is denied.",
 )
 
 

@@ -53,7 +53,7 @@ def test_a_job_that_exceeds_its_memory(make_workflow: WorkflowFactory) -> None:
     assert "runs again, in class big" in workflow.log_text
     assert workflow.log_text.count("Trying to restart job") == 1
     assert len(re.findall(r"jobid \d is job", workflow.log_text)) == 3
-    assert "The job used more memory than the 128 MB it asked for" in workflow.log_text
+    assert "The job used more memory than the 128 MB it requested" in workflow.log_text
 
 
 FAILING = """
@@ -154,7 +154,7 @@ def test_an_image_that_cannot_be_pulled(make_workflow: WorkflowFactory) -> None:
     assert workflow.read("good.txt") == "good\n"
     assert not (workflow.directory / "unpulled.txt").exists()
     assert re.search(r"rule unpulled, jobid \d+ \(job [\d.]+\) was released", workflow.log_text)
-    assert "The image does not exist, or may not be read." in workflow.log_text
+    assert "The image does not exist, or access to it is denied." in workflow.log_text
     assert f"{registry.address}/no/such:image" in workflow.log_text
     assert workflow.pool.count_jobs() == 0
 
