@@ -79,7 +79,7 @@ _POOL_MISMATCH_MESSAGE = (
 _POOL_COMMANDS = ("collector", "schedd", "config")
 
 
-def _parse_whole_number(value: Any) -> Any:
+def _parse_integer(value: Any) -> Any:
     """Return an integer from a number or from a string as TPV writes it: "4" or "4.0"."""
     if isinstance(value, bool):
         raise PydanticCustomError("number", "must be an integer, not true or false")
@@ -121,7 +121,7 @@ def _parse_memory(value: Any) -> Any:
     return amount
 
 
-WholeNumber = Annotated[int, BeforeValidator(_parse_whole_number)]
+Integer = Annotated[int, BeforeValidator(_parse_integer)]
 Memory = Annotated[int, BeforeValidator(_parse_memory), Field(le=MAXIMUM_MEMORY_MB)]
 Disk = Annotated[int, BeforeValidator(_parse_megabytes), Field(ge=1, le=MAXIMUM_DISK_MB)]
 SCHEDD, GALAXY = "schedd", "galaxy"
@@ -134,12 +134,12 @@ class Parameters(FrozenModel):
     which then requests `max_memory`, or Galaxy with `resubmit`.
     """
 
-    request_cpus: WholeNumber = Field(1, ge=1, le=4096)
+    request_cpus: Integer = Field(1, ge=1, le=4096)
     request_memory: Memory = Field(512, description="MB, or a string with a unit")
     max_memory: Memory | None = Field(None, description="MB, or a string with a unit")
     request_disk: Disk = Field(1024, description="MB, or a string with a unit")
-    request_gpus: WholeNumber = Field(0, ge=0, le=1024)
-    time_limit_s: WholeNumber | None = Field(None, ge=1, le=10 * 365 * 86400)
+    request_gpus: Integer = Field(0, ge=0, le=1024)
+    time_limit_s: Integer | None = Field(None, ge=1, le=10 * 365 * 86400)
     capacity_class: str | None = None
     escalation: Literal["schedd", "galaxy"] | None = None
     raw_commands: dict[str, str] = Field(default_factory=dict, description="raw HTCondor commands")

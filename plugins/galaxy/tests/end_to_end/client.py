@@ -1,4 +1,4 @@
-"""What a user does, through Galaxy's REST API."""
+"""A client of Galaxy's REST API."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Json = Any
 
 
 class Client:
-    """A user of his own, with a history of his own."""
+    """Creates a user with a history, and acts as this user."""
 
     def __init__(self, url: str, master_key: str, name: str) -> None:
         self.url = url
@@ -31,15 +31,15 @@ class Client:
         self.history = self._create("histories", {"name": name}, self._headers)["id"]
 
     def get(self, path: str, **query: Any) -> Json:
-        """What the API answers."""
-        answer = requests.get(
+        """Return the API's response to a GET request."""
+        response = requests.get(
             f"{self.url}/api/{path}", headers=self._headers, params=query, timeout=120
         )
-        answer.raise_for_status()
-        return answer.json()
+        response.raise_for_status()
+        return response.json()
 
     def upload(self, *files: tuple[str, str, bytes]) -> list[str]:
-        """Datasets of a name, a type and a content each; their ids when they are there."""
+        """Upload datasets with a name, a type and a content each. Return their IDs."""
         items = [
             {"src": "files", "name": name, "ext": kind, "dbkey": "?"} for name, kind, _ in files
         ]
@@ -47,7 +47,7 @@ class Client:
         return self._fetch(targets, [content for _, _, content in files])["outputs"]
 
     def collection(self, contents: Sequence[str]) -> str:
-        """A list of datasets with these contents; its id when it is there."""
+        """Create a list of datasets with these contents. Return its ID."""
         items = [
             {"src": "pasted", "paste_content": text, "name": f"element{n}", "ext": "txt"}
             for n, text in enumerate(contents)
@@ -61,39 +61,40 @@ class Client:
         return str(self._fetch([target], [])["output_collections"][0])
 
     def _fetch(self, targets: Json, contents: Sequence[bytes]) -> dict[str, list[str]]:
-        wanted: dict[str, Any] = {"history_id": self.history, "targets": targets}
+        payload: dict[str, Any] = {"history_id": self.history, "targets": targets}
         if contents:
             files = {f"files_{n}|file_data": (f"f{n}", file) for n, file in enumerate(contents)}
             body: dict[str, Any] = {
-                "data": wanted | {"targets": json.dumps(targets)},
+                "data": payload | {"targets": json.dumps(targets)},
                 "files": files,
             }
         else:
-            body = {"json": wanted}
-        answer = requests.post(
+            body = {"json": payload}
+        response = requests.post(
             f"{self.url}/api/tools/fetch", headers=self._headers, timeout=120, **body
         )
-        answer.raise_for_status()
-        made = answer.json()
-        (job,) = self.wait([made["jobs"][0]["id"]]).values()
+        response.raise_for_status()
+        created = response.json()
+        (job,) = self.wait([created["jobs"][0]["id"]]).values()
         assert job["state"] == "ok", job
         return {
-            kind: [one["id"] for one in made[kind]] for kind in ("outputs", "output_collections")
+            kind: [entry["id"] for entry in created[kind]]
+            for kind in ("outputs", "output_collections")
         }
 
     def run(self, tool: str, **inputs: Any) -> Json:
-        """Start a tool; Galaxy's answer, with `jobs` and `outputs`."""
+        """Start a tool. Return Galaxy's response, with `jobs` and `outputs`."""
         return self._create(
             "tools", {"tool_id": tool, "history_id": self.history, "inputs": inputs}, self._headers
         )
 
     def start(self, tool: str, **inputs: Any) -> str:
-        """Start a tool; its one job."""
+        """Start a tool. Return the ID of its job."""
         (job,) = self.run(tool, **inputs)["jobs"]
         return str(job["id"])
 
     def job(self, job: str) -> Json:
-        """All that is known of a job."""
+        """Return a job's full details."""
         return self.get(f"jobs/{job}", full=True)
 
     def wait(
@@ -102,15 +103,15 @@ class Client:
         until_states: Iterable[str] = FINAL_STATES,
         timeout_s: float = TIMEOUT_S,
     ) -> dict[str, Json]:
-        """Wait until all of them are in one of these states; the jobs in full."""
+        """Wait until all jobs are in one of these states. Return their full details."""
         pending, done, states = set(jobs), {}, set(until_states)
 
-        def look() -> set[str]:
+        def poll() -> set[str]:
             for job in list(pending):
-                seen = self.job(job)
-                if seen["state"] in states:
+                details = self.job(job)
+                if details["state"] in states:
                     pending.discard(job)
-                    done[job] = seen
+                    done[job] = details
             return pending
 
         Retrying(
@@ -118,39 +119,39 @@ class Client:
             wait=wait_fixed(0.5),
             stop=stop_after_delay(timeout_s),
             retry_error_callback=lambda _: _raise_timeout(self, pending),
-        )(look)
+        )(poll)
         return done
 
     def delete(self, job: str) -> None:
-        """Delete a job, as its user may."""
-        answer = requests.delete(f"{self.url}/api/jobs/{job}", headers=self._headers, timeout=60)
-        answer.raise_for_status()
+        """Delete a job."""
+        response = requests.delete(f"{self.url}/api/jobs/{job}", headers=self._headers, timeout=60)
+        response.raise_for_status()
 
     def output(self, job: Mapping[str, Any], name: str = "out") -> str:
-        """The content of one of a job's outputs."""
+        """Return the content of one of a job's outputs."""
         return self.content(job["outputs"][name]["id"])
 
     def content(self, dataset: str) -> str:
-        """A dataset's content."""
-        answer = requests.get(
+        """Return a dataset's content."""
+        response = requests.get(
             f"{self.url}/api/datasets/{dataset}/display", headers=self._headers, timeout=120
         )
-        answer.raise_for_status()
-        return answer.content.decode()
+        response.raise_for_status()
+        return response.content.decode()
 
     def metrics(self, job: str) -> dict[str, str]:
-        """The job's metrics, by name."""
-        return {one["name"]: one["raw_value"] for one in self.get(f"jobs/{job}/metrics")}
+        """Return the job's metrics, by name."""
+        return {entry["name"]: entry["raw_value"] for entry in self.get(f"jobs/{job}/metrics")}
 
     def _create(self, path: str, payload: Mapping[str, Any], headers: Mapping[str, str]) -> Json:
-        answer = requests.post(
+        response = requests.post(
             f"{self.url}/api/{path}", headers=dict(headers), json=dict(payload), timeout=120
         )
-        if not answer.ok:
-            raise AssertionError(f"{path}: {answer.status_code} {answer.text}")
-        return answer.json()
+        if not response.ok:
+            raise AssertionError(f"{path}: {response.status_code} {response.text}")
+        return response.json()
 
 
 def _raise_timeout(client: Client, pending: set[str]) -> None:
-    seen = [(job, client.job(job)["state"]) for job in sorted(pending)]
-    raise AssertionError(f"still not there: {seen[:10]}, {len(seen)} in all")
+    states = [(job, client.job(job)["state"]) for job in sorted(pending)]
+    raise AssertionError(f"timed out waiting for {len(states)} jobs: {states[:10]}")

@@ -1,4 +1,4 @@
-"""One Galaxy on one pool, and a first batch of jobs that all tests look at."""
+"""One Galaxy on one pool, which all tests share."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ TPV = {
     "destinations": {
         name: {
             "runner": "swarm",
-            "min_accepted_mem": least,
-            "max_accepted_mem": most,
+            "min_accepted_mem": minimum,
+            "max_accepted_mem": maximum,
             "params": {
                 "docker_enabled": "true",
                 "request_cpus": "{cores}",
@@ -63,14 +63,14 @@ TPV = {
                 "capacity_class": name.removeprefix("tpv_"),
             },
         }
-        for name, least, most in (("tpv_normal", 0, 1), ("tpv_big", 1.01, 2))
+        for name, minimum, maximum in (("tpv_normal", 0, 1), ("tpv_big", 1.01, 2))
     },
 }
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """The server, its pool, and a user, who is an administrator too."""
+    """The server, its pool, and a user who is also an administrator."""
 
     galaxy: Galaxy
     pool: LabPool
@@ -79,12 +79,12 @@ class Deployment:
 
     @property
     def runs_directory(self) -> Path:
-        """A directory that jobs may write to."""
+        """A directory that jobs can write to."""
         return self.pool.volume / "runs"
 
     @property
     def central_manager(self) -> Any:
-        """The container of the pool's manager."""
+        """The container of the pool's central manager."""
         name = self.pool.destination.pool.service()
         label = f"com.docker.swarm.service.name={name}"
         (container,) = self.docker_engine.containers.list(filters={"label": label})
@@ -92,7 +92,7 @@ class Deployment:
 
 
 def copy_tokens(pool: LabPool, user: SystemUser) -> Path:
-    """A copy of the client's token: HTCondor reads none that is somebody else's."""
+    """Copy the client's token for the user: HTCondor reads only tokens that its user owns."""
     directory = pool.job_conf.parent / "galaxy-tokens.d"
     shutil.copytree(pool.job_conf.parent / "tokens.d", directory, dirs_exist_ok=True)
     user.chown(directory)
@@ -100,7 +100,7 @@ def copy_tokens(pool: LabPool, user: SystemUser) -> Path:
 
 
 def build_job_conf(pool: LabPool, user: SystemUser) -> dict[str, Any]:
-    """Two runners: ours, and Galaxy's own for uploads."""
+    """Return a job configuration with SwarmJobRunner, and Galaxy's local runner for uploads."""
     section = yaml.safe_load(pool.job_conf.read_text())["runners"]["swarm"]
     section |= {
         "load": "swarm_runner_galaxy.runner:SwarmJobRunner",
@@ -124,11 +124,11 @@ def build_job_conf(pool: LabPool, user: SystemUser) -> dict[str, Any]:
 
 
 def _build_environments(address: str, tpv: Path) -> dict[str, dict[str, Any]]:
-    again = {"condition": "memory_limit_reached", "environment": "more_memory"}
-    ours: dict[str, dict[str, Any]] = {
+    resubmission = {"condition": "memory_limit_reached", "environment": "more_memory"}
+    params: dict[str, dict[str, Any]] = {
         "cores": {"request_cpus": 10},
         "oom_schedd": {"max_memory": 1500},
-        "oom_galaxy": {"resubmit": [again]},
+        "oom_galaxy": {"resubmit": [resubmission]},
         "oom_none": {},
         "more_memory": {"request_memory": "1500M"},
         "walltime": {"time_limit_s": 3},
@@ -145,14 +145,16 @@ def _build_environments(address: str, tpv: Path) -> dict[str, dict[str, Any]]:
         "vanilla": {"universe": "vanilla"},
         "no_class": {"capacity_class": "huge"},
         "no_fit": {"request_memory": "64 GB"},
-        # Where the collection's many are not in the way.
+        # A class that the collection's many jobs do not occupy.
         "aside": {"capacity_class": "big"},
         "raw": {"htcondor_+TestGroup": '"a group"'},
-        # No slot will do.
+        # No slot matches.
         "waiting": {"htcondor_requirements": "false"},
         "measured": {"metrics": [{"type": "core"}, {"type": "cgroup"}]},
     }
-    environments = {name: {"runner": "swarm", **SMALL_JOB, **more} for name, more in ours.items()}
+    environments = {
+        name: {"runner": "swarm", **SMALL_JOB, **extra} for name, extra in params.items()
+    }
     environments["tpv"] = {"runner": "dynamic_tpv", "tpv_config_files": [str(tpv)]}
     return environments
 
@@ -170,10 +172,10 @@ def deployment(registry: StubRegistry) -> Iterator[Deployment]:
         "user": {"name": user.name, "uid": user.uid, "gid": user.gid},
         "classes": CLASSES,
     }
-    engine = docker.from_env()
+    docker_engine = docker.from_env()
     with lab_pool(NAME, PORT, settings) as pool:
         Images().build(print)
-        engine.images.build(fileobj=io.BytesIO(BUSYBOX_DOCKERFILE.encode()), tag=BUSYBOX)
+        docker_engine.images.build(fileobj=io.BytesIO(BUSYBOX_DOCKERFILE.encode()), tag=BUSYBOX)
         galaxy = Galaxy(pool.volume / "galaxy", GALAXY_PORT, user)
         conf = build_job_conf(pool, user)
         tpv = pool.volume / "tpv.yml"
@@ -187,7 +189,7 @@ def deployment(registry: StubRegistry) -> Iterator[Deployment]:
         (pool.volume / "runs").chmod(0o777)
         galaxy.start()
         try:
-            yield Deployment(galaxy, pool, Client(galaxy.url, MASTER_KEY, "admin"), engine)
+            yield Deployment(galaxy, pool, Client(galaxy.url, MASTER_KEY, "admin"), docker_engine)
         finally:
             galaxy.stop()
-    engine.close()
+    docker_engine.close()

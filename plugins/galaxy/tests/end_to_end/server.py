@@ -1,4 +1,4 @@
-"""A real Galaxy for the tests: one process with sqlite, below a pool volume, on loopback."""
+"""A real Galaxy: one process with SQLite, in a directory on a pool volume, on loopback."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TOOLS = Path(__file__).with_name("tools")
 
 @dataclass(frozen=True)
 class SystemUser:
-    """Who Galaxy runs as, and so its jobs: HTCondor refuses to run containers as root."""
+    """The user that Galaxy and its jobs run as. HTCondor does not run containers as root."""
 
     name: str
     uid: int
@@ -35,20 +35,21 @@ class SystemUser:
 
     @classmethod
     def for_tests(cls) -> SystemUser:
-        """Whoever runs the tests; an unprivileged user of no name where that is root."""
+        """Return the user that runs the tests, or uid 1000 if that is root."""
         uid, gid = os.geteuid(), os.getegid()
         return cls("galaxy", uid, gid) if uid else cls("galaxy", 1000, 1000)
 
     def chown(self, directory: Path) -> None:
-        """Make a directory, with what is in it, this user's."""
+        """Make this user the owner of a directory and its contents."""
         if os.geteuid() == 0:
             for path in (directory, *directory.rglob("*")):
                 os.chown(path, self.uid, self.gid)
 
     def wrap_command(self, command: list[str]) -> list[str]:
-        """A command line that runs as this user.
+        """Return a command line that runs a command as this user.
 
-        The interpreter and the repository may lie where only root may look: reading is allowed.
+        It allows the command to read all files: only root may be able to read the interpreter and
+        the repository.
         """
         if os.geteuid() == self.uid:
             return command
@@ -60,13 +61,13 @@ class SystemUser:
 
 
 class Galaxy:
-    """A server in a directory of its own. `start` returns when it answers."""
+    """A Galaxy server in a directory of its own."""
 
     def __init__(self, directory: Path, port: int, user: SystemUser) -> None:
         self.directory = directory
         self.url = f"http://127.0.0.1:{port}"
         self.log = directory / "galaxy.log"
-        # Beside what every server gets.
+        # Added to the environment of every server.
         self.extra_environment: dict[str, str] = {}
         self._port = port
         self._user = user
@@ -75,20 +76,20 @@ class Galaxy:
     def configure(
         self, job_conf: Mapping[str, Any], tools: Iterable[ShellTool] = (), **settings: Any
     ) -> None:
-        """Write the configuration, with these tools beside the lambda phage's."""
+        """Write the configuration, with these tools and those of the lambda phage example."""
         shutil.copytree(TOOLS, self.directory / "tools")
         for tool in tools:
             self._write(f"tools/{tool.id}.xml", tool.xml)
         names = sorted(file.name for file in (self.directory / "tools").glob("*.xml"))
-        listed = "".join(f'<tool file="{self.directory}/tools/{name}"/>' for name in names)
+        tool_tags = "".join(f'<tool file="{self.directory}/tools/{name}"/>' for name in names)
         builtin = '<tool file="data_source/upload.xml"/>'
-        self._write("tool_conf.xml", f"<toolbox>{builtin}{listed}</toolbox>")
+        self._write("tool_conf.xml", f"<toolbox>{builtin}{tool_tags}</toolbox>")
         self._write("job_conf.yml", yaml.safe_dump(dict(job_conf), sort_keys=False))
         self._write("galaxy.yml", yaml.safe_dump({"galaxy": self._settings() | settings}))
         self._user.chown(self.directory)
 
     def start(self, wait: bool = True) -> None:
-        """Start it, and wait until it answers. Raises RuntimeError when it ends instead."""
+        """Start the server, and wait until it responds. Raise RuntimeError if it ends instead."""
         command = [
             str(Path(sys.executable).with_name("galaxy-web")),
             *("-c", str(self.directory / "galaxy.yml"), "-b", f"127.0.0.1:{self._port}"),
@@ -119,17 +120,17 @@ class Galaxy:
 
     @property
     def database(self) -> Path:
-        """The file of its database."""
+        """The database file."""
         return self.directory / "data/galaxy.sqlite"
 
     @property
     def pid(self) -> int:
-        """The server's process."""
+        """The server's process ID."""
         assert self._process is not None
         return self._process.pid
 
     def stop(self) -> None:
-        """Stop it as an administrator does."""
+        """Stop the server as an administrator does."""
         if self._process is None:
             return
         self._process.terminate()
@@ -140,14 +141,14 @@ class Galaxy:
         self._process = None
 
     def kill(self) -> None:
-        """End it and its children at once, as a crash of the machine does."""
+        """Kill the server and its children, as a crash of the host does."""
         assert self._process is not None
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(STOP_TIMEOUT_S)
         self._process = None
 
     def wait(self, timeout_s: float) -> int:
-        """Wait until it ends by itself; its exit code."""
+        """Wait until the server ends by itself. Return its exit code."""
         assert self._process is not None
         return self._process.wait(timeout_s)
 
@@ -160,8 +161,8 @@ class Galaxy:
     def _wait_until_ready(self) -> None:
         assert self._process is not None
         if self._process.poll() is not None:
-            last = self.log.read_text(errors="replace")[-3000:]
-            raise RuntimeError(f"Galaxy ended while it booted:\n{last}")
+            log_end = self.log.read_text(errors="replace")[-3000:]
+            raise RuntimeError(f"Galaxy ended while it booted:\n{log_end}")
         requests.get(f"{self.url}/api/version", timeout=10).raise_for_status()
 
     def _environment(self) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""A tool that runs the script it is given, in an image and at a destination of its own."""
+"""A tool that runs a given script, in a given image and at a given destination."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 DEBIAN = "debian:trixie"
 BUSYBOX = "swarm-runner-galaxy/busybox:1"
-# Without bash, without python, without what Debian calls essential.
+# Without bash, Python, and the packages that Debian marks as essential.
 BUSYBOX_DOCKERFILE = """
 FROM debian:trixie AS debian
 RUN apt-get -q update && apt-get -q -y install --no-install-recommends busybox-static
@@ -33,7 +33,7 @@ _XML = """<tool id="{id}" name="{id}" version="1.0" profile="24.0">
 
 @dataclass(frozen=True)
 class ShellTool:
-    """`environment` is the destination; the default one where it is None."""
+    """A tool for a destination: `environment`, or the default destination if it is None."""
 
     id: str
     environment: str | None = None
@@ -41,6 +41,6 @@ class ShellTool:
 
     @property
     def xml(self) -> str:
-        """The tool, as Galaxy reads it."""
+        """The tool's definition in Galaxy's XML."""
         container = f'<container type="docker">{self.image}</container>' if self.image else ""
         return _XML.format(id=self.id, container=container)

@@ -1,4 +1,4 @@
-"""What users and administrators see, on one server: all jobs are started first, then looked at."""
+"""Jobs of all kinds on one server. All jobs start first; the tests examine them afterwards."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 from demo.images import Images
 from demo.variants import CALL_COMMAND, INDEX_COMMAND
 from end_to_end.conftest import Deployment
+from swarm_runner import JobId
 from swarm_runner.condor.access_point import AccessPoint
 from swarm_runner.condor.ports import JobQuery
-from swarm_runner.model.job import JobId
+from swarm_runner.model.htcondor import JobStatus
 
 SPECIAL_CHARACTERS = 'it\'s "quoted" $HOME `x` \\n %s ünïcödé 漢字 $(id) ; # & | < > *'
-# The tool puts it between single quotes, on the command line.
+# The tool puts this between single quotes on its command line.
 SHELL_WORD = SPECIAL_CHARACTERS.replace("'", "")
-# The whole needs more than the 128 MB that 100 are rounded up to.
+# The variable needs more than 128 MB, to which HTCondor rounds up the requested 100 MB.
 OUT_OF_MEMORY_SCRIPT = "x=$(head -c 300000000 /dev/zero | tr '\\0' a); echo survived"
 SCRIPTS = {
     "busybox": "busybox | head -1; ls /bin/bash || echo no bash",
@@ -28,7 +29,7 @@ SCRIPTS = {
     "cores_tool": "echo $GALAXY_SLOTS",
     "oom_schedd_tool": OUT_OF_MEMORY_SCRIPT + "; echo memory=$GALAXY_MEMORY_MB",
     "oom_galaxy_tool": OUT_OF_MEMORY_SCRIPT + "; echo memory=$GALAXY_MEMORY_MB",
-    "oom_none_tool": "echo before; echo trouble >&2; " + OUT_OF_MEMORY_SCRIPT,
+    "oom_none_tool": "echo before; echo problem >&2; " + OUT_OF_MEMORY_SCRIPT,
     "walltime_tool": "echo before; sleep 120",
     "walltime_again_tool": "sleep 8; echo in time",
     "measured_tool": "x=$(head -c 50000000 /dev/zero | tr '\\0' a); sleep 15; echo ${#x}",
@@ -44,39 +45,36 @@ SCRIPTS = {
     "tpv_large": "echo $GALAXY_SLOTS $GALAXY_MEMORY_MB",
 }
 COLLECTION_SIZE = 100
-# Of HTCondor's JobStatus.
-IDLE = 1
 
 
 @dataclass(frozen=True)
 class StartedJobs:
-    """The jobs, by what they are to show."""
+    """The started jobs, by the tool or the feature that they test."""
 
     deployment: Deployment
     jobs: Mapping[str, str]
     collection_jobs: list[str]
 
     def wait_for_end(self, name: str) -> dict[str, Any]:
-        """The job as it ended."""
+        """Return the job's details after its end."""
         job = self.jobs[name]
-        found: dict[str, Any] = self.deployment.client.wait([job])[job]
-        return found
+        return dict(self.deployment.client.wait([job])[job])
 
     def output(self, name: str) -> str:
-        """What a job that ended well has made."""
+        """Return the output of a job that succeeded."""
         job = self.wait_for_end(name)
         assert job["state"] == "ok", (job["tool_stderr"], job["job_messages"], job.get("info"))
         return self.deployment.client.output(job)
 
     def error_message(self, name: str) -> str:
-        """What the user reads at the dataset of a job that did not end well."""
+        """Return the message that the user sees at the dataset of a job that failed."""
         job = self.wait_for_end(name)
         assert job["state"] == "error"
         dataset = self.deployment.client.get(f"datasets/{job['outputs']['out']['id']}")
         return str(dataset["misc_info"])
 
     def metrics(self, name: str) -> dict[str, str]:
-        """The metrics of a job that has ended."""
+        """Return the metrics of a job that has ended."""
         self.wait_for_end(name)
         return self.deployment.client.metrics(self.jobs[name])
 
@@ -85,7 +83,9 @@ class StartedJobs:
 def started(deployment: Deployment) -> StartedJobs:
     client = deployment.client
     jobs = {name: client.start(name, text=script) for name, script in SCRIPTS.items()}
-    jobs["words"] = client.start("shell", text=f"cat <<'END'\n{SPECIAL_CHARACTERS}\nEND\n")
+    jobs["special_characters"] = client.start(
+        "shell", text=f"cat <<'END'\n{SPECIAL_CHARACTERS}\nEND\n"
+    )
     jobs["word"] = client.start("shell", text="printf '%s\\n' \"$2\"", word=SHELL_WORD)
     jobs["user"] = client.start("shell", text="id -u; pwd; touch here; ls -ln here | cut -d' ' -f3")
     jobs["code"] = client.start("shell", text="echo so far; echo sorry >&2; exit 7")
@@ -101,20 +101,20 @@ def access_point(deployment: Deployment) -> AccessPoint:
 
 
 def external_id(deployment: Deployment, job: str) -> JobId:
-    """The job's number in the pool."""
+    """Return the job's ID in the pool."""
     cluster, proc = deployment.client.job(job)["external_id"].split(".")
     return JobId(int(cluster), int(proc))
 
 
 def test_quotes_and_unicode(started: StartedJobs) -> None:
-    assert started.output("words") == SPECIAL_CHARACTERS + "\n"
+    assert started.output("special_characters") == SPECIAL_CHARACTERS + "\n"
     assert started.output("word") == SHELL_WORD + "\n"
 
 
 def test_runs_as_galaxys_user_in_galaxys_directory(started: StartedJobs) -> None:
     uid = str(started.deployment.pool.destination.pool.user.uid)
-    said, directory, owner = started.output("user").splitlines()
-    assert (said, owner) == (uid, uid)
+    job_uid, directory, owner = started.output("user").splitlines()
+    assert (job_uid, owner) == (uid, uid)
     assert directory.startswith(str(started.deployment.galaxy.directory / "data/jobs"))
 
 
@@ -127,7 +127,7 @@ def test_exit_code_and_streams(started: StartedJobs) -> None:
 def test_an_image_without_bash_and_python(started: StartedJobs) -> None:
     assert "no bash" in started.output("busybox")
     assert started.metrics("busybox")["container_id"] == "swarm-runner-galaxy/busybox:1"
-    assert started.metrics("words")["container_id"] == "debian:trixie"
+    assert started.metrics("special_characters")["container_id"] == "debian:trixie"
 
 
 def test_a_tool_without_a_container(started: StartedJobs) -> None:
@@ -138,34 +138,34 @@ def test_a_tool_without_a_container(started: StartedJobs) -> None:
 def test_several_cores_run_on_big(started: StartedJobs) -> None:
     assert started.output("cores_tool") == "10\n"
     assert started.metrics("cores_tool")["capacity_class"] == "big"
-    assert started.metrics("words")["capacity_class"] == "normal"
+    assert started.metrics("special_characters")["capacity_class"] == "normal"
 
 
 def test_what_htcondor_measured(started: StartedJobs) -> None:
-    measured = started.metrics("words")
-    assert float(measured["galaxy_slots"]) == 1
-    assert float(measured["galaxy_memory_mb"]) == 128
-    assert float(measured["memory_requested_mb"]) == 100
-    assert measured["node"]
+    metrics = started.metrics("special_characters")
+    assert float(metrics["galaxy_slots"]) == 1
+    assert float(metrics["galaxy_memory_mb"]) == 128
+    assert float(metrics["memory_requested_mb"]) == 100
+    assert metrics["node"]
 
 
-def test_what_the_jobs_cgroup_and_htcondor_have_measured(started: StartedJobs) -> None:
+def test_usage_by_cgroup_and_by_htcondor(started: StartedJobs) -> None:
     assert started.output("measured_tool") == "50000000\n"
-    measured = started.metrics("measured_tool")
-    # By the first version of cgroups, or the second.
-    most = measured.get("memory.max_usage_in_bytes") or measured["memory.peak"]
-    assert float(most) > 50e6
-    assert float(measured["memory_used_mb"]) > 45
-    assert float(measured["execute_s"]) >= 15
-    assert float(measured["disk_used_mb"]) < 50
-    assert 0 <= float(measured["cpus_used"]) < 2
+    metrics = started.metrics("measured_tool")
+    # cgroup version 1, or version 2.
+    peak = metrics.get("memory.max_usage_in_bytes") or metrics["memory.peak"]
+    assert float(peak) > 50e6
+    assert float(metrics["memory_used_mb"]) > 45
+    assert float(metrics["execute_s"]) >= 15
+    assert float(metrics["disk_used_mb"]) < 50
+    assert 0 <= float(metrics["cpus_used"]) < 2
 
 
 def test_the_schedd_escalates(started: StartedJobs) -> None:
     assert started.output("oom_schedd_tool") == "survived\nmemory=1536\n"
-    measured = started.metrics("oom_schedd_tool")
-    assert measured["capacity_class"] == "big"
-    assert float(measured["starts"]) == 2
+    metrics = started.metrics("oom_schedd_tool")
+    assert metrics["capacity_class"] == "big"
+    assert float(metrics["starts"]) == 2
 
 
 def test_galaxy_escalates(started: StartedJobs) -> None:
@@ -176,10 +176,10 @@ def test_galaxy_escalates(started: StartedJobs) -> None:
 
 
 def test_nobody_escalates(started: StartedJobs) -> None:
-    said = started.error_message("oom_none_tool")
-    assert "used more memory than the 100 MB it asked for" in said
-    assert "request_memory" in said
-    assert started.wait_for_end("oom_none_tool")["tool_stderr"].startswith("trouble")
+    message = started.error_message("oom_none_tool")
+    assert "used more memory than the 100 MB it requested" in message
+    assert "request_memory" in message
+    assert started.wait_for_end("oom_none_tool")["tool_stderr"].startswith("problem")
 
 
 def test_the_time_limit(started: StartedJobs) -> None:
@@ -187,42 +187,42 @@ def test_the_time_limit(started: StartedJobs) -> None:
 
 
 def test_the_time_limit_and_a_longer_one(started: StartedJobs) -> None:
-    """`walltime_reached` is what Galaxy's resubmit asks for."""
+    """Galaxy's resubmit uses the runner state `walltime_reached`."""
     assert started.output("walltime_again_tool") == "in time\n"
 
 
-def test_an_image_that_is_not_there(started: StartedJobs) -> None:
-    said = started.error_message("no_such_image_tool")
-    assert "The image does not exist, or may not be read." in said
-    assert "no-such:1" in said
+def test_an_image_that_does_not_exist(started: StartedJobs) -> None:
+    message = started.error_message("no_such_image_tool")
+    assert "The image does not exist, or access to it is denied." in message
+    assert "no-such:1" in message
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "expected"),
     [
-        ("no_image_name_tool", "'No Such Image!' is no image reference"),
-        ("zero_memory_tool", "request_memory: is 0 MB, below the least"),
+        ("no_image_name_tool", "'No Such Image!' is not a valid image reference"),
+        ("zero_memory_tool", "request_memory: is 0 MB, but a container needs at least"),
         ("wrong_unit_tool", "request_memory: needs a number with a unit"),
         ("vanilla_tool", "universe: is 'vanilla', a setting of Galaxy's older HTCondor runners"),
-        ("no_class_tool", "capacity_class: 'huge' is no class of pool"),
+        ("no_class_tool", "capacity_class: 'huge' is not a class of pool"),
         ("no_fit_tool", "65536 MB memory, 50 MB disk fits no class of pool"),
     ],
 )
-def test_what_cannot_run_is_told_to_the_user(
-    started: StartedJobs, name: str, expected: str
-) -> None:
-    complaint = started.error_message(name)
-    assert expected in complaint
-    assert complaint.startswith("This job could not be started: ")
-    # And to the administrator.
+def test_invalid_jobs_fail_with_a_message(started: StartedJobs, name: str, expected: str) -> None:
+    message = started.error_message(name)
+    assert expected in message
+    assert message.startswith("This job could not be started: ")
+    # The administrator sees it in the log.
     assert expected in started.deployment.galaxy.log.read_text()
 
 
 def test_raw_htcondor_keys(started: StartedJobs) -> None:
     job = started.wait_for_end("raw_tool")
     assert job["state"] == "ok"
-    which = external_id(started.deployment, job["id"])
-    (ad,) = access_point(started.deployment).history(JobQuery(ids=[which]), ("TestGroup",), limit=1)
+    job_id = external_id(started.deployment, job["id"])
+    (ad,) = access_point(started.deployment).history(
+        JobQuery(ids=[job_id]), ("TestGroup",), limit=1
+    )
     assert ad["TestGroup"] == "a group"
 
 
@@ -236,59 +236,59 @@ def test_tpv_chooses(started: StartedJobs) -> None:
 
 
 def test_held_and_released(started: StartedJobs) -> None:
-    site, pool = started.deployment, access_point(started.deployment)
-    job = site.client.start("aside_tool", text="sleep 15; echo done")
-    site.client.wait([job], until_states=["running"])
-    which = external_id(site, job)
-    assert pool.hold([which], "the administrator looks at it") == 1
-    held = site.client.wait([job], until_states=["queued"])[job]
-    said = site.client.get(f"datasets/{held['outputs']['out']['id']}")["misc_info"]
-    assert said.startswith("The pool holds this job: the administrator looks at it")
-    assert pool.release([which], "it may run") == 1
-    ended = site.client.wait([job])[job]
-    assert site.client.output(ended) == "done\n"
+    deployment, pool = started.deployment, access_point(started.deployment)
+    job = deployment.client.start("aside_tool", text="sleep 15; echo done")
+    deployment.client.wait([job], until_states=["running"])
+    job_id = external_id(deployment, job)
+    assert pool.hold([job_id], "for maintenance") == 1
+    held = deployment.client.wait([job], until_states=["queued"])[job]
+    info = deployment.client.get(f"datasets/{held['outputs']['out']['id']}")["misc_info"]
+    assert info.startswith("The pool holds this job: for maintenance")
+    assert pool.release([job_id], "maintenance is over") == 1
+    ended = deployment.client.wait([job])[job]
+    assert deployment.client.output(ended) == "done\n"
 
 
 def test_deleted_while_it_runs(started: StartedJobs) -> None:
-    site = started.deployment
-    job = site.client.start("aside_tool", text="sleep 900")
-    site.client.wait([job], until_states=["running"])
-    which = external_id(site, job)
-    site.client.delete(job)
-    _check_deleted(site, job, which)
+    deployment = started.deployment
+    job = deployment.client.start("aside_tool", text="sleep 900")
+    deployment.client.wait([job], until_states=["running"])
+    job_id = external_id(deployment, job)
+    deployment.client.delete(job)
+    _check_deleted(deployment, job, job_id)
 
 
 def test_deleted_while_it_is_held(started: StartedJobs) -> None:
-    site, pool = started.deployment, access_point(started.deployment)
-    held = site.client.start("aside_tool", text="sleep 900")
-    site.client.wait([held], until_states=["running"])
-    which = external_id(site, held)
-    pool.hold([which], "for good")
-    site.client.wait([held], until_states=["queued"])
-    site.client.delete(held)
-    _check_deleted(site, held, which)
+    deployment, pool = started.deployment, access_point(started.deployment)
+    held = deployment.client.start("aside_tool", text="sleep 900")
+    deployment.client.wait([held], until_states=["running"])
+    job_id = external_id(deployment, held)
+    pool.hold([job_id], "for maintenance")
+    deployment.client.wait([held], until_states=["queued"])
+    deployment.client.delete(held)
+    _check_deleted(deployment, held, job_id)
 
 
 def test_deleted_while_it_is_queued(started: StartedJobs) -> None:
-    site, pool = started.deployment, access_point(started.deployment)
-    job = site.client.start("waiting_tool", text="true")
-    _wait_until(lambda: site.client.job(job)["external_id"])
-    which = external_id(site, job)
-    (ad,) = pool.jobs(JobQuery(ids=[which]), ("JobStatus",))
-    assert (ad["JobStatus"], site.client.job(job)["state"]) == (IDLE, "queued")
-    site.client.delete(job)
-    _check_deleted(site, job, which)
+    deployment, pool = started.deployment, access_point(started.deployment)
+    job = deployment.client.start("waiting_tool", text="true")
+    _wait_until(lambda: deployment.client.job(job)["external_id"])
+    job_id = external_id(deployment, job)
+    (ad,) = pool.jobs(JobQuery(ids=[job_id]), ("JobStatus",))
+    assert (ad["JobStatus"], deployment.client.job(job)["state"]) == (JobStatus.IDLE, "queued")
+    deployment.client.delete(job)
+    _check_deleted(deployment, job, job_id)
 
 
 def test_a_collection_of_a_hundred(started: StartedJobs) -> None:
     ended = started.deployment.client.wait(started.collection_jobs)
     assert {job["state"] for job in ended.values()} == {"ok"}
-    made = {started.deployment.client.output(ended[job]) for job in started.collection_jobs}
-    assert made == {f"member {n}" for n in range(COLLECTION_SIZE)}
+    outputs = {started.deployment.client.output(ended[job]) for job in started.collection_jobs}
+    assert outputs == {f"member {n}" for n in range(COLLECTION_SIZE)}
 
 
 def test_the_lambda_phages_variants(deployment: Deployment) -> None:
-    """From upload to the same variants as without Galaxy and the pool."""
+    """A workflow finds the same variants as its commands without Galaxy and the pool."""
     directory = deployment.pool.volume / "direct"
     directory.mkdir()
     images = Images()
@@ -298,8 +298,8 @@ def test_the_lambda_phages_variants(deployment: Deployment) -> None:
         *((name, kind, (directory / name).read_bytes()) for name, kind in names)
     )
     aligned = _run_tool(deployment, "lambda_align", genome=genome, first=first, second=second)
-    ordered = _run_tool(deployment, "lambda_sort", alignment=aligned)
-    called = _run_tool(deployment, "lambda_call", genome=genome, alignment=ordered)
+    sorted_alignment = _run_tool(deployment, "lambda_sort", alignment=aligned)
+    called = _run_tool(deployment, "lambda_call", genome=genome, alignment=sorted_alignment)
     align = ("bowtie2", "-x", "lambda", "-1", "reads_1.fq", "-2", "reads_2.fq", "-S", "direct.sam")
     for tool, command in (
         ("bowtie2", INDEX_COMMAND),
@@ -314,7 +314,7 @@ def test_the_lambda_phages_variants(deployment: Deployment) -> None:
 
 
 def _run_tool(deployment: Deployment, tool: str, **inputs: str) -> str:
-    """Run a tool on datasets; the dataset it makes."""
+    """Run a tool on datasets. Return the ID of its output."""
     job = deployment.client.start(
         tool, **{name: {"src": "hda", "id": dataset} for name, dataset in inputs.items()}
     )
@@ -328,7 +328,7 @@ def _records(vcf: str) -> list[str]:
 
 
 def _check_deleted(deployment: Deployment, job: str, job_id: JobId) -> None:
-    """In Galaxy, and out of the pool."""
+    """Wait until a job is deleted in Galaxy and removed from the pool."""
     pool = access_point(deployment)
     _wait_until(lambda: not pool.jobs(JobQuery(ids=[job_id]), ("ClusterId",)))
     _wait_until(lambda: deployment.client.job(job)["state"] == "deleted")

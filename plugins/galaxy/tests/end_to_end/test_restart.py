@@ -1,4 +1,4 @@
-"""Galaxy is killed with jobs in every stage, and starts again while the pool is away."""
+"""Galaxy is killed with jobs in every state, and restarts while the pool is unreachable."""
 
 from __future__ import annotations
 
@@ -25,67 +25,67 @@ def _script(name: str, seconds: int) -> str:
     return f"echo $$ >> {name}; sleep {seconds}; basename {name}"
 
 
-def test_the_pool_goes_away(deployment: Deployment) -> None:
-    """Jobs wait and go on; Galaxy goes on answering."""
-    manager = deployment.central_manager
-    running = deployment.client.start("shell", text="sleep 8; echo went on, too")
+def test_the_pool_becomes_unreachable(deployment: Deployment) -> None:
+    """Jobs wait and continue afterwards. Galaxy stays responsive."""
+    central_manager = deployment.central_manager
+    running = deployment.client.start("shell", text="sleep 8; echo continued, too")
     deployment.client.wait([running], until_states=["running"])
-    manager.pause()
+    central_manager.pause()
     try:
-        job = deployment.client.start("shell", text="echo went on")
+        job = deployment.client.start("shell", text="echo continued")
         for _ in range(5):
             requests.get(
                 f"{deployment.galaxy.url}/api/version", timeout=TIMEOUT_S
             ).raise_for_status()
-        with pytest.raises(AssertionError, match="still not there"):
+        with pytest.raises(AssertionError, match="timed out waiting"):
             deployment.client.wait([job], timeout_s=15)
         assert deployment.client.job(job)["state"] == "queued"
         assert deployment.client.job(running)["state"] == "running"
     finally:
-        manager.unpause()
+        central_manager.unpause()
     ended = deployment.client.wait([job, running])
-    assert deployment.client.output(ended[job]) == "went on\n"
-    assert deployment.client.output(ended[running]) == "went on, too\n"
+    assert deployment.client.output(ended[job]) == "continued\n"
+    assert deployment.client.output(ended[running]) == "continued, too\n"
 
 
-def test_killed_and_started_again(deployment: Deployment) -> None:
-    """Every job runs once, and its result arrives; what Galaxy wants no longer is taken out."""
+def test_killed_and_restarted(deployment: Deployment) -> None:
+    """Every job runs once, and Galaxy gets its result. Orphans are removed."""
     client = deployment.client
     runs = [str(deployment.runs_directory / f"run{n}") for n in range(RUNNING_JOBS + NEW_JOBS)]
-    arriving = client.collection(runs[RUNNING_JOBS:])
+    new_names = client.collection(runs[RUNNING_JOBS:])
     client.start("waiting_tool", text="true")
     jobs = [client.start("shell", text=_script(name, 30)) for name in runs[:RUNNING_JOBS]]
     client.wait(jobs, until_states=["running"])
     before = len(_pool_jobs(deployment))
-    batch = {"batch": True, "values": [{"src": "hdca", "id": arriving}]}
-    made = client.run("shell", text=_script('"$(cat "$1")"', 5), first=batch)["jobs"]
-    jobs += [job["id"] for job in made]
-    # The first of them are in the pool; others are being prepared, or on their way.
+    batch = {"batch": True, "values": [{"src": "hdca", "id": new_names}]}
+    new_jobs = client.run("shell", text=_script('"$(cat "$1")"', 5), first=batch)["jobs"]
+    jobs += [job["id"] for job in new_jobs]
+    # Some of the new jobs are in the pool. Others are being prepared or submitted.
     _wait_until(lambda: len(_pool_jobs(deployment)) > before)
     deployment.galaxy.kill()
     _check_orphans_removed(deployment)
-    manager = deployment.central_manager
-    manager.pause()
+    central_manager = deployment.central_manager
+    central_manager.pause()
     try:
         deployment.galaxy.start()
         assert {client.job(job)["state"] for job in jobs} <= {"new", "queued", "running"}
     finally:
-        manager.unpause()
+        central_manager.unpause()
     ended = client.wait(jobs)
     assert {job["state"] for job in ended.values()} == {"ok"}
-    said = {client.output(ended[job]).strip() for job in jobs}
-    assert said == {Path(name).name for name in runs}
+    outputs = {client.output(ended[job]).strip() for job in jobs}
+    assert outputs == {Path(name).name for name in runs}
     for name in runs:
         assert len(Path(name).read_text().splitlines()) == 1, f"{name} ran more than once"
 
 
 def _check_orphans_removed(deployment: Deployment) -> None:
-    """A job is deleted in the database of a Galaxy that is down; all others are wanted."""
+    """Delete a job in the database while Galaxy is down. Only this job is an orphan."""
     with contextlib.closing(sqlite3.connect(deployment.galaxy.database)) as database, database:
         database.execute("UPDATE job SET state = 'deleted' WHERE tool_id = 'waiting_tool'")
-    (listed,) = _list_orphans(deployment)
-    assert (listed["tool"], listed["why"]) == ("waiting_tool", "the job is deleted in Galaxy")
-    assert _list_orphans(deployment, "--remove") == [listed]
+    (orphan,) = _list_orphans(deployment)
+    assert (orphan["tool"], orphan["why"]) == ("waiting_tool", "the job is deleted in Galaxy")
+    assert _list_orphans(deployment, "--remove") == [orphan]
     assert _list_orphans(deployment) == []
     assert "waiting_tool" not in {ad["SwarmRunnerTool"] for ad in _pool_jobs(deployment)}
 
@@ -93,11 +93,11 @@ def _check_orphans_removed(deployment: Deployment) -> None:
 def _list_orphans(deployment: Deployment, *options: str) -> Any:
     galaxy = deployment.galaxy
     command = str(Path(sys.executable).with_name("swarm-runner-galaxy"))
-    done = galaxy.run(
+    completed = galaxy.run(
         [command, "orphans", "-c", "galaxy.yml", "--job-conf", "job_conf.yml", "--json", *options]
     )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    assert completed.returncode == 0, completed.stderr
+    return json.loads(completed.stdout)
 
 
 def _pool_jobs(deployment: Deployment) -> list[Any]:

@@ -430,16 +430,16 @@ def test_a_job_that_cannot_be_removed_does_not_block_changes_of_others(
 
 def test_retries_have_one_owner_after_a_restart(harness: RunnerHarness) -> None:
     states = {}
-    recovered, adopted = harness.job(max_memory="1 GB"), harness.job(max_memory="1 GB")
-    harness.queue_jobs(recovered, adopted)
-    job_ids = [harness.job_id(job) for job in (recovered, adopted)]
-    recovered.set_external_id(str(job_ids[0]))
+    recovered_job, adopted_job = harness.job(max_memory="1 GB"), harness.job(max_memory="1 GB")
+    harness.queue_jobs(recovered_job, adopted_job)
+    job_ids = [harness.job_id(job) for job in (recovered_job, adopted_job)]
+    recovered_job.set_external_id(str(job_ids[0]))
     harness.start()
     harness.runner._handle_runner_state = lambda _, state: states.update(
         {state.job_wrapper.job_id: state.runner_state}
     )
-    harness.runner.recover(recovered.get_job(), recovered)
-    harness.runner.queue_job(adopted)
+    harness.runner.recover(recovered_job.get_job(), recovered_job)
+    harness.runner.queue_job(adopted_job)
     harness.poll()
     for job_id in job_ids:
         harness.access_point.start(job_id)
