@@ -1,7 +1,8 @@
-"""Runs a workflow engine's tool invocations on an HTCondor pool that lives on Docker Swarm.
+"""Run a workflow engine's tool invocations on an HTCondor pool in a Docker Swarm.
 
-These are the public names. Each is imported on first use: a program that only describes
-invocations loads no more than that.
+These are the public names of swarm_runner, together with the package `swarm_runner.testing`.
+Each name is imported on first use: a program that only describes invocations loads neither
+HTCondor's bindings nor the Docker SDK.
 """
 
 from __future__ import annotations
@@ -12,9 +13,28 @@ from typing import TYPE_CHECKING, Any
 from swarm_runner._version import __version__
 
 if TYPE_CHECKING:
+    from swarm_runner.condor.access_point import AccessPoint
+    from swarm_runner.condor.access_point_process import AccessPointProcess
+    from swarm_runner.condor.ports import (
+        AccessPointPort,
+        Ad,
+        JobQuery,
+        SubmitInDoubtError,
+        SubmitResult,
+    )
+    from swarm_runner.config.current import get_current_config
     from swarm_runner.config.documents import dump_invocations, parse_invocations
-    from swarm_runner.config.job_conf import JobConf, parse_job_conf
+    from swarm_runner.config.galaxy_keys import RUNNER_KEYS, is_environment_key, is_runner_key
+    from swarm_runner.config.job_conf import (
+        EnvironmentSection,
+        JobConf,
+        RunnerSection,
+        parse_job_conf,
+    )
+    from swarm_runner.config.validation import parse_document, validate_document
+    from swarm_runner.config.yaml_source import Document
     from swarm_runner.errors import (
+        ConflictError,
         Diagnostic,
         InvalidInputError,
         PreconditionError,
@@ -23,6 +43,7 @@ if TYPE_CHECKING:
         UnreachableError,
     )
     from swarm_runner.hooks.specs import hookimpl
+    from swarm_runner.model.htcondor import EventType, HoldCode, HoldSubcode, JobStatus, Universe
     from swarm_runner.model.invocation import Invocation
     from swarm_runner.model.job import (
         Hold,
@@ -37,24 +58,77 @@ if TYPE_CHECKING:
         Remove,
         Usage,
     )
-    from swarm_runner.model.pool import CapacityClass, Destination, Pool, Route
-    from swarm_runner.model.pool_status import PoolStatus
-    from swarm_runner.model.resources import Resources
-    from swarm_runner.model.scaling import ClassSnapshot, ScalingDecision, ScalingLimits
+    from swarm_runner.model.pool import (
+        CapacityClass,
+        Destination,
+        JobUser,
+        Network,
+        Pool,
+        Route,
+        VolumeMount,
+    )
+    from swarm_runner.model.pool_status import ExecutorStatus, PoolStatus, Slot, TaskState
+    from swarm_runner.model.resources import (
+        MAXIMUM_DISK_MB,
+        MAXIMUM_MEMORY_MB,
+        MINIMUM_MEMORY_MB,
+        Resources,
+    )
+    from swarm_runner.model.scaling import (
+        ClassSnapshot,
+        DemandSample,
+        ExecutorCounts,
+        FreeCapacity,
+        IdleJobs,
+        ScalingDecision,
+        ScalingLimits,
+    )
+    from swarm_runner.model.text import FrozenModel, did_you_mean, reject_control_characters
+    from swarm_runner.model.units import QUANTITY_EXAMPLES, megabytes
     from swarm_runner.model.vm import Disk, SuccessMarker, VirtualMachine
     from swarm_runner.runner import Runner
     from swarm_runner.runner.explanation import Explanation
-    from swarm_runner.submit.description import SubmitDescription
-    from swarm_runner.submit.translation import translate
+    from swarm_runner.structured_log import get_logger
+    from swarm_runner.submit.description import SubmitBatch, SubmitDescription
+    from swarm_runner.submit.language import (
+        classad_string,
+        classad_value,
+        escape_macros,
+        quote_arguments,
+        quote_environment,
+    )
+    from swarm_runner.submit.translation import CLASS_REQUIREMENT, translate
 
 __all__ = [
+    "CLASS_REQUIREMENT",
+    "MAXIMUM_DISK_MB",
+    "MAXIMUM_MEMORY_MB",
+    "MINIMUM_MEMORY_MB",
+    "QUANTITY_EXAMPLES",
+    "RUNNER_KEYS",
+    "AccessPoint",
+    "AccessPointPort",
+    "AccessPointProcess",
+    "Ad",
     "CapacityClass",
     "ClassSnapshot",
+    "ConflictError",
+    "DemandSample",
     "Destination",
     "Diagnostic",
     "Disk",
+    "Document",
+    "EnvironmentSection",
+    "EventType",
+    "ExecutorCounts",
+    "ExecutorStatus",
     "Explanation",
+    "FreeCapacity",
+    "FrozenModel",
     "Hold",
+    "HoldCode",
+    "HoldSubcode",
+    "IdleJobs",
     "InvalidInputError",
     "Invocation",
     "Job",
@@ -62,7 +136,11 @@ __all__ = [
     "JobConf",
     "JobEvent",
     "JobId",
+    "JobQuery",
     "JobState",
+    "JobStatus",
+    "JobUser",
+    "Network",
     "Outcome",
     "OutcomeKind",
     "Pool",
@@ -73,33 +151,78 @@ __all__ = [
     "Resources",
     "Route",
     "Runner",
+    "RunnerSection",
     "ScalingDecision",
     "ScalingLimits",
+    "Slot",
+    "SubmitBatch",
     "SubmitDescription",
+    "SubmitInDoubtError",
+    "SubmitResult",
     "SubmitUnresolvedError",
     "SuccessMarker",
     "SwarmRunnerError",
+    "TaskState",
+    "Universe",
     "UnreachableError",
     "Usage",
     "VirtualMachine",
+    "VolumeMount",
     "__version__",
+    "classad_string",
+    "classad_value",
+    "did_you_mean",
     "dump_invocations",
+    "escape_macros",
+    "get_current_config",
+    "get_logger",
     "hookimpl",
+    "is_environment_key",
+    "is_runner_key",
+    "megabytes",
+    "parse_document",
     "parse_invocations",
     "parse_job_conf",
+    "quote_arguments",
+    "quote_environment",
+    "reject_control_characters",
     "translate",
+    "validate_document",
 ]
 
 _EXPORTS = {
-    "config.job_conf": (
-        "JobConf",
-        "parse_job_conf",
+    "condor.access_point": ("AccessPoint",),
+    "condor.access_point_process": ("AccessPointProcess",),
+    "condor.ports": (
+        "AccessPointPort",
+        "Ad",
+        "JobQuery",
+        "SubmitInDoubtError",
+        "SubmitResult",
     ),
-    "config.validation": (
+    "config.current": ("get_current_config",),
+    "config.documents": (
         "dump_invocations",
         "parse_invocations",
     ),
+    "config.galaxy_keys": (
+        "RUNNER_KEYS",
+        "is_environment_key",
+        "is_runner_key",
+    ),
+    "config.job_conf": (
+        "EnvironmentSection",
+        "JobConf",
+        "RunnerSection",
+        "parse_job_conf",
+    ),
+    "config.validation": (
+        "parse_document",
+        "validate_document",
+    ),
+    "config.yaml_source": ("Document",),
     "errors": (
+        "ConflictError",
         "Diagnostic",
         "InvalidInputError",
         "PreconditionError",
@@ -108,6 +231,13 @@ _EXPORTS = {
         "UnreachableError",
     ),
     "hooks.specs": ("hookimpl",),
+    "model.htcondor": (
+        "EventType",
+        "HoldCode",
+        "HoldSubcode",
+        "JobStatus",
+        "Universe",
+    ),
     "model.invocation": ("Invocation",),
     "model.job": (
         "Hold",
@@ -125,15 +255,41 @@ _EXPORTS = {
     "model.pool": (
         "CapacityClass",
         "Destination",
+        "JobUser",
+        "Network",
         "Pool",
         "Route",
+        "VolumeMount",
     ),
-    "model.pool_status": ("PoolStatus",),
-    "model.resources": ("Resources",),
+    "model.pool_status": (
+        "ExecutorStatus",
+        "PoolStatus",
+        "Slot",
+        "TaskState",
+    ),
+    "model.resources": (
+        "MAXIMUM_DISK_MB",
+        "MAXIMUM_MEMORY_MB",
+        "MINIMUM_MEMORY_MB",
+        "Resources",
+    ),
     "model.scaling": (
         "ClassSnapshot",
+        "DemandSample",
+        "ExecutorCounts",
+        "FreeCapacity",
+        "IdleJobs",
         "ScalingDecision",
         "ScalingLimits",
+    ),
+    "model.text": (
+        "FrozenModel",
+        "did_you_mean",
+        "reject_control_characters",
+    ),
+    "model.units": (
+        "QUANTITY_EXAMPLES",
+        "megabytes",
     ),
     "model.vm": (
         "Disk",
@@ -142,8 +298,22 @@ _EXPORTS = {
     ),
     "runner": ("Runner",),
     "runner.explanation": ("Explanation",),
-    "submit.description": ("SubmitDescription",),
-    "submit.translation": ("translate",),
+    "structured_log": ("get_logger",),
+    "submit.description": (
+        "SubmitBatch",
+        "SubmitDescription",
+    ),
+    "submit.language": (
+        "classad_string",
+        "classad_value",
+        "escape_macros",
+        "quote_arguments",
+        "quote_environment",
+    ),
+    "submit.translation": (
+        "CLASS_REQUIREMENT",
+        "translate",
+    ),
 }
 _EXPORT_MODULES = {name: module for module, names in _EXPORTS.items() for name in names}
 
