@@ -11,13 +11,20 @@ from typing import Any
 
 from galaxy.exceptions import ConfigurationError
 
-from swarm_runner import Destination, Diagnostic, InvalidInputError, Pool
-from swarm_runner.condor.access_point import AccessPoint
-from swarm_runner.condor.access_point_process import AccessPointProcess
-from swarm_runner.config.galaxy_keys import RUNNER_KEYS, is_runner_key
-from swarm_runner.config.job_conf import RunnerSection
-from swarm_runner.config.validation import parse_document, validate_document
-from swarm_runner.config.yaml_source import Document
+from swarm_runner import (
+    RUNNER_KEYS,
+    AccessPoint,
+    AccessPointProcess,
+    Destination,
+    Diagnostic,
+    Document,
+    InvalidInputError,
+    Pool,
+    RunnerSection,
+    is_runner_key,
+    parse_document,
+    validate_document,
+)
 
 MODULE_PREFIX = "swarm_runner_galaxy"
 # Galaxy rejects every key that is not in a runner's specs. RunnerSection checks the values.

@@ -13,8 +13,7 @@ from typing import Any
 from galaxy import model
 from galaxy.jobs.runners import AsynchronousJobRunner
 
-from swarm_runner import OutcomeKind
-from swarm_runner.structured_log import get_logger
+from swarm_runner import OutcomeKind, get_logger
 from swarm_runner_galaxy import metrics, runner_states
 from swarm_runner_galaxy.metadata import MetadataSetter
 from swarm_runner_galaxy.monitor import JobMonitor

@@ -22,7 +22,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from swarm_runner.structured_log import get_logger
+from swarm_runner import get_logger
 
 log = get_logger(__name__)
 LOG_NAME = "swarm_runner_metadata.log"

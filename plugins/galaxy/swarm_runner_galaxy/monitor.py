@@ -23,8 +23,8 @@ from swarm_runner import (
     PreconditionError,
     Runner,
     UnreachableError,
+    get_logger,
 )
-from swarm_runner.structured_log import get_logger
 from swarm_runner_galaxy.keys import id_tag
 from swarm_runner_galaxy.state import SwarmJobState
 from swarm_runner_galaxy.work_queue import Step

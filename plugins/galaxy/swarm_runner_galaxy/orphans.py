@@ -11,12 +11,19 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from swarm_runner import InvalidInputError, JobId, Pool, SwarmRunnerError
-from swarm_runner.condor.access_point import AccessPoint
-from swarm_runner.condor.ports import AccessPointPort, JobQuery
-from swarm_runner.config.galaxy_keys import is_runner_key
-from swarm_runner.config.job_conf import RunnerSection
-from swarm_runner.config.validation import parse_document, validate_document
+from swarm_runner import (
+    AccessPoint,
+    AccessPointPort,
+    InvalidInputError,
+    JobId,
+    JobQuery,
+    Pool,
+    RunnerSection,
+    SwarmRunnerError,
+    is_runner_key,
+    parse_document,
+    validate_document,
+)
 from swarm_runner_galaxy.config import MODULE_PREFIX, runner_name
 from swarm_runner_galaxy.keys import job_number
 

@@ -15,18 +15,22 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
-from swarm_runner.config.galaxy_keys import is_environment_key
-from swarm_runner.errors import Diagnostic, InvalidInputError
-from swarm_runner.model.pool import Pool
-from swarm_runner.model.resources import (
+from swarm_runner import (
+    CLASS_REQUIREMENT,
     MAXIMUM_DISK_MB,
     MAXIMUM_MEMORY_MB,
     MINIMUM_MEMORY_MB,
+    QUANTITY_EXAMPLES,
+    Diagnostic,
+    FrozenModel,
+    InvalidInputError,
+    Pool,
     Resources,
+    did_you_mean,
+    is_environment_key,
+    megabytes,
+    reject_control_characters,
 )
-from swarm_runner.model.text import FrozenModel, did_you_mean, reject_control_characters
-from swarm_runner.model.units import QUANTITY_EXAMPLES, megabytes
-from swarm_runner.submit.translation import CLASS_REQUIREMENT
 
 RAW_PREFIX = "htcondor_"
 _NUMBER = re.compile(r"\s*[0-9]{1,15}(\.[0-9]{1,9})?\s*")

@@ -15,9 +15,15 @@ from weakref import WeakSet
 from galaxy.exceptions import ConfigurationError
 from pydantic import ValidationError
 
-from swarm_runner import Diagnostic, InvalidInputError, Job, Runner, SwarmRunnerError
-from swarm_runner.condor.ports import JobQuery
-from swarm_runner.structured_log import get_logger
+from swarm_runner import (
+    Diagnostic,
+    InvalidInputError,
+    Job,
+    JobQuery,
+    Runner,
+    SwarmRunnerError,
+    get_logger,
+)
 from swarm_runner_galaxy import metrics, parameters
 from swarm_runner_galaxy.config import RUNNER_PARAM_SPECS, RunnerConfig
 from swarm_runner_galaxy.finishing import DELETED_STATES, STATES, JobFinisher

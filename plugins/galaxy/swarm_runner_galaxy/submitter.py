@@ -20,8 +20,8 @@ from swarm_runner import (
     Runner,
     SubmitUnresolvedError,
     UnreachableError,
+    get_logger,
 )
-from swarm_runner.structured_log import get_logger
 from swarm_runner_galaxy.state import SwarmJobState
 
 log = get_logger(__name__)

@@ -12,8 +12,7 @@ from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_executor_plugin_swarm_runner.settings import ExecutorSettings
 
 if TYPE_CHECKING:
-    from swarm_runner import Destination, JobConf, Pool
-    from swarm_runner.condor.access_point_process import AccessPointProcess
+    from swarm_runner import AccessPointProcess, Destination, JobConf, Pool
 
 JOB_CONF_VARIABLE = "SWARM_RUNNER_JOB_CONF"
 PLUGIN_DIRECTORY = Path(".snakemake", "swarm-runner")
@@ -45,8 +44,7 @@ class ExecutionTarget:
 
         If it does not answer, the calling process can still be interrupted.
         """
-        from swarm_runner.condor.access_point import AccessPoint
-        from swarm_runner.condor.access_point_process import AccessPointProcess
+        from swarm_runner import AccessPoint, AccessPointProcess
 
         pool, tokens = self.pool, self.destination.token_directory
         return AccessPointProcess(AccessPoint, pool.address, pool.name, tokens)
@@ -63,8 +61,7 @@ def find_target(settings: ExecutorSettings, workdir: Path, *, shared: bool) -> E
     Raises WorkflowError when the destination does not exist, or when `shared` is set and jobs
     cannot use the working directory.
     """
-    from swarm_runner import InvalidInputError
-    from swarm_runner.config.current import get_current_config
+    from swarm_runner import InvalidInputError, get_current_config
 
     named_file = settings.job_conf or os.environ.get(JOB_CONF_VARIABLE)
     current_config = None if named_file else get_current_config()

@@ -20,8 +20,7 @@ from snakemake_executor_plugin_swarm_runner.workflow_run import WorkflowRun
 
 if TYPE_CHECKING:
     from snakemake_executor_plugin_swarm_runner.executor import Executor
-    from swarm_runner import Job, JobId, Runner
-    from swarm_runner.condor.access_point_process import AccessPointProcess
+    from swarm_runner import AccessPointProcess, Job, JobId, Runner
 
 # Seconds between two attempts to submit while the access point is unreachable.
 RETRY_INTERVAL_S = 5.0
