@@ -1,7 +1,7 @@
 """Cost of a decision: 100,000 idle jobs with 200 different requests, 5,000 executors.
 
-`python -m tests.benchmarks.decision [--json]`, on a separate pool. The queue is a real schedd's. The
-executors are fakes, since one machine cannot run that many. The history is queried, but no job
+`python -m tests.benchmarks.decision [--json]`, on a separate pool. The queue is a real schedd's.
+The executors are fakes, since one machine cannot run that many. The history is queried, but no job
 has run in that pool. Exit code 1 if a target is missed.
 """
 
@@ -51,7 +51,9 @@ def submit_idle_jobs(access_point: AccessPoint, jobs: int) -> None:
                 "request_memory": "$(memory)M",
                 "request_disk": "50M",
                 "requirements": "TARGET.CapacityClass =?= MY.SwarmRunnerClass",
-                "My.SwarmRunnerClass": f'ifThenElse(RequestMemory <= 99999, "{CLASS_NAME}", "none")',
+                "My.SwarmRunnerClass": (
+                    f'ifThenElse(RequestMemory <= 99999, "{CLASS_NAME}", "none")'
+                ),
             }
         )
         rows = (

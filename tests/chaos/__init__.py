@@ -1,1 +1,1 @@
-"""Everything at once on the three-node lab: no job may pay for it (`make chaos`)."""
+"""Scaling, an upgrade and a drain at once on the three-node lab must cost no job (`make chaos`)."""

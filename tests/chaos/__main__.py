@@ -1,4 +1,4 @@
-"""`python -m tests.chaos`: the account as a table; exit code 1 if a job paid for the storm."""
+"""`python -m tests.chaos`: print what a storm cost; exit code 1 if it cost a job anything."""
 
 from __future__ import annotations
 
@@ -16,41 +16,41 @@ from tests.chaos.run import ChaosReport, lossless, run
 
 
 def main() -> int:
-    """Bring the lab's hosts up, let the storm blow, show what it cost."""
+    """Bring the lab's hosts up, run the storm, and print the report."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="the account as JSON")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--jobs", type=int, default=300)
     parser.add_argument("--scalings", type=int, default=30)
-    parser.add_argument("--seed", type=int, help="the same number gives the same storm")
+    parser.add_argument("--seed", type=int, help="repeat the storm of this seed")
     options = parser.parse_args()
     seed = random.randrange(10**6) if options.seed is None else options.seed  # noqa: S311
     subprocess.run([sys.executable, "-m", "tests.lab.hosts", "up"], check=True, stdout=sys.stderr)
-    account = run(seed, options.jobs, options.scalings, _report)
+    report = run(seed, options.jobs, options.scalings, _print_progress)
     if options.json:
-        sys.stdout.write(json.dumps(dataclasses.asdict(account)) + "\n")
+        sys.stdout.write(json.dumps(dataclasses.asdict(report)) + "\n")
     else:
-        Console().print(_table(account))
-    return 0 if lossless(account) else 1
+        Console().print(_table(report))
+    return 0 if lossless(report) else 1
 
 
 def _table(report: ChaosReport) -> Table:
     table = Table(title="a pool in a storm")
     table.add_column("")
-    table.add_column("counted", justify="right")
-    table.add_column("to be", justify="right")
+    table.add_column("count", justify="right")
+    table.add_column("target", justify="right")
     table.add_row("jobs done", str(report.done), str(report.jobs))
-    table.add_row("evictions, by the event log", str(report.evictions), "0")
+    table.add_row("evictions in the event log", str(report.evictions), "0")
     table.add_row("jobs with more than one start", str(report.started_again), "0")
-    table.add_row("vacates, by the job ads", str(report.vacates), "0")
-    table.add_row("of these by code 1021", str(report.container_errors), "0")
-    table.add_row("matches given back before a command began", str(report.given_back), "")
+    table.add_row("vacates in the job ads", str(report.vacates), "0")
+    table.add_row("of these with code 1021", str(report.container_errors), "0")
+    table.add_row("vacates before a command started", str(report.given_back), "")
     table.add_row("scalings", str(report.scalings), "")
     table.add_row("seconds", f"{report.duration_s:.0f}", "")
     table.add_row("seed", str(report.seed), "")
     return table
 
 
-def _report(message: str) -> None:
+def _print_progress(message: str) -> None:
     sys.stderr.write(f"chaos: {message}\n")
 
 

@@ -1,4 +1,4 @@
-"""Jobs in a storm, and the account of what it cost them."""
+"""Jobs in a storm, and a report of what it cost them."""
 
 from __future__ import annotations
 
@@ -24,15 +24,16 @@ from swarm_runner.swarm.client import DockerSwarm
 from tests.chaos.storm import CALL_TIMEOUT_S, DRAINED_HOST, MAX_REPLICAS, Storm, set_availability
 from tests.lab.hosts.images import pool_image
 from tests.lab.hosts.layout import SHARED, nodes
+from tests.polling import poll_until
 
 NAME = "swarm-runner-chaos"
 PORT = 9629
 STATE_DIRECTORY = Path(__file__).parents[2] / ".state" / "lab" / NAME
 TIMEOUT_S = 800.0
 SCALING_PAUSE_S = 7.0
-# Code 1021 (HTCondor, condor_holdcodes.h), as job ads call it.
+# The name of code 1021 in job ads (HTCondor, condor_holdcodes.h).
 CONTAINER_ERROR = "ContainerError"
-# HTCondor counts a match that is given back before the command began as a vacate, too.
+# HTCondor also counts a claim that is released before the command starts as a vacate.
 VACATE_PROJECTION = ("NumJobStarts", "NumVacates", "NumVacatesPreExecution", "NumVacatesByReason")
 
 
@@ -40,9 +41,9 @@ VACATE_PROJECTION = ("NumJobStarts", "NumVacates", "NumVacatesPreExecution", "Nu
 class ChaosReport:
     """What the storm cost.
 
-    `evictions` is by the event log, `started_again` by the job ads and by what the jobs wrote
-    themselves, `vacates` by the job ads, `container_errors` those of code 1021 among them.
-    `given_back` are matches that ended before a command began, which costs nothing but time.
+    `evictions` are counted in the event log, and `started_again` in the job ads and in the files
+    that the jobs wrote. `vacates` are counted in the job ads; `container_errors` are those with
+    code 1021. `given_back` are vacates before a command started, which cost only time.
     """
 
     seed: int
@@ -58,20 +59,20 @@ class ChaosReport:
 
 
 def lossless(report: ChaosReport) -> bool:
-    """Whether every job is done, and none was started twice or thrown out."""
+    """Return whether every job is done, and none was evicted or started twice."""
     cost = (report.evictions, report.started_again, report.vacates, report.container_errors)
     return report.done == report.jobs and not any(cost)
 
 
 def run(seed: int, jobs: int, scalings: int, progress: Callable[[str], None]) -> ChaosReport:
-    """A pool on the lab's hosts, which must be up; jobs of 1 to 20 s, and the storm."""
+    """Run jobs of 1 to 20 s and the storm on a new pool. The lab's hosts must be up."""
     leader = nodes()[0]
     pool = _pool(leader.address)
     with (
         contextlib.closing(
             docker.DockerClient(leader.docker_host, timeout=CALL_TIMEOUT_S)
-        ) as engine,
-        _running_pool(engine, pool),
+        ) as client,
+        _running_pool(client, pool),
         _job_directory() as directory,
     ):
         destination = _destination(pool)
@@ -79,8 +80,8 @@ def run(seed: int, jobs: int, scalings: int, progress: Callable[[str], None]) ->
         storm = Storm(
             leader.docker_host, pool, _provisioner, seed, scalings, SCALING_PAUSE_S, progress
         )
-        began = time.monotonic()
-        evictions = done = 0
+        started_at = time.monotonic()
+        evictions = ended = done = 0
         with Runner(destination, name=name) as runner, storm.running():
             runner.submit(_invocations(Random(seed), directory, jobs))  # noqa: S311
             for change in runner.watch(TIMEOUT_S):
@@ -88,29 +89,35 @@ def run(seed: int, jobs: int, scalings: int, progress: Callable[[str], None]) ->
                     evictions += 1
                     progress(f"{change.job.id} was evicted: {change.reason}")
                 elif change.event is JobEvent.ENDED:
+                    ended += 1
                     done += bool(change.job.outcome and change.job.outcome.ok)
                     if done % 50 == 0:
                         progress(f"{done} of {jobs} jobs done")
         access_point = AccessPoint.connect(pool, destination.token_directory)
-        ads = access_point.history(JobQuery(runner_name=name), VACATE_PROJECTION)
-        by_themselves = {file.name: len(file.read_text()) for file in directory.iterdir()}
-        again = max(
+        query = JobQuery(runner_name=name)
+        expected = ended
+        ads = poll_until(
+            lambda: access_point.history(query, VACATE_PROJECTION),
+            lambda found: len(found) >= expected,
+        )
+        start_counts = {file.name: len(file.read_text()) for file in directory.iterdir()}
+        started_again = max(
             sum(ad.get("NumJobStarts", 0) > 1 for ad in ads),
-            sum(starts > 1 for starts in by_themselves.values()),
+            sum(starts > 1 for starts in start_counts.values()),
         )
         reasons = [ad.get("NumVacatesByReason", {}) for ad in ads]
         given_back = sum(ad.get("NumVacatesPreExecution", 0) for ad in ads)
         return ChaosReport(
             seed=seed,
             jobs=jobs,
-            done=min(done, len(by_themselves), len(ads)),
+            done=min(done, len(start_counts), len(ads)),
             evictions=evictions,
-            started_again=again,
+            started_again=started_again,
             vacates=sum(ad.get("NumVacates", 0) for ad in ads) - given_back,
             container_errors=sum(reason.get(CONTAINER_ERROR, 0) for reason in reasons),
             given_back=given_back,
             scalings=scalings,
-            duration_s=time.monotonic() - began,
+            duration_s=time.monotonic() - started_at,
         )
 
 
@@ -119,7 +126,7 @@ def _invocations(random: Random, directory: Path, jobs: int) -> list[Invocation]
         Invocation(
             key=f"{directory.name}-{number}",
             image="debian:trixie",
-            # A letter for each start.
+            # One letter for each start.
             shell=f"printf x >>{number}; sleep {random.randint(1, 20)}",
             resources={"memory_mb": random.choice((64, 64, 64, 64, 64, 300))},
             working_directory=str(directory),
@@ -145,7 +152,7 @@ def _running_pool(client: docker.DockerClient, pool: Pool) -> Iterator[None]:
 def _job_directory() -> Iterator[Path]:
     directory = SHARED / f"chaos-{uuid.uuid4().hex[:12]}"
     directory.mkdir()
-    directory.chmod(0o1777)  # jobs run as a user of their own
+    directory.chmod(0o1777)  # the jobs' user writes here
     yield directory
 
 
@@ -164,10 +171,10 @@ def _destination(pool: Pool) -> Destination:
 
 
 def _pool(address: str) -> Pool:
-    shape = {"normal": {"cpus": 2, "memory_mb": 256}, "big": {"cpus": 1, "memory_mb": 512}}
+    sizes = {"normal": {"cpus": 2, "memory_mb": 256}, "big": {"cpus": 1, "memory_mb": 512}}
     classes = {
-        name: {**shape[name], "replicas": MAX_REPLICAS[name], "max_replicas": MAX_REPLICAS[name]}
-        for name in shape
+        name: {**size, "replicas": MAX_REPLICAS[name], "max_replicas": MAX_REPLICAS[name]}
+        for name, size in sizes.items()
     }
     return Pool.model_validate(
         {

@@ -1,4 +1,4 @@
-"""What befalls the pool while jobs run: one thread each, and none of them knows of the jobs."""
+"""Changes to a pool while jobs run, each in its own thread and without regard for the jobs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from random import Random
 import docker
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
 
-from swarm_runner.errors import PreconditionError
+from swarm_runner.errors import ConflictError
 from swarm_runner.model.pool import Pool
 from swarm_runner.provisioner import Provisioner
 from swarm_runner.swarm.client import DockerSwarm
@@ -22,13 +22,13 @@ from swarm_runner.swarm.client import DockerSwarm
 CALL_TIMEOUT_S = 60
 UPGRADE_TIMEOUT_S = 900.0
 DRAINED_HOST = "swarm-3"
-# The executors of both classes leave the Swarm room for one more while they are replaced.
+# The hosts have enough memory for these executors and one more, which an upgrade needs.
 MAX_REPLICAS = {"normal": 8, "big": 3}
 
 
 @dataclass(frozen=True, slots=True)
 class Storm:
-    """What is to happen. `pause_s` lies between two scalings."""
+    """Scalings with pauses of `pause_s` between them, an upgrade and a drain."""
 
     docker_host: str
     pool: Pool
@@ -40,85 +40,88 @@ class Storm:
 
     @contextmanager
     def running(self) -> Iterator[list[Future[None]]]:
-        """All of it, beside what the caller does; over when the block is left."""
-        over = threading.Event()
+        """Run the storm beside the block, and wait for its end.
+
+        An exception in the block stops the storm.
+        """
+        stop = threading.Event()
         with ThreadPoolExecutor(3) as threads:
             steps = (self._scale, self._upgrade, self._drain)
-            futures = [threads.submit(step, over) for step in steps]
+            futures = [threads.submit(step, stop) for step in steps]
             try:
                 yield futures
             except BaseException:
-                over.set()
+                stop.set()
                 raise
             for future in futures:
                 future.result()
 
     @property
     def duration_s(self) -> float:
-        """How long the scaling goes on, at least."""
+        """The minimum duration of the scalings."""
         return self.scalings * self.pause_s
 
     def _scale(self, stop: threading.Event) -> None:
         random = Random(self.seed)  # noqa: S311
-        with self._client() as engine:
-            swarm = DockerSwarm(engine)
+        with self._client() as client:
+            swarm = DockerSwarm(client)
             for number in range(1, self.scalings + 1):
                 name = random.choice(list(MAX_REPLICAS))
-                # One executor stays: the jobs are to end, too.
+                # One executor remains, so that the jobs finish.
                 count = random.randint(1, MAX_REPLICAS[name])
                 self.progress(f"scaling {number} of {self.scalings}: {name}={count}")
-                _retry_while_refused(partial(swarm.scale_service, self.pool.service(name), count))
+                _retry_on_conflict(partial(swarm.scale_service, self.pool.service(name), count))
                 if stop.wait(self.pause_s):
                     return
-            # What is left need not wait for the luck of the last draw.
+            # The remaining jobs run on all executors.
             for name, count in MAX_REPLICAS.items():
-                _retry_while_refused(partial(swarm.scale_service, self.pool.service(name), count))
+                _retry_on_conflict(partial(swarm.scale_service, self.pool.service(name), count))
 
     def _upgrade(self, stop: threading.Event) -> None:
         if stop.wait(self.duration_s * 0.2):
             return
         classes = {
-            name: shape.model_copy(update={"retirement_s": 3600})
-            for name, shape in self.pool.classes.items()
+            name: capacity_class.model_copy(update={"retirement_s": 3600})
+            for name, capacity_class in self.pool.classes.items()
         }
         pool = self.pool.model_copy(update={"classes": classes})
-        with self._client() as engine:
+        with self._client() as client:
             self.progress("upgrading the pool, one executor after another")
-            began = time.monotonic()
-            self.provisioner(engine, pool).upgrade(timeout_s=UPGRADE_TIMEOUT_S)
-            self.progress(f"the upgrade took {time.monotonic() - began:.0f} s")
+            started_at = time.monotonic()
+            self.provisioner(client, pool).upgrade(timeout_s=UPGRADE_TIMEOUT_S)
+            self.progress(f"the upgrade took {time.monotonic() - started_at:.0f} s")
 
     def _drain(self, stop: threading.Event) -> None:
         if stop.wait(self.duration_s * 0.5):
             return
-        with self._client() as engine:
+        with self._client() as client:
             try:
-                self._set_availability(engine, "drain")
+                self._set_availability(client, "drain")
                 stop.wait(self.duration_s * 0.25)
             finally:
-                self._set_availability(engine, "active")
+                self._set_availability(client, "active")
 
     def _set_availability(self, client: docker.DockerClient, availability: str) -> None:
-        self.progress(f"{DRAINED_HOST} is made {availability}")
+        self.progress(f"setting the availability of {DRAINED_HOST} to {availability}")
         set_availability(client, DRAINED_HOST, availability)
 
     @contextmanager
     def _client(self) -> Iterator[docker.DockerClient]:
-        # docker-py's client is not for several threads at once.
-        with closing(docker.DockerClient(self.docker_host, timeout=CALL_TIMEOUT_S)) as engine:
-            yield engine
+        # docker-py's client is not thread-safe.
+        with closing(docker.DockerClient(self.docker_host, timeout=CALL_TIMEOUT_S)) as client:
+            yield client
 
 
 def set_availability(client: docker.DockerClient, host: str, availability: str) -> None:
-    """What `docker node update --availability` does."""
+    """Do what `docker node update --availability` does."""
     [node] = (n for n in client.nodes.list() if n.attrs["Description"]["Hostname"] == host)
     node.update({**node.attrs["Spec"], "Availability": availability})
 
 
-def _retry_while_refused(step: Callable[[], object]) -> None:
-    """An upgrade may change the service between our look and our update; then look again."""
+def _retry_on_conflict(step: Callable[[], object]) -> None:
+    """Repeat a step if an upgrade changed the service between its read and its write."""
     Retrying(
-        retry=retry_if_exception_type(PreconditionError),
+        retry=retry_if_exception_type(ConflictError),
         stop=stop_after_attempt(10),
         wait=wait_fixed(0.3),
         reraise=True,
