@@ -1,6 +1,6 @@
-"""Three Swarm hosts on one machine, to play on and to break.
+"""Three Swarm hosts on one machine, for experiments and for tests that break hosts.
 
-Each host has an engine of its own, in network, mount and host name namespaces of its own and in a
-cgroup of its own. What is made here bears the name swarm-runner-lab and lies in .state/lab-hosts;
-the machine's own engine is only read from. Everything needs root.
+Each host has its own Docker engine in its own cgroup and network, mount and host name namespaces.
+Everything is named swarm-runner-lab and stored in .state/lab-hosts. The machine's own engine is
+only read from. Everything needs root.
 """

@@ -26,16 +26,16 @@ HostName = Annotated[str, typer.Argument(metavar="NODE", help="swarm-2, or 2")]
 
 @app.command()
 def up(
-    managers: Annotated[int, typer.Option(help="how many of the hosts manage the Swarm")] = 1,
-    tls: Annotated[bool, typer.Option("--tls", help="swarm-1's API, for certificates")] = False,
+    managers: Annotated[int, typer.Option(help="the number of Swarm managers")] = 1,
+    tls: Annotated[bool, typer.Option("--tls", help="open swarm-1's API over TLS")] = False,
 ) -> None:
-    """Make the lab, or mend it; prints how to use it, for `eval`."""
+    """Create or repair the lab. Print the settings to use it, for `eval`."""
     Lab(managers=managers, tls=tls, progress=_report).up()
     first = nodes()[0]
     sys.stdout.write(f"export DOCKER_HOST={first.docker_host}\n")
-    sys.stdout.write(f"# address of the pool's manager: {first.address}\n")
+    sys.stdout.write(f"# address of the Swarm manager: {first.address}\n")
     sys.stdout.write(f"# images: {pool_image()} {base_image()}, also as debian:trixie\n")
-    sys.stdout.write(f"# a directory that every host has: {SHARED}\n")
+    sys.stdout.write(f"# a directory shared by all hosts: {SHARED}\n")
     if tls:
         sys.stdout.write(
             f"# over TLS: export DOCKER_HOST={first.tls_host} DOCKER_TLS_VERIFY=1 "
@@ -45,22 +45,22 @@ def up(
 
 @app.command()
 def down() -> None:
-    """Remove all of it."""
+    """Remove the lab."""
     Lab(progress=_report).down()
 
 
 @app.command()
 def status() -> None:
-    """Each host, as the machine sees it and as the Swarm does."""
+    """Show each host's state on this machine and in the Swarm."""
     table = Table(box=None)
-    for title in (*("host", "address", "cable", "engine"), *("pids", "Swarm", "role", "state")):
+    for title in (*("host", "address", "network", "engine"), *("pids", "Swarm", "role", "state")):
         table.add_column(title, no_wrap=True)
     for state in Lab().status():
         table.add_row(
             state.node.name,
             state.node.address,
-            "connected" if state.connected else "cut",
-            "answers" if state.reachable else "silent",
+            "connected" if state.connected else "partitioned",
+            "reachable" if state.reachable else "unreachable",
             str(state.processes),
             state.swarm,
             state.role,
@@ -71,37 +71,37 @@ def status() -> None:
 
 @app.command()
 def kill(name: HostName) -> None:
-    """SIGKILL a host's engine and all of its containers."""
+    """Kill a host's engine and all of its containers with SIGKILL."""
     _report(f"killed {Lab().kill(_node(name))} processes")
 
 
 @app.command()
 def start(name: HostName) -> None:
-    """Start the engine of a host that was killed."""
+    """Start the engine of a killed host."""
     Lab().start(_node(name))
 
 
 @app.command()
 def partition(name: HostName) -> None:
-    """Cut a host off; what runs there goes on."""
+    """Disconnect a host from the network. Its containers keep running."""
     Lab().partition(_node(name))
 
 
 @app.command()
 def bar(name: HostName) -> None:
-    """Keep a host from the registry."""
+    """Block a host's access to the registry."""
     Lab().block_registry(_node(name))
 
 
 @app.command()
 def fill(name: HostName) -> None:
-    """Leave no room on a host's disk."""
+    """Fill a host's disk."""
     Lab().fill_disk(_node(name))
 
 
 @app.command()
 def heal(name: HostName) -> None:
-    """Connect a host again, to the registry too, and give it room."""
+    """Undo `partition`, `bar` and `fill`."""
     Lab().heal(_node(name))
 
 
@@ -117,7 +117,7 @@ def _report(message: str) -> None:
 
 
 def main() -> None:
-    """Run a command, as root; what goes wrong is a sentence and exit code 1."""
+    """Run a command as root. Print an error as one line and exit with code 1."""
     if os.geteuid() != 0:
         as_root = ["sudo", "-n", "--", sys.executable, "-m", "tests.lab.hosts", *sys.argv[1:]]
         sys.exit(subprocess.run(as_root, check=False).returncode)

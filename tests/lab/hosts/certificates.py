@@ -1,4 +1,4 @@
-"""A certificate authority, and bundles laid out as DOCKER_CERT_PATH wants them."""
+"""A certificate authority, and bundles for DOCKER_CERT_PATH."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PRIVATE_MODE = 0o600
 
 
 def create() -> None:
-    """All of one authority, unless they are there."""
+    """Create the certificates of all hosts and of a client, unless they exist."""
     if CERTIFICATES.exists():
         return
     draft = CERTIFICATES.with_name("certificates.draft")
@@ -27,19 +27,19 @@ def create() -> None:
 
 
 def server(node: Node) -> Path:
-    """The directory of a host's own certificate."""
+    """Return the directory of a host's certificate."""
     return CERTIFICATES / node.name
 
 
 def client() -> Path:
-    """DOCKER_CERT_PATH of one who may use the API."""
+    """Return the DOCKER_CERT_PATH of a client that the hosts accept."""
     return CERTIFICATES / "client"
 
 
 def untrusted_bundle(directory: Path) -> Path:
-    """A bundle of the right form, from an authority that nobody trusts."""
-    authority = trustme.CA(organization_name="a stranger")
-    _write(authority, authority.issue_cert("stranger"), directory)
+    """Write a valid bundle of an untrusted authority."""
+    authority = trustme.CA(organization_name="untrusted")
+    _write(authority, authority.issue_cert("untrusted"), directory)
     return directory
 
 

@@ -1,4 +1,4 @@
-"""A host's processes, found by their cgroup and by nothing else: no name, no stale pid file."""
+"""A host's processes, identified by their cgroup only. Names and PID files may be stale."""
 
 from __future__ import annotations
 
@@ -17,53 +17,53 @@ from tenacity import (
 )
 
 MOUNT = Path("/sys/fs/cgroup")
-ENGINE_LEAF = "engine"  # a leaf: with cgroup v2 only leaves hold processes
+ENGINE_LEAF = "engine"  # with cgroup v2, only leaves contain processes
 KILL_TIMEOUT_S = 30
 
 
 class Cgroup:
-    """The cgroup `name` at the top of every hierarchy, with all that is below it."""
+    """The cgroup `name` at the top of every hierarchy, with everything below it."""
 
     def __init__(self, name: str) -> None:
         self._name = name
 
     def create(self) -> list[Path]:
-        """Make the leaf for a daemon; the files to which a process writes its pid to enter it."""
-        entrances = []
+        """Create the leaf for a daemon. Return the files that a process writes its PID to."""
+        procs_files = []
         for hierarchy in _hierarchies():
-            # A new cpuset takes no process before it has been given processors.
+            # A new cpuset rejects processes until it has CPUs.
             if hierarchy.name == "cpuset":
                 continue
             leaf = hierarchy / self._name / ENGINE_LEAF
             leaf.mkdir(parents=True, exist_ok=True)
-            entrances.append(leaf / "cgroup.procs")
-        return entrances
+            procs_files.append(leaf / "cgroup.procs")
+        return procs_files
 
     def pids(self) -> set[int]:
-        """The processes in it now."""
+        """Return the current processes."""
         found: set[int] = set()
         for directory in self._directories():
-            with contextlib.suppress(OSError):  # a container's is gone meanwhile
+            with contextlib.suppress(OSError):  # a container stopped meanwhile
                 found.update(map(int, (directory / "cgroup.procs").read_text().split()))
         return found - {0}
 
     def kill(self) -> int:
-        """SIGKILL everything in it, and remove it; how many processes that were at first.
+        """Kill all processes with SIGKILL, and remove the cgroup. Return how many were killed.
 
-        Raises RetryError when something does not die.
+        Raises RetryError if a process does not end.
         """
-        at_first = len(self._suspend())
-        patience = stop_after_delay(KILL_TIMEOUT_S)
-        Retrying(retry=retry_if_result(bool), wait=wait_fixed(0.05), stop=patience)(self._kill_all)
-        Retrying(retry=retry_if_exception_type(OSError), wait=wait_fixed(0.2), stop=patience)(
+        count = len(self._suspend())
+        stop = stop_after_delay(KILL_TIMEOUT_S)
+        Retrying(retry=retry_if_result(bool), wait=wait_fixed(0.05), stop=stop)(self._kill_all)
+        Retrying(retry=retry_if_exception_type(OSError), wait=wait_fixed(0.2), stop=stop)(
             self._remove
         )
-        return at_first
+        return count
 
     def _suspend(self) -> set[int]:
-        """SIGSTOP everything in it, for a host dies at once.
+        """Stop all processes with SIGSTOP, because a host loses all of them at once.
 
-        Killed one after another, a shell would see its command die and go on to the next.
+        If they were killed one after another, a shell could start its next command.
         """
         stopped: set[int] = set()
         while running := self.pids() - stopped:
@@ -86,7 +86,7 @@ class Cgroup:
                 directory.rmdir()
 
     def _directories(self) -> Iterator[Path]:
-        """The deepest first."""
+        """Yield the directories, the deepest first."""
         for hierarchy in _hierarchies():
             for directory, _, _ in os.walk(hierarchy / self._name, topdown=False):
                 yield Path(directory)

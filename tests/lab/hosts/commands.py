@@ -1,4 +1,4 @@
-"""The machine's own programs, run so that their complaints are heard."""
+"""Running this machine's programs, with their errors as exceptions."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import subprocess
 
 
 def run(*command: str, cwd: str | None = None) -> None:
-    """Run a command; raises RuntimeError with what it said when it fails."""
+    """Run a command. Raises RuntimeError with its error output if it fails."""
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, cwd=cwd, stdin=subprocess.DEVNULL
     )
     if done.returncode:
-        said = (done.stderr or done.stdout).strip()
-        raise RuntimeError(f"{' '.join(command)}: {said or f'ended with {done.returncode}'}")
+        message = (done.stderr or done.stdout).strip() or f"exit code {done.returncode}"
+        raise RuntimeError(f"{' '.join(command)}: {message}")
 
 
 def succeeds(*command: str) -> bool:
-    """Whether a command that only asks says yes."""
+    """Return whether a command that only checks something succeeds."""
     done = subprocess.run(
         command, capture_output=True, check=False, stdin=subprocess.DEVNULL, timeout=60
     )

@@ -1,4 +1,4 @@
-"""A host's disk: a file system of its own, so that it can be full while the machine's is not."""
+"""A host's disk: a separate file system, which can be full while the machine's is not."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from pathlib import Path
 from tests.lab.hosts.commands import run
 from tests.lab.hosts.layout import Node
 
-# The file is as large as what was written to it.
+# The maximum size. The file is sparse.
 SIZE_BYTES = 16 * 2**30
 _BLOCK_BYTES = 4096
 _FILLER_NAME = "filler"
 
 
 def create(node: Node) -> None:
-    """An empty disk, unless there is one."""
+    """Create an empty disk, unless there is one."""
     node.data.mkdir(parents=True, exist_ok=True)
     if node.disk.exists():
         return
-    fresh = node.disk.with_suffix(".new")
-    with fresh.open("wb") as file:
+    new = node.disk.with_suffix(".new")
+    with new.open("wb") as file:
         file.truncate(SIZE_BYTES)
-    run("mkfs.ext4", "-q", str(fresh))
-    fresh.rename(node.disk)
+    run("mkfs.ext4", "-q", str(new))
+    new.rename(node.disk)
 
 
 def fill(node: Node) -> None:
-    """Leave no byte free, for root neither. The engine must run."""
+    """Fill the disk completely, including the blocks reserved for root. The engine must run."""
     with (_mounted_root(node) / _FILLER_NAME).open("wb") as file:
         end, step = 0, SIZE_BYTES
         while step >= _BLOCK_BYTES:
@@ -49,5 +49,5 @@ def clear(node: Node) -> None:
 
 
 def _mounted_root(node: Node) -> Path:
-    # Only the engine's namespaces have it mounted.
+    # The disk is mounted only in the engine's mount namespace.
     return Path(f"/proc/{int(node.pid_file.read_text())}/root{node.data}")

@@ -1,4 +1,4 @@
-"""A host's Docker engine, in namespaces of its own."""
+"""A host's Docker engine in its own namespaces."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from tests.lab.hosts.commands import run
 from tests.lab.hosts.layout import PREFIX, REGISTRY, TLS_PORT, Node
 from tests.lab.hosts.network import NAMESPACES
 
-START_TIMEOUT_S = 60
+START_TIMEOUT_S = 180
 CALL_TIMEOUT_S = 300
 _LOG_TAIL = 5
 
-# Enter the cgroup, then the namespaces, and become the engine. `nsenter --net` rather than
-# `ip netns exec`, which hides the cgroups; a /run of its own, so that the host's socket is
-# /run/docker.sock for the host's containers, as anywhere.
+# Enter the cgroup and the namespaces, then execute the engine. `nsenter --net` is used because
+# `ip netns exec` hides the cgroups. The separate /run makes the host's socket /run/docker.sock, as
+# on any host.
 _START_SCRIPT = """
 namespace=$1 name=$2 config=$3 log=$4 disk=$5 data=$6; shift 6
-for entrance; do echo $$ >"$entrance"; done
+for procs_file; do echo $$ >"$procs_file"; done
 exec >>"$log" 2>&1 </dev/null
 exec nsenter --net="$namespace" unshare --mount --uts sh -euc '
     hostname "$1"; mount -t tmpfs -o mode=755 tmpfs /run; mount -o loop "$3" "$4"
@@ -37,7 +37,7 @@ exec nsenter --net="$namespace" unshare --mount --uts sh -euc '
 
 
 class HostEngine:
-    """The engine of one host. `tls` also opens its API to the network, with client certificates."""
+    """The engine of one host. `tls` also opens its API to clients with a certificate."""
 
     def __init__(self, node: Node, *, tls: bool = False) -> None:
         self.node = node
@@ -46,40 +46,45 @@ class HostEngine:
         self._config = node.directory / "daemon.json"
 
     def start(self) -> bool:
-        """Start the engine, unless it runs as it should; whether it was started.
+        """Start the engine, unless it runs with these settings. Return whether it was started.
 
-        What an earlier one has left running goes first. Raises RuntimeError when it does not
-        answer.
+        Kills the processes of a previous engine first. Raises RuntimeError if the engine does not
+        respond.
         """
-        wanted = json.dumps(self._settings(), indent=2)
-        asked_for = self._config.exists() and self._config.read_text() == wanted
-        if asked_for and self.is_reachable():
+        settings = json.dumps(self._settings(), indent=2)
+        is_current = self._config.exists() and self._config.read_text() == settings
+        if is_current and self.is_reachable():
             return False
         self.kill()
         disk.create(self.node)
-        self._config.write_text(wanted)
+        self._config.write_text(settings)
         for stale in (self.node.pid_file, self.node.socket):
             stale.unlink(missing_ok=True)
-        namespace = str(NAMESPACES / self.node.namespace)
-        places = (namespace, self.node.name, str(self._config), str(self.log))
-        disks = (str(self.node.disk), str(self.node.data))
-        entrances = map(str, self._cgroup.create())
-        # A session of its own, and no child of ours: it outlives this program.
-        run("setsid", "--fork", "sh", "-euc", _START_SCRIPT, "sh", *places, *disks, *entrances)
+        arguments = (
+            str(NAMESPACES / self.node.namespace),
+            self.node.name,
+            str(self._config),
+            str(self.log),
+            str(self.node.disk),
+            str(self.node.data),
+            *map(str, self._cgroup.create()),
+        )
+        # In a new session, so that it outlives this program.
+        run("setsid", "--fork", "sh", "-euc", _START_SCRIPT, "sh", *arguments)
         self._wait_until_reachable()
         self._grant_access()
         return True
 
     def kill(self) -> int:
-        """SIGKILL the engine, its containerd and all of its containers; how many processes."""
+        """Kill the engine, its containerd and its containers. Return the number of processes."""
         return self._cgroup.kill()
 
     def processes(self) -> int:
-        """How many there are on the host, containers' included."""
+        """Return the number of processes on the host, including those in containers."""
         return len(self._cgroup.pids())
 
     def is_reachable(self) -> bool:
-        """Whether the API does."""
+        """Return whether the engine's API responds."""
         if not self.node.socket.is_socket():
             return False
         try:
@@ -89,25 +94,25 @@ class HostEngine:
             return False
 
     def client(self, timeout_s: int = CALL_TIMEOUT_S) -> docker.DockerClient:
-        """A client of its own, to be closed."""
+        """Return a new client. The caller closes it."""
         return docker.DockerClient(base_url=self.node.docker_host, timeout=timeout_s)
 
     @property
     def log(self) -> Path:
-        """Where the engine writes."""
+        """The engine's log."""
         return self.node.directory / "dockerd.log"
 
     def _settings(self) -> dict[str, object]:
         hosts = ["unix:///run/docker.sock", self.node.docker_host]
         settings: dict[str, object] = {
             "data-root": str(self.node.data),
-            "exec-root": f"/run/{PREFIX}",  # of the host's own /run
+            "exec-root": f"/run/{PREFIX}",  # in the host's separate /run
             "pidfile": str(self.node.pid_file),
             "cgroup-parent": f"/{self.node.cgroup}",
             "exec-opts": ["native.cgroupdriver=cgroupfs"],
             "hosts": hosts,
             "insecure-registries": [REGISTRY],
-            # So that `debian:trixie` can be pulled by that name, where there is no Docker Hub.
+            # The lab's hosts pull `debian:trixie` without access to Docker Hub.
             "registry-mirrors": [f"http://{REGISTRY}"],
         }
         if self.node.gpus:
@@ -126,19 +131,23 @@ class HostEngine:
     def _wait_until_reachable(self) -> None:
         try:
             Retrying(
-                retry=retry_if_result(lambda answers: not answers),
+                retry=retry_if_result(lambda reachable: not reachable),
                 wait=wait_fixed(0.3),
                 stop=stop_after_delay(START_TIMEOUT_S),
             )(self.is_reachable)
         except RetryError as error:
-            last = self.log.read_text(errors="replace").splitlines()[-_LOG_TAIL:]
+            tail = self.log.read_text(errors="replace").splitlines()[-_LOG_TAIL:]
             raise RuntimeError(
                 "\n".join(
-                    [f"the engine of {self.node.name} does not answer; {self.log} ends", *last]
+                    [
+                        f"the engine of {self.node.name} does not respond; "
+                        f"the last lines of {self.log}:",
+                        *tail,
+                    ]
                 )
             ) from error
 
     def _grant_access(self) -> None:
-        """Whoever became root by sudo may use the engine too."""
+        """Give the group of the user who ran sudo access to the socket."""
         if "SUDO_GID" in os.environ:
             os.chown(self.node.socket, -1, int(os.environ["SUDO_GID"]))

@@ -1,4 +1,4 @@
-"""The images that the lab's hosts run: into its registry, for all of them to pull."""
+"""The images in the lab's registry, which its hosts pull."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from tests.lab.base_image import IMAGE as BASE
 from tests.lab.hosts.layout import REGISTRY
 
 Progress = Callable[[str], None]
-# Under this name a mirror of Docker Hub answers for an image without a registry in its name.
+# A mirror of Docker Hub provides images without a registry in their name under this name.
 _HUB_MIRROR = f"{REGISTRY}/library"
 
 
 def pool_image() -> str:
-    """The pool image in the lab's registry, of the source as it is now."""
+    """Return the name of the pool image, built from the current source, in the lab's registry."""
     return f"{REGISTRY}/{pool_image_reference()}"
 
 
 def base_image() -> str:
-    """debian:trixie in the lab's registry; every host can pull it by its plain name too."""
+    """Return the name of debian:trixie in the lab's registry."""
     return f"{REGISTRY}/{BASE}"
 
 
 def published_images() -> tuple[str, ...]:
-    """All that the registry is to have."""
+    """Return the names of all images that the registry must have."""
     return base_image(), f"{_HUB_MIRROR}/{BASE}", pool_image()
 
 
 def publish(
     local_client: docker.DockerClient, host_client: docker.DockerClient, progress: Progress
 ) -> None:
-    """Push the pool image and the base image, through the engine of a host.
+    """Push the pool image and the base image through a host's engine.
 
-    Both come from the machine's engine; a pool image that it lacks is built on the host.
+    Both are copied from the machine's engine. A missing pool image is built on the host.
     """
     _copy(local_client, host_client, BASE, progress)
     tag = pool_image_reference()
@@ -54,7 +54,7 @@ def publish(
 
 
 def push(client: docker.DockerClient, local: str, remote: str, progress: Progress) -> None:
-    """Push an image that the host has, under the name `remote`. Raises RuntimeError."""
+    """Push a host's image as `remote`. Raises RuntimeError if that fails."""
     progress(f"pushing {remote}")
     client.images.get(local).tag(remote)
     for line in client.api.push(remote, stream=True, decode=True):
@@ -68,14 +68,13 @@ def _copy(
     name: str,
     progress: Progress,
 ) -> None:
-    wanted = local_client.images.get(name)
-    if _image_exists(host_client, name) and host_client.images.get(name).id == wanted.id:
+    image = local_client.images.get(name)
+    if _image_exists(host_client, name) and host_client.images.get(name).id == image.id:
         return
     progress(f"copying {name} to the lab")
-    api: Any = (
-        host_client.api
-    )  # its load_image, unlike images.load, takes a stream; it has no types
-    for line in api.load_image(wanted.save(named=name)):
+    # Unlike images.load, load_image accepts a stream. It is not typed.
+    api: Any = host_client.api
+    for line in api.load_image(image.save(named=name)):
         if "error" in line:
             raise RuntimeError(f"copying {name}: {line['error']}")
 

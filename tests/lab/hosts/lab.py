@@ -1,4 +1,4 @@
-"""The whole lab, from nothing to nothing."""
+"""Creating, repairing, breaking and removing the lab."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.lab.hosts.commands import run
 from tests.lab.hosts.engine import HostEngine
 from tests.lab.hosts.layout import ROOT, SHARED, Node, nodes
 
-_WORLD_WRITABLE = 0o1777  # jobs run as users of their own
+_WORLD_WRITABLE = 0o1777  # jobs run as different users
 
 
 def _no_progress(_message: str) -> None:
@@ -26,7 +26,7 @@ def _no_progress(_message: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class HostState:
-    """One line of `status`. What only the Swarm's leader knows is empty when it does not answer."""
+    """One line of `status`. The Swarm's fields are empty if no manager responds."""
 
     node: Node
     connected: bool
@@ -38,7 +38,7 @@ class HostState:
 
 
 class Lab:
-    """Three hosts. `tls` opens the first one's API to clients with a certificate."""
+    """Three hosts. `tls` opens the API of the first to clients with a certificate."""
 
     def __init__(
         self,
@@ -48,28 +48,28 @@ class Lab:
         progress: Callable[[str], None] = _no_progress,
     ) -> None:
         if not 1 <= managers <= len(nodes()):
-            raise ValueError(f"{managers} managers cannot be; there are {len(nodes())} hosts")
+            raise ValueError(f"managers must be from 1 to {len(nodes())}, not {managers}")
         self._managers = managers
         self._tls = tls
         self._progress = progress
 
     def engine(self, node: Node) -> HostEngine:
-        """The engine of a host."""
+        """Return the engine of a host."""
         return HostEngine(node, tls=self._tls and node == nodes()[0])
 
     def up(self) -> None:
-        """Make the lab, or what is missing of it, whatever an earlier one has left.
+        """Create the lab, or repair it from any state.
 
         Raises RuntimeError, docker.errors.DockerException or tenacity.RetryError.
         """
         ownership.claim()
-        # Whoever only mends the lab leaves its way in open.
+        # A repair keeps TLS enabled.
         self._tls = self._tls or _has_tls(nodes()[0])
         SHARED.mkdir(parents=True, exist_ok=True)
         SHARED.chmod(_WORLD_WRITABLE)
         if self._tls:
             certificates.create()
-        network.make_bridge()
+        network.create_bridge()
         for node in nodes():
             network.attach(node)
         if registry.start():
@@ -85,11 +85,11 @@ class Lab:
             self._progress("joining the hosts to one Swarm")
             swarm.form(clients, self._managers, self._progress)
             if not all(map(registry.has_image, images.published_images())):
-                machine = stack.enter_context(contextlib.closing(docker.from_env(timeout=600)))
-                images.publish(machine, clients[0][1], self._progress)
+                local_client = stack.enter_context(contextlib.closing(docker.from_env(timeout=600)))
+                images.publish(local_client, clients[0][1], self._progress)
 
     def down(self) -> None:
-        """Remove all of it, whatever state it is in."""
+        """Remove the lab from any state."""
         ownership.claim()
         for node in nodes():
             killed = self.engine(node).kill()
@@ -105,40 +105,40 @@ class Lab:
         ownership.release()
 
     def kill(self, node: Node) -> int:
-        """SIGKILL the host's engine and all of its containers; how many processes those were."""
+        """Kill the host's engine and its containers. Return the number of processes."""
         ownership.claim()
         return self.engine(node).kill()
 
     def start(self, node: Node) -> None:
-        """Start the engine of a host that was killed; it finds its place in the Swarm by itself."""
+        """Start the engine of a killed host, which rejoins the Swarm by itself."""
         network.attach(node)
-        # As it was, whatever this lab was made with.
+        # With its previous settings.
         HostEngine(node, tls=_has_tls(node)).start()
 
     def partition(self, node: Node) -> None:
-        """Cut the host off from the others and the machine; its socket still answers."""
+        """Disconnect the host from the others and from the machine. Its socket still responds."""
         network.partition(node)
 
     def block_registry(self, node: Node) -> None:
-        """Keep the host from the registry."""
+        """Block the host's access to the registry."""
         network.block_registry(node)
 
     def fill_disk(self, node: Node) -> None:
-        """Leave no room on the host's disk."""
+        """Fill the host's disk."""
         disk.fill(node)
 
     def heal(self, node: Node) -> None:
-        """Undo `part`, `bar` and `fill`."""
+        """Undo `partition`, `block_registry` and `fill_disk`."""
         network.reconnect(node)
         disk.clear(node)
 
     def status(self) -> list[HostState]:
-        """Each host, as the machine sees it and as the Swarm's leader does."""
-        known = self._swarm_nodes()
+        """Return each host's state on this machine and in the Swarm."""
+        swarm_nodes = self._swarm_nodes()
         states = []
         for node in nodes():
             engine = self.engine(node)
-            state, role, availability = known.get(node.name, ("", "", ""))
+            state, role, availability = swarm_nodes.get(node.name, ("", "", ""))
             states.append(
                 HostState(
                     node=node,
@@ -153,7 +153,7 @@ class Lab:
         return states
 
     def _swarm_nodes(self) -> dict[str, tuple[str, str, str]]:
-        """What some manager that answers says of each node."""
+        """Return state, role and availability of each host, from a manager that responds."""
         for node in nodes():
             engine = self.engine(node)
             if not engine.is_reachable():
@@ -161,16 +161,16 @@ class Lab:
             with contextlib.closing(engine.client(timeout_s=10)) as client:
                 try:
                     found = client.nodes.list()
-                # A worker, or a manager without its quorum.
+                # A worker, or a manager without a quorum.
                 except (docker.errors.APIError, requests.RequestException):
                     continue
                 return {
-                    one.attrs["Description"]["Hostname"]: (
-                        one.attrs["Status"]["State"],
-                        one.attrs["Spec"]["Role"],
-                        one.attrs["Spec"]["Availability"],
+                    swarm_node.attrs["Description"]["Hostname"]: (
+                        swarm_node.attrs["Status"]["State"],
+                        swarm_node.attrs["Spec"]["Role"],
+                        swarm_node.attrs["Spec"]["Availability"],
                     )
-                    for one in found
+                    for swarm_node in found
                 }
         return {}
 
@@ -181,7 +181,10 @@ def _has_tls(node: Node) -> bool:
 
 
 def _unmount_below(directory: Path) -> None:
-    """The engines' mounts go with their namespaces; nothing is removed through one that stays."""
+    """Unmount leftovers, so that removing the directory does not reach through a mount.
+
+    The engines' own mounts end with their namespaces.
+    """
     for mount in sorted(_mounts(), reverse=True):
         if mount.startswith(f"{directory}{os.sep}"):
             run("umount", "--lazy", mount)

@@ -1,4 +1,4 @@
-"""A bridge, and a cable from it to each host."""
+"""A bridge, and a veth pair from it to each host."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NAMESPACES = Path("/run/netns")
 INTERFACES = Path("/sys/class/net")
 HOST_INTERFACE = "eth0"
 _RULE_COMMENT = ("-m", "comment", "--comment", PREFIX)
-# Docker drops what the machine forwards; images are built with packages from outside.
+# Docker's rules drop forwarded packets, but image builds on the hosts download packages.
 _RULES = (
     ("filter", "FORWARD", "-i", BRIDGE, *_RULE_COMMENT, "-j", "ACCEPT"),
     ("filter", "FORWARD", "-o", BRIDGE, *_RULE_COMMENT, "-j", "ACCEPT"),
@@ -22,12 +22,12 @@ _REGISTRY_BLOCK_RULE = (
     *("OUTPUT", "-p", "tcp", "-d", BRIDGE_ADDRESS, "--dport", str(REGISTRY_PORT)),
     *("-j", "REJECT", "--reject-with", "tcp-reset"),
 )
-# A bridge's port (bridge(8)): a disabled one drops all, and the host's end sees no change.
+# States of a bridge port (bridge(8)). A disabled port drops all packets; the host's end stays up.
 _DISABLED, _FORWARDING = "0", "3"
 
 
-def make_bridge() -> None:
-    """The bridge, the machine's address on it, and leave to pass."""
+def create_bridge() -> None:
+    """Create the bridge, its address, and the rules that let its packets pass."""
     if not _exists(BRIDGE):
         run("ip", "link", "add", BRIDGE, "type", "bridge")
     run("ip", "address", "replace", f"{BRIDGE_ADDRESS}/24", "dev", BRIDGE)
@@ -39,7 +39,7 @@ def make_bridge() -> None:
 
 
 def remove_bridge() -> None:
-    """Without a trace."""
+    """Remove the bridge and its rules."""
     for table, chain, *rule in _RULES:
         while succeeds("iptables", "-w", "-t", table, "-C", chain, *rule):
             run("iptables", "-w", "-t", table, "-D", chain, *rule)
@@ -48,12 +48,12 @@ def remove_bridge() -> None:
 
 
 def attach(node: Node) -> None:
-    """The host's namespace and its cable; a host that was cut off is so no more."""
-    place = NAMESPACES / node.namespace
-    # A name without a namespace is what a restart of the machine may leave.
-    if place.exists() and not os.path.ismount(place):  # Path.is_mount is for directories
-        place.unlink()
-    if not place.exists():
+    """Create the host's namespace and veth pair, and connect it."""
+    namespace = NAMESPACES / node.namespace
+    # A restart of the machine may leave a name without a namespace.
+    if namespace.exists() and not os.path.ismount(namespace):  # Path.is_mount needs a directory
+        namespace.unlink()
+    if not namespace.exists():
         run("ip", "netns", "add", node.namespace)
     if not _exists(node.link):
         peer = ("peer", "name", HOST_INTERFACE, "netns", node.namespace)
@@ -68,7 +68,7 @@ def attach(node: Node) -> None:
 
 
 def detach(node: Node) -> None:
-    """Remove the host's namespace and its cable."""
+    """Remove the host's namespace and veth pair."""
     if _exists(node.link):
         run("ip", "link", "delete", node.link)
     if (NAMESPACES / node.namespace).exists():
@@ -76,24 +76,24 @@ def detach(node: Node) -> None:
 
 
 def partition(node: Node) -> None:
-    """Cut the host off: nothing passes, and neither side is told."""
+    """Drop all of the host's packets, without a link-down event on either side."""
     run("bridge", "link", "set", "dev", node.link, "state", _DISABLED)
 
 
 def block_registry(node: Node) -> None:
-    """Keep the host from the registry, which refuses as one that does not run."""
+    """Reject the host's connections to the registry, as if the registry were down."""
     run(*_iptables(node), "-I", *_REGISTRY_BLOCK_RULE)
 
 
 def reconnect(node: Node) -> None:
-    """Undo `part` and `bar`."""
+    """Undo `partition` and `block_registry`."""
     run("bridge", "link", "set", "dev", node.link, "state", _FORWARDING)
     while succeeds(*_iptables(node), "-C", *_REGISTRY_BLOCK_RULE):
         run(*_iptables(node), "-D", *_REGISTRY_BLOCK_RULE)
 
 
 def connected(node: Node) -> bool:
-    """Whether the host's cable is there and passes traffic."""
+    """Return whether the host's link exists and forwards packets."""
     state = INTERFACES / node.link / "brport" / "state"
     return state.exists() and state.read_text().strip() == _FORWARDING
 

@@ -1,4 +1,4 @@
-"""A private registry on the machine's end of the bridge: Debian's docker-registry, plain HTTP."""
+"""A private registry at the machine's address on the bridge: Debian's docker-registry over HTTP."""
 
 from __future__ import annotations
 
@@ -15,17 +15,20 @@ from tests.lab.hosts.layout import REGISTRY, REGISTRY_CGROUP, ROOT
 
 DIRECTORY = ROOT / "registry"
 PACKAGE = "docker-registry"
-START_TIMEOUT_S = 20
+START_TIMEOUT_S = 120
 _START_SCRIPT = """
 log=$1 program=$2 config=$3; shift 3
-for entrance; do echo $$ >"$entrance"; done
+for procs_file; do echo $$ >"$procs_file"; done
 exec >>"$log" 2>&1 </dev/null
 exec "$program" serve "$config"
 """
 
 
 def start() -> bool:
-    """Start the registry, unless it answers; whether it was started. Raises RuntimeError."""
+    """Start the registry, unless it responds. Return whether it was started.
+
+    Raises RuntimeError if it does not respond after the start.
+    """
     cgroup = Cgroup(REGISTRY_CGROUP)
     if cgroup.pids() and is_reachable():
         return False
@@ -41,26 +44,26 @@ def start() -> bool:
             }
         )
     )
-    places = (str(log), _program(), str(config))
-    run("setsid", "--fork", "sh", "-euc", _START_SCRIPT, "sh", *places, *map(str, cgroup.create()))
+    arguments = (str(log), _program(), str(config), *map(str, cgroup.create()))
+    run("setsid", "--fork", "sh", "-euc", _START_SCRIPT, "sh", *arguments)
     try:
         Retrying(
-            retry=retry_if_result(lambda answer: not answer),
+            retry=retry_if_result(lambda reachable: not reachable),
             wait=wait_fixed(0.2),
             stop=stop_after_delay(START_TIMEOUT_S),
         )(is_reachable)
     except RetryError as error:
-        raise RuntimeError(f"the registry does not answer at {REGISTRY}; see {log}") from error
+        raise RuntimeError(f"the registry does not respond at {REGISTRY}; see {log}") from error
     return True
 
 
 def stop() -> None:
-    """Kill it."""
+    """Kill the registry."""
     Cgroup(REGISTRY_CGROUP).kill()
 
 
 def is_reachable() -> bool:
-    """Whether it does."""
+    """Return whether the registry responds."""
     try:
         return requests.get(f"http://{REGISTRY}/v2/", timeout=5).ok
     except requests.RequestException:
@@ -68,7 +71,7 @@ def is_reachable() -> bool:
 
 
 def has_image(reference: str) -> bool:
-    """Whether it has the image, named as in `host:port/name:tag`."""
+    """Return whether the registry has an image, named `host:port/name:tag`."""
     name, _, tag = reference.removeprefix(f"{REGISTRY}/").rpartition(":")
     accepted = {"Accept": "application/vnd.docker.distribution.manifest.v2+json"}
     url = f"http://{REGISTRY}/v2/{name}/manifests/{tag}"
@@ -76,7 +79,10 @@ def has_image(reference: str) -> bool:
 
 
 def _program() -> str:
-    """The one that is installed, or the package's, unpacked: installing it would start another."""
+    """Return the installed program, or that of the unpacked package.
+
+    Installing the package would start a second registry.
+    """
     installed = shutil.which(PACKAGE)
     if installed:
         return installed
@@ -85,7 +91,7 @@ def _program() -> str:
         download = ("apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", PACKAGE)
         try:
             run(*download, cwd=str(DIRECTORY))
-        except RuntimeError:  # the lists of packages are old, or there are none
+        except RuntimeError:  # the package lists are outdated or missing
             run("apt-get", "-qq", "update")
             run(*download, cwd=str(DIRECTORY))
         newest = max(DIRECTORY.glob("*.deb"), key=_modified_at)

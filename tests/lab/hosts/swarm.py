@@ -1,6 +1,6 @@
 """One Swarm of the lab's hosts.
 
-By the client's plain calls: its `swarm` object looks the Swarm up first, and so fails without one.
+Uses the client's low-level API: `client.swarm` fails on a host that is not part of a Swarm.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from tenacity import (
 
 from tests.lab.hosts.layout import SWARM_PORT, Node
 
-READY_TIMEOUT_S = 30
-# Managers that were killed need a minute to find each other and elect a leader.
-ELECTION_TIMEOUT_S = 120
-# A host that was just started may need a minute until it manages.
-REPAIR_TIMEOUT_S = 150
-# An engine's own part in its Swarm. Pending: it waits for a leader, as after every start.
+READY_TIMEOUT_S = 60
+# Restarted managers need a minute to elect a leader.
+ELECTION_TIMEOUT_S = 180
+# A restarted host needs a minute to become a manager.
+REPAIR_TIMEOUT_S = 240
+# States of an engine in its Swarm. A pending engine waits for a leader, as after every start.
 ACTIVE, PENDING = "active", "pending"
 Hosts = Sequence[tuple[Node, docker.DockerClient]]
 
 
 def form(clients: Hosts, managers: int, progress: Callable[[str], None]) -> None:
-    """Join the hosts to the first one's Swarm, made if need be; the first `managers` manage it.
+    """Join the hosts to the Swarm of the first, which is created if needed.
 
-    A Swarm that cannot be mended, as one without its quorum, is dissolved and made anew.
-    Raises APIError or RetryError when that does not help either.
+    The first `managers` hosts become managers. A Swarm that cannot be repaired, such as one
+    without a quorum, is replaced. Raises APIError or RetryError if that fails too.
     """
     try:
         _wait_until(
             lambda: all(_swarm_info(client)["LocalNodeState"] != PENDING for _, client in clients),
             ELECTION_TIMEOUT_S,
         )
-        # A role is given by all the managers there are; a busy machine lets one of them be late.
+        # A change of role needs a response from all managers, which may be late on a busy machine.
         Retrying(
             retry=retry_if_exception_type((APIError, RetryError)),
             wait=wait_fixed(2),
@@ -50,7 +50,7 @@ def form(clients: Hosts, managers: int, progress: Callable[[str], None]) -> None
             reraise=True,
         )(_repair, clients, managers)
     except (APIError, RetryError) as error:
-        progress(f"making the Swarm anew, for it cannot be mended ({error})")
+        progress(f"replacing the Swarm, because it cannot be repaired ({error})")
         for _, client in clients:
             client.api.leave_swarm(force=True)
         _repair(clients, managers)
@@ -58,12 +58,12 @@ def form(clients: Hosts, managers: int, progress: Callable[[str], None]) -> None
 
 def _repair(clients: Hosts, managers: int) -> None:
     first, leader = clients[0]
-    meeting = f"{first.address}:{SWARM_PORT}"
+    leader_address = f"{first.address}:{SWARM_PORT}"
     if _swarm_info(leader)["LocalNodeState"] != ACTIVE:
         leader.api.leave_swarm(force=True)
-        leader.api.init_swarm(advertise_addr=meeting, listen_addr=meeting)
+        leader.api.init_swarm(advertise_addr=leader_address, listen_addr=leader_address)
     for node, client in clients[1:]:
-        _join(leader, node, client, meeting)
+        _join(leader, node, client, leader_address)
     _remove_unknown_nodes(leader, {_swarm_info(client)["NodeID"] for _, client in clients})
     for number, (_, client) in enumerate(clients, 1):
         role = "manager" if number <= managers else "worker"
@@ -72,15 +72,15 @@ def _repair(clients: Hosts, managers: int) -> None:
 
 
 def _join(
-    leader: docker.DockerClient, node: Node, client: docker.DockerClient, remote_address: str
+    leader: docker.DockerClient, node: Node, client: docker.DockerClient, leader_address: str
 ) -> None:
-    member = _swarm_info(client)
-    known = {found.id for found in leader.nodes.list()}
-    if member["LocalNodeState"] == ACTIVE and member["NodeID"] in known:
+    info = _swarm_info(client)
+    members = {found.id for found in leader.nodes.list()}
+    if info["LocalNodeState"] == ACTIVE and info["NodeID"] in members:
         return
     client.api.leave_swarm(force=True)
     client.api.join_swarm(
-        remote_addrs=[remote_address],
+        remote_addrs=[leader_address],
         join_token=leader.api.inspect_swarm()["JoinTokens"]["Worker"],
         advertise_addr=node.address,
         listen_addr=f"{node.address}:{SWARM_PORT}",
@@ -88,14 +88,14 @@ def _join(
 
 
 def _remove_unknown_nodes(leader: docker.DockerClient, node_ids: set[str]) -> None:
-    """Nodes that hosts were before they were made anew."""
+    """Remove nodes of hosts that were replaced."""
     for found in leader.api.nodes():
         if found["ID"] not in node_ids:
             leader.api.remove_node(found["ID"], force=True)
 
 
 def _set_role(leader: docker.DockerClient, node_id: str, role: str) -> None:
-    """One host after another: each change moves the quorum."""
+    """Set a node's role and wait for it, since each change of role moves the quorum."""
     node = leader.nodes.get(node_id)
     spec = node.attrs["Spec"]
     if (spec["Role"], spec["Availability"]) != (role, "active"):
@@ -114,7 +114,7 @@ def _count_ready(leader: docker.DockerClient) -> int:
 
 def _wait_until(condition: Callable[[], bool], timeout_s: float = READY_TIMEOUT_S) -> None:
     Retrying(
-        retry=retry_if_result(lambda there: not there),
+        retry=retry_if_result(lambda met: not met),
         wait=wait_fixed(0.3),
         stop=stop_after_delay(timeout_s),
     )(condition)
