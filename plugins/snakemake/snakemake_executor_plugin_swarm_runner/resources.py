@@ -11,8 +11,6 @@ from snakemake_interface_common.exceptions import WorkflowError
 if TYPE_CHECKING:
     from swarm_runner import Destination, Resources
 
-# swarm_runner rejects less, because a smaller number usually lacks its unit.
-MINIMUM_MEMORY_MB = 16
 MEMORY, MAX_MEMORY, DISK, RUNTIME, CAPACITY_CLASS = (
     "mem_mb",
     "max_mem_mb",
@@ -32,6 +30,8 @@ def requested_resources(job: Any, destination: Destination, *, escalate: bool) -
     memory of the largest class that fits it, unless the rule or the destination sets
     `max_memory_mb`. Raises WorkflowError for a resource of the wrong type.
     """
+    from swarm_runner import MINIMUM_MEMORY_MB
+
     resources: Mapping[str, Any] = job.resources
     amounts: dict[str, int] = {"cpus": max(1, int(resources.get("_cores", 1)))}
     memory_mb = _amount(resources, MEMORY)

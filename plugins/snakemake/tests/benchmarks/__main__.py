@@ -37,10 +37,8 @@ from pathlib import Path
 import yaml
 from rich.console import Console
 
-from swarm_runner import Destination, JobId, parse_job_conf
-from swarm_runner.condor.access_point import AccessPoint
+from swarm_runner import AccessPoint, Destination, JobId, JobQuery, parse_job_conf
 from swarm_runner.condor.connection import token_file
-from swarm_runner.condor.ports import JobQuery
 from tests.benchmarks import table
 
 HARNESS = Path(__file__).with_name("harness.py")

@@ -13,10 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from swarm_runner import Destination, parse_job_conf
-from swarm_runner.condor.access_point import AccessPoint
-from swarm_runner.condor.ports import JobQuery
-from swarm_runner.model.htcondor import JobStatus
+from swarm_runner import AccessPoint, Destination, JobQuery, JobStatus, parse_job_conf
 
 PLUGIN = Path(__file__).parents[2]
 SNAKEMAKE = Path(sys.executable).with_name("snakemake")

@@ -12,7 +12,7 @@ from typing import Any
 import docker
 import pytest
 
-from swarm_runner.model.htcondor import JobStatus
+from swarm_runner import JobStatus
 from tests.integration.conftest import (
     TIMEOUT_S,
     Pool,

@@ -10,9 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from swarm_runner import JobId
-from swarm_runner.condor.ports import SubmitResult
-from swarm_runner.submit.description import SubmitBatch
+from swarm_runner import JobId, SubmitBatch, SubmitResult
 from swarm_runner.testing import FakeAccessPoint
 
 _MACRO = re.compile(r"\$\((\w+)\)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,8 +11,17 @@ from snakemake.common.tbdstring import TBDString
 from snakemake_executor_plugin_swarm_runner.resources import requested_class, requested_resources
 from snakemake_interface_common.exceptions import WorkflowError
 
-from swarm_runner import CapacityClass, Destination, Invocation, Pool, Resources
-from swarm_runner.policy.routing import swarm_runner_route
+from swarm_runner import (
+    CapacityClass,
+    Destination,
+    Invocation,
+    Pool,
+    Resources,
+    Route,
+    Runner,
+    hookimpl,
+)
+from swarm_runner.testing import FakeAccessPoint
 
 POOL = Pool(
     classes={
@@ -91,10 +101,25 @@ def test_the_memory_after_a_retry(resources: dict[str, Any], max_memory_mb: int 
     assert _request(_job(**resources), escalate=True).get("max_memory_mb") == max_memory_mb
 
 
-def test_the_memory_after_a_retry_is_of_a_class_that_runs_containers() -> None:
+class RouteRecorder:
+    """A plugin that records the routes of submitted invocations."""
+
+    def __init__(self) -> None:
+        self.routes: list[Route] = []
+
+    @hookimpl
+    def swarm_runner_amend_submit(self, route: Route) -> None:
+        self.routes.append(route)
+
+
+def test_the_memory_after_a_retry_is_of_a_class_that_runs_containers(tmp_path: Path) -> None:
     resources = requested_resources(_job(mem_mb=100), DESTINATION, escalate=True)
     invocation = Invocation(image="debian", command=("true",), resources=resources)
-    route = swarm_runner_route(invocation=invocation, destination=DESTINATION, pool=POOL)
+    destination = DESTINATION.model_copy(update={"state_directory": str(tmp_path)})
+    recorder = RouteRecorder()
+    runner = Runner(destination, access_point=FakeAccessPoint(), plugins=[recorder])
+    runner.submit([invocation])
+    (route,) = recorder.routes
     assert route.candidates == ("normal", "big", "vast")
 
 

@@ -11,8 +11,7 @@ from snakemake_executor_plugin_swarm_runner.job_command import TEMP_DIRECTORY
 from snakemake_executor_plugin_swarm_runner.tracking import Tracker
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 
-from swarm_runner.condor.ports import SubmitResult
-from swarm_runner.submit.description import SubmitBatch
+from swarm_runner import SubmitBatch, SubmitResult
 from tests.unit.conftest import WorkflowHarness
 
 RULE = """
