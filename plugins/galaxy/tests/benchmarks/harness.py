@@ -16,7 +16,7 @@ from benchmarks.metrics import Metrics, UserMessages
 from benchmarks.process_stats import EXITED_CHILDREN, cpu_ms, open_files
 from benchmarks.schedd import record_job_times
 from benchmarks.user_messages import collect_user_messages
-from swarm_runner.condor.access_point import AccessPoint
+from swarm_runner import AccessPoint
 from tests.lab.pool import LabPool
 
 STABILIZATION_S = 5

@@ -6,8 +6,7 @@ import statistics
 from collections.abc import Sequence
 
 from benchmarks.metrics import Metrics
-from swarm_runner.condor.access_point import AccessPoint
-from swarm_runner.condor.ports import Ad, JobQuery
+from swarm_runner import AccessPoint, Ad, JobQuery
 
 _PROJECTION = ("ClusterId", "ProcId", "QDate", "CompletionDate")
 

@@ -7,8 +7,7 @@ import time
 from end_to_end.client import Client
 
 from benchmarks.metrics import UserMessages
-from swarm_runner import JobId
-from swarm_runner.condor.access_point import AccessPoint
+from swarm_runner import AccessPoint, JobId
 
 OUT_OF_MEMORY_SCRIPT = "x=$(head -c 300000000 /dev/zero | tr '\\0' a); sleep 5"
 HOLD_DELAY_S = 15

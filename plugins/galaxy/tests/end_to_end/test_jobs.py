@@ -12,10 +12,7 @@ from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 from demo.images import Images
 from demo.variants import CALL_COMMAND, INDEX_COMMAND
 from end_to_end.conftest import Deployment
-from swarm_runner import JobId
-from swarm_runner.condor.access_point import AccessPoint
-from swarm_runner.condor.ports import JobQuery
-from swarm_runner.model.htcondor import JobStatus
+from swarm_runner import AccessPoint, JobId, JobQuery, JobStatus
 
 SPECIAL_CHARACTERS = 'it\'s "quoted" $HOME `x` \\n %s ünïcödé 漢字 $(id) ; # & | < > *'
 # The tool puts this between single quotes on its command line.
@@ -175,7 +172,7 @@ def test_galaxy_escalates(started: StartedJobs) -> None:
     assert history["state"] == "ok"
 
 
-def test_nobody_escalates(started: StartedJobs) -> None:
+def test_no_escalation(started: StartedJobs) -> None:
     message = started.error_message("oom_none_tool")
     assert "used more memory than the 100 MB it requested" in message
     assert "request_memory" in message

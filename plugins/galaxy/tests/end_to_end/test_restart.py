@@ -14,8 +14,7 @@ import requests
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from end_to_end.conftest import Deployment
-from swarm_runner.condor.access_point import AccessPoint
-from swarm_runner.condor.ports import JobQuery
+from swarm_runner import AccessPoint, JobQuery
 
 RUNNING_JOBS, NEW_JOBS = 20, 10
 TIMEOUT_S = 30

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from swarm_runner_galaxy import runner as runner_module
 
-from swarm_runner import UnreachableError
-from swarm_runner.condor.ports import SubmitResult
+from swarm_runner import SubmitResult, UnreachableError
 from swarm_runner.testing import FakeAccessPoint
 from unit.conftest import RunnerHarness
 

@@ -8,9 +8,7 @@ from typing import Any
 import pytest
 from swarm_runner_galaxy.submitter import MAX_ATTEMPTS
 
-from swarm_runner import PreconditionError
-from swarm_runner.condor.ports import SubmitInDoubtError, SubmitResult
-from swarm_runner.submit.description import SubmitBatch
+from swarm_runner import PreconditionError, SubmitBatch, SubmitInDoubtError, SubmitResult
 from unit.conftest import FakeJobWrapper, RunnerHarness
 
 SubmitFunction = Callable[..., SubmitResult]
