@@ -1,4 +1,4 @@
-"""What the suites share."""
+"""Fixtures of all suites."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from tests.lab.pool import LabPool, lab_pool
 
 @pytest.fixture(scope="session", autouse=True)
 def _interruptible() -> None:
-    """What a shell starts in the background ignores Ctrl-C, and so would what the tests start."""
+    """Make the tests' child processes react to SIGINT.
+
+    Background processes of a shell ignore SIGINT, and their children inherit that.
+    """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
 def lab() -> Iterator[LabPool]:
-    """A real pool, made for the first test that asks for it."""
+    """A real pool, brought up for the first test that uses it."""
     with lab_pool() as pool:
         yield pool

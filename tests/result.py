@@ -1,4 +1,4 @@
-"""What the tests of the command line look at."""
+"""The result of a command line, for tests of the CLI."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Result:
-    """What a command did."""
+    """A command's exit code, standard output and standard error."""
 
     code: int
     out: str
@@ -17,5 +17,5 @@ class Result:
 
     @property
     def data(self) -> Any:
-        """Standard output as JSON."""
+        """Standard output parsed as JSON."""
         return json.loads(self.out)

@@ -1,6 +1,6 @@
-"""The image debian:trixie: what the engine has, else pulled, else made from Debian's packages.
+"""`python -m tests.lab.base_image`: pull debian:trixie, or build it from Debian's packages.
 
-`python -m tests.lab.base_image`. A machine without a registry still has a Debian mirror.
+A machine that cannot reach Docker Hub may still reach a Debian mirror.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ PULL_TIMEOUT_S = 300
 
 
 def main() -> int:
-    """Make sure of the image; the exit code says whether it is there."""
+    """Pull or build the image if it is missing. Return 1 if that fails."""
     try:
-        engine = docker.from_env(timeout=PULL_TIMEOUT_S)
-        if not _image_exists(engine) and not _pull(engine):
-            _bootstrap(engine)
+        client = docker.from_env(timeout=PULL_TIMEOUT_S)
+        if not _image_exists(client) and not _pull(client):
+            _bootstrap(client)
     except (DockerException, subprocess.CalledProcessError) as error:
-        _report(f"no {IMAGE}: {error}")
+        _report(f"cannot get {IMAGE}: {error}")
         return 1
     return 0
 
@@ -49,21 +49,21 @@ def _pull(client: docker.DockerClient) -> bool:
     try:
         client.images.pull("debian", tag=SUITE)
     except APIError as error:
-        _report(f"it cannot be pulled ({error.explanation})")
+        _report(f"cannot pull it: {error.explanation}")
         return False
     return True
 
 
 def _bootstrap(client: docker.DockerClient) -> None:
-    """Import a minimal Debian as the image. Raises CalledProcessError when a step fails."""
+    """Import a minimal Debian as the image. Raises CalledProcessError if a step fails."""
     mirror = os.environ.get("DEBIAN_MIRROR", MIRROR)
-    _report(f"making {IMAGE} from the packages at {mirror} (half a minute)")
+    _report(f"building {IMAGE} from the packages at {mirror} (takes half a minute)")
     if not (shutil.which("debootstrap") and KEYRING.exists()):
         _run_as_root("apt-get", "-qq", "update")
         _run_as_root(
             "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qqy", "install", *PACKAGES
         )
-    # An older debootstrap does not know the suite; all of Debian's share one script.
+    # An older debootstrap has no script for the suite. All of Debian's suites use the same one.
     script = [] if (SCRIPTS / SUITE).exists() else [str(SCRIPTS / "sid")]
     tree = tempfile.mkdtemp(prefix="swarm-runner-base-", dir="/var/tmp")
     try:
@@ -75,9 +75,9 @@ def _bootstrap(client: docker.DockerClient) -> None:
 
 
 def _import(client: docker.DockerClient, tree: str) -> None:
-    """Hand the tree to the engine as a tar stream."""
-    spare = ["--exclude=./var/cache/apt/*.bin", "--exclude=./var/cache/apt/archives/*.deb"]
-    command = [*_sudo_prefix(), "tar", "-C", tree, "--numeric-owner", *spare, "-c", "."]
+    """Import the tree into the engine as a tar stream."""
+    excluded = ["--exclude=./var/cache/apt/*.bin", "--exclude=./var/cache/apt/archives/*.deb"]
+    command = [*_sudo_prefix(), "tar", "-C", tree, "--numeric-owner", *excluded, "-c", "."]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as tar:
         client.api.import_image_from_stream(
             tar.stdout, repository="debian", tag=SUITE, changes=['CMD ["bash"]']

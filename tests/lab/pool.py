@@ -1,4 +1,4 @@
-"""A real pool for the tests: there when a session first asks, gone when the session ends."""
+"""A real pool for tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from swarm_runner.model.pool import Destination
 from swarm_runner.provisioner import Provisioner
 
 STATE_DIRECTORY = Path(__file__).parents[2] / ".state" / "lab"
-# Beside a pool of the demonstration, or somebody's own.
+# Different from the demonstration's pool and from the default.
 NAME = "swarm-runner-test"
 PORT = 9719
 
 
 @dataclass(frozen=True, slots=True)
 class LabPool:
-    """The pool and what reaches it. `volume` is a directory that jobs see at the same path."""
+    """A pool, and how to reach it. `volume` is a directory with the same path in jobs."""
 
     job_conf: Path
     destination: Destination
@@ -36,14 +36,15 @@ class LabPool:
 def lab_pool(
     name: str = NAME, port: int = PORT, settings: Mapping[str, Any] | None = None
 ) -> Iterator[LabPool]:
-    """Bring a pool up, whatever an earlier session left of it, and take it down at the end.
+    """Bring a new pool up, and take it down at the end.
 
-    `settings` are keys of its section in job_conf that are to be otherwise.
+    Removes the leftovers of an interrupted session first. `settings` are keys of `pool` in
+    job_conf; they replace the defaults.
     """
     job_conf, volume = lab_files(name, port, settings or {})
     destination = parse_job_conf(job_conf.read_text(), str(job_conf)).destination()
     provisioner = factories.provisioner(destination, lambda _message: None)
-    # What a broken-off session left: its jobs, and executors by another number.
+    # An interrupted session may have left jobs and a different number of executors.
     provisioner.down(force=True)
     try:
         provisioner.up(initialise=True)
@@ -53,12 +54,12 @@ def lab_pool(
 
 
 def lab_files(name: str, port: int, settings: Mapping[str, Any]) -> tuple[Path, Path]:
-    """The job_conf of a pool of that name, and the directory that is its volume, empty."""
+    """Write a pool's job_conf and empty its volume. Return both paths."""
     state = STATE_DIRECTORY / name
     volume = state / "volume"
     volume.mkdir(parents=True, exist_ok=True)
-    volume.chmod(0o1777)  # jobs run as a user of their own
-    # The contents alone: a pool that was left over has the directory mounted.
+    volume.chmod(0o1777)  # the jobs' user writes here
+    # Keep the directory itself, since a leftover pool has it mounted.
     for entry in volume.iterdir():
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""A registry of one tiny image, which can be out of order: for what HTCondor makes of pulls."""
+"""An image registry with one tiny image, for tests of pulls and of registry outages."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 CONFIG = "application/vnd.docker.container.image.v1+json"
 LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 NAME = "tiny"
-PROGRAM = "/end-well"
-# An x86-64 Linux program that ends with exit code 0: ELF header, one program header, exit(0).
+PROGRAM = "/exit-0"
+# An x86-64 Linux program that exits with code 0: ELF header, one program header, exit(0).
 _PROGRAM_BINARY = bytes.fromhex(
     "7f454c4602010100000000000000000002003e00010000007800400000000000"
     "4000000000000000000000000000000000000000400038000100000000000000"
@@ -30,7 +30,7 @@ _PROGRAM_BINARY = bytes.fromhex(
 
 
 class StubRegistry:
-    """The image is there under every tag; while `broken` is set every answer is 503."""
+    """A registry that has the image under every tag. While `unavailable` is set, it returns 503."""
 
     def __init__(self) -> None:
         self.unavailable = False
@@ -40,17 +40,17 @@ class StubRegistry:
 
     @property
     def address(self) -> str:
-        """host:port; the engine takes plain HTTP from this machine's own address."""
+        """host:port. Docker uses plain HTTP for registries on the loopback interface."""
         return f"127.0.0.1:{self._server.server_port}"
 
     @property
     def repository(self) -> str:
-        """The tiny image, without a tag."""
+        """The image's name without a tag."""
         return f"{self.address}/{NAME}"
 
     @contextlib.contextmanager
     def running(self) -> Iterator[StubRegistry]:
-        """Answer while the block runs."""
+        """Serve requests during the block."""
         thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         thread.start()
         try:
@@ -88,9 +88,9 @@ class StubRegistry:
         return {"mediaType": media_type, "size": len(content), "digest": digest}
 
     def respond(self, path: str) -> tuple[HTTPStatus, str, bytes]:
-        """The status, the content's type and the content for a request (Docker Registry API)."""
+        """Return status, content type and content for a path of the Docker Registry API."""
         if self.unavailable:
-            return HTTPStatus.SERVICE_UNAVAILABLE, "text/plain", b"out of order\n"
+            return HTTPStatus.SERVICE_UNAVAILABLE, "text/plain", b"unavailable\n"
         kind, _, name = path.rpartition("/")
         if path == "/v2/":
             return HTTPStatus.OK, "application/json", b"{}"
@@ -123,7 +123,7 @@ class StubRegistry:
             do_HEAD = do_GET  # noqa: N815
 
             def log_message(self, *arguments: object) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
         return Handler
 

@@ -1,7 +1,7 @@
-"""`python -m tests.lab.with_pool NAME PORT COMMAND...`: a command beside a pool of its own.
+"""`python -m tests.lab.with_pool NAME PORT COMMAND...`: run a command with a new pool.
 
-For tests that run in another environment than this one. The command finds the pool by
-SWARM_RUNNER_JOB_CONF; the classes have room for many small jobs at a time.
+For tests that run in another virtual environment. The command finds the pool through
+SWARM_RUNNER_JOB_CONF. Each executor runs several small jobs at a time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CLASSES = {
 
 
 def main() -> int:
-    """Bring the pool up, run the command, take the pool down; the command's exit code."""
+    """Bring the pool up, run the command, take the pool down. Return the command's exit code."""
     name, port, *command = sys.argv[1:]
     with lab_pool(name, int(port), {"classes": CLASSES}) as lab:
         environment = os.environ | {"SWARM_RUNNER_JOB_CONF": str(lab.job_conf)}

@@ -1,4 +1,4 @@
-"""A third party's plugin: sorting goes to the largest class, and is accounted for by its tool."""
+"""A third-party plugin that routes sorting tools to the largest class."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from swarm_runner import Destination, Invocation, Pool, Route, hookimpl
 def swarm_runner_route(
     invocation: Invocation, destination: Destination, pool: Pool
 ) -> Route | None:
-    """Send tools that sort to the largest class; have no opinion about others."""
+    """Route sorting tools to the largest class. Leave other tools to other plugins."""
     if invocation.tool_id is None or "sort" not in invocation.tool_id:
         return None
     largest = list(pool.classes)[-1]
@@ -19,13 +19,13 @@ def swarm_runner_route(
         destination=destination.name,
         capacity_class=largest,
         candidates=(largest,),
-        reason="sorting needs room",
+        reason="sorting needs memory",
     )
 
 
 @hookimpl
 def swarm_runner_amend_submit(invocation: Invocation) -> Mapping[str, str] | None:
-    """Account for each tool by its name."""
+    """Set the accounting group to the tool's name."""
     if invocation.tool_id is None:
         return None
     return {"accounting_group": f"group_tools.{invocation.tool_id}", "priority": "5"}

@@ -137,15 +137,8 @@ class HostEngine:
             )(self.is_reachable)
         except RetryError as error:
             tail = self.log.read_text(errors="replace").splitlines()[-_LOG_TAIL:]
-            raise RuntimeError(
-                "\n".join(
-                    [
-                        f"the engine of {self.node.name} does not respond; "
-                        f"the last lines of {self.log}:",
-                        *tail,
-                    ]
-                )
-            ) from error
+            message = f"the engine of {self.node.name} does not respond; {self.log} ends with:"
+            raise RuntimeError("\n".join([message, *tail])) from error
 
     def _grant_access(self) -> None:
         """Give the group of the user who ran sudo access to the socket."""
