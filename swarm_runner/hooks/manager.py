@@ -1,23 +1,26 @@
 """The one place that calls plugins: typed, and with one rule for a plugin's faults.
 
-A plugin is at fault when it raises, returns what its hook does not take, or needs longer than
-`timeout_s`. Its fault costs one decision and a log line that names the plugin and the hook:
+A plugin is at fault when it raises, returns what its hook does not allow, or takes longer than
+`timeout_s`. A fault affects one decision, and its message names the plugin and the hook:
 
-- `route` and `amend` refuse that one invocation (InvalidInputError);
-- `job_held` and `size_class` leave that one decision to the next plugin, and in the end to the
-  built-in policy;
-- `jobs_changed` and `pool_changed` only notify.
+- `route` and `amend` reject that one invocation (InvalidInputError);
+- `job_held` and `size_class` leave that one decision to the next plugin, and finally to the
+  built-in policy, with a log line;
+- `jobs_changed` and `pool_changed` only notify: the fault is logged.
 
-Each plugin is called in a thread of its own, because nothing else bounds the time it takes. The
-built-in policies are pure, and are called directly.
+Each plugin is called in its own thread, because nothing else limits the time that it takes. A
+plugin that blocks costs one timeout: until the call returns, further calls fail at once, and
+notifications queue up. The built-in policies do no I/O and are called directly.
 """
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future
-from queue import SimpleQueue
-from threading import Thread
+from concurrent.futures import Future, wait
+from math import isfinite
+from threading import Condition, Thread, current_thread
 from typing import Any
 
 import pluggy
@@ -26,8 +29,8 @@ from pydantic import ValidationError
 from swarm_runner.errors import Diagnostic, InvalidInputError, SwarmRunnerError
 from swarm_runner.hooks import specs
 from swarm_runner.model.invocation import Invocation
-from swarm_runner.model.job import Hold, Job, JobChange, Release, Remove
-from swarm_runner.model.pool import Destination, Route
+from swarm_runner.model.job import Hold, Job, JobChange, Outcome, OutcomeKind, Release, Remove
+from swarm_runner.model.pool import Destination, Pool, Route
 from swarm_runner.model.pool_status import PoolStatus
 from swarm_runner.model.scaling import ClassSnapshot, ScalingDecision, ScalingLimits
 from swarm_runner.policy import holds, routing, sizing
@@ -38,20 +41,26 @@ log = get_logger(__name__)
 ENTRY_POINT_GROUP = "swarm_runner"
 BUILT_IN = (routing, holds, sizing)
 HOOK_TIMEOUT_S = 10.0
-# Notifications that wait for one plugin; beyond these they are dropped, with a log line.
+# Notifications that queue up for a plugin that blocks. Further ones are dropped, with a log line.
 MAX_PENDING_NOTIFICATIONS = 10_000
+# A plugin's thread ends after this time without a call; the next call starts another one.
+THREAD_IDLE_S = 60.0
 
 
 class _PluginError(Exception):
-    """A plugin's fault, in words that name the plugin and the hook."""
+    """A plugin's fault; its message names the plugin and the hook."""
+
+
+class _BlockedError(Exception):
+    """A plugin did not return in time."""
 
 
 class Hooks:
-    """The built-in policies, the plugins of `installed` distributions, and `plugins`.
+    """Calls the built-in policies, the plugins of `installed` distributions, and `plugins`.
 
-    A plugin that was registered later is asked first, the built-in policies last. Raises
-    pluggy.PluginValidationError when a plugin does not fit the contract, SwarmRunnerError when an
-    installed one cannot be loaded or wraps a hook.
+    A plugin that was registered later is asked first, and the built-in policies are asked last.
+    Raises pluggy.PluginValidationError when a plugin does not match the specification, and
+    SwarmRunnerError when an installed one cannot be loaded or one wraps a hook.
     """
 
     def __init__(
@@ -87,9 +96,9 @@ class Hooks:
         return bool(self._implementations["swarm_runner_amend_submit"])
 
     def route(self, invocation: Invocation, destination: Destination) -> Route:
-        """Ask where an invocation goes.
+        """Ask in which class an invocation runs.
 
-        Raises InvalidInputError when a plugin refuses it or fails, or when it fits no class.
+        Raises InvalidInputError when a plugin rejects it or is at fault, or when it fits no class.
         """
         for implementation in self._implementations["swarm_runner_route"]:
             try:
@@ -103,15 +112,18 @@ class Hooks:
             except _PluginError as error:
                 raise _refusal(invocation, str(error)) from error
             if isinstance(route, Route):
+                problem = _route_problem(route, destination.pool)
+                if problem:
+                    raise _refusal(invocation, f"{implementation} returned a route {problem}")
                 return route
-        raise _refusal(invocation, "no plugin routes it; install the plugin that should")
+        raise _refusal(invocation, "has no route; install the plugin that routes it")
 
     def amend(
         self, description: SubmitDescription, invocation: Invocation, route: Route
     ) -> SubmitDescription:
-        """Apply every plugin's changes; where two set one command, the plugin asked first wins.
+        """Apply the changes of every plugin. If two set a command, the later plugin's value holds.
 
-        Raises InvalidInputError when a plugin fails or changes what it must not.
+        Raises InvalidInputError when a plugin rejects the invocation or is at fault.
         """
         for implementation in reversed(self._implementations["swarm_runner_amend_submit"]):
             try:
@@ -124,26 +136,30 @@ class Hooks:
                 raise _refusal(invocation, str(error)) from error
             except (ValidationError, TypeError, ValueError) as error:
                 reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
-                message = f"{implementation} amended the submit description wrongly: {reason}"
+                message = f"{implementation} returned invalid submit commands: {reason}"
                 raise _refusal(invocation, message) from error
         return description
 
     def job_held(self, job: Job, hold: Hold) -> Release | Remove | None:
-        """Ask what to do about a held job; None leaves it held."""
+        """Ask whether to release or remove a held job. None leaves it held."""
         for implementation in self._implementations["swarm_runner_job_held"]:
             try:
-                decision = implementation.decide(
+                decision: Release | Remove | None = implementation.decide(
                     (Release, Remove), self._timeout_s, job=job, hold=hold
                 )
+                if decision is None:
+                    continue
+                problem = _hold_decision_problem(decision)
+                if not problem:
+                    return decision
+                message = f"{implementation} returned a {type(decision).__name__} {problem}"
             except _PluginError as error:
-                log.error(f"{error}. The next policy decides", job_id=job.id, hold_code=hold.code)
-                continue
-            if isinstance(decision, Release | Remove):
-                return decision
+                message = str(error)
+            log.error(f"{message}. The next policy decides", job_id=str(job.id), key=job.key)
         return None
 
     def size_class(self, capacity_class: ScalingLimits, snapshot: ClassSnapshot) -> ScalingDecision:
-        """Ask how many executors a class is to have; the class's limits hold for every answer."""
+        """Ask how many executors a class should have. The class's limits apply to every answer."""
         for implementation in self._implementations["swarm_runner_size_class"]:
             try:
                 answer = implementation.decide(
@@ -160,7 +176,7 @@ class Hooks:
         return sizing.resolve_decision(None, capacity_class, snapshot)
 
     def jobs_changed(self, changes: Sequence[JobChange]) -> None:
-        """Notify plugins of changes, in order."""
+        """Notify plugins of changes of jobs, in order."""
         for implementation in self._implementations["swarm_runner_job_changed"]:
             implementation.notify(self._timeout_s, [{"change": change} for change in changes])
 
@@ -175,6 +191,7 @@ class _Implementation:
 
     def __init__(self, hook: str, impl: pluggy.HookImpl, threads: dict[int, _PluginThread]) -> None:
         self._hook = hook
+        self._may_refuse = hook in ("swarm_runner_route", "swarm_runner_amend_submit")
         self._function: Callable[..., object] = impl.function
         self._arguments = impl.argnames
         self._plugin = _plugin_name(impl)
@@ -191,102 +208,155 @@ class _Implementation:
         return f"plugin {self._plugin} ({self._hook})"
 
     def decide(self, types: type | tuple[type, ...], timeout_s: float, **arguments: object) -> Any:
-        """Call a deciding hook; its answer has one of `types`, or is None.
+        """Call a deciding hook; return its answer, which has one of `types` or is None.
 
-        Raises InvalidInputError where the plugin does, _PluginError for any other fault.
+        Raises InvalidInputError when the plugin rejects an invocation, and _PluginError for every
+        fault.
         """
         values = [arguments[name] for name in self._arguments]
         if self._thread is None:
             return self._function(*values)
         try:
             answer = self._thread.call(lambda: self._function(*values), timeout_s)
-        except InvalidInputError:
-            raise
-        except TimeoutError as error:
+        except _BlockedError as error:
             raise _PluginError(f"{self} {error}") from error
         except Exception as error:
+            if self._may_refuse and isinstance(error, InvalidInputError):
+                raise
             raise _PluginError(f"{self} failed: {_describe(error)}") from error
         if answer is not None and (not isinstance(answer, types) or isinstance(answer, bool)):
-            raise _PluginError(f"{self} returned {answer!r}, of type {type(answer).__name__}")
+            expected = types if isinstance(types, tuple) else (types,)
+            names = ", ".join(allowed.__name__ for allowed in expected)
+            raise _PluginError(
+                f"{self} returned an object of type {type(answer).__name__}; it must return "
+                f"{names} or None"
+            )
         return answer
 
     def notify(self, timeout_s: float, batch: Sequence[Mapping[str, object]]) -> None:
-        """Call an observing hook for each item, in order; wait for it no longer than allowed."""
-
-        def deliver() -> None:
-            for arguments in batch:
-                try:
-                    self._function(*(arguments[name] for name in self._arguments))
-                except Exception as error:
-                    log.error(f"{self} failed: {_describe(error)}", exc_info=True)
-
+        """Call an observing hook for each item, in order; wait at most `timeout_s` for it."""
+        calls = [self._notification(arguments) for arguments in batch]
         if self._thread is None:
-            deliver()
-        elif not self._thread.send(deliver, timeout_s):
-            log.error(f"{self} takes longer than {timeout_s:g} s; its notifications wait")
+            for call in calls:
+                call()
+        elif not self._thread.notify(calls, timeout_s):
+            log.error(f"{self} did not return within {timeout_s:g} s; its notifications queue up")
+
+    def _notification(self, arguments: Mapping[str, object]) -> Callable[[], None]:
+        def deliver() -> None:
+            try:
+                self._function(*(arguments[name] for name in self._arguments))
+            except BaseException as error:  # also SystemExit, which must not end the thread
+                log.error(f"{self} failed: {_describe(error)}", exc_info=True)
+
+        return deliver
 
 
 class _PluginThread:
-    """Runs a plugin's calls one after another, in a daemon thread that starts with the first."""
+    """Runs a plugin's calls one after another in a daemon thread, decisions first."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._tasks: SimpleQueue[tuple[Callable[[], object], Future[object]]] = SimpleQueue()
-        self._last: Future[object] | None = None
+    def __init__(self, plugin: str) -> None:
+        self._plugin = plugin
+        self._condition = Condition()
+        self._decisions: deque[tuple[Callable[[], object], Future[object]]] = deque()
+        self._notifications: deque[tuple[Callable[[], object], Future[object]]] = deque()
         self._thread: Thread | None = None
+        # When the running call began, by time.monotonic; None between two calls.
+        self._call_began_at: float | None = None
 
     def call(self, function: Callable[[], object], timeout_s: float) -> object:
         """Return what the function returns.
 
-        Raises what it raises, and TimeoutError when an earlier call still runs or this one does
-        not end in time: then its answer is discarded.
+        Raises what it raises, and _BlockedError when it does not return in time, or when an
+        earlier call has not: then its answer is discarded.
         """
-        if self._last is not None and not self._last.done():
-            raise TimeoutError("is still busy with an earlier call")
-        future = self._put(function)
-        try:
-            return future.result(timeout_s)
-        except TimeoutError as error:
-            if future.done():  # the function's own
-                raise
-            raise TimeoutError(f"did not answer within {timeout_s:g} s") from error
+        if current_thread() is self._thread:  # a hook called the runner, which calls the plugin
+            return function()
+        with self._condition:
+            if self._is_overdue(timeout_s):
+                raise _BlockedError("has not returned from an earlier call")
+            future = self._put(self._decisions, function)
+        done, _ = wait([future], timeout_s)
+        if not done:
+            future.cancel()  # if it has not begun
+            raise _BlockedError(f"did not return within {timeout_s:g} s")
+        return future.result()
 
-    def send(self, function: Callable[[], object], timeout_s: float) -> bool:
-        """Queue the function; whether it ended in time. Behind a call that blocks, do not wait."""
-        behind = self._last is not None and not self._last.done()
-        if self._tasks.qsize() >= MAX_PENDING_NOTIFICATIONS:
-            log.error("A plugin is blocked; notifications are dropped", plugin=self._name)
-            return True
-        future = self._put(function)
-        if behind:
-            return True
-        try:
-            future.result(timeout_s)
-        except TimeoutError:
-            return False
-        return True
+    def notify(self, functions: Sequence[Callable[[], object]], timeout_s: float) -> bool:
+        """Queue notifications, in order, and wait for them; whether they returned in time.
 
-    def _put(self, function: Callable[[], object]) -> Future[object]:
-        # After a fork the object is there and the thread is not.
-        if self._thread is None or not self._thread.is_alive():
+        Does not wait if notifications are queued already or the plugin blocks.
+        """
+        with self._condition:
+            behind = bool(self._notifications) or self._is_overdue(timeout_s)
+            if behind and len(self._notifications) >= MAX_PENDING_NOTIFICATIONS:
+                log.error(
+                    "A plugin blocks; notifications are dropped",
+                    plugin=self._plugin,
+                    dropped=len(functions),
+                )
+                return True
+            futures = [self._put(self._notifications, function) for function in functions]
+        if behind or not futures or current_thread() is self._thread:
+            return True
+        done, _ = wait(futures[-1:], timeout_s)
+        return bool(done)
+
+    def _is_overdue(self, timeout_s: float) -> bool:
+        """Whether the running call has exceeded the timeout."""
+        return (
+            self._call_began_at is not None
+            and self._is_alive()
+            and time.monotonic() - self._call_began_at >= timeout_s
+        )
+
+    def _is_alive(self) -> bool:
+        # After a fork this object exists, and its thread does not.
+        return self._thread is not None and self._thread.is_alive()
+
+    def _put(
+        self,
+        queue: deque[tuple[Callable[[], object], Future[object]]],
+        function: Callable[[], object],
+    ) -> Future[object]:
+        future = Future[object]()
+        queue.append((function, future))
+        if not self._is_alive():
+            self._call_began_at = None
             self._thread = Thread(
-                target=self._run, name=f"swarm-runner plugin {self._name}", daemon=True
+                target=self._run, name=f"swarm-runner plugin {self._plugin}", daemon=True
             )
             self._thread.start()
-        self._last = future = Future[object]()
-        self._tasks.put((function, future))
+        self._condition.notify()
         return future
 
     def _run(self) -> None:
         while True:
-            function, future = self._tasks.get()
+            with self._condition:
+                if not self._condition.wait_for(
+                    lambda: self._decisions or self._notifications, THREAD_IDLE_S
+                ):
+                    self._thread = None
+                    return
+                function, future = (self._decisions or self._notifications).popleft()
+                if not future.set_running_or_notify_cancel():
+                    continue
+                self._call_began_at = time.monotonic()
+            result: object = None
+            fault: BaseException | None = None
             try:
                 result = function()
-            except BaseException as error:  # noqa: BLE001 (it belongs to the caller)
-                future.set_exception(error)
-            else:
+            except Exception as error:  # noqa: BLE001 (the caller gets it)
+                fault = error
+            except BaseException as error:  # noqa: BLE001 (SystemExit must not end the caller)
+                fault = RuntimeError(_describe(error))
+            with self._condition:
+                self._call_began_at = None
+            if fault is None:
                 future.set_result(result)
-            del function, future
+            else:
+                future.set_exception(fault)
+            del function, future, result, fault
 
 
 def _load_installed(manager: pluggy.PluginManager) -> None:
@@ -308,6 +378,31 @@ def _plugin_name(impl: pluggy.HookImpl) -> str:
 
 def _describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
+
+
+def _route_problem(route: Route, pool: Pool) -> str:
+    """Return why a pool cannot run a job of this route; an empty text if it can."""
+    for name in (route.capacity_class, *route.candidates):
+        if name not in pool.classes:
+            return f"to class {name}, which is not in pool {pool.name} ({', '.join(pool.classes)})"
+    return "" if route.candidates else "without candidates; it needs at least one class"
+
+
+def _hold_decision_problem(decision: Release | Remove) -> str:
+    """Return what is wrong with a decision's fields, which their classes do not check."""
+    if isinstance(decision, Release):
+        after_s = decision.after_s
+        if isinstance(after_s, bool) or not isinstance(after_s, int | float):
+            return "whose after_s is not a number"
+        return "" if isfinite(after_s) else "whose after_s is not finite"
+    outcome: object = decision.outcome
+    if not (
+        isinstance(outcome, Outcome)
+        and isinstance(outcome.kind, OutcomeKind)
+        and isinstance(outcome.message, str)
+    ):
+        return "whose outcome is not an Outcome with a kind and a message"
+    return ""
 
 
 def _refusal(invocation: Invocation, message: str) -> InvalidInputError:

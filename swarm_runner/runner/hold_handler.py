@@ -1,7 +1,7 @@
-"""Handles held jobs: asks the hold hook, then releases after a pause or removes.
+"""Handles held jobs: releases them after a pause, or removes them, as the hook decides.
 
-`Runner` takes `undecided` holds under its lock, asks the hook without it, and hands the answers to
-`process`: a plugin that takes its time then delays nobody's submit.
+`Runner` takes the pending holds under its lock, calls the hook without it, and passes the answers
+to `process`. A slow plugin then delays no submit.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class HoldDecision(NamedTuple):
 
 
 class HoldHandler:
-    """Carries out hold decisions; tries again later what the access point does not answer."""
+    """Carries out hold decisions, and retries while the access point is unreachable."""
 
     def __init__(
         self, access_point: AccessPointPort, job_table: JobTable, clock: Callable[[], float]
@@ -52,13 +52,13 @@ class HoldHandler:
         self._scheduled_releases: list[tuple[float, JobId]] = []
         self._removals: dict[JobId, Outcome] = {}
 
-    def undecided(self) -> list[tuple[Job, Hold]]:
-        """Return the held jobs about which the hook is to be asked."""
+    def pending(self) -> list[tuple[Job, Hold]]:
+        """Return the held jobs about which the hook has to decide."""
         jobs = self._job_table.jobs
         return [(jobs[job_id], hold) for job_id, hold in self._job_table.pending_holds.items()]
 
     def process(self, decisions: Sequence[HoldDecision]) -> None:
-        """Take decisions, release what is due, remove what is to be removed."""
+        """Accept decisions; release the jobs whose pause is over, and remove jobs."""
         for decision in decisions:
             self._schedule(decision)
         if not (self._scheduled_releases or self._removals):
@@ -75,7 +75,12 @@ class HoldHandler:
             return  # released, or held anew, in the meantime
         del self._job_table.pending_holds[job_id]
         if isinstance(answer, Release):
-            log.info(answer.reason, job_id=job_id, release_after_s=answer.after_s)
+            log.info(
+                "Releasing a held job after a pause",
+                job_id=str(job_id),
+                pause_s=answer.after_s,
+                reason=answer.reason,
+            )
             heapq.heappush(self._scheduled_releases, (self._clock() + answer.after_s, job_id))
         elif isinstance(answer, Remove):
             outcome = answer.outcome

@@ -75,9 +75,9 @@ class JobTable:
     @contextmanager
     def without_changes(self) -> Iterator[None]:
         """Apply what is history, not news: the block records no changes."""
-        kept = len(self._changes)
+        length = len(self._changes)
         yield
-        del self._changes[kept:]
+        del self._changes[length:]
 
     def watermark(self, job_id: JobId) -> float:
         """Return the time up to which an active job's history is known."""

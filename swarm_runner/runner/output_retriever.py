@@ -49,7 +49,9 @@ class OutputRetriever:
             if job.id in failed:
                 attempts = self._attempts[job.id] = self._attempts.get(job.id, 0) + 1
                 if attempts < MAX_RETRIEVAL_ATTEMPTS:
-                    log.warning("Retrieving outputs failed", job_id=job.id, error=failed[job.id])
+                    log.warning(
+                        "Retrieving outputs failed", job_id=str(job.id), error=failed[job.id]
+                    )
                     continue
                 outcome = _output_missing(outcome, failed[job.id])
             self._attempts.pop(job.id, None)

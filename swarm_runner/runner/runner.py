@@ -329,10 +329,10 @@ class Runner:
         with self._poll_lock:
             with self._lock:
                 self._tracker.poll()
-                undecided = self._hold_handler.undecided()
+                pending_holds = self._hold_handler.pending()
             decisions = [
                 HoldDecision(job.id, hold, self._hooks.job_held(job, hold))
-                for job, hold in undecided
+                for job, hold in pending_holds
             ]
             with self._lock:
                 self._hold_handler.process(decisions)
@@ -388,4 +388,6 @@ def _log_changes(changes: Iterable[JobChange]) -> None:
     if not log.isEnabledFor(logging.INFO):
         return
     for job, event, reason in changes:
-        log.info(f"Job {event}", job_id=job.id, key=job.key, state=job.state.value, reason=reason)
+        log.info(
+            f"Job {event}", job_id=str(job.id), key=job.key, state=job.state.value, reason=reason
+        )

@@ -1,4 +1,4 @@
-"""Each key runs once: adopted, looked up when in doubt, withdrawn when a batch fails."""
+"""Each key runs once: found, looked up when in doubt, withdrawn when a batch fails."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def test_a_key_that_has_ended_is_adopted_with_its_outcome(harness: RunnerHarness
     harness.run_later(harness.access_point.start, job.id)
     harness.run_later(harness.access_point.finish, job.id, 3)
     with harness.runner() as again:
-        (adopted,) = again.submit([invocation])
-    assert (adopted.id, adopted.state) == (job.id, JobState.COMPLETED)
-    assert adopted.outcome is not None
-    assert adopted.outcome.exit_code == 3
+        (found,) = again.submit([invocation])
+    assert (found.id, found.state) == (job.id, JobState.COMPLETED)
+    assert found.outcome is not None
+    assert found.outcome.exit_code == 3
     assert harness.access_point.calls["submit"] == 1
 
 
@@ -112,8 +112,8 @@ def test_two_programs_of_one_name_submit_a_key_once(harness: RunnerHarness) -> N
         first.jobs()
         second.jobs()
         (job,) = first.submit([invocation])
-        (adopted,) = second.submit([invocation])
-        assert job.id == adopted.id
+        (found,) = second.submit([invocation])
+        assert job.id == found.id
     assert len(harness.access_point.queue) == 1
 
 

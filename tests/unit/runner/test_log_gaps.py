@@ -38,8 +38,8 @@ def test_a_spooled_jobs_key_is_known_beside_a_log_of_others(log_harness: RunnerH
     with log_harness.runner() as again:
         assert {job.key for job in again.recover()} == {"spooled", "plain"}
     with log_harness.runner() as again:
-        (adopted,) = again.submit([spooled])
-        assert adopted.state is JobState.COMPLETED
+        (found,) = again.submit([spooled])
+        assert found.state is JobState.COMPLETED
     assert _submit_count(log_harness) == submits
 
 
@@ -75,8 +75,8 @@ def test_keys_of_a_removed_log_are_known(
             runner.wait([job])
     submits = _submit_count(log_harness)
     with log_harness.runner() as again:
-        (adopted,) = again.submit([log_harness.invocation("first")])
-        assert adopted.state is JobState.COMPLETED
+        (found,) = again.submit([log_harness.invocation("first")])
+        assert found.state is JobState.COMPLETED
     assert _submit_count(log_harness) == submits
 
 

@@ -94,10 +94,10 @@ def test_a_key_is_known_after_the_log_was_damaged(
         log = runner.event_log
     damage(log)
     with log_harness.runner() as again:
-        (adopted,) = again.submit([invocation])
-        assert adopted.id == job.id
-        assert adopted.outcome is not None
-        assert adopted.outcome.exit_code == 7
+        (found,) = again.submit([invocation])
+        assert found.id == job.id
+        assert found.outcome is not None
+        assert found.outcome.exit_code == 7
     assert log_harness.access_point.calls["submit"] == 1
 
 
