@@ -1,4 +1,4 @@
-"""The access point in a process of its own: the same answers, and an end to waiting."""
+"""The access point in a child process: the same results, and a timeout."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BATCH = SubmitBatch(common={"executable": "/bin/true"}, rows=())
 
 
 class FailingAccessPoint(FakeAccessPoint):
-    """Does not answer, dies, or refuses."""
+    """Does not respond, dies, or rejects."""
 
     def hold(self, ids: Iterable[JobId], reason: str) -> int:  # noqa: ARG002
         time.sleep(600)
@@ -45,9 +45,9 @@ class FailingAccessPoint(FakeAccessPoint):
 
 @pytest.fixture
 def failing_access_point() -> Iterator[AccessPointProcess]:
-    apart = AccessPointProcess(FailingAccessPoint, timeout_s=5.0)
-    yield apart
-    apart.close()
+    access_point = AccessPointProcess(FailingAccessPoint, timeout_s=5.0)
+    yield access_point
+    access_point.close()
 
 
 @pytest.fixture
@@ -58,99 +58,106 @@ def destination(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Destination:
 
 
 @pytest.mark.parametrize("in_place", [True, False])
-def test_a_runner_works_with_it(destination: Destination, tmp_path: Path, in_place: bool) -> None:
-    here = tmp_path / ("volume" if in_place else ".")
-    (here / "in").write_text("data")
-    apart = AccessPointProcess(FakeAccessPoint)
-    one = Invocation(
+def test_a_runner_uses_it(destination: Destination, tmp_path: Path, in_place: bool) -> None:
+    directory = tmp_path / ("volume" if in_place else ".")
+    (directory / "in").write_text("data")
+    access_point = AccessPointProcess(FakeAccessPoint)
+    invocation = Invocation(
         image="debian:trixie",
         command=("true",),
-        working_directory=str(here),
+        working_directory=str(directory),
         in_place=in_place,
         inputs=() if in_place else ("in",),
     )
-    with Runner(destination, name="tests", access_point=apart, outage_timeout_s=0.2) as runner:
-        (job,) = runner.submit([one])
-        assert len(apart.jobs(JobQuery(ids=[job.id]))) == 1
+    with Runner(
+        destination, name="tests", access_point=access_point, outage_timeout_s=0.2
+    ) as runner:
+        (job,) = runner.submit([invocation])
+        assert len(access_point.jobs(JobQuery(ids=[job.id]))) == 1
         assert runner.remove([job]) == 1
         runner.poll()
         assert [job.state for job in runner.jobs()] == [JobState.REMOVED]
-        assert len(apart.history(JobQuery(ids=[job.id]), limit=1)) == 1
-        assert apart.slots() == []
-    apart.close()
+        assert len(access_point.history(JobQuery(ids=[job.id]), limit=1)) == 1
+        assert access_point.slots() == []
+    access_point.close()
 
 
-def test_one_that_does_not_answer_is_given_up(failing_access_point: AccessPointProcess) -> None:
+def test_a_call_without_a_response_times_out(failing_access_point: AccessPointProcess) -> None:
     failing_access_point._timeout_s = 0.5
-    with pytest.raises(UnreachableError, match="no answer in 0 s"):
-        failing_access_point.hold([], "for ever")
+    with pytest.raises(UnreachableError, match="no response within 0 s"):
+        failing_access_point.hold([], "forever")
     failing_access_point._timeout_s = 5.0
     assert failing_access_point.jobs(JobQuery()) == []
 
 
-def test_one_that_dies_is_started_again(failing_access_point: AccessPointProcess) -> None:
+def test_a_child_that_dies_is_started_again(failing_access_point: AccessPointProcess) -> None:
     with pytest.raises(UnreachableError, match="its process ended"):
         failing_access_point.release([], "")
     assert failing_access_point.jobs(JobQuery()) == []
 
 
-def test_a_submit_without_an_answer_is_in_doubt(failing_access_point: AccessPointProcess) -> None:
+def test_a_submit_without_a_response_is_in_doubt(failing_access_point: AccessPointProcess) -> None:
     with pytest.raises(SubmitInDoubtError):
         failing_access_point.submit(BATCH)
 
 
-def test_what_is_refused_is_refused_here(failing_access_point: AccessPointProcess) -> None:
+def test_an_error_of_the_child_is_raised_here(failing_access_point: AccessPointProcess) -> None:
     with pytest.raises(InvalidInputError) as caught:
         failing_access_point.submit(BATCH.model_copy(update={"count": 2}))
-    assert [str(fault) for fault in caught.value.diagnostics] == ["here: is wrong", "there: too"]
+    assert [str(diagnostic) for diagnostic in caught.value.diagnostics] == [
+        "here: is wrong",
+        "there: too",
+    ]
 
 
-def test_nobody_there() -> None:
-    apart = AccessPointProcess(AccessPoint, "127.0.0.1:9", "none", "/nonexistent")
+def test_nothing_listens() -> None:
+    access_point = AccessPointProcess(AccessPoint, "127.0.0.1:9", "none", "/nonexistent")
     with pytest.raises(UnreachableError, match=r"Nothing answers at 127\.0\.0\.1:9"):
-        apart.jobs(JobQuery())
-    apart.close()
+        access_point.jobs(JobQuery())
+    access_point.close()
 
 
-def test_closing_ends_a_call_that_hangs(failing_access_point: AccessPointProcess) -> None:
+def test_closing_ends_a_blocked_call(failing_access_point: AccessPointProcess) -> None:
     failing_access_point._timeout_s = 60.0
-    told: list[Exception] = []
+    errors: list[Exception] = []
 
-    def ask() -> None:
+    def call() -> None:
         try:
-            failing_access_point.hold([], "for ever")
+            failing_access_point.hold([], "forever")
         except UnreachableError as error:
-            told.append(error)
+            errors.append(error)
 
-    failing_access_point.jobs(JobQuery())  # the child is there
-    asking = threading.Thread(target=ask)
-    asking.start()
+    failing_access_point.jobs(JobQuery())  # starts the child
+    thread = threading.Thread(target=call)
+    thread.start()
     while not failing_access_point._lock.locked():
         time.sleep(0.01)
     failing_access_point.close()
-    asking.join(10)
-    assert len(told) == 1
+    thread.join(10)
+    assert len(errors) == 1
     with pytest.raises(UnreachableError, match="it is closed"):
         failing_access_point.jobs(JobQuery())
     assert failing_access_point._child is None
 
 
-def test_one_that_was_interrupted_answers_the_next_question(
+def test_an_interrupted_call_does_not_disturb_the_next_one(
     failing_access_point: AccessPointProcess,
 ) -> None:
     threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
     with pytest.raises(KeyboardInterrupt):
-        failing_access_point.hold([], "for ever")
+        failing_access_point.hold([], "forever")
     assert failing_access_point.jobs(JobQuery()) == []
 
 
-def test_a_terminals_interrupt_is_not_its_own(failing_access_point: AccessPointProcess) -> None:
+def test_the_child_does_not_receive_a_terminals_interrupt(
+    failing_access_point: AccessPointProcess,
+) -> None:
     failing_access_point.jobs(JobQuery())
     assert failing_access_point._child is not None
     assert os.getpgid(failing_access_point._child.pid) != os.getpgid(0)
 
 
-def test_modules_of_the_current_directory_are_not_its_own(
+def test_the_child_imports_nothing_from_the_current_directory(
     failing_access_point: AccessPointProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "subprocess.py").write_text("raise SystemExit(1)")

@@ -1,7 +1,9 @@
-"""What is said when nobody answers. What a pool says to a bad token: tests/integration."""
+"""A pool that does not respond, and tokens. tests/integration has what a pool does with a token."""
 
 from __future__ import annotations
 
+import base64
+import json
 import socket
 import subprocess
 import sys
@@ -11,7 +13,13 @@ from pathlib import Path
 import pytest
 
 from swarm_runner.condor.access_point import AccessPoint
-from swarm_runner.condor.connection import MAX_ATTEMPTS, Connection, NoResponseError
+from swarm_runner.condor.connection import (
+    MAX_ATTEMPTS,
+    Connection,
+    NoResponseError,
+    token_file,
+    token_problem,
+)
 from swarm_runner.condor.ports import AccessPointPort, JobQuery, PoolQueryPort
 from swarm_runner.errors import UnreachableError
 from swarm_runner.model.job import JobId
@@ -22,73 +30,73 @@ BATCH = SubmitBatch(common={"executable": "/bin/true"}, rows=())
 
 
 @pytest.fixture
-def nobody() -> Iterator[str]:
-    """An address of this machine at which nothing listens, for as long as the test lasts."""
+def unused_address() -> Iterator[str]:
+    """An address of this host at which nothing listens."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield f"127.0.0.1:{bound.getsockname()[1]}"
 
 
-QUESTIONS: list[Callable[[AccessPointPort], object]] = [
-    lambda it: it.submit(BATCH),
-    lambda it: it.jobs(JobQuery()),
-    lambda it: it.history(JobQuery()),
-    lambda it: it.remove([JobId(1, 0)], "why"),
-    lambda it: it.retrieve([JobId(1, 0)]),
-    lambda it: it.slots(),
+CALLS: list[Callable[[AccessPointPort], object]] = [
+    lambda access_point: access_point.submit(BATCH),
+    lambda access_point: access_point.jobs(JobQuery()),
+    lambda access_point: access_point.history(JobQuery()),
+    lambda access_point: access_point.remove([JobId(1, 0)], "why"),
+    lambda access_point: access_point.retrieve([JobId(1, 0)]),
+    lambda access_point: access_point.slots(),
 ]
 
 
-@pytest.mark.parametrize("question", QUESTIONS)
+@pytest.mark.parametrize("call", CALLS)
 def test_nothing_listens(
-    nobody: str, question: Callable[[AccessPointPort], object], monkeypatch: pytest.MonkeyPatch
+    unused_address: str, call: Callable[[AccessPointPort], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("time.sleep", lambda _: None)
-    access_point = AccessPoint(nobody, "some-pool")
+    access_point = AccessPoint(unused_address, "some-pool")
     with pytest.raises(UnreachableError) as caught:
-        question(access_point)
-    assert f"Nothing answers at {nobody}" in str(caught.value)
+        call(access_point)
+    assert f"Nothing answers at {unused_address}" in str(caught.value)
     assert "some-pool" in str(caught.value)
 
 
 @pytest.mark.parametrize("address", ["no-such-host.invalid:9618", "127.0.0.1:1"])
-def test_addresses_of_nobody(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_addresses_without_a_pool(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.sleep", lambda _: None)
     with pytest.raises(UnreachableError, match="Nothing answers"):
         AccessPoint(address, "pool").jobs(JobQuery())
 
 
-def test_it_asks_a_few_times_and_no_more(nobody: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_retries_a_few_times(unused_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.sleep", lambda _: None)
-    tried = 0
+    attempts = 0
 
     def attempt() -> None:
-        nonlocal tried
-        tried += 1
-        raise NoResponseError("nobody")
+        nonlocal attempts
+        attempts += 1
+        raise NoResponseError("no response")
 
     with pytest.raises(NoResponseError):
-        Connection(nobody, "pool").retry_on_no_response(attempt)
-    assert tried == MAX_ATTEMPTS
+        Connection(unused_address, "pool").retry_on_no_response(attempt)
+    assert attempts == MAX_ATTEMPTS
 
 
-def test_a_token_that_is_missing_is_said_before_the_pool_is_blamed(tmp_path: Path) -> None:
+def test_a_missing_token_is_reported_before_the_pool_is_checked(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
-        trouble = Connection(address, "pool", str(tmp_path)).diagnose("no answer")
-    assert "there is no token" in str(trouble)
-    # Asking again would not help.
-    assert not isinstance(trouble, NoResponseError)
+        problem = Connection(address, "pool", str(tmp_path)).diagnose("no answer")
+    assert "there is no token" in str(problem)
+    # A retry would not help.
+    assert not isinstance(problem, NoResponseError)
 
 
-def test_they_are_what_they_say() -> None:
+def test_they_implement_the_ports() -> None:
     access_points: list[AccessPointPort] = [AccessPoint("a:1", "p"), FakeAccessPoint()]
-    view: PoolQueryPort = AccessPoint("a:1", "p")
+    pool_query: PoolQueryPort = AccessPoint("a:1", "p")
     assert len(access_points) == 2
-    assert view is not None
+    assert pool_query is not None
 
 
-def test_connecting_asks_nobody_and_loads_nothing() -> None:
+def test_connecting_sends_nothing_and_loads_no_bindings() -> None:
     program = (
         "import sys\n"
         "from swarm_runner.condor.access_point import AccessPoint\n"
@@ -96,3 +104,51 @@ def test_connecting_asks_nobody_and_loads_nothing() -> None:
         "assert 'htcondor2' not in sys.modules\n"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+NOW = 1_800_000_000.0
+
+
+def _token(claims: object) -> str:
+    middle = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
+    return f"e30.{middle}.c2ln\n"
+
+
+def _file(tmp_path: Path, text: str) -> Path:
+    file = tmp_path / "pool"
+    file.write_text(text)
+    return file
+
+
+@pytest.mark.parametrize("claims", [{"sub": "x"}, {"exp": NOW + 60}])
+def test_a_good_token(tmp_path: Path, claims: object) -> None:
+    assert token_problem(_file(tmp_path, _token(claims)), NOW) is None
+
+
+def test_an_expired_token(tmp_path: Path) -> None:
+    problem = token_problem(_file(tmp_path, _token({"exp": NOW - 60})), NOW)
+    assert problem is not None
+    assert "expired on 2027-01-15 07:59 UTC" in problem
+
+
+def test_a_missing_token(tmp_path: Path) -> None:
+    problem = token_problem(tmp_path / "none", NOW)
+    assert problem is not None
+    assert "there is no token" in problem
+
+
+@pytest.mark.parametrize("text", ["", "abc", "a.b.c", "a.W10=.c", "é"])
+def test_what_is_not_a_token(tmp_path: Path, text: str) -> None:
+    assert token_problem(_file(tmp_path, text), NOW) is not None
+
+
+def test_a_directory_instead(tmp_path: Path) -> None:
+    problem = token_problem(tmp_path, NOW)
+    assert problem is not None
+    assert "cannot be read" in problem
+
+
+def test_the_tokens_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert token_file("dev", "/somewhere") == Path("/somewhere/dev")
+    monkeypatch.setenv("XDG_CONFIG_HOME", "/config")
+    assert token_file("dev") == Path("/config/swarm-runner/tokens.d/dev")

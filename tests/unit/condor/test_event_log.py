@@ -1,4 +1,4 @@
-"""The reader beside what the file says. Troubles of whole runners: unit/runner/test_log_trouble."""
+"""The reader of one log. unit/runner has damaged logs of a runner."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from swarm_runner.condor.event_log import EventLog
+from swarm_runner.model.htcondor import EventType, HoldCode, HoldSubcode
 from swarm_runner.model.job import JobId
 from swarm_runner.testing import EventLogWriter
 
@@ -37,27 +38,43 @@ def test_every_kind_of_event_is_read_as_it_was_written(
     writer.submitted(job, TIMESTAMP, "a/key:1")
     writer.started(job, TIMESTAMP + 1, capacity_class="big", executor="t", node="n", memory_mb=2048)
     writer.image_size(job, TIMESTAMP + 2)
-    writer.evicted(job, TIMESTAMP + 3, "went away", 34, 102)
+    writer.evicted(
+        job, TIMESTAMP + 3, "went away", HoldCode.JOB_OUT_OF_RESOURCES, HoldSubcode.MEMORY
+    )
     writer.shadow_exception(job, TIMESTAMP + 4, "broken")
-    writer.held(job, TIMESTAMP + 5, "too much", 34, 102)
+    writer.held(job, TIMESTAMP + 5, "too much", HoldCode.JOB_OUT_OF_RESOURCES, HoldSubcode.MEMORY)
     writer.released(job, TIMESTAMP + 6, "again")
     writer.terminated(job, TIMESTAMP + 7, exit_code=3, memory_mb=1800)
     writer.terminated(job, TIMESTAMP + 8, signal=9)
     writer.aborted(job, TIMESTAMP + 9, "no more")
     events = list(log.new_events())
-    assert [event["EventTypeNumber"] for event in events] == [0, 1, 6, 4, 7, 12, 13, 5, 5, 9]
+    assert [event["EventTypeNumber"] for event in events] == [
+        EventType.SUBMIT,
+        EventType.EXECUTE,
+        EventType.IMAGE_SIZE,
+        EventType.JOB_EVICTED,
+        EventType.SHADOW_EXCEPTION,
+        EventType.JOB_HELD,
+        EventType.JOB_RELEASED,
+        EventType.JOB_TERMINATED,
+        EventType.JOB_TERMINATED,
+        EventType.JOB_ABORTED,
+    ]
     assert {(event["Cluster"], event["Proc"]) for event in events} == {job}
     assert events[0]["LogNotes"] == "a/key:1"
-    place = events[1]["ExecuteProps"]
-    assert (place["CapacityClass"], place["SwarmTaskId"], place["SwarmNode"]) == ("big", "t", "n")
-    assert place["Memory"] == 2048
-    assert (events[3]["Reason"], events[3]["ReasonCode"]) == ("went away", 34)
+    slot = events[1]["ExecuteProps"]
+    assert (slot["CapacityClass"], slot["SwarmTaskId"], slot["SwarmNode"]) == ("big", "t", "n")
+    assert slot["Memory"] == 2048
+    assert (events[3]["Reason"], events[3]["ReasonCode"]) == (
+        "went away",
+        HoldCode.JOB_OUT_OF_RESOURCES,
+    )
     assert events[4]["Message"] == "broken"
     held = events[5]
     assert (held["HoldReason"], held["HoldReasonCode"], held["HoldReasonSubCode"]) == (
         "too much",
-        34,
-        102,
+        HoldCode.JOB_OUT_OF_RESOURCES,
+        HoldSubcode.MEMORY,
     )
     assert events[6]["Reason"] == "again"
     assert (events[7]["ReturnValue"], events[7]["RequestMemory"]) == (3, 1800)
@@ -66,7 +83,7 @@ def test_every_kind_of_event_is_read_as_it_was_written(
     assert not log.damaged
 
 
-def test_each_event_once(log: EventLog, writer: EventLogWriter) -> None:
+def test_each_event_is_read_once(log: EventLog, writer: EventLogWriter) -> None:
     assert _clusters(log) == []
     for cluster in (1, 2):
         writer.submitted(JobId(cluster, 0), TIMESTAMP, "k")
@@ -77,27 +94,27 @@ def test_each_event_once(log: EventLog, writer: EventLogWriter) -> None:
     assert not log.damaged
 
 
-def test_half_an_event_costs_no_waiting(log: EventLog, writer: EventLogWriter) -> None:
+def test_a_partial_event_does_not_block(log: EventLog, writer: EventLogWriter) -> None:
     writer.submitted(JobId(1, 0), TIMESTAMP, "k")
-    whole = log.path.read_bytes()
-    log.path.write_bytes(whole + whole[:30])
+    event = log.path.read_bytes()
+    log.path.write_bytes(event + event[:30])
     began = time.monotonic()
     assert _clusters(log) == []
     assert time.monotonic() - began < 0.5
-    log.path.write_bytes(whole + whole)
+    log.path.write_bytes(event + event)
     assert _clusters(log) == [1, 1]
     assert not log.damaged
 
 
-def test_half_an_event_for_good(log: EventLog, writer: EventLogWriter) -> None:
+def test_a_partial_event_that_stays(log: EventLog, writer: EventLogWriter) -> None:
     writer.submitted(JobId(1, 0), TIMESTAMP, "k")
-    whole = log.path.read_bytes()
-    log.path.write_bytes(whole + whole[:30])
+    event = log.path.read_bytes()
+    log.path.write_bytes(event + event[:30])
     _clusters(log)
     os.utime(log.path)
-    # It has not grown: what comes before it is read.
+    # It has not grown: the events before it are read.
     assert _clusters(log) == [1]
-    log.path.write_bytes(whole + whole[:30] + b"\n...\n" + whole)
+    log.path.write_bytes(event + event[:30] + b"\n...\n" + event)
     assert 1 in _clusters(log)
     assert log.damaged
 
@@ -106,7 +123,7 @@ GARBAGE = [b"no event\n...\n", b"\x00\x01\n...\n", b"000 (bad\n...\n", b"...\n..
 
 
 @pytest.mark.parametrize("garbage", GARBAGE)
-def test_garbage_is_noticed_and_left_behind(
+def test_garbage_is_detected_and_skipped(
     log: EventLog, writer: EventLogWriter, garbage: bytes
 ) -> None:
     writer.submitted(JobId(1, 0), TIMESTAMP, "k")
@@ -124,7 +141,7 @@ def test_garbage_is_noticed_and_left_behind(
     assert not log.damaged
 
 
-def test_a_file_that_is_no_log(log: EventLog) -> None:
+def test_a_file_that_is_not_a_log(log: EventLog) -> None:
     log.path.write_bytes(b"something else\n...\n")
     assert _clusters(log) == []
     assert log.damaged
@@ -145,7 +162,9 @@ def test_a_shorter_file_is_read_from_its_beginning(log: EventLog, writer: EventL
     assert log.damaged
 
 
-def test_written_anew_to_a_greater_length(log: EventLog, writer: EventLogWriter) -> None:
+def test_a_longer_new_file_is_read_from_its_beginning(
+    log: EventLog, writer: EventLogWriter
+) -> None:
     writer.submitted(JobId(1, 0), TIMESTAMP, "k")
     _clusters(log)
     os.truncate(log.path, 0)
@@ -155,7 +174,7 @@ def test_written_anew_to_a_greater_length(log: EventLog, writer: EventLogWriter)
     assert log.damaged
 
 
-def test_gone_and_back(log: EventLog, writer: EventLogWriter) -> None:
+def test_a_file_that_is_deleted_and_created_again(log: EventLog, writer: EventLogWriter) -> None:
     writer.submitted(JobId(1, 0), TIMESTAMP, "k")
     _clusters(log)
     log.path.unlink()
@@ -168,8 +187,8 @@ def test_gone_and_back(log: EventLog, writer: EventLogWriter) -> None:
     assert _clusters(log) == [2]
 
 
-def test_the_bindings_still_tell_how_far_they_came(log: EventLog, writer: EventLogWriter) -> None:
-    """The reader's pickled state holds the offset that `EventLog` goes by."""
+def test_the_bindings_state_has_their_position(log: EventLog, writer: EventLogWriter) -> None:
+    """`EventLog` uses the offset in the reader's pickled state."""
     writer.submitted(JobId(1, 0), TIMESTAMP, "k")
     _clusters(log)
     state, offset = log._reader.__getstate__()

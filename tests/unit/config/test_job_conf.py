@@ -15,7 +15,7 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 DESIGN = """\
 runners:
   swarm:
-    load: swarm_runner_galaxy.runner:SwarmJobRunner   # Galaxy's line; the others pass over it
+    load: swarm_runner_galaxy.runner:SwarmJobRunner   # Read by Galaxy; ignored elsewhere
     workers: 4
     pool:
       name: galaxy
@@ -36,7 +36,7 @@ def read(text: str) -> JobConf:
 def diagnostics(text: str) -> list[str]:
     with pytest.raises(InvalidInputError) as caught:
         read(text)
-    return [str(fault) for fault in caught.value.diagnostics]
+    return [str(diagnostic) for diagnostic in caught.value.diagnostics]
 
 
 def test_the_designs_example() -> None:
@@ -57,7 +57,7 @@ def test_a_pool_without_details_is_the_default_one() -> None:
     assert conf.destination().resources is None
 
 
-def test_all_keys_of_ours() -> None:
+def test_all_our_keys() -> None:
     conf = read("""
         runners:
           swarm:
@@ -114,7 +114,7 @@ def test_all_keys_of_ours() -> None:
     assert [volume.read_only for volume in pool.volumes] == [False, True]
 
 
-def test_what_is_galaxys_or_another_runners_is_passed_over() -> None:
+def test_what_is_galaxys_or_another_runners_is_ignored() -> None:
     conf = read("""
         x-shared: &docker {docker_enabled: true, docker_volumes: $defaults}
         runners:
@@ -193,14 +193,14 @@ def test_without_a_default_the_environment_must_be_named() -> None:
 
 
 def test_an_unknown_destination_is_refused_with_what_is_close() -> None:
-    expected = r"'twoo' of ours; it has one, two; did you mean two\?"
+    expected = r"'twoo' of swarm_runner; it has one, two; did you mean two\?"
     with pytest.raises(InvalidInputError, match=expected):
         read(TWO).destination("twoo")
 
 
-def test_every_fault_comes_at_once_with_its_line_and_column() -> None:
-    said = diagnostics((GOLDEN / "job_conf_wrong.yml").read_text())
-    assert said == (GOLDEN / "job_conf_wrong.txt").read_text().splitlines()
+def test_every_problem_is_reported_with_its_line_and_column() -> None:
+    found = diagnostics((GOLDEN / "job_conf_wrong.yml").read_text())
+    assert found == (GOLDEN / "job_conf_wrong.txt").read_text().splitlines()
 
 
 ENVIRONMENT = "runners: {s: {pool: {}}}\nexecution: {environments: {e: {runner: s, %s}}}\n"
@@ -216,25 +216,31 @@ ENVIRONMENT = "runners: {s: {pool: {}}}\nexecution: {environments: {e: {runner: 
         ("request_disk: 0", "e.request_disk: must be at least 1, not the number 0"),
         ("request_cpus: many", "e.request_cpus: needs a whole number, not the text 'many'"),
         ("time_limit_s: 0", "e.time_limit_s: must be at least 1"),
-        ("docker_default_container_id: A B", "e.docker_default_container_id: 'A B' is no image"),
-        ("capacity_class: bigg", "e.capacity_class: 'bigg' is no class of runner s; did you mean"),
+        (
+            "docker_default_container_id: A B",
+            "e.docker_default_container_id: 'A B' is not a valid image",
+        ),
+        (
+            "capacity_class: bigg",
+            "e.capacity_class: 'bigg' is not a class of runner s; did you mean",
+        ),
         ("request_memory: 4 GB", "e: what it requests fits no class; the pool has normal: 1 cpu"),
         ("request_memory: 2 GB, capacity_class: normal", "fits no class"),
         ("request_memory: 2G, max_memory: 1G", "e.max_memory: is 1024 MB, less than"),
-        ("params: {request_memory: 1G}", "e.params: is not known here"),
+        ("params: {request_memory: 1G}", "e.params: is not a valid key"),
     ],
 )
 def test_what_an_environment_cannot_say(setting: str, says: str) -> None:
-    [fault] = diagnostics(ENVIRONMENT % setting)
-    assert fault.startswith("job_conf.yml:2:")
-    assert says in fault
+    [found] = diagnostics(ENVIRONMENT % setting)
+    assert found.startswith("job_conf.yml:2:")
+    assert says in found
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "job_conf.yml: is no job_conf: needs the keys runners and execution"),
-        ("[1]", "job_conf.yml:1:1: is no job_conf"),
+        ("", "job_conf.yml: is not a job_conf; it needs the keys runners and execution"),
+        ("[1]", "job_conf.yml:1:1: is not a job_conf"),
         ("runers: {}\nexecution: {environments: {}}", "runners: is missing; did you mean runers?"),
         ("runners: {}", "job_conf.yml:1:1: execution: is missing"),
         ("runners: []\nexecution: {environments: {}}", "1:1: runners: needs keys and values"),
@@ -246,11 +252,11 @@ def test_what_an_environment_cannot_say(setting: str, says: str) -> None:
         ),
         (
             "runners: {l: {load: x}}\nexecution: {environments: {e: {runner: l}}}",
-            "names no environment of swarm_runner: one whose runner has a pool",
+            "has no environment of swarm_runner; add one whose runner has a pool",
         ),
         (
             "runners: {s: {pool: {classes: {a: {memory_mb: 99}, a: {memory_mb: 100}}}}}",
-            "1:52: a is given twice; it first stands in line 1",
+            "1:52: a is a duplicate of the key in line 1",
         ),
         (
             "runners: {s: {pool: 5}}\nexecution: {environments: {e: {runner: s}}}",
@@ -258,16 +264,16 @@ def test_what_an_environment_cannot_say(setting: str, says: str) -> None:
         ),
     ],
 )
-def test_what_is_no_job_conf(text: str, says: str) -> None:
-    assert any(says in fault for fault in diagnostics(text)), diagnostics(text)
+def test_what_is_not_a_job_conf(text: str, says: str) -> None:
+    assert any(says in found for found in diagnostics(text)), diagnostics(text)
 
 
-def test_a_fault_in_a_runner_is_said_once_however_many_environments_use_it() -> None:
-    said = diagnostics("""
+def test_a_problem_of_a_runner_is_reported_once_for_all_its_environments() -> None:
+    found = diagnostics("""
         runners: {s: {pool: {port: 0}}}
         execution: {environments: {a: {runner: s}, b: {runner: s}}}
     """)
-    assert said == ["job_conf.yml:2:22: runners.s.pool.port: must be at least 1, not the number 0"]
+    assert found == ["job_conf.yml:2:22: runners.s.pool.port: must be at least 1, not the number 0"]
 
 
 def test_the_references_examples_are_read() -> None:

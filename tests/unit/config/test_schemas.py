@@ -16,13 +16,13 @@ DIRECTORY = Path(__file__).parents[3] / "schemas"
 GOLDEN = Path(__file__).parents[1] / "golden"
 
 
-def wrong(name: str, data: Any) -> list[str]:
+def invalid_paths(name: str, data: Any) -> list[str]:
     return [error.json_path for error in Draft202012Validator(schemas()[name]).iter_errors(data)]
 
 
 def test_the_files_are_those_of_the_models() -> None:
     written = {path.name: json.loads(path.read_text()) for path in DIRECTORY.glob("*.json")}
-    assert written == schemas(), "stale: renew with `swarm-runner schema --write schemas/`"
+    assert written == schemas(), "stale: run `swarm-runner schema --write schemas/`"
 
 
 @pytest.mark.parametrize("name", schemas())
@@ -31,11 +31,11 @@ def test_each_is_a_json_schema(name: str) -> None:
 
 
 def test_an_invocation_and_a_list_of_them() -> None:
-    one = {"image": "debian", "command": ["x"], "resources": {"memory": "1 GB", "cpus": 2}}
-    assert wrong("invocation.schema.json", one) == []
-    assert wrong("invocation.schema.json", [one, one]) == []
-    for bad in ({"imag": "x"}, {"command": "x"}, {"resources": {"memory": "1"}}, {"repeat": 0}):
-        assert wrong("invocation.schema.json", one | bad), bad
+    invocation = {"image": "debian", "command": ["x"], "resources": {"memory": "1 GB", "cpus": 2}}
+    assert invalid_paths("invocation.schema.json", invocation) == []
+    assert invalid_paths("invocation.schema.json", [invocation, invocation]) == []
+    for invalid in ({"imag": "x"}, {"command": "x"}, {"resources": {"memory": "1"}}, {"repeat": 0}):
+        assert invalid_paths("invocation.schema.json", invocation | invalid), invalid
 
 
 def test_a_job_conf() -> None:
@@ -50,10 +50,10 @@ def test_a_job_conf() -> None:
         },
         "tools": [],
     }
-    assert wrong("job_conf.schema.json", conf) == []
-    assert wrong("job_conf.schema.json", {"runners": {}})
-    faulty = yaml.safe_load((GOLDEN / "job_conf_wrong.yml").read_text())
-    paths = wrong("job_conf.schema.json", faulty)
+    assert invalid_paths("job_conf.schema.json", conf) == []
+    assert invalid_paths("job_conf.schema.json", {"runners": {}})
+    invalid = yaml.safe_load((GOLDEN / "job_conf_wrong.yml").read_text())
+    paths = invalid_paths("job_conf.schema.json", invalid)
     for path in ("$.runners.swarm", "$.runners.bare", "$.execution.environments"):
         assert any(found.startswith(path) for found in paths), paths
 
@@ -62,6 +62,6 @@ def test_what_is_printed_of_a_job() -> None:
     outcome = Outcome(OutcomeKind.EXITED, "It ended with exit code 3.", exit_code=3)
     job = Job(id=JobId(1, 0), key="k", state=JobState.COMPLETED, outcome=outcome)
     printed = json.loads(TypeAdapter(Job).dump_json(job))
-    assert wrong("job.schema.json", printed) == []
-    assert wrong("outcome.schema.json", printed["outcome"]) == []
-    assert wrong("outcome.schema.json", printed["outcome"] | {"kind": "fine"}) == ["$.kind"]
+    assert invalid_paths("job.schema.json", printed) == []
+    assert invalid_paths("outcome.schema.json", printed["outcome"]) == []
+    assert invalid_paths("outcome.schema.json", printed["outcome"] | {"kind": "fine"}) == ["$.kind"]

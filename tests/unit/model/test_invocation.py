@@ -18,7 +18,7 @@ def make_invocation(**fields: Any) -> Invocation:
 
 
 def validation_messages(**fields: Any) -> dict[str, str]:
-    """What is said of which field."""
+    """The messages by field."""
     with pytest.raises(ValidationError) as caught:
         make_invocation(**fields)
     errors = caught.value.errors()
@@ -33,7 +33,7 @@ def test_a_key_is_made_when_absent_and_differs() -> None:
 @pytest.mark.parametrize("key", ["", " a", "a b", "-a", "a\n", "$(X)", "x" * 201, "a'b", "é"])
 def test_a_key_is_plain_text(key: str) -> None:
     assert (
-        "no key" in validation_messages(key=key)["key"]
+        "not a valid key" in validation_messages(key=key)["key"]
         or "control" in validation_messages(key=key)["key"]
     )
 
@@ -52,21 +52,21 @@ def test_a_shell_line_runs_in_bin_sh() -> None:
         ({"command": []}, "command", "is empty"),
         ({"command": [""]}, "command", "is empty"),
         ({"command": ["  ", "x"]}, "command", "is empty"),
-        ({"command": None}, "command", "give command (a list) or shell"),
-        ({"shell": "true"}, "command", "one of the two"),
+        ({"command": None}, "command", "give either command (a list) or shell"),
+        ({"shell": "true"}, "command", "give either command"),
         ({"command": None, "shell": " "}, "shell", "is empty"),
         ({"command": ["a "]}, "command", "begins or ends with a space"),
         ({"command": ["a\\"]}, "command", "backslash"),
-        ({"command": ["$(A)$(B)"]}, "command", "cannot carry"),
+        ({"command": ["$(A)$(B)"]}, "command", "cannot represent"),
         ({"image": ""}, "image", "is empty; name a container image"),
-        ({"image": "a b"}, "image", "no image reference"),
-        ({"image": "-debian"}, "image", "no image reference"),
-        ({"image": "--privileged"}, "image", "no image reference"),
-        ({"image": "Debian"}, "image", "no image reference"),
-        ({"image": " debian"}, "image", "no image reference"),
+        ({"image": "a b"}, "image", "not a valid image reference"),
+        ({"image": "-debian"}, "image", "not a valid image reference"),
+        ({"image": "--privileged"}, "image", "not a valid image reference"),
+        ({"image": "Debian"}, "image", "not a valid image reference"),
+        ({"image": " debian"}, "image", "not a valid image reference"),
         ({"image": "debian\n"}, "image", "control character"),
-        ({"image": "$(X)"}, "image", "no image reference"),
-        ({"image": "docker://debian"}, "image", "no image reference"),
+        ({"image": "$(X)"}, "image", "not a valid image reference"),
+        ({"image": "docker://debian"}, "image", "not a valid image reference"),
         ({"inputs": ["a,b"]}, "inputs.0", "comma"),
         ({"inputs": ["http://x/y"]}, "inputs.0", "URL"),
         ({"inputs": [""]}, "inputs.0", "is empty"),
@@ -76,30 +76,34 @@ def test_a_shell_line_runs_in_bin_sh() -> None:
         ({"outputs": ["/etc/passwd"]}, "outputs", "outside the job's directory"),
         ({"outputs": ["../x"]}, "outputs", "outside the job's directory"),
         ({"stdout": "$$(Machine)"}, "stdout", "when it matches"),
-        ({"stdout": "$(DOLLAR)"}, "stdout", "cannot carry"),
-        ({"working_directory": "here"}, "working_directory", "no absolute path"),
+        ({"stdout": "$(DOLLAR)"}, "stdout", "cannot represent"),
+        ({"working_directory": "here"}, "working_directory", "not an absolute path"),
         ({"working_directory": "/a\\b"}, "working_directory", "backslash"),
-        ({"in_place": True}, "working_directory", "in_place needs it"),
+        ({"in_place": True}, "working_directory", "in_place requires one"),
         (
             {"in_place": True, "working_directory": "/d", "inputs": ["x"]},
             "inputs",
-            "leave this out",
+            "transfers no files; remove it",
         ),
         ({"in_place": "yes"}, "in_place", "boolean"),
-        ({"environment": {"A B": "x"}}, "environment", "no environment variable's name"),
-        ({"environment": {"": "x"}}, "environment", "no environment variable's name"),
+        (
+            {"environment": {"A B": "x"}},
+            "environment",
+            "not a valid name of an environment variable",
+        ),
+        ({"environment": {"": "x"}}, "environment", "not a valid name of an environment variable"),
         ({"environment": {"A": 1}}, "environment.A", "string"),
-        ({"attributes": {"a b": 1}}, "attributes", "no ClassAd attribute name"),
+        ({"attributes": {"a b": 1}}, "attributes", "not a valid ClassAd attribute name"),
         ({"attributes": {"Requirements": "true"}}, "attributes", "cannot be set"),
         ({"attributes": {"swarmrunnerkey": "x"}}, "attributes", "cannot be set"),
-        ({"attributes": {"A": "$$(Machine)"}}, "attributes.A", "cannot carry"),
+        ({"attributes": {"A": "$$(Machine)"}}, "attributes.A", "cannot represent"),
         ({"attributes": {"A": float("nan")}}, "attributes.A", "64 bits"),
         ({"attributes": {"A": 2**63}}, "attributes.A", "64 bits"),
-        ({"attributes": {"A": None}}, "attributes.A", "needs a text"),
-        ({"attributes": {"A": [1]}}, "attributes.A", "needs a text"),
+        ({"attributes": {"A": None}}, "attributes.A", "must be a text"),
+        ({"attributes": {"A": [1]}}, "attributes.A", "must be a text"),
         ({"repeat": 0}, "repeat", "greater than or equal to 1"),
         ({"repeat": 10**9}, "repeat", "less than or equal to"),
-        ({"capacity_class": "Big!"}, "capacity_class", "no name"),
+        ({"capacity_class": "Big!"}, "capacity_class", "not a valid name"),
         ({"unknown": 1}, "unknown", "Extra inputs"),
     ],
 )
@@ -107,13 +111,19 @@ def test_what_cannot_run_is_refused_by_name(fields: dict[str, Any], where: str, 
     assert says in validation_messages(**fields)[where]
 
 
-def test_all_that_is_wrong_is_said_at_once() -> None:
-    said = validation_messages(
+def test_all_problems_are_reported_at_once() -> None:
+    messages = validation_messages(
         image="a b", command=["x\n"], repeat=-1, resources={"cpus": 0, "memory": "8"}
     )
-    assert sorted(said) == ["command.0", "image", "repeat", "resources.cpus", "resources.memory_mb"]
-    said = validation_messages(in_place=True, inputs=["a"], outputs=["/b"], command=None)
-    assert sorted(said) == ["command", "inputs", "outputs", "working_directory"]
+    assert sorted(messages) == [
+        "command.0",
+        "image",
+        "repeat",
+        "resources.cpus",
+        "resources.memory_mb",
+    ]
+    messages = validation_messages(in_place=True, inputs=["a"], outputs=["/b"], command=None)
+    assert sorted(messages) == ["command", "inputs", "outputs", "working_directory"]
 
 
 FIELDS_OF_TEXT: dict[str, Callable[[str], dict[str, Any]]] = {
@@ -146,9 +156,9 @@ def test_no_field_takes_a_control_character(field: str, character: str) -> None:
     assert set(validation_messages(**FIELDS_OF_TEXT[field](character))) == {field}
 
 
-def test_a_control_character_is_named_with_its_place() -> None:
-    said = validation_messages(command=["a", "b\x1fc"])["command.1"]
-    assert said.startswith("holds a control character (U+001F) at position 1")
+def test_a_control_character_is_reported_with_its_position() -> None:
+    message = validation_messages(command=["a", "b\x1fc"])["command.1"]
+    assert message.startswith("contains a control character (U+001F) at position 1")
 
 
 @pytest.mark.parametrize("character", ["\u00a0", "\u2028", "\u200b", "\ufeff", "é", "𝄞", "'", "$"])
@@ -187,10 +197,10 @@ def test_a_virtual_machine_has_no_command() -> None:
     vm = make_invocation(**vm_section()).vm
     assert vm is not None
     assert vm.disks[0].file == "disk.img"
-    said = validation_messages(**vm_section() | {"image": "debian", "command": ["x"]})
-    assert sorted(said) == ["command", "image"]
-    more = {"environment": {"A": "1"}, "outputs": ["x"], "stdin": "y", "repeat": 2}
-    assert sorted(validation_messages(**vm_section() | more)) == sorted(more)
+    messages = validation_messages(**vm_section() | {"image": "debian", "command": ["x"]})
+    assert sorted(messages) == ["command", "image"]
+    excluded = {"environment": {"A": "1"}, "outputs": ["x"], "stdin": "y", "repeat": 2}
+    assert sorted(validation_messages(**vm_section() | excluded)) == sorted(excluded)
 
 
 def test_a_writable_disk_comes_back_beside_its_original() -> None:
@@ -204,22 +214,27 @@ def test_a_writable_disk_comes_back_beside_its_original() -> None:
     ("fields", "where", "says"),
     [
         ({"type": "vmware"}, "vm.type", "HTCondor dropped it with version 10.1"),
-        ({"type": "virtualbox"}, "vm.type", "use kvm or xen"),
+        ({"type": "virtualbox"}, "vm.type", "write type: kvm"),
+        ({"type": "xen"}, "vm.type", "'xen' is not supported; write type: kvm"),
         ({"disks": []}, "vm.disks", "at least 1"),
-        ({"checkpoint": True}, "vm.disks.0.file", "absolute path, on a pool volume"),
-        ({"checkpoint": True, "networking": True}, "vm.networking", "together with checkpoint"),
+        ({"checkpoint": True}, "vm.disks.0.file", "absolute path on a pool volume"),
+        ({"checkpoint": True, "networking": True}, "vm.networking", "combined with checkpoint"),
         ({"disks": [{"file": "a:b"}]}, "vm.disks.0.file", "colon"),
         ({"disks": [{"file": "a", "device": "sda:w"}]}, "vm.disks.0.device", "pattern"),
         ({"memory_mb": 1}, "vm.memory_mb", "greater than or equal to 16"),
-        ({"disks": [{"file": "a b"}]}, "vm.disks.0.file", "no name for a disk's file"),
-        ({"disks": [{"file": "console.txt"}]}, "vm.disks.0.file", "no name for a disk's file"),
+        ({"disks": [{"file": "a b"}]}, "vm.disks.0.file", "not a valid name of a disk's file"),
+        (
+            {"disks": [{"file": "console.txt"}]},
+            "vm.disks.0.file",
+            "not a valid name of a disk's file",
+        ),
         ({"disks": [{"file": "a", "device": "vdz9"}]}, "vm.disks.0.device", "pattern"),
-        ({"disks": [{"file": "a", "device": "sda"}]}, "vm.disks.0.permission", "say permission: w"),
+        ({"disks": [{"file": "a", "device": "sda"}]}, "vm.disks.0.permission", "permission: w"),
         ({"disks": [{"file": "a", "device": "hdb"}]}, "vm.disks.0.permission", "hdb is IDE"),
         (
             {"disks": [{"file": "a", "device": "hde", "permission": "w"}]},
             "vm.disks.0.device",
-            "four disks at most, hda to hdd",
+            "IDE has only hda to hdd",
         ),
         ({"disks": [{"file": "a", "format": "vmdk"}]}, "vm.disks.0.format", "'raw' or 'qcow2'"),
         ({"disks": [{"file": "a", "returned": "b"}]}, "vm.disks.0.returned", "permission: w"),
@@ -233,31 +248,39 @@ def test_a_writable_disk_comes_back_beside_its_original() -> None:
             "vm.disks.0.returned",
             "outside the working directory",
         ),
-        ({"disks": [{"file": "x/a"}, {"file": "y/a"}]}, "vm.disks.1.device", "another disk's too"),
+        (
+            {"disks": [{"file": "x/a"}, {"file": "y/a"}]},
+            "vm.disks.1.device",
+            "also the device of another disk",
+        ),
         (
             {"disks": [{"file": "x/a"}, {"file": "y/a", "device": "vdb"}]},
             "vm.disks.1.file",
-            "the name of another disk's file",
+            "also the name of another disk's file",
         ),
         (
             {"disks": [{"file": "a", "permission": "w", "returned": "console.txt"}]},
             "vm.disks.0.returned",
-            "comes back from elsewhere too",
+            "also returned to console.txt",
         ),
         (
             {"disks": [{"file": "a", "permission": "w", "returned": "./console.txt"}]},
             "vm.disks.0.returned",
-            "comes back from elsewhere too",
+            "also returned to console.txt",
         ),
         ({"console": "/tmp/c"}, "vm.console", "outside the working directory"),  # noqa: S108
         ({"console": "a;b"}, "vm.console", "one of ; = "),
-        ({"success": {"text": " "}}, "vm.success.text", "needs some text"),
-        ({"success": {"text": "x", "disk": "vdb"}}, "vm.success.disk", "vda does"),
-        ({"success": {"disk": "vda"}}, "vm.success", "give text, or file and disk"),
-        ({"success": {"text": "x", "file": "/x"}}, "vm.success", "give text, or file and disk"),
-        ({"success": {"file": "/x"}}, "vm.success.disk", "on which disk"),
-        ({"success": {"file": "x", "disk": "vda"}}, "vm.success.file", "no absolute path"),
-        ({"success": {"file": "/x/", "disk": "vda"}}, "vm.success.file", "no absolute path"),
+        ({"success": {"text": " "}}, "vm.success.text", "must be a text of 1 to"),
+        ({"success": {"text": "x", "disk": "vdb"}}, "vm.success.disk", "returned are: vda"),
+        ({"success": {"disk": "vda"}}, "vm.success", "give either text, or file and disk"),
+        (
+            {"success": {"text": "x", "file": "/x"}},
+            "vm.success",
+            "give either text, or file and disk",
+        ),
+        ({"success": {"file": "/x"}}, "vm.success.disk", "name the device"),
+        ({"success": {"file": "x", "disk": "vda"}}, "vm.success.file", "not an absolute path"),
+        ({"success": {"file": "/x/", "disk": "vda"}}, "vm.success.file", "not an absolute path"),
         (
             {
                 "disks": [{"file": "a", "permission": "w", "format": "qcow2"}],
@@ -269,7 +292,7 @@ def test_a_writable_disk_comes_back_beside_its_original() -> None:
         (
             {"checkpoint": True, "disks": [{"file": "/v/a", "permission": "w"}]},
             "vm.disks.0.overwrite",
-            "say overwrite: true",
+            "must be true with checkpoint",
         ),
     ],
 )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
@@ -19,8 +20,8 @@ def validation_messages(**fields: Any) -> dict[str, str]:
 def test_the_default_pool_is_the_slides_pool() -> None:
     pool = Pool()
     assert list(pool.classes) == ["normal", "big"]
-    assert [shape.memory_mb for shape in pool.classes.values()] == [1024, 2048]
-    assert [shape.replicas for shape in pool.classes.values()] == [2, 1]
+    assert [each.memory_mb for each in pool.classes.values()] == [1024, 2048]
+    assert [each.replicas for each in pool.classes.values()] == [2, 1]
     assert pool.address == "127.0.0.1:9618"
     assert pool.describe_classes() == "normal: 1 cpu, 1024 MB memory; big: 1 cpu, 2048 MB memory"
 
@@ -43,13 +44,13 @@ def test_services_are_named_as_on_the_slides() -> None:
     ],
 )
 def test_a_request_fits_when_each_amount_does(resources: dict[str, int], fits: bool) -> None:
-    shape = CapacityClass(cpus=4, memory_mb=4096, disk_mb=100, gpus=1)
-    assert shape.fits(Resources(**({"disk_mb": 1} | resources))) is fits
+    capacity_class = CapacityClass(cpus=4, memory_mb=4096, disk_mb=100, gpus=1)
+    assert capacity_class.fits(Resources(**({"disk_mb": 1} | resources))) is fits
 
 
 def test_a_class_says_its_size() -> None:
-    shape = CapacityClass(cpus=4, memory_mb=4096, disk_mb=100, gpus=1)
-    assert str(shape) == "4 cpu, 4096 MB memory, 100 MB disk, 1 gpu"
+    capacity_class = CapacityClass(cpus=4, memory_mb=4096, disk_mb=100, gpus=1)
+    assert str(capacity_class) == "4 cpu, 4096 MB memory, 100 MB disk, 1 gpu"
 
 
 @pytest.mark.parametrize(
@@ -58,11 +59,11 @@ def test_a_class_says_its_size() -> None:
         ({"classes": {}}, "classes", "at least 1"),
         ({"classes": {"a": {}}}, "classes.a.memory_mb", "required"),
         ({"classes": {"a": {"memory_mb": 8}}}, "classes.a.memory_mb", "16"),
-        ({"classes": {"A b": {"memory_mb": 99}}}, "classes.A b.[key]", "no name"),
+        ({"classes": {"A b": {"memory_mb": 99}}}, "classes.A b.[key]", "not a valid name"),
         (
             {"classes": {"a": {"memory_mb": 99}, "b": {"memory_mb": 99, "replicas": 2}}},
             "classes.b",
-            "same shape as a",
+            "same size as a",
         ),
         (
             {"classes": {"a": {"memory_mb": 99}, "b": {"memory_mb": 98}}},
@@ -87,33 +88,41 @@ def test_a_class_says_its_size() -> None:
         (
             {"name": "x" * 40, "classes": {"y" * 20: {"memory_mb": 99}}},
             f"classes.{'y' * 20}",
-            "Swarm takes 63",
+            "Swarm accepts 63",
         ),
-        ({"name": "My Pool"}, "name", "no name"),
+        ({"name": "My Pool"}, "name", "not a valid name"),
         ({"host": "a b"}, "host", "pattern"),
         ({"host": "10.0..1"}, "host", "pattern"),
         ({"host": "x:y"}, "host", "pattern"),
         ({"port": 0}, "port", "greater"),
         ({"user": {"uid": 0}}, "user.uid", "greater"),
         ({"user": {"gid": 0}}, "user.gid", "greater"),
-        ({"services": {"manager": "a", "big": "b"}}, "services", "names no service of normal"),
+        (
+            {"services": {"manager": "a", "big": "b"}},
+            "services",
+            "does not name the service of normal",
+        ),
         ({"services": {"manager": "a", "normal": "a", "big": "b"}}, "services.normal", "twice"),
-        ({"services": {"huge": "h"}}, "services.huge", "is no class; there are manager, normal"),
-        ({"network": {"publish": "ingress"}}, "network.publish", "needs endpoint_mode: vip"),
+        (
+            {"services": {"huge": "h"}},
+            "services.huge",
+            "is not a class; use one of manager, normal",
+        ),
+        ({"network": {"publish": "ingress"}}, "network.publish", "requires endpoint_mode: vip"),
         ({"network": {"endpoint_mode": "lb"}}, "network.endpoint_mode", "'dnsrr' or 'vip'"),
         ({"pull": "never"}, "pull", "'missing' or 'always'"),
-        ({"volumes": ["data"]}, "volumes.0.path", "no absolute path"),
+        ({"volumes": ["data"]}, "volumes.0.path", "not an absolute path"),
         ({"volumes": ["/a:rx"]}, "volumes.0", "VolumeMount"),
-        ({"volumes": ["/a/../etc"]}, "volumes.0.path", "without . or .."),
+        ({"volumes": ["/a/../etc"]}, "volumes.0.path", "must not contain . or .."),
         ({"volumes": ["/a/"]}, "volumes.0.path", "slashes"),
         ({"volumes": ["//a"]}, "volumes.0.path", "slashes"),
-        ({"volumes": [{"path": "/a,b"}]}, "volumes.0.path", "mount cannot name"),
-        ({"volumes": ["/a", "/a/b"]}, "volumes.1", "lie in one another"),
-        ({"volumes": ["/a/b", "/c", "/a"]}, "volumes.2", "lie in one another"),
-        ({"volumes": ["/a", "/a:ro"]}, "volumes.1", "lie in one another"),
+        ({"volumes": [{"path": "/a,b"}]}, "volumes.0.path", "mount cannot represent"),
+        ({"volumes": ["/a", "/a/b"]}, "volumes.1", "overlap"),
+        ({"volumes": ["/a/b", "/c", "/a"]}, "volumes.2", "overlap"),
+        ({"volumes": ["/a", "/a:ro"]}, "volumes.1", "overlap"),
     ],
 )
-def test_a_wrong_pool_is_refused_by_place(fields: dict[str, Any], where: str, says: str) -> None:
+def test_an_invalid_pool_is_refused_by_field(fields: dict[str, Any], where: str, says: str) -> None:
     assert says in validation_messages(**fields)[where]
 
 
@@ -126,7 +135,7 @@ def test_a_wrong_pool_is_refused_by_place(fields: dict[str, Any], where: str, sa
     ],
 )
 def test_a_system_directory_is_no_volume(path: str) -> None:
-    assert "directory of the system" in validation_messages(volumes=[path])["volumes.0.path"]
+    assert "below a system directory" in validation_messages(volumes=[path])["volumes.0.path"]
 
 
 def test_volumes_of_data_are_taken() -> None:
@@ -137,6 +146,34 @@ def test_volumes_of_data_are_taken() -> None:
         ("/srv/x", True),
         ("/home/x", False),
     ]
+
+
+def test_the_volume_of_a_path() -> None:
+    pool = Pool(volumes=["/data", "/data2:ro"])
+    found = {path: pool.volume_of(path) for path in ("/data", "/data/a/../b", "/data2/x", "/data3")}
+    assert [volume and volume.path for volume in found.values()] == [
+        "/data",
+        "/data",
+        "/data2",
+        None,
+    ]
+    assert pool.volume_of("/data/../etc") is None
+    assert pool.volume_of(PurePosixPath("/data/x")) == pool.volumes[0]
+
+
+@pytest.mark.parametrize(
+    ("fields", "minimum", "number", "clamped"),
+    [
+        ({"replicas": 2}, 2, 1, 2),
+        ({"replicas": 2, "min_replicas": 0}, 0, 1, 1),
+        ({"replicas": 2, "max_replicas": 4}, 2, 9, 4),
+        ({"replicas": 2}, 2, 9, 9),
+    ],
+)
+def test_replica_limits(fields: dict[str, int], minimum: int, number: int, clamped: int) -> None:
+    limits = CapacityClass(memory_mb=512, **fields).replica_limits
+    assert limits.minimum == minimum
+    assert limits.clamp(number) == clamped
 
 
 def test_classes_of_virtual_machines_are_an_order_of_their_own() -> None:
@@ -153,22 +190,28 @@ def test_classes_of_virtual_machines_are_an_order_of_their_own() -> None:
     assert pool.classes_for(vm=False) == ["normal", "big"]
     assert pool.describe_classes(vm=True) == "vm: 2 cpu, 512 MB memory, 2 virtual machines"
     small = {"memory_mb": 256, "virtual_machines": 1}
-    said = validation_messages(
+    messages = validation_messages(
         classes={"vm": {"memory_mb": 512, "virtual_machines": 1}, "vm-small": small}
     )
-    assert "less memory than vm" in said["classes.vm-small"]
+    assert "less memory than vm" in messages["classes.vm-small"]
 
 
 def test_no_more_virtual_machines_than_cpus() -> None:
-    said = validation_messages(classes={"vm": {"memory_mb": 512, "cpus": 2, "virtual_machines": 3}})
-    assert "is 3, above cpus (2): each takes one at least" in said["classes.vm.virtual_machines"]
+    messages = validation_messages(
+        classes={"vm": {"memory_mb": 512, "cpus": 2, "virtual_machines": 3}}
+    )
+    assert (
+        "is 3, above cpus (2): each needs at least one" in messages["classes.vm.virtual_machines"]
+    )
 
 
 def test_a_virtual_machine_is_given_no_gpus() -> None:
-    said = validation_messages(classes={"vm": {"memory_mb": 512, "virtual_machines": 1, "gpus": 1}})
-    assert "a virtual machine is given none" in said["classes.vm.gpus"]
+    messages = validation_messages(
+        classes={"vm": {"memory_mb": 512, "virtual_machines": 1, "gpus": 1}}
+    )
+    assert "a virtual machine cannot use GPUs" in messages["classes.vm.gpus"]
 
 
 def test_only_virtual_machines_are_emulated() -> None:
-    said = validation_messages(classes={"normal": {"memory_mb": 512, "emulate": True}})
-    assert "virtual_machines" in said["classes.normal.emulate"]
+    messages = validation_messages(classes={"normal": {"memory_mb": 512, "emulate": True}})
+    assert "virtual_machines" in messages["classes.normal.emulate"]

@@ -53,8 +53,8 @@ def test_less_than_a_container_needs_is_refused_and_the_forms_are_shown(amount: 
     with pytest.raises(ValidationError) as caught:
         Resources(memory_mb=amount)
     assert caught.value.errors()[0]["msg"] == (
-        f"is {amount} MB, below the least that runs a container (16 MB); was a unit forgotten? "
-        'Write for example "512M", "2 GB" or "1.5GiB"'
+        f"is {amount} MB, but a container needs at least 16 MB; if a unit is missing, "
+        'write for example "512M", "2 GB" or "1.5GiB"'
     )
 
 
@@ -77,7 +77,7 @@ def test_absurd_amounts_are_refused_by_field(field: str, values: list[Any]) -> N
 
 
 def test_the_same_amount_twice_is_refused() -> None:
-    with pytest.raises(ValidationError, match="give memory or memory_mb, not both"):
+    with pytest.raises(ValidationError, match="contains both memory and memory_mb"):
         make_resources(memory="1G", memory_mb=1024)
 
 

@@ -70,7 +70,7 @@ def test_the_reason_is_in_words() -> None:
 
 def test_an_explicit_class_wins_if_it_fits() -> None:
     chosen = route(make_invocation(capacity_class="big"))
-    assert (chosen.capacity_class, chosen.reason) == ("big", "asked for")
+    assert (chosen.capacity_class, chosen.reason) == ("big", "requested")
     assert route(make_invocation(), capacity_class="gpu").capacity_class == "gpu"
     assert (
         route(make_invocation(capacity_class="big"), capacity_class="gpu").capacity_class == "big"
@@ -78,14 +78,16 @@ def test_an_explicit_class_wins_if_it_fits() -> None:
 
 
 def test_an_explicit_class_that_does_not_fit_is_refused_with_its_size() -> None:
-    said = routing_error(make_invocation({"memory_mb": 2000}, capacity_class="normal"))
-    assert "2000 MB memory, 1024 MB disk does not fit class normal (1 cpu, 1024 MB memory)" in said
+    message = routing_error(make_invocation({"memory_mb": 2000}, capacity_class="normal"))
+    assert (
+        "2000 MB memory, 1024 MB disk does not fit class normal (1 cpu, 1024 MB memory)" in message
+    )
 
 
 def test_an_unknown_class_is_refused_with_those_that_are() -> None:
-    said = routing_error(make_invocation(capacity_class="bigg"))
-    assert (
-        said == f"k7: class 'bigg' does not exist in pool galaxy. Did you mean big? It has {SIZES}"
+    message = routing_error(make_invocation(capacity_class="bigg"))
+    assert message == (
+        f"k7: class 'bigg' does not exist in pool galaxy; did you mean big? The pool has {SIZES}"
     )
 
 
@@ -94,8 +96,8 @@ def test_an_unknown_class_is_refused_with_those_that_are() -> None:
     [{"cpus": 17}, {"memory_mb": 8193}, {"gpus": 2}, {"cpus": 16, "memory_mb": 1025}],
 )
 def test_what_fits_no_class_is_refused_with_their_sizes(resources: dict[str, int]) -> None:
-    said = routing_error(make_invocation(resources))
-    assert said.endswith(f"fits no class of pool galaxy. It has {SIZES}")
+    message = routing_error(make_invocation(resources))
+    assert message.endswith(f"fits no class of pool galaxy; request less. The pool has {SIZES}")
 
 
 def test_a_job_that_may_grow_has_the_classes_it_grows_into() -> None:
@@ -115,8 +117,8 @@ def test_an_explicit_class_grows_from_there() -> None:
 
 
 def test_growth_that_fits_no_class_is_refused_at_once() -> None:
-    said = routing_error(make_invocation({"memory_mb": 900, "max_memory_mb": 9000}))
-    assert "max_memory_mb 9000 fits no class of pool galaxy" in said
+    message = routing_error(make_invocation({"memory_mb": 900, "max_memory_mb": 9000}))
+    assert "max_memory_mb 9000 fits no class of pool galaxy" in message
 
 
 VM_POOL = Pool(
@@ -151,17 +153,17 @@ def test_a_virtual_machine_is_routed_by_its_own_figures_to_a_class_that_has_some
     [
         (
             vm_invocation(memory_mb=4096),
-            "fits no class of pool galaxy. It has vm: 2 cpu, 512 MB memory, 2",
+            "fits no class of pool galaxy; request less. The pool has vm: 2 cpu, 512 MB memory, 2",
         ),
         (
             vm_invocation("normal"),
-            "class normal runs containers, and no virtual machines. It has vm:",
+            "class normal runs only containers; for virtual machines the pool has vm:",
         ),
         (
             make_invocation({"memory_mb": 4096}, capacity_class="vm"),
-            "class vm runs virtual machines alone",
+            "class vm runs only virtual machines; for containers the pool has normal:",
         ),
-        (make_invocation({"memory_mb": 9000}), "It has normal: 1 cpu, 4096 MB memory"),
+        (make_invocation({"memory_mb": 9000}), "The pool has normal: 1 cpu, 4096 MB memory"),
     ],
 )
 def test_a_job_of_the_wrong_kind_or_size_is_refused(invocation: Invocation, says: str) -> None:
@@ -171,4 +173,4 @@ def test_a_job_of_the_wrong_kind_or_size_is_refused(invocation: Invocation, says
 
 
 def test_a_pool_without_virtual_machines_says_how_it_gets_them() -> None:
-    assert "give one `virtual_machines: 1`" in routing_error(vm_invocation())
+    assert "set `virtual_machines: 1` in one" in routing_error(vm_invocation())

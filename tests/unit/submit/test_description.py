@@ -166,5 +166,5 @@ def test_amended_commands_replace_and_extend() -> None:
     [{"a": "1\nqueue 5"}, {"a\nqueue": "1"}, {"include x": "y"}, {"Queue": "5"}, {"é": "x"}],
 )
 def test_an_amendment_cannot_add_a_line(changes: dict[str, str]) -> None:
-    with pytest.raises(ValueError, match=r"control character|no submit command"):
+    with pytest.raises(ValueError, match=r"control character|not a valid submit command"):
         description(a="1").with_commands(changes)
