@@ -153,7 +153,13 @@ class JobFinisher(AsynchronousJobRunner):  # type: ignore[misc]
         state.id_published, state.unpublished_container = True, None
         if changed:
             state.published = current
-            log.info("Job state changed", **state.log_fields, state=current[0], info=current[1])
+            galaxy_state, info = state.published
+            log.info(
+                "Job state published",
+                **state.log_fields,
+                state=STATES(galaxy_state).value,
+                info=info,
+            )
 
     def _complete(self, state: SwarmJobState) -> None:
         if state.failed_attempts and not state.cancelled and state.job_wrapper.get_job().finished:
