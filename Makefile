@@ -1,8 +1,8 @@
-# What a fresh Debian or Ubuntu machine needs is installed by the targets themselves: packages by
-# apt, Python's into .venv, a Docker engine if none answers. `make help` lists the targets.
+# The targets install what a new Debian or Ubuntu machine lacks: packages by apt, Python packages
+# into .venv, and a Docker engine if none responds. `make help` lists the targets.
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test unit lint format bench venv engine
+.PHONY: help demo demo-down test unit lint count format bench venv engine
 .PHONY: lab lab-needs lab-down test-lab test-lab-slow
 .PHONY: galaxy-venv test-galaxy bench-galaxy
 .PHONY: snakemake-venv test-snakemake bench-snakemake
@@ -10,46 +10,53 @@
 
 BIN := .venv/bin
 GALAXY_BIN := .venv-galaxy/bin
-# In bench-galaxy: jobs in each run, for how many seconds they sleep (a run for each), and runners.
-# Fewer of each are shorter.
+# For bench-galaxy: the jobs of a run, their durations in seconds (one run for each), the number of
+# rounds, and the runners to compare.
 JOBS := 200
 LENGTHS := 0 120
 ROUNDS := 1
 RUNNERS := swarm floor condor htcondor
 LAB := tests/lab
-# The name and the port of the pool that Snakemake's tests bring up.
+# The name and port of the pool for Snakemake's tests.
 SNAKEMAKE_POOL := swarm-runner-smk 9771
-# Commands that talk to the engine; for a user outside its group too.
+# Runs a command that uses the Docker engine, even if the user is not in its group.
 WITH_ENGINE := $(LAB)/with-engine
 CODE := swarm_runner tests demo plugins/simulation
 UNIT_TESTS := tests/unit plugins/simulation/tests
 PROSE := *.md $(shell find docs plugins -name '*.md' -not -path '*/.*')
 
-help: ## this list
+# The code between an invocation and its outcome, and the most lines of it.
+RUNNER_PATH := swarm_runner/errors.py \
+	$(patsubst %,swarm_runner/model/%.py,htcondor job invocation resources units text vm pool) \
+	$(patsubst %,swarm_runner/%,submit hooks condor runner) \
+	$(patsubst %,swarm_runner/policy/%.py,routing holds)
+RUNNER_PATH_LINES := 4000
+
+help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
-demo: engine ## bring up a pool and run the demonstration on it; leaves the pool up
+demo: engine ## run the demonstration on a new pool, which stays up
 	$(WITH_ENGINE) $(BIN)/python -m demo
 
-demo-down: engine ## take down what the demonstration left
+demo-down: engine ## take the demonstration's pool down
 	$(WITH_ENGINE) $(BIN)/python -m demo --down
 
-test: lint engine ## lint, then every test, on a real pool and on three hosts that come and go
+test: lint engine ## lint, then run all tests, on a real pool and on three hosts
 	$(WITH_ENGINE) $(BIN)/pytest $(UNIT_TESTS) tests/contract tests/integration
 	@$(MAKE) test-galaxy
 	@$(MAKE) test-snakemake
 	$(LAB)/on-hosts $(MAKE) test-lab
 
-test-galaxy: engine galaxy-venv ## types and tests of plugins/galaxy, on a real Galaxy and a real pool
+test-galaxy: engine galaxy-venv ## check and test plugins/galaxy, on a real Galaxy and a real pool
 	$(GALAXY_BIN)/mypy --config-file plugins/galaxy/setup.cfg
 	$(WITH_ENGINE) $(GALAXY_BIN)/python -m pytest -c plugins/galaxy/setup.cfg plugins/galaxy/tests
 
-test-snakemake: engine snakemake-venv ## tests of plugins/snakemake, from its wheel, on fakes and on a real pool
+test-snakemake: engine snakemake-venv ## test the wheel of plugins/snakemake, on fakes and on a real pool
 	cd plugins/snakemake && .venv/bin/pytest tests/unit
 	$(WITH_ENGINE) $(BIN)/python -m tests.lab.with_pool $(SNAKEMAKE_POOL) \
 		env -C plugins/snakemake .venv/bin/pytest tests/integration
 
-bench-snakemake: engine snakemake-venv ## the figures of plugins/snakemake beside the peer's, on a real pool
+bench-snakemake: engine snakemake-venv ## compare snakemake-executor-plugin-htcondor with plugins/snakemake
 	@$(LAB)/snakemake-peer
 	$(WITH_ENGINE) $(BIN)/python -m tests.lab.with_pool $(SNAKEMAKE_POOL) \
 		env -C plugins/snakemake .venv/bin/python -m tests.benchmarks .venv-peer/bin/python $(OPTIONS)
@@ -57,10 +64,10 @@ bench-snakemake: engine snakemake-venv ## the figures of plugins/snakemake besid
 snakemake-venv: venv
 	@$(LAB)/snakemake-venv
 
-unit: venv ## the tests that need no engine
+unit: venv ## run the tests that need no Docker engine
 	$(BIN)/pytest $(UNIT_TESTS)
 
-lint: venv ## ruff, mypy, import-linter, codespell, proselint
+lint: venv ## run ruff, mypy, import-linter, codespell and proselint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(CODE)
@@ -69,55 +76,58 @@ lint: venv ## ruff, mypy, import-linter, codespell, proselint
 	$(BIN)/codespell
 	$(BIN)/proselint --config .proselintrc.json check $(PROSE)
 
-format: venv ## rewrite the code as ruff would have it
+count: venv ## count the lines of code from invocation to outcome; fail above the maximum
+	@$(BIN)/python -m tests.code_size --max $(RUNNER_PATH_LINES) $(RUNNER_PATH)
+
+format: venv ## format the code with ruff
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 lab: export DOCKER_HOST :=
-lab: engine lab-needs ## three Swarm hosts on this machine; UP="--managers 3 --tls" for more of them to manage, and TLS
+lab: engine lab-needs ## start three Swarm hosts on this machine; UP="--managers 3 --tls" for three managers and TLS
 	@$(BIN)/python -m tests.lab.hosts up $(UP)
 
 lab-needs:
 	@$(LAB)/hosts-needs
 
-lab-down: venv ## remove them
+lab-down: venv ## remove the three hosts
 	@$(BIN)/python -m tests.lab.hosts down
 
 test-lab: UP := --tls
-test-lab: lab ## the tests that break hosts, on those three
+test-lab: lab ## run the tests that break hosts
 	$(BIN)/pytest tests/lab_hosts -m "not slow"
 
 test-lab-slow: UP := --tls
-test-lab-slow: lab ## what takes minutes to be given up: a host cut off, the manager away for two minutes
+test-lab-slow: lab ## run the tests that wait minutes for a partitioned host or a stopped central manager
 	$(BIN)/pytest tests/lab_hosts -m slow
 
-bench: engine ## the table of figures, measured on a real pool
+bench: engine ## measure the README's claims on a real pool
 	$(WITH_ENGINE) $(BIN)/python -m tests.benchmarks
 
-bench-pool: engine ## how soon a pool that looks after itself does so, on a real pool
+bench-pool: engine ## measure the autoscaler on a real pool
 	$(WITH_ENGINE) $(BIN)/python -m tests.benchmarks.pool
 
-bench-simulation: venv ## the sizing policy beside others on simulated days, and a day of a million jobs
+bench-simulation: venv ## compare the sizing policy with others on simulated days
 	$(BIN)/python -m tests.benchmarks.simulation --large
 
-pictures: venv ## the pictures in docs/ anew; they change only when what they show does
+pictures: venv ## generate the pictures in docs/
 	$(BIN)/swarm-runner pool simulate bursts --min 0 --picture docs/pictures/bursts.svg
 	$(BIN)/swarm-runner pool simulate daily --min 0 --picture docs/pictures/daily.svg
 	$(BIN)/python -m tests.benchmarks.simulation --picture docs/pictures/curve.svg
 
-chaos: lab ## jobs while the pool is scaled, upgraded and drained, on the three hosts
+chaos: lab ## run jobs on the three hosts while the pool is scaled, upgraded and drained
 	$(BIN)/python -m tests.chaos
 
-venv: ## the virtual environment .venv
+venv: ## create the virtual environment .venv
 	@$(LAB)/venv
 
-bench-galaxy: engine galaxy-venv ## Galaxy's own HTCondor runners beside ours, on a real Galaxy and pool
+bench-galaxy: engine galaxy-venv ## compare Galaxy's HTCondor runners with ours, on a real Galaxy and pool
 	@cd plugins/galaxy/tests && $(CURDIR)/$(WITH_ENGINE) env PYTHONPATH=$(CURDIR):. $(CURDIR)/$(GALAXY_BIN)/python -m benchmarks \
 		--jobs $(JOBS) --seconds $(LENGTHS) --rounds $(ROUNDS) --runners $(RUNNERS)
 
-galaxy-venv: ## the virtual environment .venv-galaxy: a whole Galaxy (800 MB)
+galaxy-venv: ## create the virtual environment .venv-galaxy with Galaxy (800 MB)
 	@$(LAB)/galaxy-venv
 
-engine: venv ## a Docker engine that answers, and the base image
+engine: venv ## start a Docker engine if none responds, and get the base image
 	@$(LAB)/engine-start
 	@$(WITH_ENGINE) $(BIN)/python -m tests.lab.base_image
