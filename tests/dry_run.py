@@ -23,33 +23,34 @@ BATCH_SIZE = 100
 
 @dataclass(frozen=True)
 class Case:
-    """One submit file: its text, and the invocations that its jobs are, in order."""
+    """One submit file: its text, and the invocations of its jobs, in order."""
 
     text: str
     invocations: list[Invocation]
 
     @property
     def directories(self) -> set[str]:
-        """What `condor_submit` wants to exist before it reads the file."""
-        return {one.working_directory for one in self.invocations if one.working_directory}
+        """The directories that must exist before `condor_submit` reads the file."""
+        directories = (invocation.working_directory for invocation in self.invocations)
+        return {directory for directory in directories if directory}
 
 
 def describe(invocation: Invocation, *, log: str = "/var/log/unit.log") -> SubmitDescription:
-    """The description that a runner would make on a pool of the default shape."""
+    """Return the description that a runner would build on a default pool."""
     destination = Destination()
     route = swarm_runner_route(invocation, destination, destination.pool)
     return translate(invocation, route, destination.pool, runner="unit", log=log)
 
 
 def cases(count: int, seed: int = 1) -> Iterator[Case]:
-    """Submit files of `count` invocations at least, in batches and alone."""
-    choose = random.Random(seed)  # noqa: S311  no secret
-    marks = [
-        "".join(choose.choices(SPECIAL_CHARACTERS, k=choose.randrange(1, 20))) for _ in range(200)
+    """Yield submit files of at least `count` invocations, in batches and alone."""
+    rng = random.Random(seed)  # noqa: S311  not for secrets
+    random_texts = [
+        "".join(rng.choices(SPECIAL_CHARACTERS, k=rng.randrange(1, 20))) for _ in range(200)
     ]
     for _ in range(0, count, BATCH_SIZE):
-        found = choose.sample([*AWKWARD_TEXTS, *marks], 20)
-        invocations = make_invocations(found, choose.randrange(2**32), BATCH_SIZE)
+        texts = rng.sample([*AWKWARD_TEXTS, *random_texts], 20)
+        invocations = make_invocations(texts, rng.randrange(2**32), BATCH_SIZE)
         yield Case(describe(invocations[0]).render(), invocations[:1])
         for batch, members in group_into_batches(
             [describe(invocation) for invocation in invocations]
@@ -58,19 +59,19 @@ def cases(count: int, seed: int = 1) -> Iterator[Case]:
 
 
 def differences(case: Case, ads: str) -> list[str]:
-    """How the job ads that `condor_submit` wrote differ from what was described; none if equal."""
+    """Return how the ads that `condor_submit` wrote differ from the invocations."""
     first: dict[str, Any] = {}
-    read: list[dict[str, Any]] = []
+    jobs: list[dict[str, Any]] = []
     for ad in classad().parseAds(ads, classad().ParserType.Old):
         first = first or dict(ad.items())
-        read.append(first | dict(ad.items()))
-    if len(read) != len(case.invocations):
-        return [f"{len(read)} jobs for {len(case.invocations)} invocations"]
+        jobs.append(first | dict(ad.items()))
+    if len(jobs) != len(case.invocations):
+        return [f"{len(jobs)} jobs for {len(case.invocations)} invocations"]
     return [
-        f"{invocation.key} {name}: {found!r} for {wanted!r}"
-        for job, invocation in zip(read, case.invocations, strict=True)
-        for name, wanted, found in _comparisons(job, invocation)
-        if wanted != found
+        f"{invocation.key} {name}: {found!r} for {expected!r}"
+        for job, invocation in zip(jobs, case.invocations, strict=True)
+        for name, expected, found in _comparisons(job, invocation)
+        if expected != found
     ]
 
 

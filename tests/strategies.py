@@ -1,4 +1,4 @@
-"""Invocations with awkward texts, for every tier that reads submit descriptions back."""
+"""Invocations with awkward texts, for every test that reads submit descriptions back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.text import MACRO_START
 
-# What has a meaning somewhere on the way: submit language, HTCondor's quoting, ClassAds, shells.
+# Characters with a meaning in the submit language, HTCondor's quoting, ClassAds or shells.
 SPECIAL_CHARACTERS = "'\"$(){}[]\\,#%;|&=*~^:@!?/<> aXDOLARy09_é☃𝄞\u00a0\u2028\u200b\ufeff"
 AWKWARD_TEXTS = (
     *("$(X)", "$$(Machine)", "$$$(Machine)", "$ENV(HOME)", "$$ENV(HOME)", "$(DOLLAR)", "$$"),
@@ -36,14 +36,14 @@ texts: st.SearchStrategy[str] = st.one_of(
 
 
 def _limit_dollars(text: str) -> str:
-    """The text with at most one dollar that would begin a macro: all that fits outside words."""
+    """The text with at most one macro start, which is all that other fields can represent."""
     runs = list(MACRO_START.finditer(text))
     if len(runs) > 1 or any(len(run[0]) > 1 for run in runs) or "$(dollar" in text.lower():
         return text.replace("$", "S")
     return text
 
 
-# What neither a path nor a program may end with.
+# Neither a path nor a program may end with these.
 _TRAILING_WHITESPACE_OR_BACKSLASH = re.compile(r"[\s\\]+$")
 
 
@@ -69,14 +69,14 @@ _NUMBERS = (True, False, 0, 1 - 2**63, 2**63 - 1, 0.1, -1e300, 5e-324, 1e22)
 
 
 class _InvocationGenerator:
-    """Invocations of one shape out of a few texts, alone and joined, as a seed has it.
+    """Generates invocations with the same fields from a few texts and a seed.
 
-    Drawing each field by itself would cost ten times what the checks cost.
+    Drawing each field with hypothesis would cost ten times as much as the checks.
     """
 
     def __init__(self, texts: list[str], seed: int) -> None:
         self._texts = texts
-        self._random = random.Random(seed)  # noqa: S311  no secret
+        self._random = random.Random(seed)  # noqa: S311  not for secrets
         # Invocations with the same commands make one batch.
         self._used_fields = {name for name in (*_PATHS, "working_directory") if self._coin_flip()}
         self._variable_count, self._attribute_count, self._input_count = (
@@ -90,37 +90,37 @@ class _InvocationGenerator:
         return "".join(self._random.choices(self._texts, k=self._random.choice((1, 1, 2))))
 
     def invocation(self, position: int) -> Invocation:
-        choose = self._random
+        rng = self._random
         fields: dict[str, Any] = {}
-        if choose.random() < 0.25:
+        if rng.random() < 0.25:
             fields["shell"] = self.text().strip() or "true"
         else:
-            arguments = [self.text() for _ in range(choose.randrange(5))]
+            arguments = [self.text() for _ in range(rng.randrange(5))]
             fields["command"] = [_program(self.text()), *arguments]
-        for name, maker in _PATHS.items():
+        for name, convert in _PATHS.items():
             if name in self._used_fields:
-                fields[name] = maker(self.text())
+                fields[name] = convert(self.text())
         if "working_directory" in self._used_fields:
             fields["working_directory"] = _directory(self.text())
         return Invocation(
-            key=f"k{position}-{choose.randrange(10**9)}",
-            image=choose.choice(IMAGES),
+            key=f"k{position}-{rng.randrange(10**9)}",
+            image=rng.choice(IMAGES),
             environment={f"V_{number}": self.text() for number in range(self._variable_count)},
             inputs=[_path(self.text()) for _ in range(self._input_count)],
-            outputs=[_output(self.text()) for _ in range(choose.randrange(3))],
+            outputs=[_output(self.text()) for _ in range(rng.randrange(3))],
             attributes={
                 f"Test{number}": _limit_dollars(self.text())
                 if self._coin_flip()
-                else choose.choice(_NUMBERS)
+                else rng.choice(_NUMBERS)
                 for number in range(self._attribute_count)
             },
-            resources={"memory_mb": choose.randrange(16, 1025)},
+            resources={"memory_mb": rng.randrange(16, 1025)},
             **fields,
         )
 
 
 def invocation_batches(size: int = 20) -> st.SearchStrategy[list[Invocation]]:
-    """So many invocations of containers, each with a key of its own."""
+    """Lists of `size` container invocations, each with its own key."""
     return st.builds(
         make_invocations,
         st.lists(texts, min_size=8, max_size=24),
@@ -130,6 +130,6 @@ def invocation_batches(size: int = 20) -> st.SearchStrategy[list[Invocation]]:
 
 
 def make_invocations(texts: list[str], seed: int, size: int) -> list[Invocation]:
-    """So many invocations out of these texts, the same ones for the same seed."""
-    maker = _InvocationGenerator(texts, seed)
-    return [maker.invocation(position) for position in range(size)]
+    """Return `size` invocations from these texts; the same seed gives the same ones."""
+    generator = _InvocationGenerator(texts, seed)
+    return [generator.invocation(position) for position in range(size)]

@@ -201,11 +201,11 @@ class AccessPoint:
             return 0
         job_action = getattr(htcondor().JobAction, action)
 
-        def act(schedd: Any) -> Any:
+        def apply_action(schedd: Any) -> Any:
             # The bindings accept a reason only together with a code, which only a hold has.
             return schedd.act(job_action, job_spec, (reason, 0))
 
-        result = self._connection.query(act)
+        result = self._connection.query(apply_action)
         denied = result["TotalPermissionDenied"]
         if denied:
             raise PreconditionError(

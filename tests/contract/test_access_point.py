@@ -1,4 +1,4 @@
-"""One suite for the access point in memory and the real one: the same questions and answers."""
+"""One suite for the fake access point and the real one: the same calls give the same results."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from swarm_runner.condor.access_point import AccessPoint
 from swarm_runner.condor.ports import AccessPointPort, Ad, JobQuery, SubmitResult
 from swarm_runner.errors import InvalidInputError
+from swarm_runner.model.htcondor import HoldCode, JobStatus, Universe
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.job import JobId
 from swarm_runner.model.pool import Destination, Pool
@@ -22,15 +23,14 @@ from swarm_runner.submit.translation import translate
 from swarm_runner.testing import FakeAccessPoint
 from tests.lab.pool import LabPool
 
-IDLE, RUNNING, REMOVED, COMPLETED, HELD = 1, 2, 3, 4, 5
 TIMEOUT_S = 120
 POLL_INTERVAL_S = 0.3
 
 
 class Harness:
-    """An access point under test, and a hand that makes its jobs end.
+    """An access point under test.
 
-    `home` is a directory that the access point does not see, `volume` one that it does.
+    The access point sees the directory `volume`, but not `home`.
     """
 
     def __init__(
@@ -50,13 +50,13 @@ class Harness:
         pool = self.destination.pool
         descriptions = [
             translate(
-                one,
-                swarm_runner_route(one, self.destination, pool),
+                invocation,
+                swarm_runner_route(invocation, self.destination, pool),
                 pool,
                 runner=self.runner,
                 log=str(log) if log else None,
             )
-            for one in invocations
+            for invocation in invocations
         ]
         ((batch, _),) = group_into_batches(descriptions)
         return batch
@@ -76,8 +76,8 @@ class Harness:
 
     def ad(self, job: JobId) -> Ad | None:
         """The job's ad, from the queue or the history."""
-        chosen = JobQuery(ids=[job])
-        found = self.access_point.jobs(chosen) or self.access_point.history(chosen, limit=1)
+        query = JobQuery(ids=[job])
+        found = self.access_point.jobs(query) or self.access_point.history(query, limit=1)
         return found[0] if found else None
 
     def wait_until(self, job: JobId, condition: Callable[[Ad], bool]) -> Ad:
@@ -87,10 +87,10 @@ class Harness:
             if ad is not None and condition(ad):
                 return ad
             time.sleep(POLL_INTERVAL_S)
-        raise AssertionError(f"job {job} is not there yet: {self.ad(job)}")
+        raise AssertionError(f"job {job} did not reach the expected state: {self.ad(job)}")
 
     def wait_until_left_queue(self, job: JobId) -> Ad:
-        """The ad of a job that has left the queue."""
+        """Wait until a job has left the queue, and return its ad."""
         deadline = time.monotonic() + TIMEOUT_S
         while self.access_point.jobs(JobQuery(ids=[job])) and time.monotonic() < deadline:
             time.sleep(POLL_INTERVAL_S)
@@ -100,7 +100,7 @@ class Harness:
     def run(
         self, job: JobId, exit_code: int = 0, outputs: Mapping[str, bytes] | None = None
     ) -> None:
-        """Let the job run as its command says; only a job in memory has to be told."""
+        """Let the job run. Only a fake access point must be told to do so."""
         if isinstance(self.access_point, FakeAccessPoint):
             self.access_point.start(job)
             self.access_point.finish(job, exit_code, outputs=outputs)
@@ -121,19 +121,19 @@ def harness(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Harness]
     volume.mkdir()
     volume.chmod(0o777)
     access_point = AccessPoint.connect(lab.destination.pool, lab.destination.token_directory)
-    benchmarks = Harness(access_point, lab.destination, home, volume)
-    yield benchmarks
-    queued = access_point.jobs(JobQuery(runner_name=benchmarks.runner))
+    harness = Harness(access_point, lab.destination, home, volume)
+    yield harness
+    queued = access_point.jobs(JobQuery(runner_name=harness.runner))
     access_point.remove([JobId(ad["ClusterId"], ad["ProcId"]) for ad in queued], "test is over")
 
 
-def test_a_batch_is_queued_whole_and_in_order(harness: Harness) -> None:
+def test_a_batch_is_queued_completely_and_in_order(harness: Harness) -> None:
     keys = [f"k{n}" for n in range(5)]
-    receipt = harness.submit(*(harness.invocation(key) for key in keys))
-    assert (receipt.first_proc, receipt.num_procs) == (0, 5)
+    result = harness.submit(*(harness.invocation(key) for key in keys))
+    assert (result.first_proc, result.num_procs) == (0, 5)
     ads = harness.access_point.jobs(JobQuery(runner_name=harness.runner))
     found = {JobId(ad["ClusterId"], ad["ProcId"]): ad["SwarmRunnerKey"] for ad in ads}
-    assert [found.get(job) for job in receipt.ids] == keys
+    assert [found.get(job) for job in result.ids] == keys
 
 
 def test_an_idle_jobs_ad(harness: Harness) -> None:
@@ -148,13 +148,13 @@ def test_an_idle_jobs_ad(harness: Harness) -> None:
     assert set(ad) >= {"ClusterId", "ProcId", "JobStatus"}
 
 
-def test_who_is_selected(harness: Harness) -> None:
-    receipt = harness.submit(*(harness.invocation(f"k{n}") for n in range(4)))
-    first, second, *_ = receipt.ids
+def test_which_jobs_are_selected(harness: Harness) -> None:
+    result = harness.submit(*(harness.invocation(f"k{n}") for n in range(4)))
+    first, second, *_ = result.ids
 
     def selected(**conditions: object) -> set[str]:
-        chosen = JobQuery(runner_name=harness.runner, **conditions)  # type: ignore[arg-type]
-        ads = harness.access_point.jobs(chosen, ("SwarmRunnerKey", "ClusterId"))
+        query = JobQuery(runner_name=harness.runner, **conditions)  # type: ignore[arg-type]
+        ads = harness.access_point.jobs(query, ("SwarmRunnerKey", "ClusterId"))
         assert all(set(ad) == {"SwarmRunnerKey", "ClusterId"} for ad in ads)
         return {ad["SwarmRunnerKey"] for ad in ads}
 
@@ -166,11 +166,11 @@ def test_who_is_selected(harness: Harness) -> None:
     assert harness.access_point.jobs(JobQuery(runner_name='x" || true || "')) == []
 
 
-def test_a_job_runs_and_leaves_for_the_history(harness: Harness) -> None:
+def test_a_completed_job_is_in_the_history(harness: Harness) -> None:
     (job,) = harness.submit(harness.invocation("one", "exit 3")).ids
     harness.run(job, 3)
     ad = harness.wait_until_left_queue(job)
-    assert (ad["JobStatus"], ad["ExitCode"], ad["ExitBySignal"]) == (COMPLETED, 3, False)
+    assert (ad["JobStatus"], ad["ExitCode"], ad["ExitBySignal"]) == (JobStatus.COMPLETED, 3, False)
     assert ad["NumJobStarts"] == 1
     assert ad["JobCurrentStartExecutingDate"] <= ad["CompletionDate"]
     assert ad["MachineAttrCapacityClass0"] == "normal"
@@ -180,14 +180,14 @@ def test_a_job_runs_and_leaves_for_the_history(harness: Harness) -> None:
 
 
 def test_the_history_begins_with_the_latest_and_ends_at_a_time(harness: Harness) -> None:
-    receipt = harness.submit(*(harness.invocation(f"k{n}") for n in range(2)))
-    for job in receipt.ids:
+    result = harness.submit(*(harness.invocation(f"k{n}") for n in range(2)))
+    for job in result.ids:
         harness.access_point.remove([job], "not wanted")
         harness.wait_until_left_queue(job)
-    chosen = JobQuery(runner_name=harness.runner)
-    ads = harness.access_point.history(chosen, ("SwarmRunnerKey",))
+    query = JobQuery(runner_name=harness.runner)
+    ads = harness.access_point.history(query, ("SwarmRunnerKey",))
     assert [ad["SwarmRunnerKey"] for ad in ads] == ["k1", "k0"]
-    (latest,) = harness.access_point.history(chosen, ("SwarmRunnerKey",), limit=1)
+    (latest,) = harness.access_point.history(query, ("SwarmRunnerKey",), limit=1)
     assert latest["SwarmRunnerKey"] == "k1"
     hour = 3600.0
     recent = JobQuery(runner_name=harness.runner, since=time.time() - hour)
@@ -197,16 +197,16 @@ def test_the_history_begins_with_the_latest_and_ends_at_a_time(harness: Harness)
 
 
 def test_the_history_ends_at_a_job(harness: Harness) -> None:
-    receipt = harness.submit(*(harness.invocation(f"k{n}") for n in range(3)))
-    # They leave in another order than they came.
-    order = [receipt.ids[n] for n in (2, 0, 1)]
+    result = harness.submit(*(harness.invocation(f"k{n}") for n in range(3)))
+    # They leave the queue in another order.
+    order = [result.ids[n] for n in (2, 0, 1)]
     for job in order:
         harness.access_point.remove([job], "not wanted")
         harness.wait_until_left_queue(job)
 
     def after(job: JobId) -> list[str]:
-        chosen = JobQuery(runner_name=harness.runner, after=job)
-        return [ad["SwarmRunnerKey"] for ad in harness.access_point.history(chosen)]
+        query = JobQuery(runner_name=harness.runner, after=job)
+        return [ad["SwarmRunnerKey"] for ad in harness.access_point.history(query)]
 
     assert [after(job) for job in order] == [["k1", "k0"], ["k1"], []]
     assert after(JobId(99_999_999, 0)) == ["k1", "k0", "k2"]
@@ -215,34 +215,34 @@ def test_the_history_ends_at_a_job(harness: Harness) -> None:
 def test_hold_and_release(harness: Harness) -> None:
     (job,) = harness.submit(harness.invocation("one", capacity_class="big")).ids
     assert harness.access_point.hold([job, JobId(99_999_999, 0)], "let me look") == 1
-    ad = harness.wait_until(job, lambda ad: ad["JobStatus"] == HELD)
-    assert ad["HoldReasonCode"] == 1
+    ad = harness.wait_until(job, lambda ad: ad["JobStatus"] == JobStatus.HELD)
+    assert ad["HoldReasonCode"] == HoldCode.USER_REQUEST
     assert ad["HoldReason"].startswith("let me look")
     assert harness.access_point.hold([job], "again") == 0
     assert harness.access_point.release([job], "go on") == 1
-    ad = harness.wait_until(job, lambda ad: ad["JobStatus"] != HELD)
+    ad = harness.wait_until(job, lambda ad: ad["JobStatus"] != JobStatus.HELD)
     assert "HoldReasonCode" not in ad
     assert harness.access_point.release([job], "go on") == 0
 
 
-def test_a_removals_reason_is_read_back(harness: Harness) -> None:
+def test_the_reason_of_a_removal_is_read_back(harness: Harness) -> None:
     (job,) = harness.submit(harness.invocation("one", "sleep 600")).ids
     reason = outcomes.encode_reason("out_of_memory", 'it used "more" than $(was) it\'s, é')
     assert harness.access_point.remove([job, JobId(99_999_999, 0)], reason) == 1
     ad = harness.wait_until_left_queue(job)
-    assert ad["JobStatus"] == REMOVED
+    assert ad["JobStatus"] == JobStatus.REMOVED
     outcome = outcomes.removed(ad["RemoveReason"])
     assert outcome.kind == "out_of_memory"
     assert outcome.message == 'it used "more" than $(was) it\'s, é'
     assert harness.access_point.remove([job], "twice") == 0
-    assert harness.access_point.remove([], "nobody") == 0
+    assert harness.access_point.remove([], "none") == 0
 
 
-def test_files_that_travel(harness: Harness) -> None:
+def test_spooled_files(harness: Harness) -> None:
     (harness.home / "sub").mkdir()
     (harness.home / "sub" / "in").write_bytes(b"input\n")
     (job,) = (
-        receipt := harness.submit(
+        result := harness.submit(
             harness.invocation(
                 "one",
                 "mkdir made; tr a-z A-Z < sub/in > made/out; echo said",
@@ -256,14 +256,14 @@ def test_files_that_travel(harness: Harness) -> None:
     ).ids
     ad = harness.ad(job)
     assert ad is not None
-    assert (ad["JobStatus"], ad["HoldReasonCode"]) == (HELD, 16)
+    assert (ad["JobStatus"], ad["HoldReasonCode"]) == (JobStatus.HELD, HoldCode.SPOOLING_INPUT)
     assert ad["SUBMIT_Iwd"] == str(harness.home)
     assert "StageInFinish" not in ad
     assert harness.access_point.release([job], "too early") == 0
-    harness.access_point.spool(receipt)
+    harness.access_point.spool(result)
     harness.wait_until(job, lambda ad: "StageInFinish" in ad)
     harness.run(job, outputs={"made/out": b"INPUT\n", "stdout": b"said\n"})
-    ad = harness.wait_until(job, lambda ad: ad["JobStatus"] == COMPLETED)
+    ad = harness.wait_until(job, lambda ad: ad["JobStatus"] == JobStatus.COMPLETED)
     assert harness.access_point.jobs(JobQuery(ids=[job]))
     assert ad.get("StageOutFinish", 0) < ad["EnteredCurrentStatus"]
     harness.access_point.retrieve([job])
@@ -273,36 +273,36 @@ def test_files_that_travel(harness: Harness) -> None:
     assert ad["StageOutFinish"] >= ad["EnteredCurrentStatus"]
 
 
-def test_an_output_comes_back_under_another_name(harness: Harness) -> None:
+def test_an_output_is_retrieved_under_another_name(harness: Harness) -> None:
     (harness.home / "other").mkdir()
-    one = harness.invocation(
+    invocation = harness.invocation(
         "one", "echo a > a; echo b > b", working_directory=str(harness.home), outputs=["a", "b"]
     )
     pool = harness.destination.pool
-    route = swarm_runner_route(one, harness.destination, pool)
-    description = translate(one, route, pool, runner=harness.runner)
+    route = swarm_runner_route(invocation, harness.destination, pool)
+    description = translate(invocation, route, pool, runner=harness.runner)
     renamed = description.with_commands({"transfer_output_remaps": '"a=other/c"'})
     ((batch, _),) = group_into_batches([renamed])
-    receipt = harness.access_point.submit(batch, spool=True)
-    (job,) = receipt.ids
-    harness.access_point.spool(receipt)
+    result = harness.access_point.submit(batch, spool=True)
+    (job,) = result.ids
+    harness.access_point.spool(result)
     harness.wait_until(job, lambda ad: "StageInFinish" in ad)
     harness.run(job, outputs={"a": b"a\n", "b": b"b\n"})
-    ad = harness.wait_until(job, lambda ad: ad["JobStatus"] == COMPLETED)
-    assert ad["JobUniverse"] == 5
+    ad = harness.wait_until(job, lambda ad: ad["JobStatus"] == JobStatus.COMPLETED)
+    assert ad["JobUniverse"] == Universe.VANILLA
     harness.access_point.retrieve([job])
     assert (harness.home / "other" / "c").read_bytes() == b"a\n"
     assert (harness.home / "b").read_bytes() == b"b\n"
     assert not (harness.home / "a").exists()
 
 
-def test_only_jobs_whose_files_never_came_are_taken_back(harness: Harness) -> None:
+def test_only_unspooled_jobs_are_removed(harness: Harness) -> None:
     waiting = harness.submit(harness.invocation("one", stdout="o"), spool=True).ids[0]
     other = harness.submit(harness.invocation("two", "sleep 600")).ids[0]
     assert harness.access_point.remove_unspooled([waiting, other], "nobody sends them") == 1
-    assert harness.wait_until_left_queue(waiting)["JobStatus"] == REMOVED
+    assert harness.wait_until_left_queue(waiting)["JobStatus"] == JobStatus.REMOVED
     assert harness.access_point.jobs(JobQuery(ids=[other]))
-    assert harness.access_point.remove_unspooled([], "nobody") == 0
+    assert harness.access_point.remove_unspooled([], "none") == 0
 
 
 def test_a_log_where_the_access_point_cannot_write(harness: Harness) -> None:
@@ -317,45 +317,45 @@ def test_slots(harness: Harness) -> None:
         assert harness.access_point.slots() == []
         return
     slots = harness.access_point.slots()
-    wholes = {slot.name: slot for slot in slots if slot.partitionable}
-    assert {slot.capacity_class for slot in wholes.values()} == {"normal", "big"}
-    assert all(slot.docker and slot.task and not slot.broken_reason for slot in wholes.values())
+    partitionable = [slot for slot in slots if slot.partitionable]
+    assert {slot.capacity_class for slot in partitionable} == {"normal", "big"}
+    assert all(slot.docker and slot.task and not slot.broken_reason for slot in partitionable)
 
 
-def test_what_htcondor_itself_refuses(lab: LabPool) -> None:
+def test_what_htcondor_itself_rejects(lab: LabPool) -> None:
     access_point = AccessPoint.connect(lab.destination.pool, lab.destination.token_directory)
     common = {"universe": "vanilla", "executable": "/bin/true", "My.Wrong": "1 +"}
     with pytest.raises(InvalidInputError, match="HTCondor rejected the submit description"):
         access_point.submit(SubmitBatch(common=common, rows=()))
 
 
-def test_what_waits_is_counted_by_class_and_request(harness: Harness) -> None:
-    point = harness.access_point
-    assert isinstance(point, AccessPoint | FakeAccessPoint)
+def test_idle_jobs_are_counted_by_class_and_request(harness: Harness) -> None:
+    access_point = harness.access_point
+    assert isinstance(access_point, AccessPoint | FakeAccessPoint)
     huge = {"memory_mb": 1777, "max_memory_mb": 1900, "cpus": 1, "disk_mb": 70}
     first = harness.submit(harness.invocation("a", "sleep 60", resources=huge, repeat=3))
     second = harness.submit(harness.invocation("b", "sleep 60", resources=huge))
     held = harness.submit(harness.invocation("c", "sleep 60", resources=huge))
-    point.hold(held.ids, "not now")
-    point.hold([second.ids[0]], "not now")
-    point.release([second.ids[0]], "now")
-    found = [jobs for jobs in point.idle_jobs() if jobs.memory_mb == huge["memory_mb"]]
-    # One may have begun to run already; the class has one executor.
+    access_point.hold(held.ids, "not now")
+    access_point.hold([second.ids[0]], "not now")
+    access_point.release([second.ids[0]], "now")
+    found = [jobs for jobs in access_point.idle_jobs() if jobs.memory_mb == huge["memory_mb"]]
+    # One may run already: the class has one executor.
     assert sum(jobs.count for jobs in found) in (3, 4)
     (jobs,) = found
     assert (jobs.capacity_class, jobs.cpus, jobs.disk_mb, jobs.gpus) == ("big", 1, 70, 0)
     assert first.cluster <= jobs.first_cluster <= jobs.last_cluster == second.cluster
-    point.remove([*first.ids, *second.ids, *held.ids], "seen")
-    assert all(jobs.memory_mb != huge["memory_mb"] for jobs in point.idle_jobs())
+    access_point.remove([*first.ids, *second.ids, *held.ids], "seen")
+    assert all(jobs.memory_mb != huge["memory_mb"] for jobs in access_point.idle_jobs())
 
 
-def test_what_ended_says_where_and_how_long(harness: Harness) -> None:
-    point = harness.access_point
-    assert isinstance(point, AccessPoint | FakeAccessPoint)
+def test_a_recent_job_has_its_class_and_runtime(harness: Harness) -> None:
+    access_point = harness.access_point
+    assert isinstance(access_point, AccessPoint | FakeAccessPoint)
     (job,) = harness.submit(harness.invocation("slow", "sleep 2")).ids
     harness.run(job)
     harness.wait_until_left_queue(job)
-    ended = point.recent_jobs(1)[0]
+    ended = access_point.recent_jobs(1)[0]
     assert ended.capacity_class == "normal"
     assert ended.runtime_s is not None
     assert ended.runtime_s < TIMEOUT_S

@@ -15,9 +15,9 @@ _MATCH_TIME_MACRO = re.compile(r"\$\$\(([^)]*)\)")
 
 
 class ParsedJob:
-    """One job as HTCondor reads it: each command's value after the submit stage.
+    """One job as HTCondor reads it: each command's value after expansion at submit.
 
-    Of a batch, it is to be asked before the next one is taken: they share HTCondor's state.
+    Jobs of a batch share HTCondor's state: read one before you take the next one.
     """
 
     def __init__(self, submit: Any, row: Mapping[str, str] | None = None) -> None:
@@ -35,7 +35,7 @@ class ParsedJob:
             return None
 
     def arguments_of(self, name: str) -> list[str]:
-        """Arguments or environment, as the job's process gets them."""
+        """Return arguments or environment, as the job's process receives them."""
         quoted = self.get(name)
         if quoted is None:
             return []
@@ -55,31 +55,31 @@ class ParsedJob:
 
 
 def split_arguments(text: str) -> list[str]:
-    """The words of an ad's Arguments or Environment, as HTCondor divides them."""
+    """Return the words of an ad's Arguments or Environment, as HTCondor splits them."""
     found = classad2.ExprTree(f"argsToList({classad2.quote(text)}, 2)").eval()
     assert isinstance(found, list), text
     return [expand_at_match(word) for word in found]
 
 
 def expand_at_match(text: str) -> str:
-    """What the schedd leaves of `$$(...)` when the job matches; only dollars may be asked for."""
+    """Expand `$$(...)` as the schedd does when the job matches; only dollars are allowed."""
 
     def value(found: re.Match[str]) -> str:
-        assert found[1] == "DOLLARDOLLAR", f"{found[0]} would be expanded at match"
+        assert found[1] == "DOLLARDOLLAR", f"{found[0]} would be expanded when the job matches"
         return "$$"
 
     return _MATCH_TIME_MACRO.sub(value, text)
 
 
 def parse_description(description: SubmitDescription) -> ParsedJob:
-    """A description's text."""
+    """Parse a description's text."""
     submit = htcondor2.Submit(description.render())
     assert submit.getQArgs() == (str(description.count) if description.count > 1 else "")
     return ParsedJob(submit)
 
 
 def parse_batch(batch: SubmitBatch) -> Iterator[ParsedJob]:
-    """A batch's text."""
+    """Parse a batch's text."""
     submit = htcondor2.Submit(batch.render())
     if not batch.rows:
         assert submit.getQArgs() == str(batch.count)
@@ -95,14 +95,14 @@ def _parse_jobs(submit: Any, batch: SubmitBatch) -> Iterator[ParsedJob]:
 
 
 def parse_submitted(batch: SubmitBatch) -> Iterator[ParsedJob]:
-    """What `Schedd.submit` would hand to the schedd for a batch's common part and rows."""
-    made: list[Any] = []
+    """Parse what `Schedd.submit` would send to the schedd for a batch."""
+    submits: list[Any] = []
 
-    def remember(self: Any, *arguments: Any, **named: Any) -> None:
-        htcondor2.Submit.__init__(self, *arguments, **named)
-        made.append(self)
+    def record(self: Any, *args: Any, **kwargs: Any) -> None:
+        htcondor2.Submit.__init__(self, *args, **kwargs)
+        submits.append(self)
 
-    recorder = type("Recorder", (htcondor2.Submit,), {"__init__": remember})
+    recorder = type("Recorder", (htcondor2.Submit,), {"__init__": record})
     rows: Iterator[dict[str, str]] = iter([dict(row) for row in batch.rows])
     with (
         mock.patch.object(htcondor2._schedd, "Submit", recorder),
@@ -114,4 +114,4 @@ def parse_submitted(batch: SubmitBatch) -> Iterator[ParsedJob]:
             count=0 if batch.rows else batch.count,
             itemdata=rows if batch.rows else None,
         )
-    return _parse_jobs(made[-1], batch)
+    return _parse_jobs(submits[-1], batch)
