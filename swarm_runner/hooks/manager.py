@@ -19,7 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, wait
-from math import isfinite
+from math import inf, isfinite
 from threading import Condition, Thread, current_thread
 from typing import Any
 
@@ -279,6 +279,7 @@ class _PluginThread:
         done, _ = wait([future], timeout_s)
         if not done:
             future.cancel()  # if it has not begun
+            self._note_overdue(future)
             raise _BlockedError(f"did not return within {timeout_s:g} s")
         return future.result()
 
@@ -300,6 +301,8 @@ class _PluginThread:
         if behind or not futures or current_thread() is self._thread:
             return True
         done, _ = wait(futures[-1:], timeout_s)
+        if not done:
+            self._note_overdue(futures[-1])
         return bool(done)
 
     def _is_overdue(self, timeout_s: float) -> bool:
@@ -309,6 +312,12 @@ class _PluginThread:
             and self._is_alive()
             and time.monotonic() - self._call_began_at >= timeout_s
         )
+
+    def _note_overdue(self, future: Future[object]) -> None:
+        """Note that a call exceeded the timeout: it began a little later than the wait for it."""
+        with self._condition:
+            if future.running() and self._call_began_at is not None:
+                self._call_began_at = -inf
 
     def _is_alive(self) -> bool:
         # After a fork this object exists, and its thread does not.
