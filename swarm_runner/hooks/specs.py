@@ -1,7 +1,9 @@
-"""The contract between swarm_runner and its plugins (entry-point group `swarm_runner`).
+"""The contract between swarm_runner and its plugins (entry point group `swarm_runner`).
 
-`None` means no opinion. Arguments are frozen models. The built-in policies are registered
-through the same door, before any third party's, so that a later plugin is asked first.
+A plugin implements any of these six hooks with `hookimpl`. Arguments are frozen models. A plugin
+that was registered later is asked first, the built-in policies last; None means no opinion. Each
+plugin is called in a thread of its own, and has ten seconds for an answer. See `hooks.manager` for
+what a plugin's fault costs.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ hookimpl = pluggy.HookimplMarker("swarm_runner")
 def swarm_runner_route(
     invocation: Invocation, destination: Destination, pool: Pool
 ) -> Route | None:
-    """Choose a capacity class. Fires once for each invocation, before anything is submitted.
+    """Choose a capacity class. Called once for each invocation, before anything is submitted.
 
     Raise `InvalidInputError` to refuse the invocation.
     """
@@ -32,37 +34,37 @@ def swarm_runner_route(
 
 @hookspec
 def swarm_runner_amend_submit(invocation: Invocation, route: Route) -> Mapping[str, str] | None:
-    """Add or replace submit commands. Fires once for each invocation, after translation.
+    """Add or replace submit commands. Called once for each invocation, after its translation.
 
-    Values are submit-language text: quote what is not yours with `swarm_runner.submit.description`.
-    A control character in one is refused.
+    Values are submit-language text: quote foreign text with `swarm_runner.submit.language`. A
+    value with a control character refuses the invocation.
     """
 
 
 @hookspec(firstresult=True)
 def swarm_runner_job_held(job: Job, hold: Hold) -> Release | Remove | None:
-    """Decide about a held job. Fires once for each hold. No opinion leaves it held."""
+    """Decide about a held job. Called once for each hold; without an opinion it stays held."""
 
 
 @hookspec
 def swarm_runner_job_changed(change: JobChange) -> None:
-    """Be told of a change. Fires in the thread that calls `watch` or `wait`, in log order."""
+    """Observe a change of a job. Called for each change, in order, during `poll` and `wait`."""
 
 
 @hookspec(firstresult=True)
 def swarm_runner_size_class(
     capacity_class: ScalingLimits, status: ClassSnapshot
 ) -> ScalingDecision | int | None:
-    """Say how many executors a class is to have. Fires once for each class and look at the pool.
+    """Decide how many executors a class has. Called for each class in each autoscaler round.
 
-    The class's limits hold whatever is answered. Answer from the arguments alone: the same code
-    decides for a pool and in `pool simulate`, where time is `status.time_s`.
+    The class's limits bound every answer. Answer from the arguments alone: `pool simulate` calls
+    the same code, with simulated time in `status.time_s`.
     """
 
 
 @hookspec
 def swarm_runner_pool_changed(before: PoolStatus, after: PoolStatus) -> None:
-    """Be told of a change of the pool: executors came, went or broke, or the pool is in trouble.
+    """Observe a change of the pool: executors that came, left or failed, and new problems.
 
-    Fires in the autoscaler, after a look that found it. Which jobs run where is no such change.
+    Called by the autoscaler. That jobs start and end is not a change of the pool.
     """
