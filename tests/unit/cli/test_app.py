@@ -36,9 +36,10 @@ def commands() -> Iterator[tuple[str, list[str]]]:
         if not isinstance(command, TyperGroup):
             yield name, [option for parameter in command.params for option in parameter.opts]
             continue
+        context = typer.Context(command)
         pending += [
-            (f"{name} {child}".strip(), command.get_command(None, child))
-            for child in command.list_commands(None)
+            (f"{name} {child}".strip(), command.get_command(context, child))
+            for child in command.list_commands(context)
         ]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from swarm_runner.cli import jobs
+from swarm_runner.cli import config_files
 from swarm_runner.structured_log import get_logger
 from swarm_runner.testing.swarm import FakeSwarm
 from tests.unit.cli.conftest import Cli
@@ -27,7 +27,7 @@ def logging_command(monkeypatch: pytest.MonkeyPatch, job_conf: Path) -> None:
             getattr(log, level)("Job started", job_id="17.0", level_name=level)
         sys.exit(0)
 
-    monkeypatch.setattr(jobs.config_files, "load_job_conf", load_job_conf)
+    monkeypatch.setattr(config_files, "load_job_conf", load_job_conf)
 
 
 def levels(err: str) -> list[str]:
