@@ -82,8 +82,9 @@ class EventLogSet:
                 self._last_event_at = self._clock()
                 if event_log is self.newest and self._unproven_since is not None:
                     self._unproven_since, self.trust = None, LogTrust.TRUSTED
-            if event_log.damaged:
-                self.trust = LogTrust.DAMAGED
+        # Last: events in the newest log do not make up for damage to an older one.
+        if any(event_log.damaged for event_log in self._logs):
+            self.trust = LogTrust.DAMAGED
 
     def expect_event(self) -> None:
         """Note that jobs were submitted: the newest log has to prove itself by an event."""

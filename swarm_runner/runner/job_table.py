@@ -100,7 +100,13 @@ class JobTable:
         return self.jobs[job_id]
 
     def add(self, job: Job, timestamp: float) -> None:
-        """Track an idle job that was just submitted, or found."""
+        """Track an idle job that was just submitted, or found.
+
+        A known job of the same id is forgotten: it is from an earlier pool, because a new pool
+        starts to number its clusters at 1.
+        """
+        if job.id in self.jobs:
+            self.forget(job.id)
         self._watermarks[job.id] = timestamp
         self.unknown_jobs.discard(job.id)
         first = self._first_job_by_key.get(job.key)
