@@ -8,7 +8,7 @@ from typing import Any
 from swarm_runner.model.invocation import Invocation
 
 # Emulated guests are slow, the more so on a busy host.
-TIME_LIMIT_S = 1200
+JOB_TIME_LIMIT_SECONDS = 1200
 SUCCESS_TEXT = "the answer is written"
 TASK_SCRIPT = f"""\
 expr 6 \\* 7 > /dev/vdc
@@ -46,7 +46,7 @@ def vm_invocation(
     key: str,
     disks: list[dict[str, Any]],
     success_text: str | None = None,
-    time_limit_s: int = TIME_LIMIT_S,
+    time_limit_s: int = JOB_TIME_LIMIT_SECONDS,
 ) -> Invocation:
     """A VM with the tutorial's system disk and these disks."""
     vm: dict[str, Any] = {
@@ -60,7 +60,7 @@ def vm_invocation(
 
 
 def _invocation(
-    directory: Path, key: str, vm: dict[str, Any], time_limit_s: int = TIME_LIMIT_S
+    directory: Path, key: str, vm: dict[str, Any], time_limit_s: int = JOB_TIME_LIMIT_SECONDS
 ) -> Invocation:
     return Invocation.model_validate(
         {
