@@ -130,10 +130,10 @@ def _check_pool(config: Any, pool: Pool, path: str) -> None:
                 path=f"{path}.user.uid",
             )
         )
-    writable = [Path(volume.path) for volume in pool.volumes if not volume.read_only]
     for key in ("jobs_directory", "file_path"):
         directory = Path(os.path.abspath(getattr(config, key)))  # noqa: PTH100 (keep symlinks)
-        if not any(directory.is_relative_to(volume) for volume in writable):
+        volume = pool.volume_of(directory)
+        if volume is None or volume.read_only:
             diagnostics.append(
                 Diagnostic(
                     f"does not contain Galaxy's {key}, {directory}, which jobs use under the same "

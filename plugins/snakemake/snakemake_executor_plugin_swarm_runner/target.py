@@ -51,8 +51,7 @@ class ExecutionTarget:
 
     def is_visible(self, path: Path | str) -> bool:
         """Return whether the executors see this path: whether it is on a pool volume."""
-        absolute = Path(os.path.normpath(self.workdir / path))
-        return any(absolute.is_relative_to(volume.path) for volume in self.pool.volumes)
+        return self.pool.volume_of(self.workdir / path) is not None
 
 
 def find_target(settings: ExecutorSettings, workdir: Path, *, shared: bool) -> ExecutionTarget:
@@ -91,14 +90,12 @@ def _load_destination(
     else:
         configured = Destination()
     fields = dict(configured)
+    volume = configured.pool.volume_of(workdir)
     if settings.lease_s is not None:
         fields["lease_s"] = settings.lease_s
     if settings.state_directory is not None:
         fields["state_directory"] = str((workdir / settings.state_directory).absolute())
-    elif configured.state_directory is None and any(
-        not volume.read_only and workdir.is_relative_to(volume.path)
-        for volume in configured.pool.volumes
-    ):
+    elif configured.state_directory is None and volume and not volume.read_only:
         fields["state_directory"] = str(workdir / PLUGIN_DIRECTORY)
     return _validate_destination(fields)
 
@@ -132,7 +129,8 @@ def _validate_destination(fields: dict[str, object]) -> Destination:
 def _check_workdir(target: ExecutionTarget) -> None:
     """Raise WorkflowError if every job would fail because of the working directory."""
     pool, user = target.pool, target.pool.user
-    if not target.is_visible(target.workdir):
+    volume = pool.volume_of(target.workdir)
+    if volume is None:
         volumes = ", ".join(volume.path for volume in pool.volumes) or "it has none"
         raise WorkflowError(
             f"swarm-runner: the executors of pool {pool.name} cannot see the working directory "
@@ -141,8 +139,7 @@ def _check_workdir(target: ExecutionTarget) -> None:
             "again; or run without a shared file system, with --shared-fs-usage none and a "
             "storage plugin."
         )
-    read_only = (volume.path for volume in pool.volumes if volume.read_only)
-    if any(target.workdir.is_relative_to(path) for path in read_only):
+    if volume.read_only:
         raise WorkflowError(
             f"swarm-runner: the working directory {target.workdir} is on a read-only volume of "
             f"pool {pool.name}. Run the workflow on a volume that jobs may write to."
