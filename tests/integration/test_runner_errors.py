@@ -81,7 +81,7 @@ def test_a_missing_token(lab: LabPool, harness: LabHarness, tmp_path: Path) -> N
 
 def test_a_file_that_is_not_a_token(lab: LabPool, harness: LabHarness, tmp_path: Path) -> None:
     destination = _with_token(lab, tmp_path / "t", "not a token\n")
-    assert "is no token" in _submit_error(harness, destination)
+    assert "is not a token" in _submit_error(harness, destination)
 
 
 def test_an_access_point_that_is_down(harness: LabHarness) -> None:
@@ -123,7 +123,7 @@ def test_why_a_job_waits(harness: LabHarness) -> None:
             if change.job.id == first.id and change.event is JobEvent.STARTED:
                 break
         harness.access_point.hold([third.id], "under inspection")
-        _wait_for_explanation(runner, first, "The job runs on class big on node")
+        _wait_for_explanation(runner, first, "The job is running on class big on node")
         # The slot's ad reaches the collector a moment later.
         waiting = _wait_for_explanation(
             runner, second, f"all 1 executors of class big are busy (with {first.id})"

@@ -92,7 +92,7 @@ def test_a_black_hole_is_replaced(
     [replacement], status = harness.provisioner.repair(timeout_s=TIMEOUT_S)
     labels = black_hole.attrs["Config"]["Labels"]
     assert labels["com.docker.swarm.task.id"] == replacement.task
-    assert "(bwa, cat, sort) end well elsewhere" in replacement.reason
+    assert "(bwa, cat, sort) succeed on other executors" in replacement.reason
     assert replacement.task not in {executor.task for executor in status.executors}
     assert status.ready("normal") == 2
 

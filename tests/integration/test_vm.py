@@ -278,7 +278,7 @@ def test_an_executor_whose_vms_are_offline_is_reported_and_replaced(
         # The executor's ad arrives before the schedd knows that the job does not run.
         poll_until(
             lambda: runner.explain(job).summary,
-            lambda summary: "there is none that can take jobs" in summary,
+            lambda summary: "of which none can accept jobs" in summary,
         )
         runner.remove([job])
         runner.wait([job], TIMEOUT_S)
