@@ -1,8 +1,8 @@
-"""HTCondor's numbers. Each member's comment gives its meaning; the names are HTCondor's own.
+"""HTCondor's numbers, under HTCondor's names.
 
 Source: HTCondor manual, "Job ClassAd Attributes" (JobStatus, JobUniverse, HoldReasonCode,
-HoldReasonSubCode) and "Job Event Log Codes". A number that is missing here may still arrive:
-compare, and convert only what the schedd defines for certain.
+HoldReasonSubCode) and "Job Event Log Codes". Only the numbers that swarm_runner uses are listed:
+compare a number with a member, but do not convert an arbitrary number.
 """
 
 from __future__ import annotations

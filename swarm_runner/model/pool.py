@@ -88,7 +88,7 @@ _MAX_SERVICE_NAME_LENGTH = 63  # Swarm: a service name is a DNS label
 
 
 class ReplicaLimits(NamedTuple):
-    """The smallest and the largest number of executors of a class. `maximum` None means unlimited."""
+    """The smallest and the largest number of executors of a class; None means unlimited."""
 
     minimum: int
     maximum: int | None
