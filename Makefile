@@ -25,11 +25,12 @@ CODE := swarm_runner tests demo plugins/simulation
 UNIT_TESTS := tests/unit plugins/simulation/tests
 PROSE := *.md $(shell find docs plugins -name '*.md' -not -path '*/.*')
 
-# The code between an invocation and its outcome, and the most lines of it.
+# The code between a container invocation and its outcome, and the most lines of it. Virtual machines
+# (model/vm.py, runner/vm) and the provisioner's queries (condor/pool_query.py) are paths of their own.
 RUNNER_PATH := swarm_runner/errors.py \
-	$(patsubst %,swarm_runner/model/%.py,htcondor job invocation resources units text vm pool) \
-	$(patsubst %,swarm_runner/%,submit hooks condor runner) \
-	$(patsubst %,swarm_runner/policy/%.py,routing holds)
+	$(patsubst %,swarm_runner/model/%.py,htcondor job invocation resources units text pool) \
+	swarm_runner/submit swarm_runner/hooks $(patsubst %,swarm_runner/policy/%.py,routing holds) \
+	$(filter-out %/pool_query.py,$(wildcard swarm_runner/condor/*.py)) $(wildcard swarm_runner/runner/*.py)
 RUNNER_PATH_LINES := 4000
 
 help: ## list the targets

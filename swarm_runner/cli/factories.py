@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 from swarm_runner.model.pool import Destination, Pool
 
 if TYPE_CHECKING:
-    from swarm_runner.condor.access_point import AccessPoint
+    from swarm_runner.condor.pool_query import PoolQuery
     from swarm_runner.provisioner import Autoscaler, Provisioner
     from swarm_runner.runner import Runner
     from swarm_runner.swarm.ports import Swarm
 
 
-def access_point(destination: Destination) -> AccessPoint:
+def access_point(destination: Destination) -> PoolQuery:
     """Return the access point of a destination's pool."""
-    from swarm_runner.condor.access_point import AccessPoint
+    from swarm_runner.condor.pool_query import PoolQuery
 
-    return AccessPoint.connect(destination.pool, destination.token_directory)
+    return PoolQuery.connect(destination.pool, destination.token_directory)
 
 
 def swarm(pool: Pool) -> Swarm:

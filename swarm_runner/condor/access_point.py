@@ -6,17 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
 from swarm_runner.condor.ads import (
-    FINISHED_PROJECTION,
-    GROUP_BY_PROJECTION,
-    GROUP_PROJECTION,
-    IDLE_CONSTRAINT,
-    RUN_PROJECTION,
     SLOT_PROJECTION,
-    finished_job_from_ad,
     history_since,
-    idle_job_group_from_ad,
     job_constraint,
-    job_run_from_ad,
     slot_from_ad,
     to_python,
 )
@@ -32,8 +24,7 @@ from swarm_runner.errors import Diagnostic, InvalidInputError, PreconditionError
 from swarm_runner.model.htcondor import HoldCode, JobStatus
 from swarm_runner.model.job import JobId
 from swarm_runner.model.pool import Pool
-from swarm_runner.model.pool_status import JobRun, Slot
-from swarm_runner.model.scaling import FinishedJob, IdleJobGroup
+from swarm_runner.model.pool_status import Slot
 from swarm_runner.submit.description import SubmitBatch
 
 # The bindings' messages when nothing was sent, and when the language or the schedd rejected it.
@@ -44,14 +35,6 @@ _UNSPOOLED = (
     f"JobStatus == {JobStatus.HELD} && HoldReasonCode == {HoldCode.SPOOLING_INPUT} "
     "&& StageInFinish is undefined"
 )
-# All jobs in the queue except removed ones, and completed ones whose output needs no retrieval: a
-# spooled job stays in the queue until its output is retrieved.
-_RETRIEVED = "SUBMIT_Iwd is undefined || (StageOutFinish ?: 0) >= EnteredCurrentStatus"
-_UNFINISHED = (
-    f"JobStatus != {JobStatus.REMOVED} && (JobStatus != {JobStatus.COMPLETED} || !({_RETRIEVED}))"
-)
-
-_RUNNING = f"JobStatus == {JobStatus.RUNNING}"
 
 
 class AccessPoint:
@@ -158,43 +141,6 @@ class AccessPoint:
             lambda collector: collector.query(ad_type, "true", list(SLOT_PROJECTION))
         )
         return [slot_from_ad(to_python(ad, SLOT_PROJECTION)) for ad in ads]
-
-    def count_unfinished(self) -> int:
-        """See PoolQueryPort.count_unfinished."""
-        return len(self._connection.query(lambda schedd: schedd.query(_UNFINISHED, ["ClusterId"])))
-
-    def running_ids(self) -> set[str]:
-        """See PoolQueryPort.running_ids."""
-        names = ["ClusterId", "ProcId"]
-        ads = self._connection.query(lambda schedd: schedd.query(_RUNNING, names))
-        return {str(JobId(ad["ClusterId"], ad["ProcId"])) for ad in ads}
-
-    def remove_all(self) -> None:
-        """See PoolQueryPort.remove_all."""
-        self._act("Remove", "true", "the pool is taken down")
-
-    def idle_jobs(self) -> list[IdleJobGroup]:
-        """See PoolQueryPort.idle_jobs."""
-        names, option = list(GROUP_BY_PROJECTION), htcondor().QueryOpt.GroupBy
-        groups = self._connection.query(
-            lambda schedd: schedd.query(IDLE_CONSTRAINT, names, opts=option)
-        )
-        return [idle_job_group_from_ad(to_python(group, GROUP_PROJECTION)) for group in groups]
-
-    def recent_jobs(self, limit: int) -> list[FinishedJob]:
-        """See PoolQueryPort.recent_jobs."""
-        return [
-            finished_job_from_ad(ad) for ad in self.history(JobQuery(), FINISHED_PROJECTION, limit)
-        ]
-
-    def recent_runs(self, since_s: float, limit: int) -> list[JobRun]:
-        """See PoolQueryPort.recent_runs."""
-        ended = self.history(JobQuery(since=since_s), RUN_PROJECTION, limit)
-        text = f"JobStatus == {JobStatus.HELD} && EnteredCurrentStatus >= {int(since_s)}"
-        names = list(RUN_PROJECTION)
-        held = self._connection.query(lambda schedd: schedd.query(text, names, limit=limit))
-        ads = [*ended, *(to_python(ad, RUN_PROJECTION) for ad in held)]
-        return [run for ad in ads if (run := job_run_from_ad(ad))]
 
     def _act(self, action: str, job_spec: list[str] | str, reason: str) -> int:
         if not job_spec:

@@ -11,10 +11,8 @@ from typing import Any
 
 from swarm_runner.condor.connection import classad
 from swarm_runner.condor.ports import Ad, JobQuery
-from swarm_runner.model.htcondor import HoldCode, JobStatus, Universe
 from swarm_runner.model.job import JobId
-from swarm_runner.model.pool_status import JobRun, Slot
-from swarm_runner.model.scaling import FinishedJob, IdleJobGroup
+from swarm_runner.model.pool_status import Slot
 
 _KB_PER_MB = 1024
 
@@ -141,117 +139,3 @@ def slot_from_ad(ad: Ad) -> Slot:
             filter(None, map(ad.get, ("VMOfflineReason", "SwarmGuestFailure")))
         ),
     )
-
-
-RUN_PROJECTION = (
-    "ClusterId",
-    "ProcId",
-    "JobStatus",
-    "MachineAttrSwarmTaskId0",
-    "SwarmRunnerTool",
-    "ContainerImage",
-    "DockerImage",
-    "EnteredCurrentStatus",
-    "JobCurrentStartExecutingDate",
-    "JobCurrentStartDate",
-    "ExitCode",
-    "ExitBySignal",
-    "HoldReasonCode",
-)
-# Holds that say nothing about the executor: by a user, by a policy, for spooling, by a limit.
-_NON_EXECUTOR_HOLD_CODES = frozenset(
-    {
-        HoldCode.USER_REQUEST,
-        HoldCode.JOB_POLICY,
-        HoldCode.SPOOLING_INPUT,
-        HoldCode.SYSTEM_POLICY,
-        HoldCode.JOB_OUT_OF_RESOURCES,
-    }
-)
-
-
-def job_run_from_ad(ad: Ad) -> JobRun | None:
-    """Return the latest run of a job that ended or was held; None if it never ran."""
-    task = ad.get("MachineAttrSwarmTaskId0")
-    # A run that never started its command leaves the first date unchanged.
-    began = max(ad.get("JobCurrentStartExecutingDate", 0), ad.get("JobCurrentStartDate", 0))
-    if not task or not began:
-        return None
-    ended = ad["EnteredCurrentStatus"]
-    completed = ad.get("JobStatus") == JobStatus.COMPLETED
-    succeeded = completed and ad.get("ExitCode") == 0 and not ad.get("ExitBySignal", False)
-    failed_to_run = (
-        ad.get("JobStatus") == JobStatus.HELD
-        and ad.get("HoldReasonCode") not in _NON_EXECUTOR_HOLD_CODES
-    )
-    return JobRun(
-        job=str(JobId(ad["ClusterId"], ad["ProcId"])),
-        task=task,
-        job_type=ad.get("SwarmRunnerTool")
-        or ad.get("ContainerImage")
-        or ad.get("DockerImage")
-        or "?",
-        ended_s=ended,
-        runtime_s=max(ended - began, 0),
-        succeeded=succeeded,
-        failed=failed_to_run or (completed and not succeeded),
-    )
-
-
-# The attributes by which the schedd groups and counts idle jobs.
-GROUP_BY_PROJECTION = (
-    "SwarmRunnerClass",
-    "RequestCpus",
-    "RequestMemory",
-    "RequestDisk",
-    "RequestGPUs",
-)
-# The idle jobs that an executor's START accepts: containers and virtual machines. The schedd
-# applies the constraint to the jobs, and then to the groups, which have no status
-# (`JobAggregationResults::next` in its source).
-IDLE_CONSTRAINT = (
-    "ifThenElse(JobStatus is undefined, true, "
-    f"JobStatus == {JobStatus.IDLE} && "
-    f"(WantDocker =?= true || JobUniverse == {Universe.VM}))"
-)
-# A group's own attributes: its number of jobs, and its first and last job ("4.0 ... 17.2").
-GROUP_PROJECTION = (*GROUP_BY_PROJECTION, "JobCount", "JobIds")
-FINISHED_PROJECTION = (
-    "SwarmRunnerClass",
-    "RequestMemory",
-    "MachineAttrCapacityClass0",
-    "EnteredCurrentStatus",
-    "CompletionDate",
-    "JobCurrentStartDate",
-)
-
-
-def idle_job_group_from_ad(group: Ad) -> IdleJobGroup:
-    """Return a group of idle jobs. A missing request counts as the minimum."""
-    first, last = _cluster_range(str(group["JobIds"]))
-    return IdleJobGroup(
-        capacity_class=group.get("SwarmRunnerClass", ""),
-        cpus=int(group.get("RequestCpus", 1)),
-        memory_mb=int(group.get("RequestMemory", 0)),
-        disk_mb=-(-int(group.get("RequestDisk", 0)) // _KB_PER_MB),
-        gpus=int(group.get("RequestGPUs", 0)),
-        count=group["JobCount"],
-        first_cluster=first,
-        last_cluster=last,
-    )
-
-
-def finished_job_from_ad(ad: Ad) -> FinishedJob:
-    """Return a job of the history. Its class is the one in which it ran last."""
-    began, ended = ad.get("JobCurrentStartDate"), ad.get("CompletionDate", 0)
-    return FinishedJob(
-        capacity_class=ad.get("MachineAttrCapacityClass0", ad.get("SwarmRunnerClass", "")),
-        ended_s=ad["EnteredCurrentStatus"],
-        runtime_s=max(ended - began, 0) if began and ended else None,
-    )
-
-
-def _cluster_range(ids: str) -> tuple[int, int]:
-    """Return the first and the last cluster of a group; a group may have only one job."""
-    clusters = [int(job.partition(".")[0]) for job in ids.split() if job != "..."]
-    return clusters[0], clusters[-1]

@@ -12,8 +12,7 @@ from typing import Any, Protocol
 
 from swarm_runner.errors import SwarmRunnerError
 from swarm_runner.model.job import JobId
-from swarm_runner.model.pool_status import JobRun, Slot
-from swarm_runner.model.scaling import FinishedJob, IdleJobGroup
+from swarm_runner.model.pool_status import Slot
 from swarm_runner.submit.description import SubmitBatch
 
 # A job ad: Python values by HTCondor's attribute names. Undefined attributes are absent.
@@ -154,34 +153,3 @@ class AccessPointPort(Protocol):
 
     def slots(self) -> list[Slot]:
         """Return every slot that the collector knows."""
-
-
-class PoolQueryPort(Protocol):
-    """What the provisioner needs of HTCondor. Every method raises UnreachableError."""
-
-    def slots(self) -> list[Slot]:
-        """Return every slot that the collector knows."""
-
-    def count_unfinished(self) -> int:
-        """Return the number of jobs that would be lost with the queue.
-
-        These are idle, running and held jobs, and jobs whose output has not been retrieved.
-        """
-
-    def running_ids(self) -> set[str]:
-        """Return the jobs that are running according to the schedd, as `cluster.proc`."""
-
-    def remove_all(self) -> None:
-        """Remove every job of the pool from the queue."""
-
-    def idle_jobs(self) -> list[IdleJobGroup]:
-        """Return the number of idle jobs by class and request."""
-
-    def recent_jobs(self, limit: int) -> list[FinishedJob]:
-        """Return the jobs that left the queue, the latest first, at most `limit`."""
-
-    def recent_runs(self, since_s: float, limit: int) -> list[JobRun]:
-        """Return the latest runs that ended since a time, at most `limit`.
-
-        `since_s` is in seconds since the epoch. Runs that ended with a hold are included.
-        """

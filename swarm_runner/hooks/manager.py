@@ -355,16 +355,14 @@ class _PluginThread:
             fault: BaseException | None = None
             try:
                 result = function()
-            except Exception as error:  # noqa: BLE001 (the caller gets it)
-                fault = error
-            except BaseException as error:  # noqa: BLE001 (SystemExit must not end the caller)
-                fault = RuntimeError(_describe(error))
+            except BaseException as error:  # noqa: BLE001 (the caller gets it)
+                fault = error if isinstance(error, Exception) else RuntimeError(_describe(error))
             with self._condition:
                 self._call_began_at = None
-            if fault is None:
-                future.set_result(result)
-            else:
+            if fault:
                 future.set_exception(fault)
+            else:
+                future.set_result(result)
             del function, future, result, fault
 
 
@@ -400,18 +398,11 @@ def _route_problem(route: Route, pool: Pool) -> str:
 def _hold_decision_problem(decision: Release | Remove) -> str:
     """Return what is wrong with a decision's fields, which their classes do not check."""
     if isinstance(decision, Release):
-        after_s = decision.after_s
-        if isinstance(after_s, bool) or not isinstance(after_s, int | float):
-            return "whose after_s is not a number"
-        return "" if isfinite(after_s) else "whose after_s is not finite"
+        valid = isinstance(decision.after_s, int | float) and isfinite(decision.after_s)
+        return "" if valid else "whose after_s is not a finite number"
     outcome: object = decision.outcome
-    if not (
-        isinstance(outcome, Outcome)
-        and isinstance(outcome.kind, OutcomeKind)
-        and isinstance(outcome.message, str)
-    ):
-        return "whose outcome is not an Outcome with a kind and a message"
-    return ""
+    valid = isinstance(outcome, Outcome) and isinstance(outcome.kind, OutcomeKind)
+    return "" if valid else "whose outcome is not an Outcome with a kind"
 
 
 def _refusal(invocation: Invocation, message: str) -> InvalidInputError:

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-from swarm_runner.condor.ports import PoolQueryPort
+from swarm_runner.condor.pool_query import PoolQueryPort
 from swarm_runner.errors import ConflictError, PreconditionError, UnreachableError
 from swarm_runner.hooks.manager import Hooks
 from swarm_runner.model.pool import Pool

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
-from swarm_runner.condor.ports import PoolQueryPort
+from swarm_runner.condor.pool_query import PoolQueryPort
 from swarm_runner.errors import PreconditionError, UnreachableError
 from swarm_runner.model.pool import Pool
 from swarm_runner.provisioner.preconditions import PermanentError, network_advice

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
-from swarm_runner.condor.ports import PoolQueryPort
+from swarm_runner.condor.pool_query import PoolQueryPort
 from swarm_runner.errors import PreconditionError, UnreachableError
 from swarm_runner.model.pool import Pool
 from swarm_runner.model.pool_status import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
-from swarm_runner.condor.ports import PoolQueryPort
+from swarm_runner.condor.pool_query import PoolQueryPort
 from swarm_runner.errors import PreconditionError, UnreachableError
 from swarm_runner.model.pool import Pool
 from swarm_runner.model.pool_status import (

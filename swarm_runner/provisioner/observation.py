@@ -10,7 +10,7 @@ from datetime import datetime
 from statistics import fmean, median
 from typing import TypeVar
 
-from swarm_runner.condor.ports import PoolQueryPort
+from swarm_runner.condor.pool_query import PoolQueryPort
 from swarm_runner.errors import UnreachableError
 from swarm_runner.model.pool import CapacityClass, Pool
 from swarm_runner.model.pool_status import ExecutorStatus, PoolStatus, ServiceState, Slot, TaskState

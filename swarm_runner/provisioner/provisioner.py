@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from swarm_runner.condor.ports import PoolQueryPort
+from swarm_runner.condor.pool_query import PoolQueryPort
 from swarm_runner.errors import InvalidInputError, PreconditionError, UnreachableError
 from swarm_runner.model.pool import Pool
 from swarm_runner.model.pool_status import (

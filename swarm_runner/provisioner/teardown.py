@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable
 from functools import partial
 
-from swarm_runner.condor.ports import PoolQueryPort
+from swarm_runner.condor.pool_query import PoolQueryPort
 from swarm_runner.errors import PreconditionError, UnreachableError
 from swarm_runner.model.pool import Pool
 from swarm_runner.provisioner.waiter import Waiter

@@ -9,7 +9,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from swarm_runner.condor.ads import FINISHED_PROJECTION, finished_job_from_ad
+from swarm_runner.condor.pool_query import FINISHED_PROJECTION, finished_job_from_ad
 from swarm_runner.condor.ports import (
     TRACK_PROJECTION,
     Ad,

@@ -12,7 +12,7 @@ from swarm_runner.swarm.specs import CLASS_LABEL, ServiceSpec
 
 
 class FakePool(ABC):
-    """Implements `condor.ports.PoolQueryPort` for the executors of a subclass.
+    """Implements `condor.pool_query.PoolQueryPort` for the executors of a subclass.
 
     Set these attributes to change what HTCondor reports:
 

@@ -18,7 +18,7 @@ MAX_TASK_FAILURES = 5
 
 
 class FakeSwarm(FakePool):
-    """Implements `swarm.ports.Swarm`, and `condor.ports.PoolQueryPort` through `FakePool`.
+    """Implements `swarm.ports.Swarm`, and `condor.pool_query.PoolQueryPort` through `FakePool`.
 
     Time passes with every call of `tasks`: a task starts or stops, and a rolling update replaces
     one task. Set these attributes to change the behaviour:

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
-from swarm_runner.condor.access_point import AccessPoint
+from swarm_runner.condor.pool_query import PoolQuery
 from swarm_runner.hooks.manager import Hooks
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.pool import Pool
@@ -89,7 +89,7 @@ def _scalable_pool(pool: Pool) -> Pool:
 @contextmanager
 def _autoscaler(lab: LabPool, pool: Pool) -> Iterator[None]:
     stop = threading.Event()
-    access_point = AccessPoint.connect(pool, lab.destination.token_directory)
+    access_point = PoolQuery.connect(pool, lab.destination.token_directory)
     autoscaler = Autoscaler(pool, DockerSwarm(), access_point, Hooks())
     thread = threading.Thread(target=autoscaler.run, args=(lambda _record: None, stop))
     thread.start()

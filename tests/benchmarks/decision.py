@@ -16,9 +16,8 @@ import tracemalloc
 from pathlib import Path
 from typing import Any
 
-from swarm_runner.condor.access_point import AccessPoint
-from swarm_runner.condor.ads import GROUP_BY_PROJECTION, IDLE_CONSTRAINT
 from swarm_runner.condor.connection import htcondor
+from swarm_runner.condor.pool_query import GROUP_BY_PROJECTION, IDLE_CONSTRAINT, PoolQuery
 from swarm_runner.config.job_conf import parse_job_conf
 from swarm_runner.hooks.manager import Hooks
 from swarm_runner.model.pool import CapacityClass, Destination, Pool
@@ -37,7 +36,7 @@ CLOCK_STEP_S = 60.0
 NAME, PORT = "swarm-runner-deciding", 9739
 
 
-def submit_idle_jobs(access_point: AccessPoint, jobs: int) -> None:
+def submit_idle_jobs(access_point: PoolQuery, jobs: int) -> None:
     """Submit jobs with different requests for a class without executors."""
 
     def submit(schedd: Any) -> None:
@@ -69,7 +68,7 @@ class DecisionBenchmark:
     """An autoscaler in dry-run mode with the real queue and the fake executors."""
 
     def __init__(self, destination: Destination) -> None:
-        self.access_point = AccessPoint.connect(destination.pool, destination.token_directory)
+        self.access_point = PoolQuery.connect(destination.pool, destination.token_directory)
         capacity_class = CapacityClass(
             cpus=8, memory_mb=16384, replicas=EXECUTORS, max_replicas=10_000
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from swarm_runner.condor.access_point import AccessPoint
+from swarm_runner.condor.pool_query import PoolQuery
 from swarm_runner.model.pool import Pool
 from swarm_runner.model.pool_status import JobRun, ServiceState, Slot, TaskState
 from swarm_runner.model.scaling import FinishedJob, IdleJobGroup
@@ -64,7 +64,7 @@ class FakeExecutorSwarm(FakeSwarm):
 class FakeExecutorQuery:
     """The real queue with the slots of the fake executors."""
 
-    def __init__(self, access_point: AccessPoint, swarm: FakeExecutorSwarm) -> None:
+    def __init__(self, access_point: PoolQuery, swarm: FakeExecutorSwarm) -> None:
         self._access_point = access_point
         self._swarm = swarm
         self.history_queries = 0

@@ -13,8 +13,8 @@ from random import Random
 import docker
 
 from swarm_runner import Runner
-from swarm_runner.condor.access_point import AccessPoint
 from swarm_runner.condor.connection import token_file
+from swarm_runner.condor.pool_query import PoolQuery
 from swarm_runner.condor.ports import JobQuery
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.job import JobEvent
@@ -93,7 +93,7 @@ def run(seed: int, jobs: int, scalings: int, progress: Callable[[str], None]) ->
                     done += bool(change.job.outcome and change.job.outcome.ok)
                     if done % 50 == 0:
                         progress(f"{done} of {jobs} jobs done")
-        access_point = AccessPoint.connect(pool, destination.token_directory)
+        access_point = PoolQuery.connect(pool, destination.token_directory)
         query = JobQuery(runner_name=name)
         expected = ended
         ads = poll_until(
@@ -158,7 +158,7 @@ def _job_directory() -> Iterator[Path]:
 
 def _provisioner(client: docker.DockerClient, pool: Pool) -> Provisioner:
     tokens = _destination(pool).token_directory
-    access_point = AccessPoint.connect(pool, tokens)
+    access_point = PoolQuery.connect(pool, tokens)
     return Provisioner(pool, DockerSwarm(client), access_point, token_file(pool.name, tokens))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from swarm_runner.condor.access_point import AccessPoint
+from swarm_runner.condor.pool_query import PoolQuery
 from swarm_runner.condor.ports import AccessPointPort, Ad, JobQuery, SubmitResult
 from swarm_runner.errors import InvalidInputError
 from swarm_runner.model.htcondor import HoldCode, JobStatus, Universe
@@ -120,7 +120,7 @@ def harness(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Harness]
     volume = lab.volume / f"contract-{uuid.uuid4().hex[:8]}"
     volume.mkdir()
     volume.chmod(0o777)
-    access_point = AccessPoint.connect(lab.destination.pool, lab.destination.token_directory)
+    access_point = PoolQuery.connect(lab.destination.pool, lab.destination.token_directory)
     harness = Harness(access_point, lab.destination, home, volume)
     yield harness
     queued = access_point.jobs(JobQuery(runner_name=harness.runner))
@@ -323,7 +323,7 @@ def test_slots(harness: Harness) -> None:
 
 
 def test_what_htcondor_itself_rejects(lab: LabPool) -> None:
-    access_point = AccessPoint.connect(lab.destination.pool, lab.destination.token_directory)
+    access_point = PoolQuery.connect(lab.destination.pool, lab.destination.token_directory)
     common = {"universe": "vanilla", "executable": "/bin/true", "My.Wrong": "1 +"}
     with pytest.raises(InvalidInputError, match="HTCondor rejected the submit description"):
         access_point.submit(SubmitBatch(common=common, rows=()))
@@ -331,7 +331,7 @@ def test_what_htcondor_itself_rejects(lab: LabPool) -> None:
 
 def test_idle_jobs_are_counted_by_class_and_request(harness: Harness) -> None:
     access_point = harness.access_point
-    assert isinstance(access_point, AccessPoint | FakeAccessPoint)
+    assert isinstance(access_point, PoolQuery | FakeAccessPoint)
     huge = {"memory_mb": 1777, "max_memory_mb": 1900, "cpus": 1, "disk_mb": 70}
     first = harness.submit(harness.invocation("a", "sleep 60", resources=huge, repeat=3))
     second = harness.submit(harness.invocation("b", "sleep 60", resources=huge))
@@ -351,7 +351,7 @@ def test_idle_jobs_are_counted_by_class_and_request(harness: Harness) -> None:
 
 def test_a_recent_job_has_its_class_and_runtime(harness: Harness) -> None:
     access_point = harness.access_point
-    assert isinstance(access_point, AccessPoint | FakeAccessPoint)
+    assert isinstance(access_point, PoolQuery | FakeAccessPoint)
     (job,) = harness.submit(harness.invocation("slow", "sleep 2")).ids
     harness.run(job)
     harness.wait_until_left_queue(job)

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from swarm_runner.condor.access_point import AccessPoint
 from swarm_runner.condor.connection import token_file
+from swarm_runner.condor.pool_query import PoolQuery
 from swarm_runner.condor.ports import Ad, JobQuery
 from swarm_runner.model.pool import Pool
 from swarm_runner.model.pool_status import PoolStatus
@@ -27,7 +27,7 @@ def autoscaled(lab: LabPool) -> Iterator[Provisioner]:
     changes = {"min_replicas": 0, "max_replicas": 3, "cooldown_s": 5}
     classes["normal"] = classes["normal"].model_copy(update=changes)
     pool: Pool = lab.destination.pool.model_copy(update={"classes": classes})
-    access_point = AccessPoint.connect(pool, lab.destination.token_directory)
+    access_point = PoolQuery.connect(pool, lab.destination.token_directory)
     token = token_file(pool.name, lab.destination.token_directory)
     provisioner = Provisioner(pool, DockerSwarm(), access_point, token)
     provisioner.up(autoscale=True)

@@ -12,7 +12,7 @@ import docker
 import pytest
 
 from swarm_runner.cli import main
-from swarm_runner.condor.access_point import AccessPoint
+from swarm_runner.condor.pool_query import PoolQuery
 from swarm_runner.errors import PreconditionError, UnreachableError
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.pool import Pool
@@ -83,7 +83,7 @@ def test_a_scale_down_waits_for_the_job(restored_lab: LabPool) -> None:
         working_directory=str(restored_lab.volume),
         resources={"memory_mb": 100},
     )
-    access_point = AccessPoint.connect(pool, restored_lab.destination.token_directory)
+    access_point = PoolQuery.connect(pool, restored_lab.destination.token_directory)
     route = swarm_runner_route(invocation, restored_lab.destination, pool)
     [(batch, _)] = group_into_batches([translate(invocation, route, pool, runner="lab")])
     [job_id] = access_point.submit(batch).ids
@@ -152,7 +152,7 @@ def test_an_executors_token_submits_nothing(
     [(batch, _)] = group_into_batches([translate(invocation, route, pool)])
     # In another process: the session of this one with the access point has the client's rights.
     script = (
-        "import sys; from swarm_runner.condor.access_point import AccessPoint; "
+        "import sys; from swarm_runner.condor.pool_query import PoolQuery; "
         "from swarm_runner.submit.description import SubmitBatch; "
         "access_point = AccessPoint(*sys.argv[1:4]); "
         "print(len({slot.task for slot in access_point.slots()})); "
@@ -172,7 +172,7 @@ def test_an_unreachable_engine(
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
     pool = Pool(name="nowhere")
-    access_point = AccessPoint.connect(lab.destination.pool, lab.destination.token_directory)
+    access_point = PoolQuery.connect(lab.destination.pool, lab.destination.token_directory)
     provisioner = Provisioner(pool, DockerSwarm(), access_point, tmp_path / "token")
     with pytest.raises(UnreachableError, match="DOCKER_HOST"):
         provisioner.up()

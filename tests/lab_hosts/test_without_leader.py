@@ -9,7 +9,7 @@ import docker
 import docker.errors
 import pytest
 
-from swarm_runner.condor.access_point import AccessPoint
+from swarm_runner.condor.pool_query import PoolQuery
 from swarm_runner.errors import UnreachableError
 from swarm_runner.hooks.manager import Hooks
 from swarm_runner.model.scaling import ScalingRecord
@@ -35,7 +35,7 @@ def three_managers(pool: HostsPool) -> Iterator[HostsPool]:
 def autoscaler(three_managers: HostsPool) -> Autoscaler:
     """The autoscaler of `pool autoscale`. It uses the first host's engine."""
     pool = three_managers.destination.pool
-    access_point = AccessPoint.connect(pool, three_managers.destination.token_directory)
+    access_point = PoolQuery.connect(pool, three_managers.destination.token_directory)
     return Autoscaler(pool, DockerSwarm(), access_point, Hooks())
 
 

@@ -20,7 +20,8 @@ from swarm_runner.condor.connection import (
     token_file,
     token_problem,
 )
-from swarm_runner.condor.ports import AccessPointPort, JobQuery, PoolQueryPort
+from swarm_runner.condor.pool_query import PoolQuery, PoolQueryPort
+from swarm_runner.condor.ports import AccessPointPort, JobQuery
 from swarm_runner.errors import UnreachableError
 from swarm_runner.model.job import JobId
 from swarm_runner.submit.description import SubmitBatch
@@ -91,7 +92,7 @@ def test_a_missing_token_is_reported_before_the_pool_is_checked(tmp_path: Path) 
 
 def test_they_implement_the_ports() -> None:
     access_points: list[AccessPointPort] = [AccessPoint("a:1", "p"), FakeAccessPoint()]
-    pool_query: PoolQueryPort = AccessPoint("a:1", "p")
+    pool_query: PoolQueryPort = PoolQuery("a:1", "p")
     assert len(access_points) == 2
     assert pool_query is not None
 
@@ -99,8 +100,8 @@ def test_they_implement_the_ports() -> None:
 def test_connecting_sends_nothing_and_loads_no_bindings() -> None:
     program = (
         "import sys\n"
-        "from swarm_runner.condor.access_point import AccessPoint\n"
-        "AccessPoint('nowhere:1', 'pool')\n"
+        "from swarm_runner.condor.pool_query import PoolQuery\n"
+        "PoolQuery('nowhere:1', 'pool')\n"
         "assert 'htcondor2' not in sys.modules\n"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -219,8 +219,8 @@ SOON: Any = "soon"
 @pytest.mark.parametrize(
     ("answer", "problem"),
     [
-        (Release(SOON, "later"), "a Release whose after_s is not a number"),
-        (Release(float("nan"), "later"), "a Release whose after_s is not finite"),
+        (Release(SOON, "later"), "a Release whose after_s is not a finite number"),
+        (Release(float("nan"), "later"), "a Release whose after_s is not a finite number"),
         (Remove(OUTCOME), "a Remove whose outcome is not an Outcome"),
         (Remove(Outcome(OUTCOME, "?")), "a Remove whose outcome is not an Outcome"),
     ],

@@ -1,0 +1,213 @@
+"""What the provisioner asks of a whole pool: its queue, its history, and who runs what."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from swarm_runner.condor.access_point import AccessPoint
+from swarm_runner.condor.ads import (
+    to_python,
+)
+from swarm_runner.condor.connection import htcondor
+from swarm_runner.condor.ports import (
+    Ad,
+    JobQuery,
+)
+from swarm_runner.model.htcondor import HoldCode, JobStatus, Universe
+from swarm_runner.model.job import JobId
+from swarm_runner.model.pool_status import JobRun, Slot
+from swarm_runner.model.scaling import FinishedJob, IdleJobGroup
+
+_KB_PER_MB = 1024
+RUN_PROJECTION = (
+    "ClusterId",
+    "ProcId",
+    "JobStatus",
+    "MachineAttrSwarmTaskId0",
+    "SwarmRunnerTool",
+    "ContainerImage",
+    "DockerImage",
+    "EnteredCurrentStatus",
+    "JobCurrentStartExecutingDate",
+    "JobCurrentStartDate",
+    "ExitCode",
+    "ExitBySignal",
+    "HoldReasonCode",
+)
+# Holds that say nothing about the executor: by a user, by a policy, for spooling, by a limit.
+_NON_EXECUTOR_HOLD_CODES = frozenset(
+    {
+        HoldCode.USER_REQUEST,
+        HoldCode.JOB_POLICY,
+        HoldCode.SPOOLING_INPUT,
+        HoldCode.SYSTEM_POLICY,
+        HoldCode.JOB_OUT_OF_RESOURCES,
+    }
+)
+# The attributes by which the schedd groups and counts idle jobs.
+GROUP_BY_PROJECTION = (
+    "SwarmRunnerClass",
+    "RequestCpus",
+    "RequestMemory",
+    "RequestDisk",
+    "RequestGPUs",
+)
+# The idle jobs that an executor's START accepts: containers and virtual machines. The schedd
+# applies the constraint to the jobs, and then to the groups, which have no status
+# (`JobAggregationResults::next` in its source).
+IDLE_CONSTRAINT = (
+    "ifThenElse(JobStatus is undefined, true, "
+    f"JobStatus == {JobStatus.IDLE} && "
+    f"(WantDocker =?= true || JobUniverse == {Universe.VM}))"
+)
+# A group's own attributes: its number of jobs, and its first and last job ("4.0 ... 17.2").
+GROUP_PROJECTION = (*GROUP_BY_PROJECTION, "JobCount", "JobIds")
+FINISHED_PROJECTION = (
+    "SwarmRunnerClass",
+    "RequestMemory",
+    "MachineAttrCapacityClass0",
+    "EnteredCurrentStatus",
+    "CompletionDate",
+    "JobCurrentStartDate",
+)
+# All jobs in the queue except removed ones, and completed ones whose output needs no retrieval: a
+# spooled job stays in the queue until its output is retrieved.
+_RETRIEVED = "SUBMIT_Iwd is undefined || (StageOutFinish ?: 0) >= EnteredCurrentStatus"
+_UNFINISHED = (
+    f"JobStatus != {JobStatus.REMOVED} && (JobStatus != {JobStatus.COMPLETED} || !({_RETRIEVED}))"
+)
+_RUNNING = f"JobStatus == {JobStatus.RUNNING}"
+
+
+class PoolQueryPort(Protocol):
+    """What the provisioner needs of HTCondor. Every method raises UnreachableError."""
+
+    def slots(self) -> list[Slot]:
+        """Return every slot that the collector knows."""
+
+    def count_unfinished(self) -> int:
+        """Return the number of jobs that would be lost with the queue.
+
+        These are idle, running and held jobs, and jobs whose output has not been retrieved.
+        """
+
+    def running_ids(self) -> set[str]:
+        """Return the jobs that are running according to the schedd, as `cluster.proc`."""
+
+    def remove_all(self) -> None:
+        """Remove every job of the pool from the queue."""
+
+    def idle_jobs(self) -> list[IdleJobGroup]:
+        """Return the number of idle jobs by class and request."""
+
+    def recent_jobs(self, limit: int) -> list[FinishedJob]:
+        """Return the jobs that left the queue, the latest first, at most `limit`."""
+
+    def recent_runs(self, since_s: float, limit: int) -> list[JobRun]:
+        """Return the latest runs that ended since a time, at most `limit`.
+
+        `since_s` is in seconds since the epoch. Runs that ended with a hold are included.
+        """
+
+
+class PoolQuery(AccessPoint):
+    """An access point that also answers about the whole pool.
+
+    Satisfies `PoolQueryPort`, which documents each method.
+    """
+
+    def count_unfinished(self) -> int:
+        """See PoolQueryPort.count_unfinished."""
+        return len(self._connection.query(lambda schedd: schedd.query(_UNFINISHED, ["ClusterId"])))
+
+    def running_ids(self) -> set[str]:
+        """See PoolQueryPort.running_ids."""
+        names = ["ClusterId", "ProcId"]
+        ads = self._connection.query(lambda schedd: schedd.query(_RUNNING, names))
+        return {str(JobId(ad["ClusterId"], ad["ProcId"])) for ad in ads}
+
+    def remove_all(self) -> None:
+        """See PoolQueryPort.remove_all."""
+        self._act("Remove", "true", "the pool is taken down")
+
+    def idle_jobs(self) -> list[IdleJobGroup]:
+        """See PoolQueryPort.idle_jobs."""
+        names, option = list(GROUP_BY_PROJECTION), htcondor().QueryOpt.GroupBy
+        groups = self._connection.query(
+            lambda schedd: schedd.query(IDLE_CONSTRAINT, names, opts=option)
+        )
+        return [idle_job_group_from_ad(to_python(group, GROUP_PROJECTION)) for group in groups]
+
+    def recent_jobs(self, limit: int) -> list[FinishedJob]:
+        """See PoolQueryPort.recent_jobs."""
+        return [
+            finished_job_from_ad(ad) for ad in self.history(JobQuery(), FINISHED_PROJECTION, limit)
+        ]
+
+    def recent_runs(self, since_s: float, limit: int) -> list[JobRun]:
+        """See PoolQueryPort.recent_runs."""
+        ended = self.history(JobQuery(since=since_s), RUN_PROJECTION, limit)
+        text = f"JobStatus == {JobStatus.HELD} && EnteredCurrentStatus >= {int(since_s)}"
+        names = list(RUN_PROJECTION)
+        held = self._connection.query(lambda schedd: schedd.query(text, names, limit=limit))
+        ads = [*ended, *(to_python(ad, RUN_PROJECTION) for ad in held)]
+        return [run for ad in ads if (run := job_run_from_ad(ad))]
+
+
+def idle_job_group_from_ad(group: Ad) -> IdleJobGroup:
+    """Return a group of idle jobs. A missing request counts as the minimum."""
+    first, last = _cluster_range(str(group["JobIds"]))
+    return IdleJobGroup(
+        capacity_class=group.get("SwarmRunnerClass", ""),
+        cpus=int(group.get("RequestCpus", 1)),
+        memory_mb=int(group.get("RequestMemory", 0)),
+        disk_mb=-(-int(group.get("RequestDisk", 0)) // _KB_PER_MB),
+        gpus=int(group.get("RequestGPUs", 0)),
+        count=group["JobCount"],
+        first_cluster=first,
+        last_cluster=last,
+    )
+
+
+def finished_job_from_ad(ad: Ad) -> FinishedJob:
+    """Return a job of the history. Its class is the one in which it ran last."""
+    began, ended = ad.get("JobCurrentStartDate"), ad.get("CompletionDate", 0)
+    return FinishedJob(
+        capacity_class=ad.get("MachineAttrCapacityClass0", ad.get("SwarmRunnerClass", "")),
+        ended_s=ad["EnteredCurrentStatus"],
+        runtime_s=max(ended - began, 0) if began and ended else None,
+    )
+
+
+def job_run_from_ad(ad: Ad) -> JobRun | None:
+    """Return the latest run of a job that ended or was held; None if it never ran."""
+    task = ad.get("MachineAttrSwarmTaskId0")
+    # A run that never started its command leaves the first date unchanged.
+    began = max(ad.get("JobCurrentStartExecutingDate", 0), ad.get("JobCurrentStartDate", 0))
+    if not task or not began:
+        return None
+    ended = ad["EnteredCurrentStatus"]
+    completed = ad.get("JobStatus") == JobStatus.COMPLETED
+    succeeded = completed and ad.get("ExitCode") == 0 and not ad.get("ExitBySignal", False)
+    failed_to_run = (
+        ad.get("JobStatus") == JobStatus.HELD
+        and ad.get("HoldReasonCode") not in _NON_EXECUTOR_HOLD_CODES
+    )
+    return JobRun(
+        job=str(JobId(ad["ClusterId"], ad["ProcId"])),
+        task=task,
+        job_type=ad.get("SwarmRunnerTool")
+        or ad.get("ContainerImage")
+        or ad.get("DockerImage")
+        or "?",
+        ended_s=ended,
+        runtime_s=max(ended - began, 0),
+        succeeded=succeeded,
+        failed=failed_to_run or (completed and not succeeded),
+    )
+
+
+def _cluster_range(ids: str) -> tuple[int, int]:
+    """Return the first and the last cluster of a group; a group may have only one job."""
+    clusters = [int(job.partition(".")[0]) for job in ids.split() if job != "..."]
+    return clusters[0], clusters[-1]
