@@ -359,7 +359,7 @@ class _PluginThread:
                 fault = error if isinstance(error, Exception) else RuntimeError(_describe(error))
             with self._condition:
                 self._call_began_at = None
-            if fault:
+            if fault is not None:
                 future.set_exception(fault)
             else:
                 future.set_result(result)

@@ -1,7 +1,7 @@
 """Finds the jobs of keys that were submitted before, so that no key is submitted twice.
 
 A key may be known to the access point and not to this runner: another program of the same runner
-name submitted it, a submit of ours ended in doubt, or its jobs were dropped from memory.
+name submitted it, a submit of this runner ended in doubt, or its jobs were dropped from memory.
 """
 
 from __future__ import annotations

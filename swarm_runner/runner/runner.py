@@ -293,7 +293,7 @@ class Runner:
         try:
             submitted = self._submitter.submit(prepared)
         except Exception as error:
-            # After an error that nobody foresaw the jobs may be queued, too.
+            # After an unexpected error, the jobs may be queued as well.
             if isinstance(error, SubmitUnresolvedError) or not isinstance(error, SwarmRunnerError):
                 self._key_resolver.note_in_doubt([p.invocation.key for p in prepared])
             raise

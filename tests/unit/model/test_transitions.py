@@ -106,7 +106,7 @@ class JobTableMachine(RuleBasedStateMachine):
         self.table.add(Job(job_id, key, JobState.IDLE), timestamp)
 
     @rule(job_id=ids, timestamp=timestamps)
-    def look_up(self, job_id: JobId, timestamp: float) -> None:
+    def find_active(self, job_id: JobId, timestamp: float) -> None:
         job = self.table.active_job(job_id, timestamp)
         assert job is None or job is self.table.jobs[job_id]
 

@@ -1,4 +1,4 @@
-"""A runner on a fake access point, in both ways of following jobs."""
+"""A runner on a fake access point; it tracks jobs by the event log, or by polling."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Clock:
 
 @dataclass
 class RunnerHarness:
-    """`home` is on no volume, `volume` is the pool's."""
+    """A destination with one volume. The directory `home` is outside the volume."""
 
     home: Path
     volume: Path
@@ -51,12 +51,12 @@ class RunnerHarness:
         )
 
     def invocation(self, key: str | None = None, **kwargs: Any) -> Invocation:
-        named = {} if key is None else {"key": key}
-        fields = {"image": "debian:trixie", "command": ["true"]} | named | kwargs
+        keys = {} if key is None else {"key": key}
+        fields = {"image": "debian:trixie", "command": ["true"]} | keys | kwargs
         return Invocation(**{"working_directory": str(self.volume)} | fields)
 
     def run_later(self, step: Callable[..., Any], *arguments: Any, **kwargs: Any) -> None:
-        """Let something happen, some time after what happened before."""
+        """Run a step some seconds after the previous one."""
         self.clock.advance(5)
         step(*arguments, **kwargs)
         self.clock.advance(5)
@@ -82,7 +82,7 @@ def _harness(tmp_path: Path, state_directory: Path | None) -> RunnerHarness:
 
 @pytest.fixture(params=["log", "poll"])
 def harness(request: pytest.FixtureRequest, tmp_path: Path) -> RunnerHarness:
-    """Every test with it runs twice: jobs are followed by the log, and by asking."""
+    """Run the test twice: jobs are tracked by the event log, and by polling."""
     return _harness(tmp_path, None if request.param == "log" else tmp_path / "state")
 
 
