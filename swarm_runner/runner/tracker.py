@@ -73,7 +73,7 @@ class JobTracker:
     def open(self) -> list[Ad]:
         """Read the logs from the beginning and query the queue once; return what is queued.
 
-        Records no changes. Call it under the runner directory's lock, so that no program submits meanwhile.
+        Records no changes. Call it under the runner directory's lock: no program may submit now.
         """
         with self._job_table.without_changes():
             self._read_logs()
