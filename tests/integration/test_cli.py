@@ -84,7 +84,7 @@ def test_idle_jobs_are_listed_explained_resumed_and_removed(shell: CommandShell)
     shell.write(
         "sleep.yml",
         [
-            {"key": "sleep", "image": IMAGE, "command": ["/bin/sleep", "600"], "repeat": 4}
+            {"key": "sleep", "image": IMAGE, "command": ["/bin/sleep", "1200"], "repeat": 4}
             | {"resources": {"memory": "2000M"}},
             {"key": "quick", "image": IMAGE, "shell": "echo done > made", "outputs": ["made"]}
             | {"resources": SMALL},
