@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from snakemake_interface_common.exceptions import WorkflowError
 
 from snakemake_executor_plugin_swarm_runner.settings import ExecutorSettings
+from snakemake_executor_plugin_swarm_runner.visibility import Visibility
 
 if TYPE_CHECKING:
     from swarm_runner import AccessPointProcess, Destination, JobConf, Pool
@@ -50,8 +52,13 @@ class ExecutionTarget:
         return AccessPointProcess(AccessPoint, pool.address, pool.name, tokens)
 
     def is_visible(self, path: Path | str) -> bool:
-        """Return whether the executors see this path: whether it is on a pool volume."""
-        return self.pool.volume_of(self.workdir / path) is not None
+        """Return whether the executors see this path."""
+        return self.visibility.hidden_target(str(self.workdir / path)) is None
+
+    @cached_property
+    def visibility(self) -> Visibility:
+        """Which files the executors see."""
+        return Visibility(self.pool)
 
 
 def find_target(settings: ExecutorSettings, workdir: Path, *, shared: bool) -> ExecutionTarget:
