@@ -74,7 +74,7 @@ def _open_or_create(name: str, parent: int) -> int:
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENOTDIR):
             raise NotADirectoryError(
-                error.errno, "is somebody else's link, or not a directory; remove it", name
+                error.errno, "is a link of another user, or not a directory; remove it", name
             ) from error
         raise
 

@@ -171,10 +171,13 @@ def _check_workdir(target: ExecutionTarget) -> None:
 
 
 def _permission_advice(target: ExecutionTarget) -> str:
+    user = target.pool.user
+    run_as = f"run Snakemake as user {user.name} (uid {user.uid}), in a directory of that user"
+    if os.geteuid() == 0:
+        return f"Jobs never run as root, so {run_as}."
     return (
         "Run jobs as your own user (`pool: {user: {name: ..., uid: ..., gid: ...}}` in job_conf, "
-        "with your numbers from `id`, then `swarm-runner pool up`); or run "
-        f"`chmod 777 {target.workdir}`, and `umask 0` before snakemake."
+        f"with your numbers from `id`, then `swarm-runner pool up`); or {run_as}."
     )
 
 
