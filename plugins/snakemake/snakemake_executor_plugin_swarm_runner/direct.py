@@ -10,7 +10,10 @@ from typing import Any
 from snakemake_interface_common.exceptions import WorkflowError
 
 from snakemake_executor_plugin_swarm_runner import composite, job_command
-from snakemake_executor_plugin_swarm_runner.obstacles import Obstacle, find_obstacle
+from snakemake_executor_plugin_swarm_runner.not_direct import (
+    NotDirectReason,
+    find_reason_not_direct,
+)
 from snakemake_executor_plugin_swarm_runner.reporting import Notice
 from snakemake_executor_plugin_swarm_runner.settings import AUTO, DIRECT
 from snakemake_executor_plugin_swarm_runner.target import ExecutionTarget
@@ -36,28 +39,36 @@ class DirectScripts:
 
     def build(
         self, job: Any, key: str, shellcmd: str | None, notices: list[Notice]
-    ) -> job_command.Script | Obstacle:
+    ) -> job_command.Script | NotDirectReason:
         """Return the script that runs in the rules' own image, or why the job runs nested.
 
         Raises WorkflowError if the mode is direct and the job cannot run directly.
         """
         mode = self._mode
         if mode not in (AUTO, DIRECT):
-            return Obstacle(f"--swarm-runner-mode {mode} was set", f"set {AUTO}")
+            return NotDirectReason(f"--swarm-runner-mode {mode} was set", f"set {AUTO}")
         members = job_command.members_of(job)
-        obstacle = find_obstacle(members, self._workflow, shared=self._target.shared)
-        if obstacle is None:
-            obstacle = self._image_obstacle(members)
+        reason_not_direct = find_reason_not_direct(
+            members, self._workflow, shared=self._target.shared
+        )
+        if reason_not_direct is None:
+            reason_not_direct = self._image_reason(members)
         steps = []
-        for member in members if obstacle is None else ():
+        for member in members if reason_not_direct is None else ():
             step = self._step(member, shellcmd, notices)
-            if isinstance(step, Obstacle):
-                obstacle = step
+            if isinstance(step, NotDirectReason):
+                reason_not_direct = step
                 break
             steps.append(step)
-        if obstacle is None and composite.is_composite(job) and composite.are_too_long(steps):
-            obstacle = Obstacle("its command is too long", "put the command in a script")
-        if obstacle is None:
+        if (
+            reason_not_direct is None
+            and composite.is_composite(job)
+            and composite.are_too_long(steps)
+        ):
+            reason_not_direct = NotDirectReason(
+                "its command is too long", "put the command in a script"
+            )
+        if reason_not_direct is None:
             if not composite.is_composite(job):
                 return job_command.direct_script(job, steps[0].command, steps[0].temp_directory)
             return composite.composite_script(
@@ -65,39 +76,39 @@ class DirectScripts:
             )
         if mode == DIRECT:
             raise WorkflowError(
-                f"the job cannot run directly, because {obstacle.reason}; use --swarm-runner-mode "
-                f"{AUTO}"
+                f"the job cannot run directly, because {reason_not_direct.reason}; use "
+                f"--swarm-runner-mode {AUTO}"
             )
-        return obstacle
+        return reason_not_direct
 
     def _step(
         self, job: Any, shellcmd: str | None, notices: list[Notice]
-    ) -> composite.Step | Obstacle:
+    ) -> composite.Step | NotDirectReason:
         temp_directory = self._temp_directory(job, notices)
         command = job_command.resolve_command(job, shellcmd or job.shellcmd, temp_directory)
         if command is None:
-            return Obstacle("a part of its command is known only where it runs")
+            return NotDirectReason("a part of its command is known only where it runs")
         if self._invisible_cache and self._invisible_cache in command:
-            return Obstacle(
+            return NotDirectReason(
                 "its command reads Snakemake's source cache, which executors cannot see",
                 "put that on a volume of the pool (set XDG_CACHE_HOME)",
             )
         return composite.Step(job, command, temp_directory)
 
-    def _image_obstacle(self, members: Sequence[Any]) -> Obstacle | None:
+    def _image_reason(self, members: Sequence[Any]) -> NotDirectReason | None:
         """Return why these jobs cannot run in one image, or None."""
         images = {self.image(member) for member in members}
         if None in images:
-            nameless = next(member for member in members if self.image(member) is None)
+            without_image = next(member for member in members if self.image(member) is None)
             if len(members) == 1:
-                return Obstacle("its rule names no container image")
-            return Obstacle(
-                f"rule {nameless.rule.name} of its group names no container image",
+                return NotDirectReason("its rule names no container image")
+            return NotDirectReason(
+                f"rule {without_image.rule.name} of its group names no container image",
                 "name the same image in all rules of the group",
             )
         if len(images) > 1:
             names = ", ".join(sorted(map(str, images)))
-            return Obstacle(
+            return NotDirectReason(
                 f"the rules of its group name several images ({names})",
                 "take it out of the group, or name the same image in all rules of the group",
             )

@@ -25,7 +25,7 @@ from snakemake_executor_plugin_swarm_runner.foreign_resources import (
     ignored_message,
     ignored_resources,
 )
-from snakemake_executor_plugin_swarm_runner.obstacles import Obstacle
+from snakemake_executor_plugin_swarm_runner.not_direct import NotDirectReason
 from snakemake_executor_plugin_swarm_runner.reporting import Notice
 from snakemake_executor_plugin_swarm_runner.resources import requested_class, requested_resources
 from snakemake_executor_plugin_swarm_runner.settings import ExecutorSettings
@@ -116,15 +116,15 @@ class InvocationBuilder:
         self._check_files(job)
         notices = list(self._resource_notices(job))
         script = self._direct.build(job, key, shellcmd, notices)
-        direct = not isinstance(script, Obstacle)
+        direct = not isinstance(script, NotDirectReason)
         image = self._direct.image(job) if direct else self._nested_image(job)
-        if isinstance(script, Obstacle):
+        if isinstance(script, NotDirectReason):
             notices += _image_notices(job, script, str(image))
         resources = requested_resources(
             job,
             self._target.destination,
             escalate=not self._settings.no_escalation,
-            in_order=direct and job.is_group(),
+            sequential=direct and job.is_group(),
         )
         name = f"group {job.groupid}" if job.is_group() else job.name
         try:
@@ -137,7 +137,7 @@ class InvocationBuilder:
                 environment=self._job_environment(job),
                 working_directory=str(self._target.workdir),
                 in_place=self._target.shared,
-                **self._command(job, key, None if isinstance(script, Obstacle) else script),
+                **self._command(job, key, None if isinstance(script, NotDirectReason) else script),
                 **self._streams(_UNSAFE_CHARACTERS.sub("_", name), key),
             )
         except ValidationError as error:
@@ -182,12 +182,12 @@ class InvocationBuilder:
         if hidden is None:
             return
         named = os.path.normpath(path)
-        place = f"{kind} {file} of rule {rule}"
+        file_text = f"{kind} {file} of rule {rule}"
         if hidden != named:
-            place += f", which is or goes through a link to {hidden}"
+            file_text += f", which is or goes through a link to {hidden}"
         raise WorkflowError(
-            f"the executors cannot see {place}: put it on a volume of the pool, or make the rule a "
-            "local rule (localrules:)"
+            f"the executors cannot see {file_text}: put it on a volume of the pool, or make the "
+            "rule a local rule (localrules:)"
         )
 
     def _command(self, job: Any, key: str, script: job_command.Script | None) -> dict[str, Any]:
@@ -232,18 +232,22 @@ class InvocationBuilder:
         return {stream: f"{directory}/{key}.{stream}" for stream in ("stdout", "stderr")}
 
 
-def _image_notices(job: Any, obstacle: Obstacle, image: str) -> Iterator[Notice]:
+def _image_notices(job: Any, reason_not_direct: NotDirectReason, image: str) -> Iterator[Notice]:
     """Return a notice for each rule with an image in which its job does not run."""
     for member in job_command.members_of(job):
         url = member.container_img_url
         own = url and url.removeprefix(job_command.DOCKER_SCHEME)
         if not own or own == image:
             continue
-        cure = f" To run it in its own image, {obstacle.cure}." if obstacle.cure else ""
+        cure = (
+            f" To run it in its own image, {reason_not_direct.cure}."
+            if reason_not_direct.cure
+            else ""
+        )
         yield Notice(
             member.rule.name,
-            f"it names the image {own}, but runs in {image}, because {obstacle.reason}.{cure} "
-            f"Otherwise, {image} must contain the programs that the rule runs",
+            f"it names the image {own}, but runs in {image}, because {reason_not_direct.reason}."
+            f"{cure} Otherwise, {image} must contain the programs that the rule runs",
         )
 
 

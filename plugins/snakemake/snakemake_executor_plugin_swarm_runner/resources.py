@@ -37,18 +37,18 @@ _DECIMAL = re.compile(r"[0-9]{1,12}(\.[0-9]{1,30})?")
 
 
 def requested_resources(
-    job: Any, destination: Destination, *, escalate: bool, in_order: bool = False
+    job: Any, destination: Destination, *, escalate: bool, sequential: bool = False
 ) -> Resources:
     """Return the job's request. The destination's defaults apply to what the rule leaves out.
 
-    If `in_order` is set, the job is a group whose jobs run one after another. If `escalate` is set,
-    the job may run a second time after it exceeded its memory, with the memory of the largest class
+    If `sequential` is set, the job is a group whose jobs run one after another. If `escalate` is
+    set, the job may run a second time after it exceeded its memory, with the memory of the largest class
     that fits it, unless the rule or the destination sets `max_memory_mb`. Raises WorkflowError for
     a resource of the wrong type.
     """
     from swarm_runner import MINIMUM_MEMORY_MB
 
-    amounts = _amounts_in_order(list(job)) if in_order else _amounts(_all_resources(job))
+    amounts = _amounts_of_sequence(list(job)) if sequential else _amounts(_all_resources(job))
     if "memory_mb" in amounts:
         amounts["memory_mb"] = max(MINIMUM_MEMORY_MB, amounts["memory_mb"])
     max_memory_mb = amounts.pop("max_memory_mb", None)
@@ -106,7 +106,7 @@ def _all_resources(job: Any) -> Mapping[str, Any]:
     return combined
 
 
-def _amounts_in_order(members: Sequence[Any]) -> dict[str, int]:
+def _amounts_of_sequence(members: Sequence[Any]) -> dict[str, int]:
     """Return what jobs that run one after another need together: the most, and the sum of times."""
     each = [_amounts(member.resources) for member in members]
     names = {name for amounts in each for name in amounts}

@@ -103,5 +103,5 @@ def _relative(files: Iterable[Any]) -> list[str]:
 
 
 def _each(tool: str, arguments: Iterable[str]) -> str:
-    words = shlex.join(arguments)
-    return f"{tool} {words}\n" if words else ""
+    text = shlex.join(arguments)
+    return f"{tool} {text}\n" if text else ""

@@ -140,7 +140,7 @@ def test_a_group_whose_jobs_run_one_after_another_needs_the_most_of_each() -> No
         _job(_cores=2, mem_mb=100, runtime=3, disk_mb=7),
         _job(_cores=1, mem_gb=1, time_min=2),
     ]
-    request = requested_resources(Group(members), DESTINATION, escalate=False, in_order=True)
+    request = requested_resources(Group(members), DESTINATION, escalate=False, sequential=True)
     assert request.model_dump(exclude_unset=True) == {
         "cpus": 2,
         "memory_mb": 1024,
@@ -151,7 +151,7 @@ def test_a_group_whose_jobs_run_one_after_another_needs_the_most_of_each() -> No
 
 def test_a_group_with_a_job_without_a_time_limit_has_none() -> None:
     group = Group([_job(runtime=3), _job()])
-    request = requested_resources(group, DESTINATION, escalate=False, in_order=True)
+    request = requested_resources(group, DESTINATION, escalate=False, sequential=True)
     assert request.time_limit_s is None
 
 

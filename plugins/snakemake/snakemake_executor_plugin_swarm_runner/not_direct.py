@@ -10,68 +10,73 @@ from typing import Any, NamedTuple
 from snakemake_interface_executor_plugins.settings import DeploymentMethod
 
 
-class Obstacle(NamedTuple):
+class NotDirectReason(NamedTuple):
     """Why a job runs nested. `cure` says how to change that, if anything can."""
 
     reason: str
     cure: str = ""
 
 
-def find_obstacle(members: Sequence[Any], workflow: Any, *, shared: bool) -> Obstacle | None:
+def find_reason_not_direct(
+    members: Sequence[Any], workflow: Any, *, shared: bool
+) -> NotDirectReason | None:
     """Return why these jobs, which run as one, cannot run directly; None if they can."""
     if not shared:
-        return Obstacle("the working directory is not shared")
+        return NotDirectReason("the working directory is not shared")
     for member in members:
-        obstacle = _obstacle_of(member, workflow)
-        if obstacle is None and len(members) > 1:
-            obstacle = _obstacle_in_group(member)
-        if obstacle is None:
+        reason_not_direct = _reason_of(member, workflow)
+        if reason_not_direct is None and len(members) > 1:
+            reason_not_direct = _reason_in_group(member)
+        if reason_not_direct is None:
             continue
         if len(members) == 1:
-            return obstacle
-        return Obstacle(
-            f"rule {member.rule.name} of its group cannot run directly: {obstacle.reason}",
-            obstacle.cure or f"take rule {member.rule.name} out of the group",
+            return reason_not_direct
+        return NotDirectReason(
+            f"rule {member.rule.name} of its group cannot run directly: {reason_not_direct.reason}",
+            reason_not_direct.cure or f"take rule {member.rule.name} out of the group",
         )
     return None
 
 
-def _obstacle_of(job: Any, workflow: Any) -> Obstacle | None:
+def _reason_of(job: Any, workflow: Any) -> NotDirectReason | None:
     rule, methods = job.rule, workflow.deployment_settings.deployment_method
     files = list(chain(job.input, job.output, job.log))
     extended = workflow.output_settings.benchmark_extended
-    obstacles = {
-        Obstacle("it is not a shell rule"): not job.is_shell,
-        Obstacle("it uses a template engine"): job.is_template_engine,
-        Obstacle(
+    reasons = {
+        NotDirectReason("it is not a shell rule"): not job.is_shell,
+        NotDirectReason("it uses a template engine"): job.is_template_engine,
+        NotDirectReason(
             "its outputs go to the between-workflow cache", "start Snakemake without --cache"
         ): workflow.workflow_settings.cache is not None and rule.cache,
-        Obstacle("it uses handover", "remove `handover: True`"): rule.is_handover,
-        Obstacle("it writes to a pipe or is a service"): job.is_pipe or job.is_service,
-        Obstacle("it reads from a queue"): job.has_queue_input(),
-        Obstacle("it has files in storage"): any(file.is_storage for file in files),
-        Obstacle(
+        NotDirectReason("it uses handover", "remove `handover: True`"): rule.is_handover,
+        NotDirectReason("it writes to a pipe or is a service"): job.is_pipe or job.is_service,
+        NotDirectReason("it reads from a queue"): job.has_queue_input(),
+        NotDirectReason("it has files in storage"): any(file.is_storage for file in files),
+        NotDirectReason(
             "it runs in a conda environment", "start Snakemake without `--sdm conda`"
         ): DeploymentMethod.CONDA in methods and job.conda_env is not None,
-        Obstacle(
+        NotDirectReason(
             "it loads environment modules", "start Snakemake without `--sdm env-modules`"
         ): DeploymentMethod.ENV_MODULES in methods and bool(job.env_modules),
-        Obstacle(
+        NotDirectReason(
             "its benchmark has the extended format", "start Snakemake without --benchmark-extended"
         ): job.benchmark is not None and extended,
-        Obstacle("it updates a file from a shadow directory", "remove `shadow:`"): job.is_shadow
-        and _updates(job),
-        Obstacle(
+        NotDirectReason(
+            "it updates a file from a shadow directory", "remove `shadow:`"
+        ): job.is_shadow and _updates(job),
+        NotDirectReason(
             "with this shadow directory it must not name files above the working directory",
             "name them by their absolute paths",
         ): job.rule.shadow_depth in ("minimal", "copy-minimal") and _leaves_workdir(job),
     }
-    return next((obstacle for obstacle, applies in obstacles.items() if applies), None)
+    return next(
+        (reason_not_direct for reason_not_direct, applies in reasons.items() if applies), None
+    )
 
 
-def _obstacle_in_group(job: Any) -> Obstacle | None:
+def _reason_in_group(job: Any) -> NotDirectReason | None:
     if _updates(job):
-        return Obstacle("it updates a file")
+        return NotDirectReason("it updates a file")
     return None
 
 
