@@ -42,9 +42,9 @@ def requested_resources(
     """Return the job's request. The destination's defaults apply to what the rule leaves out.
 
     If `sequential` is set, the job is a group whose jobs run one after another. If `escalate` is
-    set, the job may run a second time after it exceeded its memory, with the memory of the largest class
-    that fits it, unless the rule or the destination sets `max_memory_mb`. Raises WorkflowError for
-    a resource of the wrong type.
+    set, the job may run a second time after it exceeded its memory, with the memory of the largest
+    class that fits it, unless the rule or the destination sets `max_memory_mb`. Raises
+    WorkflowError for a resource of the wrong type.
     """
     from swarm_runner import MINIMUM_MEMORY_MB
 
