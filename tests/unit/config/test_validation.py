@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from pydantic import Field
 
+from swarm_runner.config.destination_parameters import DestinationParameters
 from swarm_runner.config.documents import dump_invocations, parse_invocations
-from swarm_runner.config.job_conf import EnvironmentSection, RunnerSection
+from swarm_runner.config.job_conf import RunnerSection
 from swarm_runner.config.validation import parse_document, validate_document
 from swarm_runner.errors import InvalidInputError
 from swarm_runner.model.invocation import Invocation
@@ -258,7 +259,7 @@ def test_the_reference_names_every_key(name: str) -> None:
     text = (Path(__file__).parents[3] / "docs" / "reference" / name).read_text()
     models: dict[str, tuple[type[FrozenModel], ...]] = {
         "invocation.md": (Invocation, Resources, VirtualMachine, Disk, SuccessMarker),
-        "job_conf.md": (RunnerSection, Pool, CapacityClass, JobUser, EnvironmentSection),
+        "job_conf.md": (RunnerSection, Pool, CapacityClass, JobUser, DestinationParameters),
     }
     for model in models[name]:
         for key in model.model_fields:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from swarm_runner_galaxy.parameters import Parameters, parse_parameters
 
-from swarm_runner import InvalidInputError, Pool
+from swarm_runner import DestinationParameters, InvalidInputError, Pool, parse_parameters
 
 POOL = Pool()
 
 
-def parse(**params: Any) -> Parameters:
+def parse(**params: Any) -> DestinationParameters:
     return parse_parameters(params, "swarm", POOL)
 
 
@@ -24,7 +23,7 @@ def diagnostics(**params: Any) -> dict[str, str]:
 
 
 def test_defaults() -> None:
-    assert parse() == Parameters()
+    assert parse() == DestinationParameters()
     assert (parse().request_cpus, parse().request_memory, parse().request_disk) == (1, 512, 1024)
 
 
@@ -86,7 +85,7 @@ def test_unrelated_keys_are_ignored() -> None:
         max_accepted_cores=4,
         __resubmit_delay_seconds="5",
     )
-    assert given == Parameters()
+    assert given == DestinationParameters()
 
 
 def test_a_typing_error() -> None:
@@ -97,7 +96,7 @@ def test_the_universe_of_an_older_runner() -> None:
     message = diagnostics(universe="vanilla")["universe"]
     assert "remove the line" in message
     assert "docker_enabled: true" in message
-    assert parse(universe="docker") == Parameters()
+    assert parse(universe="docker") == DestinationParameters()
 
 
 def test_raw_commands_have_a_prefix() -> None:
@@ -168,7 +167,7 @@ def test_an_unknown_class() -> None:
 
 def test_another_pool() -> None:
     assert "configured under runners" in diagnostics(pool="other")["pool"]
-    assert parse(pool=POOL.name) == Parameters()
+    assert parse(pool=POOL.name) == DestinationParameters()
 
 
 def test_one_owner_of_escalation() -> None:
