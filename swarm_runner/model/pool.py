@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import posixpath
 from collections import Counter
@@ -304,8 +305,29 @@ class JobUser(FrozenModel):
     gid: StrictInt = Field(1000, ge=1, le=2**31 - 1)
 
 
+_MINIMUM_PREFIX, _MAXIMUM_PREFIX = 12, 28
+
+
+def _subnet(value: str) -> str:
+    try:
+        subnet = ipaddress.IPv4Network(value)
+    except ValueError:
+        subnet = None
+    if subnet is None or not _MINIMUM_PREFIX <= subnet.prefixlen <= _MAXIMUM_PREFIX:
+        raise PydanticCustomError(
+            "subnet",
+            "{value} is not a subnet; write the first address and the length of the prefix, "
+            "{minimum} to {maximum}, such as 10.200.0.0/21",
+            {"value": repr(value), "minimum": _MINIMUM_PREFIX, "maximum": _MAXIMUM_PREFIX},
+        )
+    return str(subnet)
+
+
 class Network(FrozenModel):
-    """How the central manager is reached on the overlay network, and from outside."""
+    """The overlay network: its size, and how the central manager is reached on it.
+
+    The network of an existing pool stays as it is.
+    """
 
     endpoint_mode: Literal["dnsrr", "vip"] = Field(
         "dnsrr",
@@ -314,13 +336,27 @@ class Network(FrozenModel):
     publish: Literal["host", "ingress"] = Field(
         "host", description="its port: on its own node, or on every node by the routing mesh"
     )
+    subnet: Annotated[Text, AfterValidator(_subnet)] | None = Field(
+        None, description="the network's subnet; a free one of Swarm's address pools when absent"
+    )
+    prefix: StrictInt = Field(
+        21,
+        ge=_MINIMUM_PREFIX,
+        le=_MAXIMUM_PREFIX,
+        description="the prefix length of a subnet that `pool up` chooses: 21 has 2,045 addresses "
+        "for executors and nodes",
+    )
 
     @model_validator(mode="after")
     def _check_publish_mode(self) -> Self:
+        diagnostics: list[tuple[tuple[str | int, ...], str]] = []
         if self.publish == "ingress" and self.endpoint_mode == "dnsrr":
-            raise_diagnostics(
-                self, [(("publish",), "is ingress, which requires endpoint_mode: vip in Swarm")]
+            diagnostics.append(
+                (("publish",), "is ingress, which requires endpoint_mode: vip in Swarm")
             )
+        if self.subnet is not None and "prefix" in self.model_fields_set:
+            diagnostics.append((("prefix",), "does not apply with subnet, which has its own"))
+        raise_diagnostics(self, diagnostics)
         return self
 
 
