@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import types
 import typing
 from collections.abc import Callable, Iterator
@@ -19,6 +20,8 @@ Model = TypeVar("Model", bound=BaseModel)
 MAX_LISTED_NAMES = 12  # in one message
 # Comparing a key with every known one takes a millisecond.
 MAX_SUGGESTIONS = 100
+# Nobody reads more of one part of a document.
+MAX_DIAGNOSTICS = 1000
 _MISSING = "is missing"
 __all__ = ["Document", "error_messages", "parse_document", "validate_document"]
 
@@ -65,13 +68,16 @@ def _collect_diagnostics(
     error: ValidationError, model_type: type[BaseModel], document: Document, base_path: KeyPath
 ) -> list[Diagnostic]:
     found: dict[tuple[KeyPath, str], Diagnostic] = {}
-    for location, message in error_messages(error, model_type):
+    for location, message in itertools.islice(error_messages(error, model_type), MAX_DIAGNOSTICS):
         # Pydantic also names union members and "[key]", which are not part of the document.
         path = location
         while path and message != _MISSING and not _contains(document, base_path + path):
             path = path[:-1]
         found.setdefault((path, message), document.diagnostic(base_path + path, message))
-    return document.sort(found.values())
+    diagnostics = document.sort(found.values())
+    if (more := error.error_count() - MAX_DIAGNOSTICS) > 0:
+        diagnostics.append(document.diagnostic(base_path, f"has {more} more problems"))
+    return diagnostics
 
 
 def _contains(document: Document, path: KeyPath) -> bool:

@@ -19,6 +19,7 @@ KeyPath = tuple[str | int, ...]
 MAXIMUM_ITEMS = 1_000_000
 # Python needs quadratic time to read a long number.
 _MAXIMUM_NUMBER_LENGTH = 1000
+_TEXT_TAG = "tag:yaml.org,2002:str"
 _NUMBER_TAGS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 # libyaml, where PyYAML was built with it, is ten times as fast.
 _SURROGATES = re.compile(
@@ -84,7 +85,8 @@ class Document:
             return None
         diagnostics: list[Diagnostic] = []
         try:
-            _check_size(self._root)
+            if "*" in self._text:  # how an alias begins
+                _check_size(self._root)
             data = _NodeConstructor(self.source, diagnostics).construct(self._root)
         except RecursionError:
             raise self._input_error("is nested too deeply") from None
@@ -247,12 +249,16 @@ class _NodeConstructor:
         self._constructor = yaml.constructor.SafeConstructor()
 
     def construct(self, node: yaml.Node) -> Any:
+        if node.tag == _TEXT_TAG and isinstance(node, yaml.ScalarNode):
+            return self._construct(node)
         if id(node) not in self._constructed:
             self._constructed[id(node)] = self._construct(node)
         return self._constructed[id(node)]
 
     def _construct(self, node: yaml.Node) -> Any:
         if isinstance(node, yaml.ScalarNode):
+            if node.tag == _TEXT_TAG:
+                return node.value if node.value.isascii() else _join_surrogates(node.value)
             if node.tag in _NUMBER_TAGS and len(node.value) > _MAXIMUM_NUMBER_LENGTH:
                 return self._add_diagnostic(
                     node.start_mark,
@@ -266,9 +272,7 @@ class _NodeConstructor:
                 return self._add_diagnostic(
                     node.start_mark, f"{node.value!r} cannot be read: {error}"
                 )
-            if isinstance(value, str):
-                return _join_surrogates(value)
-            if value is None or isinstance(value, (bool, int, float, datetime.date)):
+            if value is None or isinstance(value, (str, bool, int, float, datetime.date)):
                 return value
             return self._add_diagnostic(node.start_mark, f"the tag {node.tag} is not supported")
         if node.tag not in _COLLECTIONS:

@@ -226,9 +226,9 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
-def list_names(names: Collection[str], separator: str = ", ") -> str:
+def list_names(names: Collection[object], separator: str = ", ") -> str:
     """Return names for a message: the first ones, and how many more there are."""
-    listed = separator.join(itertools.islice(names, _MAX_LISTED_NAMES))
+    listed = separator.join(map(str, itertools.islice(names, _MAX_LISTED_NAMES)))
     more = len(names) - _MAX_LISTED_NAMES
     return f"{listed}{separator}and {more} more" if more > 0 else listed
 

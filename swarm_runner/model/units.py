@@ -17,7 +17,7 @@ _MAXIMUM_EXPONENT = 30
 _MAXIMUM_DIGITS = 1000
 _NUMBER_PATTERN = r"\+?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?"
 # Both cases are spelled out: JSON Schema's patterns have no flags.
-_UNIT_PATTERN = r"(?:[KkMmGgTtPp](?:[iI]?[bB])?|[bB]|[bB][yY][tT][eE][sS])"
+_UNIT_PATTERN = r"(?:[KkMmGgTtPp][iI]?[bB]?|[bB]|[bB][yY][tT][eE][sS])"
 QUANTITY_PATTERN = rf"^ *{_NUMBER_PATTERN} *{_UNIT_PATTERN} *$"
 _QUANTITY = re.compile(rf" *({_NUMBER_PATTERN}) *({_UNIT_PATTERN})? *")
 _MB = {
@@ -70,7 +70,7 @@ def _parse_number(text: str) -> Fraction:
     whole, _, decimals = mantissa.lstrip("+").partition(".")
     digits = int(f"{whole}{decimals}")
     # A power of ten that only makes zero, or more than any limit, is not computed.
-    magnitude = len(f"{whole}{decimals}".lstrip("0")) - len(decimals) + power
+    magnitude = len(str(digits)) - len(decimals) + power
     if digits == 0:
         return Fraction(0)
     if magnitude > _MAXIMUM_EXPONENT:
