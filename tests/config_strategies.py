@@ -7,6 +7,7 @@ import random
 from typing import Any
 
 import yaml
+
 from swarm_runner.config.galaxy_keys import ENVIRONMENT_KEYS
 from tests.strategies import AWKWARD_TEXTS
 
@@ -15,6 +16,7 @@ _ODD_TEXTS = (
     *("1:59:59:59", "=", "<<", "0x1F", "1_000", ".inf", "-.inf", ".nan", "~", "null", "yes", "0o7"),
     *("2026-01-01", "2026-13-41", "!!bool x", "&a", "*a", "[/b]", "[bold]", "%", "@", "`"),
     *("11.399999999999999G", "4 GB", "1e3", "4Gi", "-1", "nan", "1e999", "9" * 50, "4.0", " 4 "),
+    *("\x1b[31m", "\x9b", "\x7f", "\u202e", "a\tb", "a\nb", "\ud800"),
     *("/data", "/data:/data", "/a:/a:ro", "/etc", "/a/../b", "debian:trixie", "A B", "swarm"),
 )
 _KEYS = (
@@ -117,10 +119,19 @@ class Generator:
             parameters = self.parameters()
             settings = parameters if self._random.random() < 0.7 else {"params": parameters}
             runner_name = self._random.choice(("swarm", "swarm", "local", "dynamic", "swram", None))
-            environments[f"e{number}"] = {"runner": runner_name} | settings
+            name = f"e{number}" if self._random.random() < 0.9 else self.scalar()
+            if name == name:  # not NaN, which YAML and JSON cannot find again
+                environments[name] = {"runner": runner_name} | settings
         data = self._amended(
             {
-                "runners": self._amended({"swarm": self._amended(runner), "local": {"load": "l"}}),
+                "runners": self._amended(
+                    {
+                        "swarm" if self._random.random() < 0.9 else self.text(): self._amended(
+                            runner
+                        ),
+                        "local": {"load": "l"},
+                    }
+                ),
                 "execution": self._amended({"environments": environments, "default": "e0"}),
                 "tools": [],
                 "limits": self.value(),
@@ -154,8 +165,8 @@ class Generator:
         else:
             text = yaml.dump(data, Dumper=_Dumper, allow_unicode=True, sort_keys=False)
         if self._random.random() < 0.2:
-            at = self._random.randrange(len(text) + 1)
-            text = text[:at] + self.text() + text[at + self._random.randrange(4) :]
+            position = self._random.randrange(len(text) + 1)
+            text = text[:position] + self.text() + text[position + self._random.randrange(4) :]
         return text
 
 

@@ -26,7 +26,7 @@ from swarm_runner.model.text import (
     did_you_mean,
     reject_control_characters,
 )
-from swarm_runner.model.units import whole_number
+from swarm_runner.model.units import integer
 from swarm_runner.submit.translation import CLASS_REQUIREMENT
 
 RAW_PREFIX = "htcondor_"
@@ -35,7 +35,7 @@ SCHEDD, GALAXY = "schedd", "galaxy"
 # submit_request_gpus.
 _SLIP_SIMILARITY = 0.8
 # Names longer than any key, and more of them than a person writes, are not compared.
-_MAX_COMPARED_LENGTH, _MAX_COMPARED_KEYS = 40, 100
+_MAX_COMPARED_LENGTH, MAX_COMPARED_KEYS = 40, 100
 _COMMAND_NAME = re.compile(r"(\+|My\.)?[A-Za-z_][A-Za-z0-9_]*", re.IGNORECASE)
 # The runner sets these itself, or they are not valid in a submit description. HTCondor also accepts
 # the names of the job ad's attributes as commands.
@@ -83,10 +83,10 @@ def _integer_schema(minimum: int, maximum: int) -> WithJsonSchema:
 
 
 _MAXIMUM_TIME_S = 10 * 365 * 86400
-_Whole = Annotated[StrictInt, BeforeValidator(whole_number)]
-_Cpus = Annotated[_Whole, Field(ge=1, le=4096), _integer_schema(1, 4096)]
-_Gpus = Annotated[_Whole, Field(ge=0, le=1024), _integer_schema(0, 1024)]
-_Time = Annotated[_Whole, Field(ge=1, le=_MAXIMUM_TIME_S), _integer_schema(1, _MAXIMUM_TIME_S)]
+_Integer = Annotated[StrictInt, BeforeValidator(integer)]
+_Cpus = Annotated[_Integer, Field(ge=1, le=4096), _integer_schema(1, 4096)]
+_Gpus = Annotated[_Integer, Field(ge=0, le=1024), _integer_schema(0, 1024)]
+_Time = Annotated[_Integer, Field(ge=1, le=_MAXIMUM_TIME_S), _integer_schema(1, _MAXIMUM_TIME_S)]
 
 
 class DestinationParameters(FrozenModel):
@@ -121,20 +121,18 @@ class DestinationParameters(FrozenModel):
     @property
     def resources(self) -> Resources:
         """The resources that a job requests."""
-        return Resources(**self._amounts())
+        return Resources(**{name: getattr(self, key) for key, name in _RESOURCES.items()})
 
     @property
     def set_resources(self) -> Resources | None:
         """Only what the destination sets; None if it sets nothing."""
+        fields_set = self.model_fields_set
         amounts = {
-            name: value
-            for key, (name, value) in zip(_RESOURCES, self._amounts().items(), strict=True)
-            if key in self.model_fields_set and value is not None
+            name: getattr(self, key)
+            for key, name in _RESOURCES.items()
+            if key in fields_set and getattr(self, key) is not None
         }
         return Resources(**amounts) if amounts else None
-
-    def _amounts(self) -> dict[str, Any]:
-        return {name: getattr(self, key) for key, name in _RESOURCES.items()}
 
 
 _RESOURCES = {
@@ -196,15 +194,20 @@ class ForeignKeys(NamedTuple):
     warnings: tuple[tuple[str, str], ...]
 
 
-def classify_keys(params: Mapping[Any, Any], pool: Pool) -> ForeignKeys:
-    """Return the keys of a destination that neither Galaxy nor swarm_runner reads."""
+def classify_keys(
+    params: Mapping[Any, Any], pool: Pool, max_compared: int = MAX_COMPARED_KEYS
+) -> ForeignKeys:
+    """Return the keys of a destination that neither Galaxy nor swarm_runner reads.
+
+    The first `max_compared` of them are compared with known keys, which takes time.
+    """
     ignored: list[str] = []
     warnings: list[tuple[str, str]] = []
     for key in map(str, params):
         if key in PARAMETER_KEYS or is_environment_key(key):
             continue
         message = _warning(key, params.get(key), pool)
-        if not message and len(ignored) < _MAX_COMPARED_KEYS:
+        if not message and len(ignored) + len(warnings) < max_compared:
             message = _slip(key)
         if message:
             warnings.append((key, message))

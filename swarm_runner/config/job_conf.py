@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, StrictInt
+from pydantic_core import PydanticCustomError
 
 from swarm_runner.config.destination_parameters import (
+    MAX_COMPARED_KEYS,
     PARAMETER_KEYS,
     DestinationParameters,
     classify_keys,
@@ -39,8 +41,9 @@ from swarm_runner.model.text import (
     Text,
     did_you_mean,
     list_names,
+    reject_control_characters,
 )
-from swarm_runner.model.units import whole_number
+from swarm_runner.model.units import integer
 
 MODULE_PREFIX = "swarm_runner"
 # Keys of an environment that Galaxy does not pass to the runner.
@@ -54,8 +57,8 @@ _XML_MESSAGE = (
 
 
 # Galaxy takes numbers in quotes.
-_Workers = Annotated[StrictInt, Field(ge=1, le=1000), BeforeValidator(whole_number)]
-_Lease = Annotated[StrictInt, Field(ge=MINIMUM_LEASE_S, le=86400), BeforeValidator(whole_number)]
+_Workers = Annotated[StrictInt, Field(ge=1, le=1000), BeforeValidator(integer)]
+_Lease = Annotated[StrictInt, Field(ge=MINIMUM_LEASE_S, le=86400), BeforeValidator(integer)]
 
 
 class RunnerSection(FrozenModel):
@@ -211,6 +214,7 @@ class _Reader:
     warnings: list[Diagnostic] = field(default_factory=list)
     ignored: list[Diagnostic] = field(default_factory=list)
     suggestions: int = 0
+    compared: int = 0
 
     def read(self) -> JobConf:
         runners = self._mapping(("runners",), required=True)
@@ -230,15 +234,15 @@ class _Reader:
                     self._warn_of_unknown_runner(path, runner, runners)
                 continue
             used.add(runner)
-            section = sections[runner]
-            if section is not None:
-                destination = self._destination(name, path, settings, str(runner), section)
+            base = sections[runner]
+            if base is not None:
+                destination = self._destination(name, path, settings, params, base)
                 if destination is not None:
                     destinations[name] = destination
         default = self._default(known)
-        for name, section in sections.items():
-            if name not in used and section is not None:
-                destinations.setdefault(str(name), _runner_destination(str(name), section))
+        for name, base in sections.items():
+            if name not in used and base is not None:
+                destinations.setdefault(str(name), base)
         if not self.diagnostics and not destinations:
             self._report(("runners",), "has no runner of swarm_runner; add one with a pool")
         if self.diagnostics:
@@ -287,12 +291,23 @@ class _Reader:
             return {}
         return section
 
-    def _runner(self, name: Any) -> RunnerSection | None:
+    def _runner(self, name: Any) -> Destination | None:
+        """Return a runner's destination without the defaults of an environment."""
+        if not self._is_printable(str(name), ("runners", name)):
+            return None
         try:
-            return parse_runner(self.document, (*self.root, "runners", name))
+            section = parse_runner(self.document, (*self.root, "runners", name))
         except InvalidInputError as error:
             self.diagnostics += error.diagnostics
             return None
+        return Destination(
+            name=str(name),
+            pool=section.pool or Pool(),
+            runner=str(name),
+            state_directory=section.state_directory,
+            token_directory=section.token_directory,
+            lease_s=section.lease_s,
+        )
 
     def _environments(self) -> Iterator[tuple[str, KeyPath, dict[Any, Any]]]:
         """Yield name, path and settings of each environment. Galaxy also accepts a list."""
@@ -315,8 +330,16 @@ class _Reader:
                 self._report(path, "needs an id")
             elif not isinstance(settings, dict):
                 self._report(path, "needs keys and values")
-            else:
+            elif self._is_printable(str(name), path):
                 yield str(name), path, settings
+
+    def _is_printable(self, name: str, path: KeyPath) -> bool:
+        try:
+            reject_control_characters(name)
+        except PydanticCustomError:
+            self._report(path, "has a control character in its name; rename it")
+            return False
+        return True
 
     def _warn_of_unknown_runner(self, path: KeyPath, runner: object, names: Any) -> None:
         if isinstance(runner, Hashable) and runner in names:
@@ -330,11 +353,10 @@ class _Reader:
         name: str,
         path: KeyPath,
         settings: dict[Any, Any],
-        runner: str,
-        section: RunnerSection,
+        params: Mapping[Any, Any],
+        base_destination: Destination,
     ) -> Destination | None:
-        pool = section.pool or Pool()
-        params = environment_parameters(settings)
+        pool = base_destination.pool
         base = (*path, "params") if settings.get("params") is not None else path
         self._note_foreign_keys(path, base, settings, params, pool)
         try:
@@ -346,7 +368,7 @@ class _Reader:
         if message := _size_problem(parameters, pool):
             self._report(base, f"{message}; the pool has {pool.describe_classes()}")
             return None
-        return _runner_destination(runner, section).model_copy(
+        return base_destination.model_copy(
             update={
                 "name": name,
                 "resources": parameters.set_resources,
@@ -363,7 +385,8 @@ class _Reader:
         params: Mapping[Any, Any],
         pool: Pool,
     ) -> None:
-        foreign = classify_keys(params, pool)
+        foreign = classify_keys(params, pool, max(MAX_COMPARED_KEYS - self.compared, 0))
+        self.compared += len(foreign.ignored) + len(foreign.warnings)
         for key, message in foreign.warnings:
             self._warn((*base, key), message)
         if foreign.ignored:
@@ -397,17 +420,6 @@ def _is_swarm_runner(settings: Any) -> bool:
         return False
     load = settings.get("load")
     return "pool" in passed or (isinstance(load, str) and load.startswith(MODULE_PREFIX))
-
-
-def _runner_destination(name: str, section: RunnerSection) -> Destination:
-    return Destination(
-        name=name,
-        pool=section.pool or Pool(),
-        runner=name,
-        state_directory=section.state_directory,
-        token_directory=section.token_directory,
-        lease_s=section.lease_s,
-    )
 
 
 def _size_problem(parameters: DestinationParameters, pool: Pool) -> str:

@@ -19,7 +19,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 MAX_LISTED_NAMES = 12  # in one message
 # Comparing a key with every known one takes a millisecond.
-MAX_SUGGESTIONS = 100
+MAX_SUGGESTIONS = 50
 # Nobody reads more of one part of a document.
 MAX_DIAGNOSTICS = 1000
 _MISSING = "is missing"
@@ -75,8 +75,8 @@ def _collect_diagnostics(
             path = path[:-1]
         found.setdefault((path, message), document.diagnostic(base_path + path, message))
     diagnostics = document.sort(found.values())
-    if (more := error.error_count() - MAX_DIAGNOSTICS) > 0:
-        diagnostics.append(document.diagnostic(base_path, f"has {more} more problems"))
+    if (unlisted := error.error_count() - MAX_DIAGNOSTICS) > 0:
+        diagnostics.append(document.diagnostic(base_path, f"has {unlisted} more problems"))
     return diagnostics
 
 

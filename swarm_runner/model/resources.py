@@ -21,9 +21,9 @@ from swarm_runner.model.units import (
     QUANTITY_PATTERN,
     add_unit_keys,
     convert_unit_keys,
+    integer,
     megabytes_or_count,
     megabytes_or_number,
-    whole_number,
 )
 
 MINIMUM_MEMORY_MB = 16
@@ -66,7 +66,7 @@ DiskOrText = Annotated[
     _DISK, BeforeValidator(megabytes_or_number), _number_or_text(1, MAXIMUM_DISK_MB)
 ]
 # Whole numbers of destinations: rules such as TPV write them as texts.
-IntegerOrText = Annotated[StrictInt, BeforeValidator(whole_number)]
+IntegerOrText = Annotated[StrictInt, BeforeValidator(integer)]
 UNIT_KEYS = ("memory", "max_memory", "disk")
 
 

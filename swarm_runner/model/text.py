@@ -36,7 +36,7 @@ _UNPRINTABLE = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 # Comparing names takes time in proportion to their length and number.
-_MAX_COMPARED_LENGTH, _MAX_COMPARED_NAMES = 100, 1000
+_MAX_COMPARED_LENGTH, _MAX_COMPARED_NAMES = 100, 300
 _MAX_LISTED_NAMES = 20
 # Docker accepts 255 characters in a name and 128 in a tag; a digest is shorter.
 _MAX_IMAGE_LENGTH = 512
@@ -229,8 +229,8 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
 def list_names(names: Collection[object], separator: str = ", ") -> str:
     """Return names for a message: the first ones, and how many more there are."""
     listed = separator.join(map(str, itertools.islice(names, _MAX_LISTED_NAMES)))
-    more = len(names) - _MAX_LISTED_NAMES
-    return f"{listed}{separator}and {more} more" if more > 0 else listed
+    unlisted = len(names) - _MAX_LISTED_NAMES
+    return f"{listed}{separator}and {unlisted} more" if unlisted > 0 else listed
 
 
 def printable(text: str) -> str:

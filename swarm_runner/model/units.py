@@ -67,8 +67,8 @@ def megabytes(value: object, *, unit_required: bool = True) -> int:
 def _parse_number(text: str) -> Fraction:
     mantissa, _, exponent = text.lower().partition("e")
     power = int(exponent or 0)
-    whole, _, decimals = mantissa.lstrip("+").partition(".")
-    digits = int(f"{whole}{decimals}")
+    units, _, decimals = mantissa.lstrip("+").partition(".")
+    digits = int(f"{units}{decimals}")
     # A power of ten that only makes zero, or more than any limit, is not computed.
     magnitude = len(str(digits)) - len(decimals) + power
     if digits == 0:
@@ -167,13 +167,13 @@ def megabytes_or_number(value: Any) -> int:
     return megabytes(value, unit_required=False)
 
 
-_WHOLE_NUMBER = re.compile(r" *\+?([0-9]{1,18})(?:\.0*)? *")
+_INTEGER = re.compile(r" *\+?([0-9]{1,18})(?:\.0*)? *")
 
 
-def whole_number(value: Any) -> Any:
+def integer(value: Any) -> Any:
     """Validate a whole number that other programs may have written as "4", 4.0 or "4.0"."""
     if isinstance(value, str):
-        found = _WHOLE_NUMBER.fullmatch(value) if len(value) <= _MAXIMUM_DIGITS else None
+        found = _INTEGER.fullmatch(value) if len(value) <= _MAXIMUM_DIGITS else None
         return value if found is None else int(found[1])
     if isinstance(value, float) and value.is_integer():
         return int(value)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic_core import PydanticCustomError
 
-from swarm_runner.model.units import MAXIMUM_QUANTITY_MB, megabytes, whole_number
+from swarm_runner.model.units import MAXIMUM_QUANTITY_MB, integer, megabytes
 
 FACTORS = {
     **dict.fromkeys(["", "M", "MB", "Mi", "MiB", "m", "mb", "mib"], Fraction(1)),
@@ -115,10 +115,10 @@ def test_any_text_is_an_amount_or_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("value", "expected"), [("4", 4), ("4.0", 4), (4.0, 4), (" 4 ", 4), ("4.", 4), (4, 4)]
 )
-def test_a_whole_number_may_be_a_text(value: object, expected: int) -> None:
-    assert whole_number(value) == expected
+def test_a_integer_may_be_a_text(value: object, expected: int) -> None:
+    assert integer(value) == expected
 
 
 @pytest.mark.parametrize("value", ["4.5", 4.5, "four", True, None, "", "1" * 40, math.inf])
-def test_what_is_not_a_whole_number_stays(value: Any) -> None:
-    assert whole_number(value) is value
+def test_what_is_not_a_integer_stays(value: Any) -> None:
+    assert integer(value) is value
