@@ -163,7 +163,10 @@ class Generator:
         if self._random.random() < 0.8:
             text = json.dumps(data, default=str, ensure_ascii=False)
         else:
-            text = yaml.dump(data, Dumper=_Dumper, allow_unicode=True, sort_keys=False)
+            try:
+                text = yaml.dump(data, Dumper=_Dumper, allow_unicode=True, sort_keys=False)
+            except UnicodeEncodeError:  # a lone surrogate, which only JSON can write
+                text = json.dumps(data, default=str)
         if self._random.random() < 0.2:
             position = self._random.randrange(len(text) + 1)
             text = text[:position] + self.text() + text[position + self._random.randrange(4) :]

@@ -160,7 +160,8 @@ def parse_parameters(
 ) -> DestinationParameters:
     """Return the parameters of a destination of that name, for jobs in a pool.
 
-    A key without a value (null, or an empty text) counts as absent, and foreign keys are ignored.
+    Without a pool, because its configuration is invalid, the class is not checked. A key without a
+    value (null, or an empty text) counts as absent, and foreign keys are ignored.
 
     Raises InvalidInputError with a diagnostic for every invalid key.
     """
@@ -204,14 +205,16 @@ def classify_keys(
     ignored: list[str] = []
     warnings: list[tuple[str, str]] = []
     for key in map(str, params):
-        if key in PARAMETER_KEYS or is_environment_key(key):
+        if key in PARAMETER_KEYS or (is_environment_key(key) and not key.startswith(RAW_PREFIX)):
             continue
         message = _warning(key, params.get(key), pool)
+        if not message and key.startswith(RAW_PREFIX):
+            continue
         if not message and len(ignored) + len(warnings) < max_compared:
             message = _slip(key)
         if message:
             warnings.append((key, message))
-        elif not key.startswith(RAW_PREFIX):
+        else:
             ignored.append(key)
     return ForeignKeys(tuple(ignored), tuple(warnings))
 
@@ -276,10 +279,10 @@ def _parse_raw_commands(params: Mapping[str, Any]) -> tuple[dict[str, str], list
 
 
 def _find_contradictions(
-    parameters: DestinationParameters, pool: Pool
+    parameters: DestinationParameters, pool: Pool | None
 ) -> Iterator[tuple[str, str]]:
     class_name, max_memory = parameters.capacity_class, parameters.max_memory
-    if class_name is not None and class_name not in pool.classes:
+    if pool is not None and class_name is not None and class_name not in pool.classes:
         hint = did_you_mean(class_name, pool.classes)
         yield (
             "capacity_class",

@@ -235,10 +235,9 @@ class _Reader:
                 continue
             used.add(runner)
             base = sections[runner]
-            if base is not None:
-                destination = self._destination(name, path, settings, params, base)
-                if destination is not None:
-                    destinations[name] = destination
+            destination = self._destination(name, path, settings, params, base)
+            if destination is not None:
+                destinations[name] = destination
         default = self._default(known)
         for name, base in sections.items():
             if name not in used and base is not None:
@@ -354,16 +353,19 @@ class _Reader:
         path: KeyPath,
         settings: dict[Any, Any],
         params: Mapping[Any, Any],
-        base_destination: Destination,
+        base_destination: Destination | None,
     ) -> Destination | None:
-        pool = base_destination.pool
+        pool = None if base_destination is None else base_destination.pool
         base = (*path, "params") if settings.get("params") is not None else path
-        self._note_foreign_keys(path, base, settings, params, pool)
+        if pool is not None:
+            self._note_foreign_keys(path, base, settings, params, pool)
         try:
             parameters = parse_parameters(params, name, pool)
         except InvalidInputError as error:
             for diagnostic in error.diagnostics:
                 self._report((*base, diagnostic.path), diagnostic.message)
+            return None
+        if base_destination is None or pool is None:
             return None
         if message := _size_problem(parameters, pool):
             self._report(base, f"{message}; the pool has {pool.describe_classes()}")

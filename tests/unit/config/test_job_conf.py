@@ -335,9 +335,8 @@ def test_parameters_as_galaxy_nests_them() -> None:
 def test_foreign_keys_are_ignored_and_slips_are_warnings() -> None:
     conf = read(ENVIRONMENT % "submit_request_gpus: 1, k8s_walltime_limit: 9, request_memroy: 1G")
     [ignored] = conf.ignored
-    assert ignored.message == "ignores keys of other programs: submit_request_gpus, " + (
-        "k8s_walltime_limit"
-    )
+    expected = "ignores keys of other programs: submit_request_gpus, k8s_walltime_limit"
+    assert ignored.message == expected
     [warning] = conf.warnings
     assert (warning.line, warning.message) == (2, "is ignored; did you mean request_memory?")
 
