@@ -6,7 +6,7 @@
 .PHONY: lab lab-needs lab-down test-lab test-lab-slow
 .PHONY: galaxy-venv test-galaxy bench-galaxy
 .PHONY: snakemake-venv test-snakemake bench-snakemake
-.PHONY: bench-pool bench-simulation pictures chaos
+.PHONY: fuzz bench-pool bench-simulation pictures chaos
 
 BIN := .venv/bin
 GALAXY_BIN := .venv-galaxy/bin
@@ -16,6 +16,7 @@ JOBS := 200
 LENGTHS := 0 120
 ROUNDS := 1
 RUNNERS := swarm floor condor htcondor
+FUZZ_EXAMPLES := 1000000
 LAB := tests/lab
 # The name and port of the pool for Snakemake's tests.
 SNAKEMAKE_POOL := swarm-runner-smk 9771
@@ -67,6 +68,9 @@ snakemake-venv: venv
 
 unit: venv ## run the tests that need no Docker engine
 	$(BIN)/pytest $(UNIT_TESTS)
+
+fuzz: venv ## the reader on a million generated job_confs, destinations and invocations
+	SWARM_RUNNER_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/pytest tests/unit/config/test_reader_properties.py
 
 lint: venv ## run ruff, mypy, import-linter, codespell and proselint
 	$(BIN)/ruff check .

@@ -23,16 +23,24 @@ if TYPE_CHECKING:
         SubmitResult,
     )
     from swarm_runner.config.current import get_current_config
+    from swarm_runner.config.destination_parameters import (
+        DestinationParameters,
+        ForeignKeys,
+        classify_keys,
+        parse_parameters,
+        schedd_escalates,
+    )
     from swarm_runner.config.documents import dump_invocations, parse_invocations
-    from swarm_runner.config.galaxy_keys import RUNNER_KEYS, is_environment_key, is_runner_key
+    from swarm_runner.config.galaxy_keys import RUNNER_KEYS
     from swarm_runner.config.job_conf import (
-        EnvironmentSection,
         JobConf,
         RunnerSection,
+        find_job_config,
         parse_job_conf,
+        parse_runner,
     )
     from swarm_runner.config.validation import parse_document, validate_document
-    from swarm_runner.config.yaml_source import Document
+    from swarm_runner.config.yaml_source import Document, KeyPath
     from swarm_runner.errors import (
         ConflictError,
         Diagnostic,
@@ -83,7 +91,12 @@ if TYPE_CHECKING:
         ScalingDecision,
         ScalingLimits,
     )
-    from swarm_runner.model.text import FrozenModel, did_you_mean, reject_control_characters
+    from swarm_runner.model.text import (
+        FrozenModel,
+        did_you_mean,
+        printable,
+        reject_control_characters,
+    )
     from swarm_runner.model.units import QUANTITY_EXAMPLES, megabytes
     from swarm_runner.model.vm import Disk, SuccessMarker, VirtualMachine
     from swarm_runner.runner import Runner
@@ -115,14 +128,15 @@ __all__ = [
     "ConflictError",
     "DemandSample",
     "Destination",
+    "DestinationParameters",
     "Diagnostic",
     "Disk",
     "Document",
-    "EnvironmentSection",
     "EventType",
     "ExecutorCounts",
     "ExecutorStatus",
     "Explanation",
+    "ForeignKeys",
     "FreeCapacity",
     "FrozenModel",
     "Hold",
@@ -140,6 +154,7 @@ __all__ = [
     "JobState",
     "JobStatus",
     "JobUser",
+    "KeyPath",
     "Network",
     "Outcome",
     "OutcomeKind",
@@ -171,21 +186,25 @@ __all__ = [
     "__version__",
     "classad_string",
     "classad_value",
+    "classify_keys",
     "did_you_mean",
     "dump_invocations",
     "escape_macros",
+    "find_job_config",
     "get_current_config",
     "get_logger",
     "hookimpl",
-    "is_environment_key",
-    "is_runner_key",
     "megabytes",
     "parse_document",
     "parse_invocations",
     "parse_job_conf",
+    "parse_parameters",
+    "parse_runner",
+    "printable",
     "quote_arguments",
     "quote_environment",
     "reject_control_characters",
+    "schedd_escalates",
     "translate",
     "validate_document",
 ]
@@ -205,22 +224,29 @@ _EXPORTS = {
         "dump_invocations",
         "parse_invocations",
     ),
-    "config.galaxy_keys": (
-        "RUNNER_KEYS",
-        "is_environment_key",
-        "is_runner_key",
+    "config.destination_parameters": (
+        "DestinationParameters",
+        "ForeignKeys",
+        "classify_keys",
+        "parse_parameters",
+        "schedd_escalates",
     ),
+    "config.galaxy_keys": ("RUNNER_KEYS",),
     "config.job_conf": (
-        "EnvironmentSection",
         "JobConf",
         "RunnerSection",
+        "find_job_config",
         "parse_job_conf",
+        "parse_runner",
     ),
     "config.validation": (
         "parse_document",
         "validate_document",
     ),
-    "config.yaml_source": ("Document",),
+    "config.yaml_source": (
+        "Document",
+        "KeyPath",
+    ),
     "errors": (
         "ConflictError",
         "Diagnostic",
@@ -285,6 +311,7 @@ _EXPORTS = {
     "model.text": (
         "FrozenModel",
         "did_you_mean",
+        "printable",
         "reject_control_characters",
     ),
     "model.units": (

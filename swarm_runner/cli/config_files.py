@@ -12,7 +12,9 @@ from swarm_runner.config.job_conf import JobConf, parse_job_conf
 from swarm_runner.errors import Diagnostic, InvalidInputError
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.pool import Destination
+from swarm_runner.structured_log import get_logger
 
+log = get_logger(__name__)
 STANDARD_INPUT = "-"
 
 
@@ -33,17 +35,24 @@ def read_text(file: str) -> tuple[str, str]:
         raise InvalidInputError([Diagnostic(message, source=source)]) from error
 
 
-def load_job_conf(file: Path | None) -> JobConf:
+def load_job_conf(file: Path | None, *, notify: bool = True) -> JobConf:
     """Return the configuration in a file; without a file, the one of the last `pool up`.
 
-    If there is none either, the configuration has one destination: `Destination()`.
+    If there is none either, the configuration has one destination: `Destination()`. With `notify`,
+    keys without effect are logged.
     """
     if file is None and (file := get_current_config()) is not None:
         print_note(f"Using {file}, the file of the last `pool up`.")
     if file is None:
         default = Destination()
         return JobConf("the built-in configuration", {default.name: default}, default.name)
-    return parse_job_conf(*read_text(str(file)))
+    configuration = parse_job_conf(*read_text(str(file)))
+    if notify:
+        for warning in configuration.warnings:
+            log.warning("Key without effect", location=warning.location, reason=warning.message)
+        for ignored in configuration.ignored:
+            log.info("Keys ignored", location=ignored.location, reason=ignored.message)
+    return configuration
 
 
 def load_destination(file: Path | None, name: str | None) -> Destination:

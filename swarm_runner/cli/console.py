@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.console import Console
+from rich.console import (
+    Console,
+    ConsoleOptions,
+    ConsoleRenderable,
+    RenderHook,
+    RenderResult,
+)
+from rich.measure import Measurement
+from rich.segment import Segment
+
+from swarm_runner.model.text import printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 # In a pipe or a file, a table is as wide as its content.
 UNBOUNDED_WIDTH = 10_000
+_JSON_CONTROL = re.compile(r"[\x7f-\x9f]")
 
 
 def stdout_console() -> Console:
@@ -22,12 +34,39 @@ def stdout_console() -> Console:
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal and not os.environ.get("COLUMNS"):
         console.width = UNBOUNDED_WIDTH
+    console.push_render_hook(_PrintableHook())
     return console
 
 
 def stderr_console() -> Console:
     """Return a console for progress and notes."""
-    return Console(stderr=True, highlight=False, markup=False, emoji=False)
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    console.push_render_hook(_PrintableHook())
+    return console
+
+
+class _PrintableHook(RenderHook):
+    """Escapes the control characters of foreign text: file names, keys, messages of Docker.
+
+    Rich's own escape sequences are styles and control segments, which stay.
+    """
+
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        """Return renderables whose text is printable."""
+        return [_Printable(renderable) for renderable in renderables]
+
+
+class _Printable:
+    def __init__(self, renderable: ConsoleRenderable) -> None:
+        self._renderable = renderable
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for segment in console.render(self._renderable, options):
+            text = segment.text if segment.control else printable(segment.text)
+            yield Segment(text, segment.style, segment.control)
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement.get(console, options, self._renderable)
 
 
 def print_note(message: str, style: str = "") -> None:
@@ -46,7 +85,10 @@ def show_json(data: Any) -> None:
     """Print models, or plain data that contains models, as JSON."""
     from pydantic_core import to_json
 
-    typer.echo(to_json(data, indent=2).decode())
+    # JSON leaves DEL and C1 as they are, and a terminal obeys them. They occur in texts only.
+    typer.echo(
+        _JSON_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", to_json(data, indent=2).decode())
+    )
 
 
 @contextlib.contextmanager
@@ -75,7 +117,7 @@ def progress(title: str) -> Iterator[Callable[[str], None]]:
             # The previous step has finished: it stays as a line above the spinner.
             print_step()
             current_step = message
-            bar.reset(task, description=message)
+            bar.reset(task, description=printable(message))
 
         try:
             yield step

@@ -14,6 +14,7 @@ from swarm_runner.errors import (
     SwarmRunnerError,
     UnreachableError,
 )
+from swarm_runner.model.text import printable
 
 
 class ExitCode(IntEnum):
@@ -44,7 +45,7 @@ def print_error(error: SwarmRunnerError) -> None:
     """Print an error on standard error: one line, or one for each diagnostic."""
     problems = error.diagnostics if isinstance(error, InvalidInputError) else (str(error),)
     for problem in problems:
-        line = " ".join(str(problem).split("\n"))
+        line = printable(" ".join(str(problem).split("\n")))
         typer.echo(f"{typer.style('error:', fg=typer.colors.RED)} {line}", err=True)
 
 

@@ -20,8 +20,14 @@ from swarm_runner.cli.options import (
     RunnerName,
 )
 from swarm_runner.cli.tables import count_by_state, failures, jobs_table, pluralize, submitted_table
-from swarm_runner.errors import InvalidInputError, SwarmRunnerError
-from swarm_runner.model.job import Job, OutcomeKind
+from swarm_runner.errors import (
+    InvalidInputError,
+    PreconditionError,
+    SwarmRunnerError,
+    UnreachableError,
+)
+from swarm_runner.model.job import Job, JobState, OutcomeKind
+from swarm_runner.model.pool import Destination
 
 if TYPE_CHECKING:
     from swarm_runner.runner import Runner
@@ -168,11 +174,32 @@ def explain(
     with progress(f"querying the access point of pool {destination.pool.name}"):
         found = job_list.find_jobs(access_point, runner, names)
         explanations = job_list.explain_jobs(access_point, found, destination.pool)
+        problems: tuple[str, ...] = ()
+        if any(job.state is JobState.IDLE for job in found):
+            problems = _pool_problems(destination)
     if as_json:
-        show_json([{"job": job, **asdict(explanation)} for job, explanation in explanations])
+        show_json(
+            [
+                {"job": job, **asdict(explanation), "pool_problems": problems}
+                for job, explanation in explanations
+            ]
+        )
         return
     for job, explanation in explanations:
         show(Text(f"{job.id} ({job.key}), {job.state.value}", style="bold"), str(explanation))
+    for problem in problems:
+        show(Text(f"pool {destination.pool.name}: {problem}", style="yellow"))
+
+
+def _pool_problems(destination: Destination) -> tuple[str, ...]:
+    """Return what Swarm knows and HTCondor does not: why executors do not start.
+
+    Nothing, where this command cannot reach a Swarm manager.
+    """
+    try:
+        return factories.provisioner(destination, lambda _: None).status().problems
+    except (UnreachableError, PreconditionError):
+        return ()
 
 
 def _wait_for_jobs(session: Runner, jobs: list[Job], runner: str) -> list[Job]:

@@ -24,24 +24,44 @@ from swarm_runner.submit.translation import with_defaults
 
 def validate(
     file: Annotated[Path | None, typer.Argument(metavar="JOB_CONF")] = None,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict", help="Unknown keys and unknown runners of environments are errors."
+        ),
+    ] = False,
     job_conf: JobConfPath = None,
     destination_name: DestinationName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check a job_conf file.
+    """Check a job_conf file, or a galaxy.yml that contains the job configuration.
 
     Shows every error with its line and column, or the destinations that the file defines.
     """
     file = file or job_conf
     if file is None:
         raise InvalidInputError("name the job_conf file to check")
-    configuration = config_files.load_job_conf(file)
+    configuration = config_files.load_job_conf(file, notify=False)
+    notes = (*configuration.warnings, *configuration.ignored)
+    if strict and notes:
+        raise InvalidInputError(notes)
     destinations = configuration.destinations
     if destination_name is not None:
         destinations = {destination_name: configuration.destination(destination_name)}
     if as_json:
-        show_json({"default": configuration.default, "destinations": destinations})
+        show_json(
+            {
+                "default": configuration.default,
+                "destinations": destinations,
+                "warnings": [str(warning) for warning in configuration.warnings],
+                "ignored": [str(ignored) for ignored in configuration.ignored],
+            }
+        )
         return
+    for warning in configuration.warnings:
+        print_note(f"warning: {warning}", style="yellow")
+    for ignored in configuration.ignored:
+        print_note(str(ignored))
     print_note(f"{file} is valid.", style="green")
     show(destinations_table(destinations.values(), configuration.default))
 

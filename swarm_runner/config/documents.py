@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import yaml
 
-from swarm_runner.config.validation import parse_document, validate_document
+from swarm_runner.config.validation import MAX_DIAGNOSTICS, parse_document, validate_document
 from swarm_runner.config.yaml_source import KeyPath
 from swarm_runner.errors import Diagnostic, InvalidInputError
 from swarm_runner.model.invocation import Invocation
@@ -31,6 +31,10 @@ def parse_invocations(text: str, source: str) -> list[Invocation]:
     diagnostics: list[Diagnostic] = []
     first: dict[str, KeyPath] = {}
     for path in paths:
+        if len(diagnostics) >= MAX_DIAGNOSTICS:
+            message = "has problems before this item; the items from here on were not checked"
+            diagnostics.append(document.diagnostic(path, message))
+            break
         try:
             invocation = validate_document(Invocation, document, path)
         except InvalidInputError as error:

@@ -1,12 +1,13 @@
 """The keys of job_conf.yml that Galaxy reads, and that swarm_runner ignores.
 
 Source: Galaxy's lib/galaxy/config/sample/job_conf.sample.yml and lib/galaxy/jobs/__init__.py.
-The keys are listed, so that a key in neither Galaxy's list nor our own is reported as an error.
+The keys are listed, so that a key in neither Galaxy's list nor our own is reported.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 # `dynamic` does not require an entry under runners; `dynamic_tpv` is short for it.
@@ -55,6 +56,6 @@ def is_virtual_runner(name: object) -> bool:
     return isinstance(name, str) and name in _VIRTUAL_RUNNERS
 
 
-def is_disabled(settings: dict[str, Any]) -> bool:
+def is_disabled(settings: Mapping[Any, Any]) -> bool:
     """Return whether Galaxy ignores a runner or an environment (`enabled: false`)."""
-    return str(settings.get("enabled", True)).lower() not in ("true", "yes", "on", "1")
+    return str(settings.get("enabled", True)).lower() not in ("true", "yes", "on", "y", "t", "1")

@@ -7,8 +7,9 @@ from typing import Any
 from pydantic import TypeAdapter
 from pydantic.json_schema import models_json_schema
 
+from swarm_runner.config.destination_parameters import DestinationParameters
 from swarm_runner.config.galaxy_keys import RUNNER_KEYS
-from swarm_runner.config.job_conf import MODULE_PREFIX, EnvironmentSection, RunnerSection
+from swarm_runner.config.job_conf import MODULE_PREFIX, RunnerSection
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.job import Job, Outcome
 from swarm_runner.model.pool_status import PoolStatus
@@ -41,11 +42,13 @@ def _job_conf() -> dict[str, Any]:
     finds unknown ones.
     """
     definitions = models_json_schema(
-        [(RunnerSection, "validation"), (EnvironmentSection, "validation")],
+        [(RunnerSection, "validation"), (DestinationParameters, "validation")],
         ref_template="#/$defs/{model}",
     )[1]["$defs"]
     definitions["RunnerSection"]["properties"] |= {key: {} for key in sorted(RUNNER_KEYS)}
-    definitions["EnvironmentSection"]["additionalProperties"] = True
+    parameters = definitions["DestinationParameters"]
+    parameters["additionalProperties"] = True
+    del parameters["properties"]["raw_commands"]
     is_swarm_runner = {
         "anyOf": [
             {"required": ["pool"]},
@@ -53,10 +56,9 @@ def _job_conf() -> dict[str, Any]:
         ]
     }
     section = {"$ref": "#/$defs/RunnerSection"}
-    environment = {"$ref": "#/$defs/EnvironmentSection"}
+    environment = {"$ref": "#/$defs/DestinationParameters"}
     execution = {
         "type": "object",
-        "required": ["environments"],
         "properties": {
             "default": {"type": "string", "description": "the environment used by default"},
             "environments": {
@@ -70,7 +72,7 @@ def _job_conf() -> dict[str, Any]:
     return _HEAD | {
         "title": "Galaxy's job_conf.yml with a runner of swarm_runner",
         "type": "object",
-        "required": ["runners", "execution"],
+        "required": ["runners"],
         "properties": {
             "runners": {
                 "type": "object",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, TypeVar, Union
 
 from pydantic import BaseModel, ValidationError
@@ -17,7 +18,12 @@ from swarm_runner.model.text import FrozenModel, did_you_mean
 Model = TypeVar("Model", bound=BaseModel)
 
 MAX_LISTED_NAMES = 12  # in one message
-__all__ = ["Document", "parse_document", "validate_document"]
+# Comparing a key with every known one takes a millisecond.
+MAX_SUGGESTIONS = 50
+# Nobody reads more of one part of a document.
+MAX_DIAGNOSTICS = 1000
+_MISSING = "is missing"
+__all__ = ["Document", "error_messages", "parse_document", "validate_document"]
 
 
 def parse_document(text: str, source: str) -> Document:
@@ -47,19 +53,31 @@ def validate_document(
         raise InvalidInputError(_collect_diagnostics(error, model_type, document, path)) from error
 
 
+def error_messages(
+    error: ValidationError, model_type: type[BaseModel]
+) -> Iterator[tuple[KeyPath, str]]:
+    """Yield the path below the model and the message of each of pydantic's errors."""
+    unknown_keys = 0
+    for detail in error.errors(include_url=False):
+        path: KeyPath = detail["loc"]
+        unknown_keys += detail["type"] == "extra_forbidden"
+        yield path, _message(detail, model_type, path, suggest=unknown_keys <= MAX_SUGGESTIONS)
+
+
 def _collect_diagnostics(
     error: ValidationError, model_type: type[BaseModel], document: Document, base_path: KeyPath
 ) -> list[Diagnostic]:
     found: dict[tuple[KeyPath, str], Diagnostic] = {}
-    for detail in error.errors(include_url=False):
-        location: KeyPath = detail["loc"]
+    for location, message in itertools.islice(error_messages(error, model_type), MAX_DIAGNOSTICS):
         # Pydantic also names union members and "[key]", which are not part of the document.
         path = location
-        while path and detail["type"] != "missing" and not _contains(document, base_path + path):
+        while path and message != _MISSING and not _contains(document, base_path + path):
             path = path[:-1]
-        message = _message(detail, model_type, path)
         found.setdefault((path, message), document.diagnostic(base_path + path, message))
-    return document.sort(found.values())
+    diagnostics = document.sort(found.values())
+    if (unlisted := error.error_count() - MAX_DIAGNOSTICS) > 0:
+        diagnostics.append(document.diagnostic(base_path, f"has {unlisted} more problems"))
+    return diagnostics
 
 
 def _contains(document: Document, path: KeyPath) -> bool:
@@ -67,13 +85,15 @@ def _contains(document: Document, path: KeyPath) -> bool:
     return document.has(path) or document.has((*parents, str(last).removesuffix("_mb")))
 
 
-def _message(detail: ErrorDetails, model_type: type[BaseModel], path: KeyPath) -> str:
+def _message(
+    detail: ErrorDetails, model_type: type[BaseModel], path: KeyPath, *, suggest: bool
+) -> str:
     kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
     if kind == "missing":
-        return "is missing"
+        return _MISSING
     if kind == "extra_forbidden":
         names = _accepted_keys(model_type, path[:-1])
-        hint = did_you_mean(str(path[-1]), names)
+        hint = did_you_mean(str(path[-1]), names) if suggest else ""
         if not hint and len(names) <= MAX_LISTED_NAMES:
             hint = f"; use one of {', '.join(names)}"
         return f"is not a valid key{hint}"
@@ -93,6 +113,7 @@ def _message(detail: ErrorDetails, model_type: type[BaseModel], path: KeyPath) -
         "greater_than_equal": "must be at least {ge}, not {value}",
         "less_than_equal": "must be at most {le}, not {value}",
         "too_short": "needs at least {min_length} items",
+        "too_long": "accepts at most {max_length} items",
         "literal_error": "must be {expected}, not {value}",
         "finite_number": "must be a finite number",
     }

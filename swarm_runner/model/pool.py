@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import ipaddress
+import math
 import posixpath
+from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import PurePath, PurePosixPath
+from pathlib import PurePath
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import (
     AfterValidator,
     BeforeValidator,
+    ConfigDict,
     Field,
     StrictBool,
     StrictInt,
@@ -18,8 +22,17 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from swarm_runner.model.resources import MINIMUM_MEMORY_MB, Resources
-from swarm_runner.model.text import AbsolutePath, FrozenModel, Image, Name, Text, raise_diagnostics
+from swarm_runner.model.resources import Disk, Memory, Resources
+from swarm_runner.model.text import (
+    AbsolutePath,
+    FrozenModel,
+    Image,
+    Name,
+    Text,
+    list_names,
+    raise_diagnostics,
+)
+from swarm_runner.model.units import add_unit_keys, convert_unit_keys
 
 # Directories that a container needs from its own image, or a node for itself.
 _SYSTEM_DIRECTORIES = (
@@ -29,8 +42,20 @@ _SYSTEM_DIRECTORIES = (
 _PER_JOB_DIRECTORIES = ("/tmp", "/var/tmp")  # noqa: S108  each job has its own
 
 
+_MAX_PATH_LENGTH = 4096  # Linux's PATH_MAX
+_MAX_CLASSES, _MAX_VOLUMES = 500, 1000
+
+
+def _is_below(path: str, directory: str) -> bool:
+    """Return whether a normalized path is a directory or below it."""
+    return path == directory or path.startswith(directory.rstrip("/") + "/")
+
+
 def _volume_path(value: str) -> str:
-    path = PurePosixPath(value)
+    if len(value) > _MAX_PATH_LENGTH:
+        raise PydanticCustomError(
+            "volume", "has {length} characters, more than a path can have", {"length": len(value)}
+        )
     if posixpath.normpath(value) != value or value.startswith("//"):
         raise PydanticCustomError(
             "volume",
@@ -44,8 +69,7 @@ def _volume_path(value: str) -> str:
             {"path": repr(value)},
         )
     if value in _PER_JOB_DIRECTORIES or any(
-        path.is_relative_to(system) or PurePosixPath(system).is_relative_to(path)
-        for system in _SYSTEM_DIRECTORIES
+        _is_below(value, system) or _is_below(system, value) for system in _SYSTEM_DIRECTORIES
     ):
         raise PydanticCustomError(
             "volume",
@@ -55,12 +79,60 @@ def _volume_path(value: str) -> str:
     return value
 
 
+# The keys of a mount in a compose file, as Docker spells them.
+_SOURCE_KEYS = ("source", "src")
+_TARGET_KEYS = ("target", "dst", "destination")
+_MOUNT_KEYS = {"type", "read_only", "readonly", *_SOURCE_KEYS, *_TARGET_KEYS}
+# SELinux relabelling (z, Z) does not apply to a mount of a Swarm service.
+_MODES = {"ro": True, "rw": False}
+
+
 def _volume(value: Any) -> Any:
+    """Return a volume's path and mode, from Docker's short and long forms of a mount."""
     if isinstance(value, str):
-        path, _, mode = value.partition(":")
-        if mode in ("", "ro", "rw"):
-            return {"path": path, "read_only": mode == "ro"}
+        path, *rest = value.split(":")
+        target = rest.pop(0) if rest and rest[0] not in _MODES else path
+        mode = rest.pop(0) if rest else "rw"
+        if rest or mode not in _MODES:
+            raise _mount_error(repr(value))
+        return {"path": _same_path(path, target), "read_only": _MODES[mode]}
+    if isinstance(value, dict) and "path" not in value and value.keys() & _MOUNT_KEYS:
+        return _long_mount(value)
     return value
+
+
+def _long_mount(mount: dict[Any, Any]) -> dict[str, Any]:
+    if unknown := [str(key) for key in mount if key not in _MOUNT_KEYS]:
+        raise _mount_error(f"a mount with {', '.join(sorted(unknown))}")
+    if mount.get("type", "bind") != "bind":
+        raise _mount_error(f"a mount of type {mount['type']}")
+    sources = [mount[key] for key in _SOURCE_KEYS if key in mount]
+    targets = [mount[key] for key in _TARGET_KEYS if key in mount]
+    source = (sources or targets or [None])[0]
+    read_only = mount.get("read_only", mount.get("readonly", False))
+    return {"path": _same_path(source, (targets or [source])[0]), "read_only": read_only}
+
+
+def _same_path(source: Any, target: Any) -> Any:
+    if source != target:
+        raise PydanticCustomError(
+            "volume",
+            "mounts {source} at {target}, but a job sees a volume at the path that it has on the "
+            "node: mount the directory at {target} on every node, and write {target}",
+            {"source": source, "target": target},
+        )
+    return source
+
+
+def _mount_error(found: str) -> PydanticCustomError:
+    return PydanticCustomError(
+        "volume",
+        "is {found}; write /path, /path:ro, /path:/path, /path:/path:ro or {mount}",
+        {
+            "found": found,
+            "mount": "{type: bind, source: /path, target: /path, read_only: true}",
+        },
+    )
 
 
 class VolumeMount(FrozenModel):
@@ -82,8 +154,6 @@ DEFAULT_LEASE_S = 300
 # After a lease expired, the access point needs 20 to 90 s for its three attempts to release the
 # claim. HTCondor's own lease is shorter than `lease_s` by this, or by a third.
 NODE_LOSS_DETECTION_S = 60
-# The fields that set the number of executors, not their size.
-_SCALING_FIELDS = {"replicas", "min_replicas", "max_replicas", "cooldown_s"}
 _MAX_SERVICE_NAME_LENGTH = 63  # Swarm: a service name is a DNS label
 
 
@@ -106,12 +176,24 @@ class ReplicaLimits(NamedTuple):
         return ""
 
 
+_CLASS_UNIT_KEYS = ("memory", "disk")
+
+
 class CapacityClass(FrozenModel):
-    """The size of one executor, and how many executors there are."""
+    """The size of one executor, and how many executors there are.
+
+    `memory` and `disk` take texts with a unit ("4 GB") instead of the fields in MB.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra=lambda schema: add_unit_keys(schema, _CLASS_UNIT_KEYS)
+    )
 
     cpus: StrictInt = Field(1, ge=1, le=4096)
-    memory_mb: StrictInt = Field(ge=MINIMUM_MEMORY_MB, le=64 * 2**20, description="MB, for jobs")
-    disk_mb: StrictInt | None = Field(None, ge=1, description="MB; the most that a job may request")
+    memory_mb: Memory = Field(description="MB, for jobs; or `memory` with a unit")
+    disk_mb: Disk | None = Field(
+        None, description="MB; the most that a job may request; or `disk` with a unit"
+    )
     gpus: StrictInt = Field(
         0, ge=0, le=1024, description="the number of its node's GPUs that each executor gets"
     )
@@ -141,6 +223,25 @@ class CapacityClass(FrozenModel):
         le=30 * 86_400,
         description="seconds for the jobs of a draining executor; longer jobs run again elsewhere",
     )
+
+    @classmethod
+    def accepted_keys(cls) -> list[str]:
+        """Return the keys of a class: its fields, and the keys with a unit."""
+        return [*cls.model_fields, *_CLASS_UNIT_KEYS]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _convert_units(cls, data: Any) -> Any:
+        return convert_unit_keys(data, _CLASS_UNIT_KEYS)
+
+    @property
+    def size(self) -> tuple[int, int, int, float, int]:
+        """What classes are ordered by: a job runs in the first one, in this order, that fits.
+
+        GPUs come first, so that no job occupies a GPU that it does not request.
+        """
+        disk_mb = math.inf if self.disk_mb is None else self.disk_mb
+        return (self.gpus, self.memory_mb, self.cpus, disk_mb, self.virtual_machines)
 
     @property
     def replica_limits(self) -> ReplicaLimits:
@@ -204,8 +305,29 @@ class JobUser(FrozenModel):
     gid: StrictInt = Field(1000, ge=1, le=2**31 - 1)
 
 
+_MINIMUM_PREFIX, _MAXIMUM_PREFIX = 12, 28
+
+
+def _subnet(value: str) -> str:
+    try:
+        subnet = ipaddress.IPv4Network(value)
+    except ValueError:
+        subnet = None
+    if subnet is None or not _MINIMUM_PREFIX <= subnet.prefixlen <= _MAXIMUM_PREFIX:
+        raise PydanticCustomError(
+            "subnet",
+            "{value} is not a subnet; write the first address and the length of the prefix, "
+            "{minimum} to {maximum}, such as 10.200.0.0/21",
+            {"value": repr(value), "minimum": _MINIMUM_PREFIX, "maximum": _MAXIMUM_PREFIX},
+        )
+    return str(subnet)
+
+
 class Network(FrozenModel):
-    """How the central manager is reached on the overlay network, and from outside."""
+    """The overlay network: its size, and how the central manager is reached on it.
+
+    The network of an existing pool stays as it is.
+    """
 
     endpoint_mode: Literal["dnsrr", "vip"] = Field(
         "dnsrr",
@@ -214,27 +336,49 @@ class Network(FrozenModel):
     publish: Literal["host", "ingress"] = Field(
         "host", description="its port: on its own node, or on every node by the routing mesh"
     )
+    subnet: Annotated[Text, AfterValidator(_subnet)] | None = Field(
+        None, description="the network's subnet; a free one of Swarm's address pools when absent"
+    )
+    prefix: StrictInt = Field(
+        21,
+        ge=_MINIMUM_PREFIX,
+        le=_MAXIMUM_PREFIX,
+        description="the prefix length of a subnet that `pool up` chooses: 21 has 2,045 addresses "
+        "for executors and nodes",
+    )
 
     @model_validator(mode="after")
     def _check_publish_mode(self) -> Self:
+        diagnostics: list[tuple[tuple[str | int, ...], str]] = []
         if self.publish == "ingress" and self.endpoint_mode == "dnsrr":
-            raise_diagnostics(
-                self, [(("publish",), "is ingress, which requires endpoint_mode: vip in Swarm")]
+            diagnostics.append(
+                (("publish",), "is ingress, which requires endpoint_mode: vip in Swarm")
             )
+        if self.subnet is not None and "prefix" in self.model_fields_set:
+            diagnostics.append((("prefix",), "does not apply with subnet, which has its own"))
+        raise_diagnostics(self, diagnostics)
         return self
 
 
+def _sort_classes(classes: dict[str, CapacityClass]) -> dict[str, CapacityClass]:
+    """Order classes by size, those that run virtual machines last."""
+    return dict(
+        sorted(classes.items(), key=lambda item: (item[1].virtual_machines > 0, item[1].size))
+    )
+
+
 class Pool(FrozenModel):
-    """An HTCondor pool on a Swarm: its classes, in order of size, and its address."""
+    """An HTCondor pool on a Swarm: its classes, from small to large, and its address."""
 
     name: Name = "swarm-runner"
-    classes: dict[Name, CapacityClass] = Field(
+    classes: Annotated[dict[Name, CapacityClass], AfterValidator(_sort_classes)] = Field(
         default_factory=lambda: {
             "normal": CapacityClass(memory_mb=1024, replicas=2, max_replicas=20),
             "big": CapacityClass(memory_mb=2048, replicas=1, max_replicas=4),
         },
         min_length=1,
-        description="from small to large",
+        max_length=_MAX_CLASSES,
+        description="the capacity classes by name, in any order",
     )
     image: Image | None = Field(None, description="the pool image; built when absent")
     host: Text = Field(
@@ -246,11 +390,12 @@ class Pool(FrozenModel):
     network: Network = Network()
     services: dict[Name, Text] | None = Field(
         None,
+        max_length=_MAX_CLASSES + 1,
         description="external services, deployed by something else: that of the central manager, "
         "under `manager`, and that of every class",
     )
     user: JobUser = JobUser()
-    volumes: tuple[Volume, ...] = ()
+    volumes: tuple[Volume, ...] = Field((), max_length=_MAX_VOLUMES)
     pull: Literal["missing", "always"] = Field(
         "missing", description="whether a node pulls an image that it already has"
     )
@@ -267,19 +412,12 @@ class Pool(FrozenModel):
         # Classes with virtual machines have an order of their own: no job moves between the two.
         for vm in (False, True):
             for smaller, larger in pairwise(self.classes_for(vm=vm)):
-                first, second = self.classes[smaller], self.classes[larger]
-                if first.model_dump(exclude=_SCALING_FIELDS) == second.model_dump(
-                    exclude=_SCALING_FIELDS
-                ):
-                    yield (
-                        ("classes", larger),
-                        f"has the same size as {smaller}; remove one of the two",
+                if self.classes[smaller].size == self.classes[larger].size:
+                    message = (
+                        f"has the same size as {smaller} ({self.classes[smaller]}), so that the "
+                        "two have no order; change the size of one, or remove it"
                     )
-                elif first.memory_mb > second.memory_mb:
-                    yield (
-                        ("classes", larger),
-                        f"has less memory than {smaller} before it; put smaller classes first",
-                    )
+                    yield ("classes", larger), message
         for name in self.classes:
             service = self.service(name)
             if len(service) > _MAX_SERVICE_NAME_LENGTH:
@@ -296,21 +434,25 @@ class Pool(FrozenModel):
         for name in expected:
             if name not in self.services:
                 yield ("services",), f"does not name the service of {name}"
+        uses = Counter(self.services.values())
         for name, service in self.services.items():
-            if name not in expected:
-                yield ("services", name), f"is not a class; use one of {', '.join(expected)}"
-            elif list(self.services.values()).count(service) > 1:
+            if name not in (CENTRAL_MANAGER, *self.classes):
+                yield ("services", name), f"is not a class; use one of {list_names(expected)}"
+            elif uses[service] > 1:
                 yield ("services", name), f"{service} is named twice"
 
     def _volume_diagnostics(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
-        paths = [PurePosixPath(volume.path) for volume in self.volumes]
-        for position, path in enumerate(paths):
-            for other in paths[:position]:
-                if path.is_relative_to(other) or other.is_relative_to(path):
-                    yield (
-                        ("volumes", position),
-                        f"{path} and {other} overlap; remove one of the two",
-                    )
+        # In this order, a directory comes right before everything below it.
+        ordered = sorted(enumerate(self.volumes), key=lambda item: item[1].path.replace("/", "\0"))
+        outer_position, outer = 0, None
+        for position, volume in ordered:
+            if outer is not None and _is_below(volume.path, outer.path):
+                yield (
+                    ("volumes", max(position, outer_position)),
+                    f"{volume.path} and {outer.path} overlap; remove one of the two",
+                )
+            else:
+                outer_position, outer = position, volume
 
     def volume_of(self, path: str | PurePath) -> VolumeMount | None:
         """Return the volume that contains an absolute path, or None.
@@ -341,7 +483,7 @@ class Pool(FrozenModel):
     def describe_classes(self, *, vm: bool | None = None) -> str:
         """Return the classes and their sizes for a message; with `vm`, those of one kind."""
         names = self.classes if vm is None else self.classes_for(vm=vm)
-        return "; ".join(f"{name}: {self.classes[name]}" for name in names)
+        return list_names([f"{name}: {self.classes[name]}" for name in names], "; ")
 
     @property
     def has_vm_classes(self) -> bool:

@@ -25,6 +25,16 @@ class DockerEngine(FrozenModel):
     host: str = Field("", description="the host in DOCKER_HOST; empty for a socket")
 
 
+class AddressSpace(FrozenModel):
+    """The subnets from which Swarm takes those of new networks, and those in use.
+
+    `used` has the name and the subnet of each network that the engine knows.
+    """
+
+    pools: tuple[str, ...]
+    used: tuple[tuple[str, str], ...] = ()
+
+
 class ServiceState(FrozenModel):
     """One service of a pool, as Swarm reports it.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import (
@@ -20,9 +19,11 @@ from swarm_runner.model.text import FrozenModel
 from swarm_runner.model.units import (
     QUANTITY_EXAMPLES,
     QUANTITY_PATTERN,
-    WithUnit,
+    add_unit_keys,
+    convert_unit_keys,
+    integer,
     megabytes_or_count,
-    megabytes_or_text,
+    megabytes_or_number,
 )
 
 MINIMUM_MEMORY_MB = 16
@@ -40,10 +41,12 @@ def _check_minimum_memory(value: int) -> int:
 
 
 def _number_or_text(minimum: int, maximum: int) -> WithJsonSchema:
-    number = {"type": "integer", "minimum": minimum, "maximum": maximum}
-    return WithJsonSchema({"anyOf": [number, {"type": "string", "pattern": QUANTITY_PATTERN}]})
+    number = {"type": "number", "minimum": minimum, "maximum": maximum}
+    text = {"type": "string", "pattern": f"{QUANTITY_PATTERN}|{_NUMBER_TEXT}"}
+    return WithJsonSchema({"anyOf": [number, text]})
 
 
+_NUMBER_TEXT = r"^ *[0-9]+(\.[0-9]*)? *$"
 MAXIMUM_MEMORY_MB = 64 * 2**20
 MAXIMUM_DISK_MB = 64 * 2**20
 _MEMORY = Annotated[
@@ -56,24 +59,15 @@ Memory = Annotated[_MEMORY, BeforeValidator(megabytes_or_count)]
 Disk = Annotated[_DISK, BeforeValidator(megabytes_or_count)]
 MemoryOrText = Annotated[
     _MEMORY,
-    BeforeValidator(megabytes_or_text),
+    BeforeValidator(megabytes_or_number),
     _number_or_text(MINIMUM_MEMORY_MB, MAXIMUM_MEMORY_MB),
 ]
 DiskOrText = Annotated[
-    _DISK, BeforeValidator(megabytes_or_text), _number_or_text(1, MAXIMUM_DISK_MB)
+    _DISK, BeforeValidator(megabytes_or_number), _number_or_text(1, MAXIMUM_DISK_MB)
 ]
+# Whole numbers of destinations: rules such as TPV write them as texts.
+IntegerOrText = Annotated[StrictInt, BeforeValidator(integer)]
 UNIT_KEYS = ("memory", "max_memory", "disk")
-
-
-def _add_unit_keys(schema: dict[str, Any]) -> None:
-    properties = schema["properties"]
-    for short in UNIT_KEYS:
-        properties[short] = {
-            "type": "string",
-            "pattern": QUANTITY_PATTERN,
-            "description": f"a number with a unit, such as {QUANTITY_EXAMPLES}; "
-            f"instead of {short}_mb",
-        }
 
 
 class Resources(FrozenModel):
@@ -83,7 +77,7 @@ class Resources(FrozenModel):
     MB. Fields that are not set come from the destination; `model_fields_set` tells which are set.
     """
 
-    model_config = ConfigDict(json_schema_extra=_add_unit_keys)
+    model_config = ConfigDict(json_schema_extra=lambda schema: add_unit_keys(schema, UNIT_KEYS))
 
     cpus: StrictInt = Field(1, ge=1, le=4096)
     memory_mb: Memory = Field(512, description="MB; or `memory` with a unit")
@@ -104,20 +98,7 @@ class Resources(FrozenModel):
     @model_validator(mode="before")
     @classmethod
     def _convert_units(cls, data: Any) -> Any:
-        if not isinstance(data, Mapping):
-            return data
-        amounts = dict(data)
-        for short in UNIT_KEYS:
-            if short in amounts:
-                full = f"{short}_mb"
-                if full in amounts:
-                    raise PydanticCustomError(
-                        "quantity",
-                        "contains both {short} and {full}; give one of the two",
-                        {"short": short, "full": full},
-                    )
-                amounts[full] = WithUnit(amounts.pop(short))
-        return amounts
+        return convert_unit_keys(data, UNIT_KEYS)
 
     def __str__(self) -> str:
         parts = [f"{self.cpus} cpu", f"{self.memory_mb} MB memory", f"{self.disk_mb} MB disk"]

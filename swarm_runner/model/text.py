@@ -6,9 +6,10 @@ Each kind is checked when the model is built, so that an error names the field.
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
@@ -30,6 +31,15 @@ MACRO_START = re.compile(r"\$+(?=[A-Za-z0-9_]*\()")
 PROCESS_MACRO = "$(Process)"
 # C0, DEL and C1 are Unicode category Cc; lone surrogates (Cs) have no UTF-8 form.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+# The same without line breaks and tabs, and what changes the direction of the text around it.
+_UNPRINTABLE = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+# Comparing names takes time in proportion to their length and number.
+_MAX_COMPARED_LENGTH, _MAX_COMPARED_NAMES = 100, 300
+_MAX_LISTED_NAMES = 20
+# Docker accepts 255 characters in a name and 128 in a tag; a digest is shorter.
+_MAX_IMAGE_LENGTH = 512
 
 
 class FrozenModel(BaseModel):
@@ -80,6 +90,12 @@ def reject_control_characters(value: str) -> str:
 def _image(value: str) -> str:
     if not value:
         raise _custom_error("image", "is empty; name a container image, for example debian:trixie")
+    if len(value) > _MAX_IMAGE_LENGTH:
+        raise _custom_error(
+            "image",
+            f"has {len(value)} characters, more than an image reference can have; write "
+            "[registry[:port]/]name[:tag][@digest]",
+        )
     if not _IMAGE.fullmatch(reject_control_characters(value)):
         raise _custom_error(
             "image",
@@ -201,8 +217,29 @@ def _absolute(value: str) -> str:
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
     """Return a question that ends a message, or an empty text if no name is similar."""
-    close = difflib.get_close_matches(name, list(names), 1)
+    if len(name) > _MAX_COMPARED_LENGTH:
+        return ""
+    compared = itertools.islice(
+        (known for known in names if len(known) <= _MAX_COMPARED_LENGTH), _MAX_COMPARED_NAMES
+    )
+    close = difflib.get_close_matches(name, list(compared), 1)
     return f"; did you mean {close[0]}?" if close else ""
+
+
+def list_names(names: Collection[object], separator: str = ", ") -> str:
+    """Return names for a message: the first ones, and how many more there are."""
+    listed = separator.join(map(str, itertools.islice(names, _MAX_LISTED_NAMES)))
+    unlisted = len(names) - _MAX_LISTED_NAMES
+    return f"{listed}{separator}and {unlisted} more" if unlisted > 0 else listed
+
+
+def printable(text: str) -> str:
+    """Return a text of unknown origin for a terminal or a log, with control characters escaped.
+
+    An escape sequence could otherwise move the cursor, or change what was printed before. Line
+    breaks and tabs stay.
+    """
+    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 Label = Annotated[str, AfterValidator(reject_macros)]

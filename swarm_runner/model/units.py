@@ -1,34 +1,102 @@
-"""Amounts of memory and disk, in HTCondor's units: MB means MiB, GB means GiB."""
+"""Amounts of memory and disk as people and programs write them. docs/reference/quantities.md."""
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 from pydantic_core import PydanticCustomError
 
+# Above every limit of a field (64 TiB), and small enough for exact arithmetic.
+MAXIMUM_QUANTITY_MB = 2**40
+_MAXIMUM_EXPONENT = 30
+_MAXIMUM_DIGITS = 1000
+_NUMBER_PATTERN = r"\+?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?"
 # Both cases are spelled out: JSON Schema's patterns have no flags.
-QUANTITY_PATTERN = r"^ *([0-9]{1,12}(?:\.[0-9]{1,6})?) *([KkMmGgTt])(?:[iI]?[bB])? *$"
-_QUANTITY = re.compile(QUANTITY_PATTERN)
-_MB = {"K": Decimal(1) / 1024, "M": Decimal(1), "G": Decimal(1024), "T": Decimal(1024 * 1024)}
+_UNIT_PATTERN = r"(?:[KkMmGgTtPp][iI]?[bB]?|[bB]|[bB][yY][tT][eE][sS])"
+QUANTITY_PATTERN = rf"^ *{_NUMBER_PATTERN} *{_UNIT_PATTERN} *$"
+_QUANTITY = re.compile(rf" *({_NUMBER_PATTERN}) *({_UNIT_PATTERN})? *")
+_MB = {
+    "B": Fraction(1, 2**20),
+    "K": Fraction(1, 2**10),
+    "M": Fraction(1),
+    "G": Fraction(2**10),
+    "T": Fraction(2**20),
+    "P": Fraction(2**30),
+}
 QUANTITY_EXAMPLES = '"512M", "2 GB" or "1.5GiB"'
 
 
-def megabytes(value: object) -> int:
-    """Return the MB (2**20 bytes) of a text with a unit, rounded up.
+def megabytes(value: object, *, unit_required: bool = True) -> int:
+    """Return an amount in MB of 2**20 bytes, rounded up.
 
-    A number without a unit is rejected: HTCondor reads "8" as 8 MB where its author may have meant
-    8 GB. Raises PydanticCustomError. Source: HTCondor manual, submit command request_memory.
+    Units are powers of 1024, whether they are written as MB, M or Mi: HTCondor and Galaxy read
+    them so, and a program that means powers of 1000 gets a little more than it asked for, never
+    less. A number without a unit is MB, as in HTCondor, unless `unit_required`: where the author is
+    a person, "8" may mean 8 GB.
+
+    Raises PydanticCustomError for what cannot be an amount.
     """
-    found = _QUANTITY.fullmatch(value) if isinstance(value, str) else None
-    if found is None:
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise _quantity_error(value, unit_required)
+    if not isinstance(value, str):
+        if unit_required or (isinstance(value, float) and not math.isfinite(value)):
+            raise _quantity_error(value, unit_required)
+        amount = Fraction(value)
+    else:
+        found = _QUANTITY.fullmatch(value) if len(value) <= _MAXIMUM_DIGITS else None
+        if found is None or (found[2] is None and unit_required):
+            raise _quantity_error(value, unit_required)
+        amount = _parse_number(found[1]) * _MB[(found[2] or "M")[0].upper()]
+    if amount < 0:
+        raise _quantity_error(value, unit_required)
+    if amount > MAXIMUM_QUANTITY_MB:
         raise PydanticCustomError(
-            "quantity", "needs a number with a unit, such as {forms}", {"forms": QUANTITY_EXAMPLES}
+            "quantity",
+            "{value} is too large an amount; a number without a unit means MB, so write for "
+            "example {forms}",
+            {"value": _shorten(value), "forms": QUANTITY_EXAMPLES},
         )
-    return math.ceil(Decimal(found[1]) * _MB[found[2].upper()])
+    return math.ceil(amount)
+
+
+def _parse_number(text: str) -> Fraction:
+    mantissa, _, exponent = text.lower().partition("e")
+    power = int(exponent or 0)
+    units, _, decimals = mantissa.lstrip("+").partition(".")
+    digits = int(f"{units}{decimals}")
+    # A power of ten that only makes zero, or more than any limit, is not computed.
+    magnitude = len(str(digits)) - len(decimals) + power
+    if digits == 0:
+        return Fraction(0)
+    if magnitude > _MAXIMUM_EXPONENT:
+        return Fraction(10) ** _MAXIMUM_EXPONENT
+    if magnitude < -_MAXIMUM_EXPONENT:
+        return Fraction(1, 10**_MAXIMUM_EXPONENT)
+    return Fraction(digits) * Fraction(10) ** (power - len(decimals))
+
+
+def _quantity_error(value: object, unit_required: bool) -> PydanticCustomError:
+    if unit_required:
+        message = "needs a number with a unit, such as {forms}"
+    else:
+        message = "needs MB as a number, or a number with a unit, such as {forms}, not {value}"
+    return PydanticCustomError(
+        "quantity", message, {"forms": QUANTITY_EXAMPLES, "value": _shorten(value)}
+    )
+
+
+def _shorten(value: object) -> str:
+    if isinstance(value, bool):
+        return f"{str(value).lower()} (in YAML also yes, no, on and off)"
+    if isinstance(value, int) and abs(value) >= 10**40:
+        return "such a large number"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +104,48 @@ class WithUnit:
     """The value of a key that takes a text with a unit (`memory`), before it becomes MB."""
 
     value: object
+
+
+def convert_unit_keys(data: Any, keys: tuple[str, ...]) -> Any:
+    """Return a model's input with `memory: 4 GB` as a value of `memory_mb`, for each of the keys.
+
+    Raises PydanticCustomError if both are given.
+    """
+    if not isinstance(data, Mapping):
+        return data
+    amounts = dict(data)
+    for short in keys:
+        if short in amounts:
+            full = f"{short}_mb"
+            if full in amounts:
+                raise PydanticCustomError(
+                    "quantity",
+                    "contains both {short} and {full}; give one of the two",
+                    {"short": short, "full": full},
+                )
+            amounts[full] = WithUnit(amounts.pop(short))
+    return amounts
+
+
+def add_unit_keys(schema: dict[str, Any], keys: tuple[str, ...]) -> None:
+    """Add the keys with a unit to a model's JSON Schema."""
+    properties = schema["properties"]
+    for short in keys:
+        properties[short] = {
+            "type": "string",
+            "pattern": QUANTITY_PATTERN,
+            "description": f"a number with a unit, such as {QUANTITY_EXAMPLES}; "
+            f"instead of {short}_mb",
+        }
+    required = schema.get("required", [])
+    for short in keys:
+        if f"{short}_mb" in required:
+            required.remove(f"{short}_mb")
+            schema.setdefault("allOf", []).append(
+                {"anyOf": [{"required": [f"{short}_mb"]}, {"required": [short]}]}
+            )
+    if not required:
+        schema.pop("required", None)
 
 
 def megabytes_or_count(value: Any) -> Any:
@@ -52,6 +162,19 @@ def megabytes_or_count(value: Any) -> Any:
     return value
 
 
-def megabytes_or_text(value: Any) -> Any:
-    """Validate a field that takes MB as a number, or a text with a unit."""
-    return megabytes(value) if isinstance(value, str) else value
+def megabytes_or_number(value: Any) -> int:
+    """Validate a field that takes MB as a number or a text of one, or a text with a unit."""
+    return megabytes(value, unit_required=False)
+
+
+_INTEGER = re.compile(r" *\+?([0-9]{1,18})(?:\.0*)? *")
+
+
+def integer(value: Any) -> Any:
+    """Validate a whole number that other programs may have written as "4", 4.0 or "4.0"."""
+    if isinstance(value, str):
+        found = _INTEGER.fullmatch(value) if len(value) <= _MAXIMUM_DIGITS else None
+        return value if found is None else int(found[1])
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 
 from swarm_runner.condor.pool_query import PoolQueryPort
 from swarm_runner.errors import PreconditionError, UnreachableError
@@ -16,6 +17,7 @@ from swarm_runner.model.pool_status import (
     Slot,
     TaskState,
 )
+from swarm_runner.provisioner import subnets
 from swarm_runner.provisioner.black_holes import MAX_RUNS, RUN_HISTORY_S, black_holes
 from swarm_runner.swarm.ports import Swarm
 from swarm_runner.swarm.specs import CLASS_LABEL, NODE_LABEL
@@ -55,9 +57,33 @@ class PoolInspector:
             services.pop(self._pool.autoscaler, None)
         tasks = self._swarm.tasks(self._pool.name)
         try:
-            return build_pool_status(self._pool, services, tasks, self._pool_query.slots())
+            status = build_pool_status(self._pool, services, tasks, self._pool_query.slots())
         except UnreachableError as error:
-            return build_pool_status(self._pool, services, tasks, None, problem=str(error))
+            status = build_pool_status(self._pool, services, tasks, None, problem=str(error))
+        problem = self._address_problem(services.values(), tasks)
+        if not problem:
+            return status
+        return status.model_copy(update={"problems": (problem, *status.problems)})
+
+    def _address_problem(self, services: Iterable[ServiceState], tasks: Sequence[TaskState]) -> str:
+        now = time.time()
+        ages_s = {
+            task.id: now - datetime.fromisoformat(task.created_at).timestamp()
+            for task in tasks
+            if task.created_at
+        }
+        waiting = subnets.waiting_for_address(tasks, ages_s)
+        if not waiting:
+            return ""
+        network = f"{self._pool.name}_htcondor"
+        return subnets.address_problem(
+            waiting,
+            tasks,
+            services,
+            network,
+            self._swarm.network_subnet(network),
+            virtual_addresses=self._pool.network.endpoint_mode == "vip",
+        )
 
     def status(self) -> PoolStatus:
         """Return the status with the autoscaler, and with the reasons of executor replacements.

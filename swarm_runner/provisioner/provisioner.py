@@ -28,6 +28,7 @@ from swarm_runner.provisioner.preconditions import (
     check_services_exist,
 )
 from swarm_runner.provisioner.rollout import READINESS_TIMEOUT_S, Rollout, outdated_services
+from swarm_runner.provisioner.subnets import choose_subnet
 from swarm_runner.provisioner.teardown import PoolJobs, tear_down
 from swarm_runner.provisioner.waiter import POLL_INTERVAL_S, ConvergenceWaiter, Waiter
 from swarm_runner.structured_log import get_logger
@@ -119,9 +120,7 @@ class Provisioner:
             check_immutable_settings(self.pool, existing)
         node_id = spool_node(self.pool, existing, docker_engine)
         stack = Stack(pool=self.pool, image=image, node_id=node_id)
-        if stack.network not in self._swarm.networks(self.pool.name):
-            self._progress(f"creating network {stack.network}")
-            self._swarm.create_network(stack.network, stack.labels)
+        self._ensure_network(stack)
         failures = self._convergence_waiter.start(docker_engine.nodes)
         tokens = Tokens(stack, self._swarm)
         tokens.ensure_signing_key()
@@ -289,6 +288,20 @@ class Provisioner:
                 "or a docker context"
             )
         return docker_engine
+
+    def _ensure_network(self, stack: Stack) -> None:
+        """Create the pool's network. An existing one keeps its subnet, which tasks use."""
+        if stack.network not in self._swarm.networks(self.pool.name):
+            subnet = choose_subnet(self.pool.network, self._swarm.address_space())
+            self._progress(f"creating network {stack.network} ({subnet})")
+            self._swarm.create_network(stack.network, stack.labels, str(subnet))
+        elif self.pool.network.subnet is not None:
+            existing = self._swarm.network_subnet(stack.network)
+            if existing != self.pool.network.subnet:
+                self._progress(
+                    f"network {stack.network} keeps its subnet {existing}: pool.network.subnet "
+                    "applies to a new pool (`pool down`, then `pool up`)"
+                )
 
     def _ensure_service(self, spec: ServiceSpec, existing: Mapping[str, ServiceState]) -> None:
         if spec.name not in existing:

@@ -17,13 +17,15 @@ from tenacity import (
 
 from swarm_runner.errors import ConflictError, PreconditionError
 from swarm_runner.model.pool import CENTRAL_MANAGER
-from swarm_runner.model.pool_status import DockerEngine, ServiceState, TaskState
+from swarm_runner.model.pool_status import AddressSpace, DockerEngine, ServiceState, TaskState
 from swarm_runner.structured_log import get_logger
 from swarm_runner.swarm.engine_api import (
+    DEFAULT_ADDRESS_POOLS,
     host_of,
     replicas_of,
     service_arguments,
     service_state,
+    subnets,
     task_state,
     unchanged_arguments,
 )
@@ -251,10 +253,37 @@ class DockerSwarm:
         with translate_docker_errors("listing networks"):
             return {network["Name"] for network in self._api.networks(filters=_label_filter(pool))}
 
-    def create_network(self, name: str, labels: Mapping[str, str]) -> None:
+    def network_subnet(self, name: str) -> str:
         """See `Swarm`."""
+        with translate_docker_errors(f"inspecting network {name}"):
+            networks = self._api.networks(names=[name])
+        # The filter also finds names that contain it.
+        return next(
+            (s for network in networks if network["Name"] == name for s in subnets(network)), ""
+        )
+
+    def address_space(self) -> AddressSpace:
+        """See `Swarm`."""
+        with translate_docker_errors("listing networks"):
+            cluster = self._client.info().get("Swarm", {}).get("Cluster") or {}
+            networks = self._api.networks()
+        return AddressSpace(
+            pools=tuple(cluster.get("DefaultAddrPool") or DEFAULT_ADDRESS_POOLS),
+            used=tuple((network["Name"], s) for network in networks for s in subnets(network)),
+        )
+
+    def create_network(self, name: str, labels: Mapping[str, str], subnet: str) -> None:
+        """See `Swarm`."""
+        from docker.types import IPAMConfig, IPAMPool
+
         with translate_docker_errors(f"creating network {name}"):
-            self._api.create_network(name, driver="overlay", labels=dict(labels), scope="swarm")
+            self._api.create_network(
+                name,
+                driver="overlay",
+                ipam=IPAMConfig(pool_configs=[IPAMPool(subnet=subnet)]),
+                labels=dict(labels),
+                scope="swarm",
+            )
 
     def secrets(self, pool: str) -> set[str]:
         """See `Swarm`."""

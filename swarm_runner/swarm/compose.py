@@ -35,7 +35,7 @@ def compose(stack: Stack, node: str) -> dict[str, Any]:
     return {
         "version": _VERSION,
         "services": {_key(spec.name, stack): _service(spec, stack, node) for spec in specs},
-        "networks": {_NETWORK: {"name": stack.network, "driver": "overlay"}},
+        "networks": {_NETWORK: _network(stack)},
         "volumes": {_key(name, stack): {"name": name} for name in volumes},
         "secrets": {_key(name, stack): {"name": name, "external": True} for name in secrets},
     }
@@ -69,6 +69,14 @@ def setup_comments(stack: Stack) -> str:
         *(f"      {name}: {pool.service(name)}" for name in pool.classes),
     )
     return "".join(f"# {line}".rstrip() + "\n" for line in lines)
+
+
+def _network(stack: Stack) -> dict[str, Any]:
+    """Return the network. Without a configured subnet, Swarm gives it 254 addresses."""
+    network: dict[str, Any] = {"name": stack.network, "driver": "overlay"}
+    if stack.pool.network.subnet is not None:
+        network["ipam"] = {"config": [{"subnet": stack.pool.network.subnet}]}
+    return network
 
 
 def _key(name: str, stack: Stack) -> str:

@@ -16,6 +16,16 @@ _RESTART_DELAY_S = 2
 _UPDATE_MONITOR_S = 10
 
 
+# Docker's own, where `docker swarm init` was not told otherwise.
+DEFAULT_ADDRESS_POOLS = ("10.0.0.0/8",)
+
+
+def subnets(network: Mapping[str, Any]) -> list[str]:
+    """Return the subnets of a network, as the engine lists it."""
+    configs = (network.get("IPAM") or {}).get("Config") or ()
+    return [config["Subnet"] for config in configs if config.get("Subnet")]
+
+
 def host_of(base_url: str) -> str:
     """Return the host name in an engine's URL; empty for a local socket."""
     parts = urlsplit(base_url)

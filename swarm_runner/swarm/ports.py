@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from swarm_runner.model.pool_status import DockerEngine, ServiceState, TaskState
+from swarm_runner.model.pool_status import AddressSpace, DockerEngine, ServiceState, TaskState
 from swarm_runner.swarm.specs import ServiceSpec
 
 
@@ -85,8 +85,14 @@ class Swarm(Protocol):
     def networks(self, pool: str) -> set[str]:
         """Return the names of the pool's networks."""
 
-    def create_network(self, name: str, labels: Mapping[str, str]) -> None:
-        """Create an overlay network."""
+    def network_subnet(self, name: str) -> str:
+        """Return the subnet of a network; empty if Swarm has not allocated one."""
+
+    def address_space(self) -> AddressSpace:
+        """Return Swarm's address pools, and the subnets of the networks that the engine knows."""
+
+    def create_network(self, name: str, labels: Mapping[str, str], subnet: str) -> None:
+        """Create an overlay network. Swarm does not check here whether the subnet is free."""
 
     def secrets(self, pool: str) -> set[str]:
         """Return the names of the pool's secrets."""

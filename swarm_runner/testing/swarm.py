@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from swarm_runner.errors import ConflictError, PreconditionError, UnreachableError
-from swarm_runner.model.pool_status import DockerEngine, ServiceState, TaskState
+from swarm_runner.model.pool_status import AddressSpace, DockerEngine, ServiceState, TaskState
+from swarm_runner.provisioner.subnets import capacity
 from swarm_runner.swarm.specs import CLASS_LABEL, POOL_LABEL, SPEC_DIGEST_LABEL, ServiceSpec
 from swarm_runner.testing.pool import FakePool
 
@@ -48,6 +49,8 @@ class FakeSwarm(FakePool):
         self.unreachable_nodes: list[str] = []
         self._initialised_here = False
         self._networks: dict[str, str] = {}  # the owning pool, by name
+        self._subnets: dict[str, str] = {}  # of the networks
+        self.used_subnets: tuple[tuple[str, str], ...] = (("ingress", "10.0.0.0/24"),)
         self._secrets: dict[str, str] = {}
         self._services: dict[str, tuple[ServiceSpec, ServiceState]] = {}
         self._tasks: list[TaskState] = []
@@ -119,7 +122,8 @@ class FakeSwarm(FakePool):
             self._reconcile(name)
             self._advance_update(name)
         tasks = [task for task in self._tasks if task.service in services]
-        self._tasks = [self._advance_task(task) for task in self._tasks]
+        for position, task in enumerate(self._tasks):
+            self._tasks[position] = self._advance_task(task)
         self._tasks = [t for t in self._tasks if not t.stopped or t.state in ("failed", "complete")]
         return tasks
 
@@ -187,9 +191,21 @@ class FakeSwarm(FakePool):
         """See `Swarm.networks`."""
         return {name for name, owner in self._networks.items() if owner == pool}
 
-    def create_network(self, name: str, labels: Mapping[str, str]) -> None:
+    def network_subnet(self, name: str) -> str:
+        """See `Swarm.network_subnet`."""
+        self.check_reachable()
+        return self._subnets.get(name, "")
+
+    def address_space(self) -> AddressSpace:
+        """See `Swarm.address_space`."""
+        self.check_reachable()
+        used = (*self.used_subnets, *self._subnets.items())
+        return AddressSpace(pools=("10.0.0.0/8",), used=used)
+
+    def create_network(self, name: str, labels: Mapping[str, str], subnet: str) -> None:
         """See `Swarm.create_network`."""
         self._networks[name] = labels[POOL_LABEL]
+        self._subnets[name] = subnet
 
     def secrets(self, pool: str) -> set[str]:
         """See `Swarm.secrets`."""
@@ -210,6 +226,7 @@ class FakeSwarm(FakePool):
         if self.services(pool):
             raise PreconditionError(f"removing {', '.join(volumes)}: they are in use")
         self._networks = {k: owner for k, owner in self._networks.items() if owner != pool}
+        self._subnets = {k: s for k, s in self._subnets.items() if k in self._networks}
         self._secrets = {k: owner for k, owner in self._secrets.items() if owner != pool}
 
     def remove_volumes(self, pool: str, image: str, volumes: Sequence[str]) -> list[str]:
@@ -318,15 +335,17 @@ class FakeSwarm(FakePool):
 
     def _start_task(self, name: str, slot: int) -> str:
         number = next(self._task_numbers)
+        has_address = self._has_free_address(name)
+        state = "pending" if name in self.unschedulable else "starting"
         self._tasks.append(
             TaskState(
                 id=f"task{number:08}",
                 service=name,
                 slot=slot,
-                node=self._choose_host(name, slot),
-                container=f"{number:012x}",
-                state="pending" if name in self.unschedulable else "starting",
-                error=self.unschedulable.get(name, ""),
+                node=self._choose_host(name, slot) if has_address else "",
+                container=f"{number:012x}" if has_address else "",
+                state=state if has_address else "new",
+                error=self.unschedulable.get(name, "") if has_address else "",
                 desired="running",
                 created_at=f"2026-01-01T00:{number // 60:02}:{number % 60:02}Z",
                 spec_digest=self._services[name][0].digest(),
@@ -334,9 +353,31 @@ class FakeSwarm(FakePool):
         )
         return self._tasks[-1].id
 
+    def _has_free_address(self, service: str) -> bool:
+        """Return whether the service's network has an address for another task."""
+        network = self._services[service][0].network
+        limit = capacity(self._subnets.get(network, ""))
+        attached = [
+            task
+            for task in self._tasks
+            if task.node and not task.stopped and self._services[task.service][0].network == network
+        ]
+        return limit is None or len(attached) + len({task.node for task in attached}) < limit
+
     def _advance_task(self, task: TaskState) -> TaskState:
         if task.stopped or task.lost:
             return task
+        if task.state == "new":
+            if task.stopping:
+                return task.model_copy(update={"state": "shutdown"})
+            if not self._has_free_address(task.service):
+                return task
+            placed = {
+                "state": "starting",
+                "node": self._choose_host(task.service, task.slot),
+                "container": task.id.removeprefix("task").rjust(12, "0"),
+            }
+            return task.model_copy(update=placed)
         if task.id in self.retiring and task.id not in self.busy_tasks:
             return task.model_copy(update={"state": "complete", "desired": "shutdown"})
         if task.stopping and task.id not in self.busy_tasks:

@@ -14,8 +14,9 @@ from tenacity import (
 )
 
 from swarm_runner.errors import ConflictError, PreconditionError
-from swarm_runner.model.pool import CapacityClass, Pool
+from swarm_runner.model.pool import CapacityClass, Network, Pool
 from swarm_runner.model.pool_status import TaskState
+from swarm_runner.provisioner.subnets import choose_subnet
 from swarm_runner.swarm.client import DockerSwarm
 from swarm_runner.swarm.ports import Swarm
 from swarm_runner.swarm.specs import SPEC_DIGEST_LABEL, Stack
@@ -67,7 +68,8 @@ def stack(swarm: Swarm) -> Iterator[Stack]:
     image = swarm.pool_image(None, lambda _message: None)
     stack = Stack(pool=POOL, image=image, node_id=swarm.docker_engine().node_id)
     remove(swarm, stack)
-    swarm.create_network(stack.network, stack.labels)
+    subnet = choose_subnet(Network(prefix=26), swarm.address_space())
+    swarm.create_network(stack.network, stack.labels, str(subnet))
     for secret in (stack.signing_key, stack.executor_token):
         swarm.create_secret(secret, b"a secret", stack.labels)
     yield stack
@@ -99,6 +101,12 @@ def test_an_unknown_pool_has_no_objects(swarm: Swarm) -> None:
 
 def test_networks_and_secrets_of_a_pool(swarm: Swarm, stack: Stack) -> None:
     assert swarm.networks(POOL.name) == {stack.network}
+    subnet = swarm.network_subnet(stack.network)
+    assert subnet.endswith("/26")
+    space = swarm.address_space()
+    assert (stack.network, subnet) in space.used
+    assert space.pools
+    assert swarm.network_subnet("swarm-runner-nowhere") == ""
     assert swarm.secrets(POOL.name) == {stack.signing_key, stack.executor_token}
 
 

@@ -19,11 +19,12 @@ from swarm_runner import (
     Diagnostic,
     Document,
     InvalidInputError,
+    KeyPath,
     Pool,
     RunnerSection,
-    is_runner_key,
+    find_job_config,
     parse_document,
-    validate_document,
+    parse_runner,
 )
 
 MODULE_PREFIX = "swarm_runner_galaxy"
@@ -49,9 +50,7 @@ class RunnerConfig:
         """
         self.runner_id = _find_runner_id(app, settings)
         try:
-            section = validate_document(
-                RunnerSection, *_load_document(app, self.runner_id, settings), ignore=is_runner_key
-            )
+            section = parse_runner(*_load_document(app, self.runner_id, settings))
             pool = section.pool or Pool()
             _check_pool(app.config, pool, f"runners.{self.runner_id}.pool")
         except InvalidInputError as error:
@@ -90,23 +89,26 @@ def _find_runner_id(app: Any, settings: Mapping[str, Any]) -> str:
 
 def _load_document(
     app: Any, runner_id: str, settings: Mapping[str, Any]
-) -> tuple[Document, tuple[str, ...]]:
+) -> tuple[Document, KeyPath]:
     """Return the document with the section, and the section's path in it.
 
-    The document is the file that Galaxy read, which has lines and columns, or else a document that
+    The document is the file that Galaxy read, which has lines and columns: galaxy.yml where it
+    contains the job configuration, or else job_conf.yml. If neither has the section, the document
     is made from the settings.
     """
-    path = ("runners", runner_id)
-    file = str(getattr(app.config, "job_config_file", None) or "")
-    try:
-        document = parse_document(Path(file).read_text(encoding="utf-8"), file)
-        section = document.value_at(path)
-        if all(section[key] == value for key, value in settings.items()):
-            return document, path
-    except (OSError, TypeError, LookupError, ValueError, InvalidInputError):
-        pass  # an inline configuration, XML, or nested keys
+    for attribute in ("config_file", "job_config_file"):
+        file = str(getattr(app.config, attribute, None) or "")
+        try:
+            document = parse_document(Path(file).read_text(encoding="utf-8"), file)
+            path = (*find_job_config(document), "runners", runner_id)
+            section = document.value_at(path)
+            passed = section if section.get("kwds") is None else section["kwds"]
+            if all(passed[key] == value for key, value in settings.items()):
+                return document, path
+        except (OSError, TypeError, AttributeError, LookupError, ValueError, InvalidInputError):
+            continue
     text = json.dumps({"runners": {runner_id: dict(settings)}}, default=str)
-    return parse_document(text, "job configuration"), path
+    return parse_document(text, "job configuration"), ("runners", runner_id)
 
 
 def _check_pool(config: Any, pool: Pool, path: str) -> None:

@@ -6,8 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from swarm_runner import InvalidInputError, Invocation, Route, hookimpl
-from swarm_runner_galaxy.parameters import Parameters
+from swarm_runner import DestinationParameters, InvalidInputError, Invocation, Route, hookimpl
 
 SHELL = "/bin/sh"
 # The slot may have more than the job requested, and more again after the schedd raised the request.
@@ -77,7 +76,7 @@ def find_image(job_wrapper: Any) -> str:
     return str(container.container_id)
 
 
-def slots_statement(parameters: Parameters) -> str:
+def slots_statement(parameters: DestinationParameters) -> str:
     """Return shell code that sets GALAXY_SLOTS and GALAXY_MEMORY_MB from the job's slot."""
     return _SLOT_RESOURCES_TEMPLATE.format(
         cpus=parameters.request_cpus, memory_mb=parameters.request_memory
@@ -98,7 +97,9 @@ def _expand_braces(word: str) -> list[str]:
     return [name for choice in choices for name in _expand_braces(before + choice + after)]
 
 
-def build_invocation(key: str, state: Any, image: str, parameters: Parameters) -> Invocation:
+def build_invocation(
+    key: str, state: Any, image: str, parameters: DestinationParameters
+) -> Invocation:
     """Return an invocation that runs a Galaxy job's script in the tool's image, in place.
 
     Raise pydantic.ValidationError if the image is not a valid image reference.

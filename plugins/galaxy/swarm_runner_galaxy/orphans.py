@@ -10,6 +10,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from swarm_runner import (
     AccessPoint,
@@ -18,11 +19,11 @@ from swarm_runner import (
     JobId,
     JobQuery,
     Pool,
-    RunnerSection,
     SwarmRunnerError,
-    is_runner_key,
+    find_job_config,
     parse_document,
-    validate_document,
+    parse_runner,
+    printable,
 )
 from swarm_runner_galaxy.config import MODULE_PREFIX, runner_name
 from swarm_runner_galaxy.keys import job_number
@@ -68,7 +69,13 @@ def _callback() -> None:
 @app.command()
 def orphans(
     galaxy_yml: Annotated[Path, typer.Option("-c", "--config", help="Galaxy's galaxy.yml.")],
-    job_conf: Annotated[Path, typer.Option("--job-conf", help="Galaxy's job_conf.yml.")],
+    job_conf: Annotated[
+        Path | None,
+        typer.Option(
+            "--job-conf",
+            help="Galaxy's job_conf.yml. Default: what galaxy.yml contains, or names.",
+        ),
+    ] = None,
     remove: Annotated[bool, typer.Option("--remove", help="Remove them from the pool.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
 ) -> None:
@@ -80,7 +87,7 @@ def orphans(
         config = _load_galaxy_config(galaxy_yml)
         found = [
             orphan
-            for target in _runner_targets(job_conf, config)
+            for target in _runner_targets(_job_conf_file(galaxy_yml, job_conf, config), config)
             for orphan in _find_in_pool(target, config, remove)
         ]
     except InvalidInputError as error:
@@ -92,7 +99,13 @@ def orphans(
         return
     table = Table("job", "tool", "key", "why", box=None)
     for orphan in found:
-        table.add_row(orphan.job, orphan.tool, orphan.key, orphan.why)
+        # A tool's ID and a key are foreign text: neither markup nor control characters count.
+        table.add_row(
+            *(
+                Text(printable(str(value)))
+                for value in (orphan.job, orphan.tool, orphan.key, orphan.why)
+            )
+        )
     if found:
         Console().print(table)
     summary = "removed" if remove else "found; --remove removes them from the pool"
@@ -130,18 +143,28 @@ def _find_in_pool(target: tuple[AccessPointPort, str], config: Any, remove: bool
     return found
 
 
+def _job_conf_file(galaxy_yml: Path, job_conf: Path | None, config: Any) -> Path:
+    """Return the file with the job configuration, as Galaxy finds it."""
+    if job_conf is not None:
+        return job_conf
+    return galaxy_yml if "job_config" in config.config_dict else Path(config.job_config_file)
+
+
 def _runner_targets(job_conf: Path, config: Any) -> list[tuple[AccessPointPort, str]]:
     """Return the access point of each SwarmJobRunner, and the runner's name there."""
     try:
         document = parse_document(job_conf.read_text(encoding="utf-8"), str(job_conf))
-        runners = document.value_at(("runners",))
-    except (OSError, LookupError, TypeError) as error:
+        root = find_job_config(document)
+        runners = dict(document.value_at((*root, "runners")))
+    except (OSError, LookupError, TypeError, ValueError) as error:
         raise InvalidInputError(f"{job_conf}: not a valid job configuration: {error}") from error
     found: list[tuple[AccessPointPort, str]] = []
     for runner_id, settings in runners.items():
+        if not isinstance(settings, dict):
+            continue
         if not str(settings.get("load", "")).startswith(MODULE_PREFIX):
             continue
-        section = validate_document(RunnerSection, document, ("runners", runner_id), is_runner_key)
+        section = parse_runner(document, (*root, "runners", runner_id))
         access_point = AccessPoint.connect(section.pool or Pool(), section.token_directory)
         found.append((access_point, runner_name(section, config, runner_id)))
     return found
@@ -172,7 +195,7 @@ def _load_galaxy_jobs(config: Any, job_numbers: Sequence[int]) -> dict[int, Gala
 
 
 def _exit_with_error(error: SwarmRunnerError, exit_code: int) -> typer.Exit:
-    typer.echo(str(error), err=True)
+    typer.echo(printable(str(error)), err=True)
     return typer.Exit(exit_code)
 
 

@@ -22,9 +22,11 @@ from swarm_runner import (
     JobQuery,
     Runner,
     SwarmRunnerError,
+    classify_keys,
     get_logger,
+    parse_parameters,
 )
-from swarm_runner_galaxy import metrics, parameters
+from swarm_runner_galaxy import metrics
 from swarm_runner_galaxy.config import RUNNER_PARAM_SPECS, RunnerConfig
 from swarm_runner_galaxy.finishing import DELETED_STATES, STATES, JobFinisher
 from swarm_runner_galaxy.invocation import (
@@ -46,6 +48,7 @@ __all__ = ("SwarmJobRunner",)
 log = get_logger(__name__)
 STOPPED_STATES = (STATES.STOPPED, STATES.STOPPING)
 STOP_TIMEOUT_S = 5.0
+MAX_LOGGED_KEYS = 100
 # Short: the submitter retries by itself, and other threads must not wait for a submission.
 OUTAGE_TIMEOUT_S = 2.0
 
@@ -58,16 +61,18 @@ class SwarmJobRunner(JobFinisher):
 
     runner_name = "SwarmJobRunner"
 
-    def __init__(self, app: Any, nworkers: int, **kwargs: Any) -> None:
+    def __init__(self, app: Any, nworkers: int | str, **kwargs: Any) -> None:
         """Create the runner, as Galaxy does when it boots.
 
         Raise ConfigurationError, which stops the boot, if the runner's section is invalid.
         """
+        nworkers = int(nworkers)  # Galaxy passes a number in quotes as a text
         config = RunnerConfig(app, kwargs)
         self._work_queue = StateUpdatesFirst()
         super().__init__(app, nworkers, runner_param_specs=dict(RUNNER_PARAM_SPECS), **kwargs)
         self._config = config
         self._raw_commands: dict[str, Mapping[str, str]] = {}
+        self._logged_keys: dict[str, set[str]] = {}  # by destination
         try:
             self._access_point = config.access_point()
             self._runner = Runner(
@@ -200,9 +205,9 @@ class SwarmJobRunner(JobFinisher):
 
     def _prepare(self, job_wrapper: Any, job_key: str) -> None:
         destination = job_wrapper.job_destination
-        job_parameters = parameters.parse_parameters(
-            destination.params, destination.id or "destination", self._config.destination.pool
-        )
+        pool, name = self._config.destination.pool, destination.id or "destination"
+        self._log_foreign_keys(name, destination.params)
+        job_parameters = parse_parameters(destination.params, name, pool)
         destination.shell = SHELL
         if not self.prepare_job(
             job_wrapper, include_metadata=False, modify_command_for_container=False
@@ -240,6 +245,31 @@ class SwarmJobRunner(JobFinisher):
         if job_parameters.raw_commands:
             self._raw_commands[job_key] = job_parameters.raw_commands
         self._submitter.put(state, invocation)
+
+    def _log_foreign_keys(self, destination: str, params: Mapping[str, Any]) -> None:
+        """Log each key without effect once for each destination. None of them fails a job."""
+        foreign = classify_keys(params, self._config.destination.pool)
+        found = {*foreign.ignored, *(key for key, _ in foreign.warnings)}
+        logged = self._logged_keys.setdefault(destination, set())
+        # A rule may make up names without end.
+        if found <= logged or len(logged) > MAX_LOGGED_KEYS:
+            return
+        for key, message in foreign.warnings:
+            if key not in logged:
+                log.warning(
+                    "Destination has a key without effect",
+                    destination=destination,
+                    key=key,
+                    reason=message,
+                )
+        ignored = sorted(set(foreign.ignored) - logged)
+        if ignored:
+            log.info(
+                "Keys of other programs are ignored",
+                destination=destination,
+                keys=", ".join(ignored[:MAX_LOGGED_KEYS]),
+            )
+        logged |= found
 
     def _apply_galaxy_state(self, state: SwarmJobState, galaxy_state: str) -> None:
         """Note whether a user deleted or stopped the job while no Galaxy process tracked it."""

@@ -8,9 +8,8 @@ from typing import Any
 
 from galaxy.jobs.runners import AsynchronousJobState
 
-from swarm_runner import Job, Outcome
+from swarm_runner import Job, Outcome, schedd_escalates
 from swarm_runner_galaxy.keys import id_tag
-from swarm_runner_galaxy.parameters import schedd_escalates
 
 
 class SwarmJobState(AsynchronousJobState):  # type: ignore[misc]

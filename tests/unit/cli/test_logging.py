@@ -22,7 +22,7 @@ def logging_command(monkeypatch: pytest.MonkeyPatch, job_conf: Path) -> None:
     """Let `validate` log a record of each level."""
     assert job_conf.exists()
 
-    def load_job_conf(_file: object) -> None:
+    def load_job_conf(_file: object, **_: object) -> None:
         for level in ("debug", "info", "warning", "error"):
             getattr(log, level)("Job started", job_id="17.0", level_name=level)
         sys.exit(0)

@@ -188,7 +188,7 @@ TWO = """
 
 
 def test_without_a_default_the_environment_must_be_named() -> None:
-    with pytest.raises(InvalidInputError, match="name one of the environments one, two"):
+    with pytest.raises(InvalidInputError, match="name one of the destinations one, two"):
         read(TWO).destination()
 
 
@@ -209,10 +209,15 @@ ENVIRONMENT = "runners: {s: {pool: {}}}\nexecution: {environments: {e: {runner: 
 @pytest.mark.parametrize(
     ("setting", "says"),
     [
-        ('request_memory: "2048"', "e.request_memory: needs a number with a unit"),
-        ("request_memory: 2048.5", "e.request_memory: needs a whole number"),
-        ("request_memory: -1", "e.request_memory: is -1 MB"),
-        ('request_disk: "10"', "e.request_disk: needs a number with a unit"),
+        ('request_memory: "8"', "e.request_memory: is 8 MB, but a container needs at least 16 MB"),
+        ("request_memory: -1", "e.request_memory: needs MB as a number, or a number with a unit"),
+        ("request_memory: 1e9", "e.request_memory: must be at most 67108864"),
+        ("request_memory: .nan", "e.request_memory: needs MB as a number"),
+        ('request_disk: "-10"', "e.request_disk: needs MB as a number"),
+        ("request_cpus: 1.5", "e.request_cpus: needs a whole number, not the number 1.5"),
+        ("params: {request_cpus: many}", "e.params.request_cpus: needs a whole number"),
+        ("escalation: schedd", "e.escalation: is schedd, which requires max_memory"),
+        ("htcondor_universe: vanilla", "e.htcondor_universe: is set by the runner itself"),
         ("request_disk: 0", "e.request_disk: must be at least 1, not the number 0"),
         ("request_cpus: many", "e.request_cpus: needs a whole number, not the text 'many'"),
         ("time_limit_s: 0", "e.time_limit_s: must be at least 1"),
@@ -222,12 +227,12 @@ ENVIRONMENT = "runners: {s: {pool: {}}}\nexecution: {environments: {e: {runner: 
         ),
         (
             "capacity_class: bigg",
-            "e.capacity_class: 'bigg' is not a class of runner s; did you mean",
+            "e.capacity_class: 'bigg' is not a class of pool swarm-runner (normal: 1 cpu",
         ),
-        ("request_memory: 4 GB", "e: what it requests fits no class; the pool has normal: 1 cpu"),
+        ("request_memory: 4 GB", "4096 MB memory, 1024 MB disk, which fits no class; the pool has"),
+        ("max_memory: 4 GB", "e: has max_memory 4096 MB, which fits no class; the pool has normal"),
         ("request_memory: 2 GB, capacity_class: normal", "fits no class"),
         ("request_memory: 2G, max_memory: 1G", "e.max_memory: is 1024 MB, less than"),
-        ("params: {request_memory: 1G}", "e.params: is not a valid key"),
     ],
 )
 def test_what_an_environment_cannot_say(setting: str, says: str) -> None:
@@ -239,12 +244,20 @@ def test_what_an_environment_cannot_say(setting: str, says: str) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "job_conf.yml: is not a job_conf; it needs the keys runners and execution"),
+        ("", "job_conf.yml: is not a job_conf; it needs the key runners"),
         ("[1]", "job_conf.yml:1:1: is not a job_conf"),
         ("runers: {}\nexecution: {environments: {}}", "runners: is missing; did you mean runers?"),
-        ("runners: {}", "job_conf.yml:1:1: execution: is missing"),
+        ("runners: {}", "job_conf.yml:1:1: runners: has no runner of swarm_runner; add one with"),
+        ("<?xml version='1.0'?>\n<job_conf/>", "is XML, which swarm_runner does not read"),
+        (
+            "galaxy: {job_config_file: job_conf.yml}",
+            "1:10: galaxy.job_config_file: is another file, 'job_conf.yml'",
+        ),
+        ("galaxy: {job_config: {runners: 1}}", "1:23: galaxy.job_config.runners: needs keys"),
+        ("runners: {s: {pool: {}, kwds: {}, load: swarm_runner}}", "s.kwds.pool: is missing"),
+        ("runners: {s: {lease_s: 99, kwds: {pool: {}}}}", "lease_s: is ignored by Galaxy beside"),
         ("runners: []\nexecution: {environments: {}}", "1:1: runners: needs keys and values"),
-        ("runners: {s: {pool: {}}}\nexecution: {}", "execution.environments: is missing"),
+        ("runners: {s: {pool: {}}}\nexecution: {environments: 1}", "s: needs keys and values"),
         ("runners: {s: {pool: {}}}\nexecution: {environments: {e: 1}}", "e: needs keys and values"),
         (
             "runners: {s: {pool: {}}}\nexecution: {environments: [{runner: s}]}",
@@ -252,7 +265,7 @@ def test_what_an_environment_cannot_say(setting: str, says: str) -> None:
         ),
         (
             "runners: {l: {load: x}}\nexecution: {environments: {e: {runner: l}}}",
-            "has no environment of swarm_runner; add one whose runner has a pool",
+            "has no runner of swarm_runner; add one with a pool",
         ),
         (
             "runners: {s: {pool: {classes: {a: {memory_mb: 99}, a: {memory_mb: 100}}}}}",
@@ -266,6 +279,66 @@ def test_what_an_environment_cannot_say(setting: str, says: str) -> None:
 )
 def test_what_is_not_a_job_conf(text: str, says: str) -> None:
     assert any(says in found for found in diagnostics(text)), diagnostics(text)
+
+
+def test_a_runner_alone_is_a_destination() -> None:
+    conf = read("""
+        runners:
+          local: {load: "galaxy.jobs.runners.local:LocalJobRunner", workers: "2"}
+          swarm: {load: "swarm_runner_galaxy.runner:SwarmJobRunner", workers: "4", pool: {name: p}}
+        execution:
+          default: tpv
+          environments:
+            local: {runner: local}
+            none: {docker_enabled: true}
+            tpv: {runner: dynamic_tpv, tpv_config_files: [tpv.yml]}
+    """)
+    assert conf.default == "tpv"
+    assert conf.destination() == conf.destination("swarm")
+    assert conf.destination().pool.name == "p"
+    assert (conf.warnings, conf.ignored) == ((), ())
+
+
+@pytest.mark.parametrize("head", ["", "job_config:", "galaxy:\n  data_dir: /d\n  job_config:"])
+def test_the_place_of_the_configuration(head: str) -> None:
+    indent = "    " if head else ""
+    lines = [f"{indent}{line}" for line in DESIGN.splitlines()]
+    conf = read("\n".join([head, *reversed_sections(lines)]))
+    assert conf == JobConf(conf.source, read(DESIGN).destinations, "swarm")
+
+
+def reversed_sections(lines: list[str]) -> list[str]:
+    """`execution` before `runners`: the order of keys does not matter."""
+    position = next(number for number, line in enumerate(lines) if "execution:" in line)
+    return lines[position:] + lines[:position]
+
+
+def test_parameters_as_galaxy_nests_them() -> None:
+    conf = read("""
+        runners: {swarm: {workers: 2, kwds: {pool: {}, lease_s: "90"}}}
+        execution:
+          environments:
+            - id: a
+              runner: swarm
+              request_cpus: 9
+              params: {request_cpus: "1.0", request_memory: "900.0", enabled: "true"}
+            - {id: b, runner: swarm, params: {enabled: false, request_memory: [wrong]}}
+    """)
+    assert list(conf.destinations) == ["a"]
+    assert conf.destination().lease_s == 90
+    assert conf.destination().resources == Resources(cpus=1, memory_mb=900)
+    [warning] = conf.warnings
+    assert warning.message == "is ignored by Galaxy beside params; move it into params"
+    assert warning.path == "execution.environments[0].request_cpus"
+
+
+def test_foreign_keys_are_ignored_and_slips_are_warnings() -> None:
+    conf = read(ENVIRONMENT % "submit_request_gpus: 1, k8s_walltime_limit: 9, request_memroy: 1G")
+    [ignored] = conf.ignored
+    expected = "ignores keys of other programs: submit_request_gpus, k8s_walltime_limit"
+    assert ignored.message == expected
+    [warning] = conf.warnings
+    assert (warning.line, warning.message) == (2, "is ignored; did you mean request_memory?")
 
 
 def test_a_problem_of_a_runner_is_reported_once_for_all_its_environments() -> None:

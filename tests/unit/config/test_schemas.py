@@ -51,7 +51,7 @@ def test_a_job_conf() -> None:
         "tools": [],
     }
     assert invalid_paths("job_conf.schema.json", conf) == []
-    assert invalid_paths("job_conf.schema.json", {"runners": {}})
+    assert invalid_paths("job_conf.schema.json", {"execution": {}})
     invalid = yaml.safe_load((GOLDEN / "job_conf_wrong.yml").read_text())
     paths = invalid_paths("job_conf.schema.json", invalid)
     for path in ("$.runners.swarm", "$.runners.bare", "$.execution.environments"):

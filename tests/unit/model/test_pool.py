@@ -66,10 +66,18 @@ def test_a_class_says_its_size() -> None:
             "same size as a",
         ),
         (
-            {"classes": {"a": {"memory_mb": 99}, "b": {"memory_mb": 98}}},
+            {
+                "classes": {
+                    "a": {"memory_mb": 99, "retirement_s": 1},
+                    "c": {"memory_mb": 98},
+                    "b": {"memory": "99M"},
+                }
+            },
             "classes.b",
-            "less memory than a",
+            "has the same size as a (1 cpu, 99 MB memory), so that the two have no order",
         ),
+        ({"classes": {"a": {"memory": "1G", "memory_mb": 1024}}}, "classes.a", "one of the two"),
+        ({"classes": {"a": {"memory": 4}}}, "classes.a.memory_mb", "needs a number with a unit"),
         (
             {"classes": {"a": {"memory_mb": 99, "min_replicas": 3, "max_replicas": 2}}},
             "classes.a.min_replicas",
@@ -112,7 +120,14 @@ def test_a_class_says_its_size() -> None:
         ({"network": {"endpoint_mode": "lb"}}, "network.endpoint_mode", "'dnsrr' or 'vip'"),
         ({"pull": "never"}, "pull", "'missing' or 'always'"),
         ({"volumes": ["data"]}, "volumes.0.path", "not an absolute path"),
-        ({"volumes": ["/a:rx"]}, "volumes.0", "VolumeMount"),
+        ({"volumes": ["/a:rx"]}, "volumes.0", "mounts /a at rx, but a job sees a volume at"),
+        ({"volumes": ["/a:/b"]}, "volumes.0", "mount the directory at /b on every node"),
+        ({"volumes": ["/a:/a:rx"]}, "volumes.0", "write /path, /path:ro, /path:/path"),
+        ({"volumes": ["/a:/a:ro:x"]}, "volumes.0", "write /path"),
+        ({"volumes": [{"type": "tmpfs", "target": "/a"}]}, "volumes.0", "a mount of type tmpfs"),
+        ({"volumes": [{"source": "/a", "size": 1}]}, "volumes.0", "a mount with size"),
+        ({"volumes": [{"source": "/a", "target": "/b"}]}, "volumes.0", "mounts /a at /b"),
+        ({"volumes": ["/" + "a" * 5000]}, "volumes.0.path", "more than a path can have"),
         ({"volumes": ["/a/../etc"]}, "volumes.0.path", "must not contain . or .."),
         ({"volumes": ["/a/"]}, "volumes.0.path", "slashes"),
         ({"volumes": ["//a"]}, "volumes.0.path", "slashes"),
@@ -146,6 +161,37 @@ def test_volumes_of_data_are_taken() -> None:
         ("/srv/x", True),
         ("/home/x", False),
     ]
+
+
+@pytest.mark.parametrize(
+    ("volume", "read_only"),
+    [
+        ("/export:/export", False),
+        ("/export:/export:rw", False),
+        ("/export:/export:ro", True),
+        ({"type": "bind", "source": "/export", "target": "/export", "read_only": True}, True),
+        ({"src": "/export", "dst": "/export"}, False),
+        ({"source": "/export", "destination": "/export", "readonly": True}, True),
+    ],
+)
+def test_a_volume_as_docker_and_compose_write_it(volume: Any, read_only: bool) -> None:
+    [mount] = Pool(volumes=[volume]).volumes
+    assert (mount.path, mount.read_only) == ("/export", read_only)
+
+
+def test_classes_are_ordered_by_size_and_not_by_place() -> None:
+    classes = {
+        "vm": {"memory": "1G", "virtual_machines": 1},
+        "gpu": {"memory": "2G", "gpus": 1},
+        "huge": {"memory": "64 GB", "cpus": 8},
+        "wide": {"memory_mb": 2048, "cpus": 8},
+        "big": {"memory": "2 GB", "disk": "100G"},
+        "roomy": {"memory": "2 GB", "disk_mb": 200 * 1024},
+        "normal": {"memory": "0.9999 GB"},
+    }
+    pool = Pool(classes=classes)
+    assert list(pool.classes) == ["normal", "big", "roomy", "wide", "huge", "gpu", "vm"]
+    assert pool.classes["normal"].memory_mb == 1024
 
 
 def test_the_volume_of_a_path() -> None:
@@ -190,10 +236,8 @@ def test_classes_of_virtual_machines_are_an_order_of_their_own() -> None:
     assert pool.classes_for(vm=False) == ["normal", "big"]
     assert pool.describe_classes(vm=True) == "vm: 2 cpu, 512 MB memory, 2 virtual machines"
     small = {"memory_mb": 256, "virtual_machines": 1}
-    messages = validation_messages(
-        classes={"vm": {"memory_mb": 512, "virtual_machines": 1}, "vm-small": small}
-    )
-    assert "less memory than vm" in messages["classes.vm-small"]
+    ordered = Pool(classes={"vm": {"memory_mb": 512, "virtual_machines": 1}, "vm-small": small})
+    assert ordered.classes_for(vm=True) == ["vm-small", "vm"]
 
 
 def test_no_more_virtual_machines_than_cpus() -> None:

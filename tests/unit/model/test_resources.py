@@ -30,10 +30,10 @@ def test_a_text_with_a_unit_is_megabytes_rounded_up(text: str, expected: int) ->
     assert megabytes(text) == expected
 
 
-UNITLESS: list[Any] = ["512", 512, 1.5, True, None, "", "G", "-1G", "1 E", "1e3M", "1GM", "٣G"]
+UNITLESS: list[Any] = ["512", 512, 1.5, True, None, "", "G", "-1G", "1 E", "1e3", "1GM", "٣G"]
 
 
-@pytest.mark.parametrize("value", [*UNITLESS, "9" * 40 + "G"])
+@pytest.mark.parametrize("value", UNITLESS)
 @pytest.mark.parametrize("key", ["memory", "max_memory", "disk"])
 def test_a_number_without_a_unit_is_refused_and_the_forms_are_shown(key: str, value: Any) -> None:
     with pytest.raises(ValidationError) as caught:

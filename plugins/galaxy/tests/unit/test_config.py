@@ -87,15 +87,32 @@ def test_galaxy_as_root(app: Any, volume: Path, monkeypatch: pytest.MonkeyPatch)
         boot_runner(app, volume, pool={"volumes": [str(volume)]})
 
 
-def test_the_file_gives_lines_and_columns(tmp_path: Path) -> None:
-    file = tmp_path / "job_conf.yml"
-    file.write_text(f"runners:\n  swarm:\n    load: {LOAD}\n    lease_s: 1\n    pool: {{}}\n")
-    plugin = {"id": "swarm", "load": LOAD, "kwds": {"lease_s": 1, "pool": {}}}
+@pytest.mark.parametrize(
+    ("attribute", "text", "expected"),
+    [
+        (
+            "job_config_file",
+            "runners:\n  swarm:\n    load: {}\n    lease_s: 1\n",
+            r"file\.yml:4:5: runners\.swarm\.lease_s",
+        ),
+        (
+            "config_file",
+            "galaxy: {{job_config: {{runners: {{swarm: {{load: '{}', kwds: {{lease_s: 1}}}}}}}}}}",
+            r"file\.yml:1:\d+: galaxy\.job_config\.runners\.swarm\.kwds\.lease_s",
+        ),
+    ],
+)
+def test_the_file_gives_lines_and_columns(
+    tmp_path: Path, attribute: str, text: str, expected: str
+) -> None:
+    file = tmp_path / "file.yml"
+    file.write_text(text.format(LOAD))
+    plugin = {"id": "swarm", "load": LOAD, "kwds": {"lease_s": 1}}
     galaxy = SimpleNamespace(
-        config=SimpleNamespace(job_config_file=str(file)),
+        config=SimpleNamespace(**{attribute: str(file)}),
         job_config=SimpleNamespace(runner_plugins=[plugin]),
     )
     from swarm_runner_galaxy.config import RunnerConfig
 
-    with pytest.raises(ConfigurationError, match=r"job_conf\.yml:4:5: runners\.swarm\.lease_s"):
-        RunnerConfig(galaxy, {"lease_s": 1, "pool": {}})
+    with pytest.raises(ConfigurationError, match=expected):
+        RunnerConfig(galaxy, {"lease_s": 1})

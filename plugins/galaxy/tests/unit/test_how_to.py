@@ -13,11 +13,10 @@ import pytest
 import yaml
 from galaxy.jobs import JobDestination
 from galaxy.jobs.runners.state_handlers import resubmit
-from swarm_runner_galaxy.parameters import Parameters, parse_parameters
 from tpv.commands.dryrunner import TPVDryRunner
 from tpv.rules import gateway
 
-from swarm_runner import Pool, parse_job_conf
+from swarm_runner import DestinationParameters, Pool, parse_job_conf, parse_parameters
 from unit.test_config import boot_runner
 
 DOCUMENT = Path(__file__).parents[4] / "docs/how-to/galaxy.md"
@@ -45,7 +44,7 @@ def parse_environments(text: str, suffix: str = "") -> dict[str, dict[str, Any]]
     return dict(conf["execution"]["environments"])
 
 
-def parse_environment(environment: dict[str, Any], pool: Pool) -> Parameters:
+def parse_environment(environment: dict[str, Any], pool: Pool) -> DestinationParameters:
     return parse_parameters(
         {key: value for key, value in environment.items() if key != "runner"}, "x", pool
     )

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 
 import pytest
+from swarm_runner_galaxy import orphans as orphans_module
 from swarm_runner_galaxy.orphans import GalaxyJob, find_orphans
+from typer.testing import CliRunner
 
 CREATED = datetime(2026, 1, 2, 3, 4, 5, 678)  # noqa: DTZ001 (Galaxy's times have no zone)
 KEY = "17-20260102T030405.000678-1"
@@ -36,3 +39,17 @@ def test_jobs_that_galaxy_tracks_or_will_adopt(state: str, external_id: str | No
 def test_jobs_that_galaxy_does_not_need(known: dict[int, GalaxyJob], why: str) -> None:
     (orphan,) = find_orphans([ad()], known)
     assert (orphan.job, orphan.tool, orphan.why) == ("4.2", "cat1", why)
+
+
+def test_markup_and_control_characters_are_shown_as_text(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    orphan = orphans_module.Orphan("4.2", KEY, "[/b]\x1b[2J", "[red]why")
+    monkeypatch.setattr(orphans_module, "_load_galaxy_config", lambda _: None)
+    monkeypatch.setattr(orphans_module, "_runner_targets", lambda *_: [None])
+    monkeypatch.setattr(orphans_module, "_find_in_pool", lambda *_: [orphan])
+    arguments = ["orphans", "-c", str(tmp_path / "g.yml"), "--job-conf", str(tmp_path / "j.yml")]
+    result = CliRunner().invoke(orphans_module.app, arguments, env={"COLUMNS": "200"})
+    assert result.exit_code == 0, result.exception
+    assert "[/b]\\x1b[2J" in result.output
+    assert "[red]why" in result.output

@@ -5,14 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from swarm_runner_galaxy.parameters import Parameters, parse_parameters
 
-from swarm_runner import InvalidInputError, Pool
+from swarm_runner import (
+    DestinationParameters,
+    InvalidInputError,
+    Pool,
+    classify_keys,
+    parse_parameters,
+)
 
 POOL = Pool()
 
 
-def parse(**params: Any) -> Parameters:
+def parse(**params: Any) -> DestinationParameters:
     return parse_parameters(params, "swarm", POOL)
 
 
@@ -24,7 +29,7 @@ def diagnostics(**params: Any) -> dict[str, str]:
 
 
 def test_defaults() -> None:
-    assert parse() == Parameters()
+    assert parse() == DestinationParameters()
     assert (parse().request_cpus, parse().request_memory, parse().request_disk) == (1, 512, 1024)
 
 
@@ -55,7 +60,7 @@ def test_memory(text: object, amount_mb: int) -> None:
     assert parse(request_memory=text).request_memory == amount_mb
 
 
-@pytest.mark.parametrize("text", ["2 XB", "lots", "-5", "2048 MBB", "1e3", "{mem}", True])
+@pytest.mark.parametrize("text", ["2 XB", "lots", "-5", "2048 MBB", "1e", "{mem}", True])
 def test_memory_with_a_wrong_unit(text: object) -> None:
     assert "such as" in diagnostics(request_memory=text)["request_memory"]
 
@@ -64,7 +69,7 @@ def test_memory_with_a_wrong_unit(text: object) -> None:
 def test_a_tiny_memory_request_lacks_its_unit(amount: object) -> None:
     message = diagnostics(request_memory=amount)["request_memory"]
     assert "a container needs at least 16 MB" in message
-    assert "without a unit means MB" in message
+    assert "if a unit is missing" in message
 
 
 @pytest.mark.parametrize("number", ["two", "1.5", 1.5, "", None, "0", 0, True])
@@ -86,25 +91,35 @@ def test_unrelated_keys_are_ignored() -> None:
         max_accepted_cores=4,
         __resubmit_delay_seconds="5",
     )
-    assert given == Parameters()
+    assert given == DestinationParameters()
+
+
+def warnings(**params: Any) -> dict[str, str]:
+    """The warnings about keys that have no effect, and never fail a job."""
+    assert parse(**params) is not None
+    return dict(classify_keys(params, POOL).warnings)
 
 
 def test_a_typing_error() -> None:
-    assert "did you mean request_memory?" in diagnostics(request_memroy=512)["request_memroy"]
+    assert "did you mean request_memory?" in warnings(request_memroy=512)["request_memroy"]
+
+
+def test_foreign_keys() -> None:
+    params = {"submit_request_gpus": 1, "description": "x", "k8s_walltime_limit": 9, "id": "a"}
+    ignored = ("submit_request_gpus", "description", "k8s_walltime_limit")
+    assert classify_keys(params, POOL) == (ignored, ())
 
 
 def test_the_universe_of_an_older_runner() -> None:
-    message = diagnostics(universe="vanilla")["universe"]
-    assert "remove the line" in message
-    assert "docker_enabled: true" in message
-    assert parse(universe="docker") == Parameters()
+    assert "docker_enabled: true" in warnings(universe="vanilla")["universe"]
+    assert parse(universe="docker") == DestinationParameters()
 
 
 def test_raw_commands_have_a_prefix() -> None:
     given = parse(**{"htcondor_priority": 5, "htcondor_+Group": '"galaxy"'})
     assert given.raw_commands == {"priority": "5", "My.Group": '"galaxy"'}
-    assert "write htcondor_rank" in diagnostics(rank="Memory")["rank"]
-    assert "write htcondor_+Group" in diagnostics(**{"+Group": "x"})["+Group"]
+    assert "write htcondor_rank" in warnings(rank="Memory")["rank"]
+    assert "write htcondor_+Group" in warnings(**{"+Group": "x"})["+Group"]
 
 
 @pytest.mark.parametrize(
@@ -112,19 +127,19 @@ def test_raw_commands_have_a_prefix() -> None:
     [
         ("docker_image", "docker_container_id_override"),
         ("container_image", "each tool names its own image"),
-        ("should_transfer_files", "remove the line"),
-        ("transfer_input_files", "remove the line"),
-        ("getenv", "remove the line"),
-        ("environment", "remove the line"),
-        ("leave_in_queue", "remove the line"),
-        ("hold", "remove the line"),
+        ("should_transfer_files", "the runner sets itself"),
+        ("transfer_input_files", "the runner sets itself"),
+        ("getenv", "the runner sets itself"),
+        ("environment", "the runner sets itself"),
+        ("leave_in_queue", "the runner sets itself"),
+        ("hold", "the runner sets itself"),
         ("docker_network_type", "write htcondor_docker_network_type"),
         ("concurrency_limits", "write htcondor_concurrency_limits"),
         ("My.Group", "write htcondor_My.Group"),
     ],
 )
 def test_keys_of_an_older_runner(key: str, expected: str) -> None:
-    assert expected in diagnostics(**{key: "x"})[key]
+    assert expected in warnings(**{key: "x"})[key]
 
 
 def test_requirements_are_added_to_ours() -> None:
@@ -155,9 +170,9 @@ def test_a_raw_value_is_one_line() -> None:
 def test_keys_of_galaxys_htcondor_runner() -> None:
     assert (
         "configured under runners"
-        in diagnostics(htcondor_collector="cm.example.org")["htcondor_collector"]
+        in warnings(htcondor_collector="cm.example.org")["htcondor_collector"]
     )
-    assert "time_limit_s" in diagnostics(request_walltime="1:00:00")["request_walltime"]
+    assert "time_limit_s" in warnings(request_walltime="1:00:00")["request_walltime"]
 
 
 def test_an_unknown_class() -> None:
@@ -167,8 +182,8 @@ def test_an_unknown_class() -> None:
 
 
 def test_another_pool() -> None:
-    assert "configured under runners" in diagnostics(pool="other")["pool"]
-    assert parse(pool=POOL.name) == Parameters()
+    assert "uses pool swarm-runner" in warnings(pool="other")["pool"]
+    assert parse(pool=POOL.name) == DestinationParameters()
 
 
 def test_one_owner_of_escalation() -> None:
@@ -188,8 +203,5 @@ def test_less_than_the_request() -> None:
 
 
 def test_every_problem_at_once() -> None:
-    assert set(diagnostics(request_memory="x", request_cpus="y", universe="vanilla")) == {
-        "request_memory",
-        "request_cpus",
-        "universe",
-    }
+    invalid = diagnostics(request_memory="x", request_cpus="y", htcondor_universe="vanilla")
+    assert set(invalid) == {"request_memory", "request_cpus", "htcondor_universe"}

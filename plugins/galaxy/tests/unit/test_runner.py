@@ -91,7 +91,7 @@ def test_an_invalid_job_does_not_block_the_others(harness: RunnerHarness) -> Non
     ("params", "expected"),
     [
         ({"request_memory": "0"}, "swarm: request_memory: is 0 MB"),
-        ({"universe": "vanilla"}, "docker_enabled: true"),
+        ({"request_cpus": "many"}, "swarm: request_cpus: needs a whole number"),
         ({"capacity_class": "huge"}, "'huge' is not a class"),
     ],
 )
@@ -103,6 +103,22 @@ def test_invalid_parameters_fail_the_job_before_anything_is_prepared(
     assert expected in job.failures[0]
     assert job.prepared == 0
     assert harness.access_point.queue == {}
+
+
+def test_keys_without_effect_fail_no_job_and_are_logged_once(
+    harness: RunnerHarness, caplog: pytest.LogCaptureFixture
+) -> None:
+    params = {"submit_request_gpus": "1", "description": "x", "request_memroy": "1G"}
+    jobs = [harness.job(**params), harness.job(**params)]
+    with caplog.at_level("INFO"):
+        harness.queue_jobs(*jobs)
+    assert [job.failures for job in jobs] == [[], []]
+    logged = [record for record in caplog.records if record.name.startswith("swarm_runner_galaxy")]
+    texts = [(record.levelname, record.getMessage()) for record in logged]
+    foreign = [text for level, text in texts if level == "INFO" and "other programs" in text]
+    assert len(foreign) == 1
+    slips = [text for level, text in texts if level == "WARNING" and "without effect" in text]
+    assert len(slips) == 1
 
 
 def test_an_invalid_image_reference(harness: RunnerHarness) -> None:
