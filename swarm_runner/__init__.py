@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         UnreachableError,
     )
     from swarm_runner.hooks.specs import hookimpl
+    from swarm_runner.model.files import InputFile
     from swarm_runner.model.htcondor import EventType, HoldCode, HoldSubcode, JobStatus, Universe
     from swarm_runner.model.invocation import Invocation
     from swarm_runner.model.job import (
@@ -129,6 +130,7 @@ __all__ = [
     "HoldCode",
     "HoldSubcode",
     "IdleJobs",
+    "InputFile",
     "InvalidInputError",
     "Invocation",
     "Job",
@@ -238,6 +240,7 @@ _EXPORTS = {
         "JobStatus",
         "Universe",
     ),
+    "model.files": ("InputFile",),
     "model.invocation": ("Invocation",),
     "model.job": (
         "Hold",

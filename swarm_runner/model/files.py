@@ -7,7 +7,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import (
+    BeforeValidator,
+    Field,
+    TypeAdapter,
+    ValidatorFunctionWrapHandler,
+    WithJsonSchema,
+    WrapValidator,
+)
 
 from swarm_runner.model.text import FrozenModel, InputPath, SandboxPath
 
@@ -23,7 +30,17 @@ class InputFile(FrozenModel):
     name: SandboxPath = Field(description="its path in the job's directory")
 
 
-Input = InputPath | InputFile
+def _input(value: Any, _handler: ValidatorFunctionWrapHandler) -> str | InputFile:
+    """Validate one input, with the messages of its own kind alone."""
+    if isinstance(value, InputFile):
+        return value
+    if isinstance(value, Mapping):
+        return InputFile.model_validate(value)
+    return _INPUT_PATH.validate_python(value)
+
+
+_INPUT_PATH: TypeAdapter[str] = TypeAdapter(InputPath)
+Input = Annotated[str | InputFile, WrapValidator(_input)]
 
 
 def _inputs(value: Any) -> Any:
@@ -106,9 +123,9 @@ def input_diagnostics(inputs: Sequence[str | InputFile]) -> Iterator[str]:
                 posixpath.join(other_source, posixpath.relpath(name, other))
             )
             if expected != posixpath.normpath(source):
-                place = f"become {name!r}" if other == name else f"get into {other!r}"
+                verb = f"become {name!r}" if other == name else f"get into {other!r}"
                 yield (
-                    f"{other_source!r} and {source!r} would both {place} in the job's directory; "
+                    f"{other_source!r} and {source!r} would both {verb} in the job's directory; "
                     f"rename one: {{source: {source}, name: another-name}}"
                 )
         sources.setdefault(name, source)

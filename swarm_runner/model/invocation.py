@@ -27,6 +27,7 @@ from swarm_runner.model.htcondor import MAX_JOBS_PER_SUBMISSION
 from swarm_runner.model.htcondor_attributes import is_htcondor_attribute
 from swarm_runner.model.resources import Resources
 from swarm_runner.model.text import (
+    PROCESS_MACRO,
     AbsolutePath,
     FrozenModel,
     Image,
@@ -35,7 +36,6 @@ from swarm_runner.model.text import (
     Name,
     OutputPath,
     ProcessText,
-    PROCESS_MACRO,
     StreamPath,
     raise_diagnostics,
     reject_macros,
@@ -201,19 +201,26 @@ class Invocation(FrozenModel):
             if not _SHELL_VARIABLE.fullmatch(name):
                 yield (
                     "environment",
-                    f"{name!r} has a value of several lines, which a shell must set, and no shell "
-                    "variable has such a name; use letters, digits and _",
+                    (
+                        f"{name!r} has a value of several lines, which a shell must set, and no shell "
+                        "variable has such a name; use letters, digits and _"
+                    ),
                 )
-        sizes = [len(text.encode()) for text in self._process_texts()]
-        if max(sizes) > MAXIMUM_ARGUMENT_BYTES or sum(sizes) > MAXIMUM_ARGUMENTS_BYTES:
-            yield (
-                field,
-                (
-                    f"is too long ({sum(sizes)} bytes, the longest argument {max(sizes)}): Linux "
-                    f"accepts {MAXIMUM_ARGUMENT_BYTES} bytes in one argument or variable and a "
-                    f"pool {MAXIMUM_ARGUMENTS_BYTES} in total; put the text in an input file"
-                ),
-            )
+        variables = [f"{name}={value}" for name, value in self.launch_environment.items()]
+        for where, texts in ((field, self.launch_argv), ("environment", variables)):
+            sizes = [len(text.encode()) for text in texts]
+            if (
+                sum(sizes) > MAXIMUM_ARGUMENTS_BYTES
+                or max(sizes, default=0) > MAXIMUM_ARGUMENT_BYTES
+            ):
+                yield (
+                    where,
+                    (
+                        f"is too long ({sum(sizes)} bytes, the longest text {max(sizes)}): Linux "
+                        f"accepts {MAXIMUM_ARGUMENT_BYTES} bytes in one argument or variable and a "
+                        f"pool {MAXIMUM_ARGUMENTS_BYTES} in total; put the text in an input file"
+                    ),
+                )
 
     def _vm_diagnostics(self) -> Iterator[tuple[str, str]]:
         for field in ("image", "command", "shell"):
@@ -240,14 +247,16 @@ class Invocation(FrozenModel):
             elif ":" in self.working_directory:
                 yield (
                     "working_directory",
-                    f"{self.working_directory!r} contains a colon, and Docker cannot mount such a "
-                    "directory; rename it, or run without in_place",
+                    (
+                        f"{self.working_directory!r} contains a colon, and Docker cannot mount such a "
+                        "directory; rename it, or run without in_place"
+                    ),
                 )
         for field, stream in (("stdout", self.stdout), ("stderr", self.stderr)):
             if stream is not None and posixpath.normpath(stream) in self.outputs:
                 yield (
                     field,
-                    f"{stream!r} is one of the outputs, too, and would replace it; name another file",
+                    f"{stream!r} is also one of the outputs; name another file",
                 )
         if self.repeat > 1:
             yield from self._repeat_diagnostics()
@@ -256,24 +265,30 @@ class Invocation(FrozenModel):
         written = [("stdout", self.stdout), ("stderr", self.stderr)]
         written += [("outputs", name) for name in self.outputs]
         for field, name in written:
-            if name is not None and name != os.devnull and PROCESS_MACRO not in name:
-                root, extension = posixpath.splitext(name)
-                yield (
-                    field,
+            if name is None or name == os.devnull or PROCESS_MACRO in name:
+                continue
+            root, extension = posixpath.splitext(name)
+            example = f"{root}.{PROCESS_MACRO}{extension}"
+            hint = (
+                f"; the job has its number in the variable {wrapper.PROCESS_VARIABLE}"
+                if field == "outputs"
+                else ""
+            )
+            yield (
+                field,
+                (
                     f"{name!r} would be overwritten by each of the {self.repeat} jobs of `repeat`; "
-                    f"write {PROCESS_MACRO} into it, such as {f'{root}.{PROCESS_MACRO}{extension}'!r}"
-                    + (
-                        f"; the job has its number in the variable {wrapper.PROCESS_VARIABLE}"
-                        if field == "outputs"
-                        else ""
-                    ),
-                )
+                    f"write {PROCESS_MACRO} into it, such as {example!r}{hint}"
+                ),
+            )
         for name in map(sandbox_name, self.inputs):
             if PROCESS_MACRO in name:
                 yield (
                     "inputs",
-                    f"{name!r} contains {PROCESS_MACRO}, but the jobs of `repeat` have the same "
-                    "inputs; name the directory, or submit one invocation for each input",
+                    (
+                        f"{name!r} contains {PROCESS_MACRO}, but the jobs of `repeat` have the same "
+                        "inputs; name the directory, or submit one invocation for each input"
+                    ),
                 )
 
     @property
@@ -328,11 +343,6 @@ class Invocation(FrozenModel):
         return not all(map(is_plain_input, self.inputs)) or (
             self.moves_outputs and any("/" in sandbox_name(item) for item in self.inputs)
         )
-
-    def _process_texts(self) -> Iterator[str]:
-        yield from self.launch_argv
-        for name, value in self.launch_environment.items():
-            yield f"{name}={value}"
 
     @property
     def required_resources(self) -> Resources:

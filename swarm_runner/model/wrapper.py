@@ -27,7 +27,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _ESCAPED = re.compile(r"[\\\x00-\x1f\x7f-\x9f]")
 _SHORT_ESCAPES = {"\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 # A program that the submit command `executable` carries as it is.
-_PLAIN_PROGRAM = re.compile(r"[^\s$\x00-\x1f\x7f-\x9f](?:[^$\x00-\x1f\x7f-\x9f]*[^\s$\\])?")
+_PLAIN_PROGRAM = re.compile(r"[^\s$\\\x00-\x1f\x7f-\x9f](?:[^$\x00-\x1f\x7f-\x9f]*[^\s$\\])?")
 # An output that the list transfer_output_files carries as it is.
 _PLAIN_OUTPUT = re.compile(r'[^\s,"$*?\[\\](?:[^,"$*?\[]*[^\s,"$*?\[\\])?')
 _PATTERN = re.compile(r"[*?]|\[!?\]?[^]/]*\]")
@@ -82,8 +82,8 @@ def wrap(
         value = f"$(printf '%bx' \"${{{number}}}\")" if number in escaped else f"${{{number}}}x"
         steps.append(f"{_VARIABLE}{number}={value}")
     if last:
-        words = " ".join(f'"${{{_VARIABLE}{number}%x}}"' for number in range(1, last + 1))
-        steps.append(f'shift {last}; set -- {words} "$@"')
+        quoted = " ".join(f'"${{{_VARIABLE}{number}%x}}"' for number in range(1, last + 1))
+        steps.append(f'shift {last}; set -- {quoted} "$@"')
     steps += _run_and_move(outputs, sorted(inputs)) if outputs else ['exec "$@"']
     values = [
         _escape(value) if number in escaped else value for number, value in enumerate(argv, 1)
@@ -158,12 +158,12 @@ def _quote_name(text: str) -> str:
 
 def _quote_pattern(pattern: str) -> str:
     """Return a pattern for the shell, in which only `*`, `?` and `[...]` have a meaning."""
-    words, end = [], 0
+    quoted, end = [], 0
     for found in _PATTERN.finditer(pattern):
-        words.append(_quote_name(pattern[end : found.start()]))
-        words.append(found[0] if found[0] in "*?" else _quote_bracket(found[0]))
+        quoted.append(_quote_name(pattern[end : found.start()]))
+        quoted.append(found[0] if found[0] in "*?" else _quote_bracket(found[0]))
         end = found.end()
-    return "".join([*words, _quote_name(pattern[end:])])
+    return "".join([*quoted, _quote_name(pattern[end:])])
 
 
 def _quote_bracket(bracket: str) -> str:

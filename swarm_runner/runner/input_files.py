@@ -7,6 +7,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 
 from swarm_runner.model.files import source_path
 from swarm_runner.model.invocation import Invocation
@@ -104,7 +105,7 @@ def _inspect_below(path: str, tree: InputTree, above: tuple[tuple[int, int], ...
 
 
 def _inspect_file(path: str, status: os.stat_result, tree: InputTree) -> None:
-    if not stat.S_ISREG(status.st_mode) and not os.path.samefile(path, os.devnull):
+    if not stat.S_ISREG(status.st_mode) and not Path(path).samefile(os.devnull):
         tree.problems.append(
             f"{path} is a pipe, a socket or a device, which HTCondor does not transfer; name a file"
         )

@@ -40,7 +40,7 @@ def _needs_staging(job: PreparedJob) -> bool:
         return False
     if job.invocation.vm is None:
         # The bindings' spool also splits file names at spaces.
-        return job.staged or any(
+        return job.needs_staging or any(
             len(source_path(item).split()) > 1 for item in job.invocation.inputs
         )
     return any(len(name.split()) > 1 for name in job.invocation.vm.transferred_disks)

@@ -36,7 +36,7 @@ class PreparedJob:
         invocation: The invocation, with the destination's defaults.
         description: Its submit description.
         spool: Whether its files are spooled to the access point.
-        staged: Whether its inputs are links in a staging directory.
+        needs_staging: Whether its inputs must be spooled from a staging directory.
         logged: Whether the event log has its events.
     """
 
@@ -44,7 +44,7 @@ class PreparedJob:
     description: SubmitDescription
     spool: bool
     logged: bool = True
-    staged: bool = False
+    needs_staging: bool = False
 
 
 class SubmissionBuilder:
@@ -108,11 +108,11 @@ class SubmissionBuilder:
         if diagnostics:
             raise InvalidInputError(diagnostics)
         has_files = _has_files(invocation)
-        staged = not invocation.in_place and files.needs_staging(invocation, directory)
+        needs_staging = not invocation.in_place and files.needs_staging(invocation, directory)
         spool = (
             has_files
             and not invocation.in_place
-            and (staged or not self._visible_to_access_point(invocation, directory))
+            and (needs_staging or not self._visible_to_access_point(invocation, directory))
         )
         if spool:
             diagnostics = list(_spooled_stream_diagnostics(invocation))
@@ -143,7 +143,7 @@ class SubmissionBuilder:
             )
         if self._hooks.amends:
             description = self._hooks.amend(description, invocation, route)
-        return PreparedJob(invocation, description, spool, logged, staged)
+        return PreparedJob(invocation, description, spool, logged, needs_staging)
 
     def _is_writable(self, path: str) -> bool:
         """Whether a path is on a writable volume that this machine has too."""

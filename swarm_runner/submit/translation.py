@@ -144,7 +144,7 @@ def _container_commands(invocation: Invocation) -> Commands:
         ("arguments", quote_arguments(arguments)),
     ]
     environment = quote_environment(invocation.launch_environment)
-    if invocation.repeat > 1:
+    if invocation.repeat > 1 and (invocation.outputs or invocation.in_place):
         # After the quoted variables, and unquoted: HTCondor expands the macro.
         environment = f'"{environment[1:-1]} {PROCESS_VARIABLE}={PROCESS_MACRO}"'
     if environment != '""':
