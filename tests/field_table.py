@@ -9,7 +9,7 @@ submitted. docs/reference/invocation-fields.md is generated from this table:
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -84,9 +84,29 @@ class Cell:
         return f"{self.field}-{self.form}-{self.mode}"
 
 
-def _argument(value: str, _mode: Mode) -> Plan:
-    command = ["/bin/sh", "-c", "printf '[%s]' \"$@\"", "sh", value, "last"]
-    return Plan({"command": command, "stdout": "out"}, made={"out": f"[{value}][last]"})
+def _arguments(values: Sequence[str]) -> Plan:
+    command = ["/bin/sh", "-c", "printf '[%s]' \"$@\"", "sh", *values, "last"]
+    return Plan({"command": command, "stdout": "out"}, made={"out": _joined([*values, "last"])})
+
+
+def _shell_words(values: Sequence[str]) -> Plan:
+    script = "; ".join(f"printf '[%s]' {shlex.quote(value)}" for value in values if value)
+    return Plan({"shell": script, "stdout": "out"}, made={"out": _joined(values)})
+
+
+def _variables(values: Sequence[str]) -> Plan:
+    variables = {f"V{number}": value for number, value in enumerate(values)}
+    script = "; ".join(f"printf '[%s]' \"${name}\"" for name in variables)
+    fields = {"command": ["/bin/sh", "-c", script], "environment": variables, "stdout": "out"}
+    return Plan(fields, made={"out": _joined(values)})
+
+
+def _joined(values: Sequence[str]) -> str:
+    return "".join(f"[{value}]" for value in values)
+
+
+def _one(pack: Callable[[Sequence[str]], Plan]) -> Callable[[str, Mode], Plan]:
+    return lambda value, _mode: pack([value])
 
 
 def _program(value: str, mode: Mode) -> Plan:
@@ -94,17 +114,6 @@ def _program(value: str, mode: Mode) -> Plan:
     if mode != "in place":
         fields["inputs"] = [value]
     return Plan(fields, {value: "#!/bin/sh\nprintf ran\n"}, {"out": "ran"})
-
-
-def _shell(value: str, _mode: Mode) -> Plan:
-    script = f"printf '[%s]' {shlex.quote(value)}" if value else value
-    return Plan({"shell": script, "stdout": "out"}, made={"out": f"[{value}]"})
-
-
-def _environment(value: str, _mode: Mode) -> Plan:
-    command = ["/bin/sh", "-c", "printf '[%s]' \"$VALUE\""]
-    fields = {"command": command, "environment": {"VALUE": value, "OTHER": "1"}, "stdout": "out"}
-    return Plan(fields, made={"out": f"[{value}]"})
 
 
 def _working_directory(value: str, mode: Mode) -> Plan:
@@ -170,13 +179,17 @@ def _image(value: str, _mode: Mode) -> Plan:
 
 @dataclass(frozen=True)
 class Row:
-    """A field: how a value is tried, its modes, and the message of each form that is refused."""
+    """A field: how a value is tried, its modes, and the message of each form that is refused.
+
+    `pack` tries several values in one job.
+    """
 
     field: str
     plan: Callable[[str, Mode], Plan]
     refused: dict[str, str]
     modes: tuple[Mode, ...] = MODES
     skipped: frozenset[str] = frozenset()
+    pack: Callable[[Sequence[str]], Plan] | None = None
 
 
 TOO_LONG = {"200,000 characters": "is too long"}
@@ -205,7 +218,12 @@ _LONG_NAME = frozenset({"200,000 characters"})
 _IMPOSSIBLE_CHARACTER = {"NUL": "U+0000"}
 
 ROWS = (
-    Row("command (an argument)", _argument, {**TOO_LONG, **_IMPOSSIBLE_CHARACTER}),
+    Row(
+        "command (an argument)",
+        _one(_arguments),
+        {**TOO_LONG, **_IMPOSSIBLE_CHARACTER},
+        pack=_arguments,
+    ),
     Row(
         "command (the program)",
         _program,
@@ -216,8 +234,13 @@ ROWS = (
         | NO_CONTROL.keys()
         | {"`..`", "a trailing slash", "an empty text", "`$(Process)`"},
     ),
-    Row("shell", _shell, {**TOO_LONG, **_IMPOSSIBLE_CHARACTER, "an empty text": "is empty"}),
-    Row("environment", _environment, {**TOO_LONG, **_IMPOSSIBLE_CHARACTER}),
+    Row(
+        "shell",
+        _one(_shell_words),
+        {**TOO_LONG, **_IMPOSSIBLE_CHARACTER, "an empty text": "is empty"},
+        pack=_shell_words,
+    ),
+    Row("environment", _one(_variables), {**TOO_LONG, **_IMPOSSIBLE_CHARACTER}, pack=_variables),
     Row(
         "working_directory",
         _working_directory,
@@ -437,6 +460,28 @@ def cells() -> Iterator[Cell]:
     for field_name, form, modes, plan, refused in _special_cells():
         for mode in modes:
             yield Cell(field_name, form, form, mode, plan, refused)
+
+
+def jobs(mode: Mode) -> Iterator[Cell]:
+    """Yield the cells of a mode that arrive, with several of one field in one job where possible.
+
+    Values with control characters, which the shell wrapper carries, are in a job of their own.
+    """
+    packs = {row.field: row.pack for row in ROWS}
+    packed: dict[tuple[str, bool], list[Cell]] = {}
+    for cell in cells():
+        if cell.mode != mode or cell.refused is not None:
+            continue
+        if packs.get(cell.field) is not None and cell.form in FORMS:
+            packed.setdefault((cell.field, cell.value.isprintable()), []).append(cell)
+        else:
+            yield cell
+    for (field_name, _), members in packed.items():
+        pack = packs[field_name]
+        assert pack is not None
+        forms = ", ".join(cell.form for cell in members)
+        plan = pack([cell.value for cell in members])
+        yield Cell(field_name, forms, forms, mode, plan)
 
 
 def prepare(cell: Cell, directory: Path) -> dict[str, Any]:

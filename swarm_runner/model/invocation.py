@@ -202,8 +202,8 @@ class Invocation(FrozenModel):
                 yield (
                     "environment",
                     (
-                        f"{name!r} has a value of several lines, which a shell must set, and no shell "
-                        "variable has such a name; use letters, digits and _"
+                        f"{name!r} has a value of several lines, which a shell must set, but a "
+                        "shell sets no such name; use letters, digits and _"
                     ),
                 )
         variables = [f"{name}={value}" for name, value in self.launch_environment.items()]
@@ -248,8 +248,8 @@ class Invocation(FrozenModel):
                 yield (
                     "working_directory",
                     (
-                        f"{self.working_directory!r} contains a colon, and Docker cannot mount such a "
-                        "directory; rename it, or run without in_place"
+                        f"{self.working_directory!r} contains a colon, and Docker cannot mount "
+                        "such a directory; rename it, or run without in_place"
                     ),
                 )
         for field, stream in (("stdout", self.stdout), ("stderr", self.stderr)):
@@ -286,8 +286,8 @@ class Invocation(FrozenModel):
                 yield (
                     "inputs",
                     (
-                        f"{name!r} contains {PROCESS_MACRO}, but the jobs of `repeat` have the same "
-                        "inputs; name the directory, or submit one invocation for each input"
+                        f"{name!r} contains {PROCESS_MACRO}, but the jobs of `repeat` have the "
+                        "same inputs; name the directory, or submit one invocation for each input"
                     ),
                 )
 

@@ -12,7 +12,8 @@ from swarm_runner.condor.access_point import AccessPoint
 from swarm_runner.condor.ports import JobQuery
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.job import Job
-from tests.field_table import MODES, Cell, Mode, cells, prepare
+from tests.field_table import MODES, Cell, Mode, prepare
+from tests.field_table import jobs as jobs_of
 from tests.integration.conftest import LabHarness
 from tests.lab.pool import LabPool, lab_pool
 
@@ -80,7 +81,7 @@ def _content(file: Path) -> str | None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_values_arrive(harness: LabHarness, tmp_path: Path, mode: Mode) -> None:
-    tried = [cell for cell in cells() if cell.mode == mode and cell.refused is None]
+    tried = list(jobs_of(mode))
     directories = [_directory(harness, mode, tmp_path, n) for n in range(len(tried))]
     invocations = []
     for number, (cell, directory) in enumerate(zip(tried, directories, strict=True)):

@@ -73,7 +73,7 @@ def test_a_shell_line_runs_in_bin_sh() -> None:
         ({"outputs": ["/etc/passwd"]}, "outputs.0", "outside the job's directory"),
         ({"outputs": ["../x"]}, "outputs.0", "outside the job's directory"),
         ({"environment": {"A": "\0"}}, "environment.A", "U+0000"),
-        ({"environment": {"A.B": "1\n2"}}, "environment", "no shell variable has such a name"),
+        ({"environment": {"A.B": "1\n2"}}, "environment", "a shell sets no such name"),
         ({"stdout": "$$(Machine)"}, "stdout", "when it matches"),
         ({"stdout": "$(DOLLAR)"}, "stdout", "cannot represent"),
         ({"working_directory": "here"}, "working_directory", "not an absolute path"),
