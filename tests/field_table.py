@@ -295,7 +295,9 @@ ROWS = (
 # Forms that one mode refuses.
 REFUSED_IN_MODE: dict[tuple[str, str, Mode], str] = {
     ("working_directory", "a colon", "in place"): "contains a colon",
+    ("stdout", "a semicolon", "transferred"): "contains a semicolon",
     ("stdout", "a semicolon", "spooled"): "contains a semicolon",
+    ("stderr", "a semicolon", "transferred"): "contains a semicolon",
     ("stderr", "a semicolon", "spooled"): "contains a semicolon",
 }
 

@@ -65,7 +65,11 @@ def _output(text: str) -> str:
     return "output-" + text.replace("..", "_").replace("**", "*_").replace("://", "_")
 
 
-_PATHS = {"stdin": _path, "stdout": _path, "stderr": _path, "tool_id": _limit_dollars}
+def _written(text: str) -> str:
+    return _path(text.replace(";", "_"))
+
+
+_PATHS = {"stdin": _path, "stdout": _written, "stderr": _written, "tool_id": _limit_dollars}
 _NUMBERS = (True, False, 0, 1 - 2**63, 2**63 - 1, 0.1, -1e300, 5e-324, 1e22)
 
 

@@ -253,6 +253,14 @@ class Invocation(FrozenModel):
                     ),
                 )
         for field, stream in (("stdout", self.stdout), ("stderr", self.stderr)):
+            if stream is not None and ";" in stream and not self.in_place:
+                yield (
+                    field,
+                    (
+                        f"{stream!r} contains a semicolon, which separates files when HTCondor "
+                        "transfers them back; name another file"
+                    ),
+                )
             if stream is not None and posixpath.normpath(stream) in self.outputs:
                 yield (
                     field,

@@ -114,10 +114,6 @@ class SubmissionBuilder:
             and not invocation.in_place
             and (needs_staging or not self._visible_to_access_point(invocation, directory))
         )
-        if spool:
-            diagnostics = list(_spooled_stream_diagnostics(invocation))
-            if diagnostics:
-                raise InvalidInputError(diagnostics)
         if not (has_files or invocation.in_place or self._is_writable(directory)):
             directory = ROOT
         elif invocation.working_directory is None:
@@ -241,17 +237,6 @@ def _written_paths(invocation: Invocation) -> set[str]:
 
 def _resolve_path(invocation: Invocation, name: str) -> str:
     return os.path.realpath(os.path.join(invocation.working_directory or ROOT, name))  # noqa: PTH118
-
-
-def _spooled_stream_diagnostics(invocation: Invocation) -> Iterator[Diagnostic]:
-    """Report streams whose names HTCondor would split when it brings them back."""
-    for field, stream in (("stdout", invocation.stdout), ("stderr", invocation.stderr)):
-        if stream is not None and ";" in stream:
-            message = (
-                f"{stream!r} contains a semicolon, which separates files when HTCondor brings them "
-                "back from the access point; name another file"
-            )
-            yield Diagnostic(message, key=invocation.key, path=field)
 
 
 def _check_current_directory(directory: str, key: str) -> None:

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from swarm_runner.condor.access_point import AccessPoint
 from swarm_runner.condor.ports import JobQuery
+from swarm_runner.errors import InvalidInputError
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.job import Job
+from swarm_runner.runner import submitter
+from swarm_runner.runner.staging import stage_inputs
+from swarm_runner.runner.submission import PreparedJob
 from tests.field_table import MODES, Cell, Mode, prepare
 from tests.field_table import jobs as jobs_of
 from tests.integration.conftest import LabHarness
 from tests.lab.pool import LabPool, lab_pool
 
 TIMEOUT_S = 600.0
-# Its executors run many small jobs at a time.
+# Its executors run several small jobs at a time; more would overload Swarm on a small machine.
 NAME, PORT = "swarm-runner-fields", 9729
-CLASSES = {"normal": {"cpus": 16, "memory_mb": 1280, "replicas": 2}}
+CLASSES = {"normal": {"cpus": 5, "memory_mb": 640, "replicas": 2}}
 RESOURCES = {"memory_mb": 64, "disk_mb": 50}
 
 
@@ -103,3 +108,30 @@ def test_values_arrive(harness: LabHarness, tmp_path: Path, mode: Mode) -> None:
         if problems:
             wrong[cell.name] = problems
     assert not wrong
+
+
+def test_a_job_that_htcondor_refuses_leaves_its_batch(
+    harness: LabHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    invocations = []
+    for number in range(5):
+        directory = tmp_path / f"k{number}"
+        directory.mkdir()
+        (directory / "in").write_text(f"{number}")
+        fields = {"inputs": ["in"], "stdout": "out", "working_directory": str(directory)}
+        invocations.append(harness.invocation(f"k{number}", "cat in", **fields))
+
+    def lose_an_input(prepared: Sequence[PreparedJob]) -> AbstractContextManager[list[PreparedJob]]:
+        (tmp_path / "k2" / "in").unlink(missing_ok=True)  # after it was checked
+        return stage_inputs(prepared)
+
+    monkeypatch.setattr(submitter, "stage_inputs", lose_an_input)
+    with harness.runner() as runner:
+        with pytest.raises(InvalidInputError) as refusal:
+            runner.submit(invocations)
+        assert [each.key for each in refusal.value.diagnostics] == ["k2"]
+        assert "did not respond" not in str(refusal.value)
+        jobs = runner.wait(timeout_s=TIMEOUT_S)
+        assert sorted(job.key for job in runner.jobs()) == ["k0", "k1", "k3", "k4"]
+    assert all(job.outcome is not None and job.outcome.ok for job in jobs)
+    assert [_content(tmp_path / f"k{n}" / "out") for n in (0, 1, 3, 4)] == ["0", "1", "3", "4"]
