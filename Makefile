@@ -32,7 +32,7 @@ RUNNER_PATH := swarm_runner/errors.py \
 	$(patsubst %,swarm_runner/model/%.py,htcondor job invocation resources units text pool) \
 	swarm_runner/submit swarm_runner/hooks $(patsubst %,swarm_runner/policy/%.py,routing holds) \
 	$(filter-out %/pool_query.py,$(wildcard swarm_runner/condor/*.py)) $(wildcard swarm_runner/runner/*.py)
-RUNNER_PATH_LINES := 4000
+RUNNER_PATH_LINES := 4400
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14

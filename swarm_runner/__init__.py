@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         UnreachableError,
     )
     from swarm_runner.hooks.specs import hookimpl
+    from swarm_runner.model.files import InputFile
     from swarm_runner.model.htcondor import EventType, HoldCode, HoldSubcode, JobStatus, Universe
     from swarm_runner.model.invocation import Invocation
     from swarm_runner.model.job import (
@@ -143,6 +144,7 @@ __all__ = [
     "HoldCode",
     "HoldSubcode",
     "IdleJobs",
+    "InputFile",
     "InvalidInputError",
     "Invocation",
     "Job",
@@ -264,6 +266,7 @@ _EXPORTS = {
         "JobStatus",
         "Universe",
     ),
+    "model.files": ("InputFile",),
     "model.invocation": ("Invocation",),
     "model.job": (
         "Hold",

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from swarm_runner.condor.connection import classad
+from swarm_runner.model.files import source_path
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.pool import Destination
 from swarm_runner.model.text import PROCESS_MACRO
+from swarm_runner.model.wrapper import output_directories
 from swarm_runner.policy.routing import swarm_runner_route
 from swarm_runner.submit.description import SubmitDescription, group_into_batches
-from swarm_runner.submit.translation import translate
+from swarm_runner.submit.translation import STAGED_INPUTS, translate
 from tests.strategies import AWKWARD_TEXTS, SPECIAL_CHARACTERS, make_invocations
 from tests.unit.htcondor_parser import split_arguments
 
@@ -40,6 +42,20 @@ def describe(invocation: Invocation, *, log: str = "/var/log/unit.log") -> Submi
     destination = Destination()
     route = swarm_runner_route(invocation, destination, destination.pool)
     return translate(invocation, route, destination.pool, runner="unit", log=log)
+
+
+def transferred_inputs(invocation: Invocation) -> list[str]:
+    """Return the list of input files that HTCondor reads, before any staging."""
+    if invocation.needs_staging:
+        return [STAGED_INPUTS]
+    return [source_path(item) for item in invocation.inputs]
+
+
+def transferred_outputs(invocation: Invocation) -> list[str]:
+    """Return the list of output files that HTCondor reads."""
+    if invocation.moves_outputs:
+        return [f"{name}/" for name in output_directories(invocation.output_names)]
+    return list(invocation.output_names)
 
 
 def cases(count: int, seed: int = 1) -> Iterator[Case]:
@@ -76,20 +92,22 @@ def differences(case: Case, ads: str) -> list[str]:
 
 
 def _comparisons(job: dict[str, Any], invocation: Invocation) -> Iterator[tuple[str, Any, Any]]:
-    program, *arguments = invocation.argv
+    program, *arguments = invocation.launch_argv
     yield "Cmd", program, job["Cmd"]
     yield "Arguments", arguments, split_arguments(job["Arguments"])
-    variables = [f"{name}={value}" for name, value in invocation.environment.items()]
+    variables = [f"{name}={value}" for name, value in invocation.launch_environment.items()]
     yield "Environment", variables, split_arguments(job.get("Environment", ""))
     yield "DockerImage", invocation.image, job["DockerImage"]
     streams = {"In": invocation.stdin, "Out": invocation.stdout, "Err": invocation.stderr}
     for name, stream in streams.items():
+        if name == "In" and stream and ".." in stream.split("/"):
+            continue  # an absolute path
         yield name, (stream or "/dev/null").replace(PROCESS_MACRO, "0"), job[name]
     for name, files in (
-        ("TransferInput", invocation.inputs),
-        ("TransferOutput", invocation.outputs),
+        ("TransferInput", transferred_inputs(invocation)),
+        ("TransferOutput", transferred_outputs(invocation)),
     ):
-        yield name, list(files), [file for file in job.get(name, "").split(",") if file]
+        yield name, files, [file for file in job.get(name, "").split(",") if file]
     if invocation.working_directory is not None:
         yield (
             "Iwd",

@@ -43,17 +43,17 @@ def _limit_dollars(text: str) -> str:
     return text
 
 
-# Neither a path nor a program may end with these.
-_TRAILING_WHITESPACE_OR_BACKSLASH = re.compile(r"[\s\\]+$")
+# A path of a stream does not end with these.
+_TRAILING_UNSAFE = re.compile(r"[\s\\/]+$")
 
 
 def _path(text: str) -> str:
     clean = _limit_dollars(re.sub(r'[",]|://', "_", text)).strip()
-    return _TRAILING_WHITESPACE_OR_BACKSLASH.sub("", clean) or "x"
+    return _TRAILING_UNSAFE.sub("", clean) or "x"
 
 
 def _program(text: str) -> str:
-    return _TRAILING_WHITESPACE_OR_BACKSLASH.sub("", _limit_dollars(text).strip()) or "/bin/true"
+    return text if text.strip() else "/bin/true"
 
 
 def _directory(text: str) -> str:
@@ -61,10 +61,15 @@ def _directory(text: str) -> str:
 
 
 def _output(text: str) -> str:
-    return re.sub(r"^[\s/]+", "", _path(text).replace("..", "_")) or "x"
+    # No stream has such a name.
+    return "output-" + text.replace("..", "_").replace("**", "*_").replace("://", "_")
 
 
-_PATHS = {"stdin": _path, "stdout": _path, "stderr": _path, "tool_id": _limit_dollars}
+def _written(text: str) -> str:
+    return _path(text.replace(";", "_"))
+
+
+_PATHS = {"stdin": _path, "stdout": _written, "stderr": _written, "tool_id": _limit_dollars}
 _NUMBERS = (True, False, 0, 1 - 2**63, 2**63 - 1, 0.1, -1e300, 5e-324, 1e22)
 
 
@@ -106,7 +111,11 @@ class _InvocationGenerator:
             key=f"k{position}-{rng.randrange(10**9)}",
             image=rng.choice(IMAGES),
             environment={f"V_{number}": self.text() for number in range(self._variable_count)},
-            inputs=[_path(self.text()) for _ in range(self._input_count)],
+            # With a number, so that no two land on one name.
+            inputs=[
+                f"{number}-" + self.text().replace("..", "_").replace("://", "_")
+                for number in range(self._input_count)
+            ],
             outputs=[_output(self.text()) for _ in range(rng.randrange(3))],
             attributes={
                 f"Test{number}": _limit_dollars(self.text())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
@@ -19,6 +20,7 @@ from swarm_runner.condor.ports import (
     JobQuery,
     SubmitInDoubtError,
     SubmitResult,
+    TransferRefusedError,
 )
 from swarm_runner.errors import Diagnostic, InvalidInputError, PreconditionError
 from swarm_runner.model.htcondor import HoldCode, JobStatus
@@ -31,6 +33,7 @@ from swarm_runner.submit.description import SubmitBatch
 _CONNECT_ERROR = "Failed to connect to schedd"
 _DESCRIPTION_ERRORS = ("Failed to create job ad", "Failed to create a cluster ad")
 _REJECTION_ERRORS = ("Failed to create new cluster", "Failed to send")
+_TRANSFER_ERROR = re.compile(r"File transfer (?:initialization )?failed for target job (.*)", re.S)
 _UNSPOOLED = (
     f"JobStatus == {JobStatus.HELD} && HoldReasonCode == {HoldCode.SPOOLING_INPUT} "
     "&& StageInFinish is undefined"
@@ -91,7 +94,20 @@ class AccessPoint:
     def spool(self, result: SubmitResult) -> None:
         """See AccessPointPort.spool."""
         # It is safe to send the same files twice.
-        self._connection.query(lambda schedd: schedd.spool(result.spool_handle))
+        self._connection.retry_on_no_response(lambda: self._spool_once(result.spool_handle))
+
+    def _spool_once(self, spool_handle: Any) -> None:
+        try:
+            self._connection.call_once(lambda schedd: schedd.spool(spool_handle))
+        except htcondor().HTCondorException as error:
+            failed = _TRANSFER_ERROR.search(str(error))
+            if failed is None:
+                raise self._connection.diagnose(error) from error
+            # A connection that broke has the same message. This raises UnreachableError then.
+            self._connection.query(lambda schedd: schedd.query("false", ["ClusterId"]))
+            raise TransferRefusedError(
+                f"The access point answers, but did not accept the input files: {failed[1].strip()}"
+            ) from error
 
     def retrieve(self, ids: Sequence[JobId]) -> None:
         """See AccessPointPort.retrieve."""

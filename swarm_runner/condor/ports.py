@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from swarm_runner.errors import SwarmRunnerError
+from swarm_runner.errors import PreconditionError, SwarmRunnerError
 from swarm_runner.model.job import JobId
 from swarm_runner.model.pool_status import Slot
 from swarm_runner.submit.description import SubmitBatch
@@ -73,6 +73,13 @@ class SubmitInDoubtError(SwarmRunnerError):
     """A submit failed after it was sent: the jobs may be in the queue. Query their keys."""
 
 
+class TransferRefusedError(PreconditionError):
+    """The access point answers, but did not accept the files of one of a batch's jobs.
+
+    The job's files or the access point's disk may be the reason.
+    """
+
+
 @dataclass(frozen=True, slots=True)
 class SubmitResult:
     """The result of a submit: `num_procs` jobs, numbered from `first_proc`.
@@ -123,7 +130,10 @@ class AccessPointPort(Protocol):
         """
 
     def spool(self, result: SubmitResult) -> None:
-        """Spool the input files of a batch that was submitted with `spool`."""
+        """Spool the input files of a batch that was submitted with `spool`.
+
+        Raises TransferRefusedError if the access point answers but a transfer failed.
+        """
 
     def retrieve(self, ids: Sequence[JobId]) -> None:
         """Copy the output files of spooled jobs to the directories they were submitted from."""

@@ -110,6 +110,9 @@ class EventType(IntEnum):
     """The transfer of input or output files was queued, started or finished."""
 
 
+MAX_JOBS_PER_SUBMISSION = 20_000
+"""The jobs that a schedd accepts in one transaction (its setting of that name; the default)."""
+
 RUNNING_STATUSES = frozenset(
     {JobStatus.RUNNING, JobStatus.TRANSFERRING_OUTPUT, JobStatus.SUSPENDED}
 )

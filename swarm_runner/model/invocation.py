@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import posixpath
 import re
 import uuid
 from collections.abc import Iterator
@@ -19,18 +21,22 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from swarm_runner.model import wrapper
+from swarm_runner.model.files import Inputs, input_diagnostics, is_plain_input, sandbox_name
+from swarm_runner.model.htcondor import MAX_JOBS_PER_SUBMISSION
+from swarm_runner.model.htcondor_attributes import is_htcondor_attribute
 from swarm_runner.model.resources import Resources
 from swarm_runner.model.text import (
+    PROCESS_MACRO,
     AbsolutePath,
-    FileName,
     FrozenModel,
     Image,
     Key,
     Label,
     Name,
+    OutputPath,
+    ProcessText,
     StreamPath,
-    Text,
-    check_program,
     raise_diagnostics,
     reject_macros,
 )
@@ -40,9 +46,13 @@ from swarm_runner.model.vm import VirtualMachine
 MAXIMUM_ARGUMENT_BYTES = 131_071
 MAXIMUM_ARGUMENTS_BYTES = 1_500_000
 
+_SHELL_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _ATTRIBUTE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_RESERVED_ATTRIBUTES = re.compile(r"SwarmRunner|Requirements$|Owner$|(Cluster|Proc)Id$", re.I)
+_RESERVED_VARIABLES = {
+    "NVIDIA_VISIBLE_DEVICES": "it grants GPUs to the job, which resources.gpus requests",
+    wrapper.PROCESS_VARIABLE: "it has the job's number among `repeat`",
+}
 
 
 class FrozenDict(dict[str, Any]):
@@ -66,6 +76,15 @@ def _environment(value: dict[str, str]) -> FrozenDict:
                 "{name} is not a valid name of an environment variable; use letters, digits and _",
                 {"name": repr(name)},
             )
+        if name in _RESERVED_VARIABLES or name.startswith(("_CONDOR_", "_CHIRP_")):
+            raise PydanticCustomError(
+                "environment",
+                "{name} cannot be set: {reason}; use another name",
+                {
+                    "name": repr(name),
+                    "reason": _RESERVED_VARIABLES.get(name, "HTCondor sets it in every job"),
+                },
+            )
     return FrozenDict(value)
 
 
@@ -84,12 +103,18 @@ def _attribute_value(value: Any) -> bool | int | float | str:
 
 def _attributes(value: dict[str, Any]) -> FrozenDict:
     for name in value:
-        if not _ATTRIBUTE.fullmatch(name) or _RESERVED_ATTRIBUTES.match(name):
+        if not _ATTRIBUTE.fullmatch(name):
             raise PydanticCustomError(
                 "attribute",
-                "{name} cannot be set: it is not a valid ClassAd attribute name, or swarm_runner "
-                "or HTCondor sets it; choose another name",
+                "{name} is not a valid ClassAd attribute name; use letters, digits and _",
                 {"name": repr(name)},
+            )
+        if is_htcondor_attribute(name):
+            raise PydanticCustomError(
+                "attribute",
+                "{name} cannot be set: it has a meaning for HTCondor or swarm_runner; set it by "
+                "the invocation's own fields, or choose another name, such as {other}",
+                {"name": repr(name), "other": f"My{name}"},
             )
     return FrozenDict(value)
 
@@ -97,12 +122,11 @@ def _attributes(value: dict[str, Any]) -> FrozenDict:
 def _command(value: tuple[str, ...]) -> tuple[str, ...]:
     if not value or not value[0].strip():
         raise PydanticCustomError("command", "is empty; its first item names the program")
-    check_program(value[0])
     return value
 
 
-Command = Annotated[tuple[Text, ...], AfterValidator(_command)]
-Environment = Annotated[dict[str, Text], AfterValidator(_environment)]
+Command = Annotated[tuple[ProcessText, ...], AfterValidator(_command)]
+Environment = Annotated[dict[str, ProcessText], AfterValidator(_environment)]
 _Value = Annotated[
     bool | int | float | str,
     PlainValidator(_attribute_value),
@@ -130,7 +154,7 @@ class Invocation(FrozenModel):
         None, description="the container image; the destination's default when absent"
     )
     command: Command | None = Field(None, description="argv; the first item is the program")
-    shell: Text | None = Field(None, description="a command line for /bin/sh -c")
+    shell: ProcessText | None = Field(None, description="a command line or a script for /bin/sh -c")
     vm: VirtualMachine | None = None
     resources: Resources = Resources()
     environment: Environment = Field(default_factory=dict, validate_default=True)
@@ -138,8 +162,10 @@ class Invocation(FrozenModel):
         None, description="absolute; the caller's current directory when absent"
     )
     in_place: StrictBool = Field(False, description="run in working_directory, on a pool volume")
-    inputs: tuple[FileName, ...] = ()
-    outputs: tuple[FileName, ...] = ()
+    inputs: Inputs = Field((), description="files and directories, or {name: source}")
+    outputs: tuple[OutputPath, ...] = Field(
+        (), description="files, directories and patterns; may contain $(Process)"
+    )
     stdin: StreamPath | None = None
     stdout: StreamPath | None = Field(
         None, description="may contain $(Process), the number among `repeat` jobs"
@@ -152,7 +178,7 @@ class Invocation(FrozenModel):
     )
     capacity_class: Name | None = Field(None, description="chosen by resources when absent")
     repeat: StrictInt = Field(
-        1, ge=1, le=100_000, description="the number of jobs of this invocation"
+        1, ge=1, le=MAX_JOBS_PER_SUBMISSION, description="the number of jobs of this invocation"
     )
 
     @model_validator(mode="after")
@@ -171,16 +197,30 @@ class Invocation(FrozenModel):
         field = "command" if self.shell is None else "shell"
         if self.shell is not None and not self.shell.strip():
             yield field, "is empty; give a command line"
-        sizes = [len(argument.encode()) for argument in self.argv]
-        if max(sizes) > MAXIMUM_ARGUMENT_BYTES or sum(sizes) > MAXIMUM_ARGUMENTS_BYTES:
-            yield (
-                field,
-                (
-                    f"is too long ({sum(sizes)} bytes, the longest argument {max(sizes)}): Linux "
-                    f"accepts {MAXIMUM_ARGUMENT_BYTES} bytes in one argument and a pool "
-                    f"{MAXIMUM_ARGUMENTS_BYTES} in total; put the text in an input file"
-                ),
-            )
+        for name in self.environment.keys() - self.launch_environment.keys():
+            if not _SHELL_VARIABLE.fullmatch(name):
+                yield (
+                    "environment",
+                    (
+                        f"{name!r} has a value of several lines, which a shell must set, but a "
+                        "shell sets no such name; use letters, digits and _"
+                    ),
+                )
+        variables = [f"{name}={value}" for name, value in self.launch_environment.items()]
+        for where, texts in ((field, self.launch_argv), ("environment", variables)):
+            sizes = [len(text.encode()) for text in texts]
+            if (
+                sum(sizes) > MAXIMUM_ARGUMENTS_BYTES
+                or max(sizes, default=0) > MAXIMUM_ARGUMENT_BYTES
+            ):
+                yield (
+                    where,
+                    (
+                        f"is too long ({sum(sizes)} bytes, the longest text {max(sizes)}): Linux "
+                        f"accepts {MAXIMUM_ARGUMENT_BYTES} bytes in one argument or variable and a "
+                        f"pool {MAXIMUM_ARGUMENTS_BYTES} in total; put the text in an input file"
+                    ),
+                )
 
     def _vm_diagnostics(self) -> Iterator[tuple[str, str]]:
         for field in ("image", "command", "shell"):
@@ -196,21 +236,68 @@ class Invocation(FrozenModel):
             yield "repeat", "must be 1 for a vm: the disks of all its jobs would return to one file"
 
     def _file_diagnostics(self) -> Iterator[tuple[str, str]]:
-        for name in self.outputs:
-            if name.startswith("/") or ".." in name.split("/"):
-                yield (
-                    "outputs",
-                    (
-                        f"{name!r} is outside the job's directory; name outputs relative to it, "
-                        "or let the job write to a pool volume"
-                    ),
-                )
+        for message in input_diagnostics(self.inputs):
+            yield "inputs", message
         if self.in_place:
             for field in ("inputs", "outputs"):
                 if getattr(self, field):
                     yield field, "does not apply with in_place, which transfers no files; remove it"
             if self.working_directory is None:
                 yield "working_directory", "is missing; in_place requires one on a pool volume"
+            elif ":" in self.working_directory:
+                yield (
+                    "working_directory",
+                    (
+                        f"{self.working_directory!r} contains a colon, and Docker cannot mount "
+                        "such a directory; rename it, or run without in_place"
+                    ),
+                )
+        for field, stream in (("stdout", self.stdout), ("stderr", self.stderr)):
+            if stream is not None and ";" in stream and not self.in_place:
+                yield (
+                    field,
+                    (
+                        f"{stream!r} contains a semicolon, which separates files when HTCondor "
+                        "transfers them back; name another file"
+                    ),
+                )
+            if stream is not None and posixpath.normpath(stream) in self.outputs:
+                yield (
+                    field,
+                    f"{stream!r} is also one of the outputs; name another file",
+                )
+        if self.repeat > 1:
+            yield from self._repeat_diagnostics()
+
+    def _repeat_diagnostics(self) -> Iterator[tuple[str, str]]:
+        written = [("stdout", self.stdout), ("stderr", self.stderr)]
+        written += [("outputs", name) for name in self.outputs]
+        for field, name in written:
+            if name is None or name == os.devnull or PROCESS_MACRO in name:
+                continue
+            root, extension = posixpath.splitext(name)
+            example = f"{root}.{PROCESS_MACRO}{extension}"
+            hint = (
+                f"; the job has its number in the variable {wrapper.PROCESS_VARIABLE}"
+                if field == "outputs"
+                else ""
+            )
+            yield (
+                field,
+                (
+                    f"{name!r} would be overwritten by each of the {self.repeat} jobs of `repeat`; "
+                    f"write {PROCESS_MACRO} into it, such as {example!r}{hint}"
+                ),
+            )
+        for name in map(sandbox_name, self.inputs):
+            if PROCESS_MACRO in name:
+                yield (
+                    "inputs",
+                    (
+                        f"{name!r} contains {PROCESS_MACRO}, but the jobs of `repeat` have the "
+                        "same inputs; name the directory, or submit one invocation for each input"
+                    ),
+                )
 
     @property
     def argv(self) -> tuple[str, ...]:
@@ -218,6 +305,52 @@ class Invocation(FrozenModel):
         if self.shell is not None:
             return ("/bin/sh", "-c", self.shell)
         return self.command or ()
+
+    @property
+    def launch_argv(self) -> tuple[str, ...]:
+        """The command line for HTCondor: `argv`, in a shell wrapper if it needs one."""
+        return wrapper.wrap(
+            self.argv,
+            environment={
+                name: self.environment[name]
+                for name in self.environment
+                if name not in self.launch_environment
+            },
+            outputs=self.output_names if self.moves_outputs else (),
+            inputs=map(sandbox_name, self.inputs),
+        )
+
+    @property
+    def launch_environment(self) -> dict[str, str]:
+        """The variables that HTCondor sets. The shell wrapper sets the others."""
+        return {
+            name: value
+            for name, value in self.environment.items()
+            if name not in wrapper.OVERWRITTEN_VARIABLES
+            and not wrapper.has_control_characters(value)
+        }
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The outputs, in which only jobs of a `repeat` have `$(Process)`."""
+        if self.repeat > 1:
+            return self.outputs
+        return tuple(name.replace(PROCESS_MACRO, "0") for name in self.outputs)
+
+    @property
+    def moves_outputs(self) -> bool:
+        """Whether the shell wrapper moves the outputs to where HTCondor finds them."""
+        return not all(wrapper.is_plain_output(name) for name in self.outputs)
+
+    @property
+    def needs_staging(self) -> bool:
+        """Whether HTCondor's list of input files cannot say where the inputs go.
+
+        HTCondor drops the directories of inputs if it drops those of the moved outputs.
+        """
+        return not all(map(is_plain_input, self.inputs)) or (
+            self.moves_outputs and any("/" in sandbox_name(item) for item in self.inputs)
+        )
 
     @property
     def required_resources(self) -> Resources:

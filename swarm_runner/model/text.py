@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import posixpath
 import re
 import unicodedata
 from collections.abc import Collection, Iterable
@@ -40,6 +41,8 @@ _MAX_COMPARED_LENGTH, _MAX_COMPARED_NAMES = 100, 300
 _MAX_LISTED_NAMES = 20
 # Docker accepts 255 characters in a name and 128 in a tag; a digest is shorter.
 _MAX_IMAGE_LENGTH = 512
+# What a process cannot receive: C strings end at NUL.
+_IMPOSSIBLE = re.compile(r"[\x00\ud800-\udfff]")
 
 
 class FrozenModel(BaseModel):
@@ -144,15 +147,15 @@ def reject_macros(value: str) -> str:
     return value
 
 
-def check_program(value: str) -> str:
-    """Reject a program name that HTCondor would change."""
-    if value != value.strip() or value.endswith("\\"):
+def _process_text(value: str) -> str:
+    found = _IMPOSSIBLE.search(value)
+    if found:
         raise _custom_error(
-            "program",
-            f"{value!r} begins or ends with a space, or ends with a backslash, which HTCondor "
-            "would drop; rename the program",
+            "impossible_character",
+            f"contains U+{ord(found[0]):04X} at position {found.start()}, which no argument and no "
+            "environment variable can contain; remove it, or put the data in an input file",
         )
-    return reject_macros(value)
+    return value
 
 
 def _path(value: str) -> str:
@@ -184,6 +187,8 @@ def _stream(value: str) -> str:
             "the file",
         )
     _path(value.replace(PROCESS_MACRO, "0"))
+    if value.endswith("/"):
+        raise _custom_error("path", f"{value!r} is a directory; name a file in it")
     return value
 
 
@@ -201,6 +206,45 @@ def _file(value: str) -> str:
             "file", f"{value!r} is a URL; download it first, or put it on a pool volume"
         )
     return value
+
+
+def _transferred(value: str) -> str:
+    if not reject_control_characters(value):
+        raise _custom_error("file", "is empty; name a file or a directory")
+    if "://" in value:
+        raise _custom_error(
+            "file", f"{value!r} is a URL; download it first, or put it on a pool volume"
+        )
+    return value
+
+
+def _sandbox_path(value: str) -> str:
+    """Return the normal form of a path in the job's directory."""
+    path = posixpath.normpath(_transferred(value))
+    if path.startswith("/") or path.split("/")[0] == "..":
+        raise _custom_error(
+            "file",
+            f"{value!r} is outside the job's directory; write a path relative to it, or let the "
+            "job use a pool volume",
+        )
+    return path
+
+
+def _output(value: str) -> str:
+    if "**" in value:
+        raise _custom_error(
+            "file",
+            f"{value!r} contains **, but a pattern does not descend into directories; name the "
+            "directory, or one pattern for each level",
+        )
+    path = _sandbox_path(value)
+    if path == ".":
+        raise _custom_error(
+            "file",
+            f"{value!r} is the job's whole directory, with its inputs and HTCondor's own files; "
+            "name the outputs, or a pattern such as '*.txt'",
+        )
+    return path
 
 
 def _absolute(value: str) -> str:
@@ -244,9 +288,13 @@ def printable(text: str) -> str:
 
 Label = Annotated[str, AfterValidator(reject_macros)]
 Text = Annotated[str, AfterValidator(reject_control_characters)]
+ProcessText = Annotated[str, AfterValidator(_process_text)]
 Image = Annotated[str, AfterValidator(_image)]
 Key = Annotated[str, AfterValidator(_key)]
 Name = Annotated[str, AfterValidator(_name)]
 StreamPath = Annotated[str, AfterValidator(_stream)]
 FileName = Annotated[str, AfterValidator(_file)]
+InputPath = Annotated[str, AfterValidator(_transferred)]
+OutputPath = Annotated[str, AfterValidator(_output)]
+SandboxPath = Annotated[str, AfterValidator(_sandbox_path)]
 AbsolutePath = Annotated[str, AfterValidator(_absolute)]

@@ -132,11 +132,14 @@ class Runner:
 
         Checks all of them before it submits any. Invocations of one shape are one transaction. For
         a key that this runner has submitted before, it returns the jobs of that time. When it
-        returns, the access point has every job on disk; when one cannot be submitted, it withdraws
+        returns, the access point has every job on disk; when the access point fails, it withdraws
         what this call has submitted before.
 
-        Raises InvalidInputError with everything that is wrong with any invocation, and
-        SubmitUnresolvedError when it is unknown what is queued: submit the same invocations again.
+        Raises InvalidInputError with everything that is wrong with any invocation; nothing is
+        submitted then, except when only HTCondor found it: the error's diagnostics then have the
+        keys of the invocations that HTCondor refused, and `find` returns the jobs of the others.
+        Raises SubmitUnresolvedError when it is unknown what is queued: submit the same invocations
+        again.
         """
         batch = list(invocations)
         self._open()
@@ -291,7 +294,7 @@ class Runner:
 
     def _submit(self, prepared: Sequence[PreparedJob]) -> None:
         try:
-            submitted = self._submitter.submit(prepared)
+            report = self._submitter.submit(prepared)
         except Exception as error:
             # After an unexpected error, the jobs may be queued as well.
             if isinstance(error, SubmitUnresolvedError) or not isinstance(error, SwarmRunnerError):
@@ -300,7 +303,7 @@ class Runner:
         now = self._clock()
         logged: list[JobId] = []
         unlogged: list[JobId] = []
-        for job_id, prepared_job in submitted:
+        for job_id, prepared_job in report.submitted:
             invocation = prepared_job.invocation
             job = Job(
                 job_id,
@@ -316,6 +319,8 @@ class Runner:
         self._tracker.track(unlogged, logged=False)
         if logged:
             self._tracker.track(logged, logged=True)
+        if report.refusals:
+            raise InvalidInputError(report.refusals)
 
     def _poll(self) -> None:
         """Collect changes, handle holds, notify plugins."""

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
 from swarm_runner.errors import Diagnostic, InvalidInputError
 from swarm_runner.hooks.manager import Hooks
+from swarm_runner.model.files import source_path
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.pool import Destination
 from swarm_runner.model.text import AbsolutePath
 from swarm_runner.runner.directory import writable_volumes
+from swarm_runner.runner.input_files import InputFiles
 from swarm_runner.runner.vm.disks import check_disks
 from swarm_runner.submit.description import SubmitDescription
 from swarm_runner.submit.language import classad_string
@@ -35,6 +36,7 @@ class PreparedJob:
         invocation: The invocation, with the destination's defaults.
         description: Its submit description.
         spool: Whether its files are spooled to the access point.
+        needs_staging: Whether its inputs must be spooled from a staging directory.
         logged: Whether the event log has its events.
     """
 
@@ -42,6 +44,7 @@ class PreparedJob:
     description: SubmitDescription
     spool: bool
     logged: bool = True
+    needs_staging: bool = False
 
 
 class SubmissionBuilder:
@@ -69,15 +72,14 @@ class SubmissionBuilder:
         keys: set[str] = set()
         current_directory = os.getcwd()  # noqa: PTH109 (a string, not a Path)
         log_path = str(event_log) if event_log else None
-        # Of this call alone: a directory may be created between two calls.
-        is_directory = cache(os.path.isdir)
+        files = InputFiles()
         for invocation in invocations:
             if invocation.key in keys:
                 message = "is used twice in this batch; give each invocation its own key"
                 diagnostics.append(Diagnostic(message, key=invocation.key, path="key"))
             keys.add(invocation.key)
             try:
-                job = self._prepare(invocation, current_directory, log_path, is_directory)
+                job = self._prepare(invocation, current_directory, log_path, files)
             except InvalidInputError as error:
                 diagnostics += error.diagnostics
             else:
@@ -92,11 +94,11 @@ class SubmissionBuilder:
         invocation: Invocation,
         current_directory: str,
         event_log: str | None,
-        is_directory: Callable[[str], bool],
+        files: InputFiles,
     ) -> PreparedJob:
         invocation = with_defaults(invocation, self._destination)
         directory = os.path.normpath(invocation.working_directory or current_directory)
-        diagnostics = list(self._check(invocation, directory, is_directory))
+        diagnostics = list(self._check(invocation, directory, files))
         if invocation.vm is not None and not diagnostics:
             disk_check = check_disks(invocation, directory)
             diagnostics += disk_check.diagnostics
@@ -106,10 +108,11 @@ class SubmissionBuilder:
         if diagnostics:
             raise InvalidInputError(diagnostics)
         has_files = _has_files(invocation)
+        needs_staging = not invocation.in_place and files.needs_staging(invocation, directory)
         spool = (
             has_files
             and not invocation.in_place
-            and not self._visible_to_access_point(invocation, directory)
+            and (needs_staging or not self._visible_to_access_point(invocation, directory))
         )
         if not (has_files or invocation.in_place or self._is_writable(directory)):
             directory = ROOT
@@ -136,7 +139,7 @@ class SubmissionBuilder:
             )
         if self._hooks.amends:
             description = self._hooks.amend(description, invocation, route)
-        return PreparedJob(invocation, description, spool, logged)
+        return PreparedJob(invocation, description, spool, logged, needs_staging)
 
     def _is_writable(self, path: str) -> bool:
         """Whether a path is on a writable volume that this machine has too."""
@@ -158,7 +161,7 @@ class SubmissionBuilder:
         )
 
     def _check(
-        self, invocation: Invocation, directory: str, is_directory: Callable[[str], bool]
+        self, invocation: Invocation, directory: str, files: InputFiles
     ) -> Iterator[Diagnostic]:
         """Check the working directory and the input files."""
         key, volume = invocation.key, self._pool.volume_of(directory)
@@ -171,21 +174,26 @@ class SubmissionBuilder:
                 f"{directory} is on a read-only volume, but a job that runs in place writes to it; "
                 "use a writable volume"
             )
-        elif not is_directory(directory):
+        elif not files.is_directory(directory):
             message = f"{directory} is not a directory on this machine; create it or name another"
         if message:
             yield Diagnostic(message, key=key, path="working_directory")
             return
-        for field, name in _input_files(invocation):
-            file = os.path.join(directory, name)  # noqa: PTH118
+        for field, message in files.problems(invocation, directory):
+            yield Diagnostic(message, key=key, path=field)
+        if invocation.vm is None:
+            return
+        for disk in invocation.vm.disks:
+            file = os.path.join(directory, disk.file)  # noqa: PTH118
             if not os.path.exists(file):  # noqa: PTH110
-                yield Diagnostic(f"{file} does not exist", key=key, path=field)
+                message = f"{file} does not exist"
             elif not os.access(file, os.R_OK):
                 message = f"{file} is not readable by this user; change its permissions"
-                yield Diagnostic(message, key=key, path=field)
-            elif invocation.vm and invocation.vm.checkpoint and not self._pool.volume_of(file):
+            elif invocation.vm.checkpoint and not self._pool.volume_of(file):
                 message = self._not_on_volume(file, "checkpoint")
-                yield Diagnostic(message, key=key, path=field)
+            else:
+                continue
+            yield Diagnostic(message, key=key, path="vm.disks")
 
     def _not_on_volume(self, path: str, option: str) -> str:
         volumes = ", ".join(volume.path for volume in self._pool.volumes) or "none"
@@ -254,8 +262,8 @@ def _has_files(invocation: Invocation) -> bool:
 
 def _input_files(invocation: Invocation) -> Iterator[tuple[str, str]]:
     """Yield the files that must exist before the job: the invocation's field, and the name."""
-    for name in invocation.inputs:
-        yield "inputs", name
+    for item in invocation.inputs:
+        yield "inputs", source_path(item)
     if invocation.stdin:
         yield "stdin", invocation.stdin
     if invocation.vm:

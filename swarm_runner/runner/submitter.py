@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeVar
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
@@ -18,16 +14,22 @@ from swarm_runner.condor.ports import (
     JobQuery,
     SubmitInDoubtError,
     SubmitResult,
+    TransferRefusedError,
 )
-from swarm_runner.errors import SubmitUnresolvedError, SwarmRunnerError, UnreachableError
-from swarm_runner.model.invocation import Invocation
+from swarm_runner.errors import (
+    Diagnostic,
+    InvalidInputError,
+    SubmitUnresolvedError,
+    SwarmRunnerError,
+    UnreachableError,
+)
 from swarm_runner.model.job import JobId
 from swarm_runner.runner import outcomes
 from swarm_runner.runner.ad_reader import awaiting_input, is_withdrawn, job_id_from_ad
+from swarm_runner.runner.staging import stage_inputs
 from swarm_runner.runner.submission import PreparedJob
 from swarm_runner.structured_log import get_logger
 from swarm_runner.submit.description import SubmitBatch, group_into_batches
-from swarm_runner.submit.language import quote_file_list
 
 log = get_logger(__name__)
 Result = TypeVar("Result")
@@ -45,6 +47,24 @@ class SubmittedJob(NamedTuple):
     prepared: PreparedJob
 
 
+@dataclass
+class SubmitReport:
+    """The jobs that were queued, and why HTCondor refused the others."""
+
+    submitted: list[SubmittedJob] = field(default_factory=list)
+    refusals: list[Diagnostic] = field(default_factory=list)
+    refused_transfers: list[TransferRefusedError] = field(default_factory=list)
+
+    def refuse(self, key: str, error: InvalidInputError | TransferRefusedError) -> None:
+        """Record why one invocation was refused."""
+        if isinstance(error, InvalidInputError):
+            self.refusals += [replace(diagnostic, key=key) for diagnostic in error.diagnostics]
+        else:
+            self.refused_transfers.append(error)
+            message = f"{error}; check that they can be read and did not change"
+            self.refusals.append(Diagnostic(message, key=key, path="inputs"))
+
+
 class Submitter:
     """Submits for the runner of that name.
 
@@ -59,27 +79,46 @@ class Submitter:
         self._runner_name = runner_name
         self._outage_timeout_s = outage_timeout_s
 
-    def submit(self, prepared: Sequence[PreparedJob]) -> list[SubmittedJob]:
+    def submit(self, prepared: Sequence[PreparedJob]) -> SubmitReport:
         """Queue all jobs, in one transaction for each group of descriptions with equal commands.
 
-        If one transaction fails, withdraws the jobs of those before it and raises the error.
-        Raises SubmitUnresolvedError if it is unknown what is queued.
+        A job that HTCondor refuses is found by halves and left out. If a transaction fails for
+        another reason, withdraws the jobs of those before it and raises the error.
+        Raises SubmitUnresolvedError if it is unknown what is queued, and TransferRefusedError if
+        the access point accepts no job's files.
         """
-        submitted: list[SubmittedJob] = []
+        report = SubmitReport()
         try:
             for spool in (False, True):
                 with stage_inputs([job for job in prepared if job.spool is spool]) as group:
-                    for batch, members in group_into_batches([job.description for job in group]):
-                        jobs = [group[position] for position in members]
-                        keys = [job.invocation.key for job in jobs]
-                        ids = self._submit_batch(batch, keys, spool)
-                        if len(jobs) == 1:  # of an invocation with `repeat`
-                            jobs *= len(ids)
-                        submitted += map(SubmittedJob, ids, jobs)
+                    self._submit_group(group, spool, report)
         except SwarmRunnerError:
-            self._withdraw([job.id for job in submitted])
+            self._withdraw([job.id for job in report.submitted])
             raise
-        return submitted
+        if report.refused_transfers and not report.submitted:
+            # Not the jobs' fault, as far as can be seen.
+            raise report.refused_transfers[0]
+        return report
+
+    def _submit_group(
+        self, group: Sequence[PreparedJob], spool: bool, report: SubmitReport
+    ) -> None:
+        for batch, members in group_into_batches([job.description for job in group]):
+            jobs = [group[position] for position in members]
+            try:
+                ids = self._submit_batch(batch, [job.invocation.key for job in jobs], spool)
+            except (InvalidInputError, TransferRefusedError) as error:
+                if len(jobs) == 1:
+                    report.refuse(jobs[0].invocation.key, error)
+                else:
+                    log.warning("HTCondor refused a batch; submitting its halves", jobs=len(jobs))
+                    middle = len(jobs) // 2
+                    self._submit_group(jobs[:middle], spool, report)
+                    self._submit_group(jobs[middle:], spool, report)
+                continue
+            if len(jobs) == 1:  # of an invocation with `repeat`
+                jobs *= len(ids)
+            report.submitted.extend(map(SubmittedJob, ids, jobs))
 
     def find_by_keys(self, keys: Sequence[str]) -> tuple[list[Ad], list[Ad]]:
         """Return the ads of these keys in the queue, and those in the history."""
@@ -186,63 +225,3 @@ class Submitter:
             ),
             reraise=True,
         )(operation)
-
-
-@contextlib.contextmanager
-def stage_inputs(prepared: Sequence[PreparedJob]) -> Iterator[list[PreparedJob]]:
-    """Yield the jobs; those whose input names the bindings would split have links to the inputs.
-
-    The bindings' spool splits file names at spaces. The links exist until the block ends.
-    """
-    if not any(map(_needs_staging, prepared)):
-        yield list(prepared)
-        return
-    with tempfile.TemporaryDirectory(prefix="swarm-runner-") as name:
-        yield [
-            _stage_job(job, Path(name) / str(number)) if _needs_staging(job) else job
-            for number, job in enumerate(prepared)
-        ]
-
-
-def _needs_staging(job: PreparedJob) -> bool:
-    return job.spool and any(len(name.split()) > 1 for name in _transferred_files(job.invocation))
-
-
-def _transferred_files(invocation: Invocation) -> Sequence[str]:
-    return invocation.vm.transferred_disks if invocation.vm else invocation.inputs
-
-
-def _stage_job(job: PreparedJob, staging_directory: Path) -> PreparedJob:
-    staging_directory.mkdir()
-    for name in _transferred_files(job.invocation):
-        _link_input(job.invocation, name, staging_directory)
-    changes = {"transfer_input_files": quote_file_list([f"{staging_directory}/."])}
-    return replace(job, description=job.description.with_commands(changes))
-
-
-def _link_input(invocation: Invocation, name: str, staging_directory: Path) -> None:
-    """Link an input to where HTCondor's file transfer would put it.
-
-    A relative name keeps its directories (preserve_relative_paths, which containers have), an
-    absolute name does not, and a name with a trailing slash stands for the directory's content.
-    vm_disk names disks without directories.
-    """
-    source = Path(invocation.working_directory or "/", name)
-    without_directories = os.path.isabs(name) or invocation.vm  # noqa: PTH117
-    parent = "" if without_directories else os.path.dirname(os.path.normpath(name))  # noqa: PTH120
-    if name.endswith("/"):
-        for entry in source.iterdir():
-            _link_tree(entry, staging_directory / entry.name)
-    else:
-        _link_tree(source, staging_directory / parent / source.name)
-
-
-def _link_tree(source: Path, target: Path) -> None:
-    """Link files and create directories: spooling does not follow a link to a directory."""
-    if source.is_dir():
-        target.mkdir(parents=True, exist_ok=True)
-        for entry in source.iterdir():
-            _link_tree(entry, target / entry.name)
-    else:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.symlink_to(source)

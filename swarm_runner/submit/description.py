@@ -10,6 +10,7 @@ from typing import Self
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
+from swarm_runner.model.htcondor import MAX_JOBS_PER_SUBMISSION
 from swarm_runner.model.text import FrozenModel, reject_control_characters
 
 _COMMAND = re.compile(r"\+?[A-Za-z_][A-Za-z0-9_.]*")
@@ -109,7 +110,12 @@ def group_into_batches(
         else:
             names = tuple(name for name, _ in description.commands)
             groups.setdefault((names, _environment_names(description)), []).append(position)
-    for (names, _), members in groups.items():
+    limited = (
+        (names, members[start : start + MAX_JOBS_PER_SUBMISSION])
+        for (names, _), members in groups.items()
+        for start in range(0, len(members), MAX_JOBS_PER_SUBMISSION)
+    )
+    for names, members in limited:
         columns = list(zip(*(descriptions[n].commands for n in members), strict=True))
         batch = _build_batch(names, columns)
         if batch is not None:

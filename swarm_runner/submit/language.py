@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from swarm_runner.model.text import MACRO_START, PROCESS_MACRO, reject_control_characters
 
@@ -37,9 +37,9 @@ def escape_path(value: str) -> str:
     return PROCESS_MACRO.join(escape_macros(part) for part in value.split(PROCESS_MACRO))
 
 
-def quote_file_list(names: Iterable[str]) -> str:
+def quote_file_list(names: Iterable[str], escape: Callable[[str], str] = escape_macros) -> str:
     """Return a comma-separated list of files. Its quotes allow it to be empty."""
-    return '"' + ",".join(escape_macros(name) for name in names) + '"'
+    return '"' + ",".join(map(escape, names)) + '"'
 
 
 def classad_string(value: str) -> str:

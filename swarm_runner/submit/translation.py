@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Sequence
 
 from swarm_runner.errors import Diagnostic, InvalidInputError
+from swarm_runner.model.files import source_path
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.pool import NODE_LOSS_DETECTION_S, Destination, Pool, Route
 from swarm_runner.model.resources import Resources
 from swarm_runner.model.text import PROCESS_MACRO
 from swarm_runner.model.vm import VirtualMachine
+from swarm_runner.model.wrapper import PROCESS_VARIABLE, output_directories
 from swarm_runner.submit.description import SubmitDescription
 from swarm_runner.submit.language import (
     classad_string,
@@ -22,6 +25,8 @@ from swarm_runner.submit.language import (
 )
 
 Commands = list[tuple[str, str]]
+# Stands for the inputs of an invocation that needs staging, until the runner has staged them.
+STAGED_INPUTS = "swarm-runner-staged-inputs/."
 # A job runs only in its own class. A plugin that amends `requirements` must begin with this.
 CLASS_REQUIREMENT = "TARGET.CapacityClass =?= MY.SwarmRunnerClass"
 # The number of failed starts after which a VM's job is held. HTCondor itself would retry without
@@ -130,7 +135,7 @@ def _container_commands(invocation: Invocation) -> Commands:
     if invocation.image is None:
         message = "image is missing, and the destination has no default; name a container image"
         raise InvalidInputError([Diagnostic(message, key=invocation.key)])
-    program, *arguments = invocation.argv
+    program, *arguments = invocation.launch_argv
     commands: Commands = [
         ("universe", "docker"),
         ("docker_image", escape_macros(invocation.image)),
@@ -138,8 +143,12 @@ def _container_commands(invocation: Invocation) -> Commands:
         ("transfer_executable", "false"),
         ("arguments", quote_arguments(arguments)),
     ]
-    if invocation.environment:
-        commands.append(("environment", quote_environment(invocation.environment)))
+    environment = quote_environment(invocation.launch_environment)
+    if invocation.repeat > 1 and (invocation.outputs or invocation.in_place):
+        # After the quoted variables, and unquoted: HTCondor expands the macro.
+        environment = f'"{environment[1:-1]} {PROCESS_VARIABLE}={PROCESS_MACRO}"'
+    if environment != '""':
+        commands.append(("environment", environment))
     return commands
 
 
@@ -181,6 +190,10 @@ def _file_commands(invocation: Invocation) -> Commands:
             # The number among the invocation's own jobs. HTCondor's $(Process) is something else
             # for a single job, which shares its cluster with other invocations.
             path = stream if invocation.repeat > 1 else stream.replace(PROCESS_MACRO, "0")
+            if name == "input" and ".." in path.split("/"):
+                # HTCondor transfers stdin like an input, but keeps no directories of this one.
+                directory = invocation.working_directory or "/"
+                path = posixpath.normpath(posixpath.join(directory, path))
             commands.append((name, escape_path(path)))
     if invocation.in_place:
         return [*commands, ("should_transfer_files", "NO")]
@@ -203,11 +216,19 @@ def _file_commands(invocation: Invocation) -> Commands:
             commands.append(("transfer_output_remaps", f'"{";".join(renamed)}"'))
         return commands
     commands += [("should_transfer_files", "YES"), ("when_to_transfer_output", "ON_EXIT")]
-    if invocation.inputs:
-        commands.append(("transfer_input_files", quote_file_list(invocation.inputs)))
+    if invocation.needs_staging:
+        commands.append(("transfer_input_files", quote_file_list([STAGED_INPUTS])))
+    elif invocation.inputs:
+        sources = map(source_path, invocation.inputs)
+        commands.append(("transfer_input_files", quote_file_list(sources)))
+    outputs: Sequence[str] = invocation.output_names
+    if invocation.moves_outputs:
+        # With a slash at the end, HTCondor transfers what the directory contains. It would keep
+        # the directory's own name if it preserved relative paths.
+        outputs = [f"{name}/" for name in output_directories(outputs)]
     # An empty list means no files; without a list HTCondor transfers all new files.
-    commands.append(("transfer_output_files", quote_file_list(invocation.outputs)))
-    commands.append(("preserve_relative_paths", "true"))
+    commands.append(("transfer_output_files", quote_file_list(outputs, escape_path)))
+    commands.append(("preserve_relative_paths", str(not invocation.moves_outputs).lower()))
     return commands
 
 

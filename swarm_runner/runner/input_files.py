@@ -1,0 +1,113 @@
+"""Checks the input and stream files of invocations on the submitting host."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from swarm_runner.model.files import source_path
+from swarm_runner.model.invocation import Invocation
+from swarm_runner.model.text import PROCESS_MACRO
+
+
+@dataclass(slots=True)
+class InputTree:
+    """What an input consists of.
+
+    Attributes:
+        problems: What HTCondor cannot transfer, and what to do.
+        has_directory_links: Whether it is or contains a link to a directory, which HTCondor does
+            not follow.
+    """
+
+    problems: list[str] = field(default_factory=list)
+    has_directory_links: bool = False
+
+
+class InputFiles:
+    """Looks at each file once: create one for each batch, since files change between batches."""
+
+    def __init__(self) -> None:
+        self.is_directory = cache(os.path.isdir)
+        self.tree = cache(_inspect)
+
+    def needs_staging(self, invocation: Invocation, directory: str) -> bool:
+        """Return whether HTCondor cannot transfer the inputs from where they are."""
+        return invocation.needs_staging or any(
+            self.tree(os.path.join(directory, source_path(item))).has_directory_links  # noqa: PTH118
+            for item in invocation.inputs
+        )
+
+    def problems(self, invocation: Invocation, directory: str) -> Iterator[tuple[str, str]]:
+        """Yield the problems of inputs and streams: the field, and a message."""
+        for item in invocation.inputs:
+            for message in self.tree(os.path.join(directory, source_path(item))).problems:  # noqa: PTH118
+                yield "inputs", message
+        if invocation.stdin:
+            for number in range(invocation.repeat):
+                name = invocation.stdin.replace(PROCESS_MACRO, str(number))
+                file = os.path.join(directory, name)  # noqa: PTH118
+                if self.is_directory(file):
+                    yield "stdin", f"{file} is a directory; name a file"
+                else:
+                    for message in self.tree(file).problems:
+                        yield "stdin", message
+                if name == invocation.stdin:
+                    break
+        for name, stream in (("stdout", invocation.stdout), ("stderr", invocation.stderr)):
+            if stream is None:
+                continue
+            file = os.path.join(directory, stream)  # noqa: PTH118
+            parent = os.path.dirname(file)  # noqa: PTH120
+            if not self.is_directory(parent):
+                yield name, f"{parent} is not a directory on this machine; create it first"
+            elif self.is_directory(file):
+                yield name, f"{file} is a directory; name a file in it"
+
+
+def _inspect(path: str) -> InputTree:
+    tree = InputTree()
+    _inspect_below(path, tree, ())
+    return tree
+
+
+def _inspect_below(path: str, tree: InputTree, above: tuple[tuple[int, int], ...]) -> None:
+    try:
+        status = os.stat(path)  # noqa: PTH116
+        is_link = os.path.islink(path)  # noqa: PTH114
+        if not stat.S_ISDIR(status.st_mode):
+            _inspect_file(path, status, tree)
+            return
+        tree.has_directory_links |= is_link
+        identity = (status.st_dev, status.st_ino)
+        if identity in above:
+            tree.problems.append(
+                f"{path} is a link to a directory above it, which has no end; remove the link, or "
+                "name the files that the job needs"
+            )
+            return
+        with os.scandir(path) as entries:
+            names = [entry.path for entry in entries]
+    except FileNotFoundError:
+        link = " is a link to a file that does not exist" if os.path.islink(path) else ""  # noqa: PTH114
+        tree.problems.append(f"{path}{link or ' does not exist'}")
+    except OSError as error:
+        tree.problems.append(
+            f"{path} is not readable by this user ({error.strerror}); change its permissions"
+        )
+    else:
+        for name in names:
+            _inspect_below(name, tree, (*above, identity))
+
+
+def _inspect_file(path: str, status: os.stat_result, tree: InputTree) -> None:
+    if not stat.S_ISREG(status.st_mode) and not Path(path).samefile(os.devnull):
+        tree.problems.append(
+            f"{path} is a pipe, a socket or a device, which HTCondor does not transfer; name a file"
+        )
+    elif not os.access(path, os.R_OK):
+        tree.problems.append(f"{path} is not readable by this user; change its permissions")
