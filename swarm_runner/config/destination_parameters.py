@@ -156,7 +156,7 @@ def schedd_escalates(params: Mapping[str, Any]) -> bool:
 
 
 def parse_parameters(
-    params: Mapping[str, Any], destination: str, pool: Pool
+    params: Mapping[str, Any], destination: str, pool: Pool | None
 ) -> DestinationParameters:
     """Return the parameters of a destination of that name, for jobs in a pool.
 
