@@ -123,7 +123,7 @@ def test_why_a_job_waits(harness: LabHarness) -> None:
             if change.job.id == first.id and change.event is JobEvent.STARTED:
                 break
         harness.access_point.hold([third.id], "under inspection")
-        _wait_for_explanation(runner, first, "The job is running on class big on node")
+        _wait_for_explanation(runner, first, "The job is running in class big on node")
         # The slot's ad reaches the collector a moment later.
         waiting = _wait_for_explanation(
             runner, second, f"all 1 executors of class big are busy (with {first.id})"

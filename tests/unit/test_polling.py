@@ -18,7 +18,7 @@ def test_it_fails_with_the_last_observation() -> None:
 def test_exceptions_are_retried_if_they_are_expected() -> None:
     observations = iter([0, 2])
     assert poll_until(lambda: 1 // next(observations) + 1, retry_on=(ZeroDivisionError,)) == 1
-    with pytest.raises(AssertionError, match="division by zero"):
+    with pytest.raises(AssertionError, match="ZeroDivisionError"):
         poll_until(lambda: 1 // 0, retry_on=(ZeroDivisionError,), timeout_s=0)
     with pytest.raises(ZeroDivisionError):
         poll_until(lambda: 1 // 0, timeout_s=0)

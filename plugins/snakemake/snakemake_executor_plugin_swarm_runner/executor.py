@@ -17,7 +17,13 @@ from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from snakemake_interface_executor_plugins.settings import SharedFSUsage
 from snakemake_interface_executor_plugins.utils import encode_target_jobs_cli_args
 
+from snakemake_executor_plugin_swarm_runner.directories import (
+    READABLE_MODE,
+    opened_directory,
+    set_mode,
+)
 from snakemake_executor_plugin_swarm_runner.invocations import InvocationBuilder
+from snakemake_executor_plugin_swarm_runner.job_command import members_of
 from snakemake_executor_plugin_swarm_runner.settings import ExecutorSettings
 from snakemake_executor_plugin_swarm_runner.target import (
     PLUGIN_DIRECTORY,
@@ -69,7 +75,7 @@ class Executor(RemoteExecutor):
             # Nested jobs must not expect sources in a cache that they cannot read.
             usage.discard(SharedFSUsage.SOURCE_CACHE)
             self.workflow.storage_settings.shared_fs_usage = frozenset(usage)
-        Path(self.tmpdir).chmod(0o755)  # nested jobs read the lists of files to wait for there
+        self._make_tmpdir_readable()
         run = WorkflowRun.resume_or_create(self._workdir / PLUGIN_DIRECTORY)
         try:
             tracker = self._make_tracker(target, settings, run)
@@ -84,11 +90,19 @@ class Executor(RemoteExecutor):
         self._tracker = tracker
         self._sigterm_handler_installed = False
 
+    def _make_tmpdir_readable(self) -> None:
+        """Let nested jobs read the lists of files to wait for, which Snakemake writes there."""
+        tmpdir = Path(self.tmpdir)
+        try:
+            with opened_directory(self._workdir, tmpdir.relative_to(self._workdir)) as directory:
+                set_mode(directory, READABLE_MODE, tmpdir)
+        except OSError as error:
+            raise WorkflowError(f"swarm-runner: {error}") from error
+
     def _make_tracker(
         self, target: ExecutionTarget, settings: ExecutorSettings, run: WorkflowRun
     ) -> Tracker:
-        scripts = run.path(SCRIPTS_DIRECTORY)
-        scripts.mkdir(exist_ok=True)
+        scripts = PLUGIN_DIRECTORY / run.name / SCRIPTS_DIRECTORY
         builder = InvocationBuilder(
             target, settings, self.workflow, scripts, self.format_job_exec, self.envvars()
         )
@@ -178,7 +192,7 @@ class Executor(RemoteExecutor):
         """
 
         async def prepare_all() -> list[BaseException | None]:
-            prepared = (job.prepare() for job in jobs)
+            prepared = (_prepare(job) for job in jobs)
             return list(await asyncio.gather(*prepared, return_exceptions=True))
 
         results: list[BaseException | None] = self.workflow.async_run(prepare_all())
@@ -213,6 +227,20 @@ class Executor(RemoteExecutor):
             return
         self._sigterm_handler_installed = True
         signal.signal(signal.SIGTERM, _raise_keyboard_interrupt)
+
+
+async def _prepare(job: Any) -> None:
+    """Do what Snakemake does before it runs a command, except what the job's script does."""
+    if not (job.is_group() or job.is_shadow):
+        await job.prepare()
+        return
+    # Snakemake would create the shadow directory here, and expect the inputs of all jobs of a
+    # group. Their script does the rest: it removes outputs, and creates the shadow directory.
+    for member in members_of(job):
+        await member.check_protected_output()
+        benchmark = [] if member.benchmark is None else [member.benchmark]
+        for file in chain(member.output, member.log, benchmark):
+            file.prepare()
 
 
 def _survives_parsing(arguments: Sequence[str], targets: Sequence[Any]) -> bool:

@@ -5,17 +5,30 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snakemake_interface_common.exceptions import WorkflowError
 
 from snakemake_executor_plugin_swarm_runner import job_command
+from snakemake_executor_plugin_swarm_runner.direct import DirectScripts
+from snakemake_executor_plugin_swarm_runner.directories import (
+    READABLE_MODE,
+    SHARED_MODE,
+    opened_directory,
+    replace_file,
+    set_mode,
+)
+from snakemake_executor_plugin_swarm_runner.foreign_resources import (
+    ignored_message,
+    ignored_resources,
+)
+from snakemake_executor_plugin_swarm_runner.obstacles import Obstacle
+from snakemake_executor_plugin_swarm_runner.reporting import Notice
 from snakemake_executor_plugin_swarm_runner.resources import requested_class, requested_resources
-from snakemake_executor_plugin_swarm_runner.settings import AUTO, DIRECT, ExecutorSettings
+from snakemake_executor_plugin_swarm_runner.settings import ExecutorSettings
 from snakemake_executor_plugin_swarm_runner.target import PLUGIN_DIRECTORY, ExecutionTarget
 
 if TYPE_CHECKING:
@@ -27,11 +40,16 @@ _UNSAFE_CHARACTERS = re.compile(r"[^A-Za-z0-9._-]+")
 
 @dataclass(frozen=True)
 class Submission:
-    """A Snakemake job and its invocation. Submit it after `waits_for` has ended, if that is set."""
+    """A Snakemake job and its invocation.
+
+    Report the notices before it is submitted. Submit it after `waits_for` has ended, if that is
+    set.
+    """
 
     job: Any
     invocation: Invocation
     direct: bool
+    notices: tuple[Notice, ...] = ()
     waits_for: JobId | None = None
 
     @property
@@ -62,8 +80,9 @@ class Submission:
 class InvocationBuilder:
     """Builds the submissions of one run of a workflow.
 
-    `scripts` is the directory for scripts that jobs run, `nested_command` returns the command line
-    of a nested job, and `environment` contains the environment variables of all jobs.
+    `scripts` is the directory for scripts that jobs run, below the working directory.
+    `nested_command` returns the command line of a nested job, and `environment` contains the
+    environment variables of all jobs.
     """
 
     def __init__(
@@ -83,34 +102,7 @@ class InvocationBuilder:
         self._environment = dict(environment)
         # The directories of standard output and standard error, by the name of the rule.
         self._log_directories: dict[str, str] = {}
-        # workflow.source_path() refers to this cache. A nested Snakemake has its own.
-        cache = str(workflow.sourcecache.runtime_cache_path)
-        self._invisible_cache = None if target.is_visible(cache) else cache
-
-    def direct_script(self, job: Any, shellcmd: str | None) -> job_command.Script | None:
-        """Return the script that runs in the rule's own image, or None if the job runs nested.
-
-        Raises WorkflowError if the mode is direct and the job cannot run directly.
-        """
-        mode = self._settings.mode
-        if mode not in (AUTO, DIRECT):
-            return None
-        reason = job_command.reason_not_direct(job, self._workflow, shared=self._target.shared)
-        if reason is None and self._direct_image(job) is None:
-            reason = "its rule names no container image"
-        if reason is None:
-            command = job_command.resolve_command(job, shellcmd or "")
-            if command is None:
-                reason = "a part of its command is known only where it runs"
-            elif self._invisible_cache and self._invisible_cache in command:
-                reason = "its command reads Snakemake's source cache, which executors cannot see"
-            else:
-                return job_command.direct_script(job, command)
-        if mode == DIRECT:
-            raise WorkflowError(
-                f"the job cannot run directly, because {reason}; use --swarm-runner-mode {AUTO}"
-            )
-        return None
+        self._direct = DirectScripts(target, settings.mode, workflow)
 
     def build(self, job: Any, key: str, shellcmd: str | None) -> Submission:
         """Build the submission of a job. `shellcmd` is the job's, None for a group.
@@ -122,23 +114,30 @@ class InvocationBuilder:
         from swarm_runner import Invocation
 
         self._check_files(job)
-        script = self.direct_script(job, shellcmd)
-        direct = script is not None
+        notices = list(self._resource_notices(job))
+        script = self._direct.build(job, key, shellcmd, notices)
+        direct = not isinstance(script, Obstacle)
+        image = self._direct.image(job) if direct else self._nested_image(job)
+        if isinstance(script, Obstacle):
+            notices += _image_notices(job, script, str(image))
         resources = requested_resources(
-            job, self._target.destination, escalate=not self._settings.no_escalation
+            job,
+            self._target.destination,
+            escalate=not self._settings.no_escalation,
+            in_order=direct and job.is_group(),
         )
         name = f"group {job.groupid}" if job.is_group() else job.name
         try:
             invocation = Invocation(
                 key=key,
                 tool_id=name,
-                image=self._direct_image(job) if direct else self._nested_image(job),
+                image=image,
                 resources=resources,
                 capacity_class=requested_class(job),
                 environment=self._job_environment(job),
                 working_directory=str(self._target.workdir),
                 in_place=self._target.shared,
-                **self._command(job, key, script),
+                **self._command(job, key, None if isinstance(script, Obstacle) else script),
                 **self._streams(_UNSAFE_CHARACTERS.sub("_", name), key),
             )
         except ValidationError as error:
@@ -146,30 +145,57 @@ class InvocationBuilder:
                 f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}" for detail in error.errors()
             )
             raise WorkflowError(f"the job cannot be submitted: {'; '.join(problems)}") from error
-        return Submission(job, invocation, direct)
+        except OSError as error:
+            raise WorkflowError(str(error)) from error
+        return Submission(job, invocation, direct, tuple(notices))
+
+    def _resource_notices(self, job: Any) -> Iterator[Notice]:
+        for member in job_command.members_of(job):
+            ignored = ignored_resources(member.resources)
+            if ignored:
+                yield Notice(member.rule.name, ignored_message(ignored))
 
     def _check_files(self, job: Any) -> None:
-        """Raise WorkflowError for a file that is not on a pool volume.
+        """Raise WorkflowError for a file that the executors do not see.
 
         Otherwise the job would wait for an input that never appears, or write an output to the
         container's own file system.
         """
         if not self._target.shared:
             return
-        for file in chain(job.input, job.output, job.log):
-            if not file.startswith("/") or file.startswith("/dev/") or file.is_storage:
-                continue
-            if not self._target.is_visible(file):
-                raise WorkflowError(
-                    f"the executors cannot see {file}: put it on a volume of the pool, or make "
-                    "the rule a local rule (localrules:)"
-                )
+        for member in job_command.members_of(job):
+            for kind, files in (
+                ("input", member.input),
+                ("output", member.output),
+                ("log", member.log),
+            ):
+                for file in files:
+                    self._check_file(member.rule.name, kind, file)
+
+    def _check_file(self, rule: str, kind: str, file: Any) -> None:
+        if file.startswith("/dev/") or file.is_storage:
+            return
+        path = os.path.join(self._target.workdir, file)  # noqa: PTH118
+        if kind != "input":
+            path = os.path.dirname(path)  # noqa: PTH120 (an existing link is replaced)
+        hidden = self._target.visibility.hidden_target(path)
+        if hidden is None:
+            return
+        named = os.path.normpath(path)
+        place = f"{kind} {file} of rule {rule}"
+        if hidden != named:
+            place += f", which is or goes through a link to {hidden}"
+        raise WorkflowError(
+            f"the executors cannot see {place}: put it on a volume of the pool, or make the rule a "
+            "local rule (localrules:)"
+        )
 
     def _command(self, job: Any, key: str, script: job_command.Script | None) -> dict[str, Any]:
         if not self._target.shared:
             return {"shell": job_command.scratch_command(self._nested_command(job))}
         if script is None:
-            if not self._target.is_visible(self._workflow.main_snakefile):
+            snakefile = str(self._target.workdir / self._workflow.main_snakefile)
+            if self._target.visibility.hidden_target(snakefile) is not None:
                 raise WorkflowError(
                     f"the executors cannot see the Snakefile {self._workflow.main_snakefile}, "
                     "which a nested job reads: put it on a volume of the pool"
@@ -177,9 +203,11 @@ class InvocationBuilder:
             script = job_command.nested_script(self._nested_command(job))
         command = job_command.inline_argv(script)
         if command is None:
-            file, new_file = self._scripts / key, self._scripts / f"{key}.new"
-            new_file.write_text(script.text)
-            new_file.replace(file)  # atomic: an adopted job may be reading the script
+            with opened_directory(self._target.workdir, self._scripts) as directory:
+                # Jobs cannot change the scripts of others.
+                set_mode(directory, READABLE_MODE, self._scripts)
+                replace_file(directory, key, script.text)  # an adopted job may be reading it
+            file = self._target.workdir / self._scripts / key
             command = job_command.script_argv(script.shell, str(file))
         return {"command": command}
 
@@ -189,9 +217,6 @@ class InvocationBuilder:
             self._target.pool.user.name, job.resources.get("_cores", 1)
         )
 
-    def _direct_image(self, job: Any) -> str | None:
-        return job_command.rule_image(job) or self._target.destination.default_image
-
     def _nested_image(self, job: Any) -> str:
         rule_image = job_command.code_image(job)
         return rule_image or self._settings.snakemake_image or official_image()
@@ -199,12 +224,27 @@ class InvocationBuilder:
     def _streams(self, name: str, key: str) -> dict[str, str]:
         directory = self._log_directories.get(name)
         if directory is None:
-            path = self._target.workdir / LOGS_DIRECTORY / name
-            path.mkdir(parents=True, exist_ok=True)
-            if os.geteuid() != self._target.pool.user.uid:
-                path.chmod(0o1777)  # jobs write there as the pool's user
-            directory = self._log_directories[name] = str(LOGS_DIRECTORY / name)
+            path, jobs_uid = LOGS_DIRECTORY / name, self._target.pool.user.uid
+            with opened_directory(self._target.workdir, path) as descriptor:
+                if os.geteuid() != jobs_uid:
+                    set_mode(descriptor, SHARED_MODE, path, jobs_uid)
+            directory = self._log_directories[name] = str(path)
         return {stream: f"{directory}/{key}.{stream}" for stream in ("stdout", "stderr")}
+
+
+def _image_notices(job: Any, obstacle: Obstacle, image: str) -> Iterator[Notice]:
+    """Return a notice for each rule with an image in which its job does not run."""
+    for member in job_command.members_of(job):
+        url = member.container_img_url
+        own = url and url.removeprefix(job_command.DOCKER_SCHEME)
+        if not own or own == image:
+            continue
+        cure = f" To run it in its own image, {obstacle.cure}." if obstacle.cure else ""
+        yield Notice(
+            member.rule.name,
+            f"it names the image {own}, but runs in {image}, because {obstacle.reason}.{cure} "
+            f"Otherwise, {image} must contain the programs that the rule runs",
+        )
 
 
 def official_image() -> str:

@@ -11,7 +11,6 @@ from types import SimpleNamespace
 from typing import Any
 
 from snakemake_interface_common.exceptions import WorkflowError
-from snakemake_interface_executor_plugins.settings import DeploymentMethod
 
 DOCKER_SCHEME = "docker://"
 # HTCondor gives each job's container its own /tmp.
@@ -25,6 +24,8 @@ _THREAD_VARIABLES = (
 # the image sets HOME. Only the script can override them.
 _TEMP_VARIABLES = ("HOME", "TMPDIR", "TMP", "TEMP")
 _EXPORTS = f"export {' '.join(f'{name}={TEMP_DIRECTORY}' for name in _TEMP_VARIABLES)}"
+# Those that Snakemake sets to the resource `tmpdir`.
+_TMPDIR_VARIABLES = ("TMPDIR", "TMP", "TEMPDIR", "TEMP")
 # Longer scripts are passed in a file. Creating a file takes as long as everything else that is
 # done to submit a job.
 MAX_INLINE_LENGTH = 2000
@@ -40,33 +41,9 @@ class Script:
     text: str
 
 
-def reason_not_direct(job: Any, workflow: Any, *, shared: bool) -> str | None:
-    """Return why a job cannot run directly, or None if it can."""
-    if job.is_group():
-        return "it is a group of jobs"
-    if not shared:
-        return "the working directory is not shared"
-    rule, methods = job.rule, workflow.deployment_settings.deployment_method
-    files = list(chain(job.input, job.output, job.log))
-    caches = workflow.workflow_settings.cache is not None and rule.cache
-    reasons = {
-        "it is not a shell rule": not job.is_shell,
-        "it has a shadow directory": job.is_shadow,
-        "it is benchmarked": job.benchmark is not None,
-        "it uses a template engine": job.is_template_engine,
-        "its outputs go to the between-workflow cache": caches,
-        "it uses handover": rule.is_handover,
-        "it writes to a pipe or is a service": job.is_pipe or job.is_service,
-        "it reads from a queue": job.has_queue_input(),
-        "it has files in storage": any(file.is_storage for file in files),
-        "it runs in a conda environment": (
-            DeploymentMethod.CONDA in methods and job.conda_env is not None
-        ),
-        "it loads environment modules": (
-            DeploymentMethod.ENV_MODULES in methods and bool(job.env_modules)
-        ),
-    }
-    return next((reason for reason, applies in reasons.items() if applies), None)
+def members_of(job: Any) -> list[Any]:
+    """Return the jobs of a group, in an order in which they can run; or the job itself."""
+    return list(job) if job.is_group() else [job]
 
 
 def rule_image(job: Any) -> str | None:
@@ -91,15 +68,14 @@ def code_image(job: Any) -> str | None:
     The image must contain Snakemake. Shell rules do not have one, because their images need not
     contain Snakemake; a group has one only if all of its other rules name the same image.
     """
-    members = job if job.is_group() else [job]
-    images = {rule_image(member) for member in members if not member.is_shell}
+    images = {rule_image(member) for member in members_of(job) if not member.is_shell}
     return images.pop() if len(images) == 1 else None
 
 
-def resolve_command(job: Any, shellcmd: str) -> str | None:
+def resolve_command(job: Any, shellcmd: str, temp_directory: str) -> str | None:
     """Return the rule's command, or None if a part of it is known only where the job runs.
 
-    Snakemake leaves `tmpdir` open until the job runs, but here it is always `TEMP_DIRECTORY`.
+    Snakemake leaves the resource `tmpdir` open until the job runs; here it is `temp_directory`.
     """
     from snakemake.common.tbdstring import TBDString
     from snakemake.iocontainers import ResourceList
@@ -107,9 +83,7 @@ def resolve_command(job: Any, shellcmd: str) -> str | None:
     placeholder = str(TBDString())
     if placeholder not in shellcmd:
         return shellcmd
-    tmpdir = job.rule.resources.get("tmpdir")
-    fixed = None if tmpdir is None or tmpdir.is_evaluable() else tmpdir.value
-    known = ResourceList(fromdict=dict(job.resources.items()) | {"tmpdir": fixed or TEMP_DIRECTORY})
+    known = ResourceList(fromdict=dict(job.resources.items()) | {"tmpdir": temp_directory})
     params, _ = job.rule.expand_params(
         job.wildcards_dict, job.input, job.output, SimpleNamespace(resources=known)
     )
@@ -117,7 +91,7 @@ def resolve_command(job: Any, shellcmd: str) -> str | None:
     return None if placeholder in formatted else formatted
 
 
-def direct_script(job: Any, command: str) -> Script:
+def shell_command(job: Any, command: str) -> Script:
     """Return the rule's command, with the prefix and suffix that Snakemake adds."""
     from snakemake.shell import shell
 
@@ -126,7 +100,14 @@ def direct_script(job: Any, command: str) -> Script:
     program = job.resources.get("shell_exec") or shell.get_executable() or "sh"
     prefix = shell._get_process_prefix(program)  # noqa: SLF001
     text = " ".join((prefix, command, shell._process_suffix)).strip()  # noqa: SLF001
-    return Script(program.rsplit("/", 1)[-1], f"{_cleanup_command(job)}{text}\n")
+    return Script(program.rsplit("/", 1)[-1], text)
+
+
+def direct_script(job: Any, command: str, temp_directory: str = TEMP_DIRECTORY) -> Script:
+    """Return the script of a job that is one shell command."""
+    script = shell_command(job, command)
+    setup = temp_command(temp_directory) + cleanup_command(job)
+    return Script(script.shell, f"{setup}{script.text}\n")
 
 
 def nested_script(command: str) -> Script:
@@ -159,16 +140,25 @@ def user_environment(user: str, threads: int) -> dict[str, str]:
         "USER": user,
         "LOGNAME": user,
         "TEMPDIR": TEMP_DIRECTORY,
-        **dict.fromkeys(_THREAD_VARIABLES, str(threads)),
+        **thread_variables(threads),
     }
 
 
-def _escape(character: re.Match[str]) -> str:
-    """Return the octal escapes of a character, the only ones that `printf %b` has in POSIX."""
-    return "".join(f"\\0{byte:03o}" for byte in character[0].encode())
+def thread_variables(threads: int) -> dict[str, str]:
+    """Return the variables by which numerical libraries limit their threads."""
+    return dict.fromkeys(_THREAD_VARIABLES, str(threads))
 
 
-def _cleanup_command(job: Any) -> str:
+def temp_command(temp_directory: str) -> str:
+    """Return a command that sets up a temporary directory other than the default."""
+    if temp_directory == TEMP_DIRECTORY:
+        return ""
+    quoted = shlex.quote(temp_directory)
+    exports = " ".join(f"{name}={quoted}" for name in _TMPDIR_VARIABLES)
+    return f"mkdir -p -- {quoted}\nexport {exports}\n"
+
+
+def cleanup_command(job: Any) -> str:
     """Return a command that removes outputs and logs of an interrupted run of the same job.
 
     After an eviction, a lost node or an out-of-memory kill, HTCondor runs the command again.
@@ -177,3 +167,8 @@ def _cleanup_command(job: Any) -> str:
     removed = (file for file in job.output if "update" not in file.flags)
     names = [str(file) for file in chain(removed, job.log) if str(file) != os.devnull]
     return f"rm -rf -- {shlex.join(names)}\n" if names else ""
+
+
+def _escape(character: re.Match[str]) -> str:
+    """Return the octal escapes of a character, the only ones that `printf %b` has in POSIX."""
+    return "".join(f"\\0{byte:03o}" for byte in character[0].encode())

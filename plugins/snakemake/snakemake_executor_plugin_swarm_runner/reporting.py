@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from snakemake_executor_plugin_swarm_runner.invocations import Submission
@@ -23,6 +23,13 @@ _SHELL_HINT = (
 _RESUME_HINT = "The next start in this directory adopts the remaining jobs."
 
 
+class Notice(NamedTuple):
+    """What users must know about the jobs of a rule, as a sentence without its end."""
+
+    rule: str
+    text: str
+
+
 class Reporter:
     """Reports each event once, and names jobs as Snakemake does."""
 
@@ -30,6 +37,21 @@ class Reporter:
         self._logger = logger
         self._jobs: dict[JobId, Any] = {}
         self._unreachable = False
+        self._reported_notices: set[Notice] = set()
+
+    def report_notices(self, notices: Iterable[Notice]) -> None:
+        """Report what users must know before jobs are submitted, once for each rule.
+
+        Rules with the same notice share a message: default resources are those of every rule.
+        """
+        rules: dict[str, list[str]] = {}
+        for notice in notices:
+            if notice not in self._reported_notices:
+                self._reported_notices.add(notice)
+                rules.setdefault(notice.text, []).append(notice.rule)
+        for text, names in rules.items():
+            noun = "rule" if len(names) == 1 else "rules"
+            self._logger.warning(f"swarm-runner: {noun} {', '.join(sorted(names))}: {text}.")
 
     def report_resumed(self, name: str, active: int, other_runs: int) -> None:
         """Report that this start resumes an interrupted run."""

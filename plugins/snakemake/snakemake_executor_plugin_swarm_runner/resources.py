@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from snakemake_interface_common.exceptions import WorkflowError
+
+from snakemake_executor_plugin_swarm_runner import foreign_resources as foreign
+from snakemake_executor_plugin_swarm_runner.foreign_resources import Unit
 
 if TYPE_CHECKING:
     from swarm_runner import Destination, Resources
@@ -18,35 +24,34 @@ MEMORY, MAX_MEMORY, DISK, RUNTIME, CAPACITY_CLASS = (
     "runtime",
     "capacity_class",
 )
-GPUS = ("gpu", "gpus")
-# Snakemake's names for the same resource.
-_MEMORY_RESOURCES = ("mem_mb", "mem_mib", "mem")
+_CORES = "_cores"
+_CPUS = {_CORES: Unit(), **foreign.CPUS}
+_MEMORY_MB = {MEMORY: Unit(), **foreign.MEMORY_MB}
+_MAX_MEMORY_MB = {MAX_MEMORY: Unit(), **foreign.MAX_MEMORY_MB}
+_DISK_MB = {DISK: Unit(), **foreign.DISK_MB}
+_GPUS = {"gpu": Unit(), "gpus": Unit(), **foreign.GPUS}
+_TIME_S = {RUNTIME: Unit(foreign.S_PER_MINUTE), **foreign.TIME_S}
+# Snakemake's names for the same resource, and those that other executors know.
+_MEMORY_RESOURCES = ("mem_mib", "mem", *_MEMORY_MB, *foreign.MEMORY_MB_PER_CPU)
+_DECIMAL = re.compile(r"[0-9]{1,12}(\.[0-9]{1,30})?")
 
 
-def requested_resources(job: Any, destination: Destination, *, escalate: bool) -> Resources:
+def requested_resources(
+    job: Any, destination: Destination, *, escalate: bool, in_order: bool = False
+) -> Resources:
     """Return the job's request. The destination's defaults apply to what the rule leaves out.
 
-    If `escalate` is set, the job may run a second time after it exceeded its memory, with the
-    memory of the largest class that fits it, unless the rule or the destination sets
-    `max_memory_mb`. Raises WorkflowError for a resource of the wrong type.
+    If `in_order` is set, the job is a group whose jobs run one after another. If `escalate` is set,
+    the job may run a second time after it exceeded its memory, with the memory of the largest class
+    that fits it, unless the rule or the destination sets `max_memory_mb`. Raises WorkflowError for
+    a resource of the wrong type.
     """
     from swarm_runner import MINIMUM_MEMORY_MB
 
-    resources: Mapping[str, Any] = job.resources
-    amounts: dict[str, int] = {"cpus": max(1, int(resources.get("_cores", 1)))}
-    memory_mb = _amount(resources, MEMORY)
-    if memory_mb is not None:
-        amounts["memory_mb"] = max(MINIMUM_MEMORY_MB, memory_mb)
-    disk_mb = _amount(resources, DISK)
-    if disk_mb is not None:
-        amounts["disk_mb"] = max(1, disk_mb)
-    runtime_min = _amount(resources, RUNTIME)
-    if runtime_min:
-        amounts["time_limit_s"] = runtime_min * 60
-    gpus = [count for name in GPUS if (count := _amount(resources, name))]
-    if gpus:
-        amounts["gpus"] = max(gpus)
-    max_memory_mb = _amount(resources, MAX_MEMORY)
+    amounts = _amounts_in_order(list(job)) if in_order else _amounts(_all_resources(job))
+    if "memory_mb" in amounts:
+        amounts["memory_mb"] = max(MINIMUM_MEMORY_MB, amounts["memory_mb"])
+    max_memory_mb = amounts.pop("max_memory_mb", None)
     if max_memory_mb is None and escalate and not scales_memory(job):
         max_memory_mb = _largest_memory_mb(
             frozenset(amounts.items()), destination, requested_class(job)
@@ -78,22 +83,123 @@ def scales_memory(job: Any) -> bool:
     next_resources = job.rule.expand_resources(
         job.wildcards_dict, job.input, job.attempt + 1, skip_evaluation={"tmpdir"}
     )
-    return bool(next_resources.get(MEMORY) != job.resources.get(MEMORY))
+    return _memory_mb(next_resources) != _memory_mb(job.resources)
 
 
-def _amount(resources: Mapping[str, Any], name: str) -> int | None:
-    """Return a number, or None if the resource is absent or not known yet."""
+def _all_resources(job: Any) -> Mapping[str, Any]:
+    """Return a job's resources; for a group, those of all of its jobs as Snakemake combines them.
+
+    Snakemake adds up what jobs of a group need at the same time. For an amount per CPU, that would
+    count each CPU twice, and of time limits it knows only `runtime`.
+    """
+    resources: Mapping[str, Any] = job.resources
+    if not job.is_group():
+        return resources
+    combined = dict(resources.items())
+    for table, name, combine in (
+        (foreign.MEMORY_MB_PER_CPU, "mem_mb_per_cpu", max),
+        (foreign.TIME_S, "allowed_execute_duration", sum),
+    ):
+        amounts = [_largest(member.resources, table) for member in job]
+        combined = {key: value for key, value in combined.items() if key not in table}
+        combined[name] = combine(amount or 0 for amount in amounts)
+    return combined
+
+
+def _amounts_in_order(members: Sequence[Any]) -> dict[str, int]:
+    """Return what jobs that run one after another need together: the most, and the sum of times."""
+    each = [_amounts(member.resources) for member in members]
+    names = {name for amounts in each for name in amounts}
+    combined = {name: max(amounts.get(name, 0) for amounts in each) for name in names}
+    if "time_limit_s" in names:
+        limits = [amounts.get("time_limit_s") for amounts in each]
+        combined["time_limit_s"] = sum(filter(None, limits))
+        if None in limits:
+            del combined["time_limit_s"]  # one of them may take as long as it likes
+    return combined
+
+
+def _amounts(resources: Mapping[str, Any]) -> dict[str, int]:
+    """Return the amounts that resources request, without those that they leave open."""
+    amounts = {
+        "cpus": max(1, _largest(resources, _CPUS) or 0),
+        "memory_mb": _memory_mb(resources),
+        "max_memory_mb": _largest(resources, _MAX_MEMORY_MB),
+        "disk_mb": _largest(resources, _DISK_MB) or None,
+        "gpus": _largest(resources, _GPUS) or None,
+        "time_limit_s": _largest(resources, _TIME_S) or None,
+    }
+    return {name: amount for name, amount in amounts.items() if amount is not None}
+
+
+def _memory_mb(resources: Mapping[str, Any]) -> int | None:
+    """Return the requested memory. For other executors, and so for workflows, 0 is the default."""
+    per_cpu_mb = _largest(resources, foreign.MEMORY_MB_PER_CPU)
+    cpus = max(1, _largest(resources, _CPUS) or 0)
+    return max(_largest(resources, _MEMORY_MB) or 0, (per_cpu_mb or 0) * cpus) or None
+
+
+def _largest(resources: Mapping[str, Any], units: Mapping[str, Unit]) -> int | None:
+    """Return the largest amount of several resources with the same meaning; None if none is set.
+
+    Snakemake sets defaults for some, so a workflow's own value may be in another one.
+    """
+    amounts = [
+        amount
+        for name, unit in units.items()
+        if (amount := _amount(resources, name, unit)) is not None
+    ]
+    return max(amounts, default=None)
+
+
+def _amount(resources: Mapping[str, Any], name: str, unit: Unit) -> int | None:
+    """Return an amount, rounded up; None if the resource is absent or not known yet."""
+    value = resources.get(name)
+    if type(value) is int and value >= 0 and unit.divisor == 1:
+        return value * unit.factor
+    if value is None or _is_unknown(value):
+        return None
+    number = _number(value)
+    if number is not None:
+        return math.ceil(number * unit.factor / unit.divisor)
+    if unit.text and isinstance(value, str):
+        amount = _with_unit(value)
+        if amount is not None:
+            return amount
+    hint = ", or a text with a unit, such as '2GB'" if unit.text else ""
+    hint = ", or for example mem='2GB'" if name == MEMORY else hint
+    raise WorkflowError(
+        f"resource {name}={value!r} is not a valid amount: set a number of at least 0{hint}"
+    )
+
+
+def _is_unknown(value: Any) -> bool:
     from snakemake.common.tbdstring import TBDString
 
-    value = resources.get(name)
-    if value is None or isinstance(value, TBDString):
+    return isinstance(value, TBDString)
+
+
+def _number(value: Any) -> Decimal | None:
+    """Return a number of at least 0, which may be a text, or None."""
+    if isinstance(value, bool):
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-        raise WorkflowError(
-            f"resource {name}={value!r} is not a valid amount: set an integer of at least 0"
-            + (", or for example mem='2GB'" if name == MEMORY else "")
-        )
-    return round(value)
+    if isinstance(value, int | float):
+        return Decimal(str(value)) if math.isfinite(value) and value >= 0 else None
+    if isinstance(value, str) and _DECIMAL.fullmatch(value.strip()):
+        return Decimal(value.strip())
+    return None
+
+
+def _with_unit(text: str) -> int | None:
+    """Return the MB of a text with a unit, as swarm_runner reads it everywhere, or None."""
+    from pydantic import ValidationError
+
+    from swarm_runner import Resources
+
+    try:
+        return Resources.model_validate({"disk": text.strip()}).disk_mb
+    except ValidationError:
+        return None
 
 
 # Many jobs have the same request.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from snakemake_interface_common.exceptions import WorkflowError
 
 from snakemake_executor_plugin_swarm_runner.settings import ExecutorSettings
+from snakemake_executor_plugin_swarm_runner.visibility import Visibility
 
 if TYPE_CHECKING:
     from swarm_runner import AccessPointProcess, Destination, JobConf, Pool
@@ -50,8 +52,13 @@ class ExecutionTarget:
         return AccessPointProcess(AccessPoint, pool.address, pool.name, tokens)
 
     def is_visible(self, path: Path | str) -> bool:
-        """Return whether the executors see this path: whether it is on a pool volume."""
-        return self.pool.volume_of(self.workdir / path) is not None
+        """Return whether the executors see this path."""
+        return self.visibility.hidden_target(str(self.workdir / path)) is None
+
+    @cached_property
+    def visibility(self) -> Visibility:
+        """Which files the executors see."""
+        return Visibility(self.pool)
 
 
 def find_target(settings: ExecutorSettings, workdir: Path, *, shared: bool) -> ExecutionTarget:
@@ -164,10 +171,13 @@ def _check_workdir(target: ExecutionTarget) -> None:
 
 
 def _permission_advice(target: ExecutionTarget) -> str:
+    user = target.pool.user
+    run_as = f"run Snakemake as user {user.name} (uid {user.uid}), in a directory of that user"
+    if os.geteuid() == 0:
+        return f"Jobs never run as root, so {run_as}."
     return (
         "Run jobs as your own user (`pool: {user: {name: ..., uid: ..., gid: ...}}` in job_conf, "
-        "with your numbers from `id`, then `swarm-runner pool up`); or run "
-        f"`chmod 777 {target.workdir}`, and `umask 0` before snakemake."
+        f"with your numbers from `id`, then `swarm-runner pool up`); or {run_as}."
     )
 
 

@@ -101,6 +101,9 @@ class Tracker:
                 else:
                     if submission is not None:
                         submissions.append(submission)
+            self._reporter.report_notices(
+                notice for submission in submissions for notice in submission.notices
+            )
             for submission in self._prepare_and_register(submissions):
                 if submission.waits_for is None:
                     self._pending.append(submission)

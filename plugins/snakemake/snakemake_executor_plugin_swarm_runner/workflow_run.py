@@ -62,10 +62,6 @@ class WorkflowRun:
             raise RuntimeError(f"{directory / LOCK_FILE} is locked, though its name is new")
         return cls(directory, lock, resumed=False, other_runs=0)
 
-    def path(self, name: str) -> Path:
-        """Return a path in the run's directory."""
-        return self.directory / name
-
     def delete(self) -> None:
         """Delete the run, so that no start resumes it."""
         shutil.rmtree(self.directory, ignore_errors=True)

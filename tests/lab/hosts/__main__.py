@@ -33,7 +33,7 @@ def up(
     Lab(managers=managers, tls=tls, progress=_report).up()
     first = nodes()[0]
     sys.stdout.write(f"export DOCKER_HOST={first.docker_host}\n")
-    sys.stdout.write(f"# address of the Swarm manager: {first.address}\n")
+    sys.stdout.write(f"# host of the pool: {first.address}\n")
     sys.stdout.write(f"# images: {pool_image()} {base_image()}, also as debian:trixie\n")
     sys.stdout.write(f"# a directory shared by all hosts: {SHARED}\n")
     if tls:

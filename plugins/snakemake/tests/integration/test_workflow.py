@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import uuid
+
+import pytest
 
 from tests.integration.conftest import TIMEOUT_S, WorkflowFactory, wait_until
 
@@ -188,3 +191,66 @@ def test_without_a_shared_directory(make_workflow: WorkflowFactory) -> None:
         assert process.wait(TIMEOUT_S) == 0, workflow.log_text
     assert (storage / "end.txt").read_text() == "GIVEN\nGIVEN\n"
     assert not (workflow.directory / "end.txt").exists()
+
+
+OWN_IMAGE = """
+rule all:
+    input: "measured.txt", "shadowed.txt", "last.txt"
+
+rule measured:
+    output: "measured.txt"
+    benchmark: repeat("benchmarks/measured.tsv", 2)
+    container: "docker://debian:trixie"
+    resources: mem_gb="0.25", disk_mb=50, slurm_partition="long"
+    shell: "test ! -e /opt/snakemake; perl -e '$x = q(x) x (50 << 20); sleep 2'; touch {output}"
+
+rule shadowed:
+    input: "given.txt"
+    output: "shadowed.txt"
+    log: "logs/shadowed.log"
+    shadow: "SHADOW"
+    container: "docker://debian:trixie"
+    resources: mem_mb=64, disk_mb=10
+    shell: "test ! -e /opt/snakemake; touch left; pwd > {log}; cp {input} {output}"
+
+rule first:
+    output: temp("first.tmp")
+    group: "pair"
+    threads: 2
+    container: "docker://debian:trixie"
+    resources: mem_mb=64, disk_mb=10
+    shell: "test ! -e /opt/snakemake; echo $OMP_NUM_THREADS > {output}"
+
+rule last:
+    input: "first.tmp"
+    output: "last.txt"
+    group: "pair"
+    benchmark: "benchmarks/last.jsonl"
+    container: "docker://debian:trixie"
+    resources: mem_mb=64, disk_mb=10
+    shell: "test ! -e /opt/snakemake; cat {input} > {output}; echo $OMP_NUM_THREADS >> {output}"
+"""
+
+
+@pytest.mark.parametrize("shadow", ["minimal", "copy-minimal", "shallow", "full"])
+def test_benchmarks_shadow_directories_and_groups_in_their_own_image(
+    make_workflow: WorkflowFactory, shadow: str
+) -> None:
+    workflow = make_workflow(OWN_IMAGE.replace("SHADOW", shadow))
+    workflow.write("given.txt", "given\n")
+    assert workflow.run() == 0, workflow.log_text
+    header, *rows = workflow.read("benchmarks/measured.tsv").splitlines()
+    assert header.split("\t")[:3] == ["s", "h:m:s", "max_rss"]
+    assert len(rows) == 2
+    for row in rows:
+        seconds, _, max_rss, *_ = row.split("\t")
+        assert 2 <= float(seconds) < 60
+        assert 50 <= float(max_rss) < 100
+    assert "max_rss" in json.loads(workflow.read("benchmarks/last.jsonl"))
+    assert workflow.read("shadowed.txt") == "given\n"
+    assert "/.snakemake/shadow/" in workflow.read("logs/shadowed.log")
+    assert not (workflow.directory / "left").exists()
+    assert not list((workflow.directory / ".snakemake" / "shadow").iterdir())
+    assert workflow.read("last.txt") == "2\n1\n"
+    assert not (workflow.directory / "first.tmp").exists()
+    assert "rule measured: the resource slurm_partition has no effect on this" in workflow.log_text

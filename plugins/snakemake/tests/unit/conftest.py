@@ -50,8 +50,13 @@ def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workflo
     volume = tmp_path / "volume"
     volume.mkdir()
     user = {"name": "somebody", "uid": os.getuid() or 1000, "gid": os.getgid() or 1000}
+    classes = {
+        "normal": {"cpus": 4, "memory_mb": 1024, "replicas": 1},
+        "big": {"cpus": 4, "memory_mb": 2048, "replicas": 1},
+    }
+    pool = {"name": "fake", "user": user, "volumes": [str(volume)], "classes": classes}
     conf = {
-        "runners": {"swarm": {"pool": {"name": "fake", "user": user, "volumes": [str(volume)]}}},
+        "runners": {"swarm": {"pool": pool}},
         "execution": {
             "environments": {
                 "swarm": {"runner": "swarm"},
@@ -61,7 +66,7 @@ def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workflo
         },
     }
     file = tmp_path / "job_conf.yml"
-    file.write_text(yaml.safe_dump(conf))
+    file.write_text(yaml.safe_dump(conf, sort_keys=False))
     access_point = LocalAccessPoint()
     monkeypatch.setattr(executor, "LOG_POLL_INTERVAL_S", 0.2)
     monkeypatch.setattr(ExecutionTarget, "access_point", lambda _: access_point)

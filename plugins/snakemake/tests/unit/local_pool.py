@@ -20,13 +20,19 @@ _COMMANDS = ("executable", "arguments", "environment", "initialdir", "output", "
 
 
 class LocalAccessPoint(FakeAccessPoint):
-    """Starts each job at once, or none if `no_free_slots` is set. Records the exit codes."""
+    """Starts each job at once, or none if `no_free_slots` is set.
+
+    Runs each command `runs` times, as if all runs but the last were evicted. Records the submit
+    commands of each job, and the exit codes.
+    """
 
     no_free_slots = False
+    runs = 1
 
     def __init__(self) -> None:
         super().__init__()
         self.exit_codes: dict[JobId, int] = {}
+        self.submitted: list[dict[str, str]] = []
         self._lock = threading.RLock()
 
     def close(self) -> None:
@@ -35,9 +41,12 @@ class LocalAccessPoint(FakeAccessPoint):
     def submit(self, batch: SubmitBatch, *, spool: bool = False) -> SubmitResult:
         with self._lock:
             result = super().submit(batch, spool=spool)
+        rows: list[Any] = list(batch.rows) or [{}] * batch.count
+        self.submitted += [
+            {name: _expand(text, row) for name, text in batch.common.items()} for row in rows
+        ]
         if self.no_free_slots:
             return result
-        rows: list[Any] = list(batch.rows) or [{}] * batch.count
         for job_id, row in zip(result.ids, rows, strict=True):
             commands = {
                 name: _expand(_expand(batch.common[name], row), {"DOLLAR": "$"})
@@ -57,14 +66,15 @@ class LocalAccessPoint(FakeAccessPoint):
             (directory / commands["output"]).open("w") as output,
             (directory / commands["error"]).open("w") as error,
         ):
-            exit_code = subprocess.run(
-                [commands["executable"], *_split_arguments(commands["arguments"])],
-                cwd=directory,
-                env=os.environ | variables,
-                stdout=output,
-                stderr=error,
-                check=False,
-            ).returncode
+            for _ in range(self.runs):
+                exit_code = subprocess.run(
+                    [commands["executable"], *_split_arguments(commands["arguments"])],
+                    cwd=directory,
+                    env=os.environ | variables,
+                    stdout=output,
+                    stderr=error,
+                    check=False,
+                ).returncode
         with self._lock:
             self.exit_codes[job_id] = exit_code
             if job_id in self.queue:

@@ -91,7 +91,8 @@ def test_a_directory_that_jobs_may_not_write_to(job_conf: Path) -> None:
     directory.chmod(0o755)
     log = _run_and_fail(directory, "--swarm-runner-job-conf", str(job_conf))
     assert "other (uid 4321), which may not write to" in log
-    assert "umask 0" in log
+    assert "un Snakemake as user other (uid 4321), in a directory of that user" in log
+    assert "777" not in log
     directory.chmod(0o777)
     log = _run_and_fail(directory, "--swarm-runner-job-conf", str(job_conf), umask=0o022)
     assert "They could not write to the directories that Snakemake creates" in log

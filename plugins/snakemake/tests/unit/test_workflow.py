@@ -52,8 +52,8 @@ def test_files_that_executors_cannot_see_are_rejected(harness: WorkflowHarness) 
     code, log = harness.run(all_rule + valid + reads + writes, "--keep-going")
     assert code == 1
     assert (harness.volume / "a").exists()
-    assert f"the executors cannot see {hidden}: put it on a volume" in log
-    assert f"the executors cannot see {hidden}.out: put it on a volume" in log
+    assert f"the executors cannot see input {hidden} of rule reads: put it on a volume" in log
+    assert f"the executors cannot see output {hidden}.out of rule writes: put it on a vol" in log
 
 
 def test_a_command_that_reads_the_source_cache_runs_nested(harness: WorkflowHarness) -> None:
