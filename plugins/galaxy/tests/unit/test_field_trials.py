@@ -1,0 +1,41 @@
+"""Field trials of a destination's parameters. See docs/field-trials.md."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from swarm_runner_galaxy.parameters import parse_parameters
+
+from swarm_runner import InvalidInputError, Pool
+
+POOL = Pool.model_validate({"classes": {"normal": {"cpus": 32, "memory_mb": 128_000, "gpus": 1}}})
+SAMPLES = Path(__file__).parents[4] / "tests" / "unit" / "field_trials"
+
+
+def _cases() -> Iterator[Any]:
+    for file in sorted(SAMPLES.glob("*.yml")):
+        for sample in yaml.safe_load(file.read_text(encoding="utf-8")):
+            for position, case in enumerate(sample.get("cases", ())):
+                if "galaxy" in case:
+                    yield pytest.param(case, id=f"{sample['number']}-{position}")
+
+
+@pytest.mark.parametrize("case", list(_cases()))
+def test_parameters(case: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    if "refused" in case:
+        with pytest.raises(InvalidInputError) as caught:
+            parse_parameters(case["galaxy"], "swarm", POOL)
+        assert [text for text in case["refused"] if text not in str(caught.value)] == []
+        return
+    found = parse_parameters(case["galaxy"], "swarm", POOL).model_dump(exclude_unset=True)
+    for key, value in case.get("expect", {}).items():
+        assert found.get(key) == value
+    warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    for fragment in case.get("warns", ()):
+        assert any(fragment in record.getMessage() for record in warnings), caplog.text
