@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Iterable
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -21,14 +21,20 @@ MAXIMUM_ITEMS = 1_000_000
 _MAXIMUM_NUMBER_LENGTH = 1000
 _TEXT_TAG = "tag:yaml.org,2002:str"
 _NUMBER_TAGS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
-# libyaml, where PyYAML was built with it, is ten times as fast.
 _SURROGATES = re.compile(
     r"(?<!\\)((?:\\\\)*)\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})"
 )
-_BaseLoader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+if TYPE_CHECKING:
+
+    class _BaseLoader(yaml.SafeLoader):
+        def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> Any: ...
+
+else:
+    # libyaml, where PyYAML was built with it, is ten times as fast.
+    _BaseLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-class _Loader(_BaseLoader):  # type: ignore[misc]
+class _Loader(_BaseLoader):
     """PyYAML's loader, with a short way for most texts: half of its time is spent on them."""
 
     def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> Any:
