@@ -199,8 +199,7 @@ def test_an_image_that_does_not_exist(started: StartedJobs) -> None:
     [
         ("no_image_name_tool", "'No Such Image!' is not a valid image reference"),
         ("zero_memory_tool", "request_memory: is 0 MB, but a container needs at least"),
-        ("wrong_unit_tool", "request_memory: needs a number with a unit"),
-        ("vanilla_tool", "universe: is 'vanilla', a setting of Galaxy's older HTCondor runners"),
+        ("wrong_unit_tool", "request_memory: needs MB as a number, or a number with a unit"),
         ("no_class_tool", "capacity_class: 'huge' is not a class of pool"),
         ("no_fit_tool", "65536 MB memory, 50 MB disk fits no class of pool"),
     ],
@@ -211,6 +210,11 @@ def test_invalid_jobs_fail_with_a_message(started: StartedJobs, name: str, expec
     assert message.startswith("This job could not be started: ")
     # The administrator sees it in the log.
     assert expected in started.deployment.galaxy.log.read_text()
+
+
+def test_a_key_of_another_runner_is_ignored(started: StartedJobs) -> None:
+    assert started.wait_for_end("vanilla_tool")["state"] == "ok"
+    assert "every job runs in a container" in started.deployment.galaxy.log.read_text()
 
 
 def test_raw_htcondor_keys(started: StartedJobs) -> None:
