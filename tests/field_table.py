@@ -297,6 +297,9 @@ REFUSED_IN_MODE: dict[tuple[str, str, Mode], str] = {
     ("working_directory", "a colon", "in place"): "contains a colon",
     ("stdout", "a semicolon", "transferred"): "contains a semicolon",
     ("stdout", "a semicolon", "spooled"): "contains a semicolon",
+    ("outputs", "a comma", "spooled"): "contains a comma",
+    ("outputs", "a space at the start", "spooled"): "begins or ends with a space",
+    ("outputs", "a space at the end", "spooled"): "begins or ends with a space",
     ("stderr", "a semicolon", "transferred"): "contains a semicolon",
     ("stderr", "a semicolon", "spooled"): "contains a semicolon",
 }

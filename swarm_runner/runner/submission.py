@@ -114,6 +114,10 @@ class SubmissionBuilder:
             and not invocation.in_place
             and (needs_staging or not self._visible_to_access_point(invocation, directory))
         )
+        if spool:
+            diagnostics = list(_spooled_output_diagnostics(invocation))
+            if diagnostics:
+                raise InvalidInputError(diagnostics)
         if not (has_files or invocation.in_place or self._is_writable(directory)):
             directory = ROOT
         elif invocation.working_directory is None:
@@ -237,6 +241,18 @@ def _written_paths(invocation: Invocation) -> set[str]:
 
 def _resolve_path(invocation: Invocation, name: str) -> str:
     return os.path.realpath(os.path.join(invocation.working_directory or ROOT, name))  # noqa: PTH118
+
+
+def _spooled_output_diagnostics(invocation: Invocation) -> Iterator[Diagnostic]:
+    """Report outputs whose names HTCondor's list of spooled outputs would split or trim."""
+    for name in invocation.outputs:
+        if "," in name or name != name.strip():
+            message = (
+                f"{name!r} contains a comma, or begins or ends with a space, which HTCondor cannot "
+                "bring back from the access point; name another file, or run the job in a "
+                "directory on a pool volume"
+            )
+            yield Diagnostic(message, key=invocation.key, path="outputs")
 
 
 def _check_current_directory(directory: str, key: str) -> None:

@@ -101,13 +101,14 @@ def test_values_arrive(harness: LabHarness, tmp_path: Path, mode: Mode) -> None:
     names = ("SwarmRunnerKey", "SwarmRunnerTool", "FieldTable")
     query = JobQuery(runner_name=harness.name)
     ads = {ad["SwarmRunnerKey"]: dict(ad) for ad in harness.access_point.history(query, names)}
-    wrong = {}
+    wrong: list[str] = []
     for cell, directory, invocation in zip(tried, directories, invocations, strict=True):
         key = invocation.key
         problems = _differences(cell, directory, by_key[key], ads.get(key, {}))
         if problems:
-            wrong[cell.name] = problems
-    assert not wrong
+            wrong.append(f"{cell.name}: {problems}")
+    if wrong:
+        pytest.fail("\n".join(wrong))
 
 
 def test_a_job_that_htcondor_refuses_leaves_its_batch(
