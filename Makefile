@@ -4,7 +4,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-down test unit lint count format bench venv engine
 .PHONY: lab lab-needs lab-down test-lab test-lab-slow
-.PHONY: galaxy-venv test-galaxy bench-galaxy
+.PHONY: test-fields galaxy-venv test-galaxy bench-galaxy
 .PHONY: snakemake-venv test-snakemake bench-snakemake
 .PHONY: fuzz bench-pool bench-simulation pictures chaos
 
@@ -47,10 +47,13 @@ demo-down: engine ## take the demonstration's pool down
 	$(WITH_ENGINE) $(BIN)/python -m demo --down
 
 test: lint engine ## lint, then run all tests, on a real pool and on three hosts
-	$(WITH_ENGINE) $(BIN)/pytest $(UNIT_TESTS) tests/contract tests/integration
+	$(WITH_ENGINE) $(BIN)/pytest $(UNIT_TESTS) tests/contract tests/integration -m "not fields"
 	@$(MAKE) test-galaxy
 	@$(MAKE) test-snakemake
 	$(LAB)/on-hosts $(MAKE) test-lab
+
+test-fields: engine ## run every cell of the field table that arrives, on a real pool; a quarter of an hour
+	$(WITH_ENGINE) $(BIN)/pytest tests/integration -m fields
 
 test-galaxy: engine galaxy-venv ## check and test plugins/galaxy, on a real Galaxy and a real pool
 	$(GALAXY_BIN)/mypy --config-file plugins/galaxy/setup.cfg

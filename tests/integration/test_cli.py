@@ -173,7 +173,7 @@ def test_nothing_is_submitted_if_one_of_many_invocations_is_invalid(shell: Comma
     batch: list[dict[str, Any]] = [
         {"key": f"n{number}", "image": IMAGE, "command": ["true"]} for number in range(100)
     ]
-    batch[41]["command"] = ["a\x1fb"]
+    batch[41]["command"] = ["a\0b"]
     done = shell.run_for_runner("submit", shell.write("batch.yml", batch), "--wait")
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith("error: batch.yml:")

@@ -22,6 +22,7 @@ from tests.field_table import jobs as jobs_of
 from tests.integration.conftest import LabHarness
 from tests.lab.pool import LabPool, lab_pool
 
+pytestmark = pytest.mark.fields
 TIMEOUT_S = 600.0
 # Its executors run several small jobs at a time; more would overload Swarm on a small machine.
 NAME, PORT = "swarm-runner-fields", 9729
