@@ -68,7 +68,7 @@ def test_problems_with_certificates_are_reported(job_conf: Path, tmp_path: Path)
         (remote(rejected), "rejected the client certificate, cert.pem in DOCKER_CERT_PATH"),
         (remote(tmp_path / "nowhere"), "requires ca.pem, cert.pem and key.pem"),
         (remote(certificates.client(), "tcp://198.18.77.1:5000"), "The port does not use TLS"),
-        (plain, "set DOCKER_TLS_VERIFY=1, and DOCKER_CERT_PATH"),
+        (plain, "set DOCKER_TLS_VERIFY=1, and set DOCKER_CERT_PATH"),
     ):
         done = status(job_conf, **settings)
         assert (done.returncode, done.stdout) == (3, ""), settings

@@ -199,7 +199,7 @@ def test_a_resource_that_is_not_known_yet_is_not_requested() -> None:
         ({"mem_mb": 100, "max_mem_mb": 900}, 900),
         ({"mem_mb": 100, "max_mem_mb": 0}, None),
         ({"mem_mb": 9000}, None),
-        ({"mem_mb": 100, "capacity_class": "big"}, 8000),
+        ({"mem_mb": 100, "capacity_class": "big"}, 4000),
         ({"mem_mb": 100, "capacity_class": "vast"}, 8000),
         ({"mem_mb": 100, "_cores": 4, "capacity_class": "normal"}, 4000),
         ({"mem_mb": 100, "capacity_class": "none such"}, 8000),
@@ -228,7 +228,7 @@ def test_the_memory_after_a_retry_is_of_a_class_that_runs_containers(tmp_path: P
     runner = Runner(destination, access_point=FakeAccessPoint(), plugins=[recorder])
     runner.submit([invocation])
     (route,) = recorder.routes
-    assert route.candidates == ("normal", "big", "vast")
+    assert route.candidates == ("normal", "vast")
 
 
 def test_the_memory_after_a_retry_fits_the_destinations_other_defaults() -> None:
