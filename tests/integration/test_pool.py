@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +10,6 @@ from pathlib import Path
 import docker
 import pytest
 
-from swarm_runner.cli import main
 from swarm_runner.condor.pool_query import PoolQuery
 from swarm_runner.errors import PreconditionError, UnreachableError
 from swarm_runner.model.invocation import Invocation
@@ -23,6 +21,7 @@ from swarm_runner.submit.description import group_into_batches
 from swarm_runner.submit.translation import translate
 from swarm_runner.swarm.client import DockerSwarm
 from tests.integration.conftest import service_container
+from tests.integration.shell import CommandShell
 from tests.lab.pool import LabPool, lab_pool
 from tests.polling import TIMEOUT_S, poll_until
 
@@ -179,7 +178,7 @@ def test_an_unreachable_engine(
     assert not (tmp_path / "token").exists()
 
 
-def test_an_unschedulable_executor_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unschedulable_executor_is_reported(tmp_path: Path) -> None:
     classes = {
         "normal": {"memory_mb": 256, "replicas": 1},
         "huge": {"memory_mb": 64_000_000, "replicas": 0},
@@ -189,10 +188,9 @@ def test_an_unschedulable_executor_is_reported(capsys: pytest.CaptureFixture[str
             PreconditionError, match=f"timed out after 30 s: .*huge: 0 of 1 .*{NO_CAPACITY}"
         ):
             lab.provisioner.scale({"huge": 1}, timeout_s=30)
-        capsys.readouterr()
-        assert main(["pool", "status", "--json", "--job-conf", str(lab.job_conf)]) == 0
-        status = json.loads(capsys.readouterr().out)
-        [line] = [line for line in status["executors"] if line["capacity_class"] == "huge"]
+        status = CommandShell(tmp_path, lab.job_conf, "unused").run("pool", "status", "--json")
+        assert status.code == 0, status.err
+        [line] = [e for e in status.data["executors"] if e["capacity_class"] == "huge"]
         assert (line["task_state"], line["node"]) == ("pending", "")
         assert NO_CAPACITY in line["problem"]
         # Other classes are scaled regardless.
