@@ -420,7 +420,9 @@ def _special_cells() -> Iterator[tuple[str, str, tuple[Mode, ...], Plan, str | N
         plan = Plan({"shell": ":", field_name: ["a"]})
         yield field_name, "in place", MODES[:1], plan, "does not apply with in_place"
     plan = Plan({"shell": ":", "stdout": "sub/a"})
-    yield "stdout", "a directory that does not exist", MODES, plan, "create it first"
+    yield "stdout", "a directory that does not exist", MODES[:1], plan, "create it first"
+    plan = Plan({"shell": "printf 1", "stdout": "sub/a"}, {}, {"sub/a": "1"})
+    yield "stdout", "a directory that HTCondor makes", MODES[1:], plan, None
     plan = Plan({"shell": "printf 1", "stdout": "sub/a"}, {"sub": None}, {"sub/a": "1"})
     yield "stdout", "a directory that exists", MODES, plan, None
     plan = Plan({"shell": ":", "stdin": "sub"}, {"sub": None})

@@ -63,7 +63,9 @@ class InputFiles:
                 continue
             file = os.path.join(directory, stream)  # noqa: PTH118
             parent = os.path.dirname(file)  # noqa: PTH120
-            if not self.is_directory(parent):
+            # HTCondor creates the directories of relative names when it transfers the file.
+            created = not (invocation.in_place or os.path.isabs(stream))  # noqa: PTH117
+            if not created and not self.is_directory(parent):
                 yield name, f"{parent} is not a directory on this machine; create it first"
             elif self.is_directory(file):
                 yield name, f"{file} is a directory; name a file in it"
