@@ -244,8 +244,8 @@ def test_benchmarks_shadow_directories_and_groups_in_their_own_image(
     assert len(rows) == 2
     for row in rows:
         seconds, _, max_rss, *_ = row.split("\t")
-        assert 2 <= float(seconds) < 60
-        assert 50 <= float(max_rss) < 100
+        assert float(seconds) >= 2
+        assert 50 <= float(max_rss) < 200
     assert "max_rss" in json.loads(workflow.read("benchmarks/last.jsonl"))
     assert workflow.read("shadowed.txt") == "given\n"
     assert "/.snakemake/shadow/" in workflow.read("logs/shadowed.log")
