@@ -19,6 +19,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from swarm_runner.model.isolation import ContainerOptions
 from swarm_runner.model.resources import Resources
 from swarm_runner.model.text import (
     AbsolutePath,
@@ -131,6 +132,9 @@ class Invocation(FrozenModel):
     )
     command: Command | None = Field(None, description="argv; the first item is the program")
     shell: Text | None = Field(None, description="a command line for /bin/sh -c")
+    container: ContainerOptions | None = Field(
+        None, description="network, volumes and the like; the pool limits what it may ask for"
+    )
     vm: VirtualMachine | None = None
     resources: Resources = Resources()
     environment: Environment = Field(default_factory=dict, validate_default=True)
@@ -183,7 +187,7 @@ class Invocation(FrozenModel):
             )
 
     def _vm_diagnostics(self) -> Iterator[tuple[str, str]]:
-        for field in ("image", "command", "shell"):
+        for field in ("image", "command", "shell", "container"):
             if getattr(self, field) is not None:
                 yield field, "does not apply to a vm, which runs what is on its disks; remove it"
         for field in ("environment", "inputs", "outputs", "stdin", "stdout", "stderr", "in_place"):

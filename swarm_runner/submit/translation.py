@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from swarm_runner.errors import Diagnostic, InvalidInputError
 from swarm_runner.model.invocation import Invocation
+from swarm_runner.model.isolation import ContainerOptions
 from swarm_runner.model.pool import NODE_LOSS_DETECTION_S, Destination, Pool, Route
 from swarm_runner.model.resources import Resources
 from swarm_runner.model.text import PROCESS_MACRO
@@ -28,6 +29,10 @@ CLASS_REQUIREMENT = "TARGET.CapacityClass =?= MY.SwarmRunnerClass"
 # end: after JobShouldRequeue elsewhere, as the executor goes offline, after VMError anywhere.
 MAX_VM_STARTS = 2
 _FAILED_STARTS = "(NumVacatesByReason.JobShouldRequeue ?: 0) + (NumVacatesByReason.VMError ?: 0)"
+# Read by image/gateway_policy.py, which has the same names.
+CONTAINER_VARIABLE = "SWARM_RUNNER_CONTAINER"
+SAVED_VARIABLE_PREFIX = "SWARM_RUNNER_JOB_"
+_OVERWRITTEN_VARIABLES = frozenset({"TMPDIR", "TEMP", "TMP"})
 VM_START_HOLD_SUBCODE = 6  # our own subcode of that hold
 
 
@@ -94,6 +99,9 @@ def with_defaults(invocation: Invocation, destination: Destination) -> Invocatio
         changes["resources"] = _merge_resources(invocation.resources, destination.resources)
     if invocation.image is None and invocation.vm is None and destination.default_image:
         changes["image"] = destination.default_image
+    if destination.container is not None and invocation.vm is None:
+        own = invocation.container or ContainerOptions()
+        changes["container"] = own.with_defaults(destination.container)
     default_class = destination.class_for(vm=invocation.vm is not None)
     if invocation.capacity_class is None and default_class is not None:
         changes["capacity_class"] = default_class
@@ -138,9 +146,23 @@ def _container_commands(invocation: Invocation) -> Commands:
         ("transfer_executable", "false"),
         ("arguments", quote_arguments(arguments)),
     ]
-    if invocation.environment:
-        commands.append(("environment", quote_environment(invocation.environment)))
+    if environment := _environment(invocation):
+        commands.append(("environment", quote_environment(environment)))
     return commands
+
+
+def _environment(invocation: Invocation) -> dict[str, str]:
+    """Return the variables of the job: its own, and what the executor's gateway reads and removes.
+
+    HTCondor overwrites TMPDIR, TEMP and TMP of a job; the gateway restores them.
+    """
+    variables = {
+        f"{SAVED_VARIABLE_PREFIX}{name}" if name in _OVERWRITTEN_VARIABLES else name: value
+        for name, value in invocation.environment.items()
+    }
+    if invocation.container is not None:
+        variables[CONTAINER_VARIABLE] = invocation.container.model_dump_json(exclude_defaults=True)
+    return variables
 
 
 def _vm_commands(invocation: Invocation, vm: VirtualMachine) -> Commands:
