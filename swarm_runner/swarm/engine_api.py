@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from swarm_runner.errors import PreconditionError
 from swarm_runner.model.pool_status import ServiceState, TaskState
 from swarm_runner.swarm.specs import GPU_RESOURCE, POOL_LABEL, SPEC_DIGEST_LABEL, ServiceSpec
 

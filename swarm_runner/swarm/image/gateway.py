@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import pwd
+import resource
 import signal
 import socket
 import stat
@@ -418,7 +419,7 @@ def make_private_directories(scratch: str, uid: int, gid: int) -> None:
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     top = os.open(scratch, flags)
     try:
-        for path, mode in (("tmp", 0o700), ("var", 0o755), ("var/tmp", 0o700), ("home", 0o700)):
+        for path, mode in (("tmp", 0o1777), ("var", 0o755), ("var/tmp", 0o1777), ("home", 0o700)):
             parent = os.dup(top)
             for name in (policy.PRIVATE_DIRECTORY, *path.split("/")):
                 with contextlib.suppress(FileExistsError):
@@ -445,12 +446,21 @@ def make_private_directories(scratch: str, uid: int, gid: int) -> None:
 
 
 def read_chirp(scratch: str) -> tuple[str, int, str] | None:
-    """Return the address and the cookie of the starter's chirp proxy. Read before the job runs."""
-    with contextlib.suppress(OSError, ValueError):
-        descriptor = os.open(f"{scratch}/.chirp.config", os.O_RDONLY | os.O_NOFOLLOW)
-        with open(descriptor) as file:
-            host, port, cookie = file.read(500).split()
-        return host, int(port), cookie
+    """Return the address and the cookie of the starter's chirp proxy. Read before the job runs.
+
+    The file is in the job's home as the starter sees it: `user`, or the scratch directory itself.
+    """
+    for directory in (f"{scratch}/user", scratch):
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+        with contextlib.suppress(OSError, ValueError):
+            parent = os.open(directory, flags | os.O_DIRECTORY)
+            try:
+                descriptor = os.open(".chirp.config", flags, dir_fd=parent)
+            finally:
+                os.close(parent)
+            with os.fdopen(descriptor) as file:
+                host, port, cookie = file.read(500).split()
+            return host, int(port), cookie
     return None
 
 
@@ -478,6 +488,12 @@ def _boolean(value: object) -> str:
     return "true" if value else "false"
 
 
+def open_files_limit() -> int:
+    """Return the hard limit of open files that the engine gives to a container: its own."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return hard if hard != resource.RLIM_INFINITY else 2**20
+
+
 def log(text: str) -> None:
     """Write a line to the container's log."""
     sys.stderr.write(f"swarm-runner gateway: {text}\n")
@@ -498,7 +514,7 @@ def main() -> int:
         credentials=credentials,
     )
     gateway = Gateway(
-        policy.Settings.from_environment(os.environ),
+        policy.Settings.from_environment(os.environ, open_files_limit()),
         engine,
         images,
         scratch_parent=scratch_parent,

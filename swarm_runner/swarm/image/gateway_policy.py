@@ -78,8 +78,11 @@ class Settings:
     require_digest: bool = False
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> Settings:
-        """Return the settings in the environment of an executor's container."""
+    def from_environment(cls, environment: Mapping[str, str], open_files_limit: int) -> Settings:
+        """Return the settings in the environment of an executor's container.
+
+        `open_files_limit` is the engine's own for its containers: not every engine may raise it.
+        """
         values: dict[str, Any] = json.loads(environment["SWARM_RUNNER_ISOLATION"])
         values["volumes"] = tuple(Volume(**volume) for volume in values.get("volumes", ()))
         for name in ("networks", "images"):
@@ -89,7 +92,8 @@ class Settings:
             uid=int(environment["SWARM_RUNNER_USER_UID"]),
             gid=int(environment["SWARM_RUNNER_USER_GID"]),
             memory_mb=int(environment["SWARM_RUNNER_MEMORY_MB"]),
-            **values,
+            **values
+            | {"open_files": min(values.get("open_files", cls.open_files), open_files_limit)},
         )
 
 
@@ -312,13 +316,13 @@ def _granted_volumes(settings: Settings, wishes: Wishes) -> list[Volume]:
 def _mount(
     source: str, target: str, *, read_only: bool = False, propagation: str = "rprivate"
 ) -> dict[str, Any]:
-    return {
-        "Type": "bind",
-        "Source": source,
-        "Target": target,
-        "ReadOnly": read_only,
-        "BindOptions": {"Propagation": propagation},
-    }
+    mount = {"Type": "bind", "Source": source, "Target": target, "ReadOnly": read_only}
+    # The engine's default is rprivate, or rslave below its own directory, where it has to be.
+    return (
+        mount
+        if propagation == "rprivate"
+        else mount | {"BindOptions": {"Propagation": propagation}}
+    )
 
 
 def _normal(path: str) -> str:
