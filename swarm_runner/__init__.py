@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from swarm_runner.hooks.specs import hookimpl
     from swarm_runner.model.htcondor import EventType, HoldCode, HoldSubcode, JobStatus, Universe
     from swarm_runner.model.invocation import Invocation
+    from swarm_runner.model.isolation import ContainerOptions, Isolation
     from swarm_runner.model.job import (
         Hold,
         Job,
@@ -113,6 +114,7 @@ __all__ = [
     "CapacityClass",
     "ClassSnapshot",
     "ConflictError",
+    "ContainerOptions",
     "DemandSample",
     "Destination",
     "Diagnostic",
@@ -131,6 +133,7 @@ __all__ = [
     "IdleJobs",
     "InvalidInputError",
     "Invocation",
+    "Isolation",
     "Job",
     "JobChange",
     "JobConf",
@@ -239,6 +242,7 @@ _EXPORTS = {
         "Universe",
     ),
     "model.invocation": ("Invocation",),
+    "model.isolation": ("ContainerOptions", "Isolation"),
     "model.job": (
         "Hold",
         "Job",

@@ -23,6 +23,7 @@ from swarm_runner.config.galaxy_keys import (
 from swarm_runner.config.validation import Document, parse_document, validate_document
 from swarm_runner.config.yaml_source import KeyPath
 from swarm_runner.errors import Diagnostic, InvalidInputError
+from swarm_runner.model.isolation import ContainerOptions
 from swarm_runner.model.pool import DEFAULT_LEASE_S, MINIMUM_LEASE_S, Destination, Pool
 from swarm_runner.model.resources import DiskOrText, MemoryOrText, Resources
 from swarm_runner.model.text import AbsolutePath, FrozenModel, Image, Name, Text, did_you_mean
@@ -86,6 +87,9 @@ class EnvironmentSection(FrozenModel):
     capacity_class: Name | None = Field(None, description="chosen by resources when absent")
     docker_default_container_id: Image | None = Field(
         None, description="the default image of an invocation"
+    )
+    container_options: ContainerOptions | None = Field(
+        None, description="network, volumes and the like; the pool limits what jobs may ask for"
     )
 
     @classmethod
@@ -263,6 +267,7 @@ class _Reader:
             lease_s=section.lease_s,
             resources=resources,
             default_image=settings.docker_default_container_id,
+            container_options=settings.container_options,
             capacity_class=requested,
         )
 

@@ -132,7 +132,7 @@ class Invocation(FrozenModel):
     )
     command: Command | None = Field(None, description="argv; the first item is the program")
     shell: Text | None = Field(None, description="a command line for /bin/sh -c")
-    container: ContainerOptions | None = Field(
+    container_options: ContainerOptions | None = Field(
         None, description="network, volumes and the like; the pool limits what it may ask for"
     )
     vm: VirtualMachine | None = None
@@ -187,7 +187,7 @@ class Invocation(FrozenModel):
             )
 
     def _vm_diagnostics(self) -> Iterator[tuple[str, str]]:
-        for field in ("image", "command", "shell", "container"):
+        for field in ("image", "command", "shell", "container_options"):
             if getattr(self, field) is not None:
                 yield field, "does not apply to a vm, which runs what is on its disks; remove it"
         for field in ("environment", "inputs", "outputs", "stdin", "stdout", "stderr", "in_place"):

@@ -71,7 +71,7 @@ class VolumeMount(FrozenModel):
     read_only: StrictBool = False
     propagation: Propagation = Field(
         "rprivate",
-        description="rslave: what the node mounts below it later (autofs, CVMFS) appears in jobs too",
+        description="rslave: what the node mounts below it later (CVMFS) appears in jobs too",
     )
     on_request: StrictBool = Field(False, description="only for jobs that name it")
 
@@ -339,7 +339,7 @@ class Pool(FrozenModel):
         return None
 
     def isolation_of(self, capacity_class: str) -> Isolation:
-        """Return what jobs of a class are allowed: its own settings, and the pool's for the rest."""
+        """Return what jobs of a class are allowed: its own settings, else the pool's."""
         own = self.classes[capacity_class].isolation
         if own is None:
             return self.isolation
@@ -403,7 +403,7 @@ class Destination(FrozenModel):
     lease_s: StrictInt = Field(DEFAULT_LEASE_S, ge=MINIMUM_LEASE_S)
     resources: Resources | None = Field(None, description="defaults of an invocation's resources")
     default_image: Image | None = None
-    container: ContainerOptions | None = Field(
+    container_options: ContainerOptions | None = Field(
         None, description="defaults of an invocation's container options"
     )
     capacity_class: Name | None = None

@@ -99,9 +99,9 @@ def with_defaults(invocation: Invocation, destination: Destination) -> Invocatio
         changes["resources"] = _merge_resources(invocation.resources, destination.resources)
     if invocation.image is None and invocation.vm is None and destination.default_image:
         changes["image"] = destination.default_image
-    if destination.container is not None and invocation.vm is None:
-        own = invocation.container or ContainerOptions()
-        changes["container"] = own.with_defaults(destination.container)
+    if destination.container_options is not None and invocation.vm is None:
+        own = invocation.container_options or ContainerOptions()
+        changes["container_options"] = own.with_defaults(destination.container_options)
     default_class = destination.class_for(vm=invocation.vm is not None)
     if invocation.capacity_class is None and default_class is not None:
         changes["capacity_class"] = default_class
@@ -160,8 +160,10 @@ def _environment(invocation: Invocation) -> dict[str, str]:
         f"{SAVED_VARIABLE_PREFIX}{name}" if name in _OVERWRITTEN_VARIABLES else name: value
         for name, value in invocation.environment.items()
     }
-    if invocation.container is not None:
-        variables[CONTAINER_VARIABLE] = invocation.container.model_dump_json(exclude_defaults=True)
+    if invocation.container_options is not None:
+        variables[CONTAINER_VARIABLE] = invocation.container_options.model_dump_json(
+            exclude_defaults=True
+        )
     return variables
 
 

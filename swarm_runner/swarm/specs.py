@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import Any
 
 from pydantic import Field
 
@@ -88,7 +89,13 @@ class ServiceSpec(FrozenModel):
         Services and tasks carry it in SPEC_DIGEST_LABEL. A service with another digest is outdated.
         Renaming a field changes the digest, and therefore updates every existing pool.
         """
-        content = self.model_copy(update={"replicas": 0}).model_dump_json(by_alias=True)
+        # Fields of a later release count only where they are in use.
+        unused: dict[str, Any] = {"further_secrets": True} if not self.further_secrets else {}
+        if all(mount.propagation is None for mount in self.mounts):
+            unused["mounts"] = {"__all__": {"propagation"}}
+        content = self.model_copy(update={"replicas": 0}).model_dump_json(
+            by_alias=True, exclude=unused
+        )
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 

@@ -8,8 +8,8 @@ import statistics
 import subprocess
 import time
 import uuid
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import docker
 
@@ -41,7 +41,7 @@ def measurements(lab: LabPool) -> list[Measurement]:
         filters: dict[str, str | list[str] | bool] = {
             "label": f"com.docker.swarm.service.name={lab.destination.pool.service('normal')}"
         }
-        meter = CpuMeter(client, client.containers.list(filters=filters)[0].id)
+        meter = CpuMeter(client, str(client.containers.list(filters=filters)[0].id))
     _run_jobs(lab, EXECUTORS)  # the image is known, the runner's connection is there
     run_cpu_s, run_rate = _measure(meter, lambda: _docker_run(JOBS))
     cpu_s, rate = _measure(meter, lambda: _run_jobs(lab, JOBS))
@@ -94,12 +94,11 @@ def measurements(lab: LabPool) -> list[Measurement]:
     ]
 
 
-def _measure(meter: CpuMeter, action: object) -> tuple[float, float]:
+def _measure(meter: CpuMeter, action: Callable[[], None]) -> tuple[float, float]:
     """Return the CPU seconds of each job, and jobs per second."""
     time.sleep(5)  # what went before has been cleared up
     meter.restart()
     started = time.monotonic()
-    assert callable(action)
     action()
     elapsed_s = time.monotonic() - started
     time.sleep(3)  # containers are removed after the job's end
@@ -124,7 +123,7 @@ def _run_jobs(lab: LabPool, count: int) -> None:
 
 
 def _single_jobs_s(lab: LabPool) -> list[float]:
-    """Return the seconds of each job; the pauses between them are not a multiple of any interval."""
+    """Return the seconds of each job. The pauses between them are no multiple of any interval."""
     seconds = []
     choose = random.Random(1)  # noqa: S311 - pauses, not secrets
     with Runner(lab.destination, name=f"single-{uuid.uuid4().hex[:8]}") as runner:
@@ -156,7 +155,7 @@ def _docker_run(count: int) -> None:
 def _docker_run_s() -> float:
     started = time.monotonic()
     subprocess.run(
-        ["docker", "run", *RUN_OPTIONS, f"--workdir={Path('/')}", IMAGE, "/bin/true"],
+        ["/usr/bin/env", "docker", "run", *RUN_OPTIONS, IMAGE, "/bin/true"],
         check=True,
         stdout=subprocess.DEVNULL,
     )

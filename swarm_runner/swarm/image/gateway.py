@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,8 @@ DIGEST_ATTRIBUTE = "ChirpSwarmRunnerImageDigest"
 HEARTBEAT_S = 15
 MAXIMUM_REQUEST_BYTES = 8 * 2**20
 REMOVAL_ATTEMPTS = 5
-FAILURE, FAILED = 1, 125
+FAILURE = 1
+_ACCEPT_PAUSE_S = 0.1
 # The architecture of this machine, as images name it.
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
@@ -59,7 +60,7 @@ class JobContainer:
 
 
 @dataclass(frozen=True)
-class Call:
+class DockerCommand:
     """One run of `docker`: its arguments, its standard streams and the connection to it."""
 
     arguments: list[str]
@@ -92,7 +93,7 @@ class Gateway:
         self._labels = {HTCONDOR_LABEL: "True", EXECUTOR_LABEL: executor, POOL_LABEL: pool}
         self._executor = executor
         self._containers: dict[str, JobContainer] = {}
-        self._commands: dict[str, Callable[[Call, list[str]], int]] = {
+        self._commands: dict[str, Callable[[DockerCommand, list[str]], int]] = {
             "-v": self._version,
             "info": self._info,
             "images": self._list_images,
@@ -107,31 +108,31 @@ class Gateway:
             "exec": self._exec,
             "container": self._prune,
             # The gateway keeps track of images itself.
-            "tag": lambda _call, _rest: 0,
-            "rmi": lambda _call, _rest: 0,
+            "tag": lambda _command, _rest: 0,
+            "rmi": lambda _command, _rest: 0,
         }
 
-    def run(self, call: Call) -> int:
+    def run(self, command: DockerCommand) -> int:
         """Do one request; return the exit code. Every failure is a line on standard error."""
-        name, *rest = call.arguments or [""]
-        command = self._commands.get(name)
+        name, *rest = command.arguments or [""]
+        handler = self._commands.get(name)
         try:
-            if command is None:
+            if handler is None:
                 raise BadRequestError(f"unknown command docker {name}")
-            return command(call, rest)
-        except policy.RefusedError as error:
-            call.write(policy.message(error), 2)
+            return handler(command, rest)
+        except policy.DeniedError as error:
+            command.write(policy.message(error), 2)
         except (BadRequestError, PullError) as error:
-            call.write(str(error), 2)
+            command.write(str(error), 2)
         except EngineError as error:
-            call.write(f"Error response from the Docker engine: {error}", 2)
+            command.write(f"Error response from the Docker engine: {error}", 2)
         except Exception as error:  # noqa: BLE001 - the job is held; the gateway lives on
             traceback.print_exc()
-            call.write(f"swarm-runner: the executor's gateway failed: {error!r}", 2)
+            command.write(f"swarm-runner: the executor's gateway failed: {error!r}", 2)
         return FAILURE
 
     def statistics(self, name: str) -> dict[str, int]:
-        """Return the numbers that HTCondor reads of a running container, under the keys it seeks."""
+        """Return the numbers that HTCondor reads of a running container, under its keys."""
         facts = self._engine.call(
             "GET", f"/containers/{self._own(name).id}/stats", stream=0, one_shot=1
         )
@@ -147,21 +148,21 @@ class Gateway:
             "usage_in_kernelmode": cpu.get("usage_in_kernelmode", 0),
         }
 
-    def _version(self, call: Call, _rest: list[str]) -> int:
-        call.write(f"Docker version {self._engine.version}, build swarm-runner-gateway")
+    def _version(self, command: DockerCommand, _rest: list[str]) -> int:
+        command.write(f"Docker version {self._engine.version}, build swarm-runner-gateway")
         return 0
 
-    def _info(self, call: Call, _rest: list[str]) -> int:
-        call.write(f"Server Version: {self._engine.call('GET', '/version')['Version']}")
+    def _info(self, command: DockerCommand, _rest: list[str]) -> int:
+        command.write(f"Server Version: {self._engine.call('GET', '/version')['Version']}")
         return 0
 
-    def _list_images(self, call: Call, rest: list[str]) -> int:
+    def _list_images(self, command: DockerCommand, rest: list[str]) -> int:
         """List the images for which HTCondor need not ask for a pull."""
         if "--format" in rest:
-            call.write("\n".join(f"{name} 0 0MB" for name in self._images.known()))
+            command.write("\n".join(f"{name} 0 0MB" for name in self._images.known()))
         return 0
 
-    def _inspect(self, call: Call, rest: list[str]) -> int:
+    def _inspect(self, command: DockerCommand, rest: list[str]) -> int:
         """Answer the three questions that HTCondor has, each of which has a format of its own."""
         if rest[:1] != ["--format"] or len(rest) < 2:
             raise BadRequestError("docker inspect without a format")
@@ -169,14 +170,14 @@ class Gateway:
         if "LastTagTime" in wanted:
             return 0  # for HTCondor's image cache, which is not in use
         if "{{.Architecture}}" in wanted:
-            facts = self._images.inspect(rest[2])
-            call.write(facts.architecture if facts else "")
+            image = self._images.inspect(rest[2])
+            command.write(image.architecture if image else "")
             return 0
         name = rest[2]
         container = self._own(name)
         facts = container.state or self._engine.call("GET", f"/containers/{container.id}/json")
         state = facts["State"]
-        call.write(
+        command.write(
             f'ContainerId="{facts["Id"]}"\nPid={state["Pid"]}\nName="/{name}"\n'
             f"Running={_boolean(state['Running'])}\nExitCode={state['ExitCode']}\n"
             f'StartedAt="{state["StartedAt"]}"\nFinishedAt="{state["FinishedAt"]}"\n'
@@ -185,14 +186,14 @@ class Gateway:
         )
         return 0
 
-    def _pull(self, call: Call, rest: list[str]) -> int:
+    def _pull(self, command: DockerCommand, rest: list[str]) -> int:
         reference = rest[-1]
         policy.check_image(reference, self._settings)
         self._images.ensure(reference)
-        call.write(reference)
+        command.write(reference)
         return 0
 
-    def _create(self, call: Call, rest: list[str]) -> int:
+    def _create(self, command: DockerCommand, rest: list[str]) -> int:
         request = parse_create(rest)
         policy.check_image(request.image, self._settings)
         image = self._images.inspect(request.image)
@@ -216,17 +217,17 @@ class Gateway:
         self._containers[request.name] = JobContainer(
             answer["Id"], digest=_digest(request, image), chirp=chirp
         )
-        call.write(answer["Id"])
+        command.write(answer["Id"])
         return 0
 
-    def _start(self, call: Call, rest: list[str]) -> int:
+    def _start(self, command: DockerCommand, rest: list[str]) -> int:
         container = self._own(rest[-1])
         stream, first = self._engine.hijack(
             f"/containers/{container.id}/attach", stream=1, stdin=1, stdout=1, stderr=1
         )
         with stream:
             self._engine.call("POST", f"/containers/{container.id}/start")
-            if not pump(stream, first, call.streams, call.connection):
+            if not pump(stream, first, command.streams, command.connection):
                 return FAILURE  # the starter has gone
         self._engine.call("POST", f"/containers/{container.id}/wait", timeout_s=None)
         container.state = self._engine.call("GET", f"/containers/{container.id}/json")
@@ -236,7 +237,7 @@ class Gateway:
         code = int(container.state["State"]["ExitCode"])
         return code & 255
 
-    def _remove(self, call: Call, rest: list[str]) -> int:
+    def _remove(self, command: DockerCommand, rest: list[str]) -> int:
         name = rest[-1]
         container = self._own(name)
         del self._containers[name]
@@ -244,7 +245,7 @@ class Gateway:
             self._try_remove(container.id)
         else:  # it has ended, and its end need not wait
             threading.Thread(target=self._try_remove, args=(container.id,)).start()
-        call.write(name)
+        command.write(name)
         return 0
 
     def _try_remove(self, container_id: str) -> None:
@@ -259,30 +260,30 @@ class Gateway:
             else:
                 return
 
-    def _kill(self, call: Call, rest: list[str]) -> int:
+    def _kill(self, command: DockerCommand, rest: list[str]) -> int:
         name = rest[-1]
         number = rest[1] if rest[0] == "--signal" else "KILL"
         path = f"/containers/{self._own(name).id}/kill"
         self._engine.call("POST", path, signal=number)
-        call.write(name)
+        command.write(name)
         return 0
 
-    def _pause(self, call: Call, rest: list[str]) -> int:
+    def _pause(self, command: DockerCommand, rest: list[str]) -> int:
         name = rest[-1]
-        self._engine.call("POST", f"/containers/{self._own(name).id}/{call.arguments[0]}")
-        call.write(name)
+        self._engine.call("POST", f"/containers/{self._own(name).id}/{command.arguments[0]}")
+        command.write(name)
         return 0
 
-    def _prune(self, call: Call, rest: list[str]) -> int:
+    def _prune(self, command: DockerCommand, rest: list[str]) -> int:
         """Remove ended containers of this executor; HTCondor asks for those of all executors."""
         if rest[:1] != ["prune"]:
             raise BadRequestError("unknown command docker container")
         label = {"label": [f"{EXECUTOR_LABEL}={self._executor}"]}
         answer = self._engine.call("POST", "/containers/prune", filters=label)
-        call.write(f"Total reclaimed space: {answer.get('SpaceReclaimed', 0)}B")
+        command.write(f"Total reclaimed space: {answer.get('SpaceReclaimed', 0)}B")
         return 0
 
-    def _exec(self, call: Call, rest: list[str]) -> int:
+    def _exec(self, command: DockerCommand, rest: list[str]) -> int:
         """Run a program in a job's container, for condor_ssh_to_job."""
         terminal = rest[0] == "-ti"
         position, environment = 1, []
@@ -301,7 +302,7 @@ class Gateway:
         path = f"/exec/{self._engine.call('POST', f'/containers/{container.id}/exec', body)['Id']}"
         stream, first = self._engine.hijack(f"{path}/start", {"Detach": False, "Tty": terminal})
         with stream:
-            if not pump(stream, first, call.streams, call.connection, framed=not terminal):
+            if not pump(stream, first, command.streams, command.connection, framed=not terminal):
                 return FAILURE
         return int(self._engine.call("GET", f"{path}/json").get("ExitCode") or 0) & 255
 
@@ -315,18 +316,35 @@ class Gateway:
 class Server:
     """Takes requests on a socket, each in a thread of its own."""
 
-    def __init__(self, gateway: Gateway, path: Path, users: set[int]) -> None:
+    def __init__(
+        self, gateway: Gateway, path: Path, users: set[int], heartbeat_s: float = HEARTBEAT_S
+    ) -> None:
         self._gateway = gateway
+        self._heartbeat_s = heartbeat_s
         self._users = users
         self._listener = listen(path, 0o660)
         self._waiting: set[socket.socket] = set()
         self._lock = threading.Lock()
+        self._closed = threading.Event()
+
+    def close(self) -> None:
+        """Take no more requests."""
+        self._closed.set()
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
 
     def serve(self) -> None:
-        """Serve until the process ends."""
+        """Serve until `close`."""
         threading.Thread(target=self._send_heartbeats, daemon=True).start()
-        while True:
-            connection, _ = self._listener.accept()
+        while not self._closed.is_set():
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                if self._closed.is_set():
+                    return
+                time.sleep(_ACCEPT_PAUSE_S)  # out of descriptors: some request will end
+                continue
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
@@ -345,19 +363,20 @@ class Server:
                 connection.settimeout(None)
                 with self._lock:
                     self._waiting.add(connection)
-                code = self._gateway.run(Call(arguments, streams, connection))
+                code = self._gateway.run(DockerCommand(arguments, streams, connection))
                 with self._lock:
                     self._waiting.discard(connection)
+                # HTCondor reads the output to its end: first close it, then end the program.
+                close_all(streams)
+                streams = ()
                 connection.sendall(b"x" + bytes([code]))
             finally:
                 with self._lock:
                     self._waiting.discard(connection)
-                for descriptor in streams:
-                    os.close(descriptor)
+                close_all(streams)
 
     def _send_heartbeats(self) -> None:
-        while True:
-            time.sleep(HEARTBEAT_S)
+        while not self._closed.wait(self._heartbeat_s):
             with self._lock:
                 for connection in self._waiting:
                     with contextlib.suppress(OSError):
@@ -378,11 +397,16 @@ def receive(connection: socket.socket) -> tuple[list[str], tuple[int, ...]]:
                 raise OSError("the request broke off")
             content += part
     except (OSError, struct.error):
-        for descriptor in descriptors:
-            os.close(descriptor)
+        close_all(descriptors)
         return [], ()
     texts = content.decode(errors="surrogateescape").split("\0")[:-1]
     return texts, tuple(descriptors)
+
+
+def close_all(descriptors: Iterable[int]) -> None:
+    """Close descriptors."""
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def serve_statistics(gateway: Gateway, path: Path) -> None:
@@ -427,7 +451,7 @@ def make_private_directories(scratch: str, uid: int, gid: int) -> None:
                 try:
                     child = os.open(name, flags, dir_fd=parent)
                 except OSError as error:
-                    raise policy.RefusedError(
+                    raise policy.DeniedError(
                         f"{policy.PRIVATE_DIRECTORY}/{path} in its scratch directory is not a "
                         "directory; rename the input file"
                     ) from error

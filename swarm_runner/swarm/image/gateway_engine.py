@@ -47,8 +47,13 @@ class Engine:
         self._prefix = ""
         self.version = ""
 
+    def close(self) -> None:
+        """Close the idle connections."""
+        while self._idle:
+            self._idle.pop().close()
+
     def negotiate(self) -> None:
-        """Choose the API version. Raises EngineError if the engine is too old or does not answer."""
+        """Choose the API version. Raises EngineError if the engine has none that is known."""
         answer = self.call("GET", "/version")
         newest, oldest = (
             _version(answer.get(name) or "1.24") for name in ("ApiVersion", "MinAPIVersion")

@@ -157,8 +157,8 @@ def login(credentials: Mapping[str, Any], registry: str) -> dict[str, str] | Non
 
 
 def _pull_query(reference: str) -> dict[str, object]:
-    name, at, digest = reference.partition("@")
-    if at:
+    name, separator, digest = reference.partition("@")
+    if separator:
         return {"fromImage": name.rpartition(":")[0] if _has_tag(name) else name, "tag": digest}
     if _has_tag(name):
         repository, _, tag = name.rpartition(":")

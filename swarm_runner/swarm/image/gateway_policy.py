@@ -19,7 +19,8 @@ from gateway_requests import BadRequestError, CreateRequest, memory_bytes
 
 # policy/holds.py recognizes a refusal by this text.
 REFUSED = "swarm-runner refused this job: "
-# The job's wishes: JSON, see `Wishes`. TMPDIR of the job, which HTCondor overwrites, has the prefix.
+# The job's wishes: JSON, see `Wishes`. The job's own TMPDIR, which HTCondor overwrites, has the
+# prefix. Must match submit/translation.py.
 WISHES_VARIABLE = "SWARM_RUNNER_CONTAINER"
 SAVED_PREFIX = "SWARM_RUNNER_JOB_"
 SAVED_VARIABLES = ("TMPDIR", "TEMP", "TMP")
@@ -44,7 +45,7 @@ _WRAPPERS = frozenset(
 )
 
 
-class RefusedError(Exception):
+class DeniedError(Exception):
     """The job may not have what it asks for; the text names the setting."""
 
 
@@ -110,7 +111,7 @@ class Wishes:
 
     @classmethod
     def parse(cls, text: str | None) -> Wishes:
-        """Return the wishes in the job's environment. Raises RefusedError."""
+        """Return the wishes in the job's environment. Raises DeniedError."""
         if not text:
             return cls()
         try:
@@ -118,7 +119,7 @@ class Wishes:
             volumes = values.get("volumes")
             wishes = cls(**values | {"volumes": None if volumes is None else tuple(volumes)})
         except (ValueError, TypeError, AttributeError, RecursionError):
-            raise RefusedError(
+            raise DeniedError(
                 f"{WISHES_VARIABLE} in its environment is not what submits write"
             ) from None
         kinds = (
@@ -130,9 +131,7 @@ class Wishes:
             *((path, str) for path in wishes.volumes or ()),
         )
         if any(value is not None and type(value) is not kind for value, kind in kinds):
-            raise RefusedError(
-                f"{WISHES_VARIABLE} in its environment has a value of the wrong type"
-            )
+            raise DeniedError(f"{WISHES_VARIABLE} in its environment has a value of the wrong type")
         return wishes
 
 
@@ -147,20 +146,20 @@ class ImageFacts:
 
 
 def check_image(reference: str, settings: Settings) -> None:
-    """Raise RefusedError unless the pool allows an image of this name. Nothing is pulled for it."""
+    """Raise DeniedError unless the pool allows an image of this name. Nothing is pulled for it."""
     match = _REFERENCE.fullmatch(reference)
     if match is None:
-        raise RefusedError(f"{_quote(reference)} is not a valid image reference")
+        raise DeniedError(f"{_quote(reference)} is not a valid image reference")
     if settings.require_digest and match["digest"] is None:
-        raise RefusedError(
+        raise DeniedError(
             f"image {_quote(reference)} has no digest, and the pool has isolation.require_digest; "
             "write name@sha256:..."
         )
     names = {reference, full_name(reference)}
     if not any(fnmatchcase(name, pattern) for name in names for pattern in settings.images):
         allowed = ", ".join(settings.images) or "none"
-        raise RefusedError(
-            f"image {_quote(reference)} is not one that the pool allows (isolation.images: {allowed})"
+        raise DeniedError(
+            f"image {_quote(reference)} is none that the pool allows (isolation.images: {allowed})"
         )
 
 
@@ -188,15 +187,15 @@ def container(
     """Return the body of the engine's `POST /containers/create` for a job.
 
     `scratch_parent` is the directory of the executor's slots, at its path on the node. Raises
-    RefusedError if the job may not have what it asks for.
+    DeniedError if the job may not have what it asks for.
     """
     check_image(request.image, settings)
     wishes = Wishes.parse(request.environment.get(WISHES_VARIABLE))
     scratch, mounts = _mounts(request, settings, wishes, scratch_parent, resolve)
     if request.ports:
-        raise RefusedError("it asks for a published port, and job containers publish none")
+        raise DeniedError("it asks for a published port, and job containers publish none")
     if other := [device for device in request.devices if not device.startswith("/dev/nvidia")]:
-        raise RefusedError(f"it asks for the device {_quote(other[0])}, and jobs get no devices")
+        raise DeniedError(f"it asks for the device {_quote(other[0])}, and jobs get no devices")
     memory = _memory(request, settings)
     return {
         "Image": request.image,
@@ -237,13 +236,13 @@ def container(
 
 
 def scratch_directory(request: CreateRequest, scratch_parent: str) -> str:
-    """Return the job's scratch directory. Raises RefusedError if HTCondor names none."""
+    """Return the job's scratch directory. Raises DeniedError if HTCondor names none."""
     for volume in request.volumes:
         source, _, target = volume.partition(":")
         parent, name = posixpath.split(source)
         if source == target and parent == scratch_parent and re.fullmatch(r"dir_[0-9]+", name):
             return source
-    raise RefusedError("HTCondor names no scratch directory of this executor")
+    raise DeniedError("HTCondor names no scratch directory of this executor")
 
 
 def _mounts(
@@ -255,7 +254,7 @@ def _mounts(
 ) -> tuple[str, list[dict[str, Any]]]:
     scratch = scratch_directory(request, scratch_parent)
     if resolve(scratch) != resolve(scratch_parent) + "/" + posixpath.basename(scratch):
-        raise RefusedError("its scratch directory is a link")
+        raise DeniedError("its scratch directory is a link")
     volumes = _granted_volumes(settings, wishes)
     for text in request.volumes:
         source, _, target = text.partition(":")
@@ -265,27 +264,27 @@ def _mounts(
         # at its own path: the kernel resolves the links below it in the job's container, where
         # none leads out of what is mounted. No mount is made of a path that a job can change.
         if (target.partition(":")[0], _normal(source)) != (source, source):
-            raise RefusedError(
+            raise DeniedError(
                 f"it asks to mount {_quote(text)}; a job gets its scratch directory and the pool's "
                 "volumes, each at its own path"
             )
         if _inside(source, scratch):
             continue
         if not any(_inside(source, volume.path) for volume in settings.volumes):
-            raise RefusedError(
+            raise DeniedError(
                 f"it asks to mount {_quote(source)}, which is on none of the pool's volumes "
                 f"(volumes: {', '.join(volume.path for volume in settings.volumes) or 'none'})"
             )
     directory = request.working_directory
     roots = [scratch, *(volume.path for volume in volumes)]
     if _normal(directory) != directory or not any(_inside(directory, root) for root in roots):
-        raise RefusedError(
-            f"its directory {_quote(directory)} is neither in its scratch directory nor on a volume "
-            f"that it gets (volumes: {', '.join(volume.path for volume in volumes) or 'none'})"
+        raise DeniedError(
+            f"its directory {_quote(directory)} is neither in its scratch directory nor on one "
+            f"of its volumes (volumes: {', '.join(volume.path for volume in volumes) or 'none'})"
         )
     resolved = resolve(directory)
     if not any(_inside(resolved, resolve(root)) for root in roots):
-        raise RefusedError(
+        raise DeniedError(
             f"its directory {_quote(directory)} is a link to {_quote(resolved)}, which is on none "
             f"of the volumes that it gets (volumes: {', '.join(v.path for v in volumes) or 'none'})"
         )
@@ -306,7 +305,7 @@ def _granted_volumes(settings: Settings, wishes: Wishes) -> list[Volume]:
     known = {volume.path: volume for volume in settings.volumes}
     for path in wishes.volumes:
         if path not in known:
-            raise RefusedError(
+            raise DeniedError(
                 f"it names the volume {_quote(path)}, which the pool does not have "
                 f"(volumes: {', '.join(known) or 'none'})"
             )
@@ -336,12 +335,12 @@ def _inside(path: str, root: str) -> bool:
 def _user(request: CreateRequest, settings: Settings) -> str:
     expected = f"{settings.uid}:{settings.gid}"
     if request.user != expected or 0 in (settings.uid, settings.gid):
-        raise RefusedError(
+        raise DeniedError(
             f"it would run as user {_quote(request.user)}, and the pool's jobs run as {expected} "
             "(user.uid and user.gid), never as 0"
         )
     if foreign := [group for group in request.groups if group != str(settings.gid)]:
-        raise RefusedError(f"it would be in the group {_quote(foreign[0])} beside user.gid")
+        raise DeniedError(f"it would be in the group {_quote(foreign[0])} beside user.gid")
     return expected
 
 
@@ -349,7 +348,7 @@ def _network(request: CreateRequest, settings: Settings, wishes: Wishes) -> str:
     wanted = request.options.get("--network") or wishes.network or settings.network
     allowed = {"none", settings.network, *settings.networks} - {"host"}
     if wanted not in allowed or wanted.startswith("container:"):
-        raise RefusedError(
+        raise DeniedError(
             f"it asks for the network {_quote(wanted)}, and the pool allows "
             f"{', '.join(sorted(allowed))} (isolation.network and isolation.networks; never host)"
         )
@@ -360,11 +359,11 @@ def _memory(request: CreateRequest, settings: Settings) -> int:
     try:
         memory = memory_bytes(request.options["--memory"])
     except BadRequestError as error:
-        raise RefusedError(str(error)) from None
+        raise DeniedError(str(error)) from None
     if memory > settings.memory_mb * 2**20:
-        raise RefusedError(
-            f"it would get {memory >> 20} MB of memory, and its executor has {settings.memory_mb} MB "
-            "(the class's memory_mb)"
+        raise DeniedError(
+            f"it would get {memory >> 20} MB of memory, and the executor has {settings.memory_mb} "
+            "MB (the class's memory_mb)"
         )
     return memory
 
@@ -372,10 +371,10 @@ def _memory(request: CreateRequest, settings: Settings) -> int:
 def _shm_bytes(request: CreateRequest, settings: Settings, wishes: Wishes, memory: int) -> int:
     size = (settings.shm_mb if wishes.shm_mb is None else wishes.shm_mb) * 2**20
     if "--shm-size" in request.options:
-        raise RefusedError("it sets the size of /dev/shm in its ad; use shm_mb")
+        raise DeniedError("it sets the size of /dev/shm in its ad; use shm_mb")
     if size < 2**20 or (wishes.shm_mb is not None and size > memory):
-        raise RefusedError(
-            f"it asks for {size >> 20} MB of shared memory (shm_mb), which counts as its memory, and "
+        raise DeniedError(
+            f"it asks for {size >> 20} MB of shared memory (shm_mb), which count as memory, and "
             f"has {memory >> 20} MB"
         )
     return size
@@ -383,7 +382,7 @@ def _shm_bytes(request: CreateRequest, settings: Settings, wishes: Wishes, memor
 
 def _capabilities(settings: Settings, wishes: Wishes) -> list[str]:
     if wishes.ptrace and not settings.ptrace:
-        raise RefusedError("it asks to trace processes (ptrace), and isolation.ptrace is false")
+        raise DeniedError("it asks to trace processes (ptrace), and isolation.ptrace is false")
     return ["SYS_PTRACE"] if wishes.ptrace else []
 
 
@@ -394,7 +393,7 @@ def _entrypoint(settings: Settings, wishes: Wishes, image: ImageFacts) -> dict[s
     """
     rule = wishes.entrypoint or settings.entrypoint
     if rule not in ("auto", "run", "ignore"):
-        raise RefusedError(f"entrypoint is {_quote(rule)}; use auto, run or ignore")
+        raise DeniedError(f"entrypoint is {_quote(rule)}; use auto, run or ignore")
     if rule == "auto":
         wraps = bool(image.entrypoint) and is_wrapper(image.entrypoint)
         rule = "run" if wraps else "ignore"
