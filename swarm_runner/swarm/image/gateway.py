@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import pwd
+import re
 import resource
 import signal
 import socket
@@ -44,6 +45,7 @@ MAXIMUM_REQUEST_BYTES = 8 * 2**20
 REMOVAL_ATTEMPTS = 5
 FAILURE = 1
 _ACCEPT_PAUSE_S = 0.1
+_IMAGE_ATTRIBUTE = re.compile(r'^(DockerImage|ContainerImage) = "([^"\\]*)"$', re.MULTILINE)
 # The architecture of this machine, as images name it.
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
@@ -66,6 +68,7 @@ class DockerCommand:
     arguments: list[str]
     streams: tuple[int, int, int]
     connection: socket.socket
+    pid: int = 0
 
     def write(self, text: str, stream: int = 1) -> None:
         """Write a line to standard output (1) or standard error (2)."""
@@ -157,9 +160,21 @@ class Gateway:
         return 0
 
     def _list_images(self, command: DockerCommand, rest: list[str]) -> int:
-        """List the images for which HTCondor need not ask for a pull."""
+        """List the images for which HTCondor need not ask for a pull.
+
+        The image of the job that asks is among them unless it is being pulled. If it cannot be had,
+        `docker create` says so: HTCondor 25.14 keeps a slot for 40 s after a failed `docker pull`.
+        """
         if "--format" in rest:
-            command.write("\n".join(f"{name} 0 0MB" for name in self._images.known()))
+            names = dict.fromkeys(self._images.known())
+            if reference := job_image(command.pid, self._scratch_parent):
+                try:
+                    policy.check_image(reference, self._settings)
+                    settled = self._images.settle(reference)
+                except policy.DeniedError:
+                    settled = True
+                names |= dict.fromkeys(image_names(reference)) if settled else {}
+            command.write("\n".join(f"{name} 0 0MB" for name in names))
         return 0
 
     def _inspect(self, command: DockerCommand, rest: list[str]) -> int:
@@ -197,8 +212,11 @@ class Gateway:
         request = parse_create(rest)
         policy.check_image(request.image, self._settings)
         image = self._images.inspect(request.image)
-        if image is None:
-            self._images.ensure(request.image)
+        if image is None or self._images.always:
+            try:
+                self._images.ensure(request.image)
+            except PullError as error:
+                raise PullError(f"Cannot pull image {request.image}: {error}") from None
             image = self._images.inspect(request.image)
         if image is None:
             raise PullError(f"Cannot pull image {request.image}: it has gone from the node")
@@ -351,7 +369,7 @@ class Server:
         streams: tuple[int, ...] = ()
         with connection, contextlib.suppress(OSError):
             try:
-                _, uid, _ = struct.unpack(
+                pid, uid, _ = struct.unpack(
                     "3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
                 )
                 if uid not in self._users:
@@ -363,7 +381,7 @@ class Server:
                 connection.settimeout(None)
                 with self._lock:
                     self._waiting.add(connection)
-                code = self._gateway.run(DockerCommand(arguments, streams, connection))
+                code = self._gateway.run(DockerCommand(arguments, streams, connection, pid))
                 with self._lock:
                     self._waiting.discard(connection)
                 # HTCondor reads the output to its end: first close it, then end the program.
@@ -469,22 +487,51 @@ def make_private_directories(scratch: str, uid: int, gid: int) -> None:
         os.close(top)
 
 
-def read_chirp(scratch: str) -> tuple[str, int, str] | None:
-    """Return the address and the cookie of the starter's chirp proxy. Read before the job runs.
+def job_image(pid: int, scratch_parent: str) -> str | None:
+    """Return the image of the job whose starter runs this process; None for another program's.
 
-    The file is in the job's home as the starter sees it: `user`, or the scratch directory itself.
+    A starter names its job's directory after its own process, and keeps the job's ad there.
     """
-    for directory in (f"{scratch}/user", scratch):
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-        with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, StopIteration, ValueError):
+        status = Path(f"/proc/{pid}/status").read_text().splitlines()
+        parent = next(line for line in status if line.startswith("PPid:")).split()[1]
+        ad = read_file(f"{scratch_parent}/dir_{parent}", "scratch", ".job.ad")
+        found = dict(_IMAGE_ATTRIBUTE.findall(ad or ""))
+        name = found.get("DockerImage") or found.get("ContainerImage")
+        return name.removeprefix("docker://") if name else None
+    return None
+
+
+def read_file(scratch: str, subdirectory: str, name: str) -> str | None:
+    """Return a file of the starter, in a subdirectory or in the scratch directory itself.
+
+    Which of the two depends on HTCondor's version. No link is followed.
+    """
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+    for directory in (f"{scratch}/{subdirectory}", scratch):
+        with contextlib.suppress(OSError):
             parent = os.open(directory, flags | os.O_DIRECTORY)
             try:
-                descriptor = os.open(".chirp.config", flags, dir_fd=parent)
+                descriptor = os.open(name, flags | os.O_NONBLOCK, dir_fd=parent)
             finally:
                 os.close(parent)
-            with os.fdopen(descriptor) as file:
-                host, port, cookie = file.read(500).split()
-            return host, int(port), cookie
+            with os.fdopen(descriptor, errors="replace") as file:
+                return file.read(MAXIMUM_REQUEST_BYTES)
+    return None
+
+
+def image_names(reference: str) -> tuple[str, ...]:
+    """Return the names by which HTCondor may look for an image: newer versions add `:latest`."""
+    has_tag = "@" in reference or ":" in reference.rpartition("/")[2]
+    return (reference,) if has_tag else (reference, f"{reference}:latest")
+
+
+def read_chirp(scratch: str) -> tuple[str, int, str] | None:
+    """Return the address and the cookie of the starter's chirp proxy. Read before the job runs."""
+    content = read_file(scratch, "user", ".chirp.config")
+    with contextlib.suppress(ValueError):
+        host, port, cookie = (content or "").split()
+        return host, int(port), cookie
     return None
 
 

@@ -11,6 +11,7 @@ import base64
 import fcntl
 import hashlib
 import json
+import math
 import os
 import threading
 import time
@@ -48,7 +49,7 @@ class Images:
     ) -> None:
         self._engine = engine
         self._directory = directory
-        self._always = always
+        self.always = always
         self._credentials = credentials
         self._known: dict[str, None] = {}
         self._lock = threading.Lock()
@@ -56,7 +57,7 @@ class Images:
 
     def known(self) -> list[str]:
         """Return the names that jobs used and that were there; for these, HTCondor asks no pull."""
-        return [] if self._always else list(self._known)
+        return [] if self.always else list(self._known)
 
     def inspect(self, reference: str) -> ImageFacts | None:
         """Return what the engine knows of an image, or None if it has none of this name."""
@@ -77,27 +78,39 @@ class Images:
             digests=tuple(answer.get("RepoDigests") or ()),
         )
 
-    def ensure(self, reference: str) -> None:
-        """Return when the image is on the node. Raises PullError.
+    def settle(self, reference: str) -> bool:
+        """Return whether the image is there, or cannot be had now; False while it is pulled.
+
+        It takes as long as a registry may take to answer.
+        """
+        try:
+            return self.ensure(reference, time.time() + ANSWER_TIMEOUT_S + _POLL_S)
+        except (PullError, EngineError):
+            return True
+
+    def ensure(self, reference: str, deadline: float = math.inf) -> bool:
+        """Return True when the image is on the node, or False at the deadline. Raises PullError.
 
         The pull goes on, for the jobs to come, when this job is sent away because the registry does
         not answer.
         """
-        if not self._always and self.inspect(reference) is not None:
-            return
+        if not self.always and self.inspect(reference) is not None:
+            return True
         record = _Record(self._directory, reference)
         asked = time.time()
         while True:
             if (failure := record.failure()) is not None:
                 raise PullError(failure)
-            if record.pulled_after(asked - FRESH_S if self._always else asked):
-                return
+            if record.pulled_after(asked - FRESH_S if self.always else asked):
+                return True
             self._start(reference, record)
             if record.silent_s() > record.silence_limit_s():
                 raise PullError(
                     f"swarm-runner: registry {registry_of(reference)} has not answered for "
                     f"{record.silent_s():.0f} s; this node goes on trying"
                 )
+            if time.time() > deadline:
+                return False
             time.sleep(_POLL_S)
 
     def _start(self, reference: str, record: _Record) -> None:
@@ -115,7 +128,7 @@ class Images:
         try:
             if record.failure() is not None:
                 return  # another executor's, a moment ago
-            if not self._always and self.inspect(reference) is not None:
+            if not self.always and self.inspect(reference) is not None:
                 record.succeed()
                 return
             for step in self._engine.stream(
