@@ -26,6 +26,8 @@ from gateway_policy import ImageFacts, full_name, registry_of
 
 # A job whose image's registry says nothing for so long leaves its slot to others.
 ANSWER_TIMEOUT_S = 3.0
+# For so long, other images of that registry are not waited for at all.
+SILENT_REGISTRY_S = 30.0
 # The same once it has answered: an engine may be silent while it writes a large layer.
 PROGRESS_TIMEOUT_S = 30.0
 FIRST_PAUSE_S, MAXIMUM_PAUSE_S = 10.0, 300.0
@@ -105,6 +107,7 @@ class Images:
                 return True
             self._start(reference, record)
             if record.silent_s() > record.silence_limit_s():
+                record.note_silence()
                 raise PullError(
                     f"swarm-runner: registry {registry_of(reference)} has not answered for "
                     f"{record.silent_s():.0f} s; this node goes on trying"
@@ -190,6 +193,8 @@ class _Record:
         key = hashlib.sha256(full_name(reference).encode()).hexdigest()[:32]
         self._lock_file = directory / f"{key}.lock"
         self._result_file = directory / f"{key}.json"
+        registry = hashlib.sha256(registry_of(reference).encode()).hexdigest()[:32]
+        self._silence_file = directory / f"{registry}.silent"
         self._directory = directory
 
     def try_lock(self) -> int | None:
@@ -209,6 +214,7 @@ class _Record:
         """Note that the registry answers."""
         with suppress(OSError):
             self._lock_file.write_bytes(b"answered")
+            self._silence_file.unlink(missing_ok=True)
 
     def silent_s(self) -> float:
         """Return for how long the registry has said nothing."""
@@ -222,7 +228,18 @@ class _Record:
         with suppress(FileNotFoundError):
             if self._lock_file.stat().st_size:
                 return PROGRESS_TIMEOUT_S
+        with suppress(FileNotFoundError):
+            if time.time() - self._silence_file.stat().st_mtime < SILENT_REGISTRY_S:
+                return 0.0
         return ANSWER_TIMEOUT_S
+
+    def note_silence(self) -> None:
+        """Note that the registry does not answer, for its other images."""
+        with suppress(FileNotFoundError):
+            silent_s = time.time() - self._silence_file.stat().st_mtime
+            if silent_s < SILENT_REGISTRY_S:
+                return  # from the first job on: later it gets another chance
+        self._silence_file.touch()
 
     def succeed(self) -> None:
         """Note that the image was pulled."""

@@ -327,11 +327,16 @@ class TestPulls:
         assert len(results) == 6
         assert all("registry reg.example has not answered" in str(text) for text in results)
         assert self.pulls(executor) == 1
+        # The registry's other images are not waited for.
+        started = time.monotonic()
+        (other,) = self.ensure_all(node[:1], "reg.example/other:1", times=1)
+        assert "has not answered" in str(other)
+        assert time.monotonic() - started < 0.3
         # The pull goes on; who comes later finds its end.
         answer.set()
         _wait(lambda: "reg.example/tool:1" in executor.engine.images)
         assert self.ensure_all(node, "reg.example/tool:1", times=1) == ["there"] * 3
-        assert self.pulls(executor) == 1
+        assert self.pulls(executor) == 2  # one of each image
 
     def test_pull_always_checks_again_after_a_while(self, executor: Executor) -> None:
         executor.engine.pull = lambda _name: [{"status": "Image is up to date"}]
