@@ -167,13 +167,14 @@ class Gateway:
         """
         if "--format" in rest:
             names = dict.fromkeys(self._images.known())
-            if reference := job_image(command.pid, self._scratch_parent):
+            reference = job_image(command.pid, self._scratch_parent)
+            if reference is not None and reference not in names:
                 try:
                     policy.check_image(reference, self._settings)
-                    settled = self._images.settle(reference)
+                    decided = self._images.is_decided(reference)
                 except policy.DeniedError:
-                    settled = True
-                names |= dict.fromkeys(image_names(reference)) if settled else {}
+                    decided = True
+                names |= dict.fromkeys(image_names(reference)) if decided else {}
             command.write("\n".join(f"{name} 0 0MB" for name in names))
         return 0
 

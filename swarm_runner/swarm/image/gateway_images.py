@@ -80,7 +80,7 @@ class Images:
             digests=tuple(answer.get("RepoDigests") or ()),
         )
 
-    def settle(self, reference: str) -> bool:
+    def is_decided(self, reference: str) -> bool:
         """Return whether the image is there, or cannot be had now; False while it is pulled.
 
         It takes as long as a registry may take to answer.

@@ -283,7 +283,11 @@ class TestPulls:
             thread.join()
         return results
 
-    def test_one_pull_for_all_jobs_and_executors(self, executor: Executor) -> None:
+    def test_one_pull_for_all_jobs_and_executors(
+        self, executor: Executor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(gateway_images, "ANSWER_TIMEOUT_S", 30)  # on a busy machine, too
+
         def pull(name: str) -> Iterator[dict[str, str]]:
             for _ in range(5):
                 time.sleep(0.1)
