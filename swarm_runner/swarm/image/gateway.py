@@ -171,10 +171,10 @@ class Gateway:
             if reference is not None and reference not in names:
                 try:
                     policy.check_image(reference, self._settings)
-                    decided = self._images.is_decided(reference)
+                    is_listed = self._images.is_decided(reference)
                 except policy.DeniedError:
-                    decided = True
-                names |= dict.fromkeys(image_names(reference)) if decided else {}
+                    is_listed = True
+                names |= dict.fromkeys(image_names(reference)) if is_listed else {}
             command.write("\n".join(f"{name} 0 0MB" for name in names))
         return 0
 
