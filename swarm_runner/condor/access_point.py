@@ -25,10 +25,7 @@ from swarm_runner.model.htcondor import HoldCode, JobStatus
 from swarm_runner.model.job import JobId
 from swarm_runner.model.pool import Pool
 from swarm_runner.model.pool_status import Slot
-from swarm_runner.structured_log import get_logger
 from swarm_runner.submit.description import SubmitBatch
-
-log = get_logger(__name__)
 
 # The bindings' messages when nothing was sent, and when the language or the schedd rejected it.
 _CONNECT_ERROR = "Failed to connect to schedd"
@@ -84,7 +81,6 @@ class AccessPoint:
                     f"The access point is not accepting jobs: {message}. Try again later."
                 ) from error
             raise SubmitInDoubtError(message) from error
-        self._reschedule()
         return SubmitResult(
             submitted.cluster(),
             submitted.first_proc(),
@@ -92,22 +88,10 @@ class AccessPoint:
             submitted if spool else None,
         )
 
-    def _reschedule(self) -> None:
-        """Have the jobs matched now, as condor_submit does after a submit.
-
-        Otherwise the schedd asks the negotiator only if it believes that no job was idle before,
-        and it counts idle jobs every SCHEDD_INTERVAL; jobs then wait for the next regular cycle.
-        """
-        try:
-            self._connection.call_once(lambda schedd: schedd.reschedule())
-        except htcondor().HTCondorException as error:
-            log.debug("Reschedule failed; the jobs wait for the next cycle", error=str(error))
-
     def spool(self, result: SubmitResult) -> None:
         """See AccessPointPort.spool."""
         # It is safe to send the same files twice.
         self._connection.query(lambda schedd: schedd.spool(result.spool_handle))
-        self._reschedule()
 
     def retrieve(self, ids: Sequence[JobId]) -> None:
         """See AccessPointPort.retrieve."""
