@@ -19,6 +19,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from swarm_runner.model.job_attributes import is_reserved
 from swarm_runner.model.resources import Resources
 from swarm_runner.model.text import (
     AbsolutePath,
@@ -42,7 +43,6 @@ MAXIMUM_ARGUMENTS_BYTES = 1_500_000
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _ATTRIBUTE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_RESERVED_ATTRIBUTES = re.compile(r"SwarmRunner|Requirements$|Owner$|(Cluster|Proc)Id$", re.I)
 
 
 class FrozenDict(dict[str, Any]):
@@ -84,12 +84,18 @@ def _attribute_value(value: Any) -> bool | int | float | str:
 
 def _attributes(value: dict[str, Any]) -> FrozenDict:
     for name in value:
-        if not _ATTRIBUTE.fullmatch(name) or _RESERVED_ATTRIBUTES.match(name):
+        if not _ATTRIBUTE.fullmatch(name):
             raise PydanticCustomError(
                 "attribute",
-                "{name} cannot be set: it is not a valid ClassAd attribute name, or swarm_runner "
-                "or HTCondor sets it; choose another name",
+                "{name} is not a valid ClassAd attribute name; use letters, digits and _",
                 {"name": repr(name)},
+            )
+        if is_reserved(name):
+            raise PydanticCustomError(
+                "attribute",
+                "{name} cannot be set: HTCondor or swarm_runner uses that name, or one like it; "
+                "choose another, for example My{plain}",
+                {"name": repr(name), "plain": name},
             )
     return FrozenDict(value)
 

@@ -19,11 +19,18 @@ from swarm_runner.condor.ports import (
     SubmitInDoubtError,
     SubmitResult,
 )
-from swarm_runner.errors import SubmitUnresolvedError, SwarmRunnerError, UnreachableError
+from swarm_runner.errors import (
+    Diagnostic,
+    InvalidInputError,
+    SubmitUnresolvedError,
+    SwarmRunnerError,
+    UnreachableError,
+)
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.job import JobId
 from swarm_runner.runner import outcomes
 from swarm_runner.runner.ad_reader import awaiting_input, is_withdrawn, job_id_from_ad
+from swarm_runner.runner.spool_record import SpoolRecord
 from swarm_runner.runner.submission import PreparedJob
 from swarm_runner.structured_log import get_logger
 from swarm_runner.submit.description import SubmitBatch, group_into_batches
@@ -53,8 +60,13 @@ class Submitter:
     """
 
     def __init__(
-        self, access_point: AccessPointPort, runner_name: str, outage_timeout_s: float
+        self,
+        access_point: AccessPointPort,
+        runner_name: str,
+        outage_timeout_s: float,
+        record: SpoolRecord,
     ) -> None:
+        self._record = record
         self._access_point = access_point
         self._runner_name = runner_name
         self._outage_timeout_s = outage_timeout_s
@@ -66,6 +78,13 @@ class Submitter:
         Raises SubmitUnresolvedError if it is unknown what is queued.
         """
         submitted: list[SubmittedJob] = []
+        self._record.add(
+            {
+                job.invocation.key: job.invocation.working_directory or "/"
+                for job in prepared
+                if job.spool
+            }
+        )
         try:
             for spool in (False, True):
                 with stage_inputs([job for job in prepared if job.spool is spool]) as group:
@@ -227,22 +246,36 @@ def _link_input(invocation: Invocation, name: str, staging_directory: Path) -> N
     absolute name does not, and a name with a trailing slash stands for the directory's content.
     vm_disk names disks without directories.
     """
+    if not os.path.isabs(name) and os.path.normpath(name).split("/")[0] == os.pardir:  # noqa: PTH117
+        message = f"{name} leaves the working directory; name an absolute path"
+        raise InvalidInputError([Diagnostic(message, key=invocation.key, path="inputs")])
     source = Path(invocation.working_directory or "/", name)
     without_directories = os.path.isabs(name) or invocation.vm  # noqa: PTH117
     parent = "" if without_directories else os.path.dirname(os.path.normpath(name))  # noqa: PTH120
     if name.endswith("/"):
         for entry in source.iterdir():
-            _link_tree(entry, staging_directory / entry.name)
+            _link_tree(entry, staging_directory / entry.name, source, invocation.key)
     else:
-        _link_tree(source, staging_directory / parent / source.name)
+        _link_tree(source, staging_directory / parent / source.name, source, invocation.key)
 
 
-def _link_tree(source: Path, target: Path) -> None:
-    """Link files and create directories: spooling does not follow a link to a directory."""
+def _link_tree(source: Path, target: Path, named: Path, key: str) -> None:
+    """Link files and create directories: spooling does not follow a link to a directory.
+
+    Naming a directory does not name what the links in it lead to.
+    """
+    if source != named and source.is_symlink():
+        inside = source.resolve().is_relative_to(named.resolve())
+        if not inside or source.is_dir():
+            message = (
+                f"{source} is a link to a directory, or out of {named}; copy what it leads to, or "
+                "name it as an input of its own"
+            )
+            raise InvalidInputError([Diagnostic(message, key=key, path="inputs")])
     if source.is_dir():
         target.mkdir(parents=True, exist_ok=True)
         for entry in source.iterdir():
-            _link_tree(entry, target / entry.name)
+            _link_tree(entry, target / entry.name, named, key)
     else:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.symlink_to(source)

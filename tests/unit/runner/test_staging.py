@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from swarm_runner.errors import InvalidInputError
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.runner.submission import PreparedJob
 from swarm_runner.runner.submitter import stage_inputs
@@ -79,3 +80,22 @@ def test_inputs_that_need_no_staging_are_unchanged(work: Path) -> None:
         assert result == jobs
     with stage_inputs([*jobs, prepare_job(work, "reads one.fq")]) as [first, second, _]:
         assert [first, second] == jobs
+
+
+def test_a_name_that_leaves_the_working_directory_is_refused(work: Path) -> None:
+    (work.parent / "out side").write_text("x")
+    with (
+        pytest.raises(InvalidInputError, match="leaves the working directory"),
+        stage_inputs([prepare_job(work, "../out side")]),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("target", ["/etc", "/etc/passwd", "."])
+def test_links_out_of_a_directory_are_refused(work: Path, target: str) -> None:
+    (work / "sub dir" / "link").symlink_to(target)
+    with (
+        pytest.raises(InvalidInputError, match="is a link to a directory, or out of"),
+        stage_inputs([prepare_job(work, "sub dir")]),
+    ):
+        pass
