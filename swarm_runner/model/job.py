@@ -5,7 +5,7 @@ Slotted dataclasses, not pydantic models: a runner may track 100,000 jobs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from operator import attrgetter
@@ -190,27 +190,21 @@ class JobEvent(StrEnum):
 class Transition(NamedTuple):
     """The states in which an event is accepted, and the states to which it leads."""
 
-    from_states: frozenset[JobState | None]
+    from_states: tuple[JobState | None, ...]
     """None stands for a job that is not known yet. In any other state the event is old news."""
-    to_states: frozenset[JobState]
-
-
-def _transition(
-    from_states: Iterable[JobState | None], to_states: Iterable[JobState]
-) -> Transition:
-    return Transition(frozenset(from_states), frozenset(to_states))
+    to_states: tuple[JobState, ...]
 
 
 _ACTIVE = (JobState.IDLE, JobState.RUNNING, JobState.HELD)
 TRANSITIONS: Mapping[JobEvent, Transition] = {
-    JobEvent.SUBMITTED: _transition([None], [JobState.IDLE]),
+    JobEvent.SUBMITTED: Transition((None,), (JobState.IDLE,)),
     # From HELD: a release may go unseen.
-    JobEvent.STARTED: _transition([JobState.IDLE, JobState.HELD], [JobState.RUNNING]),
-    JobEvent.EVICTED: _transition([JobState.RUNNING], [JobState.IDLE]),
+    JobEvent.STARTED: Transition((JobState.IDLE, JobState.HELD), (JobState.RUNNING,)),
+    JobEvent.EVICTED: Transition((JobState.RUNNING,), (JobState.IDLE,)),
     # From HELD: released and held again between two polls.
-    JobEvent.HELD: _transition(_ACTIVE, [JobState.HELD]),
-    JobEvent.RELEASED: _transition([JobState.HELD], [JobState.IDLE]),
-    JobEvent.ENDED: _transition(_ACTIVE, [JobState.COMPLETED, JobState.REMOVED]),
+    JobEvent.HELD: Transition(_ACTIVE, (JobState.HELD,)),
+    JobEvent.RELEASED: Transition((JobState.HELD,), (JobState.IDLE,)),
+    JobEvent.ENDED: Transition(_ACTIVE, (JobState.COMPLETED, JobState.REMOVED)),
 }
 
 

@@ -11,6 +11,11 @@ from swarm_runner.runner.vm import outcome as vm_outcome
 
 # The schedd and the shadow each date one and the same event.
 CLOCK_SKEW_S = 2.0
+_LOCATION_ATTRIBUTES = (
+    "MachineAttrCapacityClass0",
+    "MachineAttrSwarmTaskId0",
+    "MachineAttrSwarmNode0",
+)
 _RUNNING = (JobStatus.RUNNING, JobStatus.TRANSFERRING_OUTPUT, JobStatus.SUSPENDED)
 
 
@@ -129,8 +134,4 @@ def _apply_status(job_table: JobTable, ad: Ad, changed_at: float) -> None:
 
 
 def _location(ad: Ad) -> Location:
-    return Location(
-        ad.get("MachineAttrCapacityClass0"),
-        ad.get("MachineAttrSwarmTaskId0"),
-        ad.get("MachineAttrSwarmNode0"),
-    )
+    return Location(*map(ad.get, _LOCATION_ATTRIBUTES))

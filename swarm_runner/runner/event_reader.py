@@ -71,9 +71,7 @@ class EventReader:
         # The schedd may have raised the request since the submit; the slot has its present size.
         first_start = job.memory_mb is not None and not job.starts
         memory_mb = job.memory_mb if first_start else slot.get("Memory")
-        location = Location(
-            slot.get("CapacityClass"), slot.get("SwarmTaskId"), slot.get("SwarmNode")
-        )
+        location = Location(*map(slot.get, ("CapacityClass", "SwarmTaskId", "SwarmNode")))
         self._job_table.start(job, started_at, job.starts + 1, location, memory_mb)
 
     def _evicted(self, job: Job, _timestamp: float, event: Any) -> None:

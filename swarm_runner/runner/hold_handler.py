@@ -61,8 +61,6 @@ class HoldHandler:
         """Accept decisions; release the jobs whose pause is over, and remove jobs."""
         for decision in decisions:
             self._schedule(decision)
-        if not (self._scheduled_releases or self._removals):
-            return
         try:
             self._release()
             self._remove()

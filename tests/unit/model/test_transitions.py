@@ -69,8 +69,8 @@ def test_no_event_is_accepted_in_a_final_state(state: JobState) -> None:
 
 def test_a_job_ends_by_the_event_ended_alone_and_that_event_ends_it() -> None:
     for event, transition in TRANSITIONS.items():
-        assert (transition.to_states <= FINAL) is (event is JobEvent.ENDED)
-        assert transition.to_states.isdisjoint(FINAL) is (event is not JobEvent.ENDED)
+        assert (set(transition.to_states) <= FINAL) is (event is JobEvent.ENDED)
+        assert set(transition.to_states).isdisjoint(FINAL) is (event is not JobEvent.ENDED)
 
 
 def test_only_an_unknown_job_is_submitted() -> None:
