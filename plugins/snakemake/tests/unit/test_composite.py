@@ -56,8 +56,7 @@ def shell(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[list[str], st
     command = SHELLS[request.param]
     program = "busybox" if request.param == "busybox" else command[0]
     path = shutil.which(program)
-    if path is None:
-        pytest.skip(f"{program} is not installed")
+    assert path is not None, f"install {program}, as `make snakemake-venv` does"
     if program != "busybox":
         return command, None
     tools = tmp_path / "tools"
