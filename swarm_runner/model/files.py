@@ -18,9 +18,9 @@ from pydantic import (
 
 from swarm_runner.model.text import FrozenModel, InputPath, SandboxPath
 
-# An input that the list transfer_input_files carries as it is. The schedd expands `$$(...)`, and
-# HTCondor's spooling splits names at spaces; `runner.staging` renames those.
-_PLAIN = re.compile(r'[^\s,"$\\](?:(?:[^,"$\x00-\x1f]|\$(?!\$))*[^\s,"$\\])?')
+# An input that the list transfer_input_files carries as it is. HTCondor expands `$$(...)`,
+# `$(DOLLAR)` and a macro in a macro once more. Spooling splits names at spaces: see runner.staging.
+_PLAIN = re.compile(r'(?i)[^\s,"$\\]([^,"$\x00-\x1f]*(\$(?!\(dollar)[^,"$\x00-\x1f]*)?[^\s,"$\\])?')
 
 
 class InputFile(FrozenModel):
