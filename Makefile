@@ -23,7 +23,8 @@ SNAKEMAKE_POOL := swarm-runner-smk 9771
 # Runs a command that uses the Docker engine, even if the user is not in its group.
 WITH_ENGINE := $(LAB)/with-engine
 CODE := swarm_runner tests demo plugins/simulation
-UNIT_TESTS := tests/unit plugins/simulation/tests
+# The unit tests, one process for each processor.
+UNIT_TESTS := tests/unit plugins/simulation/tests --numprocesses auto --dist worksteal
 PROSE := *.md $(shell find docs plugins -name '*.md' -not -path '*/.*')
 
 # The code on a container job's way in docs/architecture.md, from invocation to outcome, and the most
@@ -46,8 +47,8 @@ demo: engine ## run the demonstration on a new pool, which stays up
 demo-down: engine ## take the demonstration's pool down
 	$(WITH_ENGINE) $(BIN)/python -m demo --down
 
-test: lint engine ## lint, then run all tests, on a real pool and on three hosts
-	$(WITH_ENGINE) $(BIN)/pytest $(UNIT_TESTS) tests/contract tests/integration -m "not fields"
+test: lint unit engine ## lint, then run all tests, on a real pool and on three hosts
+	$(WITH_ENGINE) $(BIN)/pytest tests/contract tests/integration -m "not fields"
 	@$(MAKE) test-galaxy
 	@$(MAKE) test-snakemake
 	$(LAB)/on-hosts $(MAKE) test-lab

@@ -26,7 +26,8 @@ def restored_logging() -> Iterator[None]:
 def trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Use a directory with a trace and without a configuration."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("SWARM_RUNNER_JOB_CONF", raising=False)
+    for name in ("SWARM_RUNNER_JOB_CONF", "COLUMNS", "FORCE_COLOR", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
     # Nor with the configuration of the user's last `pool up`.
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     file = tmp_path / "day.csv"

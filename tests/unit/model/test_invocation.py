@@ -154,7 +154,7 @@ FIELDS_OF_TEXT: dict[str, Callable[[str], dict[str, Any]]] = {
 PROCESS_TEXTS = {"command.0", "command.1", "shell", "environment.A"}
 
 
-@pytest.mark.parametrize("field", PROCESS_TEXTS)
+@pytest.mark.parametrize("field", sorted(PROCESS_TEXTS))
 @pytest.mark.parametrize("character", CONTROL_CHARACTERS)
 def test_the_shell_wrapper_carries_control_characters(field: str, character: str) -> None:
     fields = FIELDS_OF_TEXT[field](character)
@@ -164,7 +164,7 @@ def test_the_shell_wrapper_carries_control_characters(field: str, character: str
         assert not any(map(has_control_characters, make_invocation(**fields).launch_argv))
 
 
-@pytest.mark.parametrize("field", FIELDS_OF_TEXT.keys() - PROCESS_TEXTS)
+@pytest.mark.parametrize("field", sorted(FIELDS_OF_TEXT.keys() - PROCESS_TEXTS))
 @pytest.mark.parametrize("character", CONTROL_CHARACTERS)
 def test_no_other_field_takes_a_control_character(field: str, character: str) -> None:
     assert set(validation_messages(**FIELDS_OF_TEXT[field](character))) == {field}
