@@ -17,6 +17,7 @@ from swarm_runner.swarm.specs import Stack
 log = get_logger(__name__)
 
 STABLE_SLOTS_TIMEOUT_S = 120.0
+EXECUTOR_STOP_TIMEOUT_S = 60.0
 REMOVAL_TIMEOUT_S = 180.0
 
 
@@ -98,13 +99,15 @@ def tear_down(pool: Pool, swarm: Swarm, waiter: Waiter, progress: Callable[[str]
     services = waiter.retry_while_unreachable(lambda: swarm.services(pool.name))
     stack = Stack(pool=pool, image="unused", node_id="unused")
     if services:
-        # Executors first, so that they can tell the collector that they stop.
-        executors = sorted(set(services) - {pool.service()})
-        progress(f"removing {', '.join([*executors, pool.service()])}")
-        for names in (executors, [pool.service()]):
-            waiter.retry_while_unreachable(partial(swarm.remove_services, names))
-            for name in names:
-                log.info("Service removed", service=name, reason="the pool is removed")
+        executors = sorted(set(services) - {pool.service(), pool.autoscaler})
+        names = [*executors, *sorted(set(services) - set(executors))]
+        progress(f"removing {', '.join(names)}")
+        # The autoscaler first: it would start executors again.
+        waiter.retry_while_unreachable(partial(swarm.remove_services, [pool.autoscaler]))
+        _stop_executors(pool, executors, swarm, waiter)
+        waiter.retry_while_unreachable(partial(swarm.remove_services, names))
+        for name in names:
+            log.info("Service removed", service=name, reason="the pool is removed")
     progress("waiting for the containers to stop")
     volumes = [stack.spool_volume, stack.scratch_volume]
     # Swarm releases networks and volumes a moment after the last task.
@@ -121,3 +124,22 @@ def tear_down(pool: Pool, swarm: Swarm, waiter: Waiter, progress: Callable[[str]
                 f"could not remove the pool's volumes on {hosts}: run `docker volume rm "
                 f"{' '.join(volumes)}` there"
             )
+
+
+def _stop_executors(pool: Pool, services: list[str], swarm: Swarm, waiter: Waiter) -> None:
+    """Stop the executors while they can tell the collector that they stop.
+
+    HTCondor's daemons look for the collector's name, ten seconds each time, if it is gone.
+    """
+
+    def running() -> list[str]:
+        return [
+            task.id
+            for task in swarm.tasks(pool.name)
+            if task.service in services and not (task.stopped or task.lost)
+        ]
+
+    for service in services:
+        waiter.retry_while_unreachable(partial(swarm.scale_service, service, 0))
+    with contextlib.suppress(PreconditionError):
+        waiter.poll_until(running, lambda tasks: not tasks, EXECUTOR_STOP_TIMEOUT_S)
