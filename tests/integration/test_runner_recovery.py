@@ -24,11 +24,11 @@ from tests.integration.conftest import (
 from tests.lab.pool import LabPool
 from tests.polling import TIMEOUT_S, poll_until
 
-JOBS = 500
+JOBS = 200
 # Invocations with different environment variables cannot share a transaction.
 BATCHES = 25
-# 500 containers on a machine with few cores.
-BATCH_TIMEOUT_S = 8 * TIMEOUT_S
+# 200 containers on a machine with few cores.
+BATCH_TIMEOUT_S = 4 * TIMEOUT_S
 KILL_ATTEMPTS = 5
 KILL_SCHEDD = """
 for process in /proc/[0-9]*; do
