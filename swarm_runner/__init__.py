@@ -98,7 +98,7 @@ if TYPE_CHECKING:
         printable,
         reject_control_characters,
     )
-    from swarm_runner.model.units import QUANTITY_EXAMPLES, megabytes
+    from swarm_runner.model.units import QUANTITY_EXAMPLES, megabytes, round_up_cpus
     from swarm_runner.model.vm import Disk, SuccessMarker, VirtualMachine
     from swarm_runner.runner import Runner
     from swarm_runner.runner.explanation import Explanation
@@ -206,6 +206,7 @@ __all__ = [
     "quote_arguments",
     "quote_environment",
     "reject_control_characters",
+    "round_up_cpus",
     "schedd_escalates",
     "translate",
     "validate_document",
@@ -320,6 +321,7 @@ _EXPORTS = {
     "model.units": (
         "QUANTITY_EXAMPLES",
         "megabytes",
+        "round_up_cpus",
     ),
     "model.vm": (
         "Disk",

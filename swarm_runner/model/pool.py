@@ -22,7 +22,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from swarm_runner.model.resources import Disk, Memory, Resources
+from swarm_runner.model.number_schemas import add_unit_keys
+from swarm_runner.model.resources import Cpus, Disk, Memory, Resources
 from swarm_runner.model.text import (
     AbsolutePath,
     FrozenModel,
@@ -32,7 +33,7 @@ from swarm_runner.model.text import (
     list_names,
     raise_diagnostics,
 )
-from swarm_runner.model.units import add_unit_keys, convert_unit_keys
+from swarm_runner.model.units import convert_unit_keys
 
 # Directories that a container needs from its own image, or a node for itself.
 _SYSTEM_DIRECTORIES = (
@@ -189,7 +190,7 @@ class CapacityClass(FrozenModel):
         json_schema_extra=lambda schema: add_unit_keys(schema, _CLASS_UNIT_KEYS)
     )
 
-    cpus: StrictInt = Field(1, ge=1, le=4096)
+    cpus: Cpus = 1
     memory_mb: Memory = Field(description="MB, for jobs; or `memory` with a unit")
     disk_mb: Disk | None = Field(
         None, description="MB; the most that a job may request; or `disk` with a unit"

@@ -1,4 +1,4 @@
-"""Amounts of memory and disk as people and programs write them. docs/reference/quantities.md."""
+"""Amounts as people and programs write them. docs/reference/quantities.md."""
 
 from __future__ import annotations
 
@@ -127,27 +127,6 @@ def convert_unit_keys(data: Any, keys: tuple[str, ...]) -> Any:
     return amounts
 
 
-def add_unit_keys(schema: dict[str, Any], keys: tuple[str, ...]) -> None:
-    """Add the keys with a unit to a model's JSON Schema."""
-    properties = schema["properties"]
-    for short in keys:
-        properties[short] = {
-            "type": "string",
-            "pattern": QUANTITY_PATTERN,
-            "description": f"a number with a unit, such as {QUANTITY_EXAMPLES}; "
-            f"instead of {short}_mb",
-        }
-    required = schema.get("required", [])
-    for short in keys:
-        if f"{short}_mb" in required:
-            required.remove(f"{short}_mb")
-            schema.setdefault("allOf", []).append(
-                {"anyOf": [{"required": [f"{short}_mb"]}, {"required": [short]}]}
-            )
-    if not required:
-        schema.pop("required", None)
-
-
 def megabytes_or_count(value: Any) -> Any:
     """Validate a field in MB whose key also has a form with a unit (`WithUnit`)."""
     if isinstance(value, WithUnit):
@@ -168,6 +147,9 @@ def megabytes_or_number(value: Any) -> int:
 
 
 _INTEGER = re.compile(r" *\+?([0-9]{1,18})(?:\.0*)? *")
+_CPUS = re.compile(rf" *({_NUMBER_PATTERN}) *(m)? *")
+# A product of floats may exceed the whole number that it stands for: 3.0000000000000004.
+_ROUNDING_ERROR = Fraction(1, 10**6)
 
 
 def integer(value: Any) -> Any:
@@ -178,3 +160,21 @@ def integer(value: Any) -> Any:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value
+
+
+def round_up_cpus(value: Any) -> int:
+    """Validate a number of CPUs, which may be a text, and round it up; `1500m` is 1.5.
+
+    Up to a millionth above a whole number is an error of a program's own rounding, and dropped.
+
+    Raises PydanticCustomError for what is not a number.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return math.ceil(Fraction(value) - _ROUNDING_ERROR)
+    found = _CPUS.fullmatch(value) if isinstance(value, str) else None
+    if found is None or len(value) > _MAXIMUM_DIGITS:
+        message = "needs a number of CPUs, such as 4, not {value}"
+        raise PydanticCustomError("quantity", message, {"value": _shorten(value)})
+    return math.ceil(_parse_number(found[1]) / (1000 if found[2] else 1) - _ROUNDING_ERROR)
