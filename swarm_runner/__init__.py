@@ -190,6 +190,7 @@ __all__ = [
     "classad_value",
     "classify_keys",
     "did_you_mean",
+    "docker_variables",
     "dump_invocations",
     "escape_macros",
     "find_job_config",
@@ -234,6 +235,7 @@ _EXPORTS = {
         "parse_parameters",
         "schedd_escalates",
     ),
+    "config.docker_keys": ("docker_variables",),
     "config.galaxy_keys": ("RUNNER_KEYS",),
     "config.job_conf": (
         "JobConf",

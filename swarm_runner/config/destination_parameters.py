@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BeforeValidator, Field, StrictInt, ValidationError
 from pydantic_core import PydanticCustomError
 
+from swarm_runner.config.docker_keys import docker_key_warnings
 from swarm_runner.config.galaxy_keys import ENVIRONMENT_KEYS, is_environment_key
 from swarm_runner.config.validation import error_messages
 from swarm_runner.errors import Diagnostic, InvalidInputError
@@ -197,7 +198,7 @@ def classify_keys(
     The first `max_compared` of them are compared with known keys, which takes time.
     """
     ignored: list[str] = []
-    warnings: list[tuple[str, str]] = []
+    warnings = docker_key_warnings(params, pool)
     for key in map(str, params):
         if key in PARAMETER_KEYS or (is_environment_key(key) and not key.startswith(RAW_PREFIX)):
             continue

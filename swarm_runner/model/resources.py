@@ -12,10 +12,9 @@ from pydantic import (
     StrictInt,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 
 from swarm_runner.model.number_schemas import add_unit_keys, cpus_schema, quantity_schema
-from swarm_runner.model.text import FrozenModel
+from swarm_runner.model.text import FrozenModel, refusal
 from swarm_runner.model.units import (
     QUANTITY_EXAMPLES,
     convert_unit_keys,
@@ -29,11 +28,9 @@ MINIMUM_MEMORY_MB = 16
 
 def _check_minimum_memory(value: int) -> int:
     if value < MINIMUM_MEMORY_MB:
-        raise PydanticCustomError(
-            "quantity",
-            "is {amount} MB, but a container needs at least {minimum} MB; if a unit is missing, "
-            "write for example {forms}",
-            {"amount": value, "minimum": MINIMUM_MEMORY_MB, "forms": QUANTITY_EXAMPLES},
+        raise refusal(
+            f"is {value} MB, but a container needs at least {MINIMUM_MEMORY_MB} MB; if a unit is "
+            f"missing, write for example {QUANTITY_EXAMPLES}"
         )
     return value
 
@@ -99,10 +96,8 @@ class Resources(FrozenModel):
     @model_validator(mode="after")
     def _check_limits(self) -> Self:
         if self.max_memory_mb is not None and self.max_memory_mb < self.memory_mb:
-            raise PydanticCustomError(
-                "quantity",
-                "max_memory_mb ({maximum}) is less than memory_mb ({memory}); raise it, or leave "
-                "it out",
-                {"maximum": self.max_memory_mb, "memory": self.memory_mb},
+            raise refusal(
+                f"max_memory_mb ({self.max_memory_mb}) is less than memory_mb ({self.memory_mb}); "
+                "raise it, or leave it out"
             )
         return self

@@ -11,6 +11,8 @@ from typing import Any
 
 from pydantic_core import PydanticCustomError
 
+from swarm_runner.model.text import refusal
+
 # Above every limit of a field (64 TiB), and small enough for exact arithmetic.
 MAXIMUM_QUANTITY_MB = 2**40
 _MAXIMUM_EXPONENT = 30
@@ -41,27 +43,26 @@ def megabytes(value: object, *, unit_required: bool = True) -> int:
 
     Raises PydanticCustomError for what cannot be an amount.
     """
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise _quantity_error(value, unit_required)
-    if not isinstance(value, str):
-        if unit_required or (isinstance(value, float) and not math.isfinite(value)):
-            raise _quantity_error(value, unit_required)
-        amount = Fraction(value)
-    else:
+    amount = None if unit_required else _exact(value)
+    if isinstance(value, str):
         found = _QUANTITY.fullmatch(value) if len(value) <= _MAXIMUM_DIGITS else None
-        if found is None or (found[2] is None and unit_required):
-            raise _quantity_error(value, unit_required)
-        amount = _parse_number(found[1]) * _MB[(found[2] or "M")[0].upper()]
-    if amount < 0:
+        if found is not None and (found[2] or not unit_required):
+            amount = _parse_number(found[1]) * _MB[(found[2] or "M")[0].upper()]
+    if amount is None or amount < 0:
         raise _quantity_error(value, unit_required)
     if amount > MAXIMUM_QUANTITY_MB:
-        raise PydanticCustomError(
-            "quantity",
-            "{value} is too large an amount; a number without a unit means MB, so write for "
-            "example {forms}",
-            {"value": _shorten(value), "forms": QUANTITY_EXAMPLES},
+        raise refusal(
+            f"{_shorten(value)} is too large an amount; a number without a unit means MB, so write "
+            f"for example {QUANTITY_EXAMPLES}"
         )
     return math.ceil(amount)
+
+
+def _exact(value: object) -> Fraction | None:
+    """Return a number of YAML or JSON, or None for what is not one."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return Fraction(value) if -math.inf < value < math.inf else None
 
 
 def _parse_number(text: str) -> Fraction:
@@ -82,11 +83,10 @@ def _parse_number(text: str) -> Fraction:
 
 def _quantity_error(value: object, unit_required: bool) -> PydanticCustomError:
     if unit_required:
-        message = "needs a number with a unit, such as {forms}"
-    else:
-        message = "needs MB as a number, or a number with a unit, such as {forms}, not {value}"
-    return PydanticCustomError(
-        "quantity", message, {"forms": QUANTITY_EXAMPLES, "value": _shorten(value)}
+        return refusal(f"needs a number with a unit, such as {QUANTITY_EXAMPLES}")
+    return refusal(
+        f"needs MB as a number, or a number with a unit, such as {QUANTITY_EXAMPLES}, not "
+        f"{_shorten(value)}"
     )
 
 
@@ -118,11 +118,7 @@ def convert_unit_keys(data: Any, keys: tuple[str, ...]) -> Any:
         if short in amounts:
             full = f"{short}_mb"
             if full in amounts:
-                raise PydanticCustomError(
-                    "quantity",
-                    "contains both {short} and {full}; give one of the two",
-                    {"short": short, "full": full},
-                )
+                raise refusal(f"contains both {short} and {full}; give one of the two")
             amounts[full] = WithUnit(amounts.pop(short))
     return amounts
 
@@ -132,11 +128,9 @@ def megabytes_or_count(value: Any) -> Any:
     if isinstance(value, WithUnit):
         return megabytes(value.value)
     if isinstance(value, str):
-        raise PydanticCustomError(
-            "quantity",
-            "needs a whole number of MB; for a text with a unit use the key without _mb, "
-            "such as {forms}",
-            {"forms": QUANTITY_EXAMPLES},
+        raise refusal(
+            "needs a whole number of MB; for a text with a unit use the key without _mb, such as "
+            f"{QUANTITY_EXAMPLES}"
         )
     return value
 
@@ -169,12 +163,13 @@ def round_up_cpus(value: Any) -> int:
 
     Raises PydanticCustomError for what is not a number.
     """
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if isinstance(value, float) and math.isfinite(value):
-        return math.ceil(Fraction(value) - _ROUNDING_ERROR)
-    found = _CPUS.fullmatch(value) if isinstance(value, str) else None
-    if found is None or len(value) > _MAXIMUM_DIGITS:
-        message = "needs a number of CPUs, such as 4, not {value}"
-        raise PydanticCustomError("quantity", message, {"value": _shorten(value)})
-    return math.ceil(_parse_number(found[1]) / (1000 if found[2] else 1) - _ROUNDING_ERROR)
+    amount = _exact(value)
+    if (
+        isinstance(value, str)
+        and len(value) <= _MAXIMUM_DIGITS
+        and (found := _CPUS.fullmatch(value))
+    ):
+        amount = _parse_number(found[1]) / (1000 if found[2] else 1)
+    if amount is None:
+        raise refusal(f"needs a number of CPUs, such as 4, not {_shorten(value)}")
+    return math.ceil(amount - _ROUNDING_ERROR)
