@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         parse_parameters,
         schedd_escalates,
     )
+    from swarm_runner.config.docker_keys import docker_variables
     from swarm_runner.config.documents import dump_invocations, parse_invocations
     from swarm_runner.config.galaxy_keys import RUNNER_KEYS
     from swarm_runner.config.job_conf import (

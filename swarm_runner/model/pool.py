@@ -57,10 +57,11 @@ def _volume_path(value: str) -> str:
         raise PydanticCustomError(
             "volume", "has {length} characters, more than a path can have", {"length": len(value)}
         )
+    value = value.rstrip("/") or "/"
     if posixpath.normpath(value) != value or value.startswith("//"):
         raise PydanticCustomError(
             "volume",
-            "{path} must not contain . or .. parts, double or trailing slashes",
+            "{path} must not contain . or .. parts, or double slashes",
             {"path": repr(value)},
         )
     if set(value) & set(":,$"):
@@ -115,7 +116,7 @@ def _long_mount(mount: dict[Any, Any]) -> dict[str, Any]:
 
 
 def _same_path(source: Any, target: Any) -> Any:
-    if source != target:
+    if str(source).rstrip("/") != str(target).rstrip("/"):
         raise PydanticCustomError(
             "volume",
             "mounts {source} at {target}, but a job sees a volume at the path that it has on the "
