@@ -32,6 +32,7 @@ from swarm_runner.model.text import (
     Text,
     list_names,
     raise_diagnostics,
+    refusal,
 )
 from swarm_runner.model.units import convert_unit_keys
 
@@ -116,24 +117,22 @@ def _long_mount(mount: dict[Any, Any]) -> dict[str, Any]:
 
 
 def _same_path(source: Any, target: Any) -> Any:
-    if str(source).rstrip("/") != str(target).rstrip("/"):
-        raise PydanticCustomError(
-            "volume",
-            "mounts {source} at {target}, but a job sees a volume at the path that it has on the "
-            "node: mount the directory at {target} on every node, and write {target}",
-            {"source": source, "target": target},
+    if not (isinstance(source, str) and isinstance(target, str)):
+        if source is not target:
+            raise _mount_error("a mount with a path that is not a text")
+        return source  # the field's own validator refuses it
+    if source.rstrip("/") != target.rstrip("/"):
+        raise refusal(
+            f"mounts {source} at {target}, but a job sees a volume at the path that it has on the "
+            f"node: mount the directory at {target} on every node, and write {target}"
         )
     return source
 
 
 def _mount_error(found: str) -> PydanticCustomError:
-    return PydanticCustomError(
-        "volume",
-        "is {found}; write /path, /path:ro, /path:/path, /path:/path:ro or {mount}",
-        {
-            "found": found,
-            "mount": "{type: bind, source: /path, target: /path, read_only: true}",
-        },
+    return refusal(
+        f"is {found}; write /path, /path:ro, /path:/path, /path:/path:ro or "
+        "{type: bind, source: /path, target: /path, read_only: true}"
     )
 
 

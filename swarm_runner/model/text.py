@@ -61,8 +61,9 @@ class FrozenModel(BaseModel):
 
 def refusal(message: str) -> PydanticCustomError:
     """Return the error of a validator that refuses a value."""
-    # PydanticCustomError formats {braces}; a user's text may contain some.
-    return PydanticCustomError("refused", "{message}", {"message": message})
+    # A user's text may contain braces, which PydanticCustomError formats, and lone surrogates.
+    encodable = message.encode(errors="backslashreplace").decode()
+    return PydanticCustomError("refused", "{message}", {"message": encodable})
 
 
 def raise_diagnostics(

@@ -100,7 +100,7 @@ def test_an_invalid_job_does_not_block_the_others(harness: RunnerHarness) -> Non
     ("params", "expected"),
     [
         ({"request_memory": "0"}, "swarm: request_memory: is 0 MB"),
-        ({"request_cpus": "many"}, "swarm: request_cpus: needs a whole number"),
+        ({"request_cpus": "many"}, "swarm: request_cpus: needs a number of CPUs"),
         ({"capacity_class": "huge"}, "'huge' is not a class"),
     ],
 )
