@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         parse_parameters,
         schedd_escalates,
     )
+    from swarm_runner.config.docker_keys import docker_variables
     from swarm_runner.config.documents import dump_invocations, parse_invocations
     from swarm_runner.config.galaxy_keys import RUNNER_KEYS
     from swarm_runner.config.job_conf import (
@@ -98,7 +99,7 @@ if TYPE_CHECKING:
         printable,
         reject_control_characters,
     )
-    from swarm_runner.model.units import QUANTITY_EXAMPLES, megabytes
+    from swarm_runner.model.units import QUANTITY_EXAMPLES, megabytes, round_up_cpus
     from swarm_runner.model.vm import Disk, SuccessMarker, VirtualMachine
     from swarm_runner.runner import Runner
     from swarm_runner.runner.explanation import Explanation
@@ -190,6 +191,7 @@ __all__ = [
     "classad_value",
     "classify_keys",
     "did_you_mean",
+    "docker_variables",
     "dump_invocations",
     "escape_macros",
     "find_job_config",
@@ -206,6 +208,7 @@ __all__ = [
     "quote_arguments",
     "quote_environment",
     "reject_control_characters",
+    "round_up_cpus",
     "schedd_escalates",
     "translate",
     "validate_document",
@@ -233,6 +236,7 @@ _EXPORTS = {
         "parse_parameters",
         "schedd_escalates",
     ),
+    "config.docker_keys": ("docker_variables",),
     "config.galaxy_keys": ("RUNNER_KEYS",),
     "config.job_conf": (
         "JobConf",
@@ -320,6 +324,7 @@ _EXPORTS = {
     "model.units": (
         "QUANTITY_EXAMPLES",
         "megabytes",
+        "round_up_cpus",
     ),
     "model.vm": (
         "Disk",

@@ -12,14 +12,16 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BeforeValidator, Field, StrictInt, ValidationError, WithJsonSchema
+from pydantic import BeforeValidator, Field, StrictInt, ValidationError
 from pydantic_core import PydanticCustomError
 
+from swarm_runner.config.docker_keys import docker_key_warnings
 from swarm_runner.config.galaxy_keys import ENVIRONMENT_KEYS, is_environment_key
 from swarm_runner.config.validation import error_messages
 from swarm_runner.errors import Diagnostic, InvalidInputError
+from swarm_runner.model.number_schemas import integer_schema
 from swarm_runner.model.pool import Pool
-from swarm_runner.model.resources import DiskOrText, MemoryOrText, Resources
+from swarm_runner.model.resources import Cpus, DiskOrText, MemoryOrText, Resources
 from swarm_runner.model.text import (
     FrozenModel,
     Image,
@@ -76,17 +78,10 @@ _IMAGE_COMMAND_MESSAGE = (
 _POOL_COMMANDS = ("collector", "schedd", "config")
 
 
-def _integer_schema(minimum: int, maximum: int) -> WithJsonSchema:
-    number = {"type": "integer", "minimum": minimum, "maximum": maximum}
-    text = {"type": "string", "pattern": r"^ *\+?[0-9]+(\.0*)? *$"}
-    return WithJsonSchema({"anyOf": [number, text]})
-
-
 _MAXIMUM_TIME_S = 10 * 365 * 86400
 _Integer = Annotated[StrictInt, BeforeValidator(integer)]
-_Cpus = Annotated[_Integer, Field(ge=1, le=4096), _integer_schema(1, 4096)]
-_Gpus = Annotated[_Integer, Field(ge=0, le=1024), _integer_schema(0, 1024)]
-_Time = Annotated[_Integer, Field(ge=1, le=_MAXIMUM_TIME_S), _integer_schema(1, _MAXIMUM_TIME_S)]
+_Gpus = Annotated[_Integer, Field(ge=0, le=1024), integer_schema(0, 1024)]
+_Time = Annotated[_Integer, Field(ge=1, le=_MAXIMUM_TIME_S), integer_schema(1, _MAXIMUM_TIME_S)]
 
 
 class DestinationParameters(FrozenModel):
@@ -96,7 +91,7 @@ class DestinationParameters(FrozenModel):
     which then requests `max_memory`, or Galaxy with `resubmit`.
     """
 
-    request_cpus: _Cpus = 1
+    request_cpus: Cpus = 1
     request_memory: MemoryOrText = Field(512, description="MB, or a text with a unit")
     max_memory: MemoryOrText | None = Field(
         None, description="MB, or a text with a unit; requested after an out-of-memory kill"
@@ -203,7 +198,7 @@ def classify_keys(
     The first `max_compared` of them are compared with known keys, which takes time.
     """
     ignored: list[str] = []
-    warnings: list[tuple[str, str]] = []
+    warnings = docker_key_warnings(params, pool)
     for key in map(str, params):
         if key in PARAMETER_KEYS or (is_environment_key(key) and not key.startswith(RAW_PREFIX)):
             continue

@@ -172,6 +172,12 @@ def parse_runner(document: Document, path: KeyPath) -> RunnerSection:
     Raises InvalidInputError with every problem.
     """
     settings = document.value_at(path)
+    if isinstance(settings, dict) and isinstance(settings.get("params"), dict):
+        message = (
+            "is not read: Galaxy passes no params to a runner; move "
+            f"{list_names(settings['params'])} one level up, or under kwds"
+        )
+        raise InvalidInputError([document.diagnostic((*path, "params"), message)])
     if not isinstance(settings, dict) or settings.get("kwds") is None:
         return validate_document(RunnerSection, document, path, is_runner_key)
     diagnostics = [

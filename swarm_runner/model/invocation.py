@@ -19,7 +19,6 @@ from pydantic import (
     WithJsonSchema,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 
 from swarm_runner.model import wrapper
 from swarm_runner.model.files import Inputs, input_diagnostics, is_plain_input, sandbox_name
@@ -38,6 +37,7 @@ from swarm_runner.model.text import (
     ProcessText,
     StreamPath,
     raise_diagnostics,
+    refusal,
     reject_macros,
 )
 from swarm_runner.model.vm import VirtualMachine
@@ -48,6 +48,8 @@ MAXIMUM_ARGUMENTS_BYTES = 1_500_000
 
 _SHELL_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+# `$NAME` or `${NAME}` in a value.
+_REFERENCE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)")
 _ATTRIBUTE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RESERVED_VARIABLES = {
     "NVIDIA_VISIBLE_DEVICES": "it grants GPUs to the job, which resources.gpus requests",
@@ -69,21 +71,21 @@ class FrozenDict(dict[str, Any]):
 
 
 def _environment(value: dict[str, str]) -> FrozenDict:
-    for name in value:
+    for name, text in value.items():
         if not _VARIABLE.fullmatch(name):
-            raise PydanticCustomError(
-                "environment",
-                "{name} is not a valid name of an environment variable; use letters, digits and _",
-                {"name": repr(name)},
+            raise refusal(
+                f"{name!r} is not a valid name of an environment variable; use letters, digits "
+                "and _"
             )
-        if name in _RESERVED_VARIABLES or name.startswith(("_CONDOR_", "_CHIRP_")):
-            raise PydanticCustomError(
-                "environment",
-                "{name} cannot be set: {reason}; use another name",
-                {
-                    "name": repr(name),
-                    "reason": _RESERVED_VARIABLES.get(name, "HTCondor sets it in every job"),
-                },
+        reason = _RESERVED_VARIABLES.get(name, "")
+        if name.startswith(("_CONDOR_", "_CHIRP_")):
+            reason = "HTCondor sets it in every job"
+        if reason:
+            raise refusal(f"{name!r} cannot be set: {reason}; use another name")
+        if name in _REFERENCE.findall(text):
+            raise refusal(
+                f"{name} refers to itself ({text!r}), but values are literal, and no shell expands "
+                f"them; write all of the value, or set it in `shell`: export {name}=..."
             )
     return FrozenDict(value)
 
@@ -91,37 +93,31 @@ def _environment(value: dict[str, str]) -> FrozenDict:
 def _attribute_value(value: Any) -> bool | int | float | str:
     if isinstance(value, str):
         return reject_macros(value)
-    if isinstance(value, bool):
-        return value
     # ClassAd numbers have 64 bits.
     if (isinstance(value, int) and abs(value) < 2**63) or (
         isinstance(value, float) and math.isfinite(value)
     ):
         return value
-    raise PydanticCustomError("attribute", "must be a text, a number of 64 bits, true or false")
+    raise refusal("must be a text, a number of 64 bits, true or false")
 
 
 def _attributes(value: dict[str, Any]) -> FrozenDict:
     for name in value:
         if not _ATTRIBUTE.fullmatch(name):
-            raise PydanticCustomError(
-                "attribute",
-                "{name} is not a valid ClassAd attribute name; use letters, digits and _",
-                {"name": repr(name)},
+            raise refusal(
+                f"{name!r} is not a valid ClassAd attribute name; use letters, digits and _"
             )
         if is_htcondor_attribute(name):
-            raise PydanticCustomError(
-                "attribute",
-                "{name} cannot be set: it has a meaning for HTCondor or swarm_runner; set it by "
-                "the invocation's own fields, or choose another name, such as {other}",
-                {"name": repr(name), "other": f"My{name}"},
+            raise refusal(
+                f"{name!r} cannot be set: it has a meaning for HTCondor or swarm_runner; set it by "
+                f"the invocation's own fields, or choose another name, such as My{name}"
             )
     return FrozenDict(value)
 
 
 def _command(value: tuple[str, ...]) -> tuple[str, ...]:
     if not value or not value[0].strip():
-        raise PydanticCustomError("command", "is empty; its first item names the program")
+        raise refusal("is empty; its first item names the program")
     return value
 
 

@@ -22,7 +22,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from swarm_runner.model.resources import Disk, Memory, Resources
+from swarm_runner.model.number_schemas import add_unit_keys
+from swarm_runner.model.resources import Cpus, Disk, Memory, Resources
 from swarm_runner.model.text import (
     AbsolutePath,
     FrozenModel,
@@ -31,8 +32,9 @@ from swarm_runner.model.text import (
     Text,
     list_names,
     raise_diagnostics,
+    refusal,
 )
-from swarm_runner.model.units import add_unit_keys, convert_unit_keys
+from swarm_runner.model.units import convert_unit_keys
 
 # Directories that a container needs from its own image, or a node for itself.
 _SYSTEM_DIRECTORIES = (
@@ -56,10 +58,11 @@ def _volume_path(value: str) -> str:
         raise PydanticCustomError(
             "volume", "has {length} characters, more than a path can have", {"length": len(value)}
         )
+    value = value.rstrip("/") or "/"
     if posixpath.normpath(value) != value or value.startswith("//"):
         raise PydanticCustomError(
             "volume",
-            "{path} must not contain . or .. parts, double or trailing slashes",
+            "{path} must not contain . or .. parts, or double slashes",
             {"path": repr(value)},
         )
     if set(value) & set(":,$"):
@@ -114,24 +117,22 @@ def _long_mount(mount: dict[Any, Any]) -> dict[str, Any]:
 
 
 def _same_path(source: Any, target: Any) -> Any:
-    if source != target:
-        raise PydanticCustomError(
-            "volume",
-            "mounts {source} at {target}, but a job sees a volume at the path that it has on the "
-            "node: mount the directory at {target} on every node, and write {target}",
-            {"source": source, "target": target},
+    if not (isinstance(source, str) and isinstance(target, str)):
+        if source is not target:
+            raise _mount_error("a mount with a path that is not a text")
+        return source  # the field's own validator refuses it
+    if source.rstrip("/") != target.rstrip("/"):
+        raise refusal(
+            f"mounts {source} at {target}, but a job sees a volume at the path that it has on the "
+            f"node: mount the directory at {target} on every node, and write {target}"
         )
     return source
 
 
 def _mount_error(found: str) -> PydanticCustomError:
-    return PydanticCustomError(
-        "volume",
-        "is {found}; write /path, /path:ro, /path:/path, /path:/path:ro or {mount}",
-        {
-            "found": found,
-            "mount": "{type: bind, source: /path, target: /path, read_only: true}",
-        },
+    return refusal(
+        f"is {found}; write /path, /path:ro, /path:/path, /path:/path:ro or "
+        "{type: bind, source: /path, target: /path, read_only: true}"
     )
 
 
@@ -189,7 +190,7 @@ class CapacityClass(FrozenModel):
         json_schema_extra=lambda schema: add_unit_keys(schema, _CLASS_UNIT_KEYS)
     )
 
-    cpus: StrictInt = Field(1, ge=1, le=4096)
+    cpus: Cpus = 1
     memory_mb: Memory = Field(description="MB, for jobs; or `memory` with a unit")
     disk_mb: Disk | None = Field(
         None, description="MB; the most that a job may request; or `disk` with a unit"

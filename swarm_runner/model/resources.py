@@ -10,20 +10,17 @@ from pydantic import (
     ConfigDict,
     Field,
     StrictInt,
-    WithJsonSchema,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 
-from swarm_runner.model.text import FrozenModel
+from swarm_runner.model.number_schemas import add_unit_keys, cpus_schema, quantity_schema
+from swarm_runner.model.text import FrozenModel, refusal
 from swarm_runner.model.units import (
     QUANTITY_EXAMPLES,
-    QUANTITY_PATTERN,
-    add_unit_keys,
     convert_unit_keys,
-    integer,
     megabytes_or_count,
     megabytes_or_number,
+    round_up_cpus,
 )
 
 MINIMUM_MEMORY_MB = 16
@@ -31,22 +28,13 @@ MINIMUM_MEMORY_MB = 16
 
 def _check_minimum_memory(value: int) -> int:
     if value < MINIMUM_MEMORY_MB:
-        raise PydanticCustomError(
-            "quantity",
-            "is {amount} MB, but a container needs at least {minimum} MB; if a unit is missing, "
-            "write for example {forms}",
-            {"amount": value, "minimum": MINIMUM_MEMORY_MB, "forms": QUANTITY_EXAMPLES},
+        raise refusal(
+            f"is {value} MB, but a container needs at least {MINIMUM_MEMORY_MB} MB; if a unit is "
+            f"missing, write for example {QUANTITY_EXAMPLES}"
         )
     return value
 
 
-def _number_or_text(minimum: int, maximum: int) -> WithJsonSchema:
-    number = {"type": "number", "minimum": minimum, "maximum": maximum}
-    text = {"type": "string", "pattern": f"{QUANTITY_PATTERN}|{_NUMBER_TEXT}"}
-    return WithJsonSchema({"anyOf": [number, text]})
-
-
-_NUMBER_TEXT = r"^ *[0-9]+(\.[0-9]*)? *$"
 MAXIMUM_MEMORY_MB = 64 * 2**20
 MAXIMUM_DISK_MB = 64 * 2**20
 _MEMORY = Annotated[
@@ -60,13 +48,14 @@ Disk = Annotated[_DISK, BeforeValidator(megabytes_or_count)]
 MemoryOrText = Annotated[
     _MEMORY,
     BeforeValidator(megabytes_or_number),
-    _number_or_text(MINIMUM_MEMORY_MB, MAXIMUM_MEMORY_MB),
+    quantity_schema(MINIMUM_MEMORY_MB, MAXIMUM_MEMORY_MB),
 ]
 DiskOrText = Annotated[
-    _DISK, BeforeValidator(megabytes_or_number), _number_or_text(1, MAXIMUM_DISK_MB)
+    _DISK, BeforeValidator(megabytes_or_number), quantity_schema(1, MAXIMUM_DISK_MB)
 ]
-# Whole numbers of destinations: rules such as TPV write them as texts.
-IntegerOrText = Annotated[StrictInt, BeforeValidator(integer)]
+Cpus = Annotated[
+    StrictInt, Field(ge=1, le=4096), BeforeValidator(round_up_cpus), cpus_schema(1, 4096)
+]
 UNIT_KEYS = ("memory", "max_memory", "disk")
 
 
@@ -79,7 +68,7 @@ class Resources(FrozenModel):
 
     model_config = ConfigDict(json_schema_extra=lambda schema: add_unit_keys(schema, UNIT_KEYS))
 
-    cpus: StrictInt = Field(1, ge=1, le=4096)
+    cpus: Cpus = 1
     memory_mb: Memory = Field(512, description="MB; or `memory` with a unit")
     max_memory_mb: Memory | None = Field(
         None, description="MB; after an out-of-memory kill the schedd asks for this much, once"
@@ -107,10 +96,8 @@ class Resources(FrozenModel):
     @model_validator(mode="after")
     def _check_limits(self) -> Self:
         if self.max_memory_mb is not None and self.max_memory_mb < self.memory_mb:
-            raise PydanticCustomError(
-                "quantity",
-                "max_memory_mb ({maximum}) is less than memory_mb ({memory}); raise it, or leave "
-                "it out",
-                {"maximum": self.max_memory_mb, "memory": self.memory_mb},
+            raise refusal(
+                f"max_memory_mb ({self.max_memory_mb}) is less than memory_mb ({self.memory_mb}); "
+                "raise it, or leave it out"
             )
         return self

@@ -30,6 +30,9 @@ _NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 # What HTCondor reads as the start of a macro.
 MACRO_START = re.compile(r"\$+(?=[A-Za-z0-9_]*\()")
 PROCESS_MACRO = "$(Process)"
+# What submit files name streams and outputs by. HTCondor ignores the case of these.
+_SUBMIT_MACRO = re.compile(r"\$\((?:Cluster|ClusterId|Process|ProcId|Step|Row|ItemIndex)\)", re.I)
+_DOCKER_SCHEME = "docker://"
 # C0, DEL and C1 are Unicode category Cc; lone surrogates (Cs) have no UTF-8 form.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 # The same without line breaks and tabs, and what changes the direction of the text around it.
@@ -56,9 +59,11 @@ class FrozenModel(BaseModel):
         return list(cls.model_fields)
 
 
-def _custom_error(code: str, message: str) -> PydanticCustomError:
-    # PydanticCustomError formats {braces}; a user's text may contain some.
-    return PydanticCustomError(code, "{message}", {"message": message})
+def refusal(message: str) -> PydanticCustomError:
+    """Return the error of a validator that refuses a value."""
+    # A user's text may contain braces, which PydanticCustomError formats, and lone surrogates.
+    encodable = message.encode(errors="backslashreplace").decode()
+    return PydanticCustomError("refused", "{message}", {"message": encodable})
 
 
 def raise_diagnostics(
@@ -70,7 +75,7 @@ def raise_diagnostics(
     pydantic's ValidationError, which pydantic merges into the errors of the whole document.
     """
     details = [
-        InitErrorDetails(type=_custom_error("refused", message), loc=path, input=None)
+        InitErrorDetails(type=refusal(message), loc=path, input=None)
         for path, message in diagnostics
     ]
     if details:
@@ -82,8 +87,7 @@ def reject_control_characters(value: str) -> str:
     found = _CONTROL.search(value)
     if found:
         name = unicodedata.name(found[0], f"U+{ord(found[0]):04X}")
-        raise _custom_error(
-            "control_character",
+        raise refusal(
             f"contains a control character ({name}) at position {found.start()}, which HTCondor's "
             "submit language cannot represent; put text of several lines in an input file",
         )
@@ -91,17 +95,16 @@ def reject_control_characters(value: str) -> str:
 
 
 def _image(value: str) -> str:
+    value = value.removeprefix(_DOCKER_SCHEME)
     if not value:
-        raise _custom_error("image", "is empty; name a container image, for example debian:trixie")
+        raise refusal("is empty; name a container image, for example debian:trixie")
     if len(value) > _MAX_IMAGE_LENGTH:
-        raise _custom_error(
-            "image",
+        raise refusal(
             f"has {len(value)} characters, more than an image reference can have; write "
             "[registry[:port]/]name[:tag][@digest]",
         )
     if not _IMAGE.fullmatch(reject_control_characters(value)):
-        raise _custom_error(
-            "image",
+        raise refusal(
             f"{value!r} is not a valid image reference; write "
             "[registry[:port]/]name[:tag][@digest] in lower case, for example "
             "biocontainers/fastqc:0.12.1",
@@ -111,8 +114,7 @@ def _image(value: str) -> str:
 
 def _key(value: str) -> str:
     if not _KEY.fullmatch(reject_control_characters(value)):
-        raise _custom_error(
-            "key",
+        raise refusal(
             f"{value!r} is not a valid key; use 1 to 200 letters, digits and . _ : / @ + - "
             "and begin with a letter or a digit",
         )
@@ -121,8 +123,7 @@ def _key(value: str) -> str:
 
 def _name(value: str) -> str:
     if not _NAME.fullmatch(value):
-        raise _custom_error(
-            "name",
+        raise refusal(
             f"{value!r} is not a valid name; use 1 to 40 lower-case letters, digits and hyphens "
             "and begin with a letter",
         )
@@ -139,8 +140,7 @@ def reject_macros(value: str) -> str:
         return value
     first = runs[0]
     if len(runs) > 1 or len(first[0]) > 1 or value[first.end() :].upper().startswith("(DOLLAR"):
-        raise _custom_error(
-            "dollar",
+        raise refusal(
             f"{value!r} contains '$(', which HTCondor's submit language cannot represent here; "
             "pass such text in an argument or an environment variable",
         )
@@ -150,8 +150,7 @@ def reject_macros(value: str) -> str:
 def _process_text(value: str) -> str:
     found = _IMPOSSIBLE.search(value)
     if found:
-        raise _custom_error(
-            "impossible_character",
+        raise refusal(
             f"contains U+{ord(found[0]):04X} at position {found.start()}, which no argument and no "
             "environment variable can contain; remove it, or put the data in an input file",
         )
@@ -160,61 +159,60 @@ def _process_text(value: str) -> str:
 
 def _path(value: str) -> str:
     if not reject_control_characters(value):
-        raise _custom_error("path", "is empty; name a file")
+        raise refusal("is empty; name a file")
     if value != value.strip():
-        raise _custom_error(
-            "path",
+        raise refusal(
             f"{value!r} begins or ends with a space, which HTCondor would drop; rename the file",
         )
     if value.endswith("\\"):
-        raise _custom_error(
-            "path",
+        raise refusal(
             f"{value!r} ends with a backslash, which would continue the line; rename the file",
         )
     if '"' in value:
-        raise _custom_error(
-            "path",
+        raise refusal(
             f"{value!r} contains a double quote, which HTCondor rejects in a path; rename the file",
         )
     return reject_macros(value)
 
 
+def _reject_submit_macros(value: str) -> None:
+    found = _SUBMIT_MACRO.search(value.replace(PROCESS_MACRO, ""))
+    if found:
+        raise refusal(
+            f"{value!r} contains {found[0]}, which only a submit file has; the one macro here is "
+            f"{PROCESS_MACRO}, the job's number among `repeat`"
+        )
+
+
 def _stream(value: str) -> str:
+    _reject_submit_macros(value)
     if "$$(" in value:
-        raise _custom_error(
-            "path",
+        raise refusal(
             f"{value!r} contains '$$(', which HTCondor expands when it matches the job; rename "
             "the file",
         )
     _path(value.replace(PROCESS_MACRO, "0"))
     if value.endswith("/"):
-        raise _custom_error("path", f"{value!r} is a directory; name a file in it")
+        raise refusal(f"{value!r} is a directory; name a file in it")
     return value
 
 
 def _file(value: str) -> str:
     # The names form a comma-separated list in transfer_input_files and transfer_output_files.
-    _path(value)
+    _transferred(_path(value))
     if "," in value:
-        raise _custom_error(
-            "file",
+        raise refusal(
             f"{value!r} contains a comma, which separates files in HTCondor's lists; rename the "
             "file",
-        )
-    if "://" in value:
-        raise _custom_error(
-            "file", f"{value!r} is a URL; download it first, or put it on a pool volume"
         )
     return value
 
 
 def _transferred(value: str) -> str:
     if not reject_control_characters(value):
-        raise _custom_error("file", "is empty; name a file or a directory")
+        raise refusal("is empty; name a file or a directory")
     if "://" in value:
-        raise _custom_error(
-            "file", f"{value!r} is a URL; download it first, or put it on a pool volume"
-        )
+        raise refusal(f"{value!r} is a URL; download it first, or put it on a pool volume")
     return value
 
 
@@ -222,8 +220,7 @@ def _sandbox_path(value: str) -> str:
     """Return the normal form of a path in the job's directory."""
     path = posixpath.normpath(_transferred(value))
     if path.startswith("/") or path.split("/")[0] == "..":
-        raise _custom_error(
-            "file",
+        raise refusal(
             f"{value!r} is outside the job's directory; write a path relative to it, or let the "
             "job use a pool volume",
         )
@@ -231,16 +228,15 @@ def _sandbox_path(value: str) -> str:
 
 
 def _output(value: str) -> str:
+    _reject_submit_macros(value)
     if "**" in value:
-        raise _custom_error(
-            "file",
+        raise refusal(
             f"{value!r} contains **, but a pattern does not descend into directories; name the "
             "directory, or one pattern for each level",
         )
     path = _sandbox_path(value)
     if path == ".":
-        raise _custom_error(
-            "file",
+        raise refusal(
             f"{value!r} is the job's whole directory, with its inputs and HTCondor's own files; "
             "name the outputs, or a pattern such as '*.txt'",
         )
@@ -249,10 +245,9 @@ def _output(value: str) -> str:
 
 def _absolute(value: str) -> str:
     if not _path(value).startswith("/"):
-        raise _custom_error("path", f"{value!r} is not an absolute path; begin it with /")
+        raise refusal(f"{value!r} is not an absolute path; begin it with /")
     if "\\" in value:
-        raise _custom_error(
-            "path",
+        raise refusal(
             f"{value!r} contains a backslash, which HTCondor reads as a slash here; rename the "
             "directory",
         )

@@ -1,4 +1,4 @@
-"""Amounts of memory and disk as people and programs write them. docs/reference/quantities.md."""
+"""Amounts as people and programs write them. docs/reference/quantities.md."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from fractions import Fraction
 from typing import Any
 
 from pydantic_core import PydanticCustomError
+
+from swarm_runner.model.text import refusal
 
 # Above every limit of a field (64 TiB), and small enough for exact arithmetic.
 MAXIMUM_QUANTITY_MB = 2**40
@@ -41,27 +43,26 @@ def megabytes(value: object, *, unit_required: bool = True) -> int:
 
     Raises PydanticCustomError for what cannot be an amount.
     """
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise _quantity_error(value, unit_required)
-    if not isinstance(value, str):
-        if unit_required or (isinstance(value, float) and not math.isfinite(value)):
-            raise _quantity_error(value, unit_required)
-        amount = Fraction(value)
-    else:
+    amount = None if unit_required else _exact(value)
+    if isinstance(value, str):
         found = _QUANTITY.fullmatch(value) if len(value) <= _MAXIMUM_DIGITS else None
-        if found is None or (found[2] is None and unit_required):
-            raise _quantity_error(value, unit_required)
-        amount = _parse_number(found[1]) * _MB[(found[2] or "M")[0].upper()]
-    if amount < 0:
+        if found is not None and (found[2] or not unit_required):
+            amount = _parse_number(found[1]) * _MB[(found[2] or "M")[0].upper()]
+    if amount is None or amount < 0:
         raise _quantity_error(value, unit_required)
     if amount > MAXIMUM_QUANTITY_MB:
-        raise PydanticCustomError(
-            "quantity",
-            "{value} is too large an amount; a number without a unit means MB, so write for "
-            "example {forms}",
-            {"value": _shorten(value), "forms": QUANTITY_EXAMPLES},
+        raise refusal(
+            f"{_shorten(value)} is too large an amount; a number without a unit means MB, so write "
+            f"for example {QUANTITY_EXAMPLES}"
         )
     return math.ceil(amount)
+
+
+def _exact(value: object) -> Fraction | None:
+    """Return a number of YAML or JSON, or None for what is not one."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return Fraction(value) if -math.inf < value < math.inf else None
 
 
 def _parse_number(text: str) -> Fraction:
@@ -82,11 +83,10 @@ def _parse_number(text: str) -> Fraction:
 
 def _quantity_error(value: object, unit_required: bool) -> PydanticCustomError:
     if unit_required:
-        message = "needs a number with a unit, such as {forms}"
-    else:
-        message = "needs MB as a number, or a number with a unit, such as {forms}, not {value}"
-    return PydanticCustomError(
-        "quantity", message, {"forms": QUANTITY_EXAMPLES, "value": _shorten(value)}
+        return refusal(f"needs a number with a unit, such as {QUANTITY_EXAMPLES}")
+    return refusal(
+        f"needs MB as a number, or a number with a unit, such as {QUANTITY_EXAMPLES}, not "
+        f"{_shorten(value)}"
     )
 
 
@@ -118,34 +118,9 @@ def convert_unit_keys(data: Any, keys: tuple[str, ...]) -> Any:
         if short in amounts:
             full = f"{short}_mb"
             if full in amounts:
-                raise PydanticCustomError(
-                    "quantity",
-                    "contains both {short} and {full}; give one of the two",
-                    {"short": short, "full": full},
-                )
+                raise refusal(f"contains both {short} and {full}; give one of the two")
             amounts[full] = WithUnit(amounts.pop(short))
     return amounts
-
-
-def add_unit_keys(schema: dict[str, Any], keys: tuple[str, ...]) -> None:
-    """Add the keys with a unit to a model's JSON Schema."""
-    properties = schema["properties"]
-    for short in keys:
-        properties[short] = {
-            "type": "string",
-            "pattern": QUANTITY_PATTERN,
-            "description": f"a number with a unit, such as {QUANTITY_EXAMPLES}; "
-            f"instead of {short}_mb",
-        }
-    required = schema.get("required", [])
-    for short in keys:
-        if f"{short}_mb" in required:
-            required.remove(f"{short}_mb")
-            schema.setdefault("allOf", []).append(
-                {"anyOf": [{"required": [f"{short}_mb"]}, {"required": [short]}]}
-            )
-    if not required:
-        schema.pop("required", None)
 
 
 def megabytes_or_count(value: Any) -> Any:
@@ -153,11 +128,9 @@ def megabytes_or_count(value: Any) -> Any:
     if isinstance(value, WithUnit):
         return megabytes(value.value)
     if isinstance(value, str):
-        raise PydanticCustomError(
-            "quantity",
-            "needs a whole number of MB; for a text with a unit use the key without _mb, "
-            "such as {forms}",
-            {"forms": QUANTITY_EXAMPLES},
+        raise refusal(
+            "needs a whole number of MB; for a text with a unit use the key without _mb, such as "
+            f"{QUANTITY_EXAMPLES}"
         )
     return value
 
@@ -168,6 +141,9 @@ def megabytes_or_number(value: Any) -> int:
 
 
 _INTEGER = re.compile(r" *\+?([0-9]{1,18})(?:\.0*)? *")
+_CPUS = re.compile(rf" *({_NUMBER_PATTERN}) *(m)? *")
+# A product of floats may exceed the whole number that it stands for: 3.0000000000000004.
+_ROUNDING_ERROR = Fraction(1, 10**6)
 
 
 def integer(value: Any) -> Any:
@@ -178,3 +154,22 @@ def integer(value: Any) -> Any:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value
+
+
+def round_up_cpus(value: Any) -> int:
+    """Validate a number of CPUs, which may be a text, and round it up; `1500m` is 1.5.
+
+    Up to a millionth above a whole number is an error of a program's own rounding, and dropped.
+
+    Raises PydanticCustomError for what is not a number.
+    """
+    amount = _exact(value)
+    if (
+        isinstance(value, str)
+        and len(value) <= _MAXIMUM_DIGITS
+        and (found := _CPUS.fullmatch(value))
+    ):
+        amount = _parse_number(found[1]) / (1000 if found[2] else 1)
+    if amount is None:
+        raise refusal(f"needs a number of CPUs, such as 4, not {_shorten(value)}")
+    return math.ceil(amount - _ROUNDING_ERROR)

@@ -9,9 +9,21 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from swarm_runner.model.files import source_path
+from swarm_runner.model.files import sandbox_name, source_path
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.text import PROCESS_MACRO
+from swarm_runner.model.wrapper import is_pattern
+
+
+def input_names(invocation: Invocation) -> Iterator[tuple[str, str]]:
+    """Yield the files that must exist before the job: the invocation's field, and the name."""
+    for item in invocation.inputs:
+        yield "inputs", source_path(item)
+    if invocation.stdin:
+        yield "stdin", invocation.stdin
+    if invocation.vm:
+        for disk in invocation.vm.disks:
+            yield "vm.disks", disk.file
 
 
 @dataclass(slots=True)
@@ -44,9 +56,17 @@ class InputFiles:
 
     def problems(self, invocation: Invocation, directory: str) -> Iterator[tuple[str, str]]:
         """Yield the problems of inputs and streams: the field, and a message."""
+        program = invocation.argv[0] if invocation.argv else ""
         for item in invocation.inputs:
-            for message in self.tree(os.path.join(directory, source_path(item))).problems:  # noqa: PTH118
+            file = os.path.join(directory, source_path(item))  # noqa: PTH118
+            for message in self.tree(file).problems:
                 yield "inputs", message
+            if sandbox_name(item) == os.path.normpath(program) and os.path.isfile(file):  # noqa: PTH113
+                if "/" not in program:
+                    message = f"{program!r} names a program of the image, and one of the inputs"
+                    yield "command", f"{message}; write ./{program} to run the input"
+                elif not os.access(file, os.X_OK):
+                    yield "command", f"{file} is not executable; run `chmod +x` on it"
         if invocation.stdin:
             for number in range(invocation.repeat):
                 name = invocation.stdin.replace(PROCESS_MACRO, str(number))
@@ -95,8 +115,12 @@ def _inspect_below(path: str, tree: InputTree, above: tuple[tuple[int, int], ...
         with os.scandir(path) as entries:
             names = [entry.path for entry in entries]
     except FileNotFoundError:
-        link = " is a link to a file that does not exist" if os.path.islink(path) else ""  # noqa: PTH114
-        tree.problems.append(f"{path}{link or ' does not exist'}")
+        problem = "does not exist"
+        if os.path.islink(path):  # noqa: PTH114
+            problem = "is a link to a file that does not exist"
+        elif is_pattern(path):
+            problem += "; no pattern is expanded here: name the files, or their directory"
+        tree.problems.append(f"{path} {problem}")
     except OSError as error:
         tree.problems.append(
             f"{path} is not readable by this user ({error.strerror}); change its permissions"

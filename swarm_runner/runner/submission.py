@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +12,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from swarm_runner.errors import Diagnostic, InvalidInputError
 from swarm_runner.hooks.manager import Hooks
-from swarm_runner.model.files import source_path
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.pool import Destination
 from swarm_runner.model.text import AbsolutePath
 from swarm_runner.runner.directory import writable_volumes
-from swarm_runner.runner.input_files import InputFiles
+from swarm_runner.runner.input_files import InputFiles, input_names
+from swarm_runner.runner.vm.conflicts import write_conflicts
 from swarm_runner.runner.vm.disks import check_disks
 from swarm_runner.submit.description import SubmitDescription
 from swarm_runner.submit.language import classad_string
@@ -84,7 +84,7 @@ class SubmissionBuilder:
                 diagnostics += error.diagnostics
             else:
                 prepared.append(job)
-        diagnostics += _write_conflicts([job.invocation for job in prepared])
+        diagnostics += write_conflicts([job.invocation for job in prepared])
         if diagnostics:
             raise InvalidInputError(diagnostics)
         return prepared
@@ -155,7 +155,7 @@ class SubmissionBuilder:
         written = [directory, *filter(None, (invocation.stdout, invocation.stderr))]
         if invocation.vm:
             written += invocation.vm.returned_files.values()
-        read = [name for _, name in _input_files(invocation)]
+        read = [name for _, name in input_names(invocation)]
         return all(
             self._is_writable(os.path.join(directory, name))  # noqa: PTH118
             for name in written
@@ -204,45 +204,6 @@ class SubmissionBuilder:
         return f"{path} is not on a pool volume ({volumes}), which {option} requires"
 
 
-def _write_conflicts(invocations: Sequence[Invocation]) -> Iterator[Diagnostic]:
-    """Report files that one virtual machine of a batch writes, and another job writes or reads."""
-    if all(invocation.vm is None for invocation in invocations):
-        return
-    writers: dict[str, str] = {}
-    for invocation in invocations:
-        for file in _written_paths(invocation):
-            writer = writers.setdefault(file, invocation.key)
-            if writer != invocation.key:
-                message = f"{file} is also written by {writer}; name another file"
-                yield Diagnostic(message, key=invocation.key, path="vm")
-    for invocation in invocations:
-        for field, name in _input_files(invocation):
-            file = _resolve_path(invocation, name)
-            writer = writers.get(file, invocation.key)
-            if writer != invocation.key and file not in _written_paths(invocation):
-                message = (
-                    f"{file} is written by {writer} of the same batch; submit one after the other"
-                )
-                yield Diagnostic(message, key=invocation.key, path=field)
-
-
-def _written_paths(invocation: Invocation) -> set[str]:
-    """Return a virtual machine's returned files, and the disks that it writes in place."""
-    vm = invocation.vm
-    if vm is None:
-        return set()
-    in_place_disks = vm.disks if vm.checkpoint else ()
-    names = [
-        *vm.returned_files.values(),
-        *(disk.file for disk in in_place_disks if disk.permission == "w"),
-    ]
-    return {_resolve_path(invocation, name) for name in names}
-
-
-def _resolve_path(invocation: Invocation, name: str) -> str:
-    return os.path.realpath(os.path.join(invocation.working_directory or ROOT, name))  # noqa: PTH118
-
-
 def _spooled_output_diagnostics(invocation: Invocation) -> Iterator[Diagnostic]:
     """Report outputs whose names HTCondor's list of spooled outputs would split or trim."""
     for name in invocation.outputs:
@@ -274,14 +235,3 @@ def _has_files(invocation: Invocation) -> bool:
         or invocation.stderr
         or invocation.vm
     )
-
-
-def _input_files(invocation: Invocation) -> Iterator[tuple[str, str]]:
-    """Yield the files that must exist before the job: the invocation's field, and the name."""
-    for item in invocation.inputs:
-        yield "inputs", source_path(item)
-    if invocation.stdin:
-        yield "stdin", invocation.stdin
-    if invocation.vm:
-        for disk in invocation.vm.disks:
-            yield "vm.disks", disk.file

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import yaml
 from swarm_runner import Destination, InvalidInputError, JobConf, parse_job_conf
 from swarm_runner.cli.offline import translate_all
 from swarm_runner.config.documents import parse_invocations
-from tests.unit.field_trials import KINDS, cases_of, load_samples
+from tests.unit.field_trials import KINDS, assert_warnings, cases_of, load_samples
 from tests.unit.field_trials.__main__ import DOCUMENT, render
 
 POOL = {"classes": {"normal": {"cpus": 8, "memory_mb": 64_000, "gpus": 1}}}
@@ -76,19 +75,17 @@ def _assert_refused(case: dict[str, Any], error: InvalidInputError) -> None:
 
 
 @pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in cases_of(*READERS)])
-def test_job_conf(case: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
+def test_job_conf(case: dict[str, Any]) -> None:
     text = _job_conf_text(case)
     if "refused" in case:
         with pytest.raises(InvalidInputError) as caught:
             parse_job_conf(text, "job_conf.yml")
         _assert_refused(case, caught.value)
         return
-    summary = _summary(parse_job_conf(text, "job_conf.yml"))
+    configuration = parse_job_conf(text, "job_conf.yml")
+    summary = _summary(configuration)
     assert _contains(summary, case.get("expect", {})), summary
-    warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
-    for fragment in case.get("warns", ()):
-        assert any(fragment in record.getMessage() for record in warnings), caplog.text
+    assert_warnings(case, [str(warning) for warning in configuration.warnings])
 
 
 @pytest.mark.parametrize(

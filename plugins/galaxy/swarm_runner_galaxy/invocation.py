@@ -6,7 +6,16 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from swarm_runner import DestinationParameters, InvalidInputError, Invocation, Route, hookimpl
+from galaxy.jobs.runners.util.env import env_to_statement
+
+from swarm_runner import (
+    DestinationParameters,
+    InvalidInputError,
+    Invocation,
+    Route,
+    docker_variables,
+    hookimpl,
+)
 
 SHELL = "/bin/sh"
 # The slot may have more than the job requested, and more again after the schedd raised the request.
@@ -81,6 +90,14 @@ def slots_statement(parameters: DestinationParameters) -> str:
     return _SLOT_RESOURCES_TEMPLATE.format(
         cpus=parameters.request_cpus, memory_mb=parameters.request_memory
     )
+
+
+def variable_statements(params: Mapping[str, Any]) -> list[str]:
+    """Return shell code that sets the variables of a destination's `docker_env_NAME`."""
+    return [
+        env_to_statement({"name": name, "value": value})
+        for name, value in docker_variables(params).items()
+    ]
 
 
 def expand_cgroup_braces(script: str) -> str:

@@ -36,6 +36,7 @@ from swarm_runner_galaxy.invocation import (
     expand_cgroup_braces,
     find_image,
     slots_statement,
+    variable_statements,
 )
 from swarm_runner_galaxy.keys import build_job_key
 from swarm_runner_galaxy.metadata import MetadataSetter
@@ -219,6 +220,7 @@ class SwarmJobRunner(JobFinisher):
         script = self.get_job_file(
             job_wrapper,
             exit_code_path=state.exit_code_file,
+            env_setup_commands=variable_statements(destination.params),
             slots_statement=slots_statement(job_parameters),
             memory_statement="",
             shell=SHELL,

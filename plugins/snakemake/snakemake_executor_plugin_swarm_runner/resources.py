@@ -122,7 +122,7 @@ def _amounts_of_sequence(members: Sequence[Any]) -> dict[str, int]:
 def _amounts(resources: Mapping[str, Any]) -> dict[str, int]:
     """Return the amounts that resources request, without those that they leave open."""
     amounts = {
-        "cpus": max(1, _largest(resources, _CPUS) or 0),
+        "cpus": _cpus(resources),
         "memory_mb": _memory_mb(resources),
         "max_memory_mb": _largest(resources, _MAX_MEMORY_MB),
         "disk_mb": _largest(resources, _DISK_MB) or None,
@@ -135,8 +135,12 @@ def _amounts(resources: Mapping[str, Any]) -> dict[str, int]:
 def _memory_mb(resources: Mapping[str, Any]) -> int | None:
     """Return the requested memory. For other executors, and so for workflows, 0 is the default."""
     per_cpu_mb = _largest(resources, foreign.MEMORY_MB_PER_CPU)
-    cpus = max(1, _largest(resources, _CPUS) or 0)
-    return max(_largest(resources, _MEMORY_MB) or 0, (per_cpu_mb or 0) * cpus) or None
+    cpu_mb = (per_cpu_mb or 0) * _cpus(resources)
+    return max(_largest(resources, _MEMORY_MB) or 0, cpu_mb) or None
+
+
+def _cpus(resources: Mapping[str, Any]) -> int:
+    return max(1, _largest(resources, _CPUS) or 0)
 
 
 def _largest(resources: Mapping[str, Any], units: Mapping[str, Unit]) -> int | None:
@@ -160,6 +164,10 @@ def _amount(resources: Mapping[str, Any], name: str, unit: Unit) -> int | None:
     if value is None or _is_unknown(value):
         return None
     number = _number(value)
+    if number is not None and name in _CPUS:
+        from swarm_runner import round_up_cpus
+
+        return round_up_cpus(str(number))
     if number is not None:
         return math.ceil(number * unit.factor / unit.divisor)
     if unit.text and isinstance(value, str):

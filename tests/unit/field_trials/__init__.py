@@ -10,7 +10,7 @@ command writes it:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,3 +81,13 @@ def cases_of(*readers: str) -> Iterator[tuple[str, dict[str, Any]]]:
         for position, case in enumerate(sample.cases):
             if any(reader in case for reader in readers):
                 yield f"{sample.number}-{position}", case
+
+
+def assert_warnings(case: dict[str, Any], warnings: Sequence[str]) -> None:
+    """Check that the warnings contain what a case expects; an empty list means none."""
+    expected = case.get("warns")
+    if expected is None:
+        return
+    assert bool(warnings) == bool(expected), warnings
+    for fragment in expected:
+        assert any(fragment in warning for warning in warnings), warnings

@@ -64,7 +64,7 @@ def test_a_shell_line_runs_in_bin_sh() -> None:
         ({"image": " debian"}, "image", "not a valid image reference"),
         ({"image": "debian\n"}, "image", "control character"),
         ({"image": "$(X)"}, "image", "not a valid image reference"),
-        ({"image": "docker://debian"}, "image", "not a valid image reference"),
+        ({"image": "oras://debian"}, "image", "not a valid image reference"),
         ({"inputs": ["http://x/y"]}, "inputs.0", "URL"),
         ({"inputs": [""]}, "inputs.0", "is empty"),
         ({"inputs": {"a": ""}}, "inputs.0.source", "is empty"),
@@ -338,3 +338,35 @@ def test_it_is_copied_pickled_and_written_as_json() -> None:
 
 def test_resources_default_to_a_small_job() -> None:
     assert make_invocation().resources == Resources(cpus=1, memory_mb=512, disk_mb=1024, gpus=0)
+
+
+def test_the_scheme_of_an_image_of_docker_is_dropped() -> None:
+    assert make_invocation(image="docker://debian:trixie").image == "debian:trixie"
+    assert make_invocation(image="docker:cli").image == "docker:cli"
+
+
+@pytest.mark.parametrize("field", ["stdin", "stdout", "stderr", "outputs"])
+@pytest.mark.parametrize(
+    "macro", ["$(Cluster)", "$(ClusterId)", "$(ProcId)", "$(process)", "$(Step)", "$(ItemIndex)"]
+)
+def test_macros_of_submit_files_are_refused(field: str, macro: str) -> None:
+    name = f"job.{macro}.$(Process)"
+    value: Any = [name] if field == "outputs" else name
+    message = next(iter(validation_messages(**{field: value}).values()))
+    assert f"contains {macro}, which only a submit file has" in message
+    assert "the one macro here is $(Process)" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("PATH", "$PATH:/opt/bin"), ("PATH", "/a:${PATH}"), ("LD_LIBRARY_PATH", "$LD_LIBRARY_PATH")],
+)
+def test_a_variable_that_refers_to_itself_is_refused(name: str, value: str) -> None:
+    message = validation_messages(environment={name: value})["environment"]
+    assert f"{name} refers to itself" in message
+    assert f"set it in `shell`: export {name}=..." in message
+
+
+@pytest.mark.parametrize("value", ["$HOME/bin", "$PATHS", "$(PATH)", "PATH", "a$", "$1"])
+def test_other_dollars_in_variables_are_literal(value: str) -> None:
+    assert make_invocation(environment={"PATH": value}).environment == {"PATH": value}

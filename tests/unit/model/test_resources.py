@@ -61,7 +61,7 @@ def test_less_than_a_container_needs_is_refused_and_the_forms_are_shown(amount: 
 @pytest.mark.parametrize(
     ("field", "values"),
     [
-        ("cpus", [0, -1, 4097, 1.5, True, "2", None]),
+        ("cpus", [0, -1, 4097, 4096.5, True, "-2", "2 G", "many", [2], None]),
         ("memory_mb", [64 * 2**20 + 1, 10**30, 99.5, True, None]),
         ("max_memory_mb", [15, 10**30, True]),
         ("disk_mb", [0, -5, 64 * 2**20 + 1, True, None]),

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic_core import PydanticCustomError
 
-from swarm_runner.model.units import MAXIMUM_QUANTITY_MB, integer, megabytes
+from swarm_runner.model.units import MAXIMUM_QUANTITY_MB, integer, megabytes, round_up_cpus
 
 FACTORS = {
     **dict.fromkeys(["", "M", "MB", "Mi", "MiB", "m", "mb", "mib"], Fraction(1)),
@@ -115,10 +115,52 @@ def test_any_text_is_an_amount_or_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("value", "expected"), [("4", 4), ("4.0", 4), (4.0, 4), (" 4 ", 4), ("4.", 4), (4, 4)]
 )
-def test_a_integer_may_be_a_text(value: object, expected: int) -> None:
+def test_an_integer_may_be_a_text(value: object, expected: int) -> None:
     assert integer(value) == expected
 
 
 @pytest.mark.parametrize("value", ["4.5", 4.5, "four", True, None, "", "1" * 40, math.inf])
-def test_what_is_not_a_integer_stays(value: Any) -> None:
+def test_what_is_not_an_integer_stays(value: Any) -> None:
     assert integer(value) is value
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        *[(4, 4), ("4", 4), (" 4 ", 4), ("4.", 4), (4.0, 4), ("+4", 4), ("4e0", 4)],
+        *[("1.5", 2), (1.5, 2), ("0.1", 1), (".5", 1), ("1e-3", 1), ("4.001", 5)],
+        *[("3.9999999999999996", 4), (0.1 * 3 * 10, 3), ("3.0000000000000004", 3)],
+        *[("500m", 1), ("1500m", 2), ("2000 m", 2), ("0", 0), (-0.5, 0), ("1e-300", 0)],
+    ],
+)
+def test_cpus_are_rounded_up(value: object, expected: int) -> None:
+    assert round_up_cpus(value) == expected
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("", " ", "four", "-1", "nan", "inf", "1,5", "0x4", "{cores}", "2 G", "2M", "1 2", "m"),
+        *(True, None, [], {}, b"4", math.nan, math.inf, Decimal(1), "1" * 1_000_000),
+    ],
+)
+def test_what_is_not_a_number_of_cpus(value: object) -> None:
+    with pytest.raises(PydanticCustomError, match="needs a number of CPUs, such as 4, not"):
+        round_up_cpus(value)
+
+
+@given(mantissas, exponents)
+def test_a_number_of_cpus_and_its_thousandths_are_the_same(mantissa: str, exponent: str) -> None:
+    exact = Fraction(Decimal(mantissa + exponent))
+    number = round_up_cpus(mantissa + exponent)
+    assert number - 1 < exact <= number + Fraction(1, 10**6)
+    assert round_up_cpus(f"{int(exact * 1000)}m") in (number, number - 1)
+
+
+@given(st.text("0123456789.eE+-m ", max_size=30))
+def test_any_text_is_a_number_of_cpus_or_refused(text: str) -> None:
+    try:
+        number = round_up_cpus(text)
+    except PydanticCustomError:
+        return
+    assert number >= 0

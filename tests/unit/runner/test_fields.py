@@ -65,5 +65,52 @@ def test_htcondor_reads_what_arrives(poll_harness: RunnerHarness, cell: Cell) ->
     assert job.spool == (cell.mode == "spooled" or job.needs_staging)
 
 
+@pytest.mark.parametrize(
+    ("program", "mode", "message"),
+    [
+        ("test.sh", 0o755, "'test.sh' names a program of the image, and one of the inputs; write "),
+        ("./test.sh", 0o644, "test.sh is not executable; run `chmod +x` on it"),
+        ("./test.sh", 0o755, ""),
+        ("/bin/test.sh", 0o644, ""),
+        ("other", 0o644, ""),
+    ],
+)
+def test_a_command_that_names_an_input(
+    poll_harness: RunnerHarness, program: str, mode: int, message: str
+) -> None:
+    script = poll_harness.volume / "test.sh"
+    script.write_text("#!/bin/sh\n")
+    script.chmod(mode)
+    found = _problems(poll_harness, command=[program], inputs=["test.sh"])
+    assert [path for path, _ in found] == ["command"] * bool(message)
+    assert all(message in text for _, text in found)
+
+
+def test_a_command_with_the_name_of_a_directory(poll_harness: RunnerHarness) -> None:
+    (poll_harness.volume / "samtools").mkdir()
+    assert _problems(poll_harness, command=["samtools"], inputs=["samtools"]) == []
+
+
+def test_a_pattern_in_inputs(poll_harness: RunnerHarness) -> None:
+    ((path, message),) = _problems(poll_harness, command=["cat"], inputs=["*.bam"])
+    assert (path, message.partition("*.bam ")[2]) == (
+        "inputs",
+        "does not exist; no pattern is expanded here: name the files, or their directory",
+    )
+    (poll_harness.volume / "*.bam").write_text("1")
+    assert _problems(poll_harness, command=["cat"], inputs=["*.bam"]) == []
+
+
+def _problems(harness: RunnerHarness, **fields: object) -> list[tuple[str, str]]:
+    """The problems of an invocation whose files are on the pool's volume."""
+    fields |= {"image": "debian", "working_directory": str(harness.volume)}
+    builder = SubmissionBuilder(harness.destination, Hooks(), "tests")
+    try:
+        builder.prepare([Invocation.model_validate(fields)], None)
+    except InvalidInputError as error:
+        return [(each.path, each.message) for each in error.diagnostics]
+    return []
+
+
 def test_the_page_is_current() -> None:
     assert PAGE.read_text() == page(), "run `python -m tests.field_table`"

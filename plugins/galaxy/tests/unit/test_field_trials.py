@@ -36,5 +36,7 @@ def test_parameters(case: dict[str, Any]) -> None:
         assert given.get(key) == value
     foreign = classify_keys(case["galaxy"], POOL)
     warnings = [f"{key}: {message}" for key, message in foreign.warnings]
+    if "warns" in case:
+        assert bool(warnings) == bool(case["warns"]), warnings
     for fragment in case.get("warns", ()):
         assert any(fragment in warning for warning in warnings), warnings

@@ -72,12 +72,17 @@ def test_a_tiny_memory_request_lacks_its_unit(amount: object) -> None:
     assert "if a unit is missing" in message
 
 
-@pytest.mark.parametrize("number", ["two", "1.5", 1.5, "", None, "0", 0, True])
-def test_cpus(number: object) -> None:
-    if number in ("", None):
-        assert parse(request_cpus=number).request_cpus == 1
-    else:
-        assert "request_cpus" in diagnostics(request_cpus=number)
+@pytest.mark.parametrize("number", ["two", "-1.5", -1.5, "0", 0, True, "4097"])
+def test_a_wrong_number_of_cpus(number: object) -> None:
+    assert "request_cpus" in diagnostics(request_cpus=number)
+
+
+@pytest.mark.parametrize(
+    ("number", "cpus"),
+    [("", 1), (None, 1), ("1.5", 2), (1.5, 2), ("3.9999999999999996", 4), ("1500m", 2)],
+)
+def test_cpus_are_rounded_up(number: object, cpus: int) -> None:
+    assert parse(request_cpus=number).request_cpus == cpus
 
 
 def test_unrelated_keys_are_ignored() -> None:

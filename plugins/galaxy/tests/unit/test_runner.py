@@ -72,6 +72,15 @@ def test_the_script_runs_in_any_shell_and_knows_its_resources(harness: RunnerHar
     assert "_CONDOR_MACHINE_AD" in script
 
 
+def test_variables_of_the_container_are_set_in_the_script(harness: RunnerHarness) -> None:
+    job = harness.job(docker_env_OMP="2", docker_env_PATH="/opt:$PATH", **{"docker_env_A-B": "1"})
+    harness.queue_jobs(job)
+    script = Path(job.working_directory, f"galaxy_{job.job_id}.sh").read_text()
+    assert 'OMP="2"; export OMP\n' in script
+    assert 'PATH="/opt:$PATH"; export PATH\n' in script
+    assert "A-B" not in script
+
+
 def test_jobs_of_several_workers_are_one_batch(harness: RunnerHarness) -> None:
     jobs = [harness.job() for _ in range(20)]
     harness.queue_jobs(*jobs)
@@ -91,7 +100,7 @@ def test_an_invalid_job_does_not_block_the_others(harness: RunnerHarness) -> Non
     ("params", "expected"),
     [
         ({"request_memory": "0"}, "swarm: request_memory: is 0 MB"),
-        ({"request_cpus": "many"}, "swarm: request_cpus: needs a whole number"),
+        ({"request_cpus": "many"}, "swarm: request_cpus: needs a number of CPUs"),
         ({"capacity_class": "huge"}, "'huge' is not a class"),
     ],
 )
