@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from swarm_runner.model.pool import Destination, Pool
-
 if TYPE_CHECKING:
     from swarm_runner.condor.pool_query import PoolQuery
+    from swarm_runner.model.pool import Destination, Pool
     from swarm_runner.provisioner import Autoscaler, Provisioner
     from swarm_runner.runner import Runner
     from swarm_runner.swarm.ports import Swarm
