@@ -113,6 +113,7 @@ def scale(
 
 
 app.command()(autoscaling.autoscale)
+app.command()(autoscaling.watch)
 
 
 @app.command()

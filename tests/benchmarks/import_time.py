@@ -7,6 +7,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from tests.benchmarks.measurement import Measurement, best_times
@@ -57,10 +58,7 @@ def command_measurements() -> list[Measurement]:
         }
         times = best_times(
             ROUNDS,
-            [
-                lambda p=program: _time_process(environment, "-c", p)
-                for program in programs.values()
-            ],
+            [partial(_time_process, environment, "-c", program) for program in programs.values()],
         )
     nothing, dependencies, help_s, translate_s = times
     return [
