@@ -21,14 +21,15 @@ _BYTES_PER_MB = 2**20
 MEMORY_REASON = "JobOutOfResources"
 # HTCondor's names of the reasons for which this project's jobs are held or vacated. The others are
 # counted as one: with each protocol of a file transfer, HTCondor has names without number.
-KNOWN_REASONS = frozenset(
+HOLD_REASONS = frozenset(
     {
         *("UserRequest", "JobPolicy", "FailedToCreateProcess", "TransferOutputError"),
         *("TransferInputError", "HookPrepareJobFailure", "StartdHeldJob", "SystemPolicy"),
         *(MEMORY_REASON, "InvalidDockerImage", "JobDurationExceeded", "JobExecuteExceeded"),
-        *("StartdShutdown", "ClaimDeactivated", "JobRemoved"),
     }
 )
+KNOWN_REASONS = HOLD_REASONS | {"StartdShutdown", "ClaimDeactivated", "JobRemoved"}
+PROBLEMS = ("broken_slot", "docker_probe", "failing_jobs", "unresponsive", "virtual_machines")
 _COUNTED_TWICE = ("TransferInputError", "TransferOutputError")
 # Every job is held while its inputs are spooled.
 _NOT_HOLDS = frozenset({"SpoolingInput"})
@@ -97,11 +98,15 @@ class PoolMetrics:
         self.store.set("build_info", 1, __version__)
         if token_expiry_s is not None:
             self.store.set("token_expiry_timestamp_seconds", token_expiry_s)
+        for reason in (*sorted(HOLD_REASONS), OTHER_REASON):
+            self.store.increment("holds_total", reason, amount=0)
         for source in SOURCES:
             self.store.increment("poll_errors_total", source, amount=0)
         for name, capacity_class in self._pool.classes.items():
             for outcome in OUTCOMES:
                 self.store.increment("jobs_finished_total", name, outcome, amount=0)
+            for problem in PROBLEMS:
+                self.store.increment("executors_replaced_total", name, problem, amount=0)
             for direction in ("up", "down"):
                 self.store.increment("scalings_total", name, direction, amount=0)
             self.store.increment("job_starts_total", name, amount=0)
