@@ -203,7 +203,7 @@ class PoolMetrics:
                 self._record_finished_job(job)
 
     def _record_finished_job(self, job: FinishedJob) -> None:
-        # A class that left the configuration must not add series for ever.
+        # A class that left the configuration must not add series without end.
         name = job.capacity_class if job.capacity_class in self._classes else ""
         self.store.increment("jobs_finished_total", name, job.outcome)
         self.store.increment("job_starts_total", name, amount=job.starts)
