@@ -6,6 +6,7 @@
 .PHONY: lab lab-needs lab-down test-lab test-lab-slow
 .PHONY: test-fields galaxy-venv test-galaxy bench-galaxy
 .PHONY: snakemake-venv test-snakemake bench-snakemake
+.PHONY: promtool test-promtool metrics-reference
 .PHONY: fuzz bench-pool bench-simulation pictures chaos
 
 BIN := .venv/bin
@@ -47,8 +48,8 @@ demo: engine ## run the demonstration on a new pool, which stays up
 demo-down: engine ## take the demonstration's pool down
 	$(WITH_ENGINE) $(BIN)/python -m demo --down
 
-test: lint unit engine ## lint, then run all tests, on a real pool and on three hosts
-	$(WITH_ENGINE) $(BIN)/pytest tests/contract tests/integration -m "not fields"
+test: lint unit engine promtool ## lint, then run all tests, on a real pool and on three hosts
+	$(WITH_ENGINE) $(BIN)/pytest tests/contract tests/promtool tests/integration -m "not fields"
 	@$(MAKE) test-galaxy
 	@$(MAKE) test-snakemake
 	$(LAB)/on-hosts $(MAKE) test-lab
@@ -88,6 +89,9 @@ lint: venv ## run ruff, mypy, import-linter, codespell and proselint
 	$(BIN)/codespell
 	$(BIN)/proselint --config .proselintrc.json check $(PROSE)
 
+metrics-reference: venv ## generate the tables of docs/reference/metrics.md
+	$(BIN)/python -m tests.metrics_reference
+
 count: venv ## count the lines of code from invocation to outcome; fail above the maximum
 	@$(BIN)/python -m tests.code_size --max $(RUNNER_PATH_LINES) $(RUNNER_PATH)
 
@@ -101,6 +105,12 @@ lab: engine lab-needs ## start three Swarm hosts on this machine; UP="--managers
 
 lab-needs:
 	@$(LAB)/hosts-needs
+
+promtool:
+	@$(LAB)/promtool
+
+test-promtool: venv promtool ## check metrics, alert rules and dashboard with Prometheus's own tool
+	$(BIN)/pytest tests/promtool
 
 lab-down: venv ## remove the three hosts
 	@$(BIN)/python -m tests.lab.hosts down

@@ -52,6 +52,9 @@ if TYPE_CHECKING:
         UnreachableError,
     )
     from swarm_runner.hooks.specs import hookimpl
+    from swarm_runner.metrics.exposition import MetricsServer, StoreCollector
+    from swarm_runner.metrics.runner_metrics import MeteredRunner, RunnerMetrics
+    from swarm_runner.metrics.store import MetricStore
     from swarm_runner.model.files import InputFile
     from swarm_runner.model.htcondor import EventType, HoldCode, HoldSubcode, JobStatus, Universe
     from swarm_runner.model.invocation import Invocation
@@ -158,6 +161,9 @@ __all__ = [
     "JobStatus",
     "JobUser",
     "KeyPath",
+    "MeteredRunner",
+    "MetricStore",
+    "MetricsServer",
     "Network",
     "Outcome",
     "OutcomeKind",
@@ -169,10 +175,12 @@ __all__ = [
     "Resources",
     "Route",
     "Runner",
+    "RunnerMetrics",
     "RunnerSection",
     "ScalingDecision",
     "ScalingLimits",
     "Slot",
+    "StoreCollector",
     "SubmitBatch",
     "SubmitDescription",
     "SubmitInDoubtError",
@@ -263,6 +271,15 @@ _EXPORTS = {
         "UnreachableError",
     ),
     "hooks.specs": ("hookimpl",),
+    "metrics.exposition": (
+        "MetricsServer",
+        "StoreCollector",
+    ),
+    "metrics.runner_metrics": (
+        "MeteredRunner",
+        "RunnerMetrics",
+    ),
+    "metrics.store": ("MetricStore",),
     "model.htcondor": (
         "EventType",
         "HoldCode",

@@ -8,7 +8,6 @@ from io import TextIOWrapper
 from typing import Annotated
 
 import typer
-from pluggy import PluginValidationError
 
 from swarm_runner._version import __version__
 from swarm_runner.cli import jobs, offline, pool
@@ -67,9 +66,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SwarmRunnerError as error:
         print_error(error)
         return exit_code(error)
-    except (OSError, PluginValidationError) as error:
+    except Exception as error:
+        if not isinstance(error, OSError) and not _is_plugin_error(error):
+            raise
         print_error(SwarmRunnerError(str(error)))
         return ExitCode.FAILED
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else ExitCode.OK
     return ExitCode.OK
+
+
+def _is_plugin_error(error: Exception) -> bool:
+    """Whether a plugin does not match the hooks' specification."""
+    from pluggy import PluginValidationError
+
+    return isinstance(error, PluginValidationError)

@@ -1,11 +1,11 @@
-"""`swarm-runner pool autoscale`: the autoscaler in the foreground."""
+"""`swarm-runner pool autoscale` and `pool watch`: the daemon in the foreground."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
@@ -14,13 +14,30 @@ import typer
 
 from swarm_runner.cli import factories
 from swarm_runner.cli.config_files import load_destination
-from swarm_runner.cli.options import DestinationName, JobConfPath, LogLevel
+from swarm_runner.cli.console import print_note
+from swarm_runner.cli.options import AsJson, DestinationName, JobConfPath, LogLevel
+from swarm_runner.errors import Diagnostic, InvalidInputError
 from swarm_runner.structured_log import configure_logging
 
 if TYPE_CHECKING:
+    from swarm_runner.model.pool import Destination
     from swarm_runner.provisioner.autoscaler import AutoscalerRecord
 
 POLL_INTERVAL_S = 2.0
+DEFAULT_METRICS_ADDRESS = "127.0.0.1:9780"
+MAX_PORT = 65_535
+PollInterval = Annotated[
+    float,
+    typer.Option("--interval", min=0.1, metavar="SECONDS", help="Minimum time between two polls."),
+]
+MetricsAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--metrics",
+        metavar="HOST:PORT",
+        help="Serve metrics for Prometheus there. 127.0.0.1 serves this host only.",
+    ),
+]
 
 
 def autoscale(
@@ -28,17 +45,13 @@ def autoscale(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Report what it would do; change nothing.")
     ] = False,
-    poll_interval_s: Annotated[
-        float,
-        typer.Option(
-            "--interval", min=0.1, metavar="SECONDS", help="Minimum time between two polls."
-        ),
-    ] = POLL_INTERVAL_S,
+    poll_interval_s: PollInterval = POLL_INTERVAL_S,
     job_conf: JobConfPath = None,
     destination_name: DestinationName = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print every decision as a line of JSON.")
     ] = False,
+    metrics: MetricsAddress = None,
     records: Annotated[
         bool, typer.Option("--records", help="After each line, print the decision as JSON.")
     ] = False,
@@ -55,8 +68,65 @@ def autoscale(
         configure_logging(LogLevel.INFO, as_json=bool(options.get("log_json")))
     destination = load_destination(job_conf, destination_name)
     report = _print_json if as_json else _DecisionPrinter(records=records).print_record
-    with _stop_on_signal() as stop:
-        factories.autoscaler(destination, dry_run=dry_run).run(report, stop, poll_interval_s)
+    if metrics is None:
+        with _stop_on_signal() as stop:
+            factories.autoscaler(destination, dry_run=dry_run).run(report, stop, poll_interval_s)
+    else:
+        _serve(destination, metrics, report, dry_run=dry_run, poll_interval_s=poll_interval_s)
+
+
+def watch(
+    poll_interval_s: PollInterval = POLL_INTERVAL_S,
+    metrics: MetricsAddress = DEFAULT_METRICS_ADDRESS,
+    job_conf: JobConfPath = None,
+    destination_name: DestinationName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Observe the pool and serve its metrics, until it is stopped. It changes nothing.
+
+    For a pool without an autoscaler: `pool autoscale --metrics` serves the same metrics.
+    """
+    destination = load_destination(job_conf, destination_name)
+    report = _print_json if as_json else _ignore
+    address = metrics or DEFAULT_METRICS_ADDRESS
+    _serve(destination, address, report, dry_run=True, poll_interval_s=poll_interval_s)
+
+
+def _serve(
+    destination: Destination,
+    address: str,
+    report: Callable[[AutoscalerRecord], None],
+    *,
+    dry_run: bool,
+    poll_interval_s: float,
+) -> None:
+    """Run the autoscaler, and serve what its last round observed."""
+    from swarm_runner.metrics.exposition import MetricsServer
+
+    host, port = _parse_address(address)
+    pool_metrics = factories.pool_metrics(destination)
+    autoscaler = factories.autoscaler(
+        destination, dry_run=dry_run, on_round=pool_metrics.record_round
+    )
+    with (
+        _stop_on_signal() as stop,
+        MetricsServer(destination.pool.name, [pool_metrics.store], host, port) as server,
+    ):
+        print_note(f"Metrics are served at http://{server.address}/metrics.")
+        autoscaler.run(report, stop, poll_interval_s)
+
+
+def _parse_address(address: str) -> tuple[str, int]:
+    """Split HOST:PORT. Raises InvalidInputError."""
+    host, colon, port = address.rpartition(":")
+    if not (colon and host and port.isascii() and port.isdigit() and int(port) <= MAX_PORT):
+        message = f"write HOST:PORT, for example {DEFAULT_METRICS_ADDRESS}"
+        raise InvalidInputError([Diagnostic(message, source=f"--metrics {address}")])
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _ignore(_record: AutoscalerRecord) -> None:
+    """Report nothing."""
 
 
 def _print_json(record: AutoscalerRecord) -> None:

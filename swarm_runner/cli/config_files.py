@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from swarm_runner.cli.console import print_note
-from swarm_runner.config.current import get_current_config
-from swarm_runner.config.documents import parse_invocations
-from swarm_runner.config.job_conf import JobConf, parse_job_conf
 from swarm_runner.errors import Diagnostic, InvalidInputError
-from swarm_runner.model.invocation import Invocation
-from swarm_runner.model.pool import Destination
 from swarm_runner.structured_log import get_logger
+
+if TYPE_CHECKING:
+    from swarm_runner.config.job_conf import JobConf
+    from swarm_runner.model.invocation import Invocation
+    from swarm_runner.model.pool import Destination
 
 log = get_logger(__name__)
 STANDARD_INPUT = "-"
@@ -41,6 +42,10 @@ def load_job_conf(file: Path | None, *, notify: bool = True) -> JobConf:
     If there is none either, the configuration has one destination: `Destination()`. With `notify`,
     keys without effect are logged.
     """
+    from swarm_runner.config.current import get_current_config
+    from swarm_runner.config.job_conf import JobConf, parse_job_conf
+    from swarm_runner.model.pool import Destination
+
     if file is None and (file := get_current_config()) is not None:
         print_note(f"Using {file}, the file of the last `pool up`.")
     if file is None:
@@ -65,6 +70,8 @@ def load_invocations(files: list[str]) -> list[Invocation]:
 
     Raises InvalidInputError with every problem of every file, including duplicate keys.
     """
+    from swarm_runner.config.documents import parse_invocations
+
     invocations: list[Invocation] = []
     diagnostics: list[Diagnostic] = []
     source_of_key: dict[str, str] = {}

@@ -9,20 +9,9 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.console import (
-    Console,
-    ConsoleOptions,
-    ConsoleRenderable,
-    RenderHook,
-    RenderResult,
-)
-from rich.measure import Measurement
-from rich.segment import Segment
-
-from swarm_runner.model.text import printable
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
 
 # In a pipe or a file, a table is as wide as its content.
 UNBOUNDED_WIDTH = 10_000
@@ -31,46 +20,30 @@ _JSON_CONTROL = re.compile(r"[\x7f-\x9f]")
 
 def stdout_console() -> Console:
     """Return a console for results."""
-    console = Console(highlight=False, markup=False, emoji=False)
+    console = _printable_console()
     if not console.is_terminal and not os.environ.get("COLUMNS"):
         console.width = UNBOUNDED_WIDTH
-    console.push_render_hook(_PrintableHook())
     return console
 
 
 def stderr_console() -> Console:
     """Return a console for progress and notes."""
-    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
-    console.push_render_hook(_PrintableHook())
-    return console
+    return _printable_console(stderr=True)
 
 
-class _PrintableHook(RenderHook):
-    """Escapes the control characters of foreign text: file names, keys, messages of Docker.
+def _printable_console(*, stderr: bool = False) -> Console:
+    from swarm_runner.cli.printable_console import PrintableConsole
 
-    Rich's own escape sequences are styles and control segments, which stay.
-    """
-
-    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
-        """Return renderables whose text is printable."""
-        return [_Printable(renderable) for renderable in renderables]
-
-
-class _Printable:
-    def __init__(self, renderable: ConsoleRenderable) -> None:
-        self._renderable = renderable
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        for segment in console.render(self._renderable, options):
-            text = segment.text if segment.control else printable(segment.text)
-            yield Segment(text, segment.style, segment.control)
-
-    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        return Measurement.get(console, options, self._renderable)
+    return PrintableConsole(stderr=stderr, highlight=False, markup=False, emoji=False)
 
 
 def print_note(message: str, style: str = "") -> None:
     """Print a note on standard error, without breaking its lines."""
+    if not style:
+        from swarm_runner.model.text import printable
+
+        typer.echo(printable(message), err=True)
+        return
     stderr_console().print(message, style=style, soft_wrap=True)
 
 
@@ -102,6 +75,8 @@ def progress(title: str) -> Iterator[Callable[[str], None]]:
         yield lambda message: console.print(message, soft_wrap=True)
         return
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from swarm_runner.model.text import printable
 
     columns = SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn()
     with Progress(*columns, console=console, transient=True) as bar:

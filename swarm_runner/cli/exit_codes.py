@@ -14,7 +14,6 @@ from swarm_runner.errors import (
     SwarmRunnerError,
     UnreachableError,
 )
-from swarm_runner.model.text import printable
 
 
 class ExitCode(IntEnum):
@@ -43,6 +42,8 @@ def exit_code(error: SwarmRunnerError) -> ExitCode:
 
 def print_error(error: SwarmRunnerError) -> None:
     """Print an error on standard error: one line, or one for each diagnostic."""
+    from swarm_runner.model.text import printable
+
     problems = error.diagnostics if isinstance(error, InvalidInputError) else (str(error),)
     for problem in problems:
         line = printable(" ".join(str(problem).split("\n")))

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from swarm_runner.model.pool import Destination, Pool
-
 if TYPE_CHECKING:
     from swarm_runner.condor.pool_query import PoolQuery
+    from swarm_runner.metrics.pool_metrics import PoolMetrics
+    from swarm_runner.model.pool import Destination, Pool
     from swarm_runner.provisioner import Autoscaler, Provisioner
+    from swarm_runner.provisioner.autoscaler import AutoscalerRound
     from swarm_runner.runner import Runner
     from swarm_runner.swarm.ports import Swarm
 
@@ -49,10 +50,33 @@ def provisioner(destination: Destination, progress: Callable[[str], None]) -> Pr
     return Provisioner(pool, swarm(pool), access_point(destination), token, progress)
 
 
-def autoscaler(destination: Destination, *, dry_run: bool) -> Autoscaler:
+def autoscaler(
+    destination: Destination,
+    *,
+    dry_run: bool,
+    on_round: Callable[[AutoscalerRound], None] | None = None,
+) -> Autoscaler:
     """Return the autoscaler of a destination's pool, with the installed plugins' policies."""
     from swarm_runner.hooks.manager import Hooks
     from swarm_runner.provisioner import Autoscaler
 
     pool = destination.pool
-    return Autoscaler(pool, swarm(pool), access_point(destination), Hooks(), dry_run=dry_run)
+    return Autoscaler(
+        pool,
+        swarm(pool),
+        access_point(destination),
+        Hooks(),
+        dry_run=dry_run,
+        on_round=on_round,
+    )
+
+
+def pool_metrics(destination: Destination) -> PoolMetrics:
+    """Return the metrics of a destination's pool."""
+    from swarm_runner.condor.connection import token_file
+    from swarm_runner.condor.pool_query import token_expiry_s
+    from swarm_runner.metrics.pool_metrics import PoolMetrics
+
+    pool = destination.pool
+    expiry_s = token_expiry_s(token_file(pool.name, destination.token_directory))
+    return PoolMetrics(pool, access_point(destination).schedd_statistics, expiry_s)

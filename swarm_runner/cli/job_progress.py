@@ -13,7 +13,8 @@ from rich.live import Live
 from rich.text import Text
 
 from swarm_runner.cli.console import stderr_console
-from swarm_runner.cli.tables import count_by_state, format_duration, pluralize
+from swarm_runner.cli.tables import count_by_state
+from swarm_runner.cli.wording import format_duration, pluralize
 from swarm_runner.model.job import Job, JobChange, JobEvent, JobId
 
 RECENT_CHANGES = 8

@@ -6,7 +6,6 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.text import Text
 
 from swarm_runner.cli import config_files, factories
 from swarm_runner.cli.console import print_note, progress, show, show_json
@@ -19,17 +18,17 @@ from swarm_runner.cli.options import (
     JobNames,
     RunnerName,
 )
-from swarm_runner.cli.tables import count_by_state, failures, jobs_table, pluralize, submitted_table
+from swarm_runner.cli.wording import pluralize
 from swarm_runner.errors import (
     InvalidInputError,
     PreconditionError,
     SwarmRunnerError,
     UnreachableError,
 )
-from swarm_runner.model.job import Job, JobState, OutcomeKind
-from swarm_runner.model.pool import Destination
 
 if TYPE_CHECKING:
+    from swarm_runner.model.job import Job
+    from swarm_runner.model.pool import Destination
     from swarm_runner.runner import Runner
 
 DEFAULT_RUNNER = "default"
@@ -51,6 +50,8 @@ def submit(
     A file holds one invocation or a list. A key that was submitted before is not run again; its
     jobs are shown. With --wait the exit code is 1 if a job failed.
     """
+    from swarm_runner.cli.tables import submitted_table
+
     destination = config_files.load_destination(job_conf, destination_name)
     invocations = config_files.load_invocations(files)
     option = _runner_option(runner)
@@ -95,6 +96,7 @@ def jobs(
     With --wait the exit code is 1 if a job failed.
     """
     from swarm_runner.cli import job_list
+    from swarm_runner.cli.tables import count_by_state, failures, jobs_table
 
     destination = config_files.load_destination(job_conf, destination_name)
     pool = destination.pool
@@ -135,6 +137,7 @@ def remove(
     If a name is unknown, nothing is removed.
     """
     from swarm_runner.cli import job_list
+    from swarm_runner.model.job import OutcomeKind
     from swarm_runner.runner.outcomes import encode_reason
 
     if bool(names) == all_jobs:
@@ -167,7 +170,10 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Explain why a job is idle or held, or how it ended."""
+    from rich.text import Text
+
     from swarm_runner.cli import job_list
+    from swarm_runner.model.job import JobState
 
     destination = config_files.load_destination(job_conf, destination_name)
     access_point = factories.access_point(destination)
@@ -225,6 +231,8 @@ def _wait_for_jobs(session: Runner, jobs: list[Job], runner: str) -> list[Job]:
 
 def _show_finished(jobs: list[Job], as_json: bool) -> None:
     """Show jobs that have ended; exit with code 1 unless all succeeded."""
+    from swarm_runner.cli.tables import failures, jobs_table
+
     if as_json:
         show_json(jobs)
     elif jobs:

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from swarm_runner.cli import config_files
 from swarm_runner.cli.console import print_note, show, show_json
 from swarm_runner.cli.options import AsJson, DestinationName, InvocationFiles, JobConfPath
-from swarm_runner.cli.tables import destinations_table, plain_table
 from swarm_runner.errors import Diagnostic, InvalidInputError
-from swarm_runner.hooks.manager import Hooks
-from swarm_runner.model.invocation import Invocation
-from swarm_runner.model.pool import Destination, Route
-from swarm_runner.model.text import did_you_mean
-from swarm_runner.submit.description import SubmitDescription
-from swarm_runner.submit.translation import translate as translate_invocation
-from swarm_runner.submit.translation import with_defaults
+
+if TYPE_CHECKING:
+    from swarm_runner.model.invocation import Invocation
+    from swarm_runner.model.pool import Destination, Route
+    from swarm_runner.submit.description import SubmitDescription
 
 
 def validate(
@@ -38,6 +35,8 @@ def validate(
 
     Shows every error with its line and column, or the destinations that the file defines.
     """
+    from swarm_runner.cli.tables import destinations_table
+
     file = file or job_conf
     if file is None:
         raise InvalidInputError("name the job_conf file to check")
@@ -105,6 +104,10 @@ def translate_all(invocations: Iterable[Invocation], destination: Destination) -
 
     Raises InvalidInputError with the problems of every invocation.
     """
+    from swarm_runner.hooks.manager import Hooks
+    from swarm_runner.submit.translation import translate as translate_invocation
+    from swarm_runner.submit.translation import with_defaults
+
     hooks = Hooks()
     translations: list[Translation] = []
     diagnostics: list[Diagnostic] = []
@@ -134,6 +137,7 @@ def schema(
     as_json: AsJson = False,
 ) -> None:
     """Print, list or write the JSON Schemas."""
+    from swarm_runner.cli.tables import plain_table
     from swarm_runner.config.schemas import schemas
 
     known = schemas()
@@ -158,6 +162,8 @@ def _schema_name(file: str) -> str:
 
 
 def _schema_file(name: str, known: dict[str, dict[str, Any]]) -> str:
+    from swarm_runner.model.text import did_you_mean
+
     for file in known:
         if name in (file, _schema_name(file)):
             return file

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from swarm_runner.cli import autoscale as autoscaling
 from swarm_runner.cli import factories
+from swarm_runner.cli import monitoring as monitoring_files
 from swarm_runner.cli.config_files import load_destination
 from swarm_runner.cli.console import print_note, progress, show, show_json
 from swarm_runner.cli.exit_codes import interruptible
 from swarm_runner.cli.options import AsJson, DestinationName, JobConfPath, Timeout
 from swarm_runner.cli.plugin_commands import PluginGroup
-from swarm_runner.cli.pool_table import pool_table
-from swarm_runner.cli.tables import pluralize
-from swarm_runner.config.current import clear_current_config, set_current_config
+from swarm_runner.cli.wording import pluralize
 from swarm_runner.errors import Diagnostic, InvalidInputError
-from swarm_runner.model.pool import Pool
-from swarm_runner.model.pool_status import PoolStatus
-from swarm_runner.model.text import did_you_mean
+
+if TYPE_CHECKING:
+    from swarm_runner.model.pool import Pool
+    from swarm_runner.model.pool_status import PoolStatus
 
 UP_TIMEOUT_S = 300.0
 
@@ -59,6 +59,8 @@ def up(
     Waits until every slot is advertised. Commands without a configuration then use this one,
     until `pool down`.
     """
+    from swarm_runner.config.current import set_current_config
+
     destination = load_destination(job_conf, destination_name)
     pool = destination.pool
     message = (
@@ -112,6 +114,8 @@ def scale(
 
 
 app.command()(autoscaling.autoscale)
+app.command()(autoscaling.watch)
+app.command()(monitoring_files.monitoring)
 
 
 @app.command()
@@ -220,6 +224,8 @@ def down(
     as_json: AsJson = False,
 ) -> None:
     """Remove exactly what `pool up` created. Refuses while there are unfinished jobs."""
+    from swarm_runner.config.current import clear_current_config
+
     if drain and force:
         raise InvalidInputError("--drain waits for the jobs, --force removes them: choose one")
     destination = load_destination(job_conf, destination_name)
@@ -236,6 +242,8 @@ def down(
 
 def _parse_replicas(counts: list[str], pool: Pool) -> dict[str, int]:
     """Parse CLASS=N arguments. Raises InvalidInputError with every wrong one."""
+    from swarm_runner.model.text import did_you_mean
+
     replicas: dict[str, int] = {}
     diagnostics: list[Diagnostic] = []
     for argument in counts:
@@ -257,6 +265,8 @@ def _parse_replicas(counts: list[str], pool: Pool) -> dict[str, int]:
 
 
 def _show(pool: Pool, status: PoolStatus, as_json: bool) -> None:
+    from swarm_runner.cli.pool_table import pool_table
+
     if as_json:
         show_json(status)
     else:

@@ -10,12 +10,12 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from swarm_runner.cli.wording import format_duration
 from swarm_runner.model.job import Job, JobState, Outcome, OutcomeKind
 from swarm_runner.model.pool import Destination
 
 SHORT_ID = 12  # the length of Docker's short IDs
 MAX_JOBS_NAMED = 6
-_MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86400
 
 
 def plain_table(*headers: str) -> Table:
@@ -36,18 +36,6 @@ def nowrap(value: str, style: str = "") -> Text:
     return Text(value, style=style)
 
 
-def format_duration(seconds: float) -> str:
-    """Format a duration with two units at most: 12s, 3m20s, 2h05m, 3d04h."""
-    total = max(0, round(seconds))
-    if total < _MINUTE_S:
-        return f"{total}s"
-    if total < _HOUR_S:
-        return f"{total // _MINUTE_S}m{total % _MINUTE_S:02d}s"
-    if total < _DAY_S:
-        return f"{total // _HOUR_S}h{total % _HOUR_S // _MINUTE_S:02d}m"
-    return f"{total // _DAY_S}d{total % _DAY_S // _HOUR_S:02d}h"
-
-
 def outcome_label(outcome: Outcome) -> str:
     """Describe an outcome in two or three words."""
     if outcome.kind is OutcomeKind.EXITED and outcome.exit_code is not None:
@@ -55,11 +43,6 @@ def outcome_label(outcome: Outcome) -> str:
     if outcome.kind is OutcomeKind.SIGNALLED and outcome.signal is not None:
         return f"signal {outcome.signal}"
     return outcome.kind.value.replace("_", " ")
-
-
-def pluralize(number: int, noun: str) -> str:
-    """Return a number with its noun: 1 job, 2 jobs."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def count_by_state(jobs: Iterable[Job]) -> str:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import base64
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Protocol
 
 from swarm_runner.condor.access_point import AccessPoint
 from swarm_runner.condor.ads import (
@@ -15,7 +19,7 @@ from swarm_runner.condor.ports import (
 )
 from swarm_runner.model.htcondor import HoldCode, JobStatus, Universe
 from swarm_runner.model.job import JobId
-from swarm_runner.model.pool_status import JobRun, Slot
+from swarm_runner.model.pool_status import JobRun, ScheddStatistics, Slot
 from swarm_runner.model.scaling import FinishedJob, IdleJobGroup
 
 _KB_PER_MB = 1024
@@ -69,7 +73,19 @@ FINISHED_PROJECTION = (
     "EnteredCurrentStatus",
     "CompletionDate",
     "JobCurrentStartDate",
+    "ClusterId",
+    "ProcId",
+    "JobStatus",
+    "ExitCode",
+    "ExitBySignal",
+    "QDate",
+    "JobStartDate",
+    "NumJobStarts",
+    "NumHoldsByReason",
+    "NumVacatesByReason",
+    "MemoryUsage",
 )
+SCHEDD_PROJECTION = ("TotalHeldJobs", "RecentDaemonCoreDutyCycle")
 # All jobs in the queue except removed ones, and completed ones whose output needs no retrieval: a
 # spooled job stays in the queue until its output is retrieved.
 _RETRIEVED = "SUBMIT_Iwd is undefined || (StageOutFinish ?: 0) >= EnteredCurrentStatus"
@@ -108,6 +124,9 @@ class PoolQueryPort(Protocol):
 
         `since_s` is in seconds since the epoch. Runs that ended with a hold are included.
         """
+
+    def schedd_statistics(self) -> ScheddStatistics:
+        """Return what the schedd last advertised about itself; the schedd is not queried."""
 
 
 class PoolQuery(AccessPoint):
@@ -153,6 +172,24 @@ class PoolQuery(AccessPoint):
         ads = [*ended, *(to_python(ad, RUN_PROJECTION) for ad in held)]
         return [run for ad in ads if (run := job_run_from_ad(ad))]
 
+    def schedd_statistics(self) -> ScheddStatistics:
+        """See PoolQueryPort.schedd_statistics."""
+        ad_type, names = htcondor().AdType.Schedd, list(SCHEDD_PROJECTION)
+        ads = self._connection.query_collector(
+            lambda collector: collector.query(ad_type, "true", names)
+        )
+        return schedd_statistics_from_ads([to_python(ad, SCHEDD_PROJECTION) for ad in ads])
+
+
+def token_expiry_s(file: Path) -> float | None:
+    """Return when a token expires, in seconds since the epoch; None if it does not, or is none."""
+    try:
+        payload = file.read_text(encoding="ascii").split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        return float(claims["exp"])
+    except (OSError, IndexError, KeyError, ValueError, TypeError):
+        return None
+
 
 def idle_job_group_from_ad(group: Ad) -> IdleJobGroup:
     """Return a group of idle jobs. A missing request counts as the minimum."""
@@ -172,10 +209,43 @@ def idle_job_group_from_ad(group: Ad) -> IdleJobGroup:
 def finished_job_from_ad(ad: Ad) -> FinishedJob:
     """Return a job of the history. Its class is the one in which it ran last."""
     began, ended = ad.get("JobCurrentStartDate"), ad.get("CompletionDate", 0)
+    queued, first_began = ad.get("QDate"), ad.get("JobStartDate")
+    used, requested = ad.get("MemoryUsage"), ad.get("RequestMemory")
     return FinishedJob(
         capacity_class=ad.get("MachineAttrCapacityClass0", ad.get("SwarmRunnerClass", "")),
         ended_s=ad["EnteredCurrentStatus"],
         runtime_s=max(ended - began, 0) if began and ended else None,
+        job=str(JobId(ad.get("ClusterId", 0), ad.get("ProcId", 0))),
+        outcome=_finish(ad),
+        wait_s=max(first_began - queued, 0) if first_began and queued else None,
+        starts=ad.get("NumJobStarts", 0),
+        memory_used_ratio=used / requested if used is not None and requested else None,
+        holds=_counts(ad.get("NumHoldsByReason")),
+        vacates=_counts(ad.get("NumVacatesByReason")),
+    )
+
+
+def _finish(ad: Ad) -> Literal["succeeded", "failed", "signalled", "removed"]:
+    if ad.get("JobStatus", JobStatus.COMPLETED) != JobStatus.COMPLETED:
+        return "removed"
+    if ad.get("ExitBySignal", False):
+        return "signalled"
+    return "succeeded" if ad.get("ExitCode", 0) == 0 else "failed"
+
+
+def _counts(nested: Any) -> dict[str, int]:
+    """Return a nested ad of numbers, such as NumHoldsByReason."""
+    if not isinstance(nested, Mapping):
+        return {}
+    return {str(name): count for name, count in nested.items() if isinstance(count, int)}
+
+
+def schedd_statistics_from_ads(ads: list[Ad]) -> ScheddStatistics:
+    """Return the statistics of the pool's schedds together: it has one, or several beside it."""
+    busy = [ad["RecentDaemonCoreDutyCycle"] for ad in ads if "RecentDaemonCoreDutyCycle" in ad]
+    return ScheddStatistics(
+        held_jobs=sum(ad.get("TotalHeldJobs", 0) for ad in ads),
+        duty_cycle=max(*busy, 0.0) if busy else None,
     )
 
 

@@ -283,6 +283,13 @@ class PoolStatus(FrozenModel):
         return [e for e in self.executors if e.capacity_class == capacity_class]
 
 
+class ScheddStatistics(FrozenModel):
+    """What a schedd advertises about itself: its held jobs, and the share of time it is busy."""
+
+    held_jobs: int = Field(0, ge=0)
+    duty_cycle: float | None = Field(None, ge=0, description="0 to 1; absent if unknown")
+
+
 class JobRun(FrozenModel):
     """How the latest run of one job ended, and on which executor.
 

@@ -221,8 +221,28 @@ class IdleJobGroup(ResourceAmounts):
 
 
 class FinishedJob(FrozenModel):
-    """A job that left the queue, completed or removed. `runtime_s` is absent if it never ran."""
+    """A job that left the queue, completed or removed.
+
+    Attributes:
+        capacity_class: The class in which it ran last, or else would run.
+        ended_s: When it ended, in seconds since the epoch.
+        runtime_s: How long its last run took; absent if it never ran.
+        job: Its ID, `cluster.proc`.
+        outcome: How it ended.
+        wait_s: How long it waited for its first run; absent if it never ran.
+        starts: How often it started.
+        memory_used_ratio: The most memory that it used, relative to its request; absent if unknown.
+        holds: How often it was held, by HTCondor's name of the reason.
+        vacates: How often a run of it was ended, by HTCondor's name of the reason.
+    """
 
     capacity_class: str
     ended_s: float
     runtime_s: float | None = Field(None, ge=0)
+    job: str = ""
+    outcome: Literal["succeeded", "failed", "signalled", "removed"] = "succeeded"
+    wait_s: float | None = Field(None, ge=0)
+    starts: int = Field(0, ge=0)
+    memory_used_ratio: float | None = Field(None, ge=0)
+    holds: dict[str, int] = Field(default_factory=dict)
+    vacates: dict[str, int] = Field(default_factory=dict)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from swarm_runner.condor.pool_query import PoolQueryPort
 from swarm_runner.errors import ConflictError, PreconditionError, UnreachableError
@@ -14,7 +15,7 @@ from swarm_runner.model.pool_status import ExecutorReplacement, PoolStatus, Serv
 from swarm_runner.model.scaling import ClassSnapshot, ScalingDecision, ScalingLimits, ScalingRecord
 from swarm_runner.provisioner.credentials import Tokens
 from swarm_runner.provisioner.health import ExecutorHealthMonitor
-from swarm_runner.provisioner.observation import Observer
+from swarm_runner.provisioner.observation import Observer, PoolObservation
 from swarm_runner.provisioner.waiter import Waiter
 from swarm_runner.structured_log import get_logger
 from swarm_runner.swarm.ports import Swarm
@@ -30,6 +31,19 @@ STOP_TIMEOUT_S = 120.0
 AutoscalerRecord = ScalingRecord | ExecutorReplacement
 
 
+@dataclass(frozen=True, slots=True)
+class AutoscalerRound:
+    """One round of an autoscaler: what it observed, and its records.
+
+    `observation` is None when the Swarm did not answer.
+    """
+
+    observation: PoolObservation | None
+    records: Sequence[AutoscalerRecord]
+    ended_s: float
+    duration_s: float
+
+
 class Autoscaler:
     """Scales the classes of one pool, and replaces its unhealthy executors.
 
@@ -43,6 +57,7 @@ class Autoscaler:
         hooks: Decide about each class, and are notified of changes of the pool.
         dry_run: Report decisions and change nothing.
         clock: Returns the time in seconds since the epoch.
+        on_round: Is called after each round, in the autoscaler's thread.
     """
 
     def __init__(
@@ -54,8 +69,10 @@ class Autoscaler:
         *,
         dry_run: bool = False,
         clock: Callable[[], float] = time.time,
+        on_round: Callable[[AutoscalerRound], None] | None = None,
     ) -> None:
         self._pool = pool
+        self._on_round = on_round
         self._swarm = swarm
         self._hooks = hooks
         self._dry_run = dry_run
@@ -97,10 +114,18 @@ class Autoscaler:
         Without a complete observation nothing is changed. Return a record for each class and for
         each unhealthy executor.
         """
+        started_s = time.monotonic()
+        observation, records = self._observe_and_act()
+        if self._on_round:
+            duration_s = time.monotonic() - started_s
+            self._on_round(AutoscalerRound(observation, records, self._clock(), duration_s))
+        return records
+
+    def _observe_and_act(self) -> tuple[PoolObservation | None, list[AutoscalerRecord]]:
         try:
             observation = self._observer.observe()
         except (UnreachableError, PreconditionError) as error:
-            return [self._frozen_record(name, str(error)) for name in self._pool.classes]
+            return None, [self._frozen_record(name, str(error)) for name in self._pool.classes]
         self._notify_change(observation.status)
         self._replicas = dict(observation.status.replicas)
         records = [
@@ -113,7 +138,7 @@ class Autoscaler:
             )
             for name in self._pool.classes
         ]
-        return [*records, *self._health_monitor.run_once(observation.status)]
+        return observation, [*records, *self._health_monitor.run_once(observation.status)]
 
     def _scale_class(
         self, name: str, snapshot: ClassSnapshot, services: Mapping[str, ServiceState]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from statistics import fmean, median
 from typing import TypeVar
@@ -55,11 +55,19 @@ class PoolObservation:
         status: The pool's status.
         services: Its services by name.
         classes: A snapshot of each class whose service exists, by class name.
+        slots: The slots; None if the collector did not answer.
+        idle_jobs: The idle jobs of all classes, and of none; None if the schedd did not answer.
+        finished_jobs: The jobs that ended last, the latest first.
+        startup_times_s: How long the executors took that were first seen ready now, by class name.
     """
 
     status: PoolStatus
     services: Mapping[str, ServiceState]
     classes: Mapping[str, ClassSnapshot]
+    slots: Sequence[Slot] | None = None
+    idle_jobs: Sequence[IdleJobGroup] | None = None
+    finished_jobs: Sequence[FinishedJob] = ()
+    startup_times_s: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
 class Observer:
@@ -106,7 +114,9 @@ class Observer:
         tasks = self._swarm.tasks(self._pool.name)
         missing: list[str] = []
         slots = _try_query(self._pool_query.slots, "the slots", missing)
-        idle_jobs, recent_jobs = _try_query(self._query_jobs, "the queue", missing) or ((), ())
+        queue = _try_query(self._query_jobs, "the queue", missing)
+        idle_jobs, recent_jobs = queue or ((), ())
+        startup_times_s: dict[str, list[float]] = {}
         now = self._clock()
         status = build_pool_status(self._pool, services, tasks, slots, problem="; ".join(missing))
         slots_by_task: dict[str, list[Slot]] = defaultdict(list)
@@ -126,7 +136,9 @@ class Observer:
             class_missing = list(missing)
             if slots is not None:
                 task_ids = [executor.task for executor in executors]
-                self._record_startup_times(name, task_ids, slots_by_task, created_s, now)
+                startup_times_s[name] = self._record_startup_times(
+                    name, task_ids, slots_by_task, created_s, now
+                )
                 summary, unknown = self._classify_unadvertised(summary, created_s, now)
                 if unknown:
                     class_missing.append(
@@ -139,7 +151,15 @@ class Observer:
             )
         self._idle_since = idle_since
         self._prune({task.id for task in tasks})
-        return PoolObservation(status, services, classes)
+        return PoolObservation(
+            status,
+            services,
+            classes,
+            slots=slots,
+            idle_jobs=None if queue is None else idle_jobs,
+            finished_jobs=recent_jobs,
+            startup_times_s=startup_times_s,
+        )
 
     def record_demand(self, capacity_class: str, needed: int) -> None:
         """Record how many executors a class needs now."""
@@ -237,8 +257,9 @@ class Observer:
         slots_by_task: Mapping[str, Sequence[Slot]],
         created_s: Mapping[str, float],
         now: float,
-    ) -> None:
+    ) -> list[float]:
         """Record how long the executors took that were starting before and are advertised now."""
+        recorded: list[float] = []
         for task in task_ids:
             if task not in slots_by_task:
                 if task not in self._advertised:
@@ -248,8 +269,10 @@ class Observer:
             self._unadvertised_since.pop(task, None)
             startup_s = now - created_s[task]
             if task in self._starting and startup_s < STARTUP_TIMEOUT_S:
-                self._startup_times_s[name].append(max(startup_s, 0.0))
+                recorded.append(max(startup_s, 0.0))
             self._starting.discard(task)
+        self._startup_times_s[name] += recorded
+        return recorded
 
     def _classify_unadvertised(
         self, summary: ExecutorSummary, created_s: Mapping[str, float], now: float

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
 from swarm_runner.errors import PreconditionError, UnreachableError
-from swarm_runner.model.pool_status import JobRun, Slot, TaskState
+from swarm_runner.model.pool_status import JobRun, ScheddStatistics, Slot, TaskState
 from swarm_runner.model.scaling import FinishedJob, IdleJobGroup
 from swarm_runner.swarm.specs import CLASS_LABEL, ServiceSpec
 
@@ -24,6 +24,7 @@ class FakePool(ABC):
     - `broken_reasons`: why a task's slot is broken, by task ID.
     - `vm_offline`: IDs of tasks that offer no VMs any more.
     - `idle_job_groups`, `finished_jobs`, `job_runs`: the queue and the history.
+    - `schedd`: what the schedd advertises about itself.
     - `htcondor_version`: the executors' version.
 
     `token_commands` records the commands that created tokens.
@@ -41,6 +42,7 @@ class FakePool(ABC):
         self.idle_job_groups: list[IdleJobGroup] = []
         self.finished_jobs: list[FinishedJob] = []
         self.job_runs: list[JobRun] = []
+        self.schedd = ScheddStatistics(duty_cycle=0.01)
         self.token_commands: list[tuple[str, ...]] = []
 
     @abstractmethod
@@ -88,6 +90,11 @@ class FakePool(ABC):
         """Return the first `job_runs` that ended at `since_s` or later."""
         self._authenticate()
         return [run for run in self.job_runs if run.ended_s >= since_s][:limit]
+
+    def schedd_statistics(self) -> ScheddStatistics:
+        """Return `schedd`."""
+        self._authenticate()
+        return self.schedd
 
     def retire(self, constraint: str) -> None:
         """Drain an executor, as `condor_off -constraint` does."""

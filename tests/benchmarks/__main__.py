@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from swarm_runner.config.job_conf import parse_job_conf
-from tests.benchmarks import import_time, submission, tracking
+from tests.benchmarks import import_time, scrape, submission, tracking
 from tests.benchmarks.measurement import Measurement
 from tests.benchmarks.table import show
 from tests.lab.pool import lab_pool
@@ -24,6 +24,7 @@ def main() -> int:
         *_submission(options),
         *tracking.measurements(),
         *import_time.measurements(),
+        *scrape.measurements(),
     ]
     return 0 if show(measurements, as_json=options.json) else 1
 

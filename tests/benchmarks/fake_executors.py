@@ -71,6 +71,7 @@ class FakeExecutorQuery:
         self.count_unfinished = access_point.count_unfinished
         self.running_ids = access_point.running_ids
         self.remove_all = access_point.remove_all
+        self.schedd_statistics = access_point.schedd_statistics
 
     def slots(self) -> list[Slot]:
         """Return the fake executors' slots."""

@@ -1,13 +1,19 @@
-"""(v) The time of `import swarm_runner`, compared with its dependencies."""
+"""(v) The time of `import swarm_runner` and of short commands, compared with what they need."""
 
 from __future__ import annotations
 
+import os
+import resource
 import subprocess
 import sys
+import tempfile
+from functools import partial
+from pathlib import Path
 
 from tests.benchmarks.measurement import Measurement, best_times
 
 ROUNDS = 9
+MAX_HELP_RATIO = 6
 _TIMING_SCRIPT = """
 import sys, time
 started_at = time.process_time()
@@ -22,6 +28,56 @@ def _time_import(statement: str) -> float:
     command = [sys.executable, "-c", _TIMING_SCRIPT.format(statement=statement)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return float(done.stdout)
+
+
+def _time_process(environment: dict[str, str], *arguments: str) -> float:
+    """Return the CPU time of a Python process, with the interpreter's own start."""
+    command = [sys.executable, *arguments]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, check=True, capture_output=True, env=environment)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def command_measurements() -> list[Measurement]:
+    """Measure `swarm-runner --help` and `translate` as whole processes.
+
+    Bytecode is cached, as pip's installation caches it.
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        invocation = Path(directory) / "invocation.json"
+        invocation.write_text('{"image": "debian:trixie", "command": ["echo", "hello"]}')
+        environment = os.environ | {"PYTHONPYCACHEPREFIX": directory, "XDG_CONFIG_HOME": directory}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        run = "from swarm_runner.cli import main; main({!r})"
+        programs = {
+            "pass": "pass",
+            "dependencies": "import typer, yaml, pluggy; from pydantic import BaseModel",
+            "--help": run.format(["--help"]),
+            "translate": run.format(["translate", str(invocation)]),
+        }
+        times = best_times(
+            ROUNDS,
+            [partial(_time_process, environment, "-c", program) for program in programs.values()],
+        )
+    nothing, dependencies, help_s, translate_s = times
+    return [
+        Measurement(
+            number="v",
+            what=f"swarm-runner {name}, as a process",
+            measured=f"{time_s * 1000:.0f} ms",
+            reference=f"python -c pass: {nothing * 1000:.0f} ms; "
+            f"import typer, yaml, pluggy, pydantic: {dependencies * 1000:.0f} ms",
+            value=time_s / nothing,
+            unit="x",
+            rule="is" if target is None else "at most",
+            target=target,
+        )
+        for name, time_s, target in (
+            ("--help", help_s, MAX_HELP_RATIO),
+            ("translate", translate_s, None),
+        )
+    ]
 
 
 def measurements() -> list[Measurement]:
@@ -55,4 +111,5 @@ def measurements() -> list[Measurement]:
             unit="x",
             rule="is",
         ),
+        *command_measurements(),
     ]

@@ -48,7 +48,9 @@ def test_every_module_is_in_a_layer() -> None:
     assert set(contract("layers")["exhaustive_ignores"].split()) == SPLIT | NOT_LAYERED
 
 
-@pytest.mark.parametrize(("name", "allowed"), [("htcondor", "condor"), ("docker", "swarm")])
+@pytest.mark.parametrize(
+    ("name", "allowed"), [("htcondor", "condor"), ("docker", "swarm"), ("prometheus", "metrics")]
+)
 def test_every_other_module_is_forbidden_to_import_it(name: str, allowed: str) -> None:
     expected = modules_of(PACKAGE) - NOT_LAYERED - {allowed}
     sources = contract(name)["source_modules"].split()

@@ -44,6 +44,51 @@ def test_using_the_public_names_imports_neither() -> None:
     assert run(f"import sys; from swarm_runner import *; Runner, Pool(), Invocation; {HEAVY}") == ""
 
 
+# What the commands that need no pool may import, beside typer: help needs no models, and translate
+# neither a terminal's styles nor the bindings.
+COMMAND_IMPORTS = """
+import sys
+from swarm_runner.cli import main
+assert main({arguments!r}) == 0
+heavy = {{'classad2', 'docker', 'htcondor2', 'pluggy', 'pydantic', 'requests', 'rich', 'yaml'}}
+print(*sorted(heavy & set(sys.modules)))
+print(*sorted(name for name in sys.modules if name.startswith('swarm_runner.')))
+"""
+NOT_TRANSLATE = ("condor", "provisioner", "runner", "swarm", "testing")
+INVOCATION = "{key: a, image: 'debian:trixie', command: [echo, hello]}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "imports_of_typer"),
+    [(["--help"], ""), (["--version"], ""), (["pool", "up", "--help"], "pydantic")],
+)
+def test_help_imports_none_of_our_dependencies_but_typer(
+    arguments: list[str], imports_of_typer: str
+) -> None:
+    *_, heavy, modules = run(COMMAND_IMPORTS.format(arguments=arguments)).split("\n")
+
+    assert heavy in ("", imports_of_typer)
+    outside = [m for m in modules.split() if not m.startswith("swarm_runner.cli")]
+    assert outside == [
+        "swarm_runner._version",
+        "swarm_runner.errors",
+        "swarm_runner.structured_log",
+    ]
+
+
+def test_translate_imports_no_client_and_no_terminal(tmp_path: Path) -> None:
+    invocation = tmp_path / "invocation.yml"
+    invocation.write_text(INVOCATION)
+    job_conf = Path(__file__).parents[2] / "demo" / "job_conf.yml"
+    arguments = ["translate", "--job-conf", str(job_conf), str(invocation)]
+
+    *_, heavy, modules = run(COMMAND_IMPORTS.format(arguments=arguments)).split("\n")
+
+    assert heavy.split() == ["pluggy", "pydantic", "yaml"]
+    packages = {name.split(".")[1] for name in modules.split()}
+    assert not packages & set(NOT_TRANSLATE)
+
+
 def test_every_public_name_exists() -> None:
     for name in swarm_runner.__all__:
         assert getattr(swarm_runner, name) is not None

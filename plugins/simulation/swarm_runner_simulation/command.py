@@ -11,7 +11,8 @@ from rich.table import Table
 from swarm_runner.cli.config_files import STANDARD_INPUT, load_destination, read_text
 from swarm_runner.cli.console import progress, show, show_json, stdout_console
 from swarm_runner.cli.options import AsJson, DestinationName, JobConfPath
-from swarm_runner.cli.tables import format_duration, plain_table, pluralize
+from swarm_runner.cli.tables import plain_table
+from swarm_runner.cli.wording import format_duration, pluralize
 from swarm_runner.errors import Diagnostic, InvalidInputError
 from swarm_runner.hooks.manager import Hooks
 from swarm_runner.model.pool import Pool

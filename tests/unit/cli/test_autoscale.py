@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import urllib.request
 from collections.abc import Callable
 from importlib import resources
 from typing import Any
@@ -13,9 +14,13 @@ import pytest
 
 from swarm_runner.cli import factories
 from swarm_runner.hooks.manager import Hooks
+from swarm_runner.metrics import exposition
+from swarm_runner.metrics.exposition import MetricsServer
+from swarm_runner.metrics.pool_metrics import PoolMetrics
 from swarm_runner.model.pool import Destination
 from swarm_runner.model.scaling import IdleJobGroup
 from swarm_runner.provisioner import Autoscaler
+from swarm_runner.provisioner.autoscaler import AutoscalerRound
 from swarm_runner.testing.swarm import FakeSwarm
 from tests.unit.cli.conftest import Cli
 
@@ -26,9 +31,19 @@ pytestmark = pytest.mark.usefixtures("job_conf")
 def daemon(swarm: FakeSwarm, monkeypatch: pytest.MonkeyPatch) -> None:
     """Send the autoscaler of the fake pool a signal after its third poll."""
 
-    def autoscaler(destination: Destination, *, dry_run: bool) -> Autoscaler:
+    def autoscaler(
+        destination: Destination,
+        *,
+        dry_run: bool,
+        on_round: Callable[[AutoscalerRound], None] | None = None,
+    ) -> Autoscaler:
         autoscaler = Autoscaler(
-            destination.pool, swarm, swarm, Hooks(installed=False), dry_run=dry_run
+            destination.pool,
+            swarm,
+            swarm,
+            Hooks(installed=False),
+            dry_run=dry_run,
+            on_round=on_round,
         )
         run_once = autoscaler.run_once
         signals = [signal.SIGTERM, None, None]
@@ -109,3 +124,67 @@ def test_the_handlers_of_signals_are_put_back(cli: Cli) -> None:
     before: Callable[..., Any] | int | None = signal.getsignal(signal.SIGTERM)
     cli("pool", "autoscale", "--interval", "0.1")
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_metrics_are_served_while_it_runs(
+    cli: Cli, swarm: FakeSwarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scraped = serve_metrics(swarm, monkeypatch)
+    cli("pool", "up")
+    swarm.idle_job_groups = [idle_job_group(5)]
+
+    done = cli("pool", "autoscale", "--interval", "0.1", "--metrics", "127.0.0.1:0")
+
+    assert done.code == 0
+    assert "Metrics are served at http://127.0.0.1:" in done.err
+    assert 'swarm_runner_scalings_total{class="normal",direction="up",pool="galaxy"} 1.0' in scraped
+    assert swarm.services("galaxy")["galaxy_htcondor-executor"].replicas == 5
+
+
+def test_watching_changes_nothing(
+    cli: Cli, swarm: FakeSwarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scraped = serve_metrics(swarm, monkeypatch)
+    cli("pool", "up")
+    swarm.idle_job_groups = [idle_job_group(5)]
+
+    done = cli("pool", "watch", "--interval", "0.1", "--metrics", "127.0.0.1:0")
+
+    assert (done.code, done.out) == (0, "")
+    assert 'swarm_runner_jobs{class="normal",pool="galaxy",state="idle"} 5.0' in scraped
+    assert 'swarm_runner_scalings_total{class="normal",direction="up",pool="galaxy"} 0.0' in scraped
+    assert swarm.services("galaxy")["galaxy_htcondor-executor"].replicas == 2
+
+
+@pytest.mark.parametrize("address", ["9780", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:65536"])
+def test_a_wrong_address_is_bad_input(cli: Cli, address: str) -> None:
+    done = cli("pool", "watch", "--metrics", address)
+
+    assert done.code == 2
+    assert "write HOST:PORT, for example 127.0.0.1:9780" in done.err
+
+
+def serve_metrics(swarm: FakeSwarm, monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Scrape over HTTP after each round; return a set that has the lines of the last scrape."""
+    lines: set[str] = set()
+    addresses: list[str] = []
+
+    class RecordingServer(MetricsServer):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            addresses.append(self.address)
+
+    class ScrapedMetrics(PoolMetrics):
+        def record_round(self, autoscaler_round: AutoscalerRound) -> None:
+            super().record_round(autoscaler_round)
+            url = f"http://{addresses[0]}/metrics"
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                lines.clear()
+                lines.update(answer.read().decode().splitlines())
+
+    def pool_metrics(destination: Destination) -> PoolMetrics:
+        return ScrapedMetrics(destination.pool, swarm.schedd_statistics)
+
+    monkeypatch.setattr(exposition, "MetricsServer", RecordingServer)
+    monkeypatch.setattr(factories, "pool_metrics", pool_metrics)
+    return lines

@@ -253,3 +253,16 @@ def test_a_configuration_that_somebody_put_there_stays(
     cli("pool", "down")
     monkeypatch.delenv("SWARM_RUNNER_JOB_CONF")
     assert "there is no pool mine" in cli("pool", "status").err
+
+
+def test_monitoring_files_are_written_once_and_never_overwritten(cli: Cli, tmp_path: Path) -> None:
+    directory = tmp_path / "a" / "monitoring"
+    for _ in range(2):
+        assert cli("pool", "monitoring", str(directory)).code == 0
+    names = ["alerts.yml", "grafana-dashboard.json", "prometheus.yml"]
+    assert sorted(file.name for file in directory.iterdir()) == names
+    (directory / "alerts.yml").write_text("groups: []\n")
+    done = cli("pool", "monitoring", str(directory))
+    assert done.code == 2
+    assert "alerts.yml: exists with other contents" in done.err
+    assert (directory / "alerts.yml").read_text() == "groups: []\n"

@@ -10,11 +10,11 @@ from swarm_runner.cli.pool_table import pool_table
 from swarm_runner.cli.tables import (
     count_by_state,
     failures,
-    format_duration,
     jobs_table,
     outcome_label,
     submitted_table,
 )
+from swarm_runner.cli.wording import format_duration
 from swarm_runner.model.job import Job, JobId, JobState, Outcome, OutcomeKind
 from swarm_runner.model.pool import Pool
 from swarm_runner.model.pool_status import ExecutorStatus, PoolStatus
