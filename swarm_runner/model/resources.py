@@ -26,6 +26,7 @@ from swarm_runner.model.units import (
     megabytes_or_number,
 )
 
+#: The least memory of a request: less is a number whose unit is missing.
 MINIMUM_MEMORY_MB = 16
 
 
@@ -47,7 +48,9 @@ def _number_or_text(minimum: int, maximum: int) -> WithJsonSchema:
 
 
 _NUMBER_TEXT = r"^ *[0-9]+(\.[0-9]*)? *$"
+#: The most memory of a request: 64 TB.
 MAXIMUM_MEMORY_MB = 64 * 2**20
+#: The most disk space of a request: 64 TB.
 MAXIMUM_DISK_MB = 64 * 2**20
 _MEMORY = Annotated[
     StrictInt,
