@@ -6,6 +6,7 @@
 .PHONY: lab lab-needs lab-down test-lab test-lab-slow
 .PHONY: test-fields galaxy-venv test-galaxy bench-galaxy
 .PHONY: snakemake-venv test-snakemake bench-snakemake
+.PHONY: docs reference
 .PHONY: fuzz bench-pool bench-simulation pictures chaos
 
 BIN := .venv/bin
@@ -22,7 +23,7 @@ LAB := tests/lab
 SNAKEMAKE_POOL := swarm-runner-smk 9771
 # Runs a command that uses the Docker engine, even if the user is not in its group.
 WITH_ENGINE := $(LAB)/with-engine
-CODE := swarm_runner tests demo plugins/simulation
+CODE := swarm_runner tests demo plugins/simulation docs/_extensions
 UNIT_TESTS := tests/unit plugins/simulation/tests
 PROSE := *.md $(shell find docs plugins -name '*.md' -not -path '*/.*')
 
@@ -120,6 +121,14 @@ bench-pool: engine ## measure the autoscaler on a real pool
 
 bench-simulation: venv ## compare the sizing policy with others on simulated days
 	$(BIN)/python -m tests.benchmarks.simulation --large
+
+docs: venv ## build the documentation site in .state/site; warnings are errors
+	$(BIN)/sphinx-build -b html -q -W --keep-going -d .state/site-cache docs .state/site
+	@echo "The site is .state/site/index.html"
+
+reference: venv ## generate the tables and schemas that the reference contains
+	$(BIN)/python -m tests.reference_tables
+	$(BIN)/swarm-runner schema --write schemas
 
 pictures: venv ## generate the pictures in docs/
 	$(BIN)/swarm-runner pool simulate bursts --min 0 --picture docs/pictures/bursts.svg

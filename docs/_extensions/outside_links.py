@@ -17,9 +17,7 @@ from sphinx.util.typing import ExtensionMetadata
 
 ROOT = Path(__file__).parents[2]
 SITE = ROOT / "docs"
-LINK = re.compile(
-    r"\[(?P<text>[^\]]+)\]\((?P<target>(?![a-z]+:|#)[^)#\s]+)(?P<anchor>#[^)\s]*)?\)"
-)
+LINK = re.compile(r"\[(?P<text>[^\]]+)\]\((?P<target>(?![a-z]+:|#)[^)#\s]+)(?P<anchor>#[^)\s]*)?\)")
 STAND_IN = re.compile(rf"\s*{LINK.pattern}\s*")
 log = logging.getLogger(__name__)
 

@@ -63,7 +63,7 @@ class PublicNames(SphinxDirective):
         lines = ["````{eval-rst}", *(line for name in names for line in _lines(name)), "````"]
         node = nodes.container()
         self.state.nested_parse(StringList(lines, source=self.env.docname), 0, node)
-        return node.children
+        return list(node.children)
 
 
 def _begin(app: Sphinx) -> None:
