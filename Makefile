@@ -6,7 +6,7 @@
 .PHONY: lab lab-needs lab-down test-lab test-lab-slow
 .PHONY: test-fields galaxy-venv test-galaxy bench-galaxy
 .PHONY: snakemake-venv test-snakemake bench-snakemake
-.PHONY: docs reference
+.PHONY: docs reference dist test-dist
 .PHONY: fuzz bench-pool bench-simulation pictures chaos
 
 BIN := .venv/bin
@@ -48,7 +48,7 @@ demo-down: engine ## take the demonstration's pool down
 	$(WITH_ENGINE) $(BIN)/python -m demo --down
 
 test: lint engine ## lint, then run all tests, on a real pool and on three hosts
-	$(WITH_ENGINE) $(BIN)/pytest $(UNIT_TESTS) tests/contract tests/integration -m "not fields"
+	$(WITH_ENGINE) $(BIN)/pytest $(UNIT_TESTS) tests/distributions tests/contract tests/integration -m "not fields"
 	@$(MAKE) test-galaxy
 	@$(MAKE) test-snakemake
 	$(LAB)/on-hosts $(MAKE) test-lab
@@ -121,6 +121,14 @@ bench-pool: engine ## measure the autoscaler on a real pool
 
 bench-simulation: venv ## compare the sizing policy with others on simulated days
 	$(BIN)/python -m tests.benchmarks.simulation --large
+
+dist: venv ## build the wheels and sdists of all distributions in dist/, and check them
+	$(BIN)/python -m tests.lab.distributions dist
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
+
+test-dist: venv ## install the built wheels alone into new environments, and use them
+	$(BIN)/pytest tests/distributions
 
 docs: venv ## build the documentation site in .state/site; warnings are errors
 	$(BIN)/sphinx-build -b html -q -W --keep-going -d .state/site-cache docs .state/site
