@@ -1,3 +1,3 @@
-"""The version of every distribution of this repository: the plugins' files are links to this one."""
+"""The version of every distribution: the plugins' files are links to this one."""
 
 __version__ = "0.1.0"

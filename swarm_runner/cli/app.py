@@ -12,6 +12,7 @@ from pluggy import PluginValidationError
 
 from swarm_runner._version import __version__
 from swarm_runner.cli import jobs, offline, pool
+from swarm_runner.cli.doctor import doctor
 from swarm_runner.cli.exit_codes import ExitCode, exit_code, print_error
 from swarm_runner.cli.options import LogJson, LogLevel, LogLevelOption
 from swarm_runner.errors import SwarmRunnerError
@@ -54,6 +55,7 @@ for command in (jobs.submit, jobs.jobs, jobs.remove, jobs.explain):
     app.command()(command)
 app.add_typer(pool.app, name="pool")
 app.command()(offline.schema)
+app.command()(doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
