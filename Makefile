@@ -7,6 +7,7 @@
 .PHONY: test-fields galaxy-venv test-galaxy bench-galaxy
 .PHONY: snakemake-venv test-snakemake bench-snakemake
 .PHONY: promtool test-promtool metrics-reference
+.PHONY: docs reference dist test-dist
 .PHONY: fuzz bench-pool bench-simulation pictures chaos
 
 BIN := .venv/bin
@@ -23,19 +24,19 @@ LAB := tests/lab
 SNAKEMAKE_POOL := swarm-runner-smk 9771
 # Runs a command that uses the Docker engine, even if the user is not in its group.
 WITH_ENGINE := $(LAB)/with-engine
-CODE := swarm_runner tests demo plugins/simulation
+CODE := swarm_runner tests demo plugins/simulation docs/_extensions
 # The unit tests, one process for each processor.
 UNIT_TESTS := tests/unit plugins/simulation/tests --numprocesses auto --dist worksteal
 PROSE := *.md $(shell find docs plugins -name '*.md' -not -path '*/.*')
 
 # The code on a container job's way in docs/architecture.md, from invocation to outcome, and the most
 # lines of it. Not on it: virtual machines (model/vm.py, runner/vm), the pool's configuration
-# (model/pool.py), the provisioner's queries (condor/pool_query.py), a server's child process
-# (condor/access_point_process.py), and explain (runner/explanation.py).
+# (model/pool.py), the queries of the provisioner and of `doctor` (condor/pool_query.py and daemons.py),
+# a server's child process (condor/access_point_process.py), and explain (runner/explanation.py).
 RUNNER_PATH := swarm_runner/errors.py \
 	$(patsubst %,swarm_runner/model/%.py,htcondor job invocation files resources units text wrapper) \
 	swarm_runner/submit swarm_runner/hooks $(patsubst %,swarm_runner/policy/%.py,routing holds) \
-	$(filter-out %/pool_query.py %/access_point_process.py,$(wildcard swarm_runner/condor/*.py)) \
+	$(filter-out %/pool_query.py %/daemons.py %/access_point_process.py,$(wildcard swarm_runner/condor/*.py)) \
 	$(filter-out %/explanation.py,$(wildcard swarm_runner/runner/*.py))
 RUNNER_PATH_LINES := 4000
 
@@ -49,7 +50,7 @@ demo-down: engine ## take the demonstration's pool down
 	$(WITH_ENGINE) $(BIN)/python -m demo --down
 
 test: lint unit engine promtool ## lint, then run all tests, on a real pool and on three hosts
-	$(WITH_ENGINE) $(BIN)/pytest tests/contract tests/promtool tests/integration -m "not fields"
+	$(WITH_ENGINE) $(BIN)/pytest tests/distributions tests/promtool tests/contract tests/integration -m "not fields"
 	@$(MAKE) test-galaxy
 	@$(MAKE) test-snakemake
 	$(LAB)/on-hosts $(MAKE) test-lab
@@ -131,6 +132,22 @@ bench-pool: engine ## measure the autoscaler on a real pool
 
 bench-simulation: venv ## compare the sizing policy with others on simulated days
 	$(BIN)/python -m tests.benchmarks.simulation --large
+
+dist: venv ## build the wheels and sdists of all distributions in dist/, and check them
+	$(BIN)/python -m tests.lab.distributions dist
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
+
+test-dist: venv ## install the built wheels alone into new environments, and use them
+	$(BIN)/pytest tests/distributions
+
+docs: venv ## build the documentation site in .state/site; warnings are errors
+	$(BIN)/sphinx-build -b html -q -W --keep-going -d .state/site-cache docs .state/site
+	@echo "The site is .state/site/index.html"
+
+reference: venv ## generate the tables and schemas that the reference contains
+	$(BIN)/python -m tests.reference_tables
+	$(BIN)/swarm-runner schema --write schemas
 
 pictures: venv ## generate the pictures in docs/
 	$(BIN)/swarm-runner pool simulate bursts --min 0 --picture docs/pictures/bursts.svg

@@ -11,7 +11,9 @@ import typer
 
 from swarm_runner._version import __version__
 from swarm_runner.cli import jobs, offline, pool
+from swarm_runner.cli.doctor import doctor
 from swarm_runner.cli.exit_codes import ExitCode, exit_code, print_error
+from swarm_runner.cli.init import init
 from swarm_runner.cli.options import LogJson, LogLevel, LogLevelOption
 from swarm_runner.errors import SwarmRunnerError
 from swarm_runner.structured_log import configure_logging
@@ -21,7 +23,7 @@ NAME = "swarm-runner"
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
 )
 
@@ -53,6 +55,8 @@ for command in (jobs.submit, jobs.jobs, jobs.remove, jobs.explain):
     app.command()(command)
 app.add_typer(pool.app, name="pool")
 app.command()(offline.schema)
+app.command()(doctor)
+app.command()(init)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,12 +10,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from swarm_runner.condor.daemons import Daemon, TokenClaims
     from swarm_runner.condor.pool_query import PoolQuery
     from swarm_runner.metrics.pool_metrics import PoolMetrics
     from swarm_runner.model.pool import Destination, Pool
     from swarm_runner.provisioner import Autoscaler, Provisioner
     from swarm_runner.provisioner.autoscaler import AutoscalerRound
     from swarm_runner.runner import Runner
+    from swarm_runner.swarm.engine_facts import EngineFacts
     from swarm_runner.swarm.ports import Swarm
 
 
@@ -80,3 +82,34 @@ def pool_metrics(destination: Destination) -> PoolMetrics:
     pool = destination.pool
     expiry_s = token_expiry_s(token_file(pool.name, destination.token_directory))
     return PoolMetrics(pool, access_point(destination).schedd_statistics, expiry_s)
+
+
+def engine_facts() -> EngineFacts:
+    """Return what `doctor` checks of the Docker engine. Raises UnreachableError."""
+    from swarm_runner.swarm.engine_facts import read_engine
+
+    return read_engine()
+
+
+def pool_image(destination: Destination | None) -> str:
+    """Return the reference of the pool image that `pool up` uses."""
+    from swarm_runner.swarm.engine_facts import default_pool_image
+
+    configured = destination.pool.image if destination is not None else None
+    return configured or default_pool_image()
+
+
+def token(destination: Destination, now_s: float) -> tuple[str | None, TokenClaims | None]:
+    """Return why the token for a pool cannot be used, or None, and the token's claims."""
+    from swarm_runner.condor.connection import token_file, token_problem
+    from swarm_runner.condor.daemons import read_claims
+
+    file = token_file(destination.pool.name, destination.token_directory)
+    return token_problem(file, now_s), read_claims(file)
+
+
+def daemons(destination: Destination) -> list[Daemon]:
+    """Return the daemons of a destination's pool. Raises UnreachableError."""
+    from swarm_runner.condor.daemons import read_daemons
+
+    return read_daemons(destination.pool, destination.token_directory)

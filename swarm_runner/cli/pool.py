@@ -122,7 +122,11 @@ app.command()(monitoring_files.monitoring)
 def upgrade(
     image: Annotated[
         str | None,
-        typer.Option("--image", metavar="IMAGE", help="Pool image. Default: the configured one."),
+        typer.Option(
+            "--image",
+            metavar="IMAGE",
+            help="Pool image; configure it afterwards, too. Default: the configured one.",
+        ),
     ] = None,
     timeout: Timeout = None,
     job_conf: JobConfPath = None,

@@ -15,7 +15,7 @@ from swarm_runner.model.job import JobId
 from swarm_runner.model.pool_status import Slot
 from swarm_runner.submit.description import SubmitBatch
 
-# A job ad: Python values by HTCondor's attribute names. Undefined attributes are absent.
+#: A job ad: Python values by HTCondor's attribute names. Undefined attributes are absent.
 Ad = Mapping[str, Any]
 
 # The attributes that tracking reads (HTCondor manual, "Job ClassAd attributes").

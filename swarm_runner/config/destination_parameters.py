@@ -91,19 +91,25 @@ class DestinationParameters(FrozenModel):
     which then requests `max_memory`, or Galaxy with `resubmit`.
     """
 
-    request_cpus: Cpus = 1
-    request_memory: MemoryOrText = Field(512, description="MB, or a text with a unit")
+    request_cpus: Cpus = Field(1, description="the CPUs of a job")
+    request_memory: MemoryOrText = Field(512, description="the memory of a job")
     max_memory: MemoryOrText | None = Field(
-        None, description="MB, or a text with a unit; requested after an out-of-memory kill"
+        None, description="what the schedd requests after the job exceeded its memory"
     )
-    request_disk: DiskOrText = Field(1024, description="MB, or a text with a unit")
-    request_gpus: _Gpus = 0
-    time_limit_s: _Time | None = Field(None, description="seconds of execution")
-    capacity_class: str | None = Field(None, description="chosen by resources when absent")
+    request_disk: DiskOrText = Field(1024, description="the disk space of a job")
+    request_gpus: _Gpus = Field(0, description="requires a class with `gpus`")
+    time_limit_s: _Time | None = Field(
+        None, description="seconds of execution, after which the job is ended"
+    )
+    capacity_class: str | None = Field(
+        None, description="a class of the runner's pool; routed by the request when absent"
+    )
     docker_default_container_id: Image | None = Field(
         None, description="the image of tools and invocations that name none"
     )
-    escalation: Literal["schedd", "galaxy"] | None = None
+    escalation: Literal["schedd", "galaxy"] | None = Field(
+        None, description="what retries a job that exceeded its memory; only for Galaxy's runner"
+    )
     raw_commands: dict[str, str] = Field(
         default_factory=dict, description="raw HTCondor commands", exclude=True
     )

@@ -13,6 +13,7 @@ from typing import Any
 # `dynamic` does not require an entry under runners; `dynamic_tpv` is short for it.
 _VIRTUAL_RUNNERS = frozenset({"dynamic", "dynamic_tpv"})
 
+#: The keys of a runner that Galaxy reads, besides those of the runner itself.
 RUNNER_KEYS = frozenset({"id", "enabled", "recheck_missing_job_retries", "runner_param_specs"})
 
 ENVIRONMENT_KEYS = frozenset(

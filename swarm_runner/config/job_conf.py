@@ -64,23 +64,28 @@ _Lease = Annotated[StrictInt, Field(ge=MINIMUM_LEASE_S, le=86400), BeforeValidat
 class RunnerSection(FrozenModel):
     """`runners.<id>`: a pool, and the settings of its runner."""
 
-    load: Text | None = Field(None, description="Read by Galaxy; ignored elsewhere")
-    workers: _Workers = Field(4, description="Galaxy's worker threads")
+    load: Text | None = Field(None, description="read by Galaxy; ignored elsewhere")
+    workers: _Workers = Field(4, description="the number of Galaxy's worker threads")
     name: Text | None = Field(
         None,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
-        description="the name of Galaxy's runner on the access point; generated when absent",
+        description="the name of Galaxy's runner on the access point; derived from Galaxy's "
+        "secret and database when absent",
     )
-    pool: Pool | None = Field(description="the pool; the default pool when empty")
+    pool: Pool | None = Field(description="the pool; may be empty")
     state_directory: AbsolutePath | None = Field(
-        None, description="the directory of the event logs and the lock"
+        None,
+        description="absolute path of the directory of the event logs and the lock; when "
+        "absent, on the pool's first writable volume, or else in the user's state directory",
     )
     token_directory: AbsolutePath | None = Field(
-        None, description="the directory of the client's token, mode 0600"
+        None,
+        description="absolute path of the directory of the client's tokens, one file of mode "
+        "0600 for each pool; the user's configuration directory when absent",
     )
     lease_s: _Lease = Field(
         DEFAULT_LEASE_S,
-        description="seconds after which a job on a lost node runs again",
+        description="seconds after losing contact with its node until a job runs again elsewhere",
     )
 
     @classmethod

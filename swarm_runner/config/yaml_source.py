@@ -13,6 +13,7 @@ import yaml
 
 from swarm_runner.errors import Diagnostic, InvalidInputError
 
+#: Where a value is in a document: the keys and indices that lead to it.
 KeyPath = tuple[str | int, ...]
 
 # Nested aliases can expand a small text beyond any memory ("billion laughs").

@@ -19,6 +19,7 @@ from swarm_runner.model.pool_status import PoolStatus
 from swarm_runner.model.scaling import ClassSnapshot, ScalingDecision, ScalingLimits
 
 hookspec = pluggy.HookspecMarker("swarm_runner")
+#: Marks a function of a plugin as the implementation of the hook of its name.
 hookimpl = pluggy.HookimplMarker("swarm_runner")
 
 

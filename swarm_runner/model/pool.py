@@ -139,8 +139,10 @@ def _mount_error(found: str) -> PydanticCustomError:
 class VolumeMount(FrozenModel):
     """A directory that every node has at the same path. Jobs see it at that path too."""
 
-    path: Annotated[AbsolutePath, AfterValidator(_volume_path)]
-    read_only: StrictBool = False
+    path: Annotated[AbsolutePath, AfterValidator(_volume_path)] = Field(
+        description="a data directory that every node has at this path"
+    )
+    read_only: StrictBool = Field(False, description="whether jobs can only read it")
 
 
 Volume = Annotated[VolumeMount, BeforeValidator(_volume)]
@@ -190,28 +192,47 @@ class CapacityClass(FrozenModel):
         json_schema_extra=lambda schema: add_unit_keys(schema, _CLASS_UNIT_KEYS)
     )
 
-    cpus: Cpus = 1
-    memory_mb: Memory = Field(description="MB, for jobs; or `memory` with a unit")
+    cpus: Cpus = Field(1, description="the CPUs of each executor")
+    memory_mb: Memory = Field(description="MB, for jobs; required, unless `memory` is set")
     disk_mb: Disk | None = Field(
-        None, description="MB; the most that a job may request; or `disk` with a unit"
+        None, description="MB, the most that a job may request; no limit when absent"
     )
     gpus: StrictInt = Field(
-        0, ge=0, le=1024, description="the number of its node's GPUs that each executor gets"
+        0,
+        ge=0,
+        le=1024,
+        description="how many of the GPUs that its node names each executor gets; not with "
+        "`virtual_machines`",
     )
     virtual_machines: StrictInt = Field(
         0,
         ge=0,
         le=1024,
-        description="the number that run at once on one executor; such a class runs no containers",
+        description="how many run at once on one executor, at most `cpus`; such a class runs no "
+        "containers",
     )
     emulate: StrictBool = Field(
-        False, description="software emulation, many times slower, where a node's KVM does not work"
+        False,
+        description="software emulation of virtual machines, many times slower, where a node's "
+        "KVM does not work",
     )
-    replicas: StrictInt = Field(1, ge=0, le=100_000, description="executors that `pool up` starts")
+    replicas: StrictInt = Field(
+        1,
+        ge=0,
+        le=100_000,
+        description="the executors that the first `pool up` starts; afterwards `pool scale` or "
+        "the autoscaler controls the number",
+    )
     min_replicas: StrictInt | None = Field(
-        None, ge=0, le=100_000, description="the autoscaler's minimum; replicas when absent"
+        None,
+        ge=0,
+        le=100_000,
+        description="the autoscaler's minimum, at most `replicas`; `replicas` when absent; 0 "
+        "lets it remove all executors",
     )
-    max_replicas: StrictInt | None = Field(None, ge=1, le=100_000)
+    max_replicas: StrictInt | None = Field(
+        None, ge=1, le=100_000, description="the most executors of the class; no limit when absent"
+    )
     cooldown_s: StrictInt = Field(
         DEFAULT_COOLDOWN_S,
         ge=0,
@@ -222,7 +243,8 @@ class CapacityClass(FrozenModel):
         86_400,
         ge=0,
         le=30 * 86_400,
-        description="seconds for the jobs of a draining executor; longer jobs run again elsewhere",
+        description="seconds that the jobs of a stopping executor have to finish; a longer job "
+        "is stopped and runs again elsewhere",
     )
 
     @classmethod
@@ -301,9 +323,9 @@ class CapacityClass(FrozenModel):
 class JobUser(FrozenModel):
     """The unprivileged account that jobs run as. It owns the files that they write."""
 
-    name: Name = "swarm-runner"
-    uid: StrictInt = Field(1000, ge=1, le=2**31 - 1)
-    gid: StrictInt = Field(1000, ge=1, le=2**31 - 1)
+    name: Name = Field("swarm-runner", description="the account's name")
+    uid: StrictInt = Field(1000, ge=1, le=2**31 - 1, description="its user ID; not root's")
+    gid: StrictInt = Field(1000, ge=1, le=2**31 - 1, description="its group ID")
 
 
 _MINIMUM_PREFIX, _MAXIMUM_PREFIX = 12, 28
@@ -332,20 +354,25 @@ class Network(FrozenModel):
 
     endpoint_mode: Literal["dnsrr", "vip"] = Field(
         "dnsrr",
-        description="the address of the central manager's name: its container's, or a virtual one",
+        description="what the central manager's name on the network resolves to: its "
+        "container's address, or a virtual one",
     )
     publish: Literal["host", "ingress"] = Field(
-        "host", description="its port: on its own node, or on every node by the routing mesh"
+        "host",
+        description="where the central manager's port is: on its own node, or on every node by "
+        "the routing mesh, which requires `vip`",
     )
     subnet: Annotated[Text, AfterValidator(_subnet)] | None = Field(
-        None, description="the network's subnet; a free one of Swarm's address pools when absent"
+        None,
+        description="the network's subnet, such as 10.200.0.0/21, which must not overlap with "
+        "another network; a free one of Swarm's address pools when absent",
     )
     prefix: StrictInt = Field(
         21,
         ge=_MINIMUM_PREFIX,
         le=_MAXIMUM_PREFIX,
-        description="the prefix length of a subnet that `pool up` chooses: 21 has 2,045 addresses "
-        "for executors and nodes",
+        description="the prefix length of a subnet that `pool up` chooses: 21 has 2,045 "
+        "addresses for executors and nodes",
     )
 
     @model_validator(mode="after")
@@ -371,7 +398,7 @@ def _sort_classes(classes: dict[str, CapacityClass]) -> dict[str, CapacityClass]
 class Pool(FrozenModel):
     """An HTCondor pool on a Swarm: its classes, from small to large, and its address."""
 
-    name: Name = "swarm-runner"
+    name: Name = Field("swarm-runner", description="the prefix of the names of the pool's services")
     classes: Annotated[dict[Name, CapacityClass], AfterValidator(_sort_classes)] = Field(
         default_factory=lambda: {
             "normal": CapacityClass(memory_mb=1024, replicas=2, max_replicas=20),
@@ -379,26 +406,34 @@ class Pool(FrozenModel):
         },
         min_length=1,
         max_length=_MAX_CLASSES,
-        description="the capacity classes by name, in any order",
+        description="the capacity classes by name, in any order; normal of 1024 MB and big of "
+        "2048 MB when absent",
     )
-    image: Image | None = Field(None, description="the pool image; built when absent")
+    image: Image | None = Field(
+        None, description="the pool image; built from the package when absent"
+    )
     host: Text = Field(
         "127.0.0.1",
         pattern=r"^[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?$|^[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*$",
         description="the central manager's address, as clients reach it",
     )
-    port: StrictInt = Field(9618, ge=1, le=65535)
-    network: Network = Network()
+    port: StrictInt = Field(9618, ge=1, le=65535, description="the central manager's port")
+    network: Network = Field(Network(), description="the overlay network")
     services: dict[Name, Text] | None = Field(
         None,
         max_length=_MAX_CLASSES + 1,
-        description="external services, deployed by something else: that of the central manager, "
-        "under `manager`, and that of every class",
+        description="external services, deployed by something else: that of the central "
+        "manager, under `manager`, and that of every class",
     )
-    user: JobUser = JobUser()
-    volumes: tuple[Volume, ...] = Field((), max_length=_MAX_VOLUMES)
+    user: JobUser = Field(JobUser(), description="the account that jobs run as")
+    volumes: tuple[Volume, ...] = Field(
+        (),
+        max_length=_MAX_VOLUMES,
+        description="directories that every node has at the same path; jobs see them at that path",
+    )
     pull: Literal["missing", "always"] = Field(
-        "missing", description="whether a node pulls an image that it already has"
+        "missing",
+        description="`always`: ask the registry for a newer image even if the node has one",
     )
 
     @model_validator(mode="after")

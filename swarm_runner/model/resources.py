@@ -23,6 +23,7 @@ from swarm_runner.model.units import (
     round_up_cpus,
 )
 
+#: The least memory of a request: less is a number whose unit is missing.
 MINIMUM_MEMORY_MB = 16
 
 
@@ -35,7 +36,9 @@ def _check_minimum_memory(value: int) -> int:
     return value
 
 
+#: The most memory of a request: 64 TB.
 MAXIMUM_MEMORY_MB = 64 * 2**20
+#: The most disk space of a request: 64 TB.
 MAXIMUM_DISK_MB = 64 * 2**20
 _MEMORY = Annotated[
     StrictInt,

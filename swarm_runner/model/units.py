@@ -30,6 +30,7 @@ _MB = {
     "T": Fraction(2**20),
     "P": Fraction(2**30),
 }
+#: Quantities for messages: how an amount with a unit is written.
 QUANTITY_EXAMPLES = '"512M", "2 GB" or "1.5GiB"'
 
 

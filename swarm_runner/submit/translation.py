@@ -27,7 +27,7 @@ from swarm_runner.submit.language import (
 Commands = list[tuple[str, str]]
 # Stands for the inputs of an invocation that needs staging, until the runner has staged them.
 STAGED_INPUTS = "swarm-runner-staged-inputs/."
-# A job runs only in its own class. A plugin that amends `requirements` must begin with this.
+#: A job runs only in its own class. A plugin that amends `requirements` must begin with this.
 CLASS_REQUIREMENT = "TARGET.CapacityClass =?= MY.SwarmRunnerClass"
 # The number of failed starts after which a VM's job is held. HTCondor itself would retry without
 # end: after JobShouldRequeue elsewhere, as the executor goes offline, after VMError anywhere.

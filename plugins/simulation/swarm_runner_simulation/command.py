@@ -36,15 +36,30 @@ def simulate(
     ],
     minimum: Annotated[
         int | None,
-        typer.Option("--min", min=0, metavar="N", help="Minimum executors of each class."),
+        typer.Option(
+            "--min",
+            min=0,
+            metavar="N",
+            help="Minimum executors of each class. Default: as configured.",
+        ),
     ] = None,
     maximum: Annotated[
         int | None,
-        typer.Option("--max", min=1, metavar="N", help="Maximum executors of each class."),
+        typer.Option(
+            "--max",
+            min=1,
+            metavar="N",
+            help="Maximum executors of each class. Default: as configured.",
+        ),
     ] = None,
     cooldown_s: Annotated[
         float | None,
-        typer.Option("--pause", min=0, metavar="SECONDS", help="Cooldown before scaling down."),
+        typer.Option(
+            "--pause",
+            min=0,
+            metavar="SECONDS",
+            help="Cooldown before scaling down. Default: as configured.",
+        ),
     ] = None,
     start_up_s: Annotated[
         float,
@@ -71,7 +86,7 @@ def simulate(
             "--retirement",
             min=0,
             metavar="SECONDS",
-            help="Time until the jobs of a stopping executor are vacated.",
+            help="Time until the jobs of a stopping executor are vacated. Default: as configured.",
         ),
     ] = None,
     placement: Annotated[
@@ -84,15 +99,27 @@ def simulate(
     ] = None,
     load: Annotated[
         float | None,
-        typer.Option("--load", min=0.001, metavar="PART", help="Load of a named trace."),
+        typer.Option(
+            "--load",
+            min=0.001,
+            metavar="PART",
+            help="Work of a named trace, relative to the pool's capacity.",
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of a named trace.")] = 1,
+    seed: Annotated[
+        int, typer.Option("--seed", help="Seed of the random arrivals of a named trace.")
+    ] = 1,
     policy_only: Annotated[
-        bool, typer.Option("--alone", help="Run the policy only, without baselines.")
+        bool,
+        typer.Option("--alone", help="Run the policy only, without baselines to compare it with."),
     ] = False,
     plot_file: Annotated[
         Path | None,
-        typer.Option("--picture", metavar="FILE", help="Write a plot, as SVG or PNG."),
+        typer.Option(
+            "--picture",
+            metavar="FILE",
+            help="Plot the queue and the executors over time, as SVG or PNG.",
+        ),
     ] = None,
     job_conf: JobConfPath = None,
     destination_name: DestinationName = None,

@@ -1,0 +1,1 @@
+../../../swarm_runner/_version.py

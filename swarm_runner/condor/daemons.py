@@ -1,0 +1,83 @@
+"""What `swarm-runner doctor` reads of a pool's daemons and of the token for them."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from swarm_runner.condor.connection import Connection, htcondor
+from swarm_runner.model.pool import Pool
+
+_PROJECTION = ["MyType", "Name", "CondorVersion", "MyCurrentTime", "LastHeardFrom"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Daemon:
+    """One daemon that the pool's collector knows.
+
+    Attributes:
+        kind: HTCondor's type of its ad, such as Scheduler or Collector.
+        version: Its HTCondor version, such as 25.14.1.
+        sent_s: The daemon's clock when it sent the ad, in seconds since the epoch.
+        received_s: The collector's clock when it received the ad.
+    """
+
+    kind: str
+    name: str
+    version: str = ""
+    sent_s: float | None = None
+    received_s: float | None = None
+
+
+def read_daemons(pool: Pool, token_directory: str | None) -> list[Daemon]:
+    """Return the daemons of a pool, except the slots.
+
+    Raises UnreachableError if the pool does not answer or rejects the token.
+    """
+    connection = Connection(pool.address, pool.name, token_directory)
+    daemons = [parse_ad(ad) for ad in connection.query_collector(_query)]
+    # The collector's answer says nothing of the schedd, which may be stopped or reject the token.
+    connection.query(lambda schedd: schedd.query("false", ["ClusterId"], limit=1))
+    return daemons
+
+
+def _query(collector: Any) -> list[Any]:
+    types = htcondor().AdType
+    return [
+        ad
+        for kind in (types.Schedd, types.Collector, types.Negotiator)
+        for ad in collector.query(kind, projection=_PROJECTION)
+    ]
+
+
+def parse_ad(ad: Any) -> Daemon:
+    """Return the daemon of an ad. Its version is in a text: `$CondorVersion: 25.14.1 2026-...$`."""
+    version = str(ad.get("CondorVersion", "")).split()
+    return Daemon(
+        kind=str(ad.get("MyType", "")),
+        name=str(ad.get("Name", "")),
+        version=version[1] if len(version) > 1 else "",
+        sent_s=ad.get("MyCurrentTime"),
+        received_s=ad.get("LastHeardFrom"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TokenClaims:
+    """Which pool issued a token, and when; None is unknown."""
+
+    issuer: str | None
+    issued_s: float | None
+
+
+def read_claims(file: Path) -> TokenClaims | None:
+    """Return the claims of a token; None if the file cannot be read or is not a token."""
+    try:
+        payload = file.read_text(encoding="ascii").strip().split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        return TokenClaims(claims.get("iss"), claims.get("iat"))
+    except (OSError, ValueError, IndexError, AttributeError):
+        return None
