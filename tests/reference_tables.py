@@ -93,6 +93,8 @@ def settings(model: str) -> str:
 def _type(schema: dict[str, Any]) -> str:
     if "anyOf" in schema:
         parts = [part for part in schema["anyOf"] if part.get("type") != "null"]
+        if "exclusiveMinimum" in parts[0]:
+            return f"up to {parts[0]['maximum']}, rounded up to a whole number"
         # A number that may be in quotes, and an amount that may have a unit.
         with_unit = any(part.get("type") == "number" for part in parts)
         return _type(parts[0]) + (" (MB), or a text with a unit" if with_unit else "")
