@@ -30,7 +30,10 @@ def code_blocks(language: str) -> list[str]:
     )
 
 
-JOB_CONF, GALAXY_YML, TPV_ENVIRONMENT, TPV, RESUBMIT = code_blocks("yaml")
+(
+    *(JOB_CONF, GALAXY_YML, TPV_ENVIRONMENT, TPV),
+    *(DATABASE_ENVIRONMENT, DATABASE_TPV, RESUBMIT),
+) = code_blocks("yaml")
 
 
 @pytest.fixture
