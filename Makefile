@@ -8,7 +8,7 @@
 .PHONY: snakemake-venv test-snakemake bench-snakemake
 .PHONY: promtool test-promtool metrics-reference
 .PHONY: docs reference dist test-dist
-.PHONY: fuzz bench-pool bench-simulation pictures chaos
+.PHONY: tpv-database fuzz bench-pool bench-simulation pictures chaos
 
 BIN := .venv/bin
 GALAXY_BIN := .venv-galaxy/bin
@@ -66,6 +66,9 @@ test-snakemake: engine snakemake-venv ## test the wheel of plugins/snakemake, on
 	cd plugins/snakemake && .venv/bin/pytest tests/unit
 	$(WITH_ENGINE) $(BIN)/python -m tests.lab.with_pool $(SNAKEMAKE_POOL) \
 		env -C plugins/snakemake .venv/bin/pytest tests/integration
+
+tpv-database: ## fetch the TPV shared database of tools, which test-galaxy then tries as well
+	$(LAB)/tpv-database
 
 bench-snakemake: engine snakemake-venv ## compare snakemake-executor-plugin-htcondor with plugins/snakemake
 	@$(LAB)/snakemake-peer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any, Self
 
 from pydantic import (
@@ -50,11 +51,13 @@ Memory = Annotated[_MEMORY, BeforeValidator(megabytes_or_count)]
 Disk = Annotated[_DISK, BeforeValidator(megabytes_or_count)]
 MemoryOrText = Annotated[
     _MEMORY,
-    BeforeValidator(megabytes_or_number),
+    BeforeValidator(partial(megabytes_or_number, minimum_mb=MINIMUM_MEMORY_MB)),
     quantity_schema(MINIMUM_MEMORY_MB, MAXIMUM_MEMORY_MB),
 ]
 DiskOrText = Annotated[
-    _DISK, BeforeValidator(megabytes_or_number), quantity_schema(1, MAXIMUM_DISK_MB)
+    _DISK,
+    BeforeValidator(partial(megabytes_or_number, minimum_mb=1)),
+    quantity_schema(1, MAXIMUM_DISK_MB),
 ]
 Cpus = Annotated[
     StrictInt, Field(ge=1, le=4096), BeforeValidator(round_up_cpus), cpus_schema(1, 4096)

@@ -136,9 +136,15 @@ def megabytes_or_count(value: Any) -> Any:
     return value
 
 
-def megabytes_or_number(value: Any) -> int:
-    """Validate a field that takes MB as a number or a text of one, or a text with a unit."""
-    return megabytes(value, unit_required=False)
+def megabytes_or_number(value: Any, minimum_mb: int) -> int:
+    """Validate a field that takes MB as a number or a text of one, or a text with a unit.
+
+    Rules compute an amount from the size of the inputs, which may be tiny: one with a unit is
+    raised to the minimum. Without a unit, a small number means that the unit was forgotten.
+    """
+    amount = megabytes(value, unit_required=False)
+    has_unit = isinstance(value, str) and value.rstrip()[-1:].isalpha()
+    return max(amount, minimum_mb) if has_unit else amount
 
 
 _INTEGER = re.compile(r" *\+?([0-9]{1,18})(?:\.0*)? *")

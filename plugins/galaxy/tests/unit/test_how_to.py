@@ -30,7 +30,8 @@ def code_blocks(language: str) -> list[str]:
     )
 
 
-JOB_CONF, GALAXY_YML, TPV_ENVIRONMENT, TPV, RESUBMIT = code_blocks("yaml")
+JOB_CONF, GALAXY_YML, TPV_ENVIRONMENT, TPV, *OTHERS = code_blocks("yaml")
+DATABASE_ENVIRONMENT, DATABASE_TPV, RESUBMIT = OTHERS
 
 
 @pytest.fixture

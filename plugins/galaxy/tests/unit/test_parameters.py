@@ -65,7 +65,14 @@ def test_memory_with_a_wrong_unit(text: object) -> None:
     assert "such as" in diagnostics(request_memory=text)["request_memory"]
 
 
-@pytest.mark.parametrize("amount", [0, "0", 8, "8", "8.0", "8M"])
+@pytest.mark.parametrize("amount", ["0G", "8M", "0.0005G", "1 KB"])
+def test_a_tiny_memory_request_with_a_unit_is_raised(amount: str) -> None:
+    """A rule computes memory from the size of the input, which may be nothing."""
+    given = parse(request_memory=amount, request_disk=amount)
+    assert (given.request_memory, given.request_disk) == (16, 8 if amount == "8M" else 1)
+
+
+@pytest.mark.parametrize("amount", [0, "0", 8, "8", "8.0"])
 def test_a_tiny_memory_request_lacks_its_unit(amount: object) -> None:
     message = diagnostics(request_memory=amount)["request_memory"]
     assert "a container needs at least 16 MB" in message
