@@ -14,6 +14,7 @@ from swarm_runner.condor.pool_query import (
     schedd_statistics_from_ads,
     token_expiry_s,
 )
+from swarm_runner.condor.ports import Ad
 from swarm_runner.model.htcondor import JobStatus
 from swarm_runner.model.pool_status import ScheddStatistics
 
@@ -69,7 +70,7 @@ def test_a_job_that_never_ran() -> None:
 
 
 def test_the_statistics_of_the_schedds() -> None:
-    ads = [{"TotalHeldJobs": 2, "RecentDaemonCoreDutyCycle": 0.5}, {"TotalHeldJobs": 1}]
+    ads: list[Ad] = [{"TotalHeldJobs": 2, "RecentDaemonCoreDutyCycle": 0.5}, {"TotalHeldJobs": 1}]
 
     assert schedd_statistics_from_ads(ads) == ScheddStatistics(held_jobs=3, duty_cycle=0.5)
     assert schedd_statistics_from_ads([]) == ScheddStatistics()
