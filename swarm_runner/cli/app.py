@@ -11,6 +11,7 @@ import typer
 
 from swarm_runner._version import __version__
 from swarm_runner.cli import jobs, offline, pool
+from swarm_runner.cli import usage as usage_report
 from swarm_runner.cli.doctor import doctor
 from swarm_runner.cli.exit_codes import ExitCode, exit_code, print_error
 from swarm_runner.cli.init import init
@@ -53,6 +54,7 @@ app.command()(offline.validate)
 app.command()(offline.translate)
 for command in (jobs.submit, jobs.jobs, jobs.remove, jobs.explain):
     app.command()(command)
+app.command()(usage_report.usage)
 app.add_typer(pool.app, name="pool")
 app.command()(offline.schema)
 app.command()(doctor)

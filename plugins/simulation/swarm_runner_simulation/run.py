@@ -208,4 +208,6 @@ def _report(name: str, outcomes: Mapping[str, _Outcome]) -> ControllerReport:
 
 def _same_cost_replicas(metrics: Metrics, jobs: ClassTrace) -> int:
     """Return the constant number of executors that costs at least what the policy cost."""
-    return max(1, math.ceil(metrics.executor_hours * 3600 / jobs.length_s)) if len(jobs) else 0
+    # In a trace of one moment all jobs arrive together.
+    length_s = max(jobs.length_s, INTERVAL_S)
+    return max(1, math.ceil(metrics.executor_hours * 3600 / length_s)) if len(jobs) else 0

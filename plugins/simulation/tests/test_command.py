@@ -96,3 +96,10 @@ def test_wrong_arguments(
 ) -> None:
     assert simulate(*arguments) == 2
     assert message in capsys.readouterr().err
+
+
+def test_jobs_that_all_arrive_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "moment.csv").write_text("time_s,memory_mb,duration_s,count\n0,512,30,10\n")
+    assert simulate("moment.csv", "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert {controller["total"]["jobs"] for controller in report["controllers"]} == {10}

@@ -1,0 +1,50 @@
+"""Writes the advice of a usage report for the programs that make requests. Pure."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Iterable
+
+import yaml
+
+from swarm_runner.metrics.usage import JobUsage, UsageGroup
+
+MB_PER_GB = 1024
+
+
+def tpv(groups: Iterable[UsageGroup]) -> str:
+    """Return a file of Total Perspective Vortex. Its tool IDs are patterns; `mem` is in GB."""
+    tools = {
+        re.escape(group.name): {"mem": math.ceil(group.advice.memory_mb / MB_PER_GB * 100) / 100}
+        for group in groups
+        if group.advice and group.name
+    }
+    return _dump({"tools": tools})
+
+
+def snakemake_profile(groups: Iterable[UsageGroup]) -> str:
+    """Return `set-resources` of a Snakemake profile, where a tool is a rule."""
+    rules = {
+        group.name: {"mem_mb": group.advice.memory_mb}
+        for group in groups
+        if group.advice and group.name
+    }
+    return _dump({"set-resources": rules})
+
+
+def trace(jobs: Iterable[JobUsage]) -> str:
+    """Return a trace for `pool simulate`: when the jobs came, how long they ran, their requests."""
+    ran = sorted((job for job in jobs if job.run_s and job.queued_s), key=lambda j: j.queued_s)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["time_s", "duration_s", "cpus", "memory_mb"])
+    for job in ran:
+        writer.writerow([job.queued_s - ran[0].queued_s, job.run_s, job.cpus, job.requested_mb])
+    return text.getvalue()
+
+
+def _dump(document: object) -> str:
+    return yaml.safe_dump(document, sort_keys=True, allow_unicode=True)
