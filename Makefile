@@ -23,7 +23,7 @@ LAB := tests/lab
 SNAKEMAKE_POOL := swarm-runner-smk 9771
 # Runs a command that uses the Docker engine, even if the user is not in its group.
 WITH_ENGINE := $(LAB)/with-engine
-CODE := swarm_runner tests demo plugins/simulation docs/_extensions
+CODE := swarm_runner tests plugins/simulation docs/_extensions
 UNIT_TESTS := tests/unit plugins/simulation/tests
 PROSE := *.md $(shell find docs plugins -name '*.md' -not -path '*/.*')
 
@@ -42,10 +42,10 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 demo: engine ## run the demonstration on a new pool, which stays up
-	$(WITH_ENGINE) $(BIN)/python -m demo
+	$(WITH_ENGINE) $(BIN)/swarm-runner demo --all
 
 demo-down: engine ## take the demonstration's pool down
-	$(WITH_ENGINE) $(BIN)/python -m demo --down
+	$(WITH_ENGINE) $(BIN)/swarm-runner demo --down
 
 test: lint engine ## lint, then run all tests, on a real pool and on three hosts
 	$(WITH_ENGINE) $(BIN)/pytest $(UNIT_TESTS) tests/distributions tests/contract tests/integration -m "not fields"
