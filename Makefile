@@ -6,7 +6,7 @@
 .PHONY: lab lab-needs lab-down test-lab test-lab-slow
 .PHONY: test-fields galaxy-venv test-galaxy bench-galaxy
 .PHONY: snakemake-venv test-snakemake bench-snakemake
-.PHONY: docs reference dist test-dist
+.PHONY: docs reference changelog dist test-dist
 .PHONY: fuzz bench-pool bench-simulation pictures chaos
 
 BIN := .venv/bin
@@ -133,6 +133,9 @@ test-dist: venv ## install the built wheels alone into new environments, and use
 docs: venv ## build the documentation site in .state/site; warnings are errors
 	$(BIN)/sphinx-build -b html -q -W --keep-going -d .state/site-cache docs .state/site
 	@echo "The site is .state/site/index.html"
+
+changelog: venv ## join the fragments of changelog.d into CHANGELOG.md, as VERSION
+	$(BIN)/towncrier build --version $(VERSION)
 
 reference: venv ## generate the tables and schemas that the reference contains
 	$(BIN)/python -m tests.reference_tables
