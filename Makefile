@@ -7,7 +7,7 @@
 .PHONY: test-fields galaxy-venv test-galaxy bench-galaxy
 .PHONY: snakemake-venv test-snakemake bench-snakemake
 .PHONY: promtool test-promtool metrics-reference
-.PHONY: docs reference dist test-dist
+.PHONY: docs reference changelog dist test-dist
 .PHONY: tpv-database fuzz bench-pool bench-simulation pictures chaos
 
 BIN := .venv/bin
@@ -24,7 +24,7 @@ LAB := tests/lab
 SNAKEMAKE_POOL := swarm-runner-smk 9771
 # Runs a command that uses the Docker engine, even if the user is not in its group.
 WITH_ENGINE := $(LAB)/with-engine
-CODE := swarm_runner tests demo plugins/simulation docs/_extensions
+CODE := swarm_runner tests plugins/simulation docs/_extensions
 # The unit tests, one process for each processor.
 UNIT_TESTS := tests/unit plugins/simulation/tests --numprocesses auto --dist worksteal
 PROSE := *.md $(shell find docs plugins -name '*.md' -not -path '*/.*')
@@ -44,10 +44,10 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 demo: engine ## run the demonstration on a new pool, which stays up
-	$(WITH_ENGINE) $(BIN)/python -m demo
+	$(WITH_ENGINE) $(BIN)/swarm-runner demo --all
 
 demo-down: engine ## take the demonstration's pool down
-	$(WITH_ENGINE) $(BIN)/python -m demo --down
+	$(WITH_ENGINE) $(BIN)/swarm-runner demo --down
 
 test: lint unit engine promtool ## lint, then run all tests, on a real pool and on three hosts
 	$(WITH_ENGINE) $(BIN)/pytest tests/distributions tests/promtool tests/contract tests/integration -m "not fields"
@@ -147,6 +147,9 @@ test-dist: venv ## install the built wheels alone into new environments, and use
 docs: venv ## build the documentation site in .state/site; warnings are errors
 	$(BIN)/sphinx-build -b html -q -W --keep-going -d .state/site-cache docs .state/site
 	@echo "The site is .state/site/index.html"
+
+changelog: venv ## join the fragments of changelog.d into CHANGELOG.md, as VERSION
+	$(BIN)/towncrier build --version $(VERSION)
 
 reference: venv ## generate the tables and schemas that the reference contains
 	$(BIN)/python -m tests.reference_tables

@@ -12,6 +12,7 @@ import typer
 from swarm_runner._version import __version__
 from swarm_runner.cli import jobs, offline, pool
 from swarm_runner.cli import usage as usage_report
+from swarm_runner.cli.demo import demo
 from swarm_runner.cli.doctor import doctor
 from swarm_runner.cli.exit_codes import ExitCode, exit_code, print_error
 from swarm_runner.cli.init import init
@@ -59,6 +60,7 @@ app.add_typer(pool.app, name="pool")
 app.command()(offline.schema)
 app.command()(doctor)
 app.command()(init)
+app.command()(demo)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 # The path of each distribution's setup.cfg, and what of it is not distributed.
 DISTRIBUTIONS = {
-    PurePath(): ("plugins", "tests", "docs", "demo", "examples", "schemas"),
+    PurePath(): ("plugins", "tests", "docs", "examples", "schemas"),
     PurePath("plugins/galaxy"): ("tests",),
     PurePath("plugins/snakemake"): ("tests", "example", "image", "docs"),
     PurePath("plugins/simulation"): ("tests",),

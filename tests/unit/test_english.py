@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-CODE = ("swarm_runner", "plugins", "demo")
+CODE = ("swarm_runner", "plugins")
 
 _COMPARATIVE = "longer|more|less|worse|better|fewer|smaller|larger|bigger|shorter|different|one"
 _OPENER = r"(?:^|(?<=[.!?] ))"

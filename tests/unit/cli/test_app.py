@@ -57,8 +57,10 @@ def test_every_command_is_in_the_reference() -> None:
 
 def test_every_command_takes_the_common_options() -> None:
     for name, options in commands():
-        # init writes the file that the others read.
-        assert name == "init" or {"--job-conf", "--destination", "--json"} <= set(options), name
+        # init writes the file that the others read, and demo has one.
+        assert name in ("init", "demo") or {"--job-conf", "--destination", "--json"} <= set(
+            options
+        ), name
 
 
 def test_a_shell_completes_commands(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from typing_extensions import override
 
-from demo.part import Part, expect, failed_jobs
 from swarm_runner import Invocation, Job, OutcomeKind, Resources
+from swarm_runner.demo.part import Part, expect, failed_jobs
 
 # More than the memory of a normal executor, even with as much swap.
 MEMORY_HOG_SCRIPT = 'my @all; push @all, "x" x (1 << 20) for 1 .. 1200; print scalar @all'

@@ -1,11 +1,7 @@
-"""Brings up a pool, runs five kinds of work on it, scales it, and leaves it running.
-
-Exit code 0 means that everything ended as expected, including the intended failures.
-"""
+"""Brings up a pool, runs jobs on it, and leaves it running."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -13,30 +9,33 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from docker.errors import DockerException
+import platformdirs
 from rich.console import Console
 
-from demo.awkward import AwkwardArguments
-from demo.failures import ExpectedFailures, MemoryExceeded
-from demo.images import Images
-from demo.part import Part
-from demo.show import ProgressView, results_table, verdict_table
-from demo.slides import Slides
-from demo.variants import Variants
-from swarm_runner import Destination, Invocation, Job, Runner, SwarmRunnerError, parse_job_conf
+from swarm_runner import Destination, Invocation, Job, Runner, parse_job_conf
+from swarm_runner.demo.awkward import AwkwardArguments
+from swarm_runner.demo.failures import ExpectedFailures, MemoryExceeded
+from swarm_runner.demo.images import Images
+from swarm_runner.demo.part import Part
+from swarm_runner.demo.show import ProgressView, results_table, verdict_table
+from swarm_runner.demo.slides import Slides
+from swarm_runner.demo.variants import Variants
 from swarm_runner.model.job import JobEvent, JobId
 
 JOB_CONF = Path(__file__).with_name("job_conf.yml")
-STATE_DIRECTORY = Path(__file__).parent.parent / ".state" / "demo"
 INITIAL_REPLICAS = {"normal": 2, "big": 1}
 SCALED_REPLICAS = {"normal": 5, "big": 1}
 TIMEOUT_S = 1800.0
 
 
 class Demonstration:
-    """One run on the pool of a job_conf file."""
+    """One run on the pool of a job_conf file: the slides' ten jobs, or with `complete` everything.
 
-    def __init__(self, job_conf: Path, console: Console) -> None:
+    Raises UnreachableError if no Docker engine answers.
+    """
+
+    def __init__(self, job_conf: Path, console: Console, *, complete: bool) -> None:
+        self._complete = complete
         self._job_conf = job_conf
         self._console = console
         self._images = Images()
@@ -44,7 +43,7 @@ class Demonstration:
         self._destination: Destination = configuration.destination()
 
     def run(self) -> bool:
-        """Run everything; return whether it ended as expected."""
+        """Run the jobs; return whether they ended as expected, including the intended failures."""
         self._print_heading("Images and data")
         parts = self._prepare_parts()
         self._print_heading("A pool on Docker Swarm")
@@ -57,6 +56,9 @@ class Demonstration:
         self._console.print(results_table(parts, jobs))
         table, success = verdict_table(parts, jobs)
         self._console.print(table)
+        return self._scale() and success if self._complete else success
+
+    def _scale(self) -> bool:
         self._print_heading("Scaling normal from 2 to 5")
         self._run_command(
             "pool", "scale", *(f"{name}={count}" for name, count in SCALED_REPLICAS.items())
@@ -65,7 +67,7 @@ class Demonstration:
         scaled = self._slots_match(SCALED_REPLICAS)
         if not scaled:
             self._console.print("the slots do not match the requested replicas", style="red")
-        return success and scaled
+        return scaled
 
     def down(self) -> None:
         """Take down the pool and the registry, and clear the volume."""
@@ -79,11 +81,14 @@ class Demonstration:
 
     def _prepare_parts(self) -> list[Part]:
         run = time.strftime("demo-%Y%m%d-%H%M%S")
+        own = platformdirs.user_state_path("swarm-runner") / "demo" / run
+        self._images.make_volume(self._volume)
+        if not self._complete:
+            return [Slides(run, own / "a")]
         self._images.build(self._print_progress)
         registry = self._images.start_registry()
         self._print_progress(f"a registry answers at {registry}")
-        self._images.make_volume(self._volume)
-        shared, own = self._volume / run, STATE_DIRECTORY / run
+        shared = self._volume / run
         shared.mkdir()
         shared.chmod(0o777)  # jobs run as a different user
         self._images.unpack_data(shared)
@@ -153,35 +158,3 @@ class Demonstration:
 
     def _print_progress(self, text: str) -> None:
         self._console.print(text, style="dim", soft_wrap=True)
-
-
-def main() -> int:
-    """Run the demonstration; return 0 if everything ended as expected, otherwise 1."""
-    parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
-    parser.add_argument("--job-conf", type=Path, default=JOB_CONF, help="the pool to use")
-    parser.add_argument("--down", action="store_true", help="remove what a run left behind")
-    options = parser.parse_args()
-    console = Console()
-    try:
-        demonstration = Demonstration(options.job_conf.resolve(), console)
-        if options.down:
-            demonstration.down()
-            return 0
-        success = demonstration.run()
-    except (SwarmRunnerError, DockerException, OSError, subprocess.CalledProcessError) as error:
-        console.print(f"The demonstration stopped: {error}", style="red", markup=False)
-        return 1
-    console.print(
-        "\nEverything ended as expected." if success else "\nNot everything ended as expected.",
-        style="bold green" if success else "bold red",
-    )
-    job_conf = options.job_conf
-    console.print(
-        "The pool is still running.\n"
-        f"  show it:       .venv/bin/swarm-runner pool status --job-conf {job_conf}\n"
-        "                 docker service ls\n"
-        "  take it down:  make demo-down",
-        markup=False,
-        highlight=False,
-    )
-    return 0 if success else 1

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from typing_extensions import override
 
-from demo.part import Part, expect, failed_jobs
 from swarm_runner import Invocation, Job, Resources
+from swarm_runner.demo.part import Part, expect, failed_jobs
 
 JOBS = 10
 

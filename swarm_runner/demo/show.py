@@ -12,8 +12,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from demo.part import Part
 from swarm_runner import Job, JobChange, JobState
+from swarm_runner.demo.part import Part
 from swarm_runner.model.job import JobId
 
 RECENT_CHANGES = 8

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from typing_extensions import override
 
-from demo.part import Part, expect, failed_jobs
 from swarm_runner import Invocation, Job, Resources
+from swarm_runner.demo.part import Part, expect, failed_jobs
 
 CHUNKS = 8
 LINES_PER_READ = 4

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from typing_extensions import override
 
-from demo.part import Part, expect, failed_jobs
 from swarm_runner import Invocation, Job
+from swarm_runner.demo.part import Part, expect, failed_jobs
 
 # One line, because a submit description allows no other. Each text is written as a netstring.
 REPORT_SCRIPT = (

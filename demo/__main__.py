@@ -1,7 +1,0 @@
-"""`python -m demo`."""
-
-import sys
-
-from demo.demo import main
-
-sys.exit(main())

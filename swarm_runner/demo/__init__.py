@@ -1,0 +1,1 @@
+"""The demonstration: `swarm-runner demo`."""
