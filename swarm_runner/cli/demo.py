@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from swarm_runner.cli.exit_codes import ExitCode
 from swarm_runner.cli.options import JOB_CONF_VARIABLE
@@ -41,6 +40,8 @@ def demo(
     from swarm_runner.demo.demo import JOB_CONF, Demonstration
 
     file = (job_conf or JOB_CONF).resolve()
+    from rich.console import Console
+
     console = Console()
     demonstration = Demonstration(file, console, complete=complete)
     try:

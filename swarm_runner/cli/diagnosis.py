@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from swarm_runner.model.pool import Pool
-
 if TYPE_CHECKING:
     from swarm_runner.condor.daemons import Daemon, TokenClaims
+    from swarm_runner.model.pool import Pool
     from swarm_runner.swarm.engine_facts import EngineFacts
 
 # Docker 20.10: a Swarm's global jobs, with which `pool down` removes volumes.

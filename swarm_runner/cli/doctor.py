@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.text import Text
 
 from swarm_runner._version import __version__
 from swarm_runner.cli import config_files, diagnosis, factories
@@ -20,11 +19,10 @@ from swarm_runner.cli.console import show, show_json
 from swarm_runner.cli.diagnosis import Finding, Severity
 from swarm_runner.cli.exit_codes import ExitCode
 from swarm_runner.cli.options import AsJson, DestinationName, JobConfPath
-from swarm_runner.cli.tables import plain_table
 from swarm_runner.errors import InvalidInputError, SwarmRunnerError, UnreachableError
-from swarm_runner.model.pool import Destination
 
 if TYPE_CHECKING:
+    from swarm_runner.model.pool import Destination
     from swarm_runner.swarm.engine_facts import EngineFacts
 
 DISTRIBUTIONS = ("docker", "htcondor", "swarm-runner-galaxy", "swarm-runner-simulation")
@@ -202,6 +200,10 @@ def _examine_pool(destination: Destination) -> Iterator[Finding]:
 
 
 def _show_table(findings: list[Finding]) -> None:
+    from rich.text import Text
+
+    from swarm_runner.cli.tables import plain_table
+
     table = plain_table("", "check", "found, and what to do")
     for finding in findings:
         style = _STYLES.get(finding.severity, "red")

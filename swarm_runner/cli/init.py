@@ -10,7 +10,6 @@ from typing import Annotated, TypeVar
 import typer
 
 from swarm_runner.cli.console import print_note
-from swarm_runner.config.job_conf import parse_job_conf
 from swarm_runner.errors import Diagnostic, InvalidInputError
 
 Answer = TypeVar("Answer", str, int)
@@ -83,7 +82,7 @@ def init(
     Needs neither Docker nor a network. Never overwrites a file.
     """
     _check_target(file)
-    answers = _Answers(ask=not yes)
+    answers = _Answers(interactive=not yes)
     answers.name = answers.get("Name of the pool", name, DEFAULT_NAME, "name")
     answers.host = answers.get(
         "Address of this Swarm manager, as the pool's clients reach it", host, DEFAULT_HOST, "host"
@@ -108,14 +107,14 @@ def init(
 class _Answers:
     """The answers so far; the others have their defaults."""
 
-    def __init__(self, *, ask: bool) -> None:
-        self._ask = ask
+    def __init__(self, *, interactive: bool) -> None:
+        self._interactive = interactive
         self.name, self.host, self.volume = DEFAULT_NAME, DEFAULT_HOST, DEFAULT_VOLUME
         self.memory_gb = DEFAULT_MEMORY_GB
 
     def get(self, question: str, given: Answer | None, default: Answer, attribute: str) -> Answer:
         """Return an option's value, the default, or a valid answer to a question."""
-        if given is not None or not self._ask:
+        if given is not None or not self._interactive:
             answer = default if given is None else given
             self._check(attribute, answer)
             return answer
@@ -131,6 +130,8 @@ class _Answers:
 
     def _check(self, attribute: str, answer: str | int) -> None:
         """Read the file that this answer would give. Raises InvalidInputError."""
+        from swarm_runner.config.job_conf import parse_job_conf
+
         if attribute == "memory_gb" and answer not in range(1, MAX_MEMORY_GB + 1):
             message = f"must be 1 to {MAX_MEMORY_GB}, not {answer}"
             raise InvalidInputError([Diagnostic(message, source=attribute)])

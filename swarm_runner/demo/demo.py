@@ -14,7 +14,7 @@ from rich.console import Console
 
 from swarm_runner import Destination, Invocation, Job, Runner, parse_job_conf
 from swarm_runner.demo.awkward import AwkwardArguments
-from swarm_runner.demo.failures import ExpectedFailures, MemoryExceeded
+from swarm_runner.demo.failing_jobs import ExpectedFailures, MemoryExceeded
 from swarm_runner.demo.images import Images
 from swarm_runner.demo.part import Part
 from swarm_runner.demo.show import ProgressView, results_table, verdict_table

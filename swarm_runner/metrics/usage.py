@@ -83,7 +83,7 @@ class Distribution:
     maximum: float
 
     @classmethod
-    def of(cls, values: Iterable[float]) -> Distribution | None:
+    def from_values(cls, values: Iterable[float]) -> Distribution | None:
         """Return the distribution of some values, or None without any."""
         ordered = sorted(values)
         if not ordered:
@@ -188,10 +188,10 @@ def _summarize(name: str, jobs: Sequence[JobUsage]) -> UsageGroup:
         name=name,
         jobs=len(jobs),
         memory_kills=sum(job.memory_kills for job in jobs),
-        requested_mb=Distribution.of(job.requested_mb for job in jobs if job.requested_mb),
-        used_mb=Distribution.of(job.used_mb for job in jobs if job.used_mb is not None),
-        wait_s=Distribution.of(job.wait_s for job in jobs if job.wait_s is not None),
-        run_s=Distribution.of(job.run_s for job in jobs if job.run_s is not None),
+        requested_mb=Distribution.from_values(job.requested_mb for job in jobs if job.requested_mb),
+        used_mb=Distribution.from_values(job.used_mb for job in jobs if job.used_mb is not None),
+        wait_s=Distribution.from_values(job.wait_s for job in jobs if job.wait_s is not None),
+        run_s=Distribution.from_values(job.run_s for job in jobs if job.run_s is not None),
         advice=advice,
         reason=reason,
     )

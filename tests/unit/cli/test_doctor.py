@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -114,6 +115,7 @@ def site(monkeypatch: pytest.MonkeyPatch, job_conf: Path) -> Site:
         "_examine_disk",
         lambda what, directory: diagnosis.check_disk(what, directory, site.free_mb),
     )
+    monkeypatch.setattr(doctor, "time", SimpleNamespace(time=lambda: NOW))
     monkeypatch.setattr(doctor, "_version", {"htcondor": "25.14.1", "docker": "7.2.0"}.get)
     write_token(iss=POOL, iat=NOW - 60)
     return site

@@ -14,10 +14,10 @@ import docker
 import pytest
 import yaml
 
-from demo.images import Images
 from end_to_end.client import Client
 from end_to_end.server import MASTER_KEY, Galaxy, SystemUser
 from end_to_end.shell_tool import BUSYBOX, BUSYBOX_DOCKERFILE, ShellTool
+from swarm_runner.demo.images import Images
 from tests.lab.pool import LabPool, lab_pool
 from tests.lab.stub_registry import StubRegistry
 

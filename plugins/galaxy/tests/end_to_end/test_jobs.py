@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from demo.images import Images
-from demo.variants import CALL_COMMAND, INDEX_COMMAND
 from end_to_end.conftest import Deployment
 from swarm_runner import AccessPoint, JobId, JobQuery, JobStatus
+from swarm_runner.demo.images import Images
+from swarm_runner.demo.variants import CALL_COMMAND, INDEX_COMMAND
 
 SPECIAL_CHARACTERS = 'it\'s "quoted" $HOME `x` \\n %s ünïcödé 漢字 $(id) ; # & | < > *'
 # The tool puts this between single quotes on its command line.
