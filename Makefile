@@ -145,7 +145,7 @@ test-dist: venv ## install the built wheels alone into new environments, and use
 	$(BIN)/pytest tests/distributions
 
 docs: venv ## build the documentation site in .state/site; warnings are errors
-	$(BIN)/sphinx-build -b html -q -W --keep-going -d .state/site-cache docs .state/site
+	$(BIN)/sphinx-build -E -b html -q -W --keep-going -d .state/site-cache docs .state/site
 	@echo "The site is .state/site/index.html"
 
 changelog: venv ## join the fragments of changelog.d into CHANGELOG.md, as VERSION

@@ -79,7 +79,7 @@ def test_help_imports_none_of_our_dependencies_but_typer(
 def test_translate_imports_no_client_and_no_terminal(tmp_path: Path) -> None:
     invocation = tmp_path / "invocation.yml"
     invocation.write_text(INVOCATION)
-    job_conf = Path(__file__).parents[2] / "demo" / "job_conf.yml"
+    job_conf = Path(__file__).parents[2] / "swarm_runner" / "demo" / "job_conf.yml"
     arguments = ["translate", "--job-conf", str(job_conf), str(invocation)]
 
     *_, heavy, modules = run(COMMAND_IMPORTS.format(arguments=arguments)).split("\n")
