@@ -52,21 +52,16 @@ class _Tool(mock_galaxy.Tool):  # type: ignore[misc]
 
 
 class _Job(mock_galaxy.Job):  # type: ignore[misc]
-    """A job whose parameters have no value."""
+    """A job without parameters, but for one that a rule of the database requires."""
 
     def __init__(self, input_gb: float) -> None:
         super().__init__()
         self.history = mock_galaxy.History()
         self.parameters: list[Any] = []
-        self.param_values = _NoValues()
+        self.param_values = {"kraken2_database": ""}
         if input_gb:
             dataset = mock_galaxy.Dataset("in", file_size=input_gb * 1024**3)
             self.add_input_dataset(mock_galaxy.DatasetAssociation("in", dataset))
-
-
-class _NoValues(dict[str, Any]):
-    def __missing__(self, _key: str) -> str:
-        return ""
 
 
 def _map_all(database: Path) -> Iterator[tuple[str, JobDestination]]:
