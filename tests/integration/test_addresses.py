@@ -38,7 +38,8 @@ def test_a_pool_without_free_addresses_says_so(
     narrow_pool: LabPool, docker_client: docker.DockerClient, tmp_path: Path
 ) -> None:
     shell = CommandShell(tmp_path, narrow_pool.job_conf, "narrow")
-    (service,) = docker_client.services.list(filters={"name": f"{NAME}_normal"})
+    name = narrow_pool.destination.pool.service("normal")
+    (service,) = docker_client.services.list(filters={"name": name})
     # Not `pool scale`, which would wait for executors that cannot start.
     assert service.scale(EXECUTORS)
     status = poll_until(
