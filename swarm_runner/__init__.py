@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from swarm_runner.model.files import InputFile
     from swarm_runner.model.htcondor import EventType, HoldCode, HoldSubcode, JobStatus, Universe
     from swarm_runner.model.invocation import Invocation
+    from swarm_runner.model.isolation import ContainerOptions, Isolation
     from swarm_runner.model.job import (
         Hold,
         Job,
@@ -127,6 +128,7 @@ __all__ = [
     "CapacityClass",
     "ClassSnapshot",
     "ConflictError",
+    "ContainerOptions",
     "DemandSample",
     "Destination",
     "DestinationParameters",
@@ -147,6 +149,7 @@ __all__ = [
     "InputFile",
     "InvalidInputError",
     "Invocation",
+    "Isolation",
     "Job",
     "JobChange",
     "JobConf",
@@ -268,6 +271,7 @@ _EXPORTS = {
     ),
     "model.files": ("InputFile",),
     "model.invocation": ("Invocation",),
+    "model.isolation": ("ContainerOptions", "Isolation"),
     "model.job": (
         "Hold",
         "Job",

@@ -18,6 +18,7 @@ from pydantic_core import PydanticCustomError
 from swarm_runner.config.galaxy_keys import ENVIRONMENT_KEYS, is_environment_key
 from swarm_runner.config.validation import error_messages
 from swarm_runner.errors import Diagnostic, InvalidInputError
+from swarm_runner.model.isolation import ContainerOptions
 from swarm_runner.model.pool import Pool
 from swarm_runner.model.resources import DiskOrText, MemoryOrText, Resources
 from swarm_runner.model.text import (
@@ -107,6 +108,9 @@ class DestinationParameters(FrozenModel):
     capacity_class: str | None = Field(None, description="chosen by resources when absent")
     docker_default_container_id: Image | None = Field(
         None, description="the image of tools and invocations that name none"
+    )
+    container_options: ContainerOptions | None = Field(
+        None, description="network, volumes and the like; the pool limits what jobs may ask for"
     )
     escalation: Literal["schedd", "galaxy"] | None = None
     raw_commands: dict[str, str] = Field(

@@ -67,6 +67,8 @@ class OutcomeKind(StrEnum):
     """A person or a program removed the job."""
     LOST = "lost"
     """The access point has no record of the job; it may have run."""
+    REFUSED = "refused"
+    """The pool does not allow what the job asks for."""
     NOT_RUN = "not_run"
     """HTCondor could not start the command."""
     UNCONFIRMED = "unconfirmed"

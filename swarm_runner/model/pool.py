@@ -22,6 +22,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from swarm_runner.model.isolation import ContainerOptions, Isolation, Propagation
 from swarm_runner.model.resources import Disk, Memory, Resources
 from swarm_runner.model.text import (
     AbsolutePath,
@@ -140,8 +141,14 @@ class VolumeMount(FrozenModel):
 
     path: Annotated[AbsolutePath, AfterValidator(_volume_path)]
     read_only: StrictBool = False
+    propagation: Propagation = Field(
+        "rprivate",
+        description="rslave: what the node mounts below it later (CVMFS) appears in jobs too",
+    )
+    on_request: StrictBool = Field(False, description="only for jobs that name it")
 
 
+SecretName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9]([a-zA-Z0-9_.-]{0,62}[a-zA-Z0-9])?$")]
 Volume = Annotated[VolumeMount, BeforeValidator(_volume)]
 
 DEFAULT_CLASS = "normal"
@@ -222,6 +229,9 @@ class CapacityClass(FrozenModel):
         ge=0,
         le=30 * 86_400,
         description="seconds for the jobs of a draining executor; longer jobs run again elsewhere",
+    )
+    isolation: Isolation | None = Field(
+        None, description="what differs from the pool's isolation for jobs of this class"
     )
 
     @classmethod
@@ -396,6 +406,11 @@ class Pool(FrozenModel):
     )
     user: JobUser = JobUser()
     volumes: tuple[Volume, ...] = Field((), max_length=_MAX_VOLUMES)
+    isolation: Isolation = Isolation()
+    registry_secret: SecretName | None = Field(
+        None,
+        description="a Swarm secret with a config.json of `docker login`, for private registries",
+    )
     pull: Literal["missing", "always"] = Field(
         "missing", description="whether a node pulls an image that it already has"
     )
@@ -465,6 +480,15 @@ class Pool(FrozenModel):
                 return volume
         return None
 
+    def isolation_of(self, capacity_class: str) -> Isolation:
+        """Return what jobs of a class are allowed: its own settings, else the pool's."""
+        own = self.classes[capacity_class].isolation
+        if own is None:
+            return self.isolation
+        return self.isolation.model_copy(
+            update={name: getattr(own, name) for name in own.model_fields_set}
+        )
+
     def external_services(self) -> dict[str, str] | None:
         """Return the class, or `manager`, of each external service; None if there are none."""
         if self.services is None:
@@ -521,6 +545,9 @@ class Destination(FrozenModel):
     lease_s: StrictInt = Field(DEFAULT_LEASE_S, ge=MINIMUM_LEASE_S)
     resources: Resources | None = Field(None, description="defaults of an invocation's resources")
     default_image: Image | None = None
+    container_options: ContainerOptions | None = Field(
+        None, description="defaults of an invocation's container options"
+    )
     capacity_class: Name | None = None
 
     def class_for(self, *, vm: bool) -> Name | None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from swarm_runner.errors import Diagnostic, InvalidInputError
 from swarm_runner.model.files import source_path
 from swarm_runner.model.invocation import Invocation
+from swarm_runner.model.isolation import ContainerOptions, gateway_environment
 from swarm_runner.model.pool import NODE_LOSS_DETECTION_S, Destination, Pool, Route
 from swarm_runner.model.resources import Resources
 from swarm_runner.model.text import PROCESS_MACRO
@@ -99,6 +100,9 @@ def with_defaults(invocation: Invocation, destination: Destination) -> Invocatio
         changes["resources"] = _merge_resources(invocation.resources, destination.resources)
     if invocation.image is None and invocation.vm is None and destination.default_image:
         changes["image"] = destination.default_image
+    if destination.container_options is not None and invocation.vm is None:
+        own = invocation.container_options or ContainerOptions()
+        changes["container_options"] = own.with_defaults(destination.container_options)
     default_class = destination.class_for(vm=invocation.vm is not None)
     if invocation.capacity_class is None and default_class is not None:
         changes["capacity_class"] = default_class
@@ -143,7 +147,8 @@ def _container_commands(invocation: Invocation) -> Commands:
         ("transfer_executable", "false"),
         ("arguments", quote_arguments(arguments)),
     ]
-    environment = quote_environment(invocation.launch_environment)
+    variables = gateway_environment(invocation.launch_environment, invocation.container_options)
+    environment = quote_environment(variables)
     if invocation.repeat > 1 and (invocation.outputs or invocation.in_place):
         # After the quoted variables, and unquoted: HTCondor expands the macro.
         environment = f'"{environment[1:-1]} {PROCESS_VARIABLE}={PROCESS_MACRO}"'

@@ -132,10 +132,9 @@ class FakeSwarm(FakePool):
         self.check_reachable()
         if spec.name in self._services:
             raise PreconditionError(f"creating service {spec.name}: the name is in use")
-        if spec.secret.name not in self._secrets:
-            raise PreconditionError(
-                f"creating service {spec.name}: secret {spec.secret.name} does not exist"
-            )
+        for secret in spec.secrets:
+            if secret.name not in self._secrets:
+                raise PreconditionError(f"service {spec.name}: secret {secret.name} does not exist")
         self._specs[spec.digest()] = spec
         self._services[spec.name] = (spec, self._service_state(spec, spec.replicas))
 
