@@ -27,12 +27,13 @@ UNIT_TESTS := tests/unit plugins/simulation/tests
 PROSE := *.md $(shell find docs plugins -name '*.md' -not -path '*/.*')
 
 # The code on a container job's way in docs/architecture.md, from invocation to outcome, and the most
-# lines of it. Not on it: virtual machines (model/vm.py, runner/vm), the pool's configuration
-# (model/pool.py), the provisioner's queries (condor/pool_query.py), a server's child process
+# lines of it. Not on it: virtual machines (model/vm.py, submit/vm.py, runner/vm), the pool's
+# configuration (model/pool.py, model/isolation.py), the provisioner's queries (condor/pool_query.py), a server's child process
 # (condor/access_point_process.py), and explain (runner/explanation.py).
 RUNNER_PATH := swarm_runner/errors.py \
 	$(patsubst %,swarm_runner/model/%.py,htcondor job invocation files resources units text wrapper) \
-	swarm_runner/submit swarm_runner/hooks $(patsubst %,swarm_runner/policy/%.py,routing holds) \
+	$(filter-out %/vm.py,$(wildcard swarm_runner/submit/*.py)) swarm_runner/hooks \
+	$(patsubst %,swarm_runner/policy/%.py,routing holds) \
 	$(filter-out %/pool_query.py %/access_point_process.py,$(wildcard swarm_runner/condor/*.py)) \
 	$(filter-out %/explanation.py,$(wildcard swarm_runner/runner/*.py))
 RUNNER_PATH_LINES := 4000

@@ -11,7 +11,7 @@ import re
 from swarm_runner.hooks.specs import hookimpl
 from swarm_runner.model.htcondor import HoldCode, HoldSubcode
 from swarm_runner.model.job import Hold, Job, Outcome, OutcomeKind, Release, Remove
-from swarm_runner.submit.translation import VM_START_HOLD_SUBCODE
+from swarm_runner.submit.vm import VM_START_HOLD_SUBCODE
 
 MAX_RELEASES = 6
 INITIAL_BACKOFF_S = 10.0
