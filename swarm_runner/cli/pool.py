@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from swarm_runner.cli import autoscale as autoscaling
-from swarm_runner.cli import factories
+from swarm_runner.cli import factories, pool_images
 from swarm_runner.cli.config_files import load_destination
 from swarm_runner.cli.console import print_note, progress, show, show_json
 from swarm_runner.cli.exit_codes import interruptible
@@ -112,6 +112,7 @@ def scale(
 
 
 app.command()(autoscaling.autoscale)
+app.add_typer(pool_images.app, name="images")
 
 
 @app.command()

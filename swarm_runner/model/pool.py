@@ -414,6 +414,12 @@ class Pool(FrozenModel):
     pull: Literal["missing", "always"] = Field(
         "missing", description="whether a node pulls an image that it already has"
     )
+    image_cache_mb: StrictInt | None = Field(
+        None,
+        ge=1,
+        description="MB of jobs' images that a node keeps, the least recently used are removed; "
+        "all of them when absent",
+    )
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Self:

@@ -23,6 +23,7 @@ from swarm_runner.swarm.engine_api import (
     DEFAULT_ADDRESS_POOLS,
     host_of,
     replicas_of,
+    secret_references,
     service_arguments,
     service_state,
     subnets,
@@ -30,16 +31,27 @@ from swarm_runner.swarm.engine_api import (
     unchanged_arguments,
 )
 from swarm_runner.swarm.errors import translate_docker_errors
-from swarm_runner.swarm.specs import CLASS_LABEL, POOL_LABEL, ServiceSpec
+from swarm_runner.swarm.specs import CLASS_LABEL, POOL_LABEL, SCRATCH, ServiceSpec, Stack
 
 if TYPE_CHECKING:
     import docker
+
+    from swarm_runner.swarm.global_job import GlobalJobResult
 
 log = get_logger(__name__)
 
 INITIALISED_LABEL = "swarm-runner.initialised"
 CALL_TIMEOUT_S = 60
 MAX_UPDATE_ATTEMPTS = 5
+_NODE_IMAGES = "/usr/local/libexec/swarm-runner/node_images.py"
+# Runs in a container of the pool image, of any version: none of them needs docker's command for it.
+_REMOVE_VOLUMES = """
+import sys
+import docker
+for volume in docker.from_env().api.volumes(filters={"name": sys.argv[1:]})["Volumes"]:
+    if volume["Name"] in sys.argv[1:]:
+        docker.from_env().api.remove_volume(volume["Name"], force=True)
+"""
 
 
 def _label_filter(pool: str) -> dict[str, str]:
@@ -313,9 +325,35 @@ class DockerSwarm:
         """See `Swarm`."""
         from swarm_runner.swarm.global_job import run_on_every_node
 
-        command = ["docker", "volume", "rm", "--force", *volumes]
+        command = ["python3", "-c", _REMOVE_VOLUMES, *volumes]
         with translate_docker_errors("removing the pool's volumes on every node"):
-            return run_on_every_node(self._api, f"{pool}_htcondor-errand", image, command)
+            name = f"{pool}_htcondor-errand"
+            return run_on_every_node(self._api, name, image, command).unfinished_hosts
+
+    def manage_job_images(
+        self, stack: Stack, arguments: Sequence[str], timeout_s: float
+    ) -> GlobalJobResult:
+        """See `Swarm`."""
+        from docker import types
+
+        from swarm_runner.swarm.global_job import run_on_every_node
+
+        command = ["python3", _NODE_IMAGES, *arguments]
+        with translate_docker_errors("managing the images of jobs on every node"):
+            secret_ids = self._secret_ids()
+            container = {
+                "env": ["SWARM_RUNNER_NODE={{.Node.Hostname}}"],
+                "mounts": [types.Mount(SCRATCH, stack.scratch_volume, type="volume")],
+                "secrets": secret_references(stack.registry_secrets(), secret_ids, stack.network),
+            }
+            return run_on_every_node(
+                self._api,
+                f"{stack.pool.name}_htcondor-images",
+                stack.image,
+                command,
+                container=container,
+                timeout_s=timeout_s,
+            )
 
     def exec_in_service(self, service: str, command: Sequence[str]) -> bytes | None:
         """See `Swarm`."""

@@ -229,6 +229,8 @@ class Stack(FrozenModel):
             "TASK": "{{.Task.ID}}",
             "NODE": "{{.Node.Hostname}}",
         }
+        if self.pool.image_cache_mb is not None:
+            settings["IMAGE_CACHE_MB"] = str(self.pool.image_cache_mb)
         if capacity_class.virtual_machines:
             settings["VIRTUAL_MACHINES"] = str(capacity_class.virtual_machines)
             settings["EMULATE"] = str(capacity_class.emulate)
@@ -242,7 +244,7 @@ class Stack(FrozenModel):
             labels=self.labels | {CLASS_LABEL: name, NODE_LABEL: self.node_id},
             mounts=(docker_socket, scratch, *self._volumes()),
             secret=SecretSpec(name=self.executor_token, target="/etc/condor/tokens.d/executor"),
-            further_secrets=self._registry_secrets(),
+            further_secrets=self.registry_secrets(),
             network=self.network,
             replicas=capacity_class.replicas,
             memory_mb=capacity_class.memory_mb,
@@ -251,7 +253,8 @@ class Stack(FrozenModel):
             stop_grace_s=capacity_class.retirement_s + SHUTDOWN_GRACE_S,
         )
 
-    def _registry_secrets(self) -> tuple[SecretSpec, ...]:
+    def registry_secrets(self) -> tuple[SecretSpec, ...]:
+        """Return the secret with the logins for private registries, if the pool has one."""
         secret = self.pool.registry_secret
         return () if secret is None else (SecretSpec(name=secret, target=REGISTRIES_PATH),)
 

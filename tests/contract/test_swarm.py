@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -189,3 +190,18 @@ def test_a_service_name_is_unique(swarm: Swarm, stack: Stack) -> None:
 def test_scaling_a_missing_service(swarm: Swarm) -> None:
     with pytest.raises(PreconditionError):
         swarm.scale_service("swarm-runner-nowhere_htcondor", 2)
+
+
+def test_volumes_are_removed_on_every_node(swarm: Swarm, stack: Stack) -> None:
+    spec = stack.central_manager()
+    swarm.create_service(spec)
+    wait_until(lambda: len(running(swarm, spec.name)) == 1)
+    swarm.remove_services([spec.name])
+    wait_until(lambda: not swarm.tasks(POOL.name))
+    assert swarm.remove_volumes(POOL.name, stack.image, [stack.spool_volume, "no-such"]) == []
+
+
+def test_images_that_no_job_used_are_not_removed(swarm: Swarm, stack: Stack) -> None:
+    result = swarm.manage_job_images(stack, ["prune", "1e9"], 60)
+    assert result.unfinished_hosts == []
+    assert json.loads(result.lines[0])["problems"] == []

@@ -162,8 +162,8 @@ class Gateway:
     def _list_images(self, command: DockerCommand, rest: list[str]) -> int:
         """List the images for which HTCondor need not ask for a pull.
 
-        The image of the job that asks is among them unless it is being pulled. If it cannot be had,
-        `docker create` says so: HTCondor 25.14 keeps a slot for 40 s after a failed `docker pull`.
+        The image of the job that asks is among them unless it is being pulled. `docker create`
+        tells that it is not available: HTCondor 25.14 keeps a slot for 40 s after a failed pull.
         """
         if "--format" in rest:
             names = dict.fromkeys(self._images.known())
@@ -230,9 +230,15 @@ class Gateway:
         scratch = policy.scratch_directory(request, self._scratch_parent)
         make_private_directories(scratch, self._settings.uid, self._settings.gid)
         chirp = read_chirp(scratch)
-        answer = self._engine.call(
-            "POST", "/containers/create", body, name=f"{request.name}-{self._executor}"
-        )
+        name = f"{request.name}-{self._executor}"
+        try:
+            answer = self._engine.call("POST", "/containers/create", body, name=name)
+        except EngineError as error:
+            if error.status != 404:
+                raise
+            self._images.ensure(request.image)  # it was removed a moment ago
+            answer = self._engine.call("POST", "/containers/create", body, name=name)
+        self._images.note_use(request.image)
         self._containers[request.name] = JobContainer(
             answer["Id"], digest=_digest(request, image), chirp=chirp
         )
@@ -579,11 +585,13 @@ def main() -> int:
     engine = Engine()
     engine.negotiate()
     credentials = json.loads(CREDENTIALS.read_text()) if CREDENTIALS.exists() else {}
+    limit_mb = os.environ.get("SWARM_RUNNER_IMAGE_CACHE_MB")
     images = Images(
         engine,
         Path(shared) / IMAGES_DIRECTORY,
         always=os.environ.get("SWARM_RUNNER_PULL") == "always",
         credentials=credentials,
+        limit_bytes=int(limit_mb) * 2**20 if limit_mb else None,
     )
     gateway = Gateway(
         policy.Settings.from_environment(os.environ, open_files_limit()),

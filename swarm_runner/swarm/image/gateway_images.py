@@ -1,6 +1,6 @@
 """The node's images: which are there, and pulls, one for each image however many jobs want it.
 
-Executors of one node share a directory in the scratch volume. Whoever holds an image's lock pulls
+Executors of one node share a directory in the scratch volume. The holder of an image's lock pulls
 it. Its file's time says when the registry was last heard of, and a failed pull is written down
 beside it for the other jobs and executors.
 """
@@ -21,6 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from gateway_cache import ImageCache
 from gateway_engine import Engine, EngineError
 from gateway_policy import ImageFacts, full_name, registry_of
 
@@ -40,17 +41,24 @@ _KNOWN_LIMIT = 10_000
 
 
 class PullError(Exception):
-    """The image cannot be had now. The text is the hold's reason."""
+    """The image is not available now. The text is the hold's reason."""
 
 
 class Images:
     """What the gateway knows of images."""
 
     def __init__(
-        self, engine: Engine, directory: Path, *, always: bool, credentials: Mapping[str, Any]
+        self,
+        engine: Engine,
+        directory: Path,
+        *,
+        always: bool,
+        credentials: Mapping[str, Any],
+        limit_bytes: int | None = None,
     ) -> None:
         self._engine = engine
         self._directory = directory
+        self.cache = ImageCache(engine, directory, limit_bytes)
         self.always = always
         self._credentials = credentials
         self._known: dict[str, None] = {}
@@ -60,6 +68,10 @@ class Images:
     def known(self) -> list[str]:
         """Return the names that jobs used and that were there; for these, HTCondor asks no pull."""
         return [] if self.always else list(self._known)
+
+    def note_use(self, reference: str) -> None:
+        """Note that a job uses an image: the images that are used last are kept longest."""
+        self.cache.note_use(reference, image_key(reference))
 
     def inspect(self, reference: str) -> ImageFacts | None:
         """Return what the engine knows of an image, or None if it has none of this name."""
@@ -81,7 +93,7 @@ class Images:
         )
 
     def is_decided(self, reference: str) -> bool:
-        """Return whether the image is there, or cannot be had now; False while it is pulled.
+        """Return whether the image is there, or is not available now; False while it is pulled.
 
         It takes as long as a registry may take to answer.
         """
@@ -128,6 +140,7 @@ class Images:
         threading.Thread(target=self._pull, args=(reference, record, lock), daemon=True).start()
 
     def _pull(self, reference: str, record: _Record, lock: int) -> None:
+        started = time.time()
         try:
             if record.failure() is not None:
                 return  # another executor's, a moment ago
@@ -140,9 +153,12 @@ class Images:
                 if "error" in step:
                     raise EngineError(500, str(step["error"]))
                 record.touch()
+            self.cache.note_pull(reference, image_key(reference))
             record.succeed()
+            self.cache.trim()
         except EngineError as error:
-            record.fail(str(error))
+            if not record.pulled_after(started):
+                record.fail(str(error))
         finally:
             with self._lock:
                 self._pulling.discard(reference)
@@ -154,6 +170,11 @@ class Images:
             return {}
         content = json.dumps(entry).encode()
         return {"X-Registry-Auth": base64.urlsafe_b64encode(content).decode()}
+
+
+def image_key(reference: str) -> str:
+    """Return the name of an image's files in the directory that executors share."""
+    return hashlib.sha256(full_name(reference).encode()).hexdigest()[:32]
 
 
 def login(credentials: Mapping[str, Any], registry: str) -> dict[str, str] | None:
@@ -190,7 +211,7 @@ class _Record:
     """What the node's executors know of one image's pulls."""
 
     def __init__(self, directory: Path, reference: str) -> None:
-        key = hashlib.sha256(full_name(reference).encode()).hexdigest()[:32]
+        key = image_key(reference)
         self._lock_file = directory / f"{key}.lock"
         self._result_file = directory / f"{key}.json"
         registry = hashlib.sha256(registry_of(reference).encode()).hexdigest()[:32]

@@ -272,7 +272,7 @@ def _mounts(
             continue
         if not any(_inside(source, volume.path) for volume in settings.volumes):
             raise DeniedError(
-                f"it asks to mount {_quote(source)}, which is on none of the pool's volumes "
+                f"it asks to mount {_quote(source)}, which is not on any of the pool's volumes "
                 f"(volumes: {', '.join(volume.path for volume in settings.volumes) or 'none'})"
             )
     directory = request.working_directory
@@ -285,8 +285,8 @@ def _mounts(
     resolved = resolve(directory)
     if not any(_inside(resolved, resolve(root)) for root in roots):
         raise DeniedError(
-            f"its directory {_quote(directory)} is a link to {_quote(resolved)}, which is on none "
-            f"of the volumes that it gets (volumes: {', '.join(v.path for v in volumes) or 'none'})"
+            f"its directory {_quote(directory)} is a link to {_quote(resolved)}, which is on no "
+            f"volume that it gets (volumes: {', '.join(v.path for v in volumes) or 'none'})"
         )
     temporary = f"{scratch}/{PRIVATE_DIRECTORY}"
     return scratch, [

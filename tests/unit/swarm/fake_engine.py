@@ -27,6 +27,7 @@ class FakeEngine:
     def __init__(self, path: Path, *, api: str = "1.47", oldest_api: str = "1.24") -> None:
         self.path = path
         self.images: dict[str, dict[str, Any]] = {}
+        self.images_in_use: set[str] = set()
         self.containers: dict[str, dict[str, Any]] = {}
         self.requests: list[str] = []
         self.headers: list[dict[str, str]] = []
@@ -90,6 +91,12 @@ class FakeEngine:
         if found := re.fullmatch(r"/images/(.+)/json", path):
             image = self.images.get(found[1])
             return handler.answer(200, image) if image else handler.answer(404, {"message": "no"})
+        if method == "DELETE" and path.startswith("/images/"):
+            name = path.removeprefix("/images/")
+            if name in self.images_in_use:
+                return handler.answer(409, {"message": "image is in use"})
+            found_image = self.images.pop(name, None)
+            return handler.answer(200 if found_image else 404, [])
         if path == "/images/create":
             self._pull(handler, query)
             return None

@@ -342,7 +342,10 @@ class TestPulls:
         assert self.ensure_all(node, "reg.example/tool:1", times=1) == ["there"] * 3
         assert self.pulls(executor) == 2  # one of each image
 
-    def test_pull_always_checks_again_after_a_while(self, executor: Executor) -> None:
+    def test_pull_always_checks_again_after_a_while(
+        self, executor: Executor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(gateway_images, "ANSWER_TIMEOUT_S", 30)  # on a busy machine, too
         executor.engine.pull = lambda _name: [{"status": "Image is up to date"}]
         node = self.node(executor, always=True)
         assert self.ensure_all(node, "debian:trixie") == ["there"] * 12

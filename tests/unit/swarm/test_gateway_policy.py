@@ -120,7 +120,7 @@ def test_what_every_job_gets() -> None:
         (["--volume", "/data/../etc:/data/../etc"], "each at its own path"),
         (["--volume", "//data://data"], "each at its own path"),
         (["--volume", f"{SCRATCH}/../dir_43:{SCRATCH}/../dir_43"], "each at its own path"),
-        (["--volume", f"{PARENT}/dir_43:{PARENT}/dir_43"], "on none of the pool's volumes"),
+        (["--volume", f"{PARENT}/dir_43:{PARENT}/dir_43"], "not on any of the pool's volumes"),
         (["--volume", f"{SCRATCH}/x:/etc"], "each at its own path"),
         (["--volume", "name:/data"], "each at its own path"),
         (["--network=host"], "isolation.networks; never host"),
