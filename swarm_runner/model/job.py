@@ -85,6 +85,8 @@ class Outcome:
     message: str
     exit_code: int | None = None
     signal: int | None = None
+    image_digest: str | None = None
+    """The digest of the image that ran, of a container that ended by itself or by a signal."""
 
     @property
     def ok(self) -> bool:

@@ -48,6 +48,11 @@ class StubRegistry:
         """The image's name without a tag."""
         return f"{self.address}/{NAME}"
 
+    @property
+    def digest(self) -> str:
+        """The image's digest, which is its manifest's."""
+        return _digest(self.manifest)
+
     @contextlib.contextmanager
     def running(self) -> Iterator[StubRegistry]:
         """Serve requests during the block."""

@@ -39,7 +39,8 @@ CREDENTIALS = Path("/run/secrets/swarm-runner-registries")
 IMAGES_DIRECTORY = ".images"  # in the scratch volume, which a node's executors share
 HTCONDOR_LABEL = "org.htcondorproject"
 EXECUTOR_LABEL, POOL_LABEL = "swarm-runner.executor", "swarm-runner.pool"
-DIGEST_ATTRIBUTE = "ChirpSwarmRunnerImageDigest"
+# What HTCondor "assigned" of the resource Image (executor.conf): the event log has it at the end.
+DIGEST_ATTRIBUTE = "AssignedImage"
 HEARTBEAT_S = 15
 MAXIMUM_REQUEST_BYTES = 8 * 2**20
 REMOVAL_ATTEMPTS = 5
