@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import json
 import subprocess
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import docker
+import docker.errors
 import pytest
 
 from swarm_runner.condor.access_point import AccessPoint
 from swarm_runner.model.job import Job, OutcomeKind
+from swarm_runner.swarm.client import DockerSwarm
 from tests.integration.conftest import LabHarness
 from tests.lab.pool import STATE_DIRECTORY, LabPool, lab_pool
 from tests.lab.stub_registry import PROGRAM, StubRegistry
@@ -19,6 +25,8 @@ from tests.polling import TIMEOUT_S
 
 NAME, PORT = "swarm-runner-isolation", 9759
 MEBIBYTE = 2**20
+_ENV = ("/usr/bin/env",)
+LOGINS = "swarm-runner-isolation-logins"
 # What a container's first process may do: no capability, and no way to get one.
 NO_PRIVILEGES = {"CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1"}
 
@@ -28,22 +36,50 @@ def mounts() -> Iterator[Path]:
     """Yield a directory below which the node mounts something later, as autofs does."""
     directory = STATE_DIRECTORY / NAME / "mounts"
     directory.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["mount", "--bind", directory, directory], check=True)
-    subprocess.run(["mount", "--make-rshared", directory], check=True)
+    subprocess.run([*_ENV, "mount", "--bind", directory, directory], check=True)
+    subprocess.run([*_ENV, "mount", "--make-rshared", directory], check=True)
     yield directory
-    subprocess.run(["umount", "--recursive", "--lazy", directory], check=True)
+    subprocess.run([*_ENV, "umount", "--recursive", "--lazy", directory], check=True)
 
 
 @pytest.fixture(scope="module")
-def isolated(mounts: Path, registry: StubRegistry) -> Iterator[LabPool]:
+def private_registry() -> Iterator[StubRegistry]:
+    """Yield a registry that wants a login."""
+    with StubRegistry(login="reader:secret").running() as stub:
+        yield stub
+
+
+@pytest.fixture(scope="module")
+def logins(private_registry: StubRegistry) -> Iterator[str]:
+    """Yield the name of a Swarm secret with the login of the private registry."""
+    auth = base64.b64encode(b"reader:secret").decode()
+    content = json.dumps({"auths": {private_registry.address: {"auth": auth}}})
+    swarm = DockerSwarm()
+    if not swarm.docker_engine().swarm:
+        swarm.initialise("127.0.0.1")
+    client = docker.from_env()
+    for secret in client.secrets.list(filters={"name": LOGINS}):
+        secret.remove()
+    secret = client.secrets.create(name=LOGINS, data=content.encode())
+    yield LOGINS
+    with contextlib.suppress(docker.errors.APIError):  # the pool may have dissolved the Swarm
+        secret.remove()
+    client.close()
+
+
+@pytest.fixture(scope="module")
+def isolated(
+    mounts: Path, registry: StubRegistry, private_registry: StubRegistry, logins: str
+) -> Iterator[LabPool]:
     """Yield a pool of one executor that allows little."""
     volume = STATE_DIRECTORY / NAME / "volume"
     late = {"path": str(mounts), "propagation": "rslave", "read_only": True, "on_request": True}
     settings = {
         "classes": {"normal": {"cpus": 1, "memory_mb": 512, "replicas": 1}},
         "volumes": [str(volume), late],
+        "registry_secret": logins,
         "isolation": {
-            "images": ["debian:*", f"{registry.address}/*"],
+            "images": ["debian:*", f"{registry.address}/*", f"{private_registry.address}/*"],
             "pids": 40,
             "open_files": 500,
         },
@@ -106,6 +142,16 @@ def test_the_outcome_has_the_digest_of_the_image(
 
 
 @pytest.mark.parametrize("isolated_harness", ["log"], indirect=True)
+def test_an_image_of_a_private_registry(
+    isolated_harness: LabHarness, private_registry: StubRegistry
+) -> None:
+    image = f"{private_registry.repository}:private"
+    job = run(isolated_harness, image=image, command=[PROGRAM])
+    assert job.outcome is not None
+    assert job.outcome.ok, job.outcome
+
+
+@pytest.mark.parametrize("isolated_harness", ["log"], indirect=True)
 def test_processes_are_limited(isolated_harness: LabHarness) -> None:
     script = "for i in $(seq 60); do sleep 5 & done; wait"
     job = run(isolated_harness, shell=script, stderr="err.txt")
@@ -131,7 +177,7 @@ def test_a_mount_that_appears_later(isolated_harness: LabHarness, mounts: Path) 
             assert time.monotonic() < deadline
             runner.poll()
             time.sleep(0.2)
-        subprocess.run(["mount", "-t", "tmpfs", "late", late], check=True)
+        subprocess.run([*_ENV, "mount", "-t", "tmpfs", "late", late], check=True)
         (late / "file").touch()
         (job,) = runner.wait(jobs, TIMEOUT_S)
     assert job.outcome is not None
