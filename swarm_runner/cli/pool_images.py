@@ -34,7 +34,7 @@ def pull(
     destination_name: DestinationName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Pull images on every node, before jobs need them.
+    """Pull images on every node that has an executor, before jobs need them.
 
     Each node uses the pool's logins for private registries. The exit code is 1 if a node could
     not pull an image.

@@ -1,6 +1,6 @@
 """The images of jobs on the nodes of a pool: pull them before they are needed, or remove them.
 
-Each node does it itself (`swarm/image/node_images.py`), as its executors' gateways would: with the
+An executor of each node does it (`swarm/image/node_images.py`), as its gateway would: with the
 pool's logins, one pull at a time of each image, and without removing what a container uses.
 """
 
@@ -42,7 +42,7 @@ class NodeImages(FrozenModel):
 def pull_images(
     pool: Pool, swarm: Swarm, names: Sequence[str], timeout_s: float = PULL_TIMEOUT_S
 ) -> list[NodeImages]:
-    """Pull images on every node of the Swarm, and return what each node did.
+    """Pull images on every node that has an executor, and return what each node did.
 
     Raises InvalidInputError if there is no name, and PreconditionError if the pool does not exist.
     """

@@ -23,7 +23,6 @@ from swarm_runner.swarm.engine_api import (
     DEFAULT_ADDRESS_POOLS,
     host_of,
     replicas_of,
-    secret_references,
     service_arguments,
     service_state,
     subnets,
@@ -31,7 +30,7 @@ from swarm_runner.swarm.engine_api import (
     unchanged_arguments,
 )
 from swarm_runner.swarm.errors import translate_docker_errors
-from swarm_runner.swarm.specs import CLASS_LABEL, POOL_LABEL, SCRATCH, ServiceSpec, Stack
+from swarm_runner.swarm.specs import CLASS_LABEL, POOL_LABEL, ServiceSpec, Stack
 
 if TYPE_CHECKING:
     import docker
@@ -43,7 +42,6 @@ log = get_logger(__name__)
 INITIALISED_LABEL = "swarm-runner.initialised"
 CALL_TIMEOUT_S = 60
 MAX_UPDATE_ATTEMPTS = 5
-_NODE_IMAGES = "/usr/local/libexec/swarm-runner/node_images.py"
 # Runs in a container of the pool image, of any version: none of them needs docker's command for it.
 _REMOVE_VOLUMES = """
 import sys
@@ -51,6 +49,20 @@ import docker
 for volume in docker.from_env().api.volumes(filters={"name": sys.argv[1:]})["Volumes"]:
     if volume["Name"] in sys.argv[1:]:
         docker.from_env().api.remove_volume(volume["Name"], force=True)
+"""
+# An executor has the logins and knows what was pulled. A container that mounted the scratch volume
+# instead would keep it from being removed: Swarm leaves the ended containers of a job on the node.
+_EXEC_IN_EXECUTOR = """
+import sys
+import docker
+program = "/usr/local/libexec/swarm-runner/node_images.py"
+for container in docker.from_env(timeout=3600).containers.list():
+    if container.labels.get("com.docker.swarm.service.name") in sys.argv[1].split(","):
+        command = ["python3", program, *sys.argv[2:]]
+        _, (output, errors) = container.exec_run(command, demux=True)
+        sys.stdout.write((output or b"").decode())
+        sys.stderr.write((errors or b"").decode())
+        break
 """
 
 
@@ -334,26 +346,13 @@ class DockerSwarm:
         self, stack: Stack, arguments: Sequence[str], timeout_s: float
     ) -> GlobalJobResult:
         """See `Swarm`."""
-        from docker import types
-
         from swarm_runner.swarm.global_job import run_on_every_node
 
-        command = ["python3", _NODE_IMAGES, *arguments]
+        services = ",".join(stack.executors()[name].name for name in stack.pool.classes)
+        command = ["python3", "-c", _EXEC_IN_EXECUTOR, services, *arguments]
+        name = f"{stack.pool.name}_htcondor-images"
         with translate_docker_errors("managing the images of jobs on every node"):
-            secret_ids = self._secret_ids()
-            container = {
-                "env": ["SWARM_RUNNER_NODE={{.Node.Hostname}}"],
-                "mounts": [types.Mount(SCRATCH, stack.scratch_volume, type="volume")],
-                "secrets": secret_references(stack.registry_secrets(), secret_ids, stack.network),
-            }
-            return run_on_every_node(
-                self._api,
-                f"{stack.pool.name}_htcondor-images",
-                stack.image,
-                command,
-                container=container,
-                timeout_s=timeout_s,
-            )
+            return run_on_every_node(self._api, name, stack.image, command, timeout_s=timeout_s)
 
     def exec_in_service(self, service: str, command: Sequence[str]) -> bytes | None:
         """See `Swarm`."""

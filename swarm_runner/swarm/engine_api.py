@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,7 +12,6 @@ from swarm_runner.swarm.specs import (
     GPU_RESOURCE,
     POOL_LABEL,
     SPEC_DIGEST_LABEL,
-    SecretSpec,
     ServiceSpec,
 )
 
@@ -121,33 +120,21 @@ def unchanged_arguments(spec: Mapping[str, Any], replicas: int) -> dict[str, Any
     }
 
 
-def secret_references(
-    secrets: Sequence[SecretSpec], secret_ids: Mapping[str, str], service: str
-) -> list[Any]:
-    """Return docker-py's references to a service's secrets.
-
-    Raises PreconditionError if one of them does not exist.
-    """
-    from docker import types
-
-    missing = [secret.name for secret in secrets if secret.name not in secret_ids]
-    if missing:
-        raise PreconditionError(
-            f"service {service}: secret {missing[0]} does not exist; create it with "
-            f"`docker secret create {missing[0]} FILE`"
-        )
-    return [
-        types.SecretReference(
-            secret_ids[secret.name], secret.name, filename=secret.target, mode=_ROOT_ONLY
-        )
-        for secret in secrets
-    ]
-
-
 def _task_template(spec: ServiceSpec, secret_ids: Mapping[str, str]) -> Mapping[str, Any]:
     from docker import types
 
-    secrets = secret_references(spec.secrets, secret_ids, spec.name)
+    missing = [secret.name for secret in spec.secrets if secret.name not in secret_ids]
+    if missing:
+        raise PreconditionError(
+            f"service {spec.name}: secret {missing[0]} does not exist; create it with "
+            f"`docker secret create {missing[0]} FILE`"
+        )
+    secrets = [
+        types.SecretReference(
+            secret_ids[secret.name], secret.name, filename=secret.target, mode=_ROOT_ONLY
+        )
+        for secret in spec.secrets
+    ]
     container = types.ContainerSpec(
         spec.image,
         hostname=spec.hostname,

@@ -31,22 +31,19 @@ def run_on_every_node(
     image: str,
     command: Sequence[str],
     *,
-    container: Mapping[str, Any] | None = None,
     timeout_s: float = TIMEOUT_S,
 ) -> GlobalJobResult:
     """Run a command in a container of `image` on each node, with access to the node's engine.
 
-    `api` is docker-py's APIClient; `name` is the name of a temporary service. `container` has more
-    settings of docker-py's ContainerSpec. A command that fails is repeated, for `timeout_s` seconds
-    at most. Hosts on which it does not succeed are, for example, drained or down.
+    `api` is docker-py's APIClient; `name` is the name of a temporary service. A command that
+    fails is repeated, for `timeout_s` seconds at most. Hosts on which it does not succeed are, for
+    example, drained or down.
     """
     from docker import types
 
-    settings = dict(container or {})
     docker_socket = types.Mount(DOCKER_SOCKET, DOCKER_SOCKET, type="bind")
-    settings["mounts"] = [docker_socket, *settings.get("mounts", ())]
     template = types.TaskTemplate(
-        types.ContainerSpec(image, command=list(command), **settings),
+        types.ContainerSpec(image, command=list(command), mounts=[docker_socket]),
         # A volume may still be in use for a moment.
         restart_policy=types.RestartPolicy("on-failure", _SECOND_NS, max_attempts=_MAX_ATTEMPTS),
     )

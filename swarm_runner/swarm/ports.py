@@ -118,9 +118,10 @@ class Swarm(Protocol):
     def manage_job_images(
         self, stack: Stack, arguments: Sequence[str], timeout_s: float
     ) -> GlobalJobResult:
-        """Run image/node_images.py of the stack's image with these arguments on every node.
+        """Run image/node_images.py with these arguments in an executor of every node that has one.
 
-        The result has a line of JSON from each node that answered within `timeout_s` seconds.
+        The result has a line of JSON from each of these nodes that answered within `timeout_s`
+        seconds.
         """
 
     def exec_in_service(self, service: str, command: Sequence[str]) -> bytes | None:

@@ -244,7 +244,7 @@ class Stack(FrozenModel):
             labels=self.labels | {CLASS_LABEL: name, NODE_LABEL: self.node_id},
             mounts=(docker_socket, scratch, *self._volumes()),
             secret=SecretSpec(name=self.executor_token, target="/etc/condor/tokens.d/executor"),
-            further_secrets=self.registry_secrets(),
+            further_secrets=self._registry_secrets(),
             network=self.network,
             replicas=capacity_class.replicas,
             memory_mb=capacity_class.memory_mb,
@@ -253,8 +253,7 @@ class Stack(FrozenModel):
             stop_grace_s=capacity_class.retirement_s + SHUTDOWN_GRACE_S,
         )
 
-    def registry_secrets(self) -> tuple[SecretSpec, ...]:
-        """Return the secret with the logins for private registries, if the pool has one."""
+    def _registry_secrets(self) -> tuple[SecretSpec, ...]:
         secret = self.pool.registry_secret
         return () if secret is None else (SecretSpec(name=secret, target=REGISTRIES_PATH),)
 

@@ -1,7 +1,7 @@
 """`python3 node_images.py pull NAME... | prune SECONDS`: the images of jobs on this node.
 
-`swarm-runner pool images` runs it on each node, with the executors' scratch volume and logins: it
-pulls as the gateway does, and removes what gateways pulled. It prints one line of JSON.
+`swarm-runner pool images` runs it in one executor of each node: it pulls as the gateway does, and
+removes what gateways pulled. It prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SCRATCH_DIRECTORY = Path("/var/lib/swarm-runner/scratch")
 
 
 def main(arguments: list[str]) -> int:
-    """Do one command; the exit code is always 0, for Swarm would try again."""
+    """Do one command. What failed is part of the output."""
     engine = Engine()
     directory = SCRATCH_DIRECTORY / IMAGES_DIRECTORY
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
