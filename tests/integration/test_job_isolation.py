@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import socket
 import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -68,8 +70,19 @@ def logins(private_registry: StubRegistry) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
+def silent_registry() -> Iterator[str]:
+    """Yield the address of a registry that accepts connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.fixture(scope="module")
 def isolated(
-    mounts: Path, registry: StubRegistry, private_registry: StubRegistry, logins: str
+    mounts: Path,
+    registry: StubRegistry,
+    private_registry: StubRegistry,
+    silent_registry: str,
+    logins: str,
 ) -> Iterator[LabPool]:
     """Yield a pool of one executor that allows little."""
     volume = STATE_DIRECTORY / NAME / "volume"
@@ -79,7 +92,11 @@ def isolated(
         "volumes": [str(volume), late],
         "registry_secret": logins,
         "isolation": {
-            "images": ["debian:*", f"{registry.address}/*", f"{private_registry.address}/*"],
+            "images": [
+                "debian:*",
+                *(f"{address}/*" for address in (registry.address, private_registry.address)),
+                f"{silent_registry}/*",
+            ],
             "pids": 40,
             "open_files": 500,
         },
@@ -209,6 +226,32 @@ def test_a_volume_on_request_is_only_for_jobs_that_name_it(
     job = run(isolated_harness, shell=f"test ! -e {mounts}")
     assert job.outcome is not None
     assert job.outcome.ok, job.outcome
+
+
+@pytest.mark.parametrize("isolated_harness", ["log"], indirect=True)
+def test_images_that_cannot_be_pulled_keep_no_executor(
+    isolated_harness: LabHarness, silent_registry: str
+) -> None:
+    with isolated_harness.runner() as runner:
+        hopeless = runner.submit(
+            [
+                isolated_harness.invocation(
+                    f"hopeless-{n}", "true", image=f"{silent_registry}/x:{n}"
+                )
+                for n in range(2)
+            ]
+        )
+        submitted = time.monotonic()
+        jobs = runner.submit([isolated_harness.invocation("good", "true")])
+        (good,) = runner.wait(jobs, TIMEOUT_S)
+        waited_s = time.monotonic() - submitted
+        states = {job.id: job.state for job in runner.jobs()}
+        runner.remove(hopeless, "the test is over")
+    assert good.outcome is not None
+    assert good.outcome.ok, good.outcome
+    # The executor does not wait for the hopeless ones: they are held, and tried again later.
+    assert not any(states[job.id].ended for job in hopeless)
+    sys.stdout.write(f"the good job ended after {waited_s:.1f} s\n")
 
 
 def test_images_are_pulled_and_removed_on_the_nodes(
