@@ -147,7 +147,9 @@ class Stack(FrozenModel):
         return ServiceSpec(
             name=self.pool.service(),
             image=self.image,
-            environment=self._environment("manager", {"HOST": self.pool.host}),
+            environment=self._environment(
+                "manager", {"HOST": self.pool.host, "VOLUMES": self._volume_paths()}
+            ),
             labels=self.labels | {NODE_LABEL: self.node_id},
             mounts=(spool, *self._volumes()),
             secret=SecretSpec(name=self.signing_key, target=SIGNING_KEY_PATH),
@@ -249,6 +251,10 @@ class Stack(FrozenModel):
             "USER_GID": str(user.gid),
         }
         return {f"SWARM_RUNNER_{name}": value for name, value in (common | settings).items()}
+
+    def _volume_paths(self) -> str:
+        """Return the volumes as the access point's policy reads them."""
+        return json.dumps([v.model_dump(include={"path", "read_only"}) for v in self.pool.volumes])
 
     def _volumes(self) -> tuple[MountSpec, ...]:
         return tuple(

@@ -39,7 +39,19 @@ def main() -> int:
     if role == "executor":
         return Executor().run()
     make_condor_directory(SPOOL_DIRECTORY)
+    configure_access_point()
     return run_condor_master()
+
+
+def configure_access_point() -> None:
+    """Write what the access point accepts, and restore the pool's identities."""
+    import access_point_policy
+    import identities
+
+    volumes = json.loads(os.environ["SWARM_RUNNER_VOLUMES"])
+    policy = access_point_policy.configuration(volumes)
+    (CONFIG_DIRECTORY / "access-point.conf").write_text(policy)
+    identities.restore()
 
 
 def check_gpus() -> None:
