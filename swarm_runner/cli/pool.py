@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from swarm_runner.cli import autoscale as autoscaling
-from swarm_runner.cli import factories
+from swarm_runner.cli import factories, token
 from swarm_runner.cli.config_files import load_destination
 from swarm_runner.cli.console import print_note, progress, show, show_json
 from swarm_runner.cli.exit_codes import interruptible
@@ -85,7 +85,7 @@ def status(
     """
     destination = load_destination(job_conf, destination_name)
     with progress(f"querying pool {destination.pool.name}") as step:
-        status = factories.provisioner(destination, step).status()
+        status = factories.provisioner(destination, step).status(tokens=True)
     _show(destination.pool, status, as_json)
 
 
@@ -112,6 +112,7 @@ def scale(
 
 
 app.command()(autoscaling.autoscale)
+app.add_typer(token.app, name="token")
 
 
 @app.command()

@@ -17,9 +17,15 @@ from swarm_runner.model.pool_status import Slot
 _KB_PER_MB = 1024
 
 
-def job_constraint(query: JobQuery) -> str:
-    """Return the ClassAd expression that is true for the selected jobs."""
+def job_constraint(query: JobQuery, user: str | None = None) -> str:
+    """Return the ClassAd expression that is true for the selected jobs.
+
+    With `user`, a query that names a runner, keys or jobs selects none of other users: these may
+    use the same names.
+    """
     parts = []
+    if user is not None and (query.runner_name, query.keys, query.ids) != (None, None, None):
+        parts.append(f"User =?= {_quote(user)}")
     if query.runner_name is not None:
         parts.append(f"SwarmRunnerName =?= {_quote(query.runner_name)}")
     if query.keys is not None:

@@ -74,22 +74,33 @@ def token_file(pool_name: str, token_directory: str | None = None) -> Path:
     return directory / pool_name
 
 
+def token_claims(file: Path) -> dict[str, Any]:
+    """Return what a token says of itself: `sub` (its identity), `exp`, `jti` and others.
+
+    Only the pool can check the signature. Raises OSError, or ValueError if it is not a token.
+    """
+    try:
+        payload = file.read_text(encoding="ascii").split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    except IndexError as error:
+        raise ValueError("not a token") from error
+    if not isinstance(claims, dict):
+        raise ValueError("not a token")
+    return claims
+
+
 def token_problem(file: Path, now: float) -> str | None:
     """Return what is wrong with a token and what to do; None if no problem is visible here.
 
-    Only the pool can check the signature. `now` is in seconds since the epoch.
+    `now` is in seconds since the epoch.
     """
     try:
-        text = file.read_text(encoding="ascii").strip()
+        expires = token_claims(file).get("exp")
     except FileNotFoundError:
         return f"there is no token at {file}; run `swarm-runner pool up` to write it"
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         return f"the token at {file} cannot be read: {error}"
-    try:
-        payload = text.split(".")[1]
-        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        expires = claims.get("exp")
-    except (IndexError, ValueError, AttributeError):
+    except ValueError:
         return f"the file {file} is not a token; run `swarm-runner pool up` to write a new one"
     if isinstance(expires, int | float) and expires <= now:
         expiry = datetime.fromtimestamp(expires, UTC).strftime("%Y-%m-%d %H:%M UTC")
@@ -105,6 +116,15 @@ class Connection:
         self.pool_name = pool_name
         self._token_file = token_file(pool_name, token_directory)
         self._schedd_location: Any = None
+
+    @property
+    def user(self) -> str | None:
+        """The identity in the token, which owns what it submits; None if it cannot be read."""
+        try:
+            user = token_claims(self._token_file).get("sub")
+        except (OSError, ValueError):
+            return None
+        return user if isinstance(user, str) else None
 
     def query(self, operation: Callable[[Any], Result]) -> Result:
         """Call an operation that is safe to repeat on the schedd; retry with pauses.

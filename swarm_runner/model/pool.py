@@ -22,6 +22,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from swarm_runner.model.access_token import RESERVED_NAMES
 from swarm_runner.model.resources import Disk, Memory, Resources
 from swarm_runner.model.text import (
     AbsolutePath,
@@ -297,10 +298,20 @@ class CapacityClass(FrozenModel):
         return ", ".join(parts)
 
 
+def _job_user_name(value: str) -> str:
+    if value in RESERVED_NAMES:
+        raise PydanticCustomError(
+            "job_user",
+            "{name} is an account that HTCondor or the pool itself uses; choose another name",
+            {"name": repr(value)},
+        )
+    return value
+
+
 class JobUser(FrozenModel):
     """The unprivileged account that jobs run as. It owns the files that they write."""
 
-    name: Name = "swarm-runner"
+    name: Annotated[Name, AfterValidator(_job_user_name)] = "swarm-runner"
     uid: StrictInt = Field(1000, ge=1, le=2**31 - 1)
     gid: StrictInt = Field(1000, ge=1, le=2**31 - 1)
 

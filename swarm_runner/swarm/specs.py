@@ -19,6 +19,8 @@ SCRATCH = "/var/lib/swarm-runner/scratch"
 SPOOL = "/var/lib/swarm-runner/spool"
 # Must match SEC_TOKEN_POOL_SIGNING_KEY_FILE in image/manager.conf.
 SIGNING_KEY_PATH = "/etc/condor/passwords.d/POOL"
+# Of image/identities.py.
+IDENTITIES_PROGRAM = "/usr/local/libexec/swarm-runner/identities.py"
 TOKEN_DIRECTORY = "/etc/swarm-runner/tokens.d"  # noqa: S105 - a path
 SHUTDOWN_GRACE_S = 300  # time for file transfer and daemon shutdown after the last job
 POOL_LABEL = "swarm-runner.pool"

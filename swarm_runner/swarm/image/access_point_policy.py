@@ -1,4 +1,4 @@
-"""What the access point accepts from whoever may submit, as HTCondor configuration.
+"""What the access point accepts in a submit, as HTCondor configuration.
 
 A job ad is a set of expressions, which daemons evaluate at different times and places: one that is
 harmless when the schedd checks it may be something else when the starter reads it. A transform
@@ -60,7 +60,6 @@ REFUSED = {
         "SUBMIT_Iwd",
         "StageInFinish",
         "StageOutFinish",
-        "SwarmRunnerRefused",
     ),
 }
 # What the executor or a runner acts on.
@@ -97,6 +96,8 @@ NUMBERS = (
     "RequestMemory",
     "RequestDisk",
 )
+# Where the transform notes a refused attribute.
+_REFUSAL = "SwarmRunnerRefused"
 _DISK = r"[^:,;=]+:(vd|sd|hd)[a-z]:[rw](:(raw|qcow2))?"
 
 
@@ -122,15 +123,16 @@ def protected_attributes() -> list[str]:
     """Return the attributes that nobody may change after the submit."""
     refused = [name for names in REFUSED.values() for name in names]
     literal = [name for name in LITERAL if name != "JobUniverse"]  # HTCondor protects it
-    return [*refused, *literal, *RUNNER_ATTRIBUTES, "SwarmRunnerClass"]
+    return [*refused, *literal, *RUNNER_ATTRIBUTES, "SwarmRunnerClass", _REFUSAL]
 
 
 def _transform() -> str:
     lines = ["JOB_TRANSFORM_NAMES = SwarmRunner", "JOB_TRANSFORM_SwarmRunner @=end"]
+    lines.append(f"  DELETE {_REFUSAL}")
     for why, names in REFUSED.items():
         for name in names:
             text = _string(f"{name}: {why}")
-            lines += [f"  if defined MY.{name}", f"    SET SwarmRunnerRefused {text}", "  endif"]
+            lines += [f"  if defined MY.{name}", f"    SET {_REFUSAL} {text}", "  endif"]
     for name in (*LITERAL, *RUNNER_ATTRIBUTES):
         lines += [f"  if defined MY.{name}", f"    EVALSET {name} MY.{name}", "  endif"]
     return "\n".join([*lines, "@end"])
@@ -140,17 +142,18 @@ def _requirements(paths: list[str], writable: list[str]) -> dict[str, tuple[str,
     """Return each requirement's expression and the expression of its reason."""
     return {
         "Universe": (
-            "(JOB.JobUniverse =?= 5 && JOB.WantDocker =?= true && isString(JOB.DockerImage)) "
-            "|| JOB.JobUniverse =?= 13",
+            (
+                "(JOB.JobUniverse =?= 5 && JOB.WantDocker =?= true && isString(JOB.DockerImage)) "
+                "|| JOB.JobUniverse =?= 13"
+            ),
             _string(
                 "this pool runs jobs of the docker and vm universes only: submit with universe = "
                 "docker and a docker_image"
             ),
         ),
         "Attributes": (
-            "JOB.SwarmRunnerRefused =?= undefined",
-            f"strcat({_string('a job of this pool may not set ')}, "
-            f"string(JOB.SwarmRunnerRefused))",
+            f"JOB.{_REFUSAL} =?= undefined",
+            f"strcat({_string('a job may not set ')}, JOB.{_REFUSAL})",
         ),
         "CapacityClass": (
             'isString(JOB.SwarmRunnerClass) && JOB.SwarmRunnerClass =!= ""',
@@ -171,8 +174,10 @@ def _requirements(paths: list[str], writable: list[str]) -> dict[str, tuple[str,
             ),
         ),
         "Transfer": (
-            'JOB.ShouldTransferFiles =?= "YES" || (JOB.ShouldTransferFiles =?= "NO" && '
-            f"{_is_below('JOB.Iwd', writable)})",
+            (
+                'JOB.ShouldTransferFiles =?= "YES" || (JOB.ShouldTransferFiles =?= "NO" && '
+                f"{_is_below('JOB.Iwd', writable)})"
+            ),
             _string(
                 "a job either transfers its files (should_transfer_files = YES), or runs in a "
                 f"directory on a writable volume of the pool ({', '.join(writable) or 'none'})"
@@ -186,9 +191,11 @@ def _requirements(paths: list[str], writable: list[str]) -> dict[str, tuple[str,
             ),
         ),
         "Disks": (
-            "JOB.JobUniverse =!= 13 || (isString(JOB.VMPARAM_vm_Disk) && regexp("
-            f"{_string(_disks_pattern(paths))}, JOB.VMPARAM_vm_Disk) && !regexp("
-            f"{_string(_DOT_PART)}, JOB.VMPARAM_vm_Disk) && JOB.JobVMType =?= \"kvm\")",
+            (
+                "JOB.JobUniverse =!= 13 || (isString(JOB.VMPARAM_vm_Disk) && regexp("
+                f"{_string(_disks_pattern(paths))}, JOB.VMPARAM_vm_Disk) && !regexp("
+                f'{_string(_DOT_PART)}, JOB.VMPARAM_vm_Disk) && JOB.JobVMType =?= "kvm")'
+            ),
             _string(
                 "a virtual machine is of type kvm, and its disks are transferred files or on a "
                 "volume of the pool"

@@ -128,13 +128,19 @@ def write_revocations(tokens: list[Token]) -> None:
         lines.append(f"SEC_TOKEN_REVOCATION_EXPR = member(jti, {{{members}}}) =?= true")
     if out:
         lines += [f"DENY_{level} = {', '.join(out)}" for level in ("READ", "WRITE")]
+    # Executors advertise themselves. They need not read the queue, which has the environment of
+    # every job. A setting of one daemon replaces the one for all.
+    lines.append(f"SCHEDD.DENY_READ = {', '.join(['executor@$(TRUST_DOMAIN)', *out])}")
     REVOCATIONS.write_text("\n".join([*lines, ""]))
 
 
 def _reconfigure() -> None:
     # It fails while the daemons start; they read the file then.
     subprocess.run(
-        ["condor_reconfig"], check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ["/usr/sbin/condor_reconfig"],
+        check=False,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
 
 
@@ -154,7 +160,7 @@ def _locked_record() -> Iterator[list[Token]]:
             json.dump(tokens, file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(file.name, path)
+        Path(file.name).replace(path)
 
 
 if __name__ == "__main__":
