@@ -8,8 +8,10 @@ event twice.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,8 @@ EVENT_TERMINATOR = b"...\n"
 # Enough to distinguish the first events of two logs.
 HEAD_BYTES = 160
 CHUNK_BYTES = 65536
+# In place of a log's first bytes, where there is something else.
+NOT_A_LOG = b"?"
 # The reader's timeout in seconds. With 0 it sometimes waits for a second, because its clock is
 # slightly behind.
 NO_WAIT = -1
@@ -36,8 +40,11 @@ class EventLog:
     `damaged` means that events may have been lost; the caller resets it after reconciling.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, directory_fd: int | None = None) -> None:
         self.path = path
+        # A link in place of the file, or of a directory above it, is not followed.
+        self._name: str | Path = path if directory_fd is None else path.name
+        self._directory_fd = directory_fd
         self.damaged = False
         self._reader: Any = None
         self._fd: int | None = None
@@ -54,7 +61,30 @@ class EventLog:
     def quarantine(self) -> None:
         """Rename an invalid log, so that a new one can be created. Raises OSError."""
         self._reset()
-        self.path.replace(self.path.with_suffix(".damaged"))
+        target = self.path.with_suffix(".damaged")
+        os.rename(
+            self._name,
+            target if self._directory_fd is None else target.name,
+            src_dir_fd=self._directory_fd,
+            dst_dir_fd=self._directory_fd,
+        )
+
+    def remove(self) -> None:
+        """Close and remove the file. Raises OSError."""
+        self.close()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._name, dir_fd=self._directory_fd)
+
+    def skip(self) -> None:
+        """Go to the end: later reads yield what is written from now on. Raises OSError."""
+        self.close()
+        with contextlib.suppress(FileNotFoundError):
+            self._open()
+        if self._fd is not None:
+            self._size = _last_complete(self._fd, os.fstat(self._fd).st_size)
+            state, _ = self._reader.__getstate__()
+            self._reader.close()
+            self._reader.__setstate__((state, self._size))
 
     @property
     def size_bytes(self) -> int:
@@ -76,7 +106,8 @@ class EventLog:
         A read without new events costs one `stat` and opens no file.
         """
         try:
-            status = os.stat(self.path)  # noqa: PTH116 (Path.stat costs three times as much)
+            # Path.stat costs three times as much.
+            status = os.stat(self._name, dir_fd=self._directory_fd, follow_symlinks=False)
         except FileNotFoundError:
             if self._fd is not None:
                 self._reset()
@@ -90,16 +121,28 @@ class EventLog:
         ):
             self._reset()
         if status.st_size and self._fd is None:
-            self._open(status.st_ino)
+            try:
+                self._open()
+            except OSError:
+                # A link or a pipe, or no permission: it is not ours.
+                self._head, self.damaged = NOT_A_LOG, True
+                return
         if self._fd is not None and self._ends_complete(self._fd, status.st_size):
             self._size = status.st_size
             yield from self._read(self._fd, status.st_size)
 
-    def _open(self, inode: int) -> None:
-        self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        self._head = os.pread(self._fd, HEAD_BYTES, 0)
-        self._inode, self._size, self._partial_size = inode, 0, 0
-        self._reader = htcondor().JobEventLog(str(self.path))
+    def _open(self) -> None:
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+        fd = os.open(self._name, flags, dir_fd=self._directory_fd)
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(fd)
+            raise FileExistsError(f"{self.path} is not a regular file")
+        self._fd = fd
+        self._head = os.pread(fd, HEAD_BYTES, 0)
+        self._inode, self._size, self._partial_size = status.st_ino, 0, 0
+        # By descriptor: the same file, whatever has the name by now.
+        self._reader = htcondor().JobEventLog(f"/proc/self/fd/{fd}")
 
     def _reset(self) -> None:
         self.damaged = True
@@ -130,6 +173,11 @@ class EventLog:
         while True:
             try:
                 yield from self._reader.events(NO_WAIT)
+            except UnicodeDecodeError:
+                # HTCondor cuts a hold reason at 511 bytes, in the middle of a character too. This
+                # event is lost; the reader has passed it.
+                self.damaged = True
+                continue
             except htcondor().HTCondorException:
                 self.damaged = True
             # The reader's pickled state contains its position in the file.
@@ -145,6 +193,19 @@ class EventLog:
                 self._reader.close()
                 self._reader.__setstate__((state, offset))
             stopped_at = offset
+
+
+def _last_complete(fd: int, size: int) -> int:
+    """Return the offset after the last complete event in the first `size` bytes of a file."""
+    end = size
+    while end > 0:
+        start = max(0, end - CHUNK_BYTES)
+        found = os.pread(fd, end - start, start).rfind(EVENT_TERMINATOR)
+        if found >= 0:
+            return start + found + len(EVENT_TERMINATOR)
+        # The terminator may be split between two chunks.
+        end = start + len(EVENT_TERMINATOR) - 1 if start else 0
+    return 0
 
 
 def _find_next_event(fd: int, offset: int) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import shutil
 import threading
 import time
 from collections import deque
@@ -120,7 +119,7 @@ class Runner:
         """
         with self._lock:
             self._tracker.close()
-            shutil.rmtree(self._directory.path, ignore_errors=True)
+            self._directory.remove()
 
     @property
     def event_log(self) -> Path | None:

@@ -154,7 +154,7 @@ def test_an_unresolved_submit_is_resolved_by_submitting_again(
 ) -> None:
     batch = [log_harness.invocation(None if generated_keys else f"k{n}") for n in range(3)]
     with log_harness.runner() as runner:
-        runner.jobs()
+        runner.recover()
         jobs = log_harness.access_point.jobs
         log_harness.access_point.submit_failures = [True]
         log_harness.access_point.jobs = _unreachable  # type: ignore[method-assign,assignment]
