@@ -18,6 +18,7 @@ from swarm_runner.cli.options import (
     JobConfPath,
     JobNames,
     RunnerName,
+    default_runner_name,
 )
 from swarm_runner.cli.tables import count_by_state, failures, jobs_table, pluralize, submitted_table
 from swarm_runner.errors import (
@@ -32,7 +33,7 @@ from swarm_runner.model.pool import Destination
 if TYPE_CHECKING:
     from swarm_runner.runner import Runner
 
-DEFAULT_RUNNER = "default"
+DEFAULT_RUNNER = default_runner_name()
 DEFAULT_ENDED_LIMIT = 20
 MAX_KEYS_SHOWN = 4
 REMOVE_REASON = "somebody ran `swarm-runner remove`"

@@ -11,6 +11,7 @@ from swarm_runner.model.job import JobId, JobState, Outcome, OutcomeKind
 from swarm_runner.runner import outcomes
 from swarm_runner.runner.ad_reader import job_id_from_ad
 from swarm_runner.runner.job_table import JobTable
+from swarm_runner.runner.spool_record import SpoolRecord
 from swarm_runner.runner.vm import outcome as vm_outcome
 from swarm_runner.structured_log import get_logger
 
@@ -23,8 +24,13 @@ class OutputRetriever:
     """Retrieves the outputs of spooled jobs, which end when that worked or failed for good."""
 
     def __init__(
-        self, access_point: AccessPointPort, job_table: JobTable, clock: Callable[[], float]
+        self,
+        access_point: AccessPointPort,
+        job_table: JobTable,
+        record: SpoolRecord,
+        clock: Callable[[], float],
     ) -> None:
+        self._record = record
         self._access_point = access_point
         self._job_table = job_table
         self._clock = clock
@@ -36,11 +42,13 @@ class OutputRetriever:
         The access point takes a spooled job out of the queue when its outputs were retrieved.
         """
         this_host = socket.gethostname()
-        waiting = [
-            job_id_from_ad(ad)
+        here = [
+            ad
             for ad in ads
             if ad.get("SwarmRunnerHost", this_host) == this_host and outcomes.awaiting_retrieval(ad)
         ]
+        waiting = [job_id_from_ad(ad) for ad in self._record.allows(here)]
+        refused = {job_id_from_ad(ad) for ad in here} - set(waiting)
         failed = self._retrieve_outputs(waiting)
         retrieved = set(waiting) - failed.keys()
         for ad in ads:
@@ -54,6 +62,8 @@ class OutputRetriever:
                     )
                     continue
                 outcome = _output_missing(outcome, failed[job.id])
+            elif job.id in refused:
+                outcome = _output_missing(outcome, "this runner did not submit it to go there")
             self._attempts.pop(job.id, None)
             ended_at = float(ad.get("CompletionDate", self._clock()))
             self._job_table.finish(job, JobState.COMPLETED, outcome, ended_at)

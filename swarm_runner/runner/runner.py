@@ -90,7 +90,8 @@ class Runner:
             clock,
         )
         self._hold_handler = HoldHandler(self._access_point, self._job_table, clock)
-        self._submitter = Submitter(self._access_point, name, outage_timeout_s)
+        record = self._tracker.spool_record
+        self._submitter = Submitter(self._access_point, name, outage_timeout_s, record)
         self._key_resolver = KeyResolver(self._job_table, self._tracker, self._submitter)
         self._submission_builder = SubmissionBuilder(destination, self._hooks, name)
         # Guards the table and everything that works on it; never held while a plugin is called.

@@ -26,6 +26,7 @@ from swarm_runner.errors import (
 from swarm_runner.model.job import JobId
 from swarm_runner.runner import outcomes
 from swarm_runner.runner.ad_reader import awaiting_input, is_withdrawn, job_id_from_ad
+from swarm_runner.runner.spool_record import SpoolRecord
 from swarm_runner.runner.staging import stage_inputs
 from swarm_runner.runner.submission import PreparedJob
 from swarm_runner.structured_log import get_logger
@@ -73,8 +74,13 @@ class Submitter:
     """
 
     def __init__(
-        self, access_point: AccessPointPort, runner_name: str, outage_timeout_s: float
+        self,
+        access_point: AccessPointPort,
+        runner_name: str,
+        outage_timeout_s: float,
+        record: SpoolRecord,
     ) -> None:
+        self._record = record
         self._access_point = access_point
         self._runner_name = runner_name
         self._outage_timeout_s = outage_timeout_s
@@ -88,6 +94,13 @@ class Submitter:
         the access point accepts no job's files.
         """
         report = SubmitReport()
+        self._record.add(
+            {
+                job.invocation.key: job.invocation.working_directory or "/"
+                for job in prepared
+                if job.spool
+            }
+        )
         try:
             for spool in (False, True):
                 with stage_inputs([job for job in prepared if job.spool is spool]) as group:

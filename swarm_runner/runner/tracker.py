@@ -25,6 +25,7 @@ from swarm_runner.runner.event_logs import EventLogSet, LogTrust
 from swarm_runner.runner.event_reader import EventReader
 from swarm_runner.runner.job_table import JobTable
 from swarm_runner.runner.output_retriever import OutputRetriever
+from swarm_runner.runner.spool_record import SpoolRecord
 from swarm_runner.structured_log import get_logger
 
 log = get_logger(__name__)
@@ -70,7 +71,8 @@ class JobTracker:
         self._directory = directory
         self._logs = EventLogSet(directory, user, clock)
         self._reader = EventReader(job_table, clock)
-        self._retriever = OutputRetriever(access_point, job_table, clock)
+        self.spool_record = SpoolRecord(directory.private)
+        self._retriever = OutputRetriever(access_point, job_table, self.spool_record, clock)
         self._clock = clock
         self._polled: set[JobId] = set()
         self._queried_unknown: set[JobId] = set()

@@ -170,3 +170,31 @@ def test_spooled_jobs_are_polled_while_the_log_tracks_others(
         before = log_harness.access_point.calls.total()
         assert runner.poll() == []
         assert log_harness.access_point.calls.total() == before
+
+
+def test_outputs_go_only_where_this_runner_recorded(
+    poll_harness: RunnerHarness, tmp_path: Path
+) -> None:
+    """Somebody who submits under this runner's name chooses neither the files nor the directory."""
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    with poll_harness.runner() as runner:
+        (job,) = runner.submit([poll_harness.invocation("mine", **_spooled(poll_harness))])
+        forged = dict(poll_harness.access_point.queue[job.id])
+        other = JobId(900, 0)
+        forged |= {"ClusterId": 900, "SwarmRunnerKey": "theirs", "SUBMIT_Iwd": str(victim)}
+        forged |= {"Iwd": str(victim)}
+        poll_harness.access_point.queue[other] = forged
+        poll_harness.access_point.sandboxes[other] = {}
+        for job_id in (job.id, other):
+            poll_harness.run_later(poll_harness.access_point.start, job_id)
+            poll_harness.access_point.finish(job_id, outputs={"result": b"made"})
+        for _ in range(3):
+            runner.poll()
+            poll_harness.clock.advance(5)
+        assert (poll_harness.home / "result").read_bytes() == b"made"
+    assert list(victim.iterdir()) == []
+
+
+def _spooled(harness: RunnerHarness) -> dict[str, object]:
+    return {"working_directory": str(harness.home), "outputs": ["result"]}
