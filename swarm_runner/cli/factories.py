@@ -41,7 +41,7 @@ def runner(destination: Destination, name: str) -> Runner:
 
 def provisioner(destination: Destination, progress: Callable[[str], None]) -> Provisioner:
     """Return the provisioner of a destination's pool."""
-    from swarm_runner.condor.connection import token_file
+    from swarm_runner.condor.tokens import token_file
     from swarm_runner.provisioner import Provisioner
 
     pool = destination.pool

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from swarm_runner.condor.attribute_values import decode_literal, is_well_typed
 from swarm_runner.condor.connection import classad
 from swarm_runner.condor.ports import Ad, JobQuery
 from swarm_runner.model.job import JobId
@@ -83,96 +84,11 @@ def to_python(ad: Any, projection: Sequence[str]) -> Ad:
             if isinstance(value, bindings.ExprTree):
                 value = ad.eval(name)
         except UnicodeDecodeError:
-            value = _decode_literal(str(ad.lookup(name)))
+            value = decode_literal(str(ad.lookup(name)))
         if value is None or isinstance(value, bindings.Value) or not is_well_typed(name, value):
             continue
         values[name] = value
     return values
-
-
-def is_well_typed(name: str, value: Any) -> bool:
-    """Return whether a job attribute has the type, and a date the range, that HTCondor gives it."""
-    if name in _BOOLEANS:
-        return isinstance(value, bool)
-    if name in DATES:
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        return is_number and 0 <= value <= MAX_DATE
-    if name in _INTEGERS:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return name not in _STRINGS or isinstance(value, str)
-
-
-def _decode_literal(literal: str) -> str:
-    """Return the text of a string literal, with a sign for each byte that is not UTF-8.
-
-    HTCondor cuts a hold reason at 511 bytes, in the middle of a character too. The literal has
-    every byte above 127 as three octal digits.
-    """
-    text = re.sub(r"\\([0-7]{3}|.)", _unescape, literal[1:-1])
-    return text.encode("latin-1", "replace").decode("utf-8", "replace")
-
-
-def _unescape(match: re.Match[str]) -> str:
-    code = match[1]
-    return chr(int(code, 8) & 255) if len(code) > 1 else {"n": "\n", "t": "\t"}.get(code, code)
-
-
-# The year 2200, in seconds since the epoch.
-MAX_DATE = 7_258_118_400
-DATES = frozenset(
-    {
-        "QDate",
-        "EnteredCurrentStatus",
-        "CompletionDate",
-        "JobCurrentStartExecutingDate",
-        "JobCurrentStartDate",
-        "StageInFinish",
-        "StageOutFinish",
-        "LastMatchTime",
-        "LastRejMatchTime",
-    }
-)
-_INTEGERS = frozenset(
-    {
-        "ClusterId",
-        "ProcId",
-        "JobStatus",
-        "JobUniverse",
-        "RequestMemory",
-        "RequestCpus",
-        "RequestDisk",
-        "RequestGPUs",
-        "NumJobStarts",
-        "NumJobMatches",
-        "NumHolds",
-        "ExitCode",
-        "ExitSignal",
-        "HoldReasonCode",
-        "HoldReasonSubCode",
-    }
-)
-_BOOLEANS = frozenset({"ExitBySignal", "TransferringInput"})
-_STRINGS = frozenset(
-    {
-        "SwarmRunnerKey",
-        "SwarmRunnerTool",
-        "SwarmRunnerHost",
-        "SwarmRunnerMarker",
-        "SwarmRunnerMarkerFile",
-        "SwarmRunnerMarked",
-        "HoldReason",
-        "VacateReason",
-        "RemoveReason",
-        "LastRejMatchReason",
-        "LastRemoteHost",
-        "MachineAttrCapacityClass0",
-        "MachineAttrSwarmTaskId0",
-        "MachineAttrSwarmNode0",
-        "Iwd",
-        "SUBMIT_Iwd",
-        "UserLog",
-    }
-)
 
 
 SLOT_PROJECTION = (

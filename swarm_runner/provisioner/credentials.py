@@ -9,8 +9,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from swarm_runner.condor.connection import token_claims
 from swarm_runner.condor.pool_query import PoolQueryPort
+from swarm_runner.condor.tokens import token_claims
 from swarm_runner.errors import PreconditionError, UnreachableError
 from swarm_runner.model.access_token import (
     DEFAULT_LIFETIME_S,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from swarm_runner.condor.ads import is_well_typed
+from swarm_runner.condor.attribute_values import is_well_typed
 from swarm_runner.condor.pool_query import GROUP_BY_PROJECTION, idle_job_group_from_ad
 from swarm_runner.condor.ports import Ad, JobQuery
 from swarm_runner.model.htcondor import HoldCode, JobStatus

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from swarm_runner.condor.connection import token_claims
+from swarm_runner.condor.tokens import token_claims
 from swarm_runner.errors import InvalidInputError, PreconditionError, UnreachableError
 from swarm_runner.hooks.manager import Hooks
 from swarm_runner.model.access_token import DEFAULT_LIFETIME_S
