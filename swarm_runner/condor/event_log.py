@@ -42,9 +42,10 @@ class EventLog:
 
     def __init__(self, path: Path, directory_fd: int | None = None) -> None:
         self.path = path
-        # A link in place of the file, or of a directory above it, is not followed.
-        self._name: str | Path = path if directory_fd is None else path.name
-        self._directory_fd = directory_fd
+        # By descriptor: a link in place of a directory above the file is not followed.
+        self._file = (
+            path if directory_fd is None else Path(f"/proc/self/fd/{directory_fd}", path.name)
+        )
         self.damaged = False
         self._reader: Any = None
         self._fd: int | None = None
@@ -61,19 +62,12 @@ class EventLog:
     def quarantine(self) -> None:
         """Rename an invalid log, so that a new one can be created. Raises OSError."""
         self._reset()
-        target = self.path.with_suffix(".damaged")
-        os.rename(
-            self._name,
-            target if self._directory_fd is None else target.name,
-            src_dir_fd=self._directory_fd,
-            dst_dir_fd=self._directory_fd,
-        )
+        self._file.replace(self._file.with_suffix(".damaged"))
 
     def remove(self) -> None:
         """Close and remove the file. Raises OSError."""
         self.close()
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._name, dir_fd=self._directory_fd)
+        self._file.unlink(missing_ok=True)
 
     def skip(self) -> None:
         """Go to the end: later reads yield what is written from now on. Raises OSError."""
@@ -81,10 +75,11 @@ class EventLog:
         with contextlib.suppress(FileNotFoundError):
             self._open()
         if self._fd is not None:
-            self._size = _last_complete(self._fd, os.fstat(self._fd).st_size)
-            state, _ = self._reader.__getstate__()
-            self._reader.close()
-            self._reader.__setstate__((state, self._size))
+            # An incomplete event at the end is left to the next read.
+            start = max(0, os.fstat(self._fd).st_size - CHUNK_BYTES)
+            found = os.pread(self._fd, CHUNK_BYTES, start).rfind(EVENT_TERMINATOR)
+            self._size = start + found + len(EVENT_TERMINATOR) if found >= 0 else 0
+            self._seek(self._size)
 
     @property
     def size_bytes(self) -> int:
@@ -107,7 +102,7 @@ class EventLog:
         """
         try:
             # Path.stat costs three times as much.
-            status = os.stat(self._name, dir_fd=self._directory_fd, follow_symlinks=False)
+            status = os.stat(self._file, follow_symlinks=False)  # noqa: PTH116
         except FileNotFoundError:
             if self._fd is not None:
                 self._reset()
@@ -133,7 +128,7 @@ class EventLog:
 
     def _open(self) -> None:
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
-        fd = os.open(self._name, flags, dir_fd=self._directory_fd)
+        fd = os.open(self._file, flags)
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             os.close(fd)
@@ -180,8 +175,7 @@ class EventLog:
                 continue
             except htcondor().HTCondorException:
                 self.damaged = True
-            # The reader's pickled state contains its position in the file.
-            state, offset = self._reader.__getstate__()
+            _, offset = self._reader.__getstate__()
             if offset >= size or size == self._partial_size:
                 return
             # The reader stopped early, at data that is not an event.
@@ -190,22 +184,14 @@ class EventLog:
                 offset = _find_next_event(fd, offset)
                 if offset >= size:
                     return
-                self._reader.close()
-                self._reader.__setstate__((state, offset))
+                self._seek(offset)
             stopped_at = offset
 
-
-def _last_complete(fd: int, size: int) -> int:
-    """Return the offset after the last complete event in the first `size` bytes of a file."""
-    end = size
-    while end > 0:
-        start = max(0, end - CHUNK_BYTES)
-        found = os.pread(fd, end - start, start).rfind(EVENT_TERMINATOR)
-        if found >= 0:
-            return start + found + len(EVENT_TERMINATOR)
-        # The terminator may be split between two chunks.
-        end = start + len(EVENT_TERMINATOR) - 1 if start else 0
-    return 0
+    def _seek(self, offset: int) -> None:
+        # The reader's pickled state contains its position in the file.
+        state, _ = self._reader.__getstate__()
+        self._reader.close()
+        self._reader.__setstate__((state, offset))
 
 
 def _find_next_event(fd: int, offset: int) -> int:

@@ -124,11 +124,6 @@ class EventLogSet:
             except OSError:
                 event_log.damaged = True
 
-    def distrust(self) -> None:
-        """Ask the access point from now on: what is in the logs cannot come from HTCondor."""
-        log.warning("The event log has too many events of unknown jobs; polling the access point")
-        self._give_up()
-
     def mark_read(self, active: Collection[JobId]) -> None:
         """Note that all logs were read, and which jobs are active."""
         self._start_draining(self._logs[:-KEEP_LOGS], active)

@@ -11,26 +11,36 @@ those of HTCondor's job event log.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from swarm_runner.model.htcondor import EventType, HoldCode
 from swarm_runner.model.job import Job, JobEvent, JobId, JobState, Usage
 from swarm_runner.runner.job_table import JobTable, Location
+from swarm_runner.structured_log import get_logger
 
+log = get_logger(__name__)
 Handler = Callable[[Job, float, Any], None]
+
+
+@dataclass(slots=True)
+class Claim:
+    """What the log says about a job, since when, and when the access point is asked about it."""
+
+    event: JobEvent
+    first_at: float
+    next_at: float = 0.0
 
 
 class EventReader:
     """Applies events to `job_table`. `clock` returns seconds since the epoch.
 
-    `claims` are the events to be confirmed: for each job, the latest. `unreadable` counts the
-    events that make no sense.
+    `claims` are the events to be confirmed: for each job, the latest.
     """
 
     def __init__(self, job_table: JobTable, clock: Callable[[], float]) -> None:
-        self.claims: dict[JobId, JobEvent] = {}
-        self.unreadable = 0
+        self.claims: dict[JobId, Claim] = {}
         self._job_table = job_table
         self._clock = clock
         self._handlers: dict[int, Handler] = {
@@ -49,30 +59,22 @@ class EventReader:
     def apply(self, event: Any) -> None:
         """Apply one event, or note its claim; ignore those that change no job's state."""
         try:
-            self._apply(event)
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-            self.unreadable += 1
-
-    def _apply(self, event: Any) -> None:
-        number = event["EventTypeNumber"]
-        handler = self._handlers.get(number)
-        if handler is None and number != EventType.SUBMIT:
-            return
-        job_id = JobId(event["Cluster"], event["Proc"])
-        job = self._job_table.jobs.get(job_id)
-        if handler is None:
-            key = event.get("LogNotes")
+            number = event["EventTypeNumber"]
+            handler = self._handlers.get(number)
+            if handler is None and number != EventType.SUBMIT:
+                return
+            job_id = JobId(event["Cluster"], event["Proc"])
+            job = self._job_table.jobs.get(job_id)
             # A new pool counts its clusters from 1 again, and the log of the old one is still here.
-            if key is not None and (job is None or job.key != key):
+            if job is None or (handler is None and event.get("LogNotes", job.key) != job.key):
                 self._job_table.unknown_jobs.add(job_id)
-            return
-        if job is None:
-            self._job_table.unknown_jobs.add(job_id)
-        elif not job.state.ended:
-            time_text = event["EventTime"]
-            if time_text != self._time_text:
-                self._timestamp, self._time_text = timestamp(time_text), time_text
-            handler(job, self._timestamp, event)
+            elif handler is not None and not job.state.ended:
+                time_text = event["EventTime"]
+                if time_text != self._time_text:
+                    self._timestamp, self._time_text = timestamp(time_text), time_text
+                handler(job, self._timestamp, event)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            log.debug("An event makes no sense; it is ignored", error=repr(error))
 
     def _is_news(self, job: Job, event_time: float) -> bool:
         """Whether the job's history is not known up to the event; if not, it is from now on."""
@@ -84,21 +86,17 @@ class EventReader:
 
     def _execute(self, job: Job, started_at: float, event: Any) -> None:
         if job.state is JobState.HELD:
-            self.claims[job.id] = JobEvent.RELEASED
+            self._claim(job, JobEvent.RELEASED)
         if job.state is not JobState.IDLE or not self._is_news(job, started_at):
             return
         slot = event.get("ExecuteProps", {})
         # The schedd may have raised the request since the submit; the slot has its present size.
         first_start = job.memory_mb is not None and not job.starts
         memory_mb = job.memory_mb if first_start else _number(slot.get("Memory"))
-        location = Location(
-            _text(slot.get("CapacityClass")),
-            _text(slot.get("SwarmTaskId")),
-            _text(slot.get("SwarmNode")),
-        )
-        self._job_table.start(
-            job, min(started_at, self._clock()), job.starts + 1, location, memory_mb
-        )
+        names = ("CapacityClass", "SwarmTaskId", "SwarmNode")
+        location = Location(*(_text(slot.get(name)) for name in names))
+        started_at = min(started_at, self._clock())
+        self._job_table.start(job, started_at, job.starts + 1, location, memory_mb)
 
     def _evicted(self, job: Job, evicted_at: float, event: Any) -> None:
         if self._is_news(job, evicted_at):
@@ -106,33 +104,30 @@ class EventReader:
             self._job_table.evict(job, reason)
 
     def _terminated(self, job: Job, _timestamp: float, event: Any) -> None:
-        self.claims[job.id] = JobEvent.ENDED
+        self._claim(job, JobEvent.ENDED)
         self._job_table.note_usage(job.id, _usage(event))
 
     def _aborted(self, job: Job, _timestamp: float, _event: Any) -> None:
-        self.claims[job.id] = JobEvent.ENDED
+        self._claim(job, JobEvent.ENDED)
 
     def _held(self, job: Job, _timestamp: float, event: Any) -> None:
         # A log has every hold once: held already means that a job ad was faster.
-        if job.state is not JobState.HELD and event.get("HoldReasonCode") != (
-            HoldCode.SPOOLING_INPUT
-        ):
-            self.claims[job.id] = JobEvent.HELD
+        code = event.get("HoldReasonCode")
+        if job.state is not JobState.HELD and code != HoldCode.SPOOLING_INPUT:
+            self._claim(job, JobEvent.HELD)
 
     def _released(self, job: Job, _timestamp: float, _event: Any) -> None:
-        if job.state is JobState.HELD:
-            self.claims[job.id] = JobEvent.RELEASED
+        self._claim(job, JobEvent.RELEASED)
+
+    def _claim(self, job: Job, event: JobEvent) -> None:
+        self.claims[job.id] = Claim(event, self._clock())
 
 
 def _usage(event: Any) -> Usage:
     """Read the terminated event's table of resources; its disk is in KB."""
-    disk_kb = _number(event.get("DiskUsage"))
-    return Usage(
-        _number(event.get("CpusUsage")),
-        _number(event.get("MemoryUsage")),
-        None if disk_kb is None else -(-disk_kb // 1024),
-        _number(event.get("TimeExecuteUsage")),
-    )
+    names = ("CpusUsage", "MemoryUsage", "DiskUsage", "TimeExecuteUsage")
+    cpus, memory_mb, disk_kb, time_s = (_number(event.get(name)) for name in names)
+    return Usage(cpus, memory_mb, None if disk_kb is None else -(-disk_kb // 1024), time_s)
 
 
 def _number(value: Any) -> Any:

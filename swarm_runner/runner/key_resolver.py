@@ -103,5 +103,5 @@ class KeyResolver:
             self._job_table.forget(orphan)
         self._history_cursor = cursor
         if reads_all:
-            self._tracker.note_history()
+            self._tracker.knows_history = True
         self._tracker.track(map(job_id_from_ad, queued), logged=False)

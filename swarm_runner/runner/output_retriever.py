@@ -18,6 +18,7 @@ from swarm_runner.structured_log import get_logger
 log = get_logger(__name__)
 
 MAX_RETRIEVAL_ATTEMPTS = 3
+_NOT_RECORDED = "this runner has not recorded that it submitted the job from that directory"
 
 
 class OutputRetriever:
@@ -42,18 +43,16 @@ class OutputRetriever:
         The access point takes a spooled job out of the queue when its outputs were retrieved.
         """
         this_host = socket.gethostname()
-        here = [
-            ad
+        here = {
+            job_id_from_ad(ad): ad
             for ad in ads
             if ad.get("SwarmRunnerHost", this_host) == this_host and outcomes.awaiting_retrieval(ad)
-        ]
-        waiting = [job_id_from_ad(ad) for ad in self._record.allows(here)]
-        refused = {job_id_from_ad(ad) for ad in here} - set(waiting)
-        failed = self._retrieve_outputs(waiting)
-        retrieved = set(waiting) - failed.keys()
+        }
+        failed = {job: _NOT_RECORDED for job, ad in here.items() if not self._record.allows(ad)}
+        failed |= self._retrieve_outputs([job for job in here if job not in failed])
         for ad in ads:
             job = self._job_table.jobs[job_id_from_ad(ad)]
-            outcome = vm_outcome.from_ad(ad, retrieved=job.id in retrieved)
+            outcome = vm_outcome.from_ad(ad, retrieved=job.id in here.keys() - failed.keys())
             if job.id in failed:
                 attempts = self._attempts[job.id] = self._attempts.get(job.id, 0) + 1
                 if attempts < MAX_RETRIEVAL_ATTEMPTS:
@@ -62,8 +61,6 @@ class OutputRetriever:
                     )
                     continue
                 outcome = _output_missing(outcome, failed[job.id])
-            elif job.id in refused:
-                outcome = _output_missing(outcome, "this runner did not submit it to go there")
             self._attempts.pop(job.id, None)
             ended_at = float(ad.get("CompletionDate", self._clock()))
             self._job_table.finish(job, JobState.COMPLETED, outcome, ended_at)

@@ -275,6 +275,8 @@ class Runner:
 
     def _known_job(self, job_id: JobId) -> Job:
         """Return a job of this runner. Raises InvalidInputError for any other."""
+        if job_id not in self._job_table.jobs and not self._tracker.knows_history:
+            self.recover()  # it may have ended before this runner started
         job = self._job_table.jobs.get(job_id)
         if job is None:
             message = f"runner {self.name} does not know this job; it may be another runner's"

@@ -94,16 +94,12 @@ class Submitter:
         the access point accepts no job's files.
         """
         report = SubmitReport()
-        self._record.add(
-            {
-                job.invocation.key: job.invocation.working_directory or "/"
-                for job in prepared
-                if job.spool
-            }
-        )
         try:
             for spool in (False, True):
                 with stage_inputs([job for job in prepared if job.spool is spool]) as group:
+                    if spool:
+                        jobs = [job.invocation for job in group]
+                        self._record.add({job.key: job.working_directory or "/" for job in jobs})
                     self._submit_group(group, spool, report)
         except SwarmRunnerError:
             self._withdraw([job.id for job in report.submitted])

@@ -10,8 +10,7 @@ events were lost. One query of the queue, and one of the history for jobs that l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from swarm_runner.condor.ports import AccessPointPort, Ad, JobQuery
@@ -26,31 +25,16 @@ from swarm_runner.runner.event_reader import EventReader
 from swarm_runner.runner.job_table import JobTable
 from swarm_runner.runner.output_retriever import OutputRetriever
 from swarm_runner.runner.spool_record import SpoolRecord
-from swarm_runner.structured_log import get_logger
 
-log = get_logger(__name__)
 # Above this number, queries no longer name the ids one by one.
 MAX_IDS_PER_QUERY = 200
-# The access point may log an event before its queue shows it: a claim that is not confirmed is
-# asked about at every poll for some seconds, and then less and less often.
-PROMPT_CLAIM_S, MAX_CLAIM_INTERVAL_S = 5.0, 60.0
-# Then a hold or a release that was not confirmed is dropped; an end never is.
-CLAIM_TIMEOUT_S = 120.0
-# More unknown jobs than any program of this name submits between two polls.
-MAX_UNKNOWN_JOBS = 100_000
+# The access point may log an event before its queue shows it: it is asked about a claim that it did
+# not confirm at every poll, and then less and less often, in seconds.
+MAX_CLAIM_INTERVAL_S = 60.0
 # A job that the log names left the queue after this runner began to read, but clocks differ.
 CLOCK_SKEW_S = 120.0
 # How long a job may be in neither the queue nor the history before it counts as lost.
 LOST_AFTER_S = 10.0
-
-
-@dataclass(slots=True)
-class _Claim:
-    """What the log says about a job, and when the access point is asked again."""
-
-    event: JobEvent
-    first_at: float
-    next_at: float
 
 
 class JobTracker:
@@ -75,10 +59,9 @@ class JobTracker:
         self._retriever = OutputRetriever(access_point, job_table, self.spool_record, clock)
         self._clock = clock
         self._polled: set[JobId] = set()
-        self._queried_unknown: set[JobId] = set()
-        self._claims: dict[JobId, _Claim] = {}
         self._opened_at = clock()
-        self._knows_history = False
+        # Whether the table has the jobs of the whole history.
+        self.knows_history = False
         self._missing_since: dict[JobId, float] = {}
 
     @property
@@ -98,14 +81,10 @@ class JobTracker:
         The history was read once, and since then the log says of each new job.
         """
         return (
-            self._knows_history
+            self.knows_history
             and self._logs.trust is not LogTrust.ABSENT
             and not self._directory.is_incomplete
         )
-
-    def note_history(self) -> None:
-        """Note that the table has the jobs of the whole history."""
-        self._knows_history = True
 
     def close(self) -> None:
         """Close the logs."""
@@ -135,7 +114,7 @@ class JobTracker:
         with self._job_table.without_changes():
             for ad in ads:
                 apply_ad(self._job_table, ad, left_queue=True)
-        self.note_history()
+        self.knows_history = True
 
     def track(self, ids: Iterable[JobId], *, logged: bool) -> None:
         """Track jobs that are queued now."""
@@ -149,75 +128,47 @@ class JobTracker:
 
         Raises UnreachableError; the table keeps what was applied before.
         """
-        self._read_logs()
+        for event in self._logs.read():
+            self._reader.apply(event)
         active = self._job_table.active
         if self._logs.trust is LogTrust.DAMAGED:
-            self._knows_history = False
+            self.knows_history = False
         if self._logs.check(jobs_active=bool(active)):
             self._polled.update(active)
         now = self._clock()
-        claimed = {job_id for job_id, claim in self._claims.items() if claim.next_at <= now}
-        unknown = self._job_table.unknown_jobs - self._queried_unknown
+        claimed = {job_id for job_id, claim in self._reader.claims.items() if claim.next_at <= now}
+        unknown = set(self._job_table.unknown_jobs)
         if not (self._polled or claimed or unknown):
             return
-        self._queried_unknown |= unknown
         self._polled &= active
         all_jobs = self._logs.trust is LogTrust.ABSENT
         ads = self._query([*(self._polled | claimed), *unknown], all_jobs=all_jobs)
-        self._find_unknown(unknown.difference(map(job_id_from_ad, ads)))
+        # Back to this runner's start: other jobs cannot be what the log has just named.
+        since = self._opened_at - CLOCK_SKEW_S
+        self._apply_history(unknown.difference(map(job_id_from_ad, ads)), since)
+        self._job_table.unknown_jobs -= unknown
         self._settle(claimed, now)
 
-    def _read_logs(self) -> None:
-        apply = self._reader.apply
-        for event in self._logs.read():
-            apply(event)
-        if self._reader.unreadable:
-            log.warning(
-                "The event log has events that make no sense; they are ignored",
-                count=self._reader.unreadable,
-            )
-            self._reader.unreadable = 0
-        if len(self._job_table.unknown_jobs) > MAX_UNKNOWN_JOBS:
-            self._job_table.unknown_jobs.clear()
-            self._logs.distrust()
-        now = self._clock()
-        for job_id, claimed in self._reader.claims.items():
-            if job_id in self._job_table.active:
-                self._claims[job_id] = _Claim(claimed, now, now)
-        self._reader.claims.clear()
-
     def _settle(self, claimed: set[JobId], now: float) -> None:
-        """Drop the claims that the access point has confirmed; schedule another query of others."""
-        active = self._job_table.active
+        """Drop the claims that the access point has confirmed; put the others off."""
+        active, claims = self._job_table.active, self._reader.claims
         for job_id in claimed:
-            claim = self._claims[job_id]
-            held = job_id in active and self._job_table.jobs[job_id].state is JobState.HELD
-            confirmed = job_id not in active or {
-                JobEvent.HELD: held,
-                JobEvent.RELEASED: not held,
-            }.get(claim.event, False)
-            age = now - claim.first_at
-            dropped = claim.event is not JobEvent.ENDED and age > CLAIM_TIMEOUT_S
-            if confirmed or dropped:
-                del self._claims[job_id]
-            elif age > PROMPT_CLAIM_S:
-                claim.next_at = now + min(MAX_CLAIM_INTERVAL_S, age / 2)
-            if dropped and not confirmed:
-                log.warning(
-                    "The event log says something that the access point does not confirm",
-                    job_id=str(job_id),
-                    job_event=claim.event.value,
-                )
+            claim = claims[job_id]
+            is_held = job_id in active and self._job_table.jobs[job_id].state is JobState.HELD
+            if job_id not in active or claim.event is (
+                JobEvent.HELD if is_held else JobEvent.RELEASED
+            ):
+                del claims[job_id]
+            else:
+                claim.next_at = now + min(MAX_CLAIM_INTERVAL_S, (now - claim.first_at) / 2)
 
-    def _find_unknown(self, ids: set[JobId]) -> None:
-        """Look for jobs that only the log names in the history, back to this runner's start."""
+    def _apply_history(self, ids: Collection[JobId], since: float | None = None) -> None:
+        """Apply the history of these jobs, as far as it has them."""
         if not ids:
             return
         named = list(ids) if len(ids) <= MAX_IDS_PER_QUERY else None
-        query = JobQuery(
-            runner_name=self._runner_name, ids=named, since=self._opened_at - CLOCK_SKEW_S
-        )
-        for ad in self._access_point.history(query):
+        query = JobQuery(runner_name=self._runner_name, ids=named, since=since)
+        for ad in self._access_point.history(query, limit=named and len(named)):
             if job_id_from_ad(ad) in ids:
                 apply_ad(self._job_table, ad, left_queue=True)
 
@@ -236,7 +187,6 @@ class JobTracker:
         for ad in ads:
             job_id = job_id_from_ad(ad)
             apply_ad(self._job_table, ad, left_queue=False)
-            self._job_table.unknown_jobs.discard(job_id)
             if job_id not in active:
                 continue
             if not self._logs.contains(ad.get("UserLog", "")):
@@ -256,14 +206,8 @@ class JobTracker:
         if not ids:
             self._missing_since.clear()
             return
-        if len(ids) > MAX_IDS_PER_QUERY:
-            ads = self._access_point.history(JobQuery(runner_name=self._runner_name))
-        else:
-            ads = self._access_point.history(JobQuery(ids=ids), limit=len(ids))
+        self._apply_history(set(ids))
         active = self._job_table.active
-        for ad in ads:
-            if job_id_from_ad(ad) in active:
-                apply_ad(self._job_table, ad, left_queue=True)
         now = self._clock()
         missing = {}
         for job_id in ids:
