@@ -67,6 +67,7 @@ SUBMITS = (
         {"My.DockerNetworkType": 'ifThenElse(JobStatus == 2, "host", undefined)'},
         "DockerNetworkType",
     ),
+    Submit("another container's network", {"My.DockerNetworkType": '"container:x"'}, "network"),
     Submit("published ports", {"My.ContainerServiceNames": '"web"'}, "ContainerServiceNames"),
     Submit("mounts", {"My.MountUnderScratch": '"/../../../etc"'}, "MountUnderScratch"),
     Submit(
@@ -101,7 +102,7 @@ SUBMITS = (
     Submit("another account", {"My.RunAsOwner": "false"}, "RunAsOwner"),
     Submit("another group", {"My.JobPrimaryUnixGroup": '"docker"'}, "JobPrimaryUnixGroup"),
     Submit("others' jobs, removed with this", {"My.OtherJobRemoveRequirements": '"true"'}, "Other"),
-    Submit("another's fair share", {"accounting_group_user": "alice"}, "may not set Acc"),
+    Submit("another's fair share", {"accounting_group_user": "alice"}, "one fair share"),
     Submit("another owner", {"My.Owner": '"alice"'}, "not permitted"),
     Submit("a forged executor", {"My.MachineAttrSwarmTaskId0": '"x"'}, "MachineAttrSwarmTaskId0"),
     Submit("a forged destination of outputs", {"My.SUBMIT_Iwd": '"/home"'}, "SUBMIT_Iwd"),

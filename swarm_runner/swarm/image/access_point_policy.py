@@ -14,8 +14,7 @@ import re
 
 # Attributes that a job may not have, and why: the message says so.
 REFUSED = {
-    "the pool decides about networks and ports": (
-        "DockerNetworkType",
+    "the pool decides about ports and mounts": (
         "ContainerServiceNames",
         "MountUnderScratch",
         "DockerSendCredentials",
@@ -45,14 +44,9 @@ REFUSED = {
         "x509userproxy",
         "DAGManNodesLog",
     ),
-    # HTCondor removes the jobs that the first one selects without asking whose they are
-    # (`removeOtherJobs` in schedd.cpp); the others select somebody else's fair share.
-    "each user has their own jobs and fair share": (
-        "OtherJobRemoveRequirements",
-        "AccountingGroup",
-        "AcctGroup",
-        "AcctGroupUser",
-    ),
+    # HTCondor removes the jobs that it selects without asking whose they are (`removeOtherJobs` in
+    # schedd.cpp).
+    "each user removes only their own jobs": ("OtherJobRemoveRequirements",),
     "the access point itself sets it": (
         "MachineAttrCapacityClass0",
         "MachineAttrSwarmTaskId0",
@@ -68,6 +62,10 @@ LITERAL = (
     "WantDocker",
     "DockerImage",
     "ContainerImage",
+    "DockerNetworkType",
+    "AccountingGroup",
+    "AcctGroup",
+    "AcctGroupUser",
     "Cmd",
     "Iwd",
     "ShouldTransferFiles",
@@ -98,14 +96,18 @@ NUMBERS = (
 )
 # Where the transform notes a refused attribute.
 _REFUSAL = "SwarmRunnerRefused"
+_NETWORK = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 _DISK = r"[^:,;=]+:(vd|sd|hd)[a-z]:[rw](:(raw|qcow2))?"
 
 
-def configuration(volumes: list[dict[str, object]]) -> str:
-    """Return the configuration for a pool with these volumes (`path` and `read_only` of each)."""
+def configuration(volumes: list[dict[str, object]], pool_user: str) -> str:
+    """Return the configuration for a pool with these volumes (`path` and `read_only` of each).
+
+    `pool_user` is the identity of the pool's own token.
+    """
     paths = [str(volume["path"]) for volume in volumes]
     writable = [str(volume["path"]) for volume in volumes if not volume["read_only"]]
-    requirements = _requirements(paths, writable)
+    requirements = _requirements(paths, writable, pool_user)
     lines = [_transform()]
     lines.append("SUBMIT_REQUIREMENT_NAMES = " + ", ".join(requirements))
     for name, (expression, reason) in requirements.items():
@@ -138,7 +140,9 @@ def _transform() -> str:
     return "\n".join([*lines, "@end"])
 
 
-def _requirements(paths: list[str], writable: list[str]) -> dict[str, tuple[str, str]]:
+def _requirements(
+    paths: list[str], writable: list[str], pool_user: str
+) -> dict[str, tuple[str, str]]:
     """Return each requirement's expression and the expression of its reason."""
     return {
         "Universe": (
@@ -154,6 +158,29 @@ def _requirements(paths: list[str], writable: list[str]) -> dict[str, tuple[str,
         "Attributes": (
             f"JOB.{_REFUSAL} =?= undefined",
             f"strcat({_string('a job may not set ')}, JOB.{_REFUSAL})",
+        ),
+        "Network": (
+            (
+                "JOB.DockerNetworkType =?= undefined || (isString(JOB.DockerNetworkType) "
+                f"&& regexp({_string(_NETWORK)}, JOB.DockerNetworkType) "
+                '&& toLower(JOB.DockerNetworkType) =!= "host")'
+            ),
+            _string(
+                "docker_network_type (DockerNetworkType) is the name of a network, such as none; "
+                "no job gets its node's network (host)"
+            ),
+        ),
+        # Each new name is another submitter, with a fair share of its own. A workflow engine with
+        # the pool's own token divides that by its users.
+        "FairShare": (
+            (
+                f"JOB.AccountingGroup =?= undefined || JOB.Owner =?= {_string(pool_user)} "
+                '|| JOB.AccountingGroup =?= strcat("nice-user.", JOB.Owner)'
+            ),
+            _string(
+                "accounting_group and accounting_group_user (AccountingGroup) need the pool's own "
+                f"token, of {pool_user}: other identities have one fair share each"
+            ),
         ),
         "CapacityClass": (
             'isString(JOB.SwarmRunnerClass) && JOB.SwarmRunnerClass =!= ""',

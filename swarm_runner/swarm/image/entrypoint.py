@@ -49,7 +49,7 @@ def configure_access_point() -> None:
     import identities
 
     volumes = json.loads(os.environ["SWARM_RUNNER_VOLUMES"])
-    policy = access_point_policy.configuration(volumes)
+    policy = access_point_policy.configuration(volumes, os.environ["SWARM_RUNNER_USER_NAME"])
     (CONFIG_DIRECTORY / "access-point.conf").write_text(policy)
     identities.restore()
 
