@@ -43,4 +43,4 @@ class SpoolRecord:
                 with suppress(ValueError):
                     self._directories.update([json.loads(line)])
             self._offset = file.tell()
-        return self._directories.get(ad.get("SwarmRunnerKey", "")) == ad.get("SUBMIT_Iwd", "")
+        return self._directories.get(str(ad.get("SwarmRunnerKey"))) == str(ad.get("SUBMIT_Iwd"))

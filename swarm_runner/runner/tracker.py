@@ -168,7 +168,7 @@ class JobTracker:
             return
         named = list(ids) if len(ids) <= MAX_IDS_PER_QUERY else None
         query = JobQuery(runner_name=self._runner_name, ids=named, since=since)
-        for ad in self._access_point.history(query, limit=named and len(named)):
+        for ad in self._access_point.history(query, limit=len(named) if named else None):
             if job_id_from_ad(ad) in ids:
                 apply_ad(self._job_table, ad, left_queue=True)
 

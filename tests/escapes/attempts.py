@@ -1,7 +1,8 @@
 """The attempts, as data. Add a row to the list of its kind.
 
-In texts, `{volume}` is the pool's volume, `{pool}` its name, `{job}` a running job of another
-identity, and `{theirs}` that identity's directory on the volume.
+In texts, `{volume}` is the pool's volume, `{pool}` its name, `{host}` and `{port}` the central
+manager's address, `{job}` a running job of another identity, and `{outside}` a directory of the
+node that is not on the volume.
 """
 
 from __future__ import annotations
@@ -50,12 +51,27 @@ class InJob:
     """What a job must not reach. The shell script prints ESCAPED if it did.
 
     `invocation` are fields of the invocation that runs it, `told` what its output must contain.
+    `gateway`: only the executor's gateway can refuse it; without one, the table says so.
     """
 
     what: str
     script: str
     told: str = ""
     invocation: dict[str, Any] = field(default_factory=dict)
+    gateway: bool = False
+
+
+@dataclass(frozen=True)
+class Run:
+    """A job by a raw client that the access point cannot tell from a good one.
+
+    It must not leave `escaped` in the file `{evidence}` on the volume.
+    """
+
+    what: str
+    commands: dict[str, str]
+    script: str
+    gateway: bool = False
 
 
 _DOCKER_ONLY = "docker and vm universes only"
@@ -117,7 +133,7 @@ SUBMITS = (
     Submit(
         "a directory out of the volume",
         {
-            "initialdir": "{volume}/../../../../home",
+            "initialdir": "{volume}/..",
             "should_transfer_files": "NO",
             "when_to_transfer_output": None,
         },
@@ -237,15 +253,135 @@ OFFICIAL = (
         },
         "separates",
     ),
+    Official(
+        "in place, on the node's /home",
+        {"working_directory": "/home", "in_place": True},
+        "which in_place requires",
+    ),
+    Official(
+        "in place, above the volume",
+        {"working_directory": "{volume}/..", "in_place": True},
+        "which in_place requires",
+    ),
+    Official("options of docker as an image", {"image": "--privileged"}, "image"),
+    Official("options of docker after the image", {"image": "debian --privileged"}, "image"),
+    Official(
+        "submit commands in a value",
+        {"environment": {"A": "1\nuniverse = scheduler"}},
+        "control character",
+    ),
+    Official("an output out of the directory", {"outputs": ["../../x"]}, "outputs"),
+    Official(
+        "a link, planted in an input directory",
+        {"working_directory": "{planted}", "inputs": ["results"]},
+        "out of the working directory",
+    ),
 )
 
-# The executor's gateway decides about most of these.
+_FORGE = (
+    "for log in {volume}/.swarm-runner/*/events*.log; do "
+    "printf '%b' '{text}' >>\"$log\" && echo wrote; done"
+)
+
+
+def _forge(*lines: str) -> str:
+    """Return the script that appends an event to every event log on the volume."""
+    return _FORGE.replace("{text}", "\\n".join([*lines, "...", ""]))
+
+
+_EXPECT = "echo ESCAPED || echo contained"
 IN_JOBS = (
     InJob("run as root", '[ "$(id -u)" = 0 ] && echo ESCAPED || id -u'),
+    InJob("become root", f"su -c id root </dev/null 2>&1 | grep -q uid=0 && {_EXPECT}"),
+    InJob(
+        "new privileges", f"grep -q 'NoNewPrivs:.*1' /proc/self/status || {_EXPECT}; echo checked"
+    ),
+    InJob(
+        "capabilities in effect",
+        "grep -q 'CapEff:.*0000000000000000' /proc/self/status || echo ESCAPED; echo checked",
+    ),
+    InJob("mount a file system", f"mount -t tmpfs none /mnt 2>&1 && {_EXPECT}"),
+    InJob("make a device", f"mknod /tmp/disk b 8 0 2>&1 && {_EXPECT}"),
+    InJob("a user namespace", f"unshare --user --map-root-user true 2>&1 && {_EXPECT}"),
+    InJob("change the kernel", f"echo 1 2>/dev/null >/proc/sys/kernel/panic && {_EXPECT}"),
+    InJob("the engine's socket", f"ls /run/docker.sock /var/run/docker.sock 2>&1 && {_EXPECT}"),
+    InJob("the executor's token", f"cat /etc/condor/tokens.d/executor 2>&1 && {_EXPECT}"),
+    InJob("the submitter's token", f"cat {{tokens}}/* 2>&1 && {_EXPECT}"),
+    InJob(
+        "other jobs' scratch directories",
+        "n=$(ls -d /var/lib/swarm-runner/scratch/dir_* 2>/dev/null | wc -l); "
+        '[ "$n" -gt 1 ] && echo ESCAPED || echo "$n directories"',
+    ),
+    InJob("a directory of the node", f"ls {{outside}} 2>&1 && {_EXPECT}"),
+    InJob(
+        "the host's processes",
+        '[ "$(ls -d /proc/[0-9]* | wc -l)" -gt 30 ] && echo ESCAPED || echo few',
+    ),
     InJob(
         "forge the end of another job",
-        "for log in {volume}/.swarm-runner/*/events*.log; do printf "
-        "'005 ({job}.000) 2030-01-01 00:00:00 Job terminated.\\n\\t(1) Normal termination "
-        '(return value 0)\\n...\\n\' >>"$log" && echo wrote; done; true',
+        _forge(
+            "005 ({number}) 2030-01-01 00:00:00 Job terminated.",
+            "\\t(1) Normal termination (return value 0)",
+        ),
+        "wrote",
+    ),
+    InJob(
+        "forge the removal of another job",
+        _forge("009 ({number}) 2030-01-01 00:00:00 Job was aborted.", "\\tby nobody"),
+        "wrote",
+    ),
+    InJob(
+        "forge a hold, which would remove another job",
+        _forge(
+            "012 ({number}) 2030-01-01 00:00:00 Job was held.",
+            "\\tno such image",
+            "\\tCode 35 Subcode 0",
+        ),
+        "wrote",
+    ),
+    InJob("noise in the event log", _forge("\\0377\\0376 nonsense", "(((") + "", "wrote"),
+    InJob(
+        "capabilities to be had",
+        "grep -q 'CapBnd:.*0000000000000000' /proc/self/status || echo ESCAPED; echo checked",
+        gateway=True,
+    ),
+    InJob(
+        "any number of processes",
+        "cat /sys/fs/cgroup/pids/pids.max /sys/fs/cgroup/pids.max 2>/dev/null | "
+        "grep -q '^[0-9]' || echo ESCAPED",
+        gateway=True,
+    ),
+    InJob(
+        "the central manager's port",
+        f"timeout 5 bash -c 'exec 3<>/dev/tcp/{{host}}/{{port}}' 2>&1 && {_EXPECT}",
+        gateway=True,
+    ),
+)
+
+RUNS = (
+    Run(
+        "a link on the volume that leads out, in place",
+        {"initialdir": "{volume}/escapes/link", "should_transfer_files": "NO"},
+        "[ -e {volume}/escapes/link/secret ] && echo escaped >{evidence}",
+        gateway=True,
+    ),
+    Run(
+        "another's directory as the working directory of a transfer",
+        {
+            "initialdir": "{outside}",
+            "should_transfer_files": "YES",
+            "transfer_input_files": "secret",
+        },
+        "[ -e secret ] && echo escaped >{evidence}",
+    ),
+    Run(
+        "a file of the manager as an input",
+        {"transfer_input_files": "/etc/condor/passwords.d/POOL"},
+        "ls >{evidence}; [ -s POOL ] && echo escaped >>{evidence}",
+    ),
+    Run(
+        "a file of the manager as the output",
+        {"output": "/etc/condor/config.d/evil.conf"},
+        "echo START_LOCAL_UNIVERSE=True",
     ),
 )

@@ -11,6 +11,7 @@ qmgmt.cpp (`CheckTransaction` transforms first, then checks).
 
 import json
 import re
+from collections.abc import Mapping
 
 # Attributes that a job may not have, and why: the message says so.
 REFUSED = {
@@ -98,6 +99,12 @@ NUMBERS = (
 _REFUSAL = "SwarmRunnerRefused"
 _NETWORK = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 _DISK = r"[^:,;=]+:(vd|sd|hd)[a-z]:[rw](:(raw|qcow2))?"
+
+
+def from_environment(environment: Mapping[str, str]) -> str:
+    """Return the configuration for the pool that the manager's environment describes."""
+    volumes = json.loads(environment["SWARM_RUNNER_VOLUMES"])
+    return configuration(volumes, environment["SWARM_RUNNER_USER_NAME"])
 
 
 def configuration(volumes: list[dict[str, object]], pool_user: str) -> str:

@@ -48,8 +48,7 @@ def configure_access_point() -> None:
     import access_point_policy
     import identities
 
-    volumes = json.loads(os.environ["SWARM_RUNNER_VOLUMES"])
-    policy = access_point_policy.configuration(volumes, os.environ["SWARM_RUNNER_USER_NAME"])
+    policy = access_point_policy.from_environment(os.environ)
     (CONFIG_DIRECTORY / "access-point.conf").write_text(policy)
     identities.restore()
 
