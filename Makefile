@@ -29,12 +29,15 @@ PROSE := *.md $(shell find docs plugins -name '*.md' -not -path '*/.*')
 # The code on a container job's way in docs/architecture.md, from invocation to outcome, and the most
 # lines of it. Not on it: virtual machines (model/vm.py, runner/vm), the pool's configuration
 # (model/pool.py), the provisioner's queries (condor/pool_query.py), a server's child process
-# (condor/access_point_process.py), and explain (runner/explanation.py).
-RUNNER_PATH := swarm_runner/errors.py \
+# (condor/access_point_process.py), explain (runner/explanation.py), and the guards beside the way,
+# which say of a file, an ad or a token whether to trust it, and know no job.
+GUARDS := $(patsubst %,swarm_runner/%.py,condor/attribute_values condor/tokens runner/input_files \
+	runner/safe_files runner/spool_record)
+RUNNER_PATH := $(filter-out $(GUARDS),swarm_runner/errors.py \
 	$(patsubst %,swarm_runner/model/%.py,htcondor job invocation files resources units text wrapper) \
 	swarm_runner/submit swarm_runner/hooks $(patsubst %,swarm_runner/policy/%.py,routing holds) \
 	$(filter-out %/pool_query.py %/access_point_process.py,$(wildcard swarm_runner/condor/*.py)) \
-	$(filter-out %/explanation.py,$(wildcard swarm_runner/runner/*.py))
+	$(filter-out %/explanation.py,$(wildcard swarm_runner/runner/*.py)))
 RUNNER_PATH_LINES := 4000
 
 help: ## list the targets
@@ -55,7 +58,7 @@ test: lint engine ## lint, then run all tests, on a real pool and on three hosts
 test-fields: engine ## run every cell of the field table that arrives, on a real pool; a quarter of an hour
 	$(WITH_ENGINE) $(BIN)/pytest tests/integration -m fields
 
-test-escape: engine ## try to get more from a real pool than it grants; print the table of docs/security.md
+test-escape: engine ## try to get more from a real pool than it grants; print the table of docs/explanation/security.md
 	$(WITH_ENGINE) $(BIN)/pytest tests/integration/test_escapes.py -q
 	@cat .state/escapes.md
 

@@ -51,27 +51,17 @@ class RunnerDirectory:
         configured, pool = destination.state_directory, destination.pool
         private = platformdirs.user_state_path("swarm-runner") / pool.name / name
         private.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if configured is not None:
-            path = Path(os.path.normpath(configured), name)
-            try:
-                directory, event_log = _prepare(path, pool)
-            except OSError as error:
-                raise InvalidInputError(
-                    [Diagnostic(f"{error}. {_permission_hint(pool.user)}", path="state_directory")]
-                ) from error
-            return cls(directory, event_log, private)
         volume = next(iter(writable_volumes(pool)), None)
-        if volume is not None:
-            path = volume / DIRECTORY_NAME / name
+        parent = configured or (volume and volume / DIRECTORY_NAME)
+        if parent is not None:
             try:
-                directory, event_log = _prepare(path, pool)
+                return cls(*_prepare(Path(os.path.normpath(parent), name), pool), private)
             except OSError as error:
-                log.warning(
-                    f"Cannot create an event log; jobs are polled. {_permission_hint(pool.user)}",
-                    error=error,
-                )
-            else:
-                return cls(directory, event_log, private)
+                hint = _permission_hint(pool.user)
+                if configured is not None:
+                    diagnostic = Diagnostic(f"{error}. {hint}", path="state_directory")
+                    raise InvalidInputError([diagnostic]) from error
+                log.warning(f"Cannot create an event log; jobs are polled. {hint}", error=error)
         return cls(Directory.create(private), None, private)
 
     def event_logs(self) -> list[Path]:

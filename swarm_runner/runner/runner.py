@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
-from tenacity import Retrying, retry_if_exception, stop_after_delay
-
 from swarm_runner.condor.access_point import AccessPoint
 from swarm_runner.condor.ports import EXPLAIN_PROJECTION, AccessPointPort, JobQuery
 from swarm_runner.errors import (
@@ -20,7 +18,6 @@ from swarm_runner.errors import (
     InvalidInputError,
     SubmitUnresolvedError,
     SwarmRunnerError,
-    UnreachableError,
 )
 from swarm_runner.hooks.manager import Hooks
 from swarm_runner.model.invocation import Invocation
@@ -34,7 +31,7 @@ from swarm_runner.runner.job_table import JobTable
 from swarm_runner.runner.key_resolver import KeyResolver
 from swarm_runner.runner.outcomes import encode_reason
 from swarm_runner.runner.submission import PreparedJob, SubmissionBuilder
-from swarm_runner.runner.submitter import Submitter
+from swarm_runner.runner.submitter import Submitter, retry_while_unreachable
 from swarm_runner.runner.tracker import JobTracker
 from swarm_runner.structured_log import get_logger
 
@@ -355,20 +352,13 @@ class Runner:
 
     def _poll_with_retries(self) -> None:
         """Poll; while the access point is unreachable, retry until the outage timeout."""
-        Retrying(
-            # Before the first answer there is nothing to wait for: the address may be wrong.
-            retry=retry_if_exception(
-                lambda error: self._is_open and isinstance(error, UnreachableError)
-            ),
-            stop=stop_after_delay(self._outage_timeout_s),
+        # Before the first answer there is nothing to wait for: the address may be wrong.
+        retry_while_unreachable(
+            self._poll,
+            self._outage_timeout_s,
             wait=lambda _: self._poll_interval_s,
-            before_sleep=lambda state: log.debug(
-                "The access point is unreachable; retrying",
-                attempt=state.attempt_number,
-                error=state.outcome and state.outcome.exception(),
-            ),
-            reraise=True,
-        )(self._poll)
+            applies=lambda: self._is_open,
+        )
 
     @property
     def _poll_interval_s(self) -> float:

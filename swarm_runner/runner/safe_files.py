@@ -17,7 +17,7 @@ from pathlib import Path
 from swarm_runner.model.pool import JobUser
 
 _OPEN_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
-# A pipe must not block whoever opens it.
+# Opening a pipe must not block.
 _FILE_FLAGS = _OPEN_FLAGS | os.O_NONBLOCK | os.O_NOCTTY
 _DIRECTORY_FLAGS = _OPEN_FLAGS | os.O_DIRECTORY | os.O_RDONLY
 OWNER_WRITABLE, WORLD_WRITABLE = 0o644, 0o666

@@ -1,6 +1,6 @@
 """Which spooled jobs this runner has submitted, and into which directory their outputs belong.
 
-A job's ad says where its outputs go, and whoever submitted it has written that. A runner therefore
+A job's ad says where its outputs go, and anyone who may submit can write that. A runner therefore
 fetches outputs only of jobs that it has recorded, and only into the directory that it recorded.
 """
 

@@ -147,9 +147,9 @@ class JobTracker:
         since = self._opened_at - CLOCK_SKEW_S
         self._apply_history(unknown.difference(map(job_id_from_ad, ads)), since)
         self._job_table.unknown_jobs -= unknown
-        self._settle(claimed, now)
+        self._resolve_claims(claimed, now)
 
-    def _settle(self, claimed: set[JobId], now: float) -> None:
+    def _resolve_claims(self, claimed: set[JobId], now: float) -> None:
         """Drop the claims that the access point has confirmed; put the others off."""
         active, claims = self._job_table.active, self._reader.claims
         for job_id in claimed:

@@ -20,7 +20,7 @@ class Submit:
 
     what: str
     commands: dict[str, str | None]
-    told: str
+    reported: str
 
 
 @dataclass(frozen=True)
@@ -43,20 +43,20 @@ class Official:
 
     what: str
     fields: dict[str, Any]
-    told: str
+    reported: str
 
 
 @dataclass(frozen=True)
 class InJob:
     """What a job must not reach. The shell script prints ESCAPED if it did.
 
-    `invocation` are fields of the invocation that runs it, `told` what its output must contain.
+    `invocation` are fields of the invocation that runs it, `reported` what its output must contain.
     `gateway`: only the executor's gateway can refuse it; without one, the table says so.
     """
 
     what: str
     script: str
-    told: str = ""
+    reported: str = ""
     invocation: dict[str, Any] = field(default_factory=dict)
     gateway: bool = False
 
@@ -78,11 +78,6 @@ _DOCKER_ONLY = "docker and vm universes only"
 
 SUBMITS = (
     Submit("the node's network", {"My.DockerNetworkType": '"host"'}, "DockerNetworkType"),
-    Submit(
-        "the node's network, when the job runs",
-        {"My.DockerNetworkType": 'ifThenElse(JobStatus == 2, "host", undefined)'},
-        "DockerNetworkType",
-    ),
     Submit("another container's network", {"My.DockerNetworkType": '"container:x"'}, "network"),
     Submit("published ports", {"My.ContainerServiceNames": '"web"'}, "ContainerServiceNames"),
     Submit("mounts", {"My.MountUnderScratch": '"/../../../etc"'}, "MountUnderScratch"),
@@ -161,7 +156,7 @@ SUBMITS = (
 ACTIONS = (
     *(
         Action(
-            f"{action.lower()} another's job", "other", "act", {"action": action, "job": "{job}"}
+            f"{action.lower()} another's job", "other", "change", {"action": action, "job": "{job}"}
         )
         for action in ("Remove", "Hold", "Vacate", "Suspend", "RemoveX")
     ),
@@ -202,7 +197,10 @@ ACTIONS = (
     Action("advertise a schedd", "other", "advertise", {"kind": "Scheduler", "name": "x"}),
     Action("submit with a token that may read", "reader", "submit", {"commands": None}),
     Action(
-        "remove with a token that may read", "reader", "act", {"action": "Remove", "job": "{job}"}
+        "remove with a token that may read",
+        "reader",
+        "change",
+        {"action": "Remove", "job": "{job}"},
     ),
     Action("submit with an executor's token", "executor", "submit", {"commands": None}),
     Action(
@@ -266,9 +264,7 @@ OFFICIAL = (
     Official("options of docker as an image", {"image": "--privileged"}, "image"),
     Official("options of docker after the image", {"image": "debian --privileged"}, "image"),
     Official(
-        "submit commands in a value",
-        {"environment": {"A": "1\nuniverse = scheduler"}},
-        "control character",
+        "submit commands in the image's name", {"image": "debian\nuniverse = scheduler"}, "image"
     ),
     Official("an output out of the directory", {"outputs": ["../../x"]}, "outputs"),
     Official(
@@ -359,6 +355,11 @@ IN_JOBS = (
 )
 
 RUNS = (
+    Run(
+        "the node's network, when the job runs",
+        {"My.DockerNetworkType": 'ifThenElse(JobStatus == 2, "host", undefined)'},
+        "[ -e /sys/class/net/docker0 ] && echo escaped >{evidence}",
+    ),
     Run(
         "a link on the volume that leads out, in place",
         {"initialdir": "{volume}/escapes/link", "should_transfer_files": "NO"},

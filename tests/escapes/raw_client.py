@@ -1,7 +1,7 @@
 """A client with a token and HTCondor's bindings, in a process of its own: one action.
 
 `python -m tests.escapes.raw_client TOKEN_DIRECTORY POOL ADDRESS ACTION JSON` prints JSON: `done`,
-whether the pool did it, and `told`, what it answered.
+whether the pool did it, and `reported`, what it answered.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class RawClient:
             self._schedd.spool(result)
         return True, f"{result.cluster()}.0"
 
-    def act(self, action: str, job: str) -> tuple[bool, str]:
+    def change(self, action: str, job: str) -> tuple[bool, str]:
         """Remove, hold, release, vacate or suspend a job."""
         chosen = getattr(self._bindings.JobAction, action)
         answer = self._schedd.act(chosen, [job], ("an attempt", 0))
@@ -114,10 +114,10 @@ def main() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            done, told = getattr(client, action)(**json.loads(arguments))
+            done, reported = getattr(client, action)(**json.loads(arguments))
         except Exception as error:  # noqa: BLE001 (each refusal has its own type)
-            done, told = False, f"{type(error).__name__}: {error}"
-    sys.stdout.write(json.dumps({"done": done, "told": told}) + "\n")
+            done, reported = False, f"{type(error).__name__}: {error}"
+    sys.stdout.write(json.dumps({"done": done, "reported": reported}) + "\n")
 
 
 if __name__ == "__main__":

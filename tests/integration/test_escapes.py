@@ -1,4 +1,4 @@
-"""Attempts to escape, on a real pool. It prints the table of docs/security.md."""
+"""Attempts to escape, on a real pool. It prints the table of docs/explanation/security.md."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from tests.polling import TIMEOUT_S
 
 ROOT = Path(__file__).parents[2]
 TABLE = ROOT / ".state" / "escapes.md"
-MAX_TOLD = 160
+MAX_REPORTED = 160
 
 
 @dataclass
@@ -95,7 +95,7 @@ class Escapes:
             timeout=TIMEOUT_S,
         )
         answer = json.loads(done.stdout.splitlines()[-1])
-        return answer["done"], " ".join(answer["told"].split())
+        return answer["done"], " ".join(answer["reported"].split())
 
     def commands(self, changes: dict[str, str | None]) -> dict[str, str]:
         """Return a submit description that is accepted without the changes."""
@@ -115,19 +115,21 @@ class Escapes:
         commands |= self.fill(changes)
         return {name: value for name, value in commands.items() if value is not None}
 
-    def judge(self, means: str, what: str, told: str, *, escaped: bool, gateway: bool) -> None:
+    def evaluate(
+        self, means: str, what: str, reported: str, *, escaped: bool, gateway: bool
+    ) -> None:
         """Add a line, and fail if a job got what it must not get.
 
         What only the executor's gateway can refuse fails where the image has a gateway.
         """
         missing = gateway and not (SOURCE / "gateway.py").is_file()
         seen = "escaped" if escaped else "contained"
-        self.note(means, what, f"{seen}: the gateway's" if missing else seen, told)
-        assert missing or not escaped, told
+        self.note(means, what, f"{seen}: the gateway's" if missing else seen, reported)
+        assert missing or not escaped, reported
 
-    def note(self, means: str, what: str, seen: str, told: str) -> None:
+    def note(self, means: str, what: str, seen: str, reported: str) -> None:
         """Add a line to the table."""
-        self.rows.append((means, what, seen, told[:MAX_TOLD].replace("|", "\\|")))
+        self.rows.append((means, what, seen, reported[:MAX_REPORTED].replace("|", "\\|")))
 
 
 def _bridge_address() -> str:
@@ -182,8 +184,8 @@ def escapes(lab: LabPool, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     assert done, found.job
     time.sleep(5)
     yield found
-    assert found.call("owner", "act", {"action": "Remove", "job": found.job})[0]
-    lines = ["| by | tried | seen | told |", "| --- | --- | --- | --- |"]
+    assert found.call("owner", "change", {"action": "Remove", "job": found.job})[0]
+    lines = ["| by | tried | seen | reported |", "| --- | --- | --- | --- |"]
     lines += ["| " + " | ".join(row) + " |" for row in found.rows]
     TABLE.parent.mkdir(exist_ok=True)
     TABLE.write_text("\n".join([*lines, ""]))
@@ -193,18 +195,18 @@ def escapes(lab: LabPool, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 @pytest.mark.parametrize("attempt", SUBMITS, ids=lambda row: row.what)
 def test_the_access_point_refuses(escapes: Escapes, attempt: Submit) -> None:
     arguments = {"commands": escapes.commands(attempt.commands)}
-    done, told = escapes.call("other", "submit", arguments)
+    done, reported = escapes.call("other", "submit", arguments)
     if done:
-        escapes.call("other", "act", {"action": "Remove", "job": told})
-    escapes.note("raw client", attempt.what, "queued" if done else "refused", told)
+        escapes.call("other", "change", {"action": "Remove", "job": reported})
+    escapes.note("raw client", attempt.what, "queued" if done else "refused", reported)
     assert not done
-    assert attempt.told in told
+    assert attempt.reported in reported
 
 
 def test_the_access_point_accepts_a_good_job(escapes: Escapes) -> None:
     """Otherwise the attempts would fail for another reason."""
-    done, told = escapes.call("other", "submit", {"commands": escapes.commands({})})
-    assert done, told
+    done, reported = escapes.call("other", "submit", {"commands": escapes.commands({})})
+    assert done, reported
 
 
 @pytest.mark.parametrize("attempt", ACTIONS, ids=lambda row: row.what)
@@ -212,10 +214,10 @@ def test_a_token_does_not_permit(escapes: Escapes, attempt: Action) -> None:
     arguments = escapes.fill(attempt.arguments)
     if arguments.get("commands", "") is None:
         arguments["commands"] = escapes.commands({})
-    done, told = escapes.call(attempt.token, attempt.action, arguments)
+    done, reported = escapes.call(attempt.token, attempt.action, arguments)
     means = f"token: {attempt.token}"
-    escapes.note(means, attempt.what, "done" if done else "refused", told)
-    assert not done, told
+    escapes.note(means, attempt.what, "done" if done else "refused", reported)
+    assert not done, reported
 
 
 @pytest.mark.parametrize("attempt", OFFICIAL, ids=lambda row: row.what)
@@ -226,9 +228,9 @@ def test_the_library_refuses(escapes: Escapes, attempt: Official) -> None:
         pytest.raises((ValidationError, InvalidInputError)) as caught,
     ):
         runner.submit([Invocation.model_validate({k: v for k, v in fields.items() if v})])
-    told = " ".join(str(caught.value).split())
-    escapes.note("invocation", attempt.what, "refused", told)
-    assert attempt.told in told
+    reported = " ".join(str(caught.value).split())
+    escapes.note("invocation", attempt.what, "refused", reported)
+    assert attempt.reported in reported
 
 
 def test_a_refusal_of_the_access_point_reaches_the_user(escapes: Escapes) -> None:
@@ -268,19 +270,19 @@ def test_a_job_that_looks_good_gets_no_more(
     changes: dict[str, str | None] = {"executable": "/bin/sh", "arguments": f"\"-c '{script}'\""}
     if attempt.commands.get("should_transfer_files") == "NO":
         changes["when_to_transfer_output"] = None
-    done, told = escapes.call(
+    done, reported = escapes.call(
         "owner", "submit", {"commands": escapes.commands({**changes, **attempt.commands})}
     )
     if done:
-        job = told
-        told = _until_it_stops(
+        job = reported
+        reported = _until_it_stops(
             AccessPoint(pool.address, pool.name, str(escapes.tokens["owner"])), job
         )
-        escapes.call("owner", "act", {"action": "Remove", "job": job})
+        escapes.call("owner", "change", {"action": "Remove", "job": job})
     manager = service_container(docker_client, pool.service())
     code, _ = manager.exec_run(["test", "-e", "/etc/condor/config.d/evil.conf"])
     escaped = code == 0 or (evidence.exists() and "escaped" in evidence.read_text())
-    escapes.judge("raw client", attempt.what, told, escaped=escaped, gateway=attempt.gateway)
+    escapes.evaluate("raw client", attempt.what, reported, escaped=escaped, gateway=attempt.gateway)
 
 
 def _until_it_stops(access_point: AccessPoint, job: str) -> str:
@@ -344,10 +346,10 @@ def in_jobs(escapes: Escapes) -> Iterator[dict[str, tuple[str, JobState]]]:
 def test_a_job_does_not_reach(
     escapes: Escapes, in_jobs: dict[str, tuple[str, JobState]], attempt: InJob
 ) -> None:
-    told, state = in_jobs[attempt.what]
-    assert attempt.told in told
-    escaped = "ESCAPED" in told or state is not JobState.RUNNING
-    escapes.judge("job", attempt.what, told, escaped=escaped, gateway=attempt.gateway)
+    reported, state = in_jobs[attempt.what]
+    assert attempt.reported in reported
+    escaped = "ESCAPED" in reported or state is not JobState.RUNNING
+    escapes.evaluate("job", attempt.what, reported, escaped=escaped, gateway=attempt.gateway)
 
 
 def test_what_a_job_plants_in_place_of_a_log_is_left_alone(escapes: Escapes) -> None:
@@ -363,6 +365,8 @@ def test_what_a_job_plants_in_place_of_a_log_is_left_alone(escapes: Escapes) -> 
         tracked_by_log = runner.event_log is not None
     after = target.stat()
     changed = (before.st_uid, before.st_mode) != (after.st_uid, after.st_mode)
-    told = "the target is unchanged; jobs are polled"
-    escapes.judge("job", "a link in place of a runner's log", told, escaped=changed, gateway=False)
+    reported = "the target is unchanged; jobs are polled"
+    escapes.evaluate(
+        "job", "a link in place of a runner's log", reported, escaped=changed, gateway=False
+    )
     assert not tracked_by_log

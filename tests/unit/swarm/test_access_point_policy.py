@@ -37,7 +37,7 @@ def settings_of(text: str) -> dict[str, str]:
 
 
 def refusals(ad: dict[str, Any]) -> dict[str, str]:
-    """Return the requirements that a job does not meet, and what its user is told.
+    """Return the requirements that a job does not meet, and what its user is reported.
 
     Refused attributes are noted by the transform, which only a schedd runs: see `REFUSED`.
     """
@@ -85,7 +85,7 @@ def test_what_else_is_accepted(change: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "requirement", "told"),
+    ("change", "requirement", "reported"),
     [
         ({"JobUniverse": 7}, "Universe", "docker and vm universes only"),
         ({"JobUniverse": "5"}, "Universe", "docker and vm universes only"),
@@ -128,10 +128,10 @@ def test_what_else_is_accepted(change: dict[str, Any]) -> None:
         ),
     ],
 )
-def test_what_is_refused(change: dict[str, Any], requirement: str, told: str) -> None:
+def test_what_is_refused(change: dict[str, Any], requirement: str, reported: str) -> None:
     found = refusals(GOOD | change)
     assert list(found) == [requirement]
-    assert told in found[requirement]
+    assert reported in found[requirement]
 
 
 PATHS = st.lists(
