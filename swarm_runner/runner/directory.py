@@ -50,7 +50,6 @@ class RunnerDirectory:
         """
         configured, pool = destination.state_directory, destination.pool
         private = platformdirs.user_state_path("swarm-runner") / pool.name / name
-        private.mkdir(mode=0o700, parents=True, exist_ok=True)
         volume = next(iter(writable_volumes(pool)), None)
         parent = configured or (volume and volume / DIRECTORY_NAME)
         if parent is not None:
@@ -82,19 +81,23 @@ class RunnerDirectory:
     @property
     def is_incomplete(self) -> bool:
         """Whether the event logs lack jobs of this or an earlier run."""
-        return self._marked_incomplete or (self.private / INCOMPLETE_MARKER_NAME).exists()
+        return self._marked_incomplete or os.path.exists(self.private / INCOMPLETE_MARKER_NAME)  # noqa: PTH110
 
     def mark_incomplete(self) -> None:
         """Note on disk, for every later start, that only the access point has all keys."""
         self._marked_incomplete = True
         try:
+            self.private.mkdir(mode=0o700, parents=True, exist_ok=True)
             (self.private / INCOMPLETE_MARKER_NAME).touch()
         except OSError as error:
             log.warning("A later run may not find all jobs of this one", error=error)
 
     def remove(self) -> None:
         """Remove the directory, as far as that is possible."""
-        for directory in (self._directory, Directory.create(self.private)):
+        directories = [self._directory]
+        if os.path.isdir(self.private) and self.private != self.path:  # noqa: PTH112
+            directories.append(Directory.create(self.private))
+        for directory in directories:
             try:
                 directory.remove_tree()
             except OSError as error:

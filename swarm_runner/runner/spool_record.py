@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from swarm_runner.condor.ports import Ad
+from swarm_runner.errors import InvalidInputError
 
 RECORD_NAME = "spooled.jsonl"
 
@@ -28,16 +29,26 @@ class SpoolRecord:
         self._offset = 0
 
     def add(self, directories: Mapping[str, str]) -> None:
-        """Record keys before their jobs are submitted, so that a crash loses none."""
+        """Record keys before their jobs are submitted, so that a crash loses none.
+
+        Raises InvalidInputError when that is not possible.
+        """
         if directories:
             # Begin with a new line: the last write may have been interrupted.
             lines = "\n".join(["", *map(json.dumps, directories.items()), ""])
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(lines)
+            try:
+                self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                with self._path.open("a", encoding="utf-8") as file:
+                    file.write(lines)
+            except OSError as error:
+                raise InvalidInputError(
+                    f"Cannot record where the jobs' outputs go: {error}. Set XDG_STATE_HOME to a "
+                    "directory that only this user can write"
+                ) from error
 
     def allows(self, ad: Ad) -> bool:
         """Return whether the job's outputs go where this runner recorded."""
-        with suppress(FileNotFoundError), self._path.open("rb") as file:
+        with suppress(OSError), self._path.open("rb") as file:
             file.seek(self._offset)
             for line in file:
                 with suppress(ValueError):

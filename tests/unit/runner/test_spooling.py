@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from swarm_runner.condor.ports import SubmitResult
-from swarm_runner.errors import UnreachableError
+from swarm_runner.errors import InvalidInputError, UnreachableError
 from swarm_runner.model.job import JobEvent, JobId, JobState, OutcomeKind
 from swarm_runner.runner.output_retriever import MAX_RETRIEVAL_ATTEMPTS
 from tests.unit.runner.conftest import RunnerHarness, events
@@ -198,3 +198,16 @@ def test_outputs_go_only_where_this_runner_recorded(
 
 def _spooled(harness: RunnerHarness) -> dict[str, object]:
     return {"working_directory": str(harness.home), "outputs": ["result"]}
+
+
+def test_a_user_without_a_place_for_the_record(
+    log_harness: RunnerHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service may have no home. Jobs on a volume need none; spooled ones do."""
+    monkeypatch.setenv("XDG_STATE_HOME", "/proc/nowhere")
+    with log_harness.runner() as runner:
+        assert runner.submit([log_harness.invocation("plain")])
+        with pytest.raises(InvalidInputError, match="Set XDG_STATE_HOME"):
+            runner.submit([log_harness.invocation("spooled", **_spooled(log_harness))])
+        runner.remove_all()
+        assert runner.poll()
