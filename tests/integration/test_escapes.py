@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -128,7 +129,9 @@ class Escapes:
         assert missing or not escaped, reported
 
     def note(self, means: str, what: str, seen: str, reported: str) -> None:
-        """Add a line to the table."""
+        """Add a line to the table, without what is different in each run."""
+        reported = reported.replace(str(self.lab.job_conf.parent), "")
+        reported = re.sub(r"\b[0-9a-f]{12,32}\b", "…", reported)
         self.rows.append((means, what, seen, reported[:MAX_REPORTED].replace("|", "\\|")))
 
 
