@@ -38,7 +38,7 @@ def test_a_volume_that_has_all_of_galaxy(config: SimpleNamespace, tmp_path: Path
 
 def test_volumes_that_jobs_need(config: SimpleNamespace, tmp_path: Path) -> None:
     pool = _pool(
-        {"path": str(tmp_path / "galaxy" / "objects")},
+        {"path": str(tmp_path / "objects")},
         {"path": str(tmp_path / "galaxy"), "read_only": True},
     )
     assert find_exposed_files(config, pool) == []
