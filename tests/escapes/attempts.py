@@ -337,7 +337,7 @@ IN_JOBS = (
     ),
     InJob("noise in the event log", _forge("\\0377\\0376 nonsense", "(((") + "", "wrote"),
     InJob(
-        "capabilities to be had",
+        "capabilities in the bounding set",
         "grep -q 'CapBnd:.*0000000000000000' /proc/self/status || echo ESCAPED; echo checked",
         gateway=True,
     ),

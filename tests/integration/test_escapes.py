@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import docker
@@ -132,7 +133,14 @@ class Escapes:
         """Add a line to the table, without what is different in each run."""
         reported = reported.replace(str(self.lab.job_conf.parent), "")
         reported = re.sub(r"\b[0-9a-f]{12,32}\b", "…", reported)
-        self.rows.append((means, what, seen, reported[:MAX_REPORTED].replace("|", "\\|")))
+        self.rows.append(
+            (
+                means,
+                what,
+                seen,
+                shorten(reported, MAX_REPORTED, placeholder=" …").replace("|", "\\|"),
+            )
+        )
 
 
 def _bridge_address() -> str:
