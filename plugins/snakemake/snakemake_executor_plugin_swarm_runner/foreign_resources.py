@@ -52,6 +52,7 @@ TIME_S = {
 _USE_CLASS = "a pool has capacity classes: choose one with capacity_class"
 _USE_RUNTIME = "set the time limit with runtime, in minutes"
 _USE_MEMORY = "request memory with mem_mb"
+_USE_THREADS = "request CPUs with the directive threads:, or with --set-threads"
 _USE_CONTAINER = "name the image with the directive container:"
 _NO_MPI = "a job runs on one executor"
 _NO_GPU_MODEL = "request GPUs with gpu=<number>"
@@ -62,8 +63,9 @@ _IGNORED = {
         """
         partition queue qos constraint clusters cluster requirements rank machine_type
         """: _USE_CLASS,
-        "walltime time time_hms h_rt s_rt allowed_job_duration": _USE_RUNTIME,
+        "time time_hms h_rt s_rt allowed_job_duration": _USE_RUNTIME,
         "h_vmem": _USE_MEMORY,
+        "threads": _USE_THREADS,
         "container_image universe": _USE_CONTAINER,
         "mpi tasks ntasks nodes tasks_per_node ntasks_per_node": _NO_MPI,
         """
@@ -78,6 +80,7 @@ _IGNORED = {
     for name in names.split()
 }
 _IGNORED_PREFIXES = {
+    "walltime": _USE_RUNTIME,
     "slurm_partition": _USE_CLASS,
     "lsf_queue": _USE_CLASS,
     "sge_queue": _USE_CLASS,

@@ -27,7 +27,11 @@ from snakemake_executor_plugin_swarm_runner.foreign_resources import (
 )
 from snakemake_executor_plugin_swarm_runner.not_direct import NotDirectReason
 from snakemake_executor_plugin_swarm_runner.reporting import Notice
-from snakemake_executor_plugin_swarm_runner.resources import requested_class, requested_resources
+from snakemake_executor_plugin_swarm_runner.resources import (
+    raised_memory_message,
+    requested_class,
+    requested_resources,
+)
 from snakemake_executor_plugin_swarm_runner.settings import ExecutorSettings
 from snakemake_executor_plugin_swarm_runner.target import PLUGIN_DIRECTORY, ExecutionTarget
 
@@ -118,8 +122,8 @@ class InvocationBuilder:
         script = self._direct.build(job, key, shellcmd, notices)
         direct = not isinstance(script, NotDirectReason)
         image = self._direct.image(job) if direct else self._nested_image(job)
-        if isinstance(script, NotDirectReason):
-            notices += _image_notices(job, script, str(image))
+        reason_not_direct = script if isinstance(script, NotDirectReason) else None
+        notices += _image_notices(job, reason_not_direct, str(image))
         resources = requested_resources(
             job,
             self._target.destination,
@@ -154,6 +158,9 @@ class InvocationBuilder:
             ignored = ignored_resources(member.resources)
             if ignored:
                 yield Notice(member.rule.name, ignored_message(ignored))
+            raised = raised_memory_message(member.resources)
+            if raised:
+                yield Notice(member.rule.name, raised)
 
     def _check_files(self, job: Any) -> None:
         """Raise WorkflowError for a file that the executors do not see.
@@ -232,12 +239,16 @@ class InvocationBuilder:
         return {stream: f"{directory}/{key}.{stream}" for stream in ("stdout", "stderr")}
 
 
-def _image_notices(job: Any, reason_not_direct: NotDirectReason, image: str) -> Iterator[Notice]:
-    """Return a notice for each rule with an image in which its job does not run."""
+def _image_notices(
+    job: Any, reason_not_direct: NotDirectReason | None, image: str
+) -> Iterator[Notice]:
+    """Return a notice for each rule whose job does not run in an image that the rule names."""
     for member in job_command.members_of(job):
         url = member.container_img_url
         own = url and url.removeprefix(job_command.DOCKER_SCHEME)
-        if not own or own == image:
+        if not own:
+            yield Notice(member.rule.name, f"it runs in {image}, because it names no image")
+        if not own or own == image or reason_not_direct is None:
             continue
         cure = (
             f" To run it in its own image, {reason_not_direct.cure}."

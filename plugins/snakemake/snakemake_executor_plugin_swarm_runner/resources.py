@@ -139,6 +139,19 @@ def _memory_mb(resources: Mapping[str, Any]) -> int | None:
     return max(_largest(resources, _MEMORY_MB) or 0, cpu_mb) or None
 
 
+def raised_memory_message(resources: Mapping[str, Any]) -> str:
+    """Return a sentence about a request that is raised to the minimum; empty if it is not."""
+    from swarm_runner import MINIMUM_MEMORY_MB
+
+    memory_mb = _memory_mb(resources)
+    if memory_mb is None or memory_mb >= MINIMUM_MEMORY_MB:
+        return ""
+    return (
+        f"it requests {MINIMUM_MEMORY_MB} MB of memory, the minimum, because {memory_mb} MB is "
+        "less. If a unit is missing, set for example mem='8GB'"
+    )
+
+
 def _cpus(resources: Mapping[str, Any]) -> int:
     return max(1, _largest(resources, _CPUS) or 0)
 
