@@ -26,7 +26,7 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "nothing": ("", "", "after two that are empty", ""),
     "single quotes": ("it's", "''", "'quoted'", "'"),
     "double quotes": ('say "so"', '""', '"quoted"', '"', "\"'\"'"),
-    "dollars $(Process)": ("$HOME", "$(X)", "$ENV(HOME)", "$$(Machine)", "$$", "$", "$(DOLLAR)"),
+    "dollars $(X)": ("$HOME", "$(X)", "$ENV(HOME)", "$$(Machine)", "$$", "$", "$(DOLLAR)"),
     "backslashes": ("\\", "a\\b", "C:\\directory\\", "\\\\n", "\\'", '\\"'),
     "Ünïcödé 日本語 🧬": ("naïve café", "日本語", "🧬", "e\u0301", "\u202eright to left", "\ufeff"),
     "submit language": (
