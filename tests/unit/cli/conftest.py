@@ -40,10 +40,11 @@ Cli = Callable[..., Result]
 
 @pytest.fixture(autouse=True)
 def isolated_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Use an empty directory, and no settings of this host."""
+    """Use an empty directory, and neither settings nor the Docker engine of this host."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setattr(factories, "swarm", lambda _pool: FakeSwarm())
     for name in (
         *("SWARM_RUNNER_JOB_CONF", "SWARM_RUNNER_LOG_LEVEL", "SWARM_RUNNER_LOG_JSON"),
         *("COLUMNS", "FORCE_COLOR", "NO_COLOR"),
