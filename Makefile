@@ -51,7 +51,8 @@ demo-down: engine ## take the demonstration's pool down
 
 test: lint unit engine promtool ## lint, then run all tests, on a real pool and on three hosts
 	$(WITH_ENGINE) $(BIN)/pytest tests/distributions tests/promtool tests/contract tests/integration -m "not fields"
-	@$(LAB)/side-by-side test-galaxy test-snakemake
+	@$(MAKE) test-galaxy
+	@$(MAKE) test-snakemake
 	$(LAB)/on-hosts $(MAKE) test-lab
 
 test-fields: engine ## run every cell of the field table that arrives, on a real pool; a quarter of an hour
