@@ -22,6 +22,7 @@ from tests.integration.conftest import (
 )
 from tests.integration.registry import EmptyRegistry
 
+# One after the other: Docker misses some of the kills for memory that happen at the same time.
 OUT_OF_MEMORY = """
 rule all:
     input: "grown.txt", "scaled.txt"
@@ -35,6 +36,7 @@ rule grow:
         "perl -e 'my @all; push @all, q(x) x (1 << 20) for 1 .. 400' && echo done >> {output}"
 
 rule scale:
+    input: "grown.txt"
     output: "scaled.txt"
     container: "docker://debian:trixie"
     retries: 2
