@@ -127,7 +127,7 @@ def _socket_advice() -> str:
         exists = True
     if not exists:
         return (
-            f"There is no engine at {path}: install Docker (`apt install docker.io`), start it "
+            f"No engine listens at {path}: install Docker (`apt install docker.io`), start it "
             "(`systemctl start docker`), or set DOCKER_HOST"
         )
     if not _may_use(socket):

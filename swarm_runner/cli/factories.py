@@ -76,12 +76,13 @@ def autoscaler(
 def pool_metrics(destination: Destination) -> PoolMetrics:
     """Return the metrics of a destination's pool."""
     from swarm_runner.condor.connection import token_file
-    from swarm_runner.condor.pool_query import token_expiry_s
+    from swarm_runner.condor.daemons import read_claims
     from swarm_runner.metrics.pool_metrics import PoolMetrics
 
     pool = destination.pool
-    expiry_s = token_expiry_s(token_file(pool.name, destination.token_directory))
-    return PoolMetrics(pool, access_point(destination).schedd_statistics, expiry_s)
+    claims = read_claims(token_file(pool.name, destination.token_directory))
+    expires_s = claims.expires_s if claims else None
+    return PoolMetrics(pool, access_point(destination).schedd_statistics, expires_s)
 
 
 def engine_facts() -> EngineFacts:

@@ -74,6 +74,15 @@ def token_file(pool_name: str, token_directory: str | None = None) -> Path:
     return directory / pool_name
 
 
+def token_claims(text: str) -> dict[str, Any]:
+    """Return a token's claims, whose signature is not checked. Raises ValueError for other text."""
+    _, payload, *_ = text.strip().split(".")
+    claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    if not isinstance(claims, dict):
+        raise ValueError("the claims are not an object")
+    return claims
+
+
 def token_problem(file: Path, now: float) -> str | None:
     """Return what is wrong with a token and what to do; None if no problem is visible here.
 
@@ -86,10 +95,8 @@ def token_problem(file: Path, now: float) -> str | None:
     except (OSError, UnicodeDecodeError) as error:
         return f"the token at {file} cannot be read: {error}"
     try:
-        payload = text.split(".")[1]
-        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        expires = claims.get("exp")
-    except (IndexError, ValueError, AttributeError):
+        expires = token_claims(text).get("exp")
+    except ValueError:
         return f"the file {file} is not a token; run `swarm-runner pool up` to write a new one"
     if isinstance(expires, int | float) and expires <= now:
         expiry = datetime.fromtimestamp(expires, UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from swarm_runner.condor.connection import Connection, htcondor
+from swarm_runner.condor.connection import Connection, htcondor, token_claims
 from swarm_runner.model.pool import Pool
 
 _PROJECTION = ["MyType", "Name", "CondorVersion", "MyCurrentTime", "LastHeardFrom"]
@@ -67,17 +65,20 @@ def parse_ad(ad: Any) -> Daemon:
 
 @dataclass(frozen=True, slots=True)
 class TokenClaims:
-    """Which pool issued a token, and when; None is unknown."""
+    """Which pool issued a token, when, and when it expires; None is unknown, or never."""
 
     issuer: str | None
     issued_s: float | None
+    expires_s: float | None = None
 
 
 def read_claims(file: Path) -> TokenClaims | None:
     """Return the claims of a token; None if the file cannot be read or is not a token."""
     try:
-        payload = file.read_text(encoding="ascii").strip().split(".")[1]
-        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        return TokenClaims(claims.get("iss"), claims.get("iat"))
-    except (OSError, ValueError, IndexError, AttributeError):
+        claims = token_claims(file.read_text(encoding="ascii"))
+    except (OSError, ValueError):
         return None
+    expires_s = claims.get("exp")
+    if not isinstance(expires_s, int | float):
+        expires_s = None
+    return TokenClaims(claims.get("iss"), claims.get("iat"), expires_s)

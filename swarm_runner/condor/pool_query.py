@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from swarm_runner.condor.access_point import AccessPoint
@@ -181,16 +178,6 @@ class PoolQuery(AccessPoint):
         return schedd_statistics_from_ads([to_python(ad, SCHEDD_PROJECTION) for ad in ads])
 
 
-def token_expiry_s(file: Path) -> float | None:
-    """Return when a token expires, in seconds since the epoch; None if it does not, or is none."""
-    try:
-        payload = file.read_text(encoding="ascii").split(".")[1]
-        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        return float(claims["exp"])
-    except (OSError, IndexError, KeyError, ValueError, TypeError):
-        return None
-
-
 def idle_job_group_from_ad(group: Ad) -> IdleJobGroup:
     """Return a group of idle jobs. A missing request counts as the minimum."""
     first, last = _cluster_range(str(group["JobIds"]))
@@ -216,7 +203,7 @@ def finished_job_from_ad(ad: Ad) -> FinishedJob:
         ended_s=ad["EnteredCurrentStatus"],
         runtime_s=max(ended - began, 0) if began and ended else None,
         job=str(JobId(ad.get("ClusterId", 0), ad.get("ProcId", 0))),
-        outcome=_finish(ad),
+        outcome=_outcome(ad),
         wait_s=max(first_began - queued, 0) if first_began and queued else None,
         starts=ad.get("NumJobStarts", 0),
         memory_used_ratio=used / requested if used is not None and requested else None,
@@ -225,7 +212,7 @@ def finished_job_from_ad(ad: Ad) -> FinishedJob:
     )
 
 
-def _finish(ad: Ad) -> Literal["succeeded", "failed", "signalled", "removed"]:
+def _outcome(ad: Ad) -> Literal["succeeded", "failed", "signalled", "removed"]:
     if ad.get("JobStatus", JobStatus.COMPLETED) != JobStatus.COMPLETED:
         return "removed"
     if ad.get("ExitBySignal", False):

@@ -6,15 +6,14 @@ what the other keys ask for comes from the pool, or from the job's request.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
+from swarm_runner.model.invocation import SHELL_VARIABLE
 from swarm_runner.model.pool import Pool
 from swarm_runner.model.text import list_names
 
 VARIABLE_PREFIX = "docker_env_"
-_SHELL_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # What jobs have anyway: Docker's own network, and the user that Galaxy runs as.
 _DEFAULT_NETWORKS = ("bridge", "default")
 _GALAXYS_USER = "$UID"
@@ -33,7 +32,7 @@ def docker_variables(params: Mapping[Any, Any]) -> dict[str, str]:
         for key, value in params.items()
         if str(key).startswith(VARIABLE_PREFIX) and value not in (None, "")
     }
-    return {name: value for name, value in variables.items() if _SHELL_VARIABLE.fullmatch(name)}
+    return {name: value for name, value in variables.items() if SHELL_VARIABLE.fullmatch(name)}
 
 
 def docker_key_warnings(params: Mapping[Any, Any], pool: Pool) -> list[tuple[str, str]]:

@@ -10,6 +10,7 @@ from swarm_runner._version import __version__
 from swarm_runner.errors import UnreachableError
 from swarm_runner.metrics.definitions import POOL_METRICS
 from swarm_runner.metrics.store import Labels, MetricStore
+from swarm_runner.metrics.usage import MEMORY_REASON
 from swarm_runner.model.pool import Pool
 from swarm_runner.model.pool_status import ExecutorReplacement, ScheddStatistics, Slot
 from swarm_runner.model.scaling import FinishedJob, IdleJobGroup, ScalingRecord
@@ -18,7 +19,6 @@ from swarm_runner.provisioner.observation import PoolObservation
 
 SCHEDD_INTERVAL_S = 15.0
 _BYTES_PER_MB = 2**20
-MEMORY_REASON = "JobOutOfResources"
 # HTCondor's names of the reasons for which this project's jobs are held or vacated. The others are
 # counted as one: with each protocol of a file transfer, HTCondor has names without number.
 HOLD_REASONS = frozenset(

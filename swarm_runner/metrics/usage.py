@@ -109,7 +109,7 @@ class Advice:
 
 @dataclass(frozen=True, slots=True)
 class UsageGroup:
-    """The jobs of one tool, image or class. `reason` says why there is no advice."""
+    """The jobs of one tool, image or class. `reason` says why none is given."""
 
     name: str
     jobs: int

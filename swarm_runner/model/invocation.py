@@ -46,7 +46,7 @@ from swarm_runner.model.vm import VirtualMachine
 MAXIMUM_ARGUMENT_BYTES = 131_071
 MAXIMUM_ARGUMENTS_BYTES = 1_500_000
 
-_SHELL_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+SHELL_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 # `$NAME` or `${NAME}` in a value.
 _REFERENCE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)")
@@ -194,7 +194,7 @@ class Invocation(FrozenModel):
         if self.shell is not None and not self.shell.strip():
             yield field, "is empty; give a command line"
         for name in self.environment.keys() - self.launch_environment.keys():
-            if not _SHELL_VARIABLE.fullmatch(name):
+            if not SHELL_VARIABLE.fullmatch(name):
                 yield (
                     "environment",
                     (

@@ -139,7 +139,7 @@ def _stop_executors(pool: Pool, services: list[str], swarm: Swarm, waiter: Waite
             if task.service in services and not (task.stopped or task.lost)
         ]
 
-    for service in services:
-        waiter.retry_while_unreachable(partial(swarm.scale_service, service, 0))
     with contextlib.suppress(PreconditionError):
+        for service in services:
+            waiter.retry_while_unreachable(partial(swarm.scale_service, service, 0))
         waiter.poll_until(running, lambda tasks: not tasks, EXECUTOR_STOP_TIMEOUT_S)

@@ -1,6 +1,12 @@
 from __future__ import annotations
 
-from swarm_runner.condor.daemons import parse_ad
+import base64
+import json
+from pathlib import Path
+
+import pytest
+
+from swarm_runner.condor.daemons import parse_ad, read_claims
 
 
 def test_the_version_of_a_daemon_s_ad() -> None:
@@ -18,3 +24,30 @@ def test_the_version_of_a_daemon_s_ad() -> None:
 
 def test_an_ad_without_anything() -> None:
     assert parse_ad({}).version == ""
+
+
+def token(claims: object) -> str:
+    payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
+    return f"header.{payload}.signature\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "expiry_s"),
+    [
+        (token({"exp": 1_900_000_000}), 1_900_000_000),
+        (token({"iss": "pool"}), None),
+        (token([]), None),
+        ("no token", None),
+        ("", None),
+        ("a.\u00e9.c", None),
+    ],
+)
+def test_when_a_token_expires(text: str, expiry_s: float | None, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(text)
+
+    claims = read_claims(tmp_path / "token")
+    assert (claims and claims.expires_s) == expiry_s
+
+
+def test_a_missing_token_has_no_expiry(tmp_path: Path) -> None:
+    assert read_claims(tmp_path / "token") is None

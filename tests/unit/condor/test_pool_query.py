@@ -1,10 +1,7 @@
-"""Ads of the history and of the schedd, and the provisioner's token, as models."""
+"""Ads of the history and of the schedd as models."""
 
 from __future__ import annotations
 
-import base64
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +9,6 @@ import pytest
 from swarm_runner.condor.pool_query import (
     finished_job_from_ad,
     schedd_statistics_from_ads,
-    token_expiry_s,
 )
 from swarm_runner.condor.ports import Ad
 from swarm_runner.model.htcondor import JobStatus
@@ -74,29 +70,3 @@ def test_the_statistics_of_the_schedds() -> None:
 
     assert schedd_statistics_from_ads(ads) == ScheddStatistics(held_jobs=3, duty_cycle=0.5)
     assert schedd_statistics_from_ads([]) == ScheddStatistics()
-
-
-def token(claims: object) -> str:
-    payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
-    return f"header.{payload}.signature\n"
-
-
-@pytest.mark.parametrize(
-    ("text", "expiry_s"),
-    [
-        (token({"exp": 1_900_000_000}), 1_900_000_000),
-        (token({"iss": "pool"}), None),
-        (token([]), None),
-        ("no token", None),
-        ("", None),
-        ("a.\u00e9.c", None),
-    ],
-)
-def test_when_a_token_expires(text: str, expiry_s: float | None, tmp_path: Path) -> None:
-    (tmp_path / "token").write_text(text)
-
-    assert token_expiry_s(tmp_path / "token") == expiry_s
-
-
-def test_a_missing_token_has_no_expiry(tmp_path: Path) -> None:
-    assert token_expiry_s(tmp_path / "token") is None

@@ -1,6 +1,6 @@
 """The runner takes what TPV makes of its shared database of tools, or refuses it for its size.
 
-The published file is no part of this repository. `make tpv-database` fetches it, and TPV_DATABASE
+The published file is not part of this repository. `make tpv-database` fetches it, and TPV_DATABASE
 names another copy; then it is tried as well. A small file with the same forms is always tried.
 """
 
