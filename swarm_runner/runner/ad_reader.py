@@ -61,7 +61,9 @@ def apply_ad(job_table: JobTable, ad: Ad, *, left_queue: bool) -> None:
     if starts:
         if job.state is JobState.HELD:
             job_table.release(job, "")
-            job = job_table.jobs[job_id]
+        elif job.state is JobState.RUNNING:  # Evicted and started again between two polls.
+            job_table.evict(job, ad.get("VacateReason", ""), min(job.starts, starts - 1))
+        job = job_table.jobs[job_id]
         job_table.start(job, _started_at(job, ad, changed_at), starts, _location(ad))
     if left_queue:
         _apply_departure(job_table, ad, changed_at)
@@ -83,13 +85,13 @@ def _new_start_count(
     counted: int = ad.get("NumJobStarts", 0)
     if counted > job.starts:
         return counted
-    running = (
-        not left_queue
-        and ad.get("JobStatus") in _RUNNING
-        and not ad.get("TransferringInput", False)
-    )
-    is_new = job.state is not JobState.RUNNING and changed_at >= job_table.watermark(job.id)
-    return job.starts + 1 if running and is_new else 0
+    running = ad.get("JobStatus") in _RUNNING and not ad.get("TransferringInput", False)
+    if left_queue or not running or changed_at < job_table.watermark(job.id):
+        return 0
+    if job.state is not JobState.RUNNING:
+        return job.starts + 1
+    executor = _location(ad).executor
+    return counted + 1 if job.executor and executor and job.executor != executor else 0
 
 
 def _started_at(job: Job, ad: Ad, changed_at: float) -> float:

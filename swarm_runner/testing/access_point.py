@@ -189,8 +189,7 @@ class FakeAccessPoint:
     def start(self, job: JobId, executor: str = "task-1", node: str = "node-1") -> None:
         """Start a job on an executor of its class."""
         ad = self.queue[job]
-        ad["NumJobStarts"] = ad.get("NumJobStarts", 0) + 1
-        ad["JobCurrentStartDate"] = ad["JobCurrentStartExecutingDate"] = self._now
+        ad["JobCurrentStartDate"] = self._now
         ad["MachineAttrCapacityClass0"] = capacity_class = evaluate(ad, "SwarmRunnerClass")
         ad["MachineAttrSwarmTaskId0"], ad["MachineAttrSwarmNode0"] = executor, node
         ad["RemoteHost"] = f"slot1_1@{node}"
@@ -290,6 +289,9 @@ class FakeAccessPoint:
     def _set_status(self, ad: dict[str, Any], status: int) -> None:
         if status != JobStatus.RUNNING and "RemoteHost" in ad:
             ad["LastRemoteHost"] = ad.pop("RemoteHost")
+            # The shadow tells the schedd of a start when the job leaves its slot.
+            ad["NumJobStarts"] = ad.get("NumJobStarts", 0) + 1
+            ad["JobCurrentStartExecutingDate"] = ad["JobCurrentStartDate"]
         ad["JobStatus"], ad["EnteredCurrentStatus"] = status, self._now
 
     def _enqueue(self, ad: dict[str, Any], spool: bool) -> None:

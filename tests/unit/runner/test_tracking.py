@@ -68,6 +68,48 @@ def test_a_job_that_runs_and_ends_between_two_polls(harness: RunnerHarness) -> N
         assert events(runner.poll()) == [SUBMITTED, STARTED, ENDED]
 
 
+def test_a_second_start_between_two_polls(harness: RunnerHarness) -> None:
+    """Eviction and start are seen, on another executor or when the job has ended."""
+    with harness.runner() as runner:
+        (job,) = runner.submit([harness.invocation()])
+        harness.run_later(harness.access_point.start, job.id, executor="task-1")
+        runner.poll()
+        harness.run_later(harness.access_point.evict, job.id, "the node failed")
+        harness.run_later(harness.access_point.start, job.id, executor="task-2")
+        evicted, started = runner.poll()
+        assert (evicted.event, evicted.reason) == (EVICTED, "the node failed")
+        assert (started.event, started.job.executor, started.job.starts) == (STARTED, "task-2", 2)
+        assert runner.poll() == []
+        harness.run_later(harness.access_point.exceed_memory, job.id)
+        harness.run_later(harness.access_point.release, [job.id], "again")
+        harness.run_later(harness.access_point.start, job.id, executor="task-2")
+        harness.run_later(harness.access_point.finish, job.id)
+        runner.poll()
+        (ended,) = runner.wait([job])
+        assert (ended.executor, ended.starts) == ("task-2", 3)
+
+
+def test_a_retry_with_more_memory_between_two_polls(harness: RunnerHarness) -> None:
+    """The last state has the larger class, however few of the steps before it were seen."""
+    invocation = harness.invocation(resources={"memory_mb": 512, "max_memory_mb": 1800})
+    with harness.runner() as runner:
+        (job,) = runner.submit([invocation])
+        harness.run_later(harness.access_point.start, job.id, executor="task-1")
+        runner.poll()
+        harness.run_later(harness.access_point.exceed_memory, job.id)
+        harness.run_later(harness.access_point.start, job.id, executor="task-big")
+        harness.run_later(harness.access_point.finish, job.id)
+        changes = runner.poll()
+        assert events(changes) == [EVICTED, STARTED, ENDED]
+        ended = changes[-1].job
+    assert (ended.capacity_class, ended.executor, ended.memory_mb, ended.starts) == (
+        "big",
+        "task-big",
+        1800,
+        2,
+    )
+
+
 def test_eviction_and_a_second_start(harness: RunnerHarness) -> None:
     with harness.runner() as runner:
         (job,) = runner.submit([harness.invocation()])
