@@ -30,12 +30,13 @@ UNIT_TESTS := tests/unit plugins/simulation/tests --numprocesses auto --dist wor
 PROSE := *.md $(shell find docs plugins -name '*.md' -not -path '*/.*')
 
 # The code on a container job's way in docs/architecture.md, from invocation to outcome, and the most
-# lines of it. Not on it: virtual machines (model/vm.py, runner/vm), the pool's configuration
-# (model/pool.py), the queries of the provisioner and of `doctor` (condor/pool_query.py and daemons.py),
+# lines of it. Not on it: virtual machines (model/vm.py, submit/vm.py, runner/vm), the pool's configuration
+# (model/pool.py, volumes.py and isolation.py), the queries of the provisioner and of `doctor` (condor/pool_query.py and daemons.py),
 # a server's child process (condor/access_point_process.py), and explain (runner/explanation.py).
 RUNNER_PATH := swarm_runner/errors.py \
 	$(patsubst %,swarm_runner/model/%.py,htcondor job invocation files resources units text wrapper) \
-	swarm_runner/submit swarm_runner/hooks $(patsubst %,swarm_runner/policy/%.py,routing holds) \
+	$(filter-out %/vm.py,$(wildcard swarm_runner/submit/*.py)) swarm_runner/hooks \
+	$(patsubst %,swarm_runner/policy/%.py,routing holds) \
 	$(filter-out %/pool_query.py %/daemons.py %/access_point_process.py,$(wildcard swarm_runner/condor/*.py)) \
 	$(filter-out %/explanation.py,$(wildcard swarm_runner/runner/*.py))
 RUNNER_PATH_LINES := 4000
@@ -44,7 +45,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 demo: engine ## run the demonstration on a new pool, which stays up
-	$(WITH_ENGINE) $(BIN)/swarm-runner demo --all
+	$(WITH_ENGINE) env SWARM_RUNNER_CHECK_VALID_UNTIL=false $(BIN)/swarm-runner demo --all
 
 demo-down: engine ## take the demonstration's pool down
 	$(WITH_ENGINE) $(BIN)/swarm-runner demo --down

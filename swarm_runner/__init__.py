@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from swarm_runner.model.files import InputFile
     from swarm_runner.model.htcondor import EventType, HoldCode, HoldSubcode, JobStatus, Universe
     from swarm_runner.model.invocation import Invocation
+    from swarm_runner.model.isolation import ContainerOptions, Isolation
     from swarm_runner.model.job import (
         Hold,
         Job,
@@ -78,7 +79,6 @@ if TYPE_CHECKING:
         Network,
         Pool,
         Route,
-        VolumeMount,
     )
     from swarm_runner.model.pool_status import ExecutorStatus, PoolStatus, Slot, TaskState
     from swarm_runner.model.resources import (
@@ -104,6 +104,7 @@ if TYPE_CHECKING:
     )
     from swarm_runner.model.units import QUANTITY_EXAMPLES, megabytes, round_up_cpus
     from swarm_runner.model.vm import Disk, SuccessMarker, VirtualMachine
+    from swarm_runner.model.volumes import VolumeMount
     from swarm_runner.runner import Runner
     from swarm_runner.runner.explanation import Explanation
     from swarm_runner.structured_log import get_logger
@@ -131,6 +132,7 @@ __all__ = [
     "CapacityClass",
     "ClassSnapshot",
     "ConflictError",
+    "ContainerOptions",
     "DemandSample",
     "Destination",
     "DestinationParameters",
@@ -151,6 +153,7 @@ __all__ = [
     "InputFile",
     "InvalidInputError",
     "Invocation",
+    "Isolation",
     "Job",
     "JobChange",
     "JobConf",
@@ -289,6 +292,7 @@ _EXPORTS = {
     ),
     "model.files": ("InputFile",),
     "model.invocation": ("Invocation",),
+    "model.isolation": ("ContainerOptions", "Isolation"),
     "model.job": (
         "Hold",
         "Job",
@@ -309,7 +313,6 @@ _EXPORTS = {
         "Network",
         "Pool",
         "Route",
-        "VolumeMount",
     ),
     "model.pool_status": (
         "ExecutorStatus",
@@ -348,6 +351,7 @@ _EXPORTS = {
         "SuccessMarker",
         "VirtualMachine",
     ),
+    "model.volumes": ("VolumeMount",),
     "runner": ("Runner",),
     "runner.explanation": ("Explanation",),
     "structured_log": ("get_logger",),

@@ -9,6 +9,7 @@ import typer
 from swarm_runner.cli import autoscale as autoscaling
 from swarm_runner.cli import factories
 from swarm_runner.cli import monitoring as monitoring_files
+from swarm_runner.cli import factories, pool_images
 from swarm_runner.cli.config_files import load_destination
 from swarm_runner.cli.console import print_note, progress, show, show_json
 from swarm_runner.cli.exit_codes import interruptible
@@ -116,6 +117,7 @@ def scale(
 app.command()(autoscaling.autoscale)
 app.command()(autoscaling.watch)
 app.command()(monitoring_files.monitoring)
+app.add_typer(pool_images.app, name="images")
 
 
 @app.command()

@@ -18,6 +18,8 @@ from swarm_runner.submit.description import SubmitBatch
 #: A job ad: Python values by HTCondor's attribute names. Undefined attributes are absent.
 Ad = Mapping[str, Any]
 
+# The digest of the image that a job ran with; the executor's gateway sets it (image/gateway.py).
+DIGEST_ATTRIBUTE = "AssignedImage"
 # The attributes that tracking reads (HTCondor manual, "Job ClassAd attributes").
 TRACK_PROJECTION = (
     "ClusterId",
@@ -36,6 +38,7 @@ TRACK_PROJECTION = (
     "ExitCode",
     "ExitBySignal",
     "ExitSignal",
+    DIGEST_ATTRIBUTE,
     "HoldReason",
     "HoldReasonCode",
     "HoldReasonSubCode",

@@ -19,6 +19,7 @@ from swarm_runner.config.docker_keys import docker_key_warnings
 from swarm_runner.config.galaxy_keys import ENVIRONMENT_KEYS, is_environment_key
 from swarm_runner.config.validation import error_messages
 from swarm_runner.errors import Diagnostic, InvalidInputError
+from swarm_runner.model.isolation import ContainerOptions
 from swarm_runner.model.number_schemas import integer_schema
 from swarm_runner.model.pool import Pool
 from swarm_runner.model.resources import Cpus, DiskOrText, MemoryOrText, Resources
@@ -109,6 +110,9 @@ class DestinationParameters(FrozenModel):
     )
     escalation: Literal["schedd", "galaxy"] | None = Field(
         None, description="what retries a job that exceeded its memory; only for Galaxy's runner"
+    )
+    container_options: ContainerOptions | None = Field(
+        None, description="network, volumes and the like; the pool limits what jobs may ask for"
     )
     raw_commands: dict[str, str] = Field(
         default_factory=dict, description="raw HTCondor commands", exclude=True

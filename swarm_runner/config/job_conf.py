@@ -386,6 +386,7 @@ class _Reader:
                 "name": name,
                 "resources": parameters.set_resources,
                 "default_image": parameters.docker_default_container_id,
+                "container_options": parameters.container_options,
                 "capacity_class": parameters.capacity_class,
             }
         )

@@ -24,6 +24,7 @@ from swarm_runner.model import wrapper
 from swarm_runner.model.files import Inputs, input_diagnostics, is_plain_input, sandbox_name
 from swarm_runner.model.htcondor import MAX_JOBS_PER_SUBMISSION
 from swarm_runner.model.htcondor_attributes import is_htcondor_attribute
+from swarm_runner.model.isolation import ContainerOptions
 from swarm_runner.model.resources import Resources
 from swarm_runner.model.text import (
     PROCESS_MACRO,
@@ -151,6 +152,9 @@ class Invocation(FrozenModel):
     )
     command: Command | None = Field(None, description="argv; the first item is the program")
     shell: ProcessText | None = Field(None, description="a command line or a script for /bin/sh -c")
+    container_options: ContainerOptions | None = Field(
+        None, description="network, volumes and the like; the pool limits what it may ask for"
+    )
     vm: VirtualMachine | None = None
     resources: Resources = Resources()
     environment: Environment = Field(default_factory=dict, validate_default=True)
@@ -219,7 +223,7 @@ class Invocation(FrozenModel):
                 )
 
     def _vm_diagnostics(self) -> Iterator[tuple[str, str]]:
-        for field in ("image", "command", "shell"):
+        for field in ("image", "command", "shell", "container_options"):
             if getattr(self, field) is not None:
                 yield field, "does not apply to a vm, which runs what is on its disks; remove it"
         for field in ("environment", "inputs", "outputs", "stdin", "stdout", "stderr", "in_place"):

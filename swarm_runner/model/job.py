@@ -67,6 +67,8 @@ class OutcomeKind(StrEnum):
     """A person or a program removed the job."""
     LOST = "lost"
     """The access point has no record of the job; it may have run."""
+    REFUSED = "refused"
+    """The pool does not allow what the job asks for."""
     NOT_RUN = "not_run"
     """HTCondor could not start the command."""
     UNCONFIRMED = "unconfirmed"
@@ -83,6 +85,8 @@ class Outcome:
     message: str
     exit_code: int | None = None
     signal: int | None = None
+    image_digest: str | None = None
+    """The digest of the image that ran, of a container that ended by itself or by a signal."""
 
     @property
     def ok(self) -> bool:

@@ -11,17 +11,9 @@ from itertools import pairwise
 from pathlib import PurePath
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StrictBool,
-    StrictInt,
-    model_validator,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import ConfigDict, Field, StrictBool, StrictInt, model_validator
 
+from swarm_runner.model.isolation import ContainerOptions, Isolation
 from swarm_runner.model.number_schemas import add_unit_keys
 from swarm_runner.model.resources import Cpus, Disk, Memory, Resources
 from swarm_runner.model.text import (
@@ -32,120 +24,11 @@ from swarm_runner.model.text import (
     Text,
     list_names,
     raise_diagnostics,
-    refusal,
 )
 from swarm_runner.model.units import convert_unit_keys
+from swarm_runner.model.volumes import MAX_VOLUMES, Volume, VolumeMount, overlap_diagnostics
 
-# Directories that a container needs from its own image, or a node for itself.
-_SYSTEM_DIRECTORIES = (
-    *("/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/run"),
-    *("/sbin", "/sys", "/usr", "/var/lib/condor", "/var/lib/docker", "/var/run"),
-)
-_PER_JOB_DIRECTORIES = ("/tmp", "/var/tmp")  # noqa: S108  each job has its own
-
-
-_MAX_PATH_LENGTH = 4096  # Linux's PATH_MAX
-_MAX_CLASSES, _MAX_VOLUMES = 500, 1000
-
-
-def _is_below(path: str, directory: str) -> bool:
-    """Return whether a normalized path is a directory or below it."""
-    return path == directory or path.startswith(directory.rstrip("/") + "/")
-
-
-def _volume_path(value: str) -> str:
-    if len(value) > _MAX_PATH_LENGTH:
-        raise PydanticCustomError(
-            "volume", "has {length} characters, more than a path can have", {"length": len(value)}
-        )
-    value = value.rstrip("/") or "/"
-    if posixpath.normpath(value) != value or value.startswith("//"):
-        raise PydanticCustomError(
-            "volume",
-            "{path} must not contain . or .. parts, or double slashes",
-            {"path": repr(value)},
-        )
-    if set(value) & set(":,$"):
-        raise PydanticCustomError(
-            "volume",
-            "{path} contains one of : , $ which a mount cannot represent; rename the directory",
-            {"path": repr(value)},
-        )
-    if value in _PER_JOB_DIRECTORIES or any(
-        _is_below(value, system) or _is_below(system, value) for system in _SYSTEM_DIRECTORIES
-    ):
-        raise PydanticCustomError(
-            "volume",
-            "{path} is, contains or is below a system directory; mount a data directory",
-            {"path": repr(value)},
-        )
-    return value
-
-
-# The keys of a mount in a compose file, as Docker spells them.
-_SOURCE_KEYS = ("source", "src")
-_TARGET_KEYS = ("target", "dst", "destination")
-_MOUNT_KEYS = {"type", "read_only", "readonly", *_SOURCE_KEYS, *_TARGET_KEYS}
-# SELinux relabelling (z, Z) does not apply to a mount of a Swarm service.
-_MODES = {"ro": True, "rw": False}
-
-
-def _volume(value: Any) -> Any:
-    """Return a volume's path and mode, from Docker's short and long forms of a mount."""
-    if isinstance(value, str):
-        path, *rest = value.split(":")
-        target = rest.pop(0) if rest and rest[0] not in _MODES else path
-        mode = rest.pop(0) if rest else "rw"
-        if rest or mode not in _MODES:
-            raise _mount_error(repr(value))
-        return {"path": _same_path(path, target), "read_only": _MODES[mode]}
-    if isinstance(value, dict) and "path" not in value and value.keys() & _MOUNT_KEYS:
-        return _long_mount(value)
-    return value
-
-
-def _long_mount(mount: dict[Any, Any]) -> dict[str, Any]:
-    if unknown := [str(key) for key in mount if key not in _MOUNT_KEYS]:
-        raise _mount_error(f"a mount with {', '.join(sorted(unknown))}")
-    if mount.get("type", "bind") != "bind":
-        raise _mount_error(f"a mount of type {mount['type']}")
-    sources = [mount[key] for key in _SOURCE_KEYS if key in mount]
-    targets = [mount[key] for key in _TARGET_KEYS if key in mount]
-    source = (sources or targets or [None])[0]
-    read_only = mount.get("read_only", mount.get("readonly", False))
-    return {"path": _same_path(source, (targets or [source])[0]), "read_only": read_only}
-
-
-def _same_path(source: Any, target: Any) -> Any:
-    if not (isinstance(source, str) and isinstance(target, str)):
-        if source is not target:
-            raise _mount_error("a mount with a path that is not a text")
-        return source  # the field's own validator refuses it
-    if source.rstrip("/") != target.rstrip("/"):
-        raise refusal(
-            f"mounts {source} at {target}, but a job sees a volume at the path that it has on the "
-            f"node: mount the directory at {target} on every node, and write {target}"
-        )
-    return source
-
-
-def _mount_error(found: str) -> PydanticCustomError:
-    return refusal(
-        f"is {found}; write /path, /path:ro, /path:/path, /path:/path:ro or "
-        "{type: bind, source: /path, target: /path, read_only: true}"
-    )
-
-
-class VolumeMount(FrozenModel):
-    """A directory that every node has at the same path. Jobs see it at that path too."""
-
-    path: Annotated[AbsolutePath, AfterValidator(_volume_path)] = Field(
-        description="a data directory that every node has at this path"
-    )
-    read_only: StrictBool = Field(False, description="whether jobs can only read it")
-
-
-Volume = Annotated[VolumeMount, BeforeValidator(_volume)]
+SecretName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9]([a-zA-Z0-9_.-]{0,62}[a-zA-Z0-9])?$")]
 
 DEFAULT_CLASS = "normal"
 CENTRAL_MANAGER = "manager"  # the key of the central manager's service, beside class names
@@ -157,6 +40,7 @@ DEFAULT_LEASE_S = 300
 # After a lease expired, the access point needs 20 to 90 s for its three attempts to release the
 # claim. HTCondor's own lease is shorter than `lease_s` by this, or by a third.
 NODE_LOSS_DETECTION_S = 60
+_MAX_CLASSES = 500
 _MAX_SERVICE_NAME_LENGTH = 63  # Swarm: a service name is a DNS label
 
 
@@ -245,6 +129,9 @@ class CapacityClass(FrozenModel):
         le=30 * 86_400,
         description="seconds that the jobs of a stopping executor have to finish; a longer job "
         "is stopped and runs again elsewhere",
+    )
+    isolation: Isolation | None = Field(
+        None, description="what differs from the pool's isolation for jobs of this class"
     )
 
     @classmethod
@@ -428,19 +315,32 @@ class Pool(FrozenModel):
     user: JobUser = Field(JobUser(), description="the account that jobs run as")
     volumes: tuple[Volume, ...] = Field(
         (),
-        max_length=_MAX_VOLUMES,
+        max_length=MAX_VOLUMES,
         description="directories that every node has at the same path; jobs see them at that path",
+    )
+    isolation: Isolation = Field(
+        Isolation(), description="what the containers of jobs are allowed"
+    )
+    registry_secret: SecretName | None = Field(
+        None,
+        description="a Swarm secret with a config.json of `docker login`, for private registries",
     )
     pull: Literal["missing", "always"] = Field(
         "missing",
         description="`always`: ask the registry for a newer image even if the node has one",
+    )
+    image_cache_mb: StrictInt | None = Field(
+        None,
+        ge=1,
+        description="MB of jobs' images that a node keeps, the least recently used are removed; "
+        "all of them when absent",
     )
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Self:
         raise_diagnostics(
             self,
-            [*self._class_diagnostics(), *self._volume_diagnostics(), *self._service_diagnostics()],
+            [*self._class_diagnostics(), *overlap_diagnostics(self.volumes), *self._service_diagnostics()],
         )
         return self
 
@@ -477,19 +377,6 @@ class Pool(FrozenModel):
             elif uses[service] > 1:
                 yield ("services", name), f"{service} is named twice"
 
-    def _volume_diagnostics(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
-        # In this order, a directory comes right before everything below it.
-        ordered = sorted(enumerate(self.volumes), key=lambda item: item[1].path.replace("/", "\0"))
-        outer_position, outer = 0, None
-        for position, volume in ordered:
-            if outer is not None and _is_below(volume.path, outer.path):
-                yield (
-                    ("volumes", max(position, outer_position)),
-                    f"{volume.path} and {outer.path} overlap; remove one of the two",
-                )
-            else:
-                outer_position, outer = position, volume
-
     def volume_of(self, path: str | PurePath) -> VolumeMount | None:
         """Return the volume that contains an absolute path, or None.
 
@@ -500,6 +387,15 @@ class Pool(FrozenModel):
             if normalized == volume.path or normalized.startswith(f"{volume.path}/"):
                 return volume
         return None
+
+    def isolation_of(self, capacity_class: str) -> Isolation:
+        """Return what jobs of a class are allowed: its own settings, else the pool's."""
+        own = self.classes[capacity_class].isolation
+        if own is None:
+            return self.isolation
+        return self.isolation.model_copy(
+            update={name: getattr(own, name) for name in own.model_fields_set}
+        )
 
     def external_services(self) -> dict[str, str] | None:
         """Return the class, or `manager`, of each external service; None if there are none."""
@@ -557,6 +453,9 @@ class Destination(FrozenModel):
     lease_s: StrictInt = Field(DEFAULT_LEASE_S, ge=MINIMUM_LEASE_S)
     resources: Resources | None = Field(None, description="defaults of an invocation's resources")
     default_image: Image | None = None
+    container_options: ContainerOptions | None = Field(
+        None, description="defaults of an invocation's container options"
+    )
     capacity_class: Name | None = None
 
     def class_for(self, *, vm: bool) -> Name | None:

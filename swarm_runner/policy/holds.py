@@ -11,7 +11,7 @@ import re
 from swarm_runner.hooks.specs import hookimpl
 from swarm_runner.model.htcondor import HoldCode, HoldSubcode
 from swarm_runner.model.job import Hold, Job, Outcome, OutcomeKind, Release, Remove
-from swarm_runner.submit.translation import VM_START_HOLD_SUBCODE
+from swarm_runner.submit.vm import VM_START_HOLD_SUBCODE
 
 MAX_RELEASES = 6
 INITIAL_BACKOFF_S = 10.0
@@ -26,6 +26,8 @@ _NO_SUCH_IMAGE = re.compile(
     re.IGNORECASE,
 )
 _WRONG_ARCHITECTURE = re.compile(r"Image Architecture \S+ not compatible", re.IGNORECASE)
+# The start of a refusal by an executor's gateway (swarm/image/gateway_policy.py).
+_REFUSED = re.compile(r"swarm-runner refused this job: ")
 _PULL_FAILED = re.compile(r"cannot pull image", re.IGNORECASE)
 
 
@@ -35,7 +37,9 @@ def swarm_runner_job_held(job: Job, hold: Hold) -> Release | Remove | None:
     if hold.code in (HoldCode.USER_REQUEST, HoldCode.SPOOLING_INPUT):
         return None
     if hold.code == HoldCode.INVALID_DOCKER_IMAGE and not (
-        _NO_SUCH_IMAGE.search(hold.reason) or _WRONG_ARCHITECTURE.search(hold.reason)
+        _NO_SUCH_IMAGE.search(hold.reason)
+        or _WRONG_ARCHITECTURE.search(hold.reason)
+        or _REFUSED.search(hold.reason)
     ):
         return _retry(hold)
     kind, message = _classify(job, hold)
@@ -72,6 +76,8 @@ def _classify(job: Job, hold: Hold) -> tuple[OutcomeKind, str]:
         and hold.subcode == HoldSubcode.DISK
     ):
         return OutcomeKind.OUT_OF_DISK, "The job used more disk than it requested; raise disk_mb."
+    if hold.code == HoldCode.INVALID_DOCKER_IMAGE and _REFUSED.search(hold.reason):
+        return OutcomeKind.REFUSED, "The pool does not allow what the job asks for."
     if hold.code == HoldCode.INVALID_DOCKER_IMAGE and _WRONG_ARCHITECTURE.search(hold.reason):
         return OutcomeKind.NOT_RUN, "The image was built for a different CPU architecture."
     if hold.code == HoldCode.INVALID_DOCKER_IMAGE:

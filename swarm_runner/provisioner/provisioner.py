@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from swarm_runner.provisioner.autoscaler import ensure_autoscaler
 from swarm_runner.provisioner.credentials import PoolCredentials, Tokens
 from swarm_runner.provisioner.health import ExecutorHealthMonitor
 from swarm_runner.provisioner.inspector import PoolInspector, spool_node
+from swarm_runner.provisioner.job_images import NodeImages, prune_images, pull_images
 from swarm_runner.provisioner.preconditions import (
     check_counts,
     check_host,
@@ -211,6 +212,23 @@ class Provisioner:
         """
         self._require_swarm_manager(initialise=False)
         return self._inspector.status()
+
+    def pull_images(self, names: Sequence[str]) -> list[NodeImages]:
+        """Pull images of jobs on every node. Return what each node did, and what failed there.
+
+        Raises InvalidInputError if there is no name, and PreconditionError if the pool does not
+        exist.
+        """
+        self._require_swarm_manager(initialise=False)
+        return pull_images(self.pool, self._swarm, names)
+
+    def prune_images(self, unused_s: float) -> list[NodeImages]:
+        """Remove the images that executors pulled and that no job has used for `unused_s` seconds.
+
+        Images that a container uses stay. Raises PreconditionError if the pool does not exist.
+        """
+        self._require_swarm_manager(initialise=False)
+        return prune_images(self.pool, self._swarm, unused_s)
 
     def scale(self, replicas: Mapping[str, int], *, timeout_s: float | None = None) -> PoolStatus:
         """Set the number of executors of each given class, and wait until these have converged.

@@ -12,7 +12,7 @@ import signal
 from functools import lru_cache
 from typing import Any
 
-from swarm_runner.condor.ports import Ad
+from swarm_runner.condor.ports import DIGEST_ATTRIBUTE, Ad
 from swarm_runner.model.job import Outcome, OutcomeKind
 
 # In a reason, in place of an outcome's kind: the job was withdrawn before it could run.
@@ -41,26 +41,26 @@ def decode_reason(reason: str) -> tuple[str | None, str]:
     return match[1], _BY_USER_SUFFIX.sub("", match[2])
 
 
-# There are few exit codes and many jobs: one outcome for each code.
+# There are few exit codes and images, and many jobs: one outcome for each pair.
 @lru_cache(maxsize=256)
-def exited(code: int) -> Outcome:
+def exited(code: int, image_digest: str | None = None) -> Outcome:
     """Return the outcome of a command that exited with this code."""
     message = f"The command ended with exit code {code}."
     if code == _COMMAND_NOT_FOUND:
         message += " This usually means that the program is not in the image."
     elif code == _COMMAND_NOT_EXECUTABLE:
         message += " This usually means that the program in the image is not executable."
-    return Outcome(OutcomeKind.EXITED, message, exit_code=code)
+    return Outcome(OutcomeKind.EXITED, message, code, image_digest=image_digest)
 
 
-def signalled(number: int) -> Outcome:
+def signalled(number: int, image_digest: str | None = None) -> Outcome:
     """Return the outcome of a command that was terminated by this signal."""
     try:
         name = f"{signal.Signals(number).name} ({number})"
     except ValueError:
         name = str(number)
     message = f"The command was terminated by signal {name}."
-    return Outcome(OutcomeKind.SIGNALLED, message, signal=number)
+    return Outcome(OutcomeKind.SIGNALLED, message, None, number, image_digest)
 
 
 def removed(reason: str) -> Outcome:
@@ -86,15 +86,15 @@ def lost() -> Outcome:
 def from_event(event: Any) -> Outcome:
     """Return the outcome in a job terminated event."""
     if event["TerminatedNormally"]:
-        return exited(event["ReturnValue"])
-    return signalled(event["TerminatedBySignal"])
+        return exited(event["ReturnValue"], event.get(DIGEST_ATTRIBUTE))
+    return signalled(event["TerminatedBySignal"], event.get(DIGEST_ATTRIBUTE))
 
 
 def from_ad(ad: Ad) -> Outcome:
     """Return the outcome in a completed job's ad."""
     if ad.get("ExitBySignal") and "ExitSignal" in ad:
-        return signalled(ad["ExitSignal"])
-    return exited(ad.get("ExitCode", -1))
+        return signalled(ad["ExitSignal"], ad.get(DIGEST_ATTRIBUTE))
+    return exited(ad.get("ExitCode", -1), ad.get(DIGEST_ATTRIBUTE))
 
 
 def awaiting_retrieval(ad: Ad) -> bool:

@@ -13,6 +13,8 @@ from pydantic_core import PydanticCustomError
 from swarm_runner.model.htcondor import MAX_JOBS_PER_SUBMISSION
 from swarm_runner.model.text import FrozenModel, reject_control_characters
 
+# Names and values of submit commands, in order.
+Commands = list[tuple[str, str]]
 _COMMAND = re.compile(r"\+?[A-Za-z_][A-Za-z0-9_.]*")
 # Keywords of the language, which start a statement at the beginning of any line.
 _KEYWORDS = frozenset({"queue", "include", "use", "if", "elif", "else", "endif"})

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from swarm_runner.errors import Diagnostic, InvalidInputError
 from swarm_runner.model.files import source_path
 from swarm_runner.model.invocation import Invocation
+from swarm_runner.model.isolation import ContainerOptions, gateway_environment
 from swarm_runner.model.pool import NODE_LOSS_DETECTION_S, Destination, Pool, Route
 from swarm_runner.model.resources import Resources
 from swarm_runner.model.text import PROCESS_MACRO
-from swarm_runner.model.vm import VirtualMachine
 from swarm_runner.model.wrapper import PROCESS_VARIABLE, output_directories
-from swarm_runner.submit.description import SubmitDescription
+from swarm_runner.submit.description import Commands, SubmitDescription
 from swarm_runner.submit.language import (
     classad_string,
     classad_value,
@@ -23,17 +23,12 @@ from swarm_runner.submit.language import (
     quote_environment,
     quote_file_list,
 )
+from swarm_runner.submit.vm import disk_commands, marker_commands, vm_commands
 
-Commands = list[tuple[str, str]]
 # Stands for the inputs of an invocation that needs staging, until the runner has staged them.
 STAGED_INPUTS = "swarm-runner-staged-inputs/."
 #: A job runs only in its own class. A plugin that amends `requirements` must begin with this.
 CLASS_REQUIREMENT = "TARGET.CapacityClass =?= MY.SwarmRunnerClass"
-# The number of failed starts after which a VM's job is held. HTCondor itself would retry without
-# end: after JobShouldRequeue elsewhere, as the executor goes offline, after VMError anywhere.
-MAX_VM_STARTS = 2
-_FAILED_STARTS = "(NumVacatesByReason.JobShouldRequeue ?: 0) + (NumVacatesByReason.VMError ?: 0)"
-VM_START_HOLD_SUBCODE = 6  # our own subcode of that hold
 
 
 def translate(
@@ -54,7 +49,7 @@ def translate(
     destination's default.
     """
     commands: Commands = (
-        _vm_commands(invocation, invocation.vm)
+        vm_commands(invocation, invocation.vm)
         if invocation.vm is not None
         else _container_commands(invocation)
     )
@@ -78,13 +73,8 @@ def translate(
     ]
     if runner is not None:
         commands.append(("My.SwarmRunnerName", classad_string(runner)))
-    if invocation.vm is not None and invocation.vm.success is not None:
-        success = invocation.vm.success
-        if success.file is None:
-            commands.append(("My.SwarmRunnerMarker", classad_string(success.text or "")))
-        else:
-            commands.append(("My.SwarmRunnerMarkerFile", classad_string(success.file)))
-        commands.append(("My.SwarmRunnerMarked", classad_string(invocation.vm.marker_file or "")))
+    if invocation.vm is not None:
+        commands += marker_commands(invocation.vm)
     if invocation.tool_id is not None:
         commands.append(("My.SwarmRunnerTool", classad_string(invocation.tool_id)))
     for name, value in invocation.attributes.items():
@@ -99,6 +89,9 @@ def with_defaults(invocation: Invocation, destination: Destination) -> Invocatio
         changes["resources"] = _merge_resources(invocation.resources, destination.resources)
     if invocation.image is None and invocation.vm is None and destination.default_image:
         changes["image"] = destination.default_image
+    if destination.container_options is not None and invocation.vm is None:
+        own = invocation.container_options or ContainerOptions()
+        changes["container_options"] = own.with_defaults(destination.container_options)
     default_class = destination.class_for(vm=invocation.vm is not None)
     if invocation.capacity_class is None and default_class is not None:
         changes["capacity_class"] = default_class
@@ -143,40 +136,13 @@ def _container_commands(invocation: Invocation) -> Commands:
         ("transfer_executable", "false"),
         ("arguments", quote_arguments(arguments)),
     ]
-    environment = quote_environment(invocation.launch_environment)
+    variables = gateway_environment(invocation.launch_environment, invocation.container_options)
+    environment = quote_environment(variables)
     if invocation.repeat > 1 and (invocation.outputs or invocation.in_place):
         # After the quoted variables, and unquoted: HTCondor expands the macro.
         environment = f'"{environment[1:-1]} {PROCESS_VARIABLE}={PROCESS_MACRO}"'
     if environment != '""':
         commands.append(("environment", environment))
-    return commands
-
-
-def _vm_commands(invocation: Invocation, vm: VirtualMachine) -> Commands:
-    disks = ",".join(
-        f"{escape_macros(disk.file if vm.checkpoint else disk.name)}"
-        f":{disk.device}:{disk.permission}:{disk.format}"
-        for disk in vm.disks
-    )
-    commands: Commands = [
-        ("universe", "vm"),
-        ("executable", escape_macros(invocation.tool_id or invocation.key)),
-        ("vm_type", vm.type),
-        ("vm_memory", str(vm.memory_mb)),
-        ("vm_vcpus", str(vm.vcpus)),
-        ("vm_disk", disks),
-        ("vm_checkpoint", str(vm.checkpoint).lower()),
-        ("vm_networking", str(vm.networking).lower()),
-    ]
-    commands += [
-        ("periodic_hold", f"{_FAILED_STARTS} >= {MAX_VM_STARTS}"),
-        ("periodic_hold_subcode", str(VM_START_HOLD_SUBCODE)),
-        (
-            "periodic_hold_reason",
-            # Part of the job ad: this text stays as it is.
-            classad_string(f"It failed to start {MAX_VM_STARTS} times; `pool status` tells more"),
-        ),
-    ]
     return commands
 
 
@@ -198,23 +164,7 @@ def _file_commands(invocation: Invocation) -> Commands:
     if invocation.in_place:
         return [*commands, ("should_transfer_files", "NO")]
     if invocation.vm is not None:
-        # vm_disk does not transfer its files. Without a list of outputs, HTCondor would return all
-        # changed files, and overwrite the originals.
-        returned = invocation.vm.returned_files
-        if invocation.vm.transferred_disks:
-            commands.append(
-                ("transfer_input_files", quote_file_list(invocation.vm.transferred_disks))
-            )
-        commands += [
-            ("should_transfer_files", "YES"),
-            ("when_to_transfer_output", "ON_EXIT"),
-            ("transfer_output_files", quote_file_list(returned)),
-        ]
-        # HTCondor rejects a name that is mapped to itself as a cycle.
-        renamed = [f"{name}={escape_macros(new)}" for name, new in returned.items() if name != new]
-        if renamed:
-            commands.append(("transfer_output_remaps", f'"{";".join(renamed)}"'))
-        return commands
+        return [*commands, *disk_commands(invocation.vm)]
     commands += [("should_transfer_files", "YES"), ("when_to_transfer_output", "ON_EXIT")]
     if invocation.needs_staging:
         commands.append(("transfer_input_files", quote_file_list([STAGED_INPUTS])))

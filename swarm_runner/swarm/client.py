@@ -30,16 +30,40 @@ from swarm_runner.swarm.engine_api import (
     unchanged_arguments,
 )
 from swarm_runner.swarm.errors import translate_docker_errors
-from swarm_runner.swarm.specs import CLASS_LABEL, POOL_LABEL, ServiceSpec
+from swarm_runner.swarm.specs import CLASS_LABEL, POOL_LABEL, ServiceSpec, Stack
 
 if TYPE_CHECKING:
     import docker
+
+    from swarm_runner.swarm.global_job import GlobalJobResult
 
 log = get_logger(__name__)
 
 INITIALISED_LABEL = "swarm-runner.initialised"
 CALL_TIMEOUT_S = 60
 MAX_UPDATE_ATTEMPTS = 5
+# Runs in a container of the pool image, of any version: none of them needs docker's command for it.
+_REMOVE_VOLUMES = """
+import sys
+import docker
+for volume in docker.from_env().api.volumes(filters={"name": sys.argv[1:]})["Volumes"]:
+    if volume["Name"] in sys.argv[1:]:
+        docker.from_env().api.remove_volume(volume["Name"], force=True)
+"""
+# An executor has the logins and knows what was pulled. A container that mounted the scratch volume
+# instead would keep it from being removed: Swarm leaves the ended containers of a job on the node.
+_EXEC_IN_EXECUTOR = """
+import sys
+import docker
+program = "/usr/local/libexec/swarm-runner/node_images.py"
+for container in docker.from_env(timeout=3600).containers.list():
+    if container.labels.get("com.docker.swarm.service.name") in sys.argv[1].split(","):
+        command = ["python3", program, *sys.argv[2:]]
+        _, (output, errors) = container.exec_run(command, demux=True)
+        sys.stdout.write((output or b"").decode())
+        sys.stderr.write((errors or b"").decode())
+        break
+"""
 
 
 def _label_filter(pool: str) -> dict[str, str]:
@@ -313,9 +337,22 @@ class DockerSwarm:
         """See `Swarm`."""
         from swarm_runner.swarm.global_job import run_on_every_node
 
-        command = ["docker", "volume", "rm", "--force", *volumes]
+        command = ["python3", "-c", _REMOVE_VOLUMES, *volumes]
         with translate_docker_errors("removing the pool's volumes on every node"):
-            return run_on_every_node(self._api, f"{pool}_htcondor-errand", image, command)
+            name = f"{pool}_htcondor-errand"
+            return run_on_every_node(self._api, name, image, command).unfinished_hosts
+
+    def manage_job_images(
+        self, stack: Stack, arguments: Sequence[str], timeout_s: float
+    ) -> GlobalJobResult:
+        """See `Swarm`."""
+        from swarm_runner.swarm.global_job import run_on_every_node
+
+        services = ",".join(stack.executors()[name].name for name in stack.pool.classes)
+        command = ["python3", "-c", _EXEC_IN_EXECUTOR, services, *arguments]
+        name = f"{stack.pool.name}_htcondor-images"
+        with translate_docker_errors("managing the images of jobs on every node"):
+            return run_on_every_node(self._api, name, stack.image, command, timeout_s=timeout_s)
 
     def exec_in_service(self, service: str, command: Sequence[str]) -> bytes | None:
         """See `Swarm`."""

@@ -31,7 +31,7 @@ def compose(stack: Stack, node: str) -> dict[str, Any]:
     """
     specs = [stack.central_manager(), *stack.executors().values()]
     volumes = (stack.spool_volume, stack.scratch_volume)
-    secrets = (stack.signing_key, stack.executor_token)
+    secrets = dict.fromkeys(secret.name for spec in specs for secret in spec.secrets)
     return {
         "version": _VERSION,
         "services": {_key(spec.name, stack): _service(spec, stack, node) for spec in specs},
@@ -99,10 +99,11 @@ def _service(spec: ServiceSpec, stack: Stack, node: str) -> dict[str, Any]:
         "volumes": [_mount(mount, stack) for mount in spec.mounts],
         "secrets": [
             {
-                "source": _key(spec.secret.name, stack),
-                "target": spec.secret.target,
+                "source": _key(secret.name, stack),
+                "target": secret.target,
                 "mode": _ROOT_ONLY,
             }
+            for secret in spec.secrets
         ],
         "stop_grace_period": f"{spec.stop_grace_s}s",
         "deploy": {
@@ -137,5 +138,7 @@ def _service(spec: ServiceSpec, stack: Stack, node: str) -> dict[str, Any]:
 def _mount(mount: MountSpec, stack: Stack) -> dict[str, Any]:
     source = _key(mount.source, stack) if mount.volume else mount.source
     mount_type = "volume" if mount.volume else "bind"
-    entry = {"type": mount_type, "source": source, "target": mount.target}
+    entry: dict[str, Any] = {"type": mount_type, "source": source, "target": mount.target}
+    if mount.propagation is not None:
+        entry["bind"] = {"propagation": mount.propagation}
     return entry | {"read_only": True} if mount.read_only else entry

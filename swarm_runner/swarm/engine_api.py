@@ -6,8 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from swarm_runner.errors import PreconditionError
 from swarm_runner.model.pool_status import ServiceState, TaskState
-from swarm_runner.swarm.specs import GPU_RESOURCE, POOL_LABEL, SPEC_DIGEST_LABEL, ServiceSpec
+from swarm_runner.swarm.specs import (
+    GPU_RESOURCE,
+    POOL_LABEL,
+    SPEC_DIGEST_LABEL,
+    ServiceSpec,
+)
 
 _NODE_DOWN = "down"  # the Swarm's leader receives no heartbeats from the node
 _SECOND_NS = 1_000_000_000
@@ -117,12 +123,18 @@ def unchanged_arguments(spec: Mapping[str, Any], replicas: int) -> dict[str, Any
 def _task_template(spec: ServiceSpec, secret_ids: Mapping[str, str]) -> Mapping[str, Any]:
     from docker import types
 
-    secret = types.SecretReference(
-        secret_ids[spec.secret.name],
-        spec.secret.name,
-        filename=spec.secret.target,
-        mode=_ROOT_ONLY,
-    )
+    missing = [secret.name for secret in spec.secrets if secret.name not in secret_ids]
+    if missing:
+        raise PreconditionError(
+            f"service {spec.name}: secret {missing[0]} does not exist; create it with "
+            f"`docker secret create {missing[0]} FILE`"
+        )
+    secrets = [
+        types.SecretReference(
+            secret_ids[secret.name], secret.name, filename=secret.target, mode=_ROOT_ONLY
+        )
+        for secret in spec.secrets
+    ]
     container = types.ContainerSpec(
         spec.image,
         hostname=spec.hostname,
@@ -135,12 +147,13 @@ def _task_template(spec: ServiceSpec, secret_ids: Mapping[str, str]) -> Mapping[
                 mount.source,
                 type="volume" if mount.volume else "bind",
                 read_only=mount.read_only,
+                propagation=mount.propagation,
                 labels={POOL_LABEL: spec.labels[POOL_LABEL]} if mount.volume else None,
             )
             for mount in spec.mounts
         ],
         stop_grace_period=spec.stop_grace_s * _SECOND_NS,
-        secrets=[secret],
+        secrets=secrets,
         init=True,
     )
     resources = None

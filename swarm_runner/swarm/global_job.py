@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
@@ -18,12 +18,26 @@ _MAX_ATTEMPTS = 30
 _POLL_INTERVAL_S = 0.5
 
 
-def run_on_every_node(api: Any, name: str, image: str, command: Sequence[str]) -> list[str]:
+class GlobalJobResult(NamedTuple):
+    """The hosts on which a command did not succeed, and the lines that it wrote elsewhere."""
+
+    unfinished_hosts: list[str]
+    lines: list[str]
+
+
+def run_on_every_node(
+    api: Any,
+    name: str,
+    image: str,
+    command: Sequence[str],
+    *,
+    timeout_s: float = TIMEOUT_S,
+) -> GlobalJobResult:
     """Run a command in a container of `image` on each node, with access to the node's engine.
 
-    `api` is docker-py's APIClient; `name` is the name of a temporary service. A command that fails
-    is repeated, for TIMEOUT_S seconds at most. Return the hosts on which it did not succeed, for
-    example because they are drained or down.
+    `api` is docker-py's APIClient; `name` is the name of a temporary service. A command that
+    fails is repeated, for `timeout_s` seconds at most. Hosts on which it does not succeed are, for
+    example, drained or down.
     """
     from docker import types
 
@@ -38,12 +52,13 @@ def run_on_every_node(api: Any, name: str, image: str, command: Sequence[str]) -
         poll = Retrying(
             retry=retry_if_result(bool),
             wait=wait_fixed(_POLL_INTERVAL_S),
-            stop=stop_after_delay(TIMEOUT_S),
+            stop=stop_after_delay(timeout_s),
             retry_error_callback=lambda state: state.outcome and state.outcome.result(),
         )
         unfinished: list[str] = poll(_unfinished_hosts, api, service["ID"])
         log.debug("Global job ended", service=name, unfinished_hosts=unfinished)
-        return unfinished
+        output = b"".join(api.service_logs(service["ID"], stdout=True, follow=False, is_tty=False))
+        return GlobalJobResult(unfinished, output.decode(errors="replace").splitlines())
     finally:
         api.remove_service(service["ID"])
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata, resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,8 @@ BUILD_TIMEOUT_S = 1800
 POOL_STAGE, POOL_VM_STAGE = "pool", "pool-vm"
 AUTOSCALER_REPOSITORY = "swarm-runner-autoscaler"
 _AUTOSCALER_DOCKERFILE = "swarm_runner/swarm/autoscaler/Dockerfile"
+# Set to `false`, this environment variable lets a build use a mirror whose Release files expired.
+CHECK_VALID_UNTIL_VARIABLE = "SWARM_RUNNER_CHECK_VALID_UNTIL"
 _BINDINGS = ("htcondor2", "classad2", "htcondor.libs")
 
 
@@ -125,16 +128,20 @@ def _build(
     progress: Callable[[str], None],
     *,
     tag: str,
+    buildargs: Mapping[str, str] | None = None,
     **kwargs: Any,
 ) -> None:
     """Build an image and report each step. Raise PreconditionError with the last message."""
+    check = os.environ.get(CHECK_VALID_UNTIL_VARIABLE, "true")
+    kwargs["buildargs"] = {"CHECK_VALID_UNTIL": check, **(buildargs or {})}
     # The high-level images.build returns nothing before the build has ended.
     stream = client.api.build(rm=True, decode=True, timeout=BUILD_TIMEOUT_S, tag=tag, **kwargs)
     for line in stream:
         if "error" in line:
             raise PreconditionError(
                 f"building {description} failed: {line['error'].strip()}. "
-                f"The build needs {requirements}"
+                f"The build needs {requirements}. If a mirror's Release file has expired, set "
+                f"{CHECK_VALID_UNTIL_VARIABLE}=false to use it all the same"
             )
         step = line.get("stream", "").strip()
         if step.startswith("Step "):

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from swarm_runner.model.pool_status import AddressSpace, DockerEngine, ServiceState, TaskState
-from swarm_runner.swarm.specs import ServiceSpec
+from swarm_runner.swarm.global_job import GlobalJobResult
+from swarm_runner.swarm.specs import ServiceSpec, Stack
 
 
 class Swarm(Protocol):
@@ -112,6 +113,15 @@ class Swarm(Protocol):
         """Remove the named volumes on every node, with containers of `image`.
 
         Return the hosts on which they may remain, for example because they are drained or down.
+        """
+
+    def manage_job_images(
+        self, stack: Stack, arguments: Sequence[str], timeout_s: float
+    ) -> GlobalJobResult:
+        """Run image/node_images.py with these arguments in an executor of every node that has one.
+
+        The result has a line of JSON from each of these nodes that answered within `timeout_s`
+        seconds.
         """
 
     def exec_in_service(self, service: str, command: Sequence[str]) -> bytes | None:

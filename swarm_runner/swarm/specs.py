@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import Any
 
 from pydantic import Field
 
@@ -20,6 +21,8 @@ SPOOL = "/var/lib/swarm-runner/spool"
 # Must match SEC_TOKEN_POOL_SIGNING_KEY_FILE in image/manager.conf.
 SIGNING_KEY_PATH = "/etc/condor/passwords.d/POOL"
 TOKEN_DIRECTORY = "/etc/swarm-runner/tokens.d"  # noqa: S105 - a path
+# The logins for private registries. Must match CREDENTIALS in image/gateway.py.
+REGISTRIES_PATH = "/run/secrets/swarm-runner-registries"
 SHUTDOWN_GRACE_S = 300  # time for file transfer and daemon shutdown after the last job
 POOL_LABEL = "swarm-runner.pool"
 STACK_LABEL = "com.docker.stack.namespace"
@@ -38,6 +41,7 @@ class MountSpec(FrozenModel):
     target: str
     volume: bool = False
     read_only: bool = False
+    propagation: str | None = None
 
 
 class SecretSpec(FrozenModel):
@@ -60,6 +64,7 @@ class ServiceSpec(FrozenModel):
     labels: dict[str, str]
     mounts: tuple[MountSpec, ...]
     secret: SecretSpec
+    further_secrets: tuple[SecretSpec, ...] = ()
     network: str
     replicas: int
     hostname: str | None = None
@@ -73,13 +78,24 @@ class ServiceSpec(FrozenModel):
     gpus: int = 0
     stop_grace_s: int = 60
 
+    @property
+    def secrets(self) -> tuple[SecretSpec, ...]:
+        """All secrets of the service."""
+        return (self.secret, *self.further_secrets)
+
     def digest(self) -> str:
         """Return a hash of everything except `replicas`.
 
         Services and tasks carry it in SPEC_DIGEST_LABEL. A service with another digest is outdated.
         Renaming a field changes the digest, and therefore updates every existing pool.
         """
-        content = self.model_copy(update={"replicas": 0}).model_dump_json(by_alias=True)
+        # Fields of a later release count only where they are in use.
+        unused: dict[str, Any] = {"further_secrets": True} if not self.further_secrets else {}
+        if all(mount.propagation is None for mount in self.mounts):
+            unused["mounts"] = {"__all__": {"propagation"}}
+        content = self.model_copy(update={"replicas": 0}).model_dump_json(
+            by_alias=True, exclude=unused
+        )
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
@@ -207,15 +223,14 @@ class Stack(FrozenModel):
             "MEMORY_MB": str(capacity_class.memory_mb),
             "START": disk_limit,
             "RETIREMENT_S": str(capacity_class.retirement_s),
-            "TRUST_LOCAL_IMAGES": str(self.pool.pull == "missing"),
-            "VOLUMES": "\n".join(
-                f"{volume.path}:{volume.path}{':ro' if volume.read_only else ''}"
-                for volume in self.pool.volumes
-            ),
+            "PULL": self.pool.pull,
+            "ISOLATION": self._isolation(name),
             # Swarm expands these templates for each task.
             "TASK": "{{.Task.ID}}",
             "NODE": "{{.Node.Hostname}}",
         }
+        if self.pool.image_cache_mb is not None:
+            settings["IMAGE_CACHE_MB"] = str(self.pool.image_cache_mb)
         if capacity_class.virtual_machines:
             settings["VIRTUAL_MACHINES"] = str(capacity_class.virtual_machines)
             settings["EMULATE"] = str(capacity_class.emulate)
@@ -229,6 +244,7 @@ class Stack(FrozenModel):
             labels=self.labels | {CLASS_LABEL: name, NODE_LABEL: self.node_id},
             mounts=(docker_socket, scratch, *self._volumes()),
             secret=SecretSpec(name=self.executor_token, target="/etc/condor/tokens.d/executor"),
+            further_secrets=self._registry_secrets(),
             network=self.network,
             replicas=capacity_class.replicas,
             memory_mb=capacity_class.memory_mb,
@@ -236,6 +252,16 @@ class Stack(FrozenModel):
             # Longer than HTCondor's retirement time: Swarm must not kill a running job.
             stop_grace_s=capacity_class.retirement_s + SHUTDOWN_GRACE_S,
         )
+
+    def _registry_secrets(self) -> tuple[SecretSpec, ...]:
+        secret = self.pool.registry_secret
+        return () if secret is None else (SecretSpec(name=secret, target=REGISTRIES_PATH),)
+
+    def _isolation(self, name: str) -> str:
+        """Return the settings of the executors' gateway, as it reads them."""
+        settings = self.pool.isolation_of(name).model_dump(mode="json")
+        settings["volumes"] = [volume.model_dump(mode="json") for volume in self.pool.volumes]
+        return json.dumps(settings)
 
     def _environment(self, role: str, settings: dict[str, str]) -> dict[str, str]:
         user = self.pool.user
@@ -252,6 +278,11 @@ class Stack(FrozenModel):
 
     def _volumes(self) -> tuple[MountSpec, ...]:
         return tuple(
-            MountSpec(source=volume.path, target=volume.path, read_only=volume.read_only)
+            MountSpec(
+                source=volume.path,
+                target=volume.path,
+                read_only=volume.read_only,
+                propagation=None if volume.propagation == "rprivate" else volume.propagation,
+            )
             for volume in self.pool.volumes
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -10,7 +11,14 @@ from typing import Any
 from swarm_runner.errors import ConflictError, PreconditionError, UnreachableError
 from swarm_runner.model.pool_status import AddressSpace, DockerEngine, ServiceState, TaskState
 from swarm_runner.provisioner.subnets import capacity
-from swarm_runner.swarm.specs import CLASS_LABEL, POOL_LABEL, SPEC_DIGEST_LABEL, ServiceSpec
+from swarm_runner.swarm.global_job import GlobalJobResult
+from swarm_runner.swarm.specs import (
+    CLASS_LABEL,
+    POOL_LABEL,
+    SPEC_DIGEST_LABEL,
+    ServiceSpec,
+    Stack,
+)
 from swarm_runner.testing.pool import FakePool
 
 DEFAULT_NODE = "swarm-1"
@@ -31,9 +39,10 @@ class FakeSwarm(FakePool):
     - `unschedulable`: maps a service to the reason why no node accepts another task of it.
     - `pinned`: a task's successor runs on the same host.
     - `no_ip_vs`: the kernel does not support virtual IP addresses of services.
-    - `unreachable_nodes`: the hosts on which `remove_volumes` fails.
+    - `unreachable_nodes`: the hosts on which `remove_volumes` and `manage_job_images` fail.
 
-    `volume_removals` records the calls of `remove_volumes`.
+    `volume_removals` records the calls of `remove_volumes`, `image_commands` those of
+    `manage_job_images`.
     """
 
     def __init__(self, *, in_swarm: bool = True, swarm_manager: bool = True) -> None:
@@ -46,6 +55,7 @@ class FakeSwarm(FakePool):
         self.start_errors: dict[str, str] = {}
         self.unschedulable: dict[str, str] = {}
         self.volume_removals: list[tuple[str, str, tuple[str, ...]]] = []
+        self.image_commands: list[tuple[str, tuple[str, ...]]] = []
         self.unreachable_nodes: list[str] = []
         self._initialised_here = False
         self._networks: dict[str, str] = {}  # the owning pool, by name
@@ -132,10 +142,9 @@ class FakeSwarm(FakePool):
         self.check_reachable()
         if spec.name in self._services:
             raise PreconditionError(f"creating service {spec.name}: the name is in use")
-        if spec.secret.name not in self._secrets:
-            raise PreconditionError(
-                f"creating service {spec.name}: secret {spec.secret.name} does not exist"
-            )
+        for secret in spec.secrets:
+            if secret.name not in self._secrets:
+                raise PreconditionError(f"service {spec.name}: secret {secret.name} does not exist")
         self._specs[spec.digest()] = spec
         self._services[spec.name] = (spec, self._service_state(spec, spec.replicas))
 
@@ -234,6 +243,18 @@ class FakeSwarm(FakePool):
         self.check_reachable()
         self.volume_removals.append((pool, image, tuple(volumes)))
         return list(self.unreachable_nodes)
+
+    def manage_job_images(
+        self, stack: Stack, arguments: Sequence[str], timeout_s: float
+    ) -> GlobalJobResult:
+        """See `Swarm.manage_job_images`. Each pull and each removal succeeds at once."""
+        del timeout_s
+        self.check_reachable()
+        self.image_commands.append((stack.image, tuple(arguments)))
+        names = arguments[1:] if arguments[0] == "pull" else ["debian:trixie"]
+        done = [{"name": name, "mb": 100, "seconds": 1.0} for name in names]
+        report = {"node": DEFAULT_NODE, "images": done, "problems": []}
+        return GlobalJobResult(list(self.unreachable_nodes), [json.dumps(report)])
 
     def exec_in_service(self, service: str, command: Sequence[str]) -> bytes | None:
         """See `Swarm.exec_in_service`. Only condor_token_create prints something: a token."""

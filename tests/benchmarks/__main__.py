@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from swarm_runner.config.job_conf import parse_job_conf
-from tests.benchmarks import import_time, scrape, submission, tracking
+from tests.benchmarks import import_time, scrape, small_jobs, submission, tracking
 from tests.benchmarks.measurement import Measurement
 from tests.benchmarks.table import show
 from tests.lab.pool import lab_pool
@@ -18,15 +18,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--job-conf", type=Path, help="use this pool instead of the lab's")
-    parser.add_argument("--without-pool", action="store_true", help="omit (i)")
+    parser.add_argument("--without-pool", action="store_true", help="omit (i) and (iv)")
     options = parser.parse_args()
     measurements = [
         *_submission(options),
+        *_small_jobs(options),
         *tracking.measurements(),
         *import_time.measurements(),
         *scrape.measurements(),
     ]
     return 0 if show(measurements, as_json=options.json) else 1
+
+
+def _small_jobs(options: argparse.Namespace) -> list[Measurement]:
+    if options.without_pool or options.job_conf:
+        return []
+    with lab_pool(settings={"classes": small_jobs.CLASSES}) as lab:
+        return small_jobs.measurements(lab)
 
 
 def _submission(options: argparse.Namespace) -> list[Measurement]:

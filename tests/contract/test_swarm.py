@@ -189,3 +189,17 @@ def test_a_service_name_is_unique(swarm: Swarm, stack: Stack) -> None:
 def test_scaling_a_missing_service(swarm: Swarm) -> None:
     with pytest.raises(PreconditionError):
         swarm.scale_service("swarm-runner-nowhere_htcondor", 2)
+
+
+def test_volumes_are_removed_on_every_node(swarm: Swarm, stack: Stack) -> None:
+    spec = stack.central_manager()
+    swarm.create_service(spec)
+    wait_until(lambda: len(running(swarm, spec.name)) == 1)
+    swarm.remove_services([spec.name])
+    wait_until(lambda: not swarm.tasks(POOL.name))
+    assert swarm.remove_volumes(POOL.name, stack.image, [stack.spool_volume, "no-such"]) == []
+
+
+def test_a_pool_without_executors_has_no_images(stack: Stack) -> None:
+    result = DockerSwarm().manage_job_images(stack, ["prune", "0"], 60)
+    assert (result.unfinished_hosts, result.lines) == ([], [])

@@ -85,9 +85,15 @@ def test_a_black_hole_is_replaced(
     harness.run_jobs(["bwa", "cat", "sort"] * 10)
     black_hole = service_container(docker_client, harness.pool.service("normal"))
     # Every job's command fails at once on this executor.
-    wrapper = "/usr/local/libexec/swarm-runner/docker"
-    change = f"sed -i 's,docker create,docker create --entrypoint false,' {wrapper}"
-    assert black_hole.exec_run(["sh", "-c", change]).exit_code == 0
+    docker_command = "/usr/local/libexec/swarm-runner/docker"
+    script = (
+        f"mv {docker_command} {docker_command}.real && cat >{docker_command} <<'EOF'\n"
+        "#!/bin/sh\n"
+        f'[ "$1" = create ] || exec {docker_command}.real "$@"\n'
+        f'shift; exec {docker_command}.real create --entrypoint false "$@"\n'
+        f"EOF\nchmod 755 {docker_command}"
+    )
+    assert black_hole.exec_run(["sh", "-c", script]).exit_code == 0
     harness.run_jobs(["bwa", "cat", "sort"] * 6)
     [replacement], status = harness.provisioner.repair(timeout_s=TIMEOUT_S)
     labels = black_hole.attrs["Config"]["Labels"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import gzip
 import hashlib
@@ -30,9 +31,13 @@ _PROGRAM_BINARY = bytes.fromhex(
 
 
 class StubRegistry:
-    """A registry that has the image under every tag. While `unavailable` is set, it returns 503."""
+    """A registry that has the image under every tag. While `unavailable` is set, it returns 503.
 
-    def __init__(self) -> None:
+    With a `login` (user:password) it returns 401 to everybody else.
+    """
+
+    def __init__(self, login: str | None = None) -> None:
+        self._login = login and f"Basic {base64.b64encode(login.encode()).decode()}"
         self.unavailable = False
         self.blobs: dict[str, bytes] = {}
         self.manifest = self._build_manifest()
@@ -47,6 +52,11 @@ class StubRegistry:
     def repository(self) -> str:
         """The image's name without a tag."""
         return f"{self.address}/{NAME}"
+
+    @property
+    def digest(self) -> str:
+        """The image's digest, which is its manifest's."""
+        return _digest(self.manifest)
 
     @contextlib.contextmanager
     def running(self) -> Iterator[StubRegistry]:
@@ -111,7 +121,11 @@ class StubRegistry:
 
             def do_GET(self) -> None:
                 status, kind, content = registry.respond(self.path)
+                if self.headers.get("Authorization") != registry._login and registry._login:
+                    status, kind, content = HTTPStatus.UNAUTHORIZED, "text/plain", b"no login\n"
                 self.send_response(status)
+                if status == HTTPStatus.UNAUTHORIZED:
+                    self.send_header("WWW-Authenticate", 'Basic realm="stub"')
                 self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(content)))
                 if kind == MANIFEST:

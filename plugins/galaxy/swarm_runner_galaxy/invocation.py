@@ -136,6 +136,7 @@ def build_invocation(
         stdout=state.output_file,
         stderr=state.error_file,
         resources=parameters.resources,
+        container_options=parameters.container_options,
         capacity_class=parameters.capacity_class,
         attributes=attributes,
     )

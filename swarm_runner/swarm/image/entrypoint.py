@@ -2,7 +2,6 @@
 
 import contextlib
 import grp
-import json
 import os
 import pwd
 import shutil
@@ -20,9 +19,13 @@ SHARE_DIRECTORY = Path("/usr/local/share/swarm-runner")
 SCRATCH_DIRECTORY = Path("/var/lib/swarm-runner/scratch")
 SPOOL_DIRECTORY = Path("/var/lib/swarm-runner/spool")
 LOG_DIRECTORY = Path("/dev/shm/condor")  # noqa: S108 - LOG in executor.conf
-DOCKER_SOCKET = Path("/var/run/docker.sock")
-OWNER_LABEL = "swarm-runner.executor"  # docker-wrapper sets it on every job's container
+GATEWAY_DIRECTORY = Path("/run/swarm-runner")  # gateway.py and docker.c have it too
+GATEWAY_SOCKETS = ("gateway.sock", "statistics.sock")
+GATEWAY_START_TIMEOUT_S = 60
+OWNER_LABEL = "swarm-runner.executor"  # the gateway sets it on every job's container
+IMAGES_DIRECTORY = ".images"  # of the gateways, in the scratch volume
 KVM_DEVICE = Path("/dev/kvm")
+GATEWAY_EXIT_CODE = 4
 SIDECAR_LABEL, NO_KVM_EXIT_CODE = "swarm-runner.twin-of", 3  # see kvm_sidecar.py
 
 
@@ -113,17 +116,39 @@ def make_condor_directory(path: Path) -> None:
     shutil.chown(path, "condor", "condor")
 
 
-def run_condor_master(each_minute: Callable[[], None] = lambda: None) -> int:
-    """Run condor_master as a child process, forward signals to it and return its exit code."""
-    master = subprocess.Popen(["/usr/sbin/condor_master", "-f"])
+def run_condor_master(
+    each_minute: Callable[[], None] = lambda: None, gateway: subprocess.Popen[bytes] | None = None
+) -> int:
+    """Run condor_master as a child process, forward signals to it and return its exit code.
+
+    An executor whose gateway ends is stopped at once: no job runs past the gateway.
+    """
+    environment = dict(os.environ)
+    if gateway is not None:
+        # HTCondor's starter reads a container's statistics from this socket by itself.
+        environment["DOCKER_HOST"] = f"unix://{GATEWAY_DIRECTORY}/statistics.sock"
+    master = subprocess.Popen(["/usr/sbin/condor_master", "-f"], env=environment)
     for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
         signal.signal(number, lambda received, _frame: master.send_signal(received))
+    next_minute = time.monotonic() + 60
     while True:
         try:
-            code = master.wait(timeout=60)
+            code = master.wait(timeout=1 if gateway is not None else 60)
             break
         except subprocess.TimeoutExpired:
-            each_minute()
+            if gateway is not None and gateway.poll() is not None:
+                sys.stderr.write(
+                    f"swarm-runner: the gateway exited with code {gateway.returncode}; the "
+                    "executor stops, and its jobs run again elsewhere\n"
+                )
+                master.send_signal(signal.SIGQUIT)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    master.wait(timeout=60)
+                master.kill()
+                return GATEWAY_EXIT_CODE
+            if time.monotonic() >= next_minute:
+                next_minute = time.monotonic() + 60
+                each_minute()
     return 0 if code >= 0 else 128 - code
 
 
@@ -158,33 +183,32 @@ class Executor:
         return self._serve()
 
     def _serve(self) -> int:
-        self._join_docker_group()
         self._clear_leftovers()
         make_condor_directory(self.scratch_directory)
         make_condor_directory(LOG_DIRECTORY)
         execute = self._link_scratch_to_host_path() / self.container_id
-        Path("/run/swarm-runner-executor").write_text(self.container_id)
-        Path("/run/swarm-runner-pool").write_text(os.environ["SWARM_RUNNER_POOL"])
-        volumes = [path for path in os.environ["SWARM_RUNNER_VOLUMES"].split("\n") if path]
-        lines = [f"EXECUTE = {execute}"]
-        names = []
-        for number, volume in enumerate(volumes):
-            names.append(f"V{number}")
-            lines.append(f"DOCKER_VOLUME_DIR_V{number} = {volume}")
-            # HTCondor mounts an in-place job's directory; Docker rejects a second mount of it.
-            directory = json.dumps(volume.partition(":")[0], ensure_ascii=False)
-            lines.append(
-                f"DOCKER_VOLUME_DIR_V{number}_MOUNT_IF = "
-                f'!(TARGET.ShouldTransferFiles =?= "NO" && TARGET.Iwd =?= {directory})'
-            )
-        if names:
-            lines.append(f"DOCKER_MOUNT_VOLUMES = {', '.join(names)}")
-        (CONFIG_DIRECTORY / "executor-volumes.conf").write_text("\n".join([*lines, ""]))
+        (CONFIG_DIRECTORY / "executor-scratch.conf").write_text(f"EXECUTE = {execute}\n")
+        gateway = self._start_gateway(execute)
         try:
-            return run_condor_master(self._try_clear_leftovers)
+            return run_condor_master(self._try_clear_leftovers, gateway)
         finally:
+            gateway.terminate()
             self._remove_containers(self.container_id)
             shutil.rmtree(self.scratch_directory, ignore_errors=True)
+
+    def _start_gateway(self, execute: Path) -> subprocess.Popen[bytes]:
+        """Start the gateway and wait until it answers; exit if it does not."""
+        GATEWAY_DIRECTORY.mkdir(mode=0o755, exist_ok=True)
+        program = Path(__file__).with_name("gateway.py")
+        command = [sys.executable, str(program), self.container_id, str(execute)]
+        gateway = subprocess.Popen([*command, str(SCRATCH_DIRECTORY)])
+        deadline = time.monotonic() + GATEWAY_START_TIMEOUT_S
+        while not all((GATEWAY_DIRECTORY / name).exists() for name in GATEWAY_SOCKETS):
+            if gateway.poll() is not None or time.monotonic() > deadline:
+                gateway.kill()
+                sys.exit("swarm-runner: the gateway did not start; its error is above")
+            time.sleep(0.05)
+        return gateway
 
     def _needs_kvm_sidecar(self) -> bool:
         """Return whether the executor runs VMs and has no /dev/kvm, which Swarm cannot provide."""
@@ -211,15 +235,6 @@ class Executor:
         shutil.copy(SHARE_DIRECTORY / "vm.conf", CONFIG_DIRECTORY)
         threading.Thread(target=run_libvirtd, daemon=True).start()
         return 0
-
-    def _join_docker_group(self) -> None:
-        gid = DOCKER_SOCKET.stat().st_gid
-        try:
-            group = grp.getgrgid(gid).gr_name
-        except KeyError:
-            group = "engine"
-            subprocess.run(["/usr/sbin/groupadd", "--gid", str(gid), group], check=True)
-        subprocess.run(["/usr/sbin/usermod", "--append", "--groups", group, "condor"], check=True)
 
     def _link_scratch_to_host_path(self) -> Path:
         """Make the scratch volume available at its path on the host; return that path.
@@ -270,7 +285,7 @@ class Executor:
                 with contextlib.suppress(docker.errors.APIError):
                     sidecar.remove(force=True)
         for directory in directories:
-            if directory.name not in running:
+            if directory.name not in running and directory.name != IMAGES_DIRECTORY:
                 shutil.rmtree(directory, ignore_errors=True)
 
     def _try_clear_leftovers(self) -> None:

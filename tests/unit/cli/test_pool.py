@@ -266,3 +266,31 @@ def test_monitoring_files_are_written_once_and_never_overwritten(cli: Cli, tmp_p
     assert done.code == 2
     assert "alerts.yml: exists with other contents" in done.err
     assert (directory / "alerts.yml").read_text() == "groups: []\n"
+def test_images_are_pulled_on_every_node(cli: Cli, swarm: FakeSwarm) -> None:
+    assert cli("pool", "images", "pull", "debian:12").code == 1  # there is no pool yet
+    cli("pool", "up")
+    done = cli("pool", "images", "pull", "debian:12", "busybox")
+    assert (done.code, done.err) == (0, "2 images on 1 node.\n")
+    assert [line.split() for line in done.out.splitlines()[1:]] == [
+        ["swarm-1", "debian:12", "1.0", "s", "100", "MB"],
+        ["swarm-1", "busybox", "1.0", "s", "100", "MB"],
+    ]
+    image, arguments = swarm.image_commands[-1]
+    assert image.startswith("swarm-runner-pool:")
+    assert arguments == ("pull", "debian:12", "busybox")
+
+
+def test_unused_images_are_removed(cli: Cli, swarm: FakeSwarm) -> None:
+    cli("pool", "up")
+    done = cli("pool", "images", "prune", "--unused-days", "0.5", "--json")
+    assert done.code == 0
+    assert swarm.image_commands[-1][1] == ("prune", "43200.0")
+    assert done.data["nodes"][0]["images"][0]["name"] == "debian:trixie"
+
+
+def test_a_node_that_does_not_answer_is_reported(cli: Cli, swarm: FakeSwarm) -> None:
+    cli("pool", "up")
+    swarm.unreachable_nodes = ["swarm-2"]
+    done = cli("pool", "images", "prune")
+    assert done.code == 1
+    assert "swarm-2: did not end within 300 s" in done.err

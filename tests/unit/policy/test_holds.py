@@ -6,6 +6,7 @@ import pytest
 
 from swarm_runner.model.job import Hold, Job, JobId, JobState, OutcomeKind, Release, Remove
 from swarm_runner.policy.holds import MAX_RELEASES, swarm_runner_job_held
+from tests.unit.swarm.image import load_program
 
 JOB = Job(id=JobId(1, 0), key="k", state=JobState.HELD, memory_mb=128)
 
@@ -52,6 +53,14 @@ def test_a_disk_that_htcondor_rejects() -> None:
     answer = hold_decision(6, 12, "VMGAHP_ERR_BAD_IMAGE")
     assert isinstance(answer, Remove)
     assert answer.outcome.kind is OutcomeKind.GUEST_NOT_STARTED
+
+
+def test_a_refusal_by_an_executors_gateway_ends_the_job() -> None:
+    reason = "Error from slot1_1@x: " + load_program("gateway_policy").REFUSED + "no such network"
+    answer = hold_decision(35, 0, reason)
+    assert isinstance(answer, Remove)
+    assert answer.outcome.kind is OutcomeKind.REFUSED
+    assert answer.outcome.message.endswith("refused this job: no such network")
 
 
 @pytest.mark.parametrize("reason", IMAGE_MISSING)

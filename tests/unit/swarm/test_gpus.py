@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -11,7 +9,7 @@ import pytest
 from swarm_runner.model.pool import CapacityClass, Pool
 from swarm_runner.swarm.engine_api import service_arguments
 from swarm_runner.swarm.specs import ServiceSpec, Stack
-from tests.unit.swarm.image import IMAGE, load_program, read_config
+from tests.unit.swarm.image import load_program, read_config
 
 
 def executor(gpus: int) -> ServiceSpec:
@@ -68,56 +66,3 @@ def test_gpus_with_uuids_are_accepted(
     if given is not None:
         monkeypatch.setenv("DOCKER_RESOURCE_GPU", given)
     entrypoint.check_gpus()
-
-
-def docker_arguments(directory: Path, *arguments: str) -> list[str]:
-    """Return the arguments that the wrapper passes to docker."""
-    source = (IMAGE / "docker-wrapper").read_text()
-    for name, content in (("executor", "here"), ("pool", "galaxy")):
-        (directory / name).write_text(content)
-        source = source.replace(f"/run/swarm-runner-{name}", str(directory / name))
-    docker = directory / "docker"
-    docker.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
-    docker.chmod(0o755)
-    wrapper = directory / "wrapper"
-    wrapper.write_text(source.replace("/usr/bin/docker", str(docker)))
-    wrapper.chmod(0o755)
-    done = subprocess.run([wrapper, *arguments], stdout=subprocess.PIPE, text=True, check=True)
-    return done.stdout.splitlines()
-
-
-LABELS = [
-    *("--label", "swarm-runner.executor=here"),
-    *("--label", "swarm-runner.pool=galaxy"),
-]
-
-
-def test_nvidia_devices_are_left_to_the_container_runtime(tmp_path: Path) -> None:
-    options = ["--memory=64m", "-e", "NVIDIA_VISIBLE_DEVICES=GPU-1"]
-    devices = ["--device", "/dev/nvidiactl", "--device", "/dev/nvidia-uvm"]
-    other = ["--device", "/dev/fuse"]
-    # The job's own command must not change.
-    rest = ["--workdir", "/scratch", "debian:trixie", "tool", "--device", "/dev/nvidia0", "a b", ""]
-    arguments = docker_arguments(tmp_path, "create", *options, *devices, *other, *rest)
-    assert arguments == ["create", "--interactive", *LABELS, *options, *other, *rest]
-
-
-def test_other_docker_commands(tmp_path: Path) -> None:
-    assert docker_arguments(tmp_path, "create", "image") == [
-        "create",
-        "--interactive",
-        *LABELS,
-        "image",
-    ]
-    assert docker_arguments(tmp_path, "start", "-a", "it") == [
-        "start",
-        "--attach",
-        "--interactive",
-        "it",
-    ]
-    prune = ["container", "prune", "-f", "--filter", "label=swarm-runner.executor=here"]
-    assert (
-        docker_arguments(tmp_path, "container", "prune", "-f", "--filter=label=org.htcondor")
-        == prune
-    )
-    assert docker_arguments(tmp_path, "rm", "it") == ["rm", "it"]

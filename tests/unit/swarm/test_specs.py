@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import gateway
+from gateway_policy import Settings
+
+from swarm_runner.model.isolation import Isolation
 from swarm_runner.model.pool import CapacityClass, Pool
 from swarm_runner.swarm.specs import STACK_LABEL, Stack
 
@@ -32,8 +36,63 @@ def test_volumes_keep_their_paths() -> None:
     mounts = {mount.target: mount for mount in executor.mounts}
     assert (mounts["/data"].source, mounts["/data"].read_only) == ("/data", False)
     assert mounts["/refs"].read_only
-    assert executor.environment["SWARM_RUNNER_VOLUMES"] == "/data:/data\n/refs:/refs:ro"
-    assert executor.environment["SWARM_RUNNER_TRUST_LOCAL_IMAGES"] == "False"
+    settings = Settings.from_environment(executor.environment, open_files_limit=2**20)
+    assert [(volume.path, volume.read_only) for volume in settings.volumes] == [
+        ("/data", False),
+        ("/refs", True),
+    ]
+    assert executor.environment["SWARM_RUNNER_PULL"] == "always"
+
+
+def test_the_gateway_reads_all_isolation_settings() -> None:
+    isolation = Isolation(
+        network="bridge",
+        networks=("licences",),
+        pids=99,
+        open_files=1024,
+        shm_mb=512,
+        read_only_root=True,
+        ptrace=True,
+        entrypoint="run",
+        images=("quay.io/*",),
+        require_digest=True,
+    )
+    own = {"isolation": Isolation(network="none"), "memory_mb": 128}
+    classes = {"normal": CapacityClass(memory_mb=64), "big": CapacityClass.model_validate(own)}
+    pool = POOL.model_copy(update={"isolation": isolation, "classes": classes})
+    executors = STACK.model_copy(update={"pool": pool}).executors()
+    read = {
+        name: Settings.from_environment(spec.environment, open_files_limit=2**20)
+        for name, spec in executors.items()
+    }
+    for field, value in isolation.model_dump().items():
+        assert getattr(read["normal"], field) == value
+        assert getattr(read["big"], field) == ("none" if field == "network" else value)
+    limited = Settings.from_environment(executors["normal"].environment, open_files_limit=512)
+    assert limited.open_files == 512
+
+
+def test_the_defaults_of_model_and_gateway_agree() -> None:
+    gateway = Settings(uid=1, gid=1, memory_mb=1)
+    for field, value in Isolation().model_dump().items():
+        assert getattr(gateway, field) == value
+
+
+def test_registry_credentials_are_a_secret_of_executors_alone() -> None:
+    stack = STACK.model_copy(update={"pool": POOL.model_copy(update={"registry_secret": "logins"})})
+    for spec in stack.executors().values():
+        (further,) = spec.further_secrets
+        assert (further.name, further.target) == ("logins", str(gateway.CREDENTIALS))
+        assert "logins" not in str(spec.environment)
+    assert stack.central_manager().further_secrets == ()
+
+
+def test_propagation_reaches_the_executor() -> None:
+    volumes = ({"path": "/cvmfs", "propagation": "rslave"}, "/data")
+    pool = Pool.model_validate({"volumes": volumes})
+    executor = Stack(pool=pool, image="i", node_id="n").executors()["normal"]
+    mounts = {mount.target: mount.propagation for mount in executor.mounts}
+    assert (mounts["/cvmfs"], mounts["/data"]) == ("rslave", None)
 
 
 def test_the_central_manager_has_no_docker_socket() -> None:
@@ -65,7 +124,7 @@ def test_digests_stay_the_same_across_releases() -> None:
     """Existing services carry these digests; another value would update every pool."""
     assert STACK.central_manager().digest() == "0e08d517000ba560"
     assert {name: spec.digest() for name, spec in STACK.executors().items()} == {
-        "normal": "4cf8f74ee60644f6",
-        "big": "b16e9a8d6efbe18d",
+        "normal": "687dde9edd6c614a",
+        "big": "9454c7aa0b5ad51f",
     }
     assert STACK.autoscaler("a:1", "node-1").digest() == "452045447fa1815d"

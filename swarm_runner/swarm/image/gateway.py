@@ -1,0 +1,613 @@
+"""The executor's gateway: what HTCondor runs as `docker` asks here, and the engine does the rest.
+
+`docker` (docker.c) passes its arguments and its standard streams. The gateway decides
+(gateway_policy.py) and calls the engine's API (gateway_engine.py). It serves only root and the user
+condor of its own container, and knows only the containers that it created.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pwd
+import re
+import resource
+import signal
+import socket
+import stat
+import struct
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gateway_policy as policy
+from gateway_engine import Engine, EngineError
+from gateway_images import Images, PullError
+from gateway_requests import BadRequestError, CreateRequest, parse_create
+from gateway_streams import pump
+
+RUN_DIRECTORY = Path("/run/swarm-runner")
+SOCKET = RUN_DIRECTORY / "gateway.sock"  # docker.c has it too
+STATISTICS_SOCKET = RUN_DIRECTORY / "statistics.sock"
+CREDENTIALS = Path("/run/secrets/swarm-runner-registries")
+IMAGES_DIRECTORY = ".images"  # in the scratch volume, which a node's executors share
+HTCONDOR_LABEL = "org.htcondorproject"
+EXECUTOR_LABEL, POOL_LABEL = "swarm-runner.executor", "swarm-runner.pool"
+# What HTCondor "assigned" of the resource Image (executor.conf): the event log has it at the end.
+DIGEST_ATTRIBUTE = "AssignedImage"
+HEARTBEAT_S = 15
+MAXIMUM_REQUEST_BYTES = 8 * 2**20
+REMOVAL_ATTEMPTS = 5
+FAILURE = 1
+_ACCEPT_PAUSE_S = 0.1
+_IMAGE_ATTRIBUTE = re.compile(r'^(DockerImage|ContainerImage) = "([^"\\]*)"$', re.MULTILINE)
+# The architecture of this machine, as images name it.
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+@dataclass
+class JobContainer:
+    """A container that the gateway created. `state` is the engine's, once the container ended."""
+
+    id: str
+    digest: str = ""
+    chirp: tuple[str, int, str] | None = None
+    state: dict[str, Any] | None = None
+    sockets: list[socket.socket] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class DockerCommand:
+    """One run of `docker`: its arguments, its standard streams and the connection to it."""
+
+    arguments: list[str]
+    streams: tuple[int, int, int]
+    connection: socket.socket
+    pid: int = 0
+
+    def write(self, text: str, stream: int = 1) -> None:
+        """Write a line to standard output (1) or standard error (2)."""
+        with contextlib.suppress(OSError):
+            os.write(self.streams[stream], f"{text}\n".encode(errors="replace"))
+
+
+class Gateway:
+    """Does what HTCondor asks for, as far as the pool allows it."""
+
+    def __init__(
+        self,
+        settings: policy.Settings,
+        engine: Engine,
+        images: Images,
+        *,
+        scratch_parent: str,
+        executor: str,
+        pool: str,
+    ) -> None:
+        self._settings = settings
+        self._engine = engine
+        self._images = images
+        self._scratch_parent = scratch_parent
+        self._labels = {HTCONDOR_LABEL: "True", EXECUTOR_LABEL: executor, POOL_LABEL: pool}
+        self._executor = executor
+        self._containers: dict[str, JobContainer] = {}
+        self._commands: dict[str, Callable[[DockerCommand, list[str]], int]] = {
+            "-v": self._version,
+            "info": self._info,
+            "images": self._list_images,
+            "inspect": self._inspect,
+            "pull": self._pull,
+            "create": self._create,
+            "start": self._start,
+            "rm": self._remove,
+            "kill": self._kill,
+            "pause": self._pause,
+            "unpause": self._pause,
+            "exec": self._exec,
+            "container": self._prune,
+            # The gateway keeps track of images itself.
+            "tag": lambda _command, _rest: 0,
+            "rmi": lambda _command, _rest: 0,
+        }
+
+    def run(self, command: DockerCommand) -> int:
+        """Do one request; return the exit code. Every failure is a line on standard error."""
+        name, *rest = command.arguments or [""]
+        handler = self._commands.get(name)
+        try:
+            if handler is None:
+                raise BadRequestError(f"unknown command docker {name}")
+            return handler(command, rest)
+        except policy.DeniedError as error:
+            command.write(policy.message(error), 2)
+        except (BadRequestError, PullError) as error:
+            command.write(str(error), 2)
+        except EngineError as error:
+            command.write(f"Error response from the Docker engine: {error}", 2)
+        except Exception as error:  # noqa: BLE001 - the job is held; the gateway lives on
+            traceback.print_exc()
+            command.write(f"swarm-runner: the executor's gateway failed: {error!r}", 2)
+        return FAILURE
+
+    def statistics(self, name: str) -> dict[str, int]:
+        """Return the numbers that HTCondor reads of a running container, under its keys."""
+        facts = self._engine.call(
+            "GET", f"/containers/{self._own(name).id}/stats", stream=0, one_shot=1
+        )
+        memory = (facts.get("memory_stats") or {}).get("stats") or {}
+        networks = (facts.get("networks") or {}).values()
+        cpu = (facts.get("cpu_stats") or {}).get("cpu_usage") or {}
+        resident = memory.get("rss", memory.get("anon", 0) + memory.get("shmem", 0))
+        return {
+            "rss": resident,
+            "tx_bytes": sum(network.get("tx_bytes", 0) for network in networks),
+            "rx_bytes": sum(network.get("rx_bytes", 0) for network in networks),
+            "usage_in_usermode": cpu.get("usage_in_usermode", 0),
+            "usage_in_kernelmode": cpu.get("usage_in_kernelmode", 0),
+        }
+
+    def _version(self, command: DockerCommand, _rest: list[str]) -> int:
+        command.write(f"Docker version {self._engine.version}, build swarm-runner-gateway")
+        return 0
+
+    def _info(self, command: DockerCommand, _rest: list[str]) -> int:
+        command.write(f"Server Version: {self._engine.call('GET', '/version')['Version']}")
+        return 0
+
+    def _list_images(self, command: DockerCommand, rest: list[str]) -> int:
+        """List the images for which HTCondor need not ask for a pull.
+
+        The image of the job that asks is among them unless it is being pulled. `docker create`
+        tells that it is not available: HTCondor 25.14 keeps a slot for 40 s after a failed pull.
+        """
+        if "--format" in rest:
+            names = dict.fromkeys(self._images.known())
+            reference = job_image(command.pid, self._scratch_parent)
+            if reference is not None and reference not in names:
+                try:
+                    policy.check_image(reference, self._settings)
+                    is_listed = self._images.is_decided(reference)
+                except policy.DeniedError:
+                    is_listed = True
+                names |= dict.fromkeys(image_names(reference)) if is_listed else {}
+            command.write("\n".join(f"{name} 0 0MB" for name in names))
+        return 0
+
+    def _inspect(self, command: DockerCommand, rest: list[str]) -> int:
+        """Answer the three questions that HTCondor has, each of which has a format of its own."""
+        if rest[:1] != ["--format"] or len(rest) < 2:
+            raise BadRequestError("docker inspect without a format")
+        wanted = rest[1]
+        if "LastTagTime" in wanted:
+            return 0  # for HTCondor's image cache, which is not in use
+        if "{{.Architecture}}" in wanted:
+            image = self._images.inspect(rest[2])
+            command.write(image.architecture if image else "")
+            return 0
+        name = rest[2]
+        container = self._own(name)
+        facts = container.state or self._engine.call("GET", f"/containers/{container.id}/json")
+        state = facts["State"]
+        command.write(
+            f'ContainerId="{facts["Id"]}"\nPid={state["Pid"]}\nName="/{name}"\n'
+            f"Running={_boolean(state['Running'])}\nExitCode={state['ExitCode']}\n"
+            f'StartedAt="{state["StartedAt"]}"\nFinishedAt="{state["FinishedAt"]}"\n'
+            f"DockerError={json.dumps(state['Error'], ensure_ascii=False)}\n"
+            f'OOMKilled="{_boolean(state["OOMKilled"])}"'
+        )
+        return 0
+
+    def _pull(self, command: DockerCommand, rest: list[str]) -> int:
+        reference = rest[-1]
+        policy.check_image(reference, self._settings)
+        self._images.ensure(reference)
+        command.write(reference)
+        return 0
+
+    def _create(self, command: DockerCommand, rest: list[str]) -> int:
+        request = parse_create(rest)
+        policy.check_image(request.image, self._settings)
+        image = self._images.inspect(request.image)
+        if image is None or self._images.always:
+            try:
+                self._images.ensure(request.image)
+            except PullError as error:
+                raise PullError(f"Cannot pull image {request.image}: {error}") from None
+            image = self._images.inspect(request.image)
+        if image is None:
+            raise PullError(f"Cannot pull image {request.image}: it has gone from the node")
+        expected = ARCHITECTURES.get(os.uname().machine)
+        if image.architecture and expected and image.architecture != expected:
+            raise BadRequestError(
+                f"Image Architecture {image.architecture} not compatible with this machine."
+            )
+        body = policy.container(request, self._settings, image, self._scratch_parent, self._labels)
+        scratch = policy.scratch_directory(request, self._scratch_parent)
+        make_private_directories(scratch, self._settings.uid, self._settings.gid)
+        chirp = read_chirp(scratch)
+        name = f"{request.name}-{self._executor}"
+        try:
+            answer = self._engine.call("POST", "/containers/create", body, name=name)
+        except EngineError as error:
+            if error.status != 404:
+                raise
+            self._images.ensure(request.image)  # it was removed a moment ago
+            answer = self._engine.call("POST", "/containers/create", body, name=name)
+        self._images.note_use(request.image)
+        self._containers[request.name] = JobContainer(
+            answer["Id"], digest=_digest(request, image), chirp=chirp
+        )
+        command.write(answer["Id"])
+        return 0
+
+    def _start(self, command: DockerCommand, rest: list[str]) -> int:
+        container = self._own(rest[-1])
+        stream, first = self._engine.hijack(
+            f"/containers/{container.id}/attach", stream=1, stdin=1, stdout=1, stderr=1
+        )
+        with stream:
+            self._engine.call("POST", f"/containers/{container.id}/start")
+            if not pump(stream, first, command.streams, command.connection):
+                return FAILURE  # the starter has gone
+        self._engine.call("POST", f"/containers/{container.id}/wait", timeout_s=None)
+        container.state = self._engine.call("GET", f"/containers/{container.id}/json")
+        if container.chirp is not None and container.digest:
+            with contextlib.suppress(OSError, ValueError):
+                report(container.chirp, DIGEST_ATTRIBUTE, container.digest)
+        code = int(container.state["State"]["ExitCode"])
+        return code & 255
+
+    def _remove(self, command: DockerCommand, rest: list[str]) -> int:
+        name = rest[-1]
+        container = self._own(name)
+        del self._containers[name]
+        if container.state is None:
+            self._try_remove(container.id)
+        else:  # it has ended, and its end need not wait
+            threading.Thread(target=self._try_remove, args=(container.id,)).start()
+        command.write(name)
+        return 0
+
+    def _try_remove(self, container_id: str) -> None:
+        for attempt in range(REMOVAL_ATTEMPTS):
+            time.sleep(attempt)
+            try:
+                self._engine.call("DELETE", f"/containers/{container_id}", force=1, v=1)
+            except EngineError as error:
+                if error.status == 404:
+                    return
+                log(f"container {container_id[:12]} was not removed: {error}")
+            else:
+                return
+
+    def _kill(self, command: DockerCommand, rest: list[str]) -> int:
+        name = rest[-1]
+        number = rest[1] if rest[0] == "--signal" else "KILL"
+        path = f"/containers/{self._own(name).id}/kill"
+        self._engine.call("POST", path, signal=number)
+        command.write(name)
+        return 0
+
+    def _pause(self, command: DockerCommand, rest: list[str]) -> int:
+        name = rest[-1]
+        self._engine.call("POST", f"/containers/{self._own(name).id}/{command.arguments[0]}")
+        command.write(name)
+        return 0
+
+    def _prune(self, command: DockerCommand, rest: list[str]) -> int:
+        """Remove ended containers of this executor; HTCondor asks for those of all executors."""
+        if rest[:1] != ["prune"]:
+            raise BadRequestError("unknown command docker container")
+        label = {"label": [f"{EXECUTOR_LABEL}={self._executor}"]}
+        answer = self._engine.call("POST", "/containers/prune", filters=label)
+        command.write(f"Total reclaimed space: {answer.get('SpaceReclaimed', 0)}B")
+        return 0
+
+    def _exec(self, command: DockerCommand, rest: list[str]) -> int:
+        """Run a program in a job's container, for condor_ssh_to_job."""
+        terminal = rest[0] == "-ti"
+        position, environment = 1, []
+        while rest[position] == "-e":
+            environment.append(rest[position + 1])
+            position += 2
+        container = self._own(rest[position])
+        body = {
+            "AttachStdin": True,
+            "AttachStdout": True,
+            "AttachStderr": True,
+            "Tty": terminal,
+            "Cmd": rest[position + 1 :],
+            "Env": [text for text in environment if not text.startswith("SWARM_RUNNER_")],
+        }
+        path = f"/exec/{self._engine.call('POST', f'/containers/{container.id}/exec', body)['Id']}"
+        stream, first = self._engine.hijack(f"{path}/start", {"Detach": False, "Tty": terminal})
+        with stream:
+            if not pump(stream, first, command.streams, command.connection, framed=not terminal):
+                return FAILURE
+        return int(self._engine.call("GET", f"{path}/json").get("ExitCode") or 0) & 255
+
+    def _own(self, name: str) -> JobContainer:
+        try:
+            return self._containers[name]
+        except KeyError:
+            raise EngineError(404, f"No such container: {name}") from None
+
+
+class Server:
+    """Takes requests on a socket, each in a thread of its own."""
+
+    def __init__(
+        self, gateway: Gateway, path: Path, users: set[int], heartbeat_s: float = HEARTBEAT_S
+    ) -> None:
+        self._gateway = gateway
+        self._heartbeat_s = heartbeat_s
+        self._users = users
+        self._listener = listen(path, 0o660)
+        self._waiting: set[socket.socket] = set()
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+
+    def close(self) -> None:
+        """Take no more requests."""
+        self._closed.set()
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def serve(self) -> None:
+        """Serve until `close`."""
+        threading.Thread(target=self._send_heartbeats, daemon=True).start()
+        while not self._closed.is_set():
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                if self._closed.is_set():
+                    return
+                time.sleep(_ACCEPT_PAUSE_S)  # out of descriptors: some request will end
+                continue
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        streams: tuple[int, ...] = ()
+        with connection, contextlib.suppress(OSError):
+            try:
+                pid, uid, _ = struct.unpack(
+                    "3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+                )
+                if uid not in self._users:
+                    return
+                connection.settimeout(HEARTBEAT_S)
+                arguments, streams = receive(connection)
+                if len(streams) != 3:
+                    return
+                connection.settimeout(None)
+                with self._lock:
+                    self._waiting.add(connection)
+                code = self._gateway.run(DockerCommand(arguments, streams, connection, pid))
+                with self._lock:
+                    self._waiting.discard(connection)
+                # HTCondor reads the output to its end: first close it, then end the program.
+                close_all(streams)
+                streams = ()
+                connection.sendall(b"x" + bytes([code]))
+            finally:
+                with self._lock:
+                    self._waiting.discard(connection)
+                close_all(streams)
+
+    def _send_heartbeats(self) -> None:
+        while not self._closed.wait(self._heartbeat_s):
+            with self._lock:
+                for connection in self._waiting:
+                    with contextlib.suppress(OSError):
+                        connection.send(b"h", socket.MSG_DONTWAIT)
+
+
+def receive(connection: socket.socket) -> tuple[list[str], tuple[int, ...]]:
+    """Return the arguments and the descriptors of a request."""
+    head, descriptors, _, _ = socket.recv_fds(connection, 4, 3, socket.MSG_CMSG_CLOEXEC)
+    content = b""
+    try:
+        (size,) = struct.unpack("!I", head)
+        if size > MAXIMUM_REQUEST_BYTES:
+            raise OSError("the request is too large")
+        while len(content) < size:
+            part = connection.recv(size - len(content))
+            if not part:
+                raise OSError("the request broke off")
+            content += part
+    except (OSError, struct.error):
+        close_all(descriptors)
+        return [], ()
+    texts = content.decode(errors="surrogateescape").split("\0")[:-1]
+    return texts, tuple(descriptors)
+
+
+def close_all(descriptors: Iterable[int]) -> None:
+    """Close descriptors."""
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+def serve_statistics(gateway: Gateway, path: Path) -> None:
+    """Answer HTCondor's `GET /containers/NAME/stats`: it reads the engine's socket by itself."""
+    listener = listen(path, 0o660)
+    while True:
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError, EngineError, IndexError, ValueError):
+            connection.settimeout(5)
+            parts = connection.recv(4096).split(b" ")[1].decode().split("/")
+            if len(parts) == 4 and parts[1] == "containers" and parts[3].startswith("stats"):
+                body = json.dumps(gateway.statistics(parts[2]), separators=(",", ":"))
+                connection.sendall(f"HTTP/1.0 200 OK\r\n\r\n{body}".encode())
+            else:
+                connection.sendall(b"HTTP/1.0 403 Forbidden\r\n\r\n")
+
+
+def listen(path: Path, mode: int) -> socket.socket:
+    """Return a listening socket that root and the group condor may use."""
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(path))
+    os.chown(path, 0, pwd.getpwnam("condor").pw_gid)
+    path.chmod(mode)
+    listener.listen(512)
+    return listener
+
+
+def make_private_directories(scratch: str, uid: int, gid: int) -> None:
+    """Make the directories that become the job's /tmp, /var/tmp and HOME.
+
+    The job's input files are in the scratch directory already: no link among them is followed.
+    """
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    top = os.open(scratch, flags)
+    try:
+        for path, mode in (("tmp", 0o1777), ("var", 0o755), ("var/tmp", 0o1777), ("home", 0o700)):
+            parent = os.dup(top)
+            for name in (policy.PRIVATE_DIRECTORY, *path.split("/")):
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(name, 0o700, dir_fd=parent)
+                try:
+                    child = os.open(name, flags, dir_fd=parent)
+                except OSError as error:
+                    raise policy.DeniedError(
+                        f"{policy.PRIVATE_DIRECTORY}/{path} in its scratch directory is not a "
+                        "directory; rename the input file"
+                    ) from error
+                finally:
+                    os.close(parent)
+                parent = child
+            os.fchown(parent, uid, gid)
+            os.fchmod(parent, mode)
+            os.close(parent)
+        private = os.open(policy.PRIVATE_DIRECTORY, flags, dir_fd=top)
+        os.fchmod(private, stat.S_IRWXU | stat.S_IXGRP | stat.S_IXOTH)
+        os.fchown(private, uid, gid)
+        os.close(private)
+    finally:
+        os.close(top)
+
+
+def job_image(pid: int, scratch_parent: str) -> str | None:
+    """Return the image of the job whose starter runs this process; None for another program's.
+
+    A starter names its job's directory after its own process, and keeps the job's ad there.
+    """
+    with contextlib.suppress(OSError, StopIteration, ValueError):
+        status = Path(f"/proc/{pid}/status").read_text().splitlines()
+        parent = next(line for line in status if line.startswith("PPid:")).split()[1]
+        ad = read_file(f"{scratch_parent}/dir_{parent}", "scratch", ".job.ad")
+        found = dict(_IMAGE_ATTRIBUTE.findall(ad or ""))
+        name = found.get("DockerImage") or found.get("ContainerImage")
+        return name.removeprefix("docker://") if name else None
+    return None
+
+
+def read_file(scratch: str, subdirectory: str, name: str) -> str | None:
+    """Return a file of the starter, in a subdirectory or in the scratch directory itself.
+
+    Which of the two depends on HTCondor's version. No link is followed.
+    """
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+    for directory in (f"{scratch}/{subdirectory}", scratch):
+        with contextlib.suppress(OSError):
+            parent = os.open(directory, flags | os.O_DIRECTORY)
+            try:
+                descriptor = os.open(name, flags | os.O_NONBLOCK, dir_fd=parent)
+            finally:
+                os.close(parent)
+            with os.fdopen(descriptor, errors="replace") as file:
+                return file.read(MAXIMUM_REQUEST_BYTES)
+    return None
+
+
+def image_names(reference: str) -> tuple[str, ...]:
+    """Return the names by which HTCondor may look for an image: newer versions add `:latest`."""
+    has_tag = "@" in reference or ":" in reference.rpartition("/")[2]
+    return (reference,) if has_tag else (reference, f"{reference}:latest")
+
+
+def read_chirp(scratch: str) -> tuple[str, int, str] | None:
+    """Return the address and the cookie of the starter's chirp proxy. Read before the job runs."""
+    content = read_file(scratch, "user", ".chirp.config")
+    with contextlib.suppress(ValueError):
+        host, port, cookie = (content or "").split()
+        return host, int(port), cookie
+    return None
+
+
+def report(chirp: tuple[str, int, str], name: str, value: str) -> None:
+    """Set an attribute of the job, with the starter's last update. Raises OSError."""
+    host, port, cookie = chirp
+    with socket.create_connection((host, port), timeout=5) as connection:
+        for line in (f"cookie {cookie}", f'set_job_attr_delayed {name} "{value}"'):
+            connection.sendall(line.encode() + b"\n")
+            if not connection.recv(100).startswith(b"0"):
+                raise OSError(f"the starter refused {name}")
+
+
+def _digest(request: CreateRequest, image: policy.ImageFacts) -> str:
+    """Return the digest under which a registry has the image; else the image's own."""
+    name = policy.full_name(request.image.partition("@")[0])
+    for known in image.digests:
+        repository, _, digest = known.partition("@")
+        if name.startswith(policy.full_name(repository)):
+            return digest
+    return image.digests[0].partition("@")[2] if image.digests else image.id
+
+
+def _boolean(value: object) -> str:
+    return "true" if value else "false"
+
+
+def open_files_limit() -> int:
+    """Return the hard limit of open files that the engine gives to a container: its own."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return hard if hard != resource.RLIM_INFINITY else 2**20
+
+
+def log(text: str) -> None:
+    """Write a line to the container's log."""
+    sys.stderr.write(f"swarm-runner gateway: {text}\n")
+    sys.stderr.flush()
+
+
+def main() -> int:
+    """Serve until SIGTERM. The arguments: the executor's name and its slots' directory."""
+    executor, scratch_parent, shared = sys.argv[1:]
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    engine = Engine()
+    engine.negotiate()
+    credentials = json.loads(CREDENTIALS.read_text()) if CREDENTIALS.exists() else {}
+    limit_mb = os.environ.get("SWARM_RUNNER_IMAGE_CACHE_MB")
+    images = Images(
+        engine,
+        Path(shared) / IMAGES_DIRECTORY,
+        always=os.environ.get("SWARM_RUNNER_PULL") == "always",
+        credentials=credentials,
+        limit_bytes=int(limit_mb) * 2**20 if limit_mb else None,
+    )
+    gateway = Gateway(
+        policy.Settings.from_environment(os.environ, open_files_limit()),
+        engine,
+        images,
+        scratch_parent=scratch_parent,
+        executor=executor,
+        pool=os.environ["SWARM_RUNNER_POOL"],
+    )
+    threading.Thread(
+        target=serve_statistics, args=(gateway, STATISTICS_SOCKET), daemon=True
+    ).start()
+    Server(gateway, SOCKET, {0, pwd.getpwnam("condor").pw_uid}).serve()
+    return FAILURE
+
+
+if __name__ == "__main__":
+    sys.exit(main())
