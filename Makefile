@@ -2,7 +2,7 @@
 # into .venv, and a Docker engine if none responds. `make help` lists the targets.
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test unit lint count format bench venv engine
+.PHONY: help demo demo-down test test-escape unit lint count format bench venv engine
 .PHONY: lab lab-needs lab-down test-lab test-lab-slow
 .PHONY: test-fields galaxy-venv test-galaxy bench-galaxy
 .PHONY: snakemake-venv test-snakemake bench-snakemake
@@ -58,6 +58,10 @@ test: lint unit engine promtool ## lint, then run all tests, on a real pool and 
 
 test-fields: engine ## run every cell of the field table that arrives, on a real pool; a quarter of an hour
 	$(WITH_ENGINE) $(BIN)/pytest tests/integration -m fields
+
+test-escape: engine ## try to get more from a real pool than it grants; print the table of docs/explanation/security.md
+	$(WITH_ENGINE) $(BIN)/pytest tests/integration/test_escapes.py -q
+	@cat .state/escapes.md
 
 test-galaxy: engine galaxy-venv ## check and test plugins/galaxy, on a real Galaxy and a real pool
 	$(GALAXY_BIN)/mypy --config-file plugins/galaxy/setup.cfg

@@ -44,7 +44,7 @@ def runner(destination: Destination, name: str) -> Runner:
 
 def provisioner(destination: Destination, progress: Callable[[str], None]) -> Provisioner:
     """Return the provisioner of a destination's pool."""
-    from swarm_runner.condor.connection import token_file
+    from swarm_runner.condor.tokens import token_file
     from swarm_runner.provisioner import Provisioner
 
     pool = destination.pool
@@ -75,8 +75,8 @@ def autoscaler(
 
 def pool_metrics(destination: Destination) -> PoolMetrics:
     """Return the metrics of a destination's pool."""
-    from swarm_runner.condor.connection import token_file
     from swarm_runner.condor.daemons import read_claims
+    from swarm_runner.condor.tokens import token_file
     from swarm_runner.metrics.pool_metrics import PoolMetrics
 
     pool = destination.pool
@@ -102,8 +102,8 @@ def pool_image(destination: Destination | None) -> str:
 
 def token(destination: Destination, now_s: float) -> tuple[str | None, TokenClaims | None]:
     """Return why the token for a pool cannot be used, or None, and the token's claims."""
-    from swarm_runner.condor.connection import token_file, token_problem
     from swarm_runner.condor.daemons import read_claims
+    from swarm_runner.condor.tokens import token_file, token_problem
 
     file = token_file(destination.pool.name, destination.token_directory)
     return token_problem(file, now_s), read_claims(file)

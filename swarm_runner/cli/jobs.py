@@ -17,6 +17,7 @@ from swarm_runner.cli.options import (
     JobConfPath,
     JobNames,
     RunnerName,
+    default_runner_name,
 )
 from swarm_runner.cli.wording import pluralize
 from swarm_runner.errors import (
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from swarm_runner.model.pool import Destination
     from swarm_runner.runner import Runner
 
-DEFAULT_RUNNER = "default"
+DEFAULT_RUNNER = default_runner_name()
 DEFAULT_ENDED_LIMIT = 20
 MAX_KEYS_SHOWN = 4
 REMOVE_REASON = "somebody ran `swarm-runner remove`"

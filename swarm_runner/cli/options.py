@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
+import os
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +14,15 @@ import typer
 JOB_CONF_VARIABLE = "SWARM_RUNNER_JOB_CONF"
 LOG_LEVEL_VARIABLE = "SWARM_RUNNER_LOG_LEVEL"
 LOG_JSON_VARIABLE = "SWARM_RUNNER_LOG_JSON"
+
+
+def default_runner_name() -> str:
+    """Return the name of this user's own runner: the user's name, as far as it is valid."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a container's user may have no name
+        user = str(os.getuid())
+    return re.sub(r"[^A-Za-z0-9._-]", "-", user)[:100].lstrip("._-") or "default"
 
 
 class LogLevel(StrEnum):
@@ -70,7 +82,9 @@ Timeout = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 RunnerName = Annotated[
     str,
-    typer.Option("--runner", metavar="NAME", help="Runner that the jobs belong to."),
+    typer.Option(
+        "--runner", metavar="NAME", help="Runner that the jobs belong to. Default: the user's name."
+    ),
 ]
 JobNames = Annotated[
     list[str] | None,

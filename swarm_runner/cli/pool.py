@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from swarm_runner.cli import autoscale as autoscaling
-from swarm_runner.cli import factories
+from swarm_runner.cli import factories, pool_images, token
 from swarm_runner.cli import monitoring as monitoring_files
-from swarm_runner.cli import factories, pool_images
 from swarm_runner.cli.config_files import load_destination
 from swarm_runner.cli.console import print_note, progress, show, show_json
 from swarm_runner.cli.exit_codes import interruptible
@@ -88,7 +87,7 @@ def status(
     """
     destination = load_destination(job_conf, destination_name)
     with progress(f"querying pool {destination.pool.name}") as step:
-        status = factories.provisioner(destination, step).status()
+        status = factories.provisioner(destination, step).status(tokens=True)
     _show(destination.pool, status, as_json)
 
 
@@ -118,6 +117,7 @@ app.command()(autoscaling.autoscale)
 app.command()(autoscaling.watch)
 app.command()(monitoring_files.monitoring)
 app.add_typer(pool_images.app, name="images")
+app.add_typer(token.app, name="token")
 
 
 @app.command()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,9 +11,13 @@ from swarm_runner.cli.config_files import load_destination
 from swarm_runner.cli.console import print_note, progress, show, show_json
 from swarm_runner.cli.exit_codes import ExitCode
 from swarm_runner.cli.options import AsJson, DestinationName, JobConfPath
-from swarm_runner.cli.tables import nowrap, plain_table, pluralize
-from swarm_runner.provisioner import Provisioner
-from swarm_runner.provisioner.job_images import NodeImages
+from swarm_runner.cli.wording import pluralize
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from swarm_runner.provisioner import Provisioner
+    from swarm_runner.provisioner.job_images import NodeImages
 
 DEFAULT_UNUSED_DAYS = 7.0
 _DAY_S = 86_400
@@ -90,6 +93,8 @@ def _run(
 
 
 def _show(reports: list[NodeImages]) -> None:
+    from swarm_runner.cli.tables import nowrap, plain_table
+
     table = plain_table("node", "image", "time", "size")
     for report in reports:
         for image in report.images:

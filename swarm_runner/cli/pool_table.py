@@ -46,6 +46,9 @@ def pool_table(pool: Pool, status: PoolStatus) -> Iterator[Text | Table | Paddin
     if problems:
         yield Text("problems", style="bold red")
         yield from (_indent(Text(problem)) for problem in problems)
+    if status.warnings:
+        yield Text("warnings", style="bold yellow")
+        yield from (_indent(Text(warning)) for warning in status.warnings)
 
 
 def _groups(pool: Pool, status: PoolStatus) -> Iterator[tuple[Text, list[Row], list[str]]]:

@@ -34,6 +34,9 @@ _CONNECT_ERROR = "Failed to connect to schedd"
 _DESCRIPTION_ERRORS = ("Failed to create job ad", "Failed to create a cluster ad")
 _REJECTION_ERRORS = ("Failed to create new cluster", "Failed to send")
 _TRANSFER_ERROR = re.compile(r"File transfer (?:initialization )?failed for target job (.*)", re.S)
+# The schedd's own reply: it has aborted the transaction. Without a reply, the bindings' message
+# ends before the code.
+_REFUSAL = re.compile(r"Unable to commit transaction, SCHEDD:[0-9]+:(.*)", re.DOTALL)
 _UNSPOOLED = (
     f"JobStatus == {JobStatus.HELD} && HoldReasonCode == {HoldCode.SPOOLING_INPUT} "
     "&& StageInFinish is undefined"
@@ -83,6 +86,9 @@ class AccessPoint:
                 raise PreconditionError(
                     f"The access point is not accepting jobs: {message}. Try again later."
                 ) from error
+            if refusal := _REFUSAL.fullmatch(message):
+                reason = refusal[1].strip()
+                raise InvalidInputError(f"The access point refused the jobs: {reason}") from error
             raise SubmitInDoubtError(message) from error
         return SubmitResult(
             submitted.cluster(),
@@ -115,7 +121,7 @@ class AccessPoint:
 
     def jobs(self, query: JobQuery, projection: Sequence[str] = TRACK_PROJECTION) -> list[Ad]:
         """See AccessPointPort.jobs."""
-        text, names = job_constraint(query), list(projection)
+        text, names = job_constraint(query, self._connection.user), list(projection)
         ads = self._connection.query(lambda schedd: schedd.query(text, names))
         return [to_python(ad, projection) for ad in ads]
 
@@ -126,7 +132,7 @@ class AccessPoint:
         limit: int | None = None,
     ) -> list[Ad]:
         """See AccessPointPort.history."""
-        text, names = job_constraint(query), list(projection)
+        text, names = job_constraint(query, self._connection.user), list(projection)
         end = history_since(query)
         ads = self._connection.query(
             lambda schedd: schedd.history(text, names, -1 if limit is None else limit, end)
@@ -139,7 +145,7 @@ class AccessPoint:
 
     def remove_unspooled(self, ids: Iterable[JobId], reason: str) -> int:
         """See AccessPointPort.remove_unspooled."""
-        chosen = job_constraint(JobQuery(ids=list(ids)))
+        chosen = job_constraint(JobQuery(ids=list(ids)), self._connection.user)
         return self._act("Remove", f"({_UNSPOOLED}) && {chosen}", reason)
 
     def release(self, ids: Iterable[JobId], reason: str) -> int:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from swarm_runner.condor.attribute_values import decode_literal, is_well_typed
 from swarm_runner.condor.connection import classad
 from swarm_runner.condor.ports import Ad, JobQuery
 from swarm_runner.model.job import JobId
@@ -17,9 +18,15 @@ from swarm_runner.model.pool_status import Slot
 _KB_PER_MB = 1024
 
 
-def job_constraint(query: JobQuery) -> str:
-    """Return the ClassAd expression that is true for the selected jobs."""
+def job_constraint(query: JobQuery, user: str | None = None) -> str:
+    """Return the ClassAd expression that is true for the selected jobs.
+
+    With `user`, a query that names a runner, keys or jobs selects none of other users: these may
+    use the same names.
+    """
     parts = []
+    if user is not None and (query.runner_name, query.keys, query.ids) != (None, None, None):
+        parts.append(f"User =?= {_quote(user)}")
     if query.runner_name is not None:
         parts.append(f"SwarmRunnerName =?= {_quote(query.runner_name)}")
     if query.keys is not None:
@@ -64,15 +71,23 @@ def _ids_constraint(ids: Sequence[JobId]) -> str:
 
 
 def to_python(ad: Any, projection: Sequence[str]) -> Ad:
-    """Return an ad's attributes as Python values, without undefined and erroneous ones."""
+    """Return an ad's attributes as Python values.
+
+    Those that are undefined, erroneous or of the wrong type are absent: a user may write anything
+    into their own job.
+    """
     bindings = classad()
     values: dict[str, Any] = {}
     for name in projection:
-        value = ad.get(name)
-        if isinstance(value, bindings.ExprTree):
-            value = ad.eval(name)
-        if value is not None and not isinstance(value, bindings.Value):
-            values[name] = value
+        try:
+            value = ad.get(name)
+            if isinstance(value, bindings.ExprTree):
+                value = ad.eval(name)
+        except UnicodeDecodeError:
+            value = decode_literal(str(ad.lookup(name)))
+        if value is None or isinstance(value, bindings.Value) or not is_well_typed(name, value):
+            continue
+        values[name] = value
     return values
 
 

@@ -1,22 +1,17 @@
-"""The bindings, the pool's token, and the connection to one pool's collector and schedd."""
+"""The bindings, and the connection to one pool's collector and schedd."""
 
 from __future__ import annotations
 
-import base64
-import json
 import os
 import socket
 import threading
 import time
 import warnings
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import cache
 from importlib import import_module
-from pathlib import Path
 from typing import Any, TypeVar
 
-import platformdirs
 from tenacity import (
     RetryCallState,
     Retrying,
@@ -25,6 +20,7 @@ from tenacity import (
     wait_exponential,
 )
 
+from swarm_runner.condor.tokens import token_file, token_problem, token_user
 from swarm_runner.errors import UnreachableError
 from swarm_runner.structured_log import get_logger
 
@@ -64,46 +60,6 @@ def classad() -> Any:
     return import_module("classad2")
 
 
-def token_file(pool_name: str, token_directory: str | None = None) -> Path:
-    """Return the path of a pool's token: one file for each pool, mode 0600."""
-    directory = (
-        Path(token_directory)
-        if token_directory
-        else platformdirs.user_config_path("swarm-runner") / "tokens.d"
-    )
-    return directory / pool_name
-
-
-def token_claims(text: str) -> dict[str, Any]:
-    """Return a token's claims, whose signature is not checked. Raises ValueError for other text."""
-    _, payload, *_ = text.strip().split(".")
-    claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    if not isinstance(claims, dict):
-        raise ValueError("the claims are not an object")
-    return claims
-
-
-def token_problem(file: Path, now: float) -> str | None:
-    """Return what is wrong with a token and what to do; None if no problem is visible here.
-
-    Only the pool can check the signature. `now` is in seconds since the epoch.
-    """
-    try:
-        text = file.read_text(encoding="ascii").strip()
-    except FileNotFoundError:
-        return f"there is no token at {file}; run `swarm-runner pool up` to write it"
-    except (OSError, UnicodeDecodeError) as error:
-        return f"the token at {file} cannot be read: {error}"
-    try:
-        expires = token_claims(text).get("exp")
-    except ValueError:
-        return f"the file {file} is not a token; run `swarm-runner pool up` to write a new one"
-    if isinstance(expires, int | float) and expires <= now:
-        expiry = datetime.fromtimestamp(expires, UTC).strftime("%Y-%m-%d %H:%M UTC")
-        return f"the token at {file} expired on {expiry}; `swarm-runner pool up` writes a new one"
-    return None
-
-
 class Connection:
     """The connection to the pool at `address` (host:port), with the token of `pool_name`."""
 
@@ -112,6 +68,11 @@ class Connection:
         self.pool_name = pool_name
         self._token_file = token_file(pool_name, token_directory)
         self._schedd_location: Any = None
+
+    @property
+    def user(self) -> str | None:
+        """The identity in the token, which owns what it submits; None if it cannot be read."""
+        return token_user(self._token_file)
 
     def query(self, operation: Callable[[Any], Result]) -> Result:
         """Call an operation that is safe to repeat on the schedd; retry with pauses.

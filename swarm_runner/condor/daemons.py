@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from swarm_runner.condor.connection import Connection, htcondor, token_claims
+from swarm_runner.condor.connection import Connection, htcondor
+from swarm_runner.condor.tokens import token_claims
 from swarm_runner.model.pool import Pool
 
 _PROJECTION = ["MyType", "Name", "CondorVersion", "MyCurrentTime", "LastHeardFrom"]
@@ -75,7 +76,7 @@ class TokenClaims:
 def read_claims(file: Path) -> TokenClaims | None:
     """Return the claims of a token; None if the file cannot be read or is not a token."""
     try:
-        claims = token_claims(file.read_text(encoding="ascii"))
+        claims = token_claims(file)
     except (OSError, ValueError):
         return None
     expires_s = claims.get("exp")

@@ -8,8 +8,10 @@ event twice.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,8 @@ EVENT_TERMINATOR = b"...\n"
 # Enough to distinguish the first events of two logs.
 HEAD_BYTES = 160
 CHUNK_BYTES = 65536
+# In place of a log's first bytes, where there is something else.
+NOT_A_LOG = b"?"
 # The reader's timeout in seconds. With 0 it sometimes waits for a second, because its clock is
 # slightly behind.
 NO_WAIT = -1
@@ -36,8 +40,12 @@ class EventLog:
     `damaged` means that events may have been lost; the caller resets it after reconciling.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, directory_fd: int | None = None) -> None:
         self.path = path
+        # By descriptor: a link in place of a directory above the file is not followed.
+        self._file = (
+            path if directory_fd is None else Path(f"/proc/self/fd/{directory_fd}", path.name)
+        )
         self.damaged = False
         self._reader: Any = None
         self._fd: int | None = None
@@ -54,7 +62,24 @@ class EventLog:
     def quarantine(self) -> None:
         """Rename an invalid log, so that a new one can be created. Raises OSError."""
         self._reset()
-        self.path.replace(self.path.with_suffix(".damaged"))
+        self._file.replace(self._file.with_suffix(".damaged"))
+
+    def remove(self) -> None:
+        """Close and remove the file. Raises OSError."""
+        self.close()
+        self._file.unlink(missing_ok=True)
+
+    def skip(self) -> None:
+        """Go to the end: later reads yield what is written from now on. Raises OSError."""
+        self.close()
+        with contextlib.suppress(FileNotFoundError):
+            self._open()
+        if self._fd is not None:
+            # An incomplete event at the end is left to the next read.
+            start = max(0, os.fstat(self._fd).st_size - CHUNK_BYTES)
+            found = os.pread(self._fd, CHUNK_BYTES, start).rfind(EVENT_TERMINATOR)
+            self._size = start + found + len(EVENT_TERMINATOR) if found >= 0 else 0
+            self._seek(self._size)
 
     @property
     def size_bytes(self) -> int:
@@ -76,7 +101,8 @@ class EventLog:
         A read without new events costs one `stat` and opens no file.
         """
         try:
-            status = os.stat(self.path)  # noqa: PTH116 (Path.stat costs three times as much)
+            # Path.stat costs three times as much.
+            status = os.stat(self._file, follow_symlinks=False)  # noqa: PTH116
         except FileNotFoundError:
             if self._fd is not None:
                 self._reset()
@@ -90,16 +116,28 @@ class EventLog:
         ):
             self._reset()
         if status.st_size and self._fd is None:
-            self._open(status.st_ino)
+            try:
+                self._open()
+            except OSError:
+                # A link or a pipe, or no permission: it is not ours.
+                self._head, self.damaged = NOT_A_LOG, True
+                return
         if self._fd is not None and self._ends_complete(self._fd, status.st_size):
             self._size = status.st_size
             yield from self._read(self._fd, status.st_size)
 
-    def _open(self, inode: int) -> None:
-        self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        self._head = os.pread(self._fd, HEAD_BYTES, 0)
-        self._inode, self._size, self._partial_size = inode, 0, 0
-        self._reader = htcondor().JobEventLog(str(self.path))
+    def _open(self) -> None:
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+        fd = os.open(self._file, flags)
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(fd)
+            raise FileExistsError(f"{self.path} is not a regular file")
+        self._fd = fd
+        self._head = os.pread(fd, HEAD_BYTES, 0)
+        self._inode, self._size, self._partial_size = status.st_ino, 0, 0
+        # By descriptor: the same file, whatever has the name by now.
+        self._reader = htcondor().JobEventLog(f"/proc/self/fd/{fd}")
 
     def _reset(self) -> None:
         self.damaged = True
@@ -130,10 +168,14 @@ class EventLog:
         while True:
             try:
                 yield from self._reader.events(NO_WAIT)
+            except UnicodeDecodeError:
+                # HTCondor cuts a hold reason at 511 bytes, in the middle of a character too. This
+                # event is lost; the reader has passed it.
+                self.damaged = True
+                continue
             except htcondor().HTCondorException:
                 self.damaged = True
-            # The reader's pickled state contains its position in the file.
-            state, offset = self._reader.__getstate__()
+            _, offset = self._reader.__getstate__()
             if offset >= size or size == self._partial_size:
                 return
             # The reader stopped early, at data that is not an event.
@@ -142,9 +184,14 @@ class EventLog:
                 offset = _find_next_event(fd, offset)
                 if offset >= size:
                     return
-                self._reader.close()
-                self._reader.__setstate__((state, offset))
+                self._seek(offset)
             stopped_at = offset
+
+    def _seek(self, offset: int) -> None:
+        # The reader's pickled state contains its position in the file.
+        state, _ = self._reader.__getstate__()
+        self._reader.close()
+        self._reader.__setstate__((state, offset))
 
 
 def _find_next_event(fd: int, offset: int) -> int:

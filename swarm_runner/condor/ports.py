@@ -105,6 +105,8 @@ class SubmitResult:
 class JobQuery:
     """The jobs that meet every given condition.
 
+    Where it names a runner, keys or ids, only jobs of this client's own identity are meant.
+
     `runner_name` is SwarmRunnerName. `since` (seconds since the epoch) omits jobs whose state has
     not changed since. `after` applies to the history only: the jobs that left the queue after
     that job, or all jobs if the history does not have it.

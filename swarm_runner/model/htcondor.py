@@ -112,8 +112,3 @@ class EventType(IntEnum):
 
 MAX_JOBS_PER_SUBMISSION = 20_000
 """The jobs that a schedd accepts in one transaction (its setting of that name; the default)."""
-
-RUNNING_STATUSES = frozenset(
-    {JobStatus.RUNNING, JobStatus.TRANSFERRING_OUTPUT, JobStatus.SUSPENDED}
-)
-"""The job statuses in which a job occupies a slot."""

@@ -11,8 +11,10 @@ from itertools import pairwise
 from pathlib import PurePath
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import ConfigDict, Field, StrictBool, StrictInt, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, StrictBool, StrictInt, model_validator
+from pydantic_core import PydanticCustomError
 
+from swarm_runner.model.access_token import RESERVED_NAMES
 from swarm_runner.model.isolation import ContainerOptions, Isolation
 from swarm_runner.model.number_schemas import add_unit_keys
 from swarm_runner.model.resources import Cpus, Disk, Memory, Resources
@@ -207,10 +209,22 @@ class CapacityClass(FrozenModel):
         return ", ".join(parts)
 
 
+def _job_user_name(value: str) -> str:
+    if value in RESERVED_NAMES:
+        raise PydanticCustomError(
+            "job_user",
+            "{name} is an account that HTCondor or the pool itself uses; choose another name",
+            {"name": repr(value)},
+        )
+    return value
+
+
 class JobUser(FrozenModel):
     """The unprivileged account that jobs run as. It owns the files that they write."""
 
-    name: Name = Field("swarm-runner", description="the account's name")
+    name: Annotated[Name, AfterValidator(_job_user_name)] = Field(
+        "swarm-runner", description="the account's name"
+    )
     uid: StrictInt = Field(1000, ge=1, le=2**31 - 1, description="its user ID; not root's")
     gid: StrictInt = Field(1000, ge=1, le=2**31 - 1, description="its group ID")
 
@@ -318,9 +332,7 @@ class Pool(FrozenModel):
         max_length=MAX_VOLUMES,
         description="directories that every node has at the same path; jobs see them at that path",
     )
-    isolation: Isolation = Field(
-        Isolation(), description="what the containers of jobs are allowed"
-    )
+    isolation: Isolation = Field(Isolation(), description="what the containers of jobs are allowed")
     registry_secret: SecretName | None = Field(
         None,
         description="a Swarm secret with a config.json of `docker login`, for private registries",
@@ -340,7 +352,11 @@ class Pool(FrozenModel):
     def _check_consistency(self) -> Self:
         raise_diagnostics(
             self,
-            [*self._class_diagnostics(), *overlap_diagnostics(self.volumes), *self._service_diagnostics()],
+            [
+                *self._class_diagnostics(),
+                *overlap_diagnostics(self.volumes),
+                *self._service_diagnostics(),
+            ],
         )
         return self
 

@@ -215,6 +215,7 @@ class PoolStatus(FrozenModel):
         None, description="the autoscaler's task, if `pool up --autoscale` started one"
     )
     problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = Field((), description="what needs attention within a month")
     unsupported_version: str = Field(
         "", description="the oldest HTCondor version in the pool, if it is too old"
     )

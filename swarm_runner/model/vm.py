@@ -36,11 +36,13 @@ _LAST_IDE = "hdd"
 
 def _check_disk_file(value: str) -> str:
     name = value.rpartition("/")[2]
-    if ":" in value:
+    # A returned disk's name is also in transfer_output_remaps.
+    if found := set(value) & set(":;="):
         raise PydanticCustomError(
             "file",
-            "{name} contains a colon, which separates a disk's fields; rename the file",
-            {"name": repr(value)},
+            "{name} contains {characters}, which separates fields of a disk or file names in "
+            "HTCondor; rename the file",
+            {"name": repr(value), "characters": " ".join(sorted(found))},
         )
     if not _SAFE_NAME.fullmatch(name) or name in _RESERVED_NAMES:
         raise PydanticCustomError(

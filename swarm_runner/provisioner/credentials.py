@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import json
+import os
 import secrets
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from swarm_runner.condor.pool_query import PoolQueryPort
+from swarm_runner.condor.tokens import token_claims
 from swarm_runner.errors import PreconditionError, UnreachableError
+from swarm_runner.model.access_token import (
+    DEFAULT_LIFETIME_S,
+    EXPIRY_WARNING_S,
+    AccessToken,
+    Rights,
+)
 from swarm_runner.model.pool import Pool
 from swarm_runner.provisioner.preconditions import PermanentError, network_advice
 from swarm_runner.provisioner.task_failures import TaskFailures
 from swarm_runner.provisioner.waiter import Waiter
 from swarm_runner.structured_log import get_logger
 from swarm_runner.swarm.ports import Swarm
-from swarm_runner.swarm.specs import SIGNING_KEY_PATH, Stack
+from swarm_runner.swarm.specs import IDENTITIES_PROGRAM, SIGNING_KEY_PATH, Stack
 
 log = get_logger(__name__)
 
 TOKEN_TIMEOUT_S = 300.0
 # HTCondor's authorization levels (HTCondor manual, "Security").
-CLIENT_AUTHORIZATIONS = ("READ", "WRITE")
 AUTOSCALER_AUTHORIZATIONS = ("READ",)
 EXECUTOR_AUTHORIZATIONS = ("ADVERTISE_STARTD", "ADVERTISE_MASTER", "READ")
 _FILE_MODE = 0o600
@@ -62,12 +71,26 @@ class Tokens:
     def write_client_token(self, path: Path) -> None:
         """Write a token with which its holder submits as the pool's job user (mode 0600)."""
         pool = self._stack.pool
-        token = self._sign(f"{pool.user.name}@{pool.name}", CLIENT_AUTHORIZATIONS)
-        path.parent.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
-        path.touch(mode=_FILE_MODE)
-        path.chmod(_FILE_MODE)
-        path.write_bytes(token)
+        _, text = self.create(pool.user.name, "submit", DEFAULT_LIFETIME_S)
+        write_token(path, text)
         log.info("Client token written", pool=pool.name, path=str(path))
+
+    def create(self, name: str, rights: Rights, lifetime_s: int) -> tuple[AccessToken, str]:
+        """Create a token for an identity; return what the pool records of it, and its text."""
+        answer = json.loads(self._manage_identities("create", name, rights, str(lifetime_s)))
+        text = answer.pop("token")
+        return AccessToken.model_validate(answer), text
+
+    def recorded(self) -> list[AccessToken]:
+        """Return the tokens of users and services, without the tokens' texts."""
+        return _parse_tokens(self._manage_identities("list"))
+
+    def revoke(self, what: str) -> list[AccessToken]:
+        """Revoke a token by its ID, or all of an identity; return the revoked ones."""
+        return _parse_tokens(self._manage_identities("revoke", what))
+
+    def _manage_identities(self, *arguments: str) -> bytes:
+        return self._run_in_manager(["python3", IDENTITIES_PROGRAM, *arguments])
 
     def _ensure_token(self, secret: str, user: str, authorizations: Sequence[str]) -> None:
         pool = self._stack.pool.name
@@ -86,15 +109,18 @@ class Tokens:
         command += ["condor_token_create", "-identity", identity]
         for authorization in authorizations:
             command += ["-authz", authorization]
+        return self._run_in_manager(command)
+
+    def _run_in_manager(self, command: Sequence[str]) -> bytes:
         service = self._stack.pool.service()
-        token = self._swarm.exec_in_service(service, command)
-        if token is None:
+        output = self._swarm.exec_in_service(service, command)
+        if output is None:
             self._reject_remote_manager(service)
             raise PreconditionError(
                 f"service {service} has no running container on this engine: "
                 f"{self._task_states(service)}"
             )
-        return token
+        return output
 
     def _reject_remote_manager(self, service: str) -> None:
         """Raise PermanentError when the manager runs on another node than this engine's."""
@@ -150,6 +176,27 @@ class PoolCredentials:
 
         self._waiter.retry_while_refused(attempt, TOKEN_TIMEOUT_S)
 
+    def expiry_warnings(self) -> tuple[str, ...]:
+        """Return which tokens expire soon, as far as this engine can tell."""
+        stack = Stack(pool=self._pool, image="unused", node_id="unused")
+        now = time.time()
+        try:
+            tokens = Tokens(stack, self._swarm).recorded()
+        except (PreconditionError, UnreachableError):
+            return ()  # the manager runs on another node; this status is of the pool
+        # Older ones of the same identity were renewed.
+        latest = {
+            (token.identity, token.rights): token
+            for token in sorted(tokens, key=lambda token: token.expires_at)
+            if token.revoked_at is None
+        }
+        return tuple(
+            f"the token of {token.identity} ({token.rights}) expires on {token.expiry}; "
+            "`swarm-runner pool token create` creates a new one"
+            for token in latest.values()
+            if token.state(now) == "expires soon"
+        )
+
     def check_network(self, stack: Stack, timeout_s: float) -> None:
         """Connect to the manager from the overlay network and from this client.
 
@@ -167,9 +214,27 @@ class PoolCredentials:
             raise PreconditionError(f"{error}. {network_advice(self._pool)}") from error
 
     def _client_token_is_valid(self) -> bool:
-        """Return whether the pool accepts the client's token, which may be another pool's."""
+        """Return whether the pool accepts the client's token, which may be another pool's.
+
+        A token that expires soon counts as invalid: it is renewed.
+        """
         try:
             self._pool_query.count_unfinished()
-        except UnreachableError:
+            expires_at = token_claims(self._token_path).get("exp", 0)
+        except (UnreachableError, OSError, ValueError):
             return False
-        return True
+        return bool(expires_at - time.time() > EXPIRY_WARNING_S)
+
+
+def write_token(path: Path, text: str) -> None:
+    """Write a token to a file that only this user may read, from the first byte."""
+    path.parent.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _FILE_MODE), "w") as file:
+        file.write(text.strip() + "\n")
+    draft.replace(path)
+
+
+def _parse_tokens(answer: bytes) -> list[AccessToken]:
+    return [AccessToken.model_validate(token) for token in json.loads(answer or b"[]")]

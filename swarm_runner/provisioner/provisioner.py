@@ -8,6 +8,7 @@ from pathlib import Path
 
 from swarm_runner.condor.pool_query import PoolQueryPort
 from swarm_runner.errors import InvalidInputError, PreconditionError, UnreachableError
+from swarm_runner.model.access_token import RESERVED_NAMES, AccessToken, Rights
 from swarm_runner.model.pool import Pool
 from swarm_runner.model.pool_status import (
     DockerEngine,
@@ -81,7 +82,7 @@ class Provisioner:
         self._readiness_timeout_s = readiness_timeout_s
         self._waiter = Waiter(progress, poll_interval_s)
         self._credentials = PoolCredentials(pool, swarm, pool_query, token_path, self._waiter)
-        self._jobs = PoolJobs(pool_query, self._waiter, progress)
+        self._jobs = PoolJobs(pool, swarm, pool_query, self._waiter, progress)
         self._inspector = PoolInspector(pool, swarm, pool_query)
         self._convergence_waiter = ConvergenceWaiter(
             pool, swarm, self._inspector.observe, self._waiter
@@ -204,14 +205,51 @@ class Provisioner:
             self._waiter.poll_until(poll, bool, timeout_s)
         return list(found.values()), self._waiter.retry_while_unreachable(self.status)
 
-    def status(self) -> PoolStatus:
-        """Return the pool's status, from Swarm and from HTCondor.
+    def status(self, *, tokens: bool = False) -> PoolStatus:
+        """Return the pool's status, from Swarm and from HTCondor; with `tokens`, warn of expiry.
 
         Raises PreconditionError when the pool does not exist. A collector that does not answer is
         a problem in the status.
         """
         self._require_swarm_manager(initialise=False)
-        return self._inspector.status()
+        status = self._inspector.status()
+        if not tokens:
+            return status
+        return status.model_copy(update={"warnings": self._credentials.expiry_warnings()})
+
+    def create_token(self, name: str, rights: Rights, lifetime_s: int) -> tuple[AccessToken, str]:
+        """Create a token for a user or a service; return what the pool records, and its text.
+
+        Raises InvalidInputError for a name that the pool or HTCondor itself uses, and
+        PreconditionError when the manager does not run on this engine's node.
+        """
+        if name in RESERVED_NAMES:
+            raise InvalidInputError(
+                f"{name} is a name that HTCondor or the pool itself uses; choose another one"
+            )
+        return self._tokens().create(name, rights, lifetime_s)
+
+    def tokens(self) -> list[AccessToken]:
+        """Return the tokens that `create_token` and `up` created. See `create_token`."""
+        return self._tokens().recorded()
+
+    def revoke_tokens(self, what: str) -> list[AccessToken]:
+        """Revoke a token by its ID, or all of an identity; return the revoked ones.
+
+        Raises InvalidInputError when there is no such token, and PreconditionError as
+        `create_token`.
+        """
+        revoked = self._tokens().revoke(what)
+        if not revoked:
+            raise InvalidInputError(
+                f"{what} is neither the ID of a valid token nor an identity that has one; see "
+                "`swarm-runner pool token list`"
+            )
+        return revoked
+
+    def _tokens(self) -> Tokens:
+        self._require_swarm_manager(initialise=False)
+        return Tokens(Stack(pool=self.pool, image="unused", node_id="unused"), self._swarm)
 
     def pull_images(self, names: Sequence[str]) -> list[NodeImages]:
         """Pull images of jobs on every node. Return what each node did, and what failed there.

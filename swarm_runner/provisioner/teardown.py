@@ -25,8 +25,15 @@ class PoolJobs:
     """Waits for the jobs of a pool, or removes them."""
 
     def __init__(
-        self, pool_query: PoolQueryPort, waiter: Waiter, progress: Callable[[str], None]
+        self,
+        pool: Pool,
+        swarm: Swarm,
+        pool_query: PoolQueryPort,
+        waiter: Waiter,
+        progress: Callable[[str], None],
     ) -> None:
+        self._pool = pool
+        self._swarm = swarm
         self._pool_query = pool_query
         self._waiter = waiter
         self._progress = progress
@@ -46,7 +53,7 @@ class PoolJobs:
                     log.warning(
                         "Jobs removed", count=job_count, reason="forced removal of the pool"
                     )
-                    self._pool_query.remove_all()
+                    self._remove_all()
             elif drain:
                 self._waiter.poll_until(self._count_unfinished, lambda count: count == 0, None)
             elif job_count:
@@ -60,6 +67,14 @@ class PoolJobs:
                     f"{error}; cannot determine whether jobs are running. --force removes the "
                     "pool anyway"
                 ) from error
+
+    def _remove_all(self) -> None:
+        try:
+            self._pool_query.remove_all()
+        except PreconditionError:
+            # Some belong to other identities: only root on the manager may remove these.
+            command = ["condor_rm", "-all", "-reason", "the pool is taken down"]
+            self._swarm.exec_in_service(self._pool.service(), command)
 
     def wait_for_stable_slots(self) -> None:
         """Wait up to two minutes until every running job is on an advertised slot.

@@ -42,11 +42,13 @@ def apply_ad(job_table: JobTable, ad: Ad, *, left_queue: bool) -> None:
 
     An ad has less than the log: what happened twice between two polls shows once.
     """
-    if "SwarmRunnerKey" not in ad:
-        return
+    if not {"ClusterId", "ProcId", "SwarmRunnerKey"} <= ad.keys():
+        return  # somebody else's, or damaged
     changed_at = float(ad.get("EnteredCurrentStatus", 0))
     job_id = job_id_from_ad(ad)
-    if job_id not in job_table.jobs:
+    known = job_table.jobs.get(job_id)
+    # Another key: a new pool counts its clusters from 1 again.
+    if known is None or known.key != ad["SwarmRunnerKey"]:
         if is_withdrawn(ad):
             return
         # What the ad has beyond the submit may have happened in the same second.

@@ -13,6 +13,7 @@ import platformdirs
 
 from swarm_runner.errors import Diagnostic, InvalidInputError
 from swarm_runner.model.pool import Destination, JobUser, Pool
+from swarm_runner.runner.safe_files import Directory
 from swarm_runner.structured_log import get_logger
 
 log = get_logger(__name__)
@@ -22,18 +23,21 @@ LOCK_FILE_NAME = "lock"
 # Its presence says that the event logs do not have all jobs of this runner.
 INCOMPLETE_MARKER_NAME = "log-has-gaps"
 DIRECTORY_NAME = ".swarm-runner"
-OWNER_WRITABLE, WORLD_WRITABLE = 0o644, 0o666
 
 
 class RunnerDirectory:
-    """A runner's own directory.
+    """A runner's own directory, which jobs may be able to write.
 
-    `event_log` is the newest log; None where the access point cannot write one.
+    `event_log` is the newest log; None where the access point cannot write one. `private` is a
+    directory of this user, out of the jobs' reach.
     """
 
-    def __init__(self, path: Path, event_log: Path | None) -> None:
-        self.path = path
+    def __init__(self, directory: Directory, event_log: Path | None, private: Path) -> None:
+        self._directory = directory
+        self.path = directory.path
+        self.fd = directory.fd
         self.event_log = event_log
+        self.private = private
         self._marked_incomplete = False
 
     @classmethod
@@ -45,53 +49,64 @@ class RunnerDirectory:
         cannot be created, or when the access point cannot write a log there.
         """
         configured, pool = destination.state_directory, destination.pool
-        if configured is not None:
-            directory = Path(os.path.normpath(configured), name)
-            try:
-                return cls(directory, _prepare(directory, pool))
-            except OSError as error:
-                raise InvalidInputError(
-                    [Diagnostic(f"{error}. {_permission_hint(pool.user)}", path="state_directory")]
-                ) from error
+        private = platformdirs.user_state_path("swarm-runner") / pool.name / name
         volume = next(iter(writable_volumes(pool)), None)
-        if volume is not None:
-            directory = volume / DIRECTORY_NAME / name
+        parent = configured or (volume and volume / DIRECTORY_NAME)
+        if parent is not None:
             try:
-                return cls(directory, _prepare(directory, pool))
+                return cls(*_prepare(Path(os.path.normpath(parent), name), pool), private)
             except OSError as error:
-                log.warning(
-                    f"Cannot create an event log; jobs are polled. {_permission_hint(pool.user)}",
-                    error=error,
-                )
-        directory = platformdirs.user_state_path("swarm-runner") / pool.name / name
-        directory.mkdir(parents=True, exist_ok=True)
-        return cls(directory, None)
+                hint = _permission_hint(pool.user)
+                if configured is not None:
+                    diagnostic = Diagnostic(f"{error}. {hint}", path="state_directory")
+                    raise InvalidInputError([diagnostic]) from error
+                log.warning(f"Cannot create an event log; jobs are polled. {hint}", error=error)
+        return cls(Directory.create(private), None, private)
 
     def event_logs(self) -> list[Path]:
         """Return the event logs on disk, oldest first."""
-        return _list_logs(self.path) if self.event_log else []
+        return _list_logs(self._directory) if self.event_log else []
 
     def next_log_path(self, newest: Path) -> Path:
         """Return the path of the log that follows `newest`."""
         return self.path / f"events-{log_number(newest) + 1}.log"
 
+    def ensure_log(self, path: Path, user: JobUser) -> None:
+        """Create an event log of that path, to which the access point can append.
+
+        Raises OSError.
+        """
+        self._directory.ensure_log(path.name, user)
+
     @property
     def is_incomplete(self) -> bool:
         """Whether the event logs lack jobs of this or an earlier run."""
-        return self._marked_incomplete or (self.path / INCOMPLETE_MARKER_NAME).exists()
+        return self._marked_incomplete or os.path.exists(self.private / INCOMPLETE_MARKER_NAME)  # noqa: PTH110
 
     def mark_incomplete(self) -> None:
         """Note on disk, for every later start, that only the access point has all keys."""
         self._marked_incomplete = True
         try:
-            (self.path / INCOMPLETE_MARKER_NAME).touch()
+            self.private.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (self.private / INCOMPLETE_MARKER_NAME).touch()
         except OSError as error:
             log.warning("A later run may not find all jobs of this one", error=error)
+
+    def remove(self) -> None:
+        """Remove the directory, as far as that is possible."""
+        directories = [self._directory]
+        if os.path.isdir(self.private) and self.private != self.path:  # noqa: PTH112
+            directories.append(Directory.create(self.private))
+        for directory in directories:
+            try:
+                directory.remove_tree()
+            except OSError as error:
+                log.debug("A directory was not removed", path=directory.path, error=error)
 
     @contextmanager
     def exclusive_lock(self) -> Iterator[None]:
         """Hold the lock that keeps two programs of one runner name from submitting a key twice."""
-        file = _open_lock_file(self.path)
+        file = _open_lock_file(self._directory)
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
@@ -108,17 +123,18 @@ def writable_volumes(pool: Pool) -> list[Path]:
     ]
 
 
-def _prepare(directory: Path, pool: Pool) -> Path | None:
-    """Create the directory; return its event log if the access point can see it."""
-    directory.mkdir(parents=True, exist_ok=True)
+def _prepare(path: Path, pool: Pool) -> tuple[Directory, Path | None]:
+    """Create the directory; return it and its event log if the access point can see it."""
+    volume = pool.volume_of(path)
+    root = Path(volume.path) if volume and Path(volume.path) in writable_volumes(pool) else None
+    directory = Directory.create(path, root)
     # Fail now, not in the middle of a submit, if another user's runner of that name owns it.
     os.close(_open_lock_file(directory))
-    volume = pool.volume_of(directory)
-    if volume is None or Path(volume.path) not in writable_volumes(pool):
-        return None
-    file = (_list_logs(directory) or [directory / "events.log"])[-1]
-    ensure_log(file, pool.user)
-    return file
+    if root is None:
+        return directory, None
+    file = (_list_logs(directory) or [path / "events.log"])[-1]
+    directory.ensure_log(file.name, pool.user)
+    return directory, file
 
 
 def log_number(path: Path) -> int:
@@ -127,29 +143,13 @@ def log_number(path: Path) -> int:
     return int(match[1] or 1) if match else 0
 
 
-def _list_logs(directory: Path) -> list[Path]:
-    return sorted(filter(log_number, directory.iterdir()), key=log_number)
+def _list_logs(directory: Directory) -> list[Path]:
+    paths = (directory.path / name for name in directory.names())
+    return sorted(filter(log_number, paths), key=log_number)
 
 
-def _open_lock_file(directory: Path) -> int:
-    return os.open(
-        directory / LOCK_FILE_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWNER_WRITABLE
-    )
-
-
-def ensure_log(file: Path, user: JobUser) -> None:
-    """Create an event log to which the access point, as the job user, can append.
-
-    Raises OSError when this user may not do that.
-    """
-    if not file.exists():
-        os.close(os.open(file, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, OWNER_WRITABLE))
-    if file.stat().st_uid == user.uid:
-        return
-    if os.geteuid() == 0:
-        os.chown(file, user.uid, user.gid)
-    elif file.stat().st_mode & WORLD_WRITABLE != WORLD_WRITABLE:
-        file.chmod(WORLD_WRITABLE)
+def _open_lock_file(directory: Directory) -> int:
+    return directory.open_file(LOCK_FILE_NAME, os.O_RDWR | os.O_CREAT)
 
 
 def _permission_hint(user: JobUser) -> str:

@@ -1,8 +1,10 @@
 """A runner's event logs, and how far they are to be trusted.
 
 New jobs are logged in the newest log; older ones are read until their jobs have ended. HTCondor
-never truncates an event log, and writes to the path that the job was submitted with. Every start
-reads all of them from the beginning.
+never truncates an event log, and writes to the path that the job was submitted with.
+
+A log lies where jobs can write: whatever it says may be forged. It says *when* to ask the access
+point, and about which jobs (see `JobTracker`). A start therefore goes to the end of each log.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from pathlib import Path
 from swarm_runner.condor.event_log import Event, EventLog
 from swarm_runner.model.job import JobId
 from swarm_runner.model.pool import JobUser
-from swarm_runner.runner.directory import RunnerDirectory, ensure_log, log_number
+from swarm_runner.runner.directory import RunnerDirectory, log_number
 from swarm_runner.structured_log import get_logger
 
 log = get_logger(__name__)
@@ -50,7 +52,7 @@ class EventLogSet:
         self._directory = directory
         self._user = user
         self._clock = clock
-        self._logs = [EventLog(path) for path in directory.event_logs()]
+        self._logs = [EventLog(path, directory.fd) for path in directory.event_logs()]
         # Logs to be removed as soon as none of these jobs is active.
         self._draining: list[tuple[EventLog, frozenset[JobId]]] = []
         self._last_event_at = clock()
@@ -114,6 +116,14 @@ class EventLogSet:
             return True
         return False
 
+    def skip(self) -> None:
+        """Go to the end of every log: what is in it by now, the access point knows."""
+        for event_log in self._logs:
+            try:
+                event_log.skip()
+            except OSError:
+                event_log.damaged = True
+
     def mark_read(self, active: Collection[JobId]) -> None:
         """Note that all logs were read, and which jobs are active."""
         self._start_draining(self._logs[:-KEEP_LOGS], active)
@@ -131,7 +141,7 @@ class EventLogSet:
         if self.newest.size_bytes >= ROTATE_BYTES:
             path = self._directory.next_log_path(self.newest.path)
             try:
-                ensure_log(path, self._user)
+                self._directory.ensure_log(path, self._user)
             except OSError as error:
                 log.warning(
                     "Cannot start a new event log; the present one goes on growing",
@@ -151,11 +161,10 @@ class EventLogSet:
                 "The event log was damaged or replaced; polling the access point",
                 event_log=event_log.path,
             )
-            self._directory.mark_incomplete()
             try:
                 if not event_log.is_valid:
                     event_log.quarantine()
-                ensure_log(event_log.path, self._user)
+                self._directory.ensure_log(event_log.path, self._user)
             except OSError as error:
                 log.warning("The event log cannot be repaired", error=error)
                 self._give_up()
@@ -164,12 +173,11 @@ class EventLogSet:
         self.trust = LogTrust.UNPROVEN if self._unproven_since is not None else LogTrust.TRUSTED
 
     def _give_up(self) -> None:
-        self._directory.mark_incomplete()
         self.close()
         self._logs, self._unproven_since, self.trust = [], None, LogTrust.ABSENT
 
     def _start_log(self, path: Path, active: Collection[JobId]) -> None:
-        self._logs.append(EventLog(path))
+        self._logs.append(EventLog(path, self._directory.fd))
         self._start_draining(self._logs[-KEEP_LOGS - 1 : -KEEP_LOGS], active)
 
     def _start_draining(self, logs: list[EventLog], active: Collection[JobId]) -> None:
@@ -184,10 +192,7 @@ class EventLogSet:
         ]
         if not drained:
             return
-        # First, so that a later start knows that there were more keys.
-        self._directory.mark_incomplete()
         for event_log in drained:
-            event_log.close()
             self._logs.remove(event_log)
-            event_log.path.unlink(missing_ok=True)
+            event_log.remove()
         self._draining = [pair for pair in self._draining if pair[0] not in drained]

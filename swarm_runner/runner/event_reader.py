@@ -1,4 +1,8 @@
-"""Applies the events of an event log to the job table.
+"""Reads the events of an event log: some it applies to the job table, of others it takes note.
+
+Jobs can write to the log. A start, or the end of a run, only changes what is shown of a job, and is
+applied. That a job has ended, is held or was released, and that there is a job, is a *claim*, which
+the tracker confirms at the access point.
 
 `EventReader.apply` runs once for every event of every job: keep it lean. Names of attributes are
 those of HTCondor's job event log.
@@ -7,22 +11,38 @@ those of HTCondor's job event log.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from swarm_runner.model.htcondor import EventType, HoldCode
-from swarm_runner.model.job import Hold, Job, JobId, JobState, Usage
-from swarm_runner.runner import outcomes
+from swarm_runner.model.job import Job, JobEvent, JobId, JobState, Usage
 from swarm_runner.runner.job_table import JobTable, Location
+from swarm_runner.structured_log import get_logger
 
+log = get_logger(__name__)
 Handler = Callable[[Job, float, Any], None]
 
 
-class EventReader:
-    """Applies events to `job_table`."""
+@dataclass(slots=True)
+class Claim:
+    """What the log says about a job, since when, and when the access point is asked about it."""
 
-    def __init__(self, job_table: JobTable) -> None:
+    event: JobEvent
+    first_at: float
+    next_at: float = 0.0
+
+
+class EventReader:
+    """Applies events to `job_table`. `clock` returns seconds since the epoch.
+
+    `claims` are the events to be confirmed: for each job, the latest.
+    """
+
+    def __init__(self, job_table: JobTable, clock: Callable[[], float]) -> None:
+        self.claims: dict[JobId, Claim] = {}
         self._job_table = job_table
+        self._clock = clock
         self._handlers: dict[int, Handler] = {
             EventType.EXECUTE: self._execute,
             EventType.JOB_EVICTED: self._evicted,
@@ -37,75 +57,85 @@ class EventReader:
         self._timestamp = 0.0
 
     def apply(self, event: Any) -> None:
-        """Apply one event; ignore those that change no job's state."""
-        number = event["EventTypeNumber"]
-        handler = self._handlers.get(number)
-        if handler is None and number != EventType.SUBMIT:
-            return
-        time_text = event["EventTime"]
-        if time_text != self._time_text:
-            self._time_text, self._timestamp = time_text, timestamp(time_text)
-        job_id = JobId(event["Cluster"], event["Proc"])
-        if handler is None:
-            self._submitted(job_id, self._timestamp, event)
-            return
-        job = self._job_table.active_job(job_id, self._timestamp)
-        if job is not None:
-            handler(job, self._timestamp, event)
-
-    def _submitted(self, job_id: JobId, submitted_at: float, event: Any) -> None:
-        key = event.get("LogNotes")
-        if key is None:
-            return
-        known = self._job_table.jobs.get(job_id)
-        if known is not None:
-            if known.key == key or submitted_at <= (known.submitted_at or submitted_at):
+        """Apply one event, or note its claim; ignore those that change no job's state."""
+        try:
+            number = event["EventTypeNumber"]
+            handler = self._handlers.get(number)
+            if handler is None and number != EventType.SUBMIT:
                 return
+            job_id = JobId(event["Cluster"], event["Proc"])
+            job = self._job_table.jobs.get(job_id)
             # A new pool counts its clusters from 1 again, and the log of the old one is still here.
-            self._job_table.forget(job_id)
-        job = Job(job_id, key, JobState.IDLE, submitted_at=submitted_at)
-        self._job_table.add(job, submitted_at)
+            if job is None or (handler is None and event.get("LogNotes", job.key) != job.key):
+                self._job_table.unknown_jobs.add(job_id)
+            elif handler is not None and not job.state.ended:
+                time_text = event["EventTime"]
+                if time_text != self._time_text:
+                    self._timestamp, self._time_text = timestamp(time_text), time_text
+                handler(job, self._timestamp, event)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            log.debug("An event makes no sense; it is ignored", error=repr(error))
+
+    def _is_news(self, job: Job, event_time: float) -> bool:
+        """Whether the job's history is not known up to the event; if not, it is from now on."""
+        if event_time < self._job_table.watermark(job.id):
+            return False
+        # A date in the future would make everything that follows old.
+        self._job_table.set_watermark(job.id, min(event_time, self._clock()))
+        return True
 
     def _execute(self, job: Job, started_at: float, event: Any) -> None:
+        if job.state is JobState.HELD:
+            self._claim(job, JobEvent.RELEASED)
+        if job.state is not JobState.IDLE or not self._is_news(job, started_at):
+            return
         slot = event.get("ExecuteProps", {})
         # The schedd may have raised the request since the submit; the slot has its present size.
         first_start = job.memory_mb is not None and not job.starts
-        memory_mb = job.memory_mb if first_start else slot.get("Memory")
-        location = Location(*map(slot.get, ("CapacityClass", "SwarmTaskId", "SwarmNode")))
+        memory_mb = job.memory_mb if first_start else _number(slot.get("Memory"))
+        names = ("CapacityClass", "SwarmTaskId", "SwarmNode")
+        location = Location(*(_text(slot.get(name)) for name in names))
+        started_at = min(started_at, self._clock())
         self._job_table.start(job, started_at, job.starts + 1, location, memory_mb)
 
-    def _evicted(self, job: Job, _timestamp: float, event: Any) -> None:
-        self._job_table.evict(job, event.get("Reason") or event.get("Message") or "")
+    def _evicted(self, job: Job, evicted_at: float, event: Any) -> None:
+        if self._is_news(job, evicted_at):
+            reason = _text(event.get("Reason")) or _text(event.get("Message")) or ""
+            self._job_table.evict(job, reason)
 
-    def _terminated(self, job: Job, ended_at: float, event: Any) -> None:
-        outcome, memory_mb = outcomes.from_event(event), event.get("RequestMemory")
-        usage = _usage(event)
-        self._job_table.finish(job, JobState.COMPLETED, outcome, ended_at, memory_mb, usage)
+    def _terminated(self, job: Job, _timestamp: float, event: Any) -> None:
+        self._claim(job, JobEvent.ENDED)
+        self._job_table.note_usage(job.id, _usage(event))
 
-    def _aborted(self, job: Job, ended_at: float, event: Any) -> None:
-        self._job_table.remove(job, event.get("Reason", ""), ended_at)
+    def _aborted(self, job: Job, _timestamp: float, _event: Any) -> None:
+        self._claim(job, JobEvent.ENDED)
 
     def _held(self, job: Job, _timestamp: float, event: Any) -> None:
-        code = event.get("HoldReasonCode", 0)
         # A log has every hold once: held already means that a job ad was faster.
-        if job.state is JobState.HELD or code == HoldCode.SPOOLING_INPUT:
-            return
-        subcode, reason = event.get("HoldReasonSubCode", 0), event.get("HoldReason", "")
-        self._job_table.hold(job, Hold(code, subcode, reason, job.holds + 1))
+        code = event.get("HoldReasonCode")
+        if job.state is not JobState.HELD and code != HoldCode.SPOOLING_INPUT:
+            self._claim(job, JobEvent.HELD)
 
-    def _released(self, job: Job, _timestamp: float, event: Any) -> None:
-        self._job_table.release(job, event.get("Reason", ""))
+    def _released(self, job: Job, _timestamp: float, _event: Any) -> None:
+        self._claim(job, JobEvent.RELEASED)
+
+    def _claim(self, job: Job, event: JobEvent) -> None:
+        self.claims[job.id] = Claim(event, self._clock())
 
 
 def _usage(event: Any) -> Usage:
     """Read the terminated event's table of resources; its disk is in KB."""
-    disk_kb = event.get("DiskUsage")
-    return Usage(
-        event.get("CpusUsage"),
-        event.get("MemoryUsage"),
-        None if disk_kb is None else -(-disk_kb // 1024),
-        event.get("TimeExecuteUsage"),
-    )
+    names = ("CpusUsage", "MemoryUsage", "DiskUsage", "TimeExecuteUsage")
+    cpus, memory_mb, disk_kb, time_s = (_number(event.get(name)) for name in names)
+    return Usage(cpus, memory_mb, None if disk_kb is None else -(-disk_kb // 1024), time_s)
+
+
+def _number(value: Any) -> Any:
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def timestamp(time_text: str) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -34,16 +34,23 @@ class InputTree:
         problems: What HTCondor cannot transfer, and what to do.
         has_directory_links: Whether it is or contains a link to a directory, which HTCondor does
             not follow.
+        links_out: The links in it that lead out of it, and where each leads.
     """
 
+    root: str
     problems: list[str] = field(default_factory=list)
+    links_out: list[tuple[str, str]] = field(default_factory=list)
     has_directory_links: bool = False
 
 
 class InputFiles:
-    """Looks at each file once: create one for each batch, since files change between batches."""
+    """Looks at each file once: create one for each batch, since files change between batches.
 
-    def __init__(self) -> None:
+    Links may lead to `volumes`, which every job can read anyway.
+    """
+
+    def __init__(self, volumes: Iterable[str]) -> None:
+        self._volumes = frozenset(volumes)
         self.is_directory = cache(os.path.isdir)
         self.tree = cache(_inspect)
 
@@ -59,7 +66,8 @@ class InputFiles:
         program = invocation.argv[0] if invocation.argv else ""
         for item in invocation.inputs:
             file = os.path.join(directory, source_path(item))  # noqa: PTH118
-            for message in self.tree(file).problems:
+            tree = self.tree(file)
+            for message in tree.problems:
                 yield "inputs", message
             if sandbox_name(item) == os.path.normpath(program) and os.path.isfile(file):  # noqa: PTH113
                 if "/" not in program:
@@ -67,6 +75,17 @@ class InputFiles:
                     yield "command", f"{message}; write ./{program} to run the input"
                 elif not os.access(file, os.X_OK):
                     yield "command", f"{file} is not executable; run `chmod +x` on it"
+            for link, target in tree.links_out if not invocation.in_place else ():
+                roots = {os.path.realpath(directory), *self._volumes}
+                if not any(Path(target).is_relative_to(root) for root in roots):
+                    # A job may have put it there, to be sent what it leads to.
+                    yield (
+                        "inputs",
+                        (
+                            f"{link} leads to {target}, out of the working directory; copy what it "
+                            "leads to, or name that as an input"
+                        ),
+                    )
         if invocation.stdin:
             for number in range(invocation.repeat):
                 name = invocation.stdin.replace(PROCESS_MACRO, str(number))
@@ -92,7 +111,7 @@ class InputFiles:
 
 
 def _inspect(path: str) -> InputTree:
-    tree = InputTree()
+    tree = InputTree(os.path.realpath(path))
     _inspect_below(path, tree, ())
     return tree
 
@@ -101,6 +120,10 @@ def _inspect_below(path: str, tree: InputTree, above: tuple[tuple[int, int], ...
     try:
         status = os.stat(path)  # noqa: PTH116
         is_link = os.path.islink(path)  # noqa: PTH114
+        if is_link and above:
+            target = os.path.realpath(path)
+            if not Path(target).is_relative_to(tree.root):
+                tree.links_out.append((path, target))
         if not stat.S_ISDIR(status.st_mode):
             _inspect_file(path, status, tree)
             return

@@ -47,6 +47,8 @@ class JobTable:
         self._first_job_by_key: dict[str, JobId] = {}
         # For each active job, the time up to which its history is known.
         self._watermarks: dict[JobId, float] = {}
+        # What the log says of the resources that an active job has used: job ads lack it.
+        self._usages: dict[JobId, Usage] = {}
         self._changes: list[JobChange] = []
 
     @property
@@ -87,17 +89,10 @@ class JobTable:
         """Note that an active job's history is known up to this time; never moves back."""
         self._watermarks[job_id] = max(self._watermarks[job_id], timestamp)
 
-    def active_job(self, job_id: JobId, timestamp: float) -> Job | None:
-        """Return the active job of an event, unless the event is older than the watermark."""
-        watermark = self._watermarks.get(job_id)
-        if watermark is None:
-            if job_id not in self.jobs:
-                self.unknown_jobs.add(job_id)
-            return None
-        if timestamp < watermark:
-            return None
-        self._watermarks[job_id] = timestamp
-        return self.jobs[job_id]
+    def note_usage(self, job_id: JobId, usage: Usage) -> None:
+        """Note what an active job has used; its end, which follows, records it."""
+        if job_id in self._watermarks:
+            self._usages[job_id] = usage
 
     def add(self, job: Job, timestamp: float) -> None:
         """Track an idle job that was just submitted, or found.
@@ -118,6 +113,7 @@ class JobTable:
         """Drop a job without a trace."""
         job = self.jobs.pop(job_id, None)
         self._watermarks.pop(job_id, None)
+        self._usages.pop(job_id, None)
         self.pending_holds.pop(job_id, None)
         if job is not None and self._first_job_by_key.get(job.key) == job_id:
             del self._first_job_by_key[job.key]
@@ -178,8 +174,6 @@ class JobTable:
         state: JobState,
         outcome: Outcome,
         timestamp: float,
-        memory_mb: int | None = None,
-        usage: Usage | None = None,
     ) -> None:
         """Apply: the job left the queue with this outcome."""
         self._apply(
@@ -189,8 +183,7 @@ class JobTable:
             outcome.message,
             outcome=outcome,
             ended_at=timestamp,
-            memory_mb=memory_mb or job.memory_mb,
-            usage=usage,
+            usage=self._usages.pop(job.id, None),
         )
         self._watermarks.pop(job.id, None)
 

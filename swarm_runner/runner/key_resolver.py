@@ -83,12 +83,13 @@ class KeyResolver:
         return key in self._in_doubt_keys or hash(key) in self._dropped_key_hashes
 
     def _adopt(self, keys: Collection[str]) -> None:
-        cursor = self._history_cursor
+        cursor, reads_all = self._history_cursor, False
         if any(map(self._may_be_queued, keys)):
             queued, departed = self._submitter.find_by_keys(list(keys))
         else:
             # All keys of the name at once: the history is long, and more batches will follow.
             queued, departed = self._submitter.find_since(list(keys), cursor)
+            reads_all = True
             cursor = job_id_from_ad(departed[0]) if departed else cursor
         orphans = self._submitter.withdraw_unspooled(queued)
         for ads, left_queue in ((queued, False), (departed, True)):
@@ -101,4 +102,6 @@ class KeyResolver:
         for orphan in orphans:
             self._job_table.forget(orphan)
         self._history_cursor = cursor
+        if reads_all:
+            self._tracker.knows_history = True
         self._tracker.track(map(job_id_from_ad, queued), logged=False)

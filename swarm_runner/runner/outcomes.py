@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import signal
 from functools import lru_cache
-from typing import Any
 
 from swarm_runner.condor.ports import DIGEST_ATTRIBUTE, Ad
 from swarm_runner.model.job import Outcome, OutcomeKind
@@ -81,13 +80,6 @@ def lost() -> Outcome:
         "The access point has no record of this job, neither in its queue nor in its history. The "
         "job may have run. Check its outputs before you run it again.",
     )
-
-
-def from_event(event: Any) -> Outcome:
-    """Return the outcome in a job terminated event."""
-    if event["TerminatedNormally"]:
-        return exited(event["ReturnValue"], event.get(DIGEST_ATTRIBUTE))
-    return signalled(event["TerminatedBySignal"], event.get(DIGEST_ATTRIBUTE))
 
 
 def from_ad(ad: Ad) -> Outcome:

@@ -11,20 +11,27 @@ from swarm_runner.model.job import JobId, JobState, Outcome, OutcomeKind
 from swarm_runner.runner import outcomes
 from swarm_runner.runner.ad_reader import job_id_from_ad
 from swarm_runner.runner.job_table import JobTable
+from swarm_runner.runner.spool_record import SpoolRecord
 from swarm_runner.runner.vm import outcome as vm_outcome
 from swarm_runner.structured_log import get_logger
 
 log = get_logger(__name__)
 
 MAX_RETRIEVAL_ATTEMPTS = 3
+_NOT_RECORDED = "this runner has not recorded that it submitted the job from that directory"
 
 
 class OutputRetriever:
     """Retrieves the outputs of spooled jobs, which end when that worked or failed for good."""
 
     def __init__(
-        self, access_point: AccessPointPort, job_table: JobTable, clock: Callable[[], float]
+        self,
+        access_point: AccessPointPort,
+        job_table: JobTable,
+        record: SpoolRecord,
+        clock: Callable[[], float],
     ) -> None:
+        self._record = record
         self._access_point = access_point
         self._job_table = job_table
         self._clock = clock
@@ -36,16 +43,16 @@ class OutputRetriever:
         The access point takes a spooled job out of the queue when its outputs were retrieved.
         """
         this_host = socket.gethostname()
-        waiting = [
-            job_id_from_ad(ad)
+        here = {
+            job_id_from_ad(ad): ad
             for ad in ads
             if ad.get("SwarmRunnerHost", this_host) == this_host and outcomes.awaiting_retrieval(ad)
-        ]
-        failed = self._retrieve_outputs(waiting)
-        retrieved = set(waiting) - failed.keys()
+        }
+        failed = {job: _NOT_RECORDED for job, ad in here.items() if not self._record.allows(ad)}
+        failed |= self._retrieve_outputs([job for job in here if job not in failed])
         for ad in ads:
             job = self._job_table.jobs[job_id_from_ad(ad)]
-            outcome = vm_outcome.from_ad(ad, retrieved=job.id in retrieved)
+            outcome = vm_outcome.from_ad(ad, retrieved=job.id in here.keys() - failed.keys())
             if job.id in failed:
                 attempts = self._attempts[job.id] = self._attempts.get(job.id, 0) + 1
                 if attempts < MAX_RETRIEVAL_ATTEMPTS:

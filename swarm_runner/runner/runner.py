@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import logging
 import re
-import shutil
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Self
-
-from tenacity import Retrying, retry_if_exception, stop_after_delay
 
 from swarm_runner.condor.access_point import AccessPoint
 from swarm_runner.condor.ports import EXPLAIN_PROJECTION, AccessPointPort, JobQuery
@@ -21,7 +18,6 @@ from swarm_runner.errors import (
     InvalidInputError,
     SubmitUnresolvedError,
     SwarmRunnerError,
-    UnreachableError,
 )
 from swarm_runner.hooks.manager import Hooks
 from swarm_runner.model.invocation import Invocation
@@ -35,7 +31,7 @@ from swarm_runner.runner.job_table import JobTable
 from swarm_runner.runner.key_resolver import KeyResolver
 from swarm_runner.runner.outcomes import encode_reason
 from swarm_runner.runner.submission import PreparedJob, SubmissionBuilder
-from swarm_runner.runner.submitter import Submitter
+from swarm_runner.runner.submitter import Submitter, retry_while_unreachable
 from swarm_runner.runner.tracker import JobTracker
 from swarm_runner.structured_log import get_logger
 
@@ -91,7 +87,8 @@ class Runner:
             clock,
         )
         self._hold_handler = HoldHandler(self._access_point, self._job_table, clock)
-        self._submitter = Submitter(self._access_point, name, outage_timeout_s)
+        record = self._tracker.spool_record
+        self._submitter = Submitter(self._access_point, name, outage_timeout_s, record)
         self._key_resolver = KeyResolver(self._job_table, self._tracker, self._submitter)
         self._submission_builder = SubmissionBuilder(destination, self._hooks, name)
         # Guards the table and everything that works on it; never held while a plugin is called.
@@ -120,7 +117,7 @@ class Runner:
         """
         with self._lock:
             self._tracker.close()
-            shutil.rmtree(self._directory.path, ignore_errors=True)
+            self._directory.remove()
 
     @property
     def event_log(self) -> Path | None:
@@ -275,6 +272,8 @@ class Runner:
 
     def _known_job(self, job_id: JobId) -> Job:
         """Return a job of this runner. Raises InvalidInputError for any other."""
+        if job_id not in self._job_table.jobs and not self._tracker.knows_history:
+            self.recover()  # it may have ended before this runner started
         job = self._job_table.jobs.get(job_id)
         if job is None:
             message = f"runner {self.name} does not know this job; it may be another runner's"
@@ -353,20 +352,13 @@ class Runner:
 
     def _poll_with_retries(self) -> None:
         """Poll; while the access point is unreachable, retry until the outage timeout."""
-        Retrying(
-            # Before the first answer there is nothing to wait for: the address may be wrong.
-            retry=retry_if_exception(
-                lambda error: self._is_open and isinstance(error, UnreachableError)
-            ),
-            stop=stop_after_delay(self._outage_timeout_s),
+        # Before the first answer there is nothing to wait for: the address may be wrong.
+        retry_while_unreachable(
+            self._poll,
+            self._outage_timeout_s,
             wait=lambda _: self._poll_interval_s,
-            before_sleep=lambda state: log.debug(
-                "The access point is unreachable; retrying",
-                attempt=state.attempt_number,
-                error=state.outcome and state.outcome.exception(),
-            ),
-            reraise=True,
-        )(self._poll)
+            applies=lambda: self._is_open,
+        )
 
     @property
     def _poll_interval_s(self) -> float:

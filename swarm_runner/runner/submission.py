@@ -72,7 +72,7 @@ class SubmissionBuilder:
         keys: set[str] = set()
         current_directory = os.getcwd()  # noqa: PTH109 (a string, not a Path)
         log_path = str(event_log) if event_log else None
-        files = InputFiles()
+        files = InputFiles(volume.path for volume in self._pool.volumes)
         for invocation in invocations:
             if invocation.key in keys:
                 message = "is used twice in this batch; give each invocation its own key"

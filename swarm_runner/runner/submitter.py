@@ -6,7 +6,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeVar
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    stop_after_delay,
+    wait_exponential,
+)
 
 from swarm_runner.condor.ports import (
     AccessPointPort,
@@ -26,6 +32,7 @@ from swarm_runner.errors import (
 from swarm_runner.model.job import JobId
 from swarm_runner.runner import outcomes
 from swarm_runner.runner.ad_reader import awaiting_input, is_withdrawn, job_id_from_ad
+from swarm_runner.runner.spool_record import SpoolRecord
 from swarm_runner.runner.staging import stage_inputs
 from swarm_runner.runner.submission import PreparedJob
 from swarm_runner.structured_log import get_logger
@@ -73,8 +80,13 @@ class Submitter:
     """
 
     def __init__(
-        self, access_point: AccessPointPort, runner_name: str, outage_timeout_s: float
+        self,
+        access_point: AccessPointPort,
+        runner_name: str,
+        outage_timeout_s: float,
+        record: SpoolRecord,
     ) -> None:
+        self._record = record
         self._access_point = access_point
         self._runner_name = runner_name
         self._outage_timeout_s = outage_timeout_s
@@ -91,6 +103,9 @@ class Submitter:
         try:
             for spool in (False, True):
                 with stage_inputs([job for job in prepared if job.spool is spool]) as group:
+                    if spool:
+                        jobs = [job.invocation for job in group]
+                        self._record.add({job.key: job.working_directory or "/" for job in jobs})
                     self._submit_group(group, spool, report)
         except SwarmRunnerError:
             self._withdraw([job.id for job in report.submitted])
@@ -187,8 +202,8 @@ class Submitter:
         Raises SubmitUnresolvedError when the access point does not answer.
         """
         try:
-            queued, departed = self._retry_while_unreachable(lambda: self.find_by_keys(keys))
-            orphans = set(self._retry_while_unreachable(lambda: self.withdraw_unspooled(queued)))
+            queued, departed = self._retry(lambda: self.find_by_keys(keys))
+            orphans = set(self._retry(lambda: self.withdraw_unspooled(queued)))
         except UnreachableError as error:
             raise SubmitUnresolvedError(
                 f"A submit of {len(keys)} jobs failed ({submit_error}), and the access point did "
@@ -206,22 +221,36 @@ class Submitter:
             return
         log.warning("A batch failed part-way; withdrawing its jobs", jobs=len(ids))
         try:
-            self._retry_while_unreachable(lambda: self._access_point.remove(ids, WITHDRAWAL_REASON))
+            self._retry(lambda: self._access_point.remove(ids, WITHDRAWAL_REASON))
         except SwarmRunnerError as error:
             raise SubmitUnresolvedError(
                 f"A batch failed part-way, and {len(ids)} of its jobs could not be withdrawn: "
                 f"{error}. {_RESUBMIT_HINT}"
             ) from error
 
-    def _retry_while_unreachable(self, operation: Callable[[], Result]) -> Result:
-        return Retrying(
-            retry=retry_if_exception_type(UnreachableError),
-            stop=stop_after_delay(self._outage_timeout_s),
-            wait=wait_exponential(multiplier=0.2, max=5),
-            before_sleep=lambda state: log.debug(
-                "The access point is unreachable; retrying",
-                attempt=state.attempt_number,
-                error=state.outcome and state.outcome.exception(),
-            ),
-            reraise=True,
-        )(operation)
+    def _retry(self, operation: Callable[[], Result]) -> Result:
+        wait = wait_exponential(multiplier=0.2, max=5)
+        return retry_while_unreachable(operation, self._outage_timeout_s, wait)
+
+
+def retry_while_unreachable(
+    operation: Callable[[], Result],
+    timeout_s: float,
+    wait: Callable[[RetryCallState], float],
+    applies: Callable[[], bool] = lambda: True,
+) -> Result:
+    """Repeat an operation while the access point is unreachable, as long as that `applies`.
+
+    Raises UnreachableError after the timeout.
+    """
+    return Retrying(
+        retry=retry_if_exception(lambda error: applies() and isinstance(error, UnreachableError)),
+        stop=stop_after_delay(timeout_s),
+        wait=wait,
+        before_sleep=lambda state: log.debug(
+            "The access point is unreachable; retrying",
+            attempt=state.attempt_number,
+            error=state.outcome and state.outcome.exception(),
+        ),
+        reraise=True,
+    )(operation)

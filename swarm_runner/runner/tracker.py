@@ -1,17 +1,21 @@
 """Keeps the job table up to date: from the event logs, and from the access point where they fail.
 
-A job is *polled* when no log covers it: there is no log, the job is spooled, or events were lost.
-One query of the queue, and one of the history for jobs that left it, cover all polled jobs.
+The log lies where jobs can write, so that it is not evidence. What it says about an end, a hold, a
+release or an unknown job is confirmed before anything is done about it: the poll that reads such
+events asks the access point once for all of these jobs. Without news, nothing is asked.
+
+A job is *polled*, news or not, when no log covers it: there is no log, the job is spooled, or
+events were lost. One query of the queue, and one of the history for jobs that left it, cover all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from swarm_runner.condor.ports import AccessPointPort, Ad, JobQuery
 from swarm_runner.model.htcondor import JobStatus
-from swarm_runner.model.job import JobId, JobState
+from swarm_runner.model.job import JobEvent, JobId, JobState
 from swarm_runner.model.pool import JobUser
 from swarm_runner.runner import outcomes
 from swarm_runner.runner.ad_reader import apply_ad, job_id_from_ad
@@ -20,9 +24,15 @@ from swarm_runner.runner.event_logs import EventLogSet, LogTrust
 from swarm_runner.runner.event_reader import EventReader
 from swarm_runner.runner.job_table import JobTable
 from swarm_runner.runner.output_retriever import OutputRetriever
+from swarm_runner.runner.spool_record import SpoolRecord
 
 # Above this number, queries no longer name the ids one by one.
 MAX_IDS_PER_QUERY = 200
+# The access point may log an event before its queue shows it: it is asked about a claim that it did
+# not confirm at every poll, and then less and less often, in seconds.
+MAX_CLAIM_INTERVAL_S = 60.0
+# A job that the log names left the queue after this runner began to read, but clocks differ.
+CLOCK_SKEW_S = 120.0
 # How long a job may be in neither the queue nor the history before it counts as lost.
 LOST_AFTER_S = 10.0
 
@@ -44,11 +54,14 @@ class JobTracker:
         self._runner_name = runner_name
         self._directory = directory
         self._logs = EventLogSet(directory, user, clock)
-        self._reader = EventReader(job_table)
-        self._retriever = OutputRetriever(access_point, job_table, clock)
+        self._reader = EventReader(job_table, clock)
+        self.spool_record = SpoolRecord(directory.private)
+        self._retriever = OutputRetriever(access_point, job_table, self.spool_record, clock)
         self._clock = clock
         self._polled: set[JobId] = set()
-        self._queried_unknown: set[JobId] = set()
+        self._opened_at = clock()
+        # Whether the table has the jobs of the whole history.
+        self.knows_history = False
         self._missing_since: dict[JobId, float] = {}
 
     @property
@@ -63,26 +76,30 @@ class JobTracker:
 
     @property
     def history_complete(self) -> bool:
-        """Whether the logs have every key that this runner ever submitted."""
-        return self._logs.trust is not LogTrust.ABSENT and not self._directory.is_incomplete
+        """Whether the table has every key that this runner ever submitted.
+
+        The history was read once, and since then the log says of each new job.
+        """
+        return (
+            self.knows_history
+            and self._logs.trust is not LogTrust.ABSENT
+            and not self._directory.is_incomplete
+        )
 
     def close(self) -> None:
         """Close the logs."""
         self._logs.close()
 
     def open(self) -> list[Ad]:
-        """Read the logs from the beginning and query the queue once; return what is queued.
+        """Go to the end of the logs, and query the queue once; return what is queued.
 
         Records no changes. Call it under the runner directory's lock: no program may submit now.
         """
         with self._job_table.without_changes():
-            self._read_logs()
-            is_fresh = not self._job_table.jobs
-            ads = self._query(list(self._job_table.active), all_jobs=True)
-        if self._logs.trust is not LogTrust.ABSENT:
-            if is_fresh and (ads or self._has_history()):
-                self._directory.mark_incomplete()
-            self._logs.mark_read(self._job_table.active)
+            self._logs.skip()
+            self._opened_at = self._clock()
+            ads = self._query([], all_jobs=True)
+        self._logs.mark_read(self._job_table.active)
         return ads
 
     def rotate_logs(self) -> None:
@@ -90,13 +107,14 @@ class JobTracker:
         self._logs.rotate(self._job_table.active)
 
     def load_history(self) -> None:
-        """Apply all of this runner's history, unless the logs have it; record no changes."""
+        """Apply all of this runner's history, unless the table has it; record no changes."""
         if self.history_complete:
             return
         ads = self._access_point.history(JobQuery(runner_name=self._runner_name))
         with self._job_table.without_changes():
             for ad in ads:
                 apply_ad(self._job_table, ad, left_queue=True)
+        self.knows_history = True
 
     def track(self, ids: Iterable[JobId], *, logged: bool) -> None:
         """Track jobs that are queued now."""
@@ -110,21 +128,49 @@ class JobTracker:
 
         Raises UnreachableError; the table keeps what was applied before.
         """
-        self._read_logs()
+        for event in self._logs.read():
+            self._reader.apply(event)
         active = self._job_table.active
+        if self._logs.trust is LogTrust.DAMAGED:
+            self.knows_history = False
         if self._logs.check(jobs_active=bool(active)):
             self._polled.update(active)
-        unknown = self._job_table.unknown_jobs - self._queried_unknown
-        if self._polled or unknown:
-            self._queried_unknown |= unknown
-            self._polled &= active
-            all_jobs = self._logs.trust is LogTrust.ABSENT
-            self._query([*self._polled, *unknown], all_jobs=all_jobs)
+        now = self._clock()
+        claimed = {job_id for job_id, claim in self._reader.claims.items() if claim.next_at <= now}
+        unknown = set(self._job_table.unknown_jobs)
+        if not (self._polled or claimed or unknown):
+            return
+        self._polled &= active
+        all_jobs = self._logs.trust is LogTrust.ABSENT
+        ads = self._query([*(self._polled | claimed), *unknown], all_jobs=all_jobs)
+        # Back to this runner's start: other jobs cannot be what the log has just named.
+        since = self._opened_at - CLOCK_SKEW_S
+        self._apply_history(unknown.difference(map(job_id_from_ad, ads)), since)
+        self._job_table.unknown_jobs -= unknown
+        self._resolve_claims(claimed, now)
 
-    def _read_logs(self) -> None:
-        apply = self._reader.apply
-        for event in self._logs.read():
-            apply(event)
+    def _resolve_claims(self, claimed: set[JobId], now: float) -> None:
+        """Drop the claims that the access point has confirmed; put the others off."""
+        active, claims = self._job_table.active, self._reader.claims
+        for job_id in claimed:
+            claim = claims[job_id]
+            is_held = job_id in active and self._job_table.jobs[job_id].state is JobState.HELD
+            if job_id not in active or claim.event is (
+                JobEvent.HELD if is_held else JobEvent.RELEASED
+            ):
+                del claims[job_id]
+            else:
+                claim.next_at = now + min(MAX_CLAIM_INTERVAL_S, (now - claim.first_at) / 2)
+
+    def _apply_history(self, ids: Collection[JobId], since: float | None = None) -> None:
+        """Apply the history of these jobs, as far as it has them."""
+        if not ids:
+            return
+        named = list(ids) if len(ids) <= MAX_IDS_PER_QUERY else None
+        query = JobQuery(runner_name=self._runner_name, ids=named, since=since)
+        for ad in self._access_point.history(query, limit=len(named) if named else None):
+            if job_id_from_ad(ad) in ids:
+                apply_ad(self._job_table, ad, left_queue=True)
 
     def _poll_unlogged(self, ids: set[JobId]) -> None:
         """Poll jobs that no log covers; a later start has to know that there were some."""
@@ -160,14 +206,8 @@ class JobTracker:
         if not ids:
             self._missing_since.clear()
             return
-        if len(ids) > MAX_IDS_PER_QUERY:
-            ads = self._access_point.history(JobQuery(runner_name=self._runner_name))
-        else:
-            ads = self._access_point.history(JobQuery(ids=ids), limit=len(ids))
+        self._apply_history(set(ids))
         active = self._job_table.active
-        for ad in ads:
-            if job_id_from_ad(ad) in active:
-                apply_ad(self._job_table, ad, left_queue=True)
         now = self._clock()
         missing = {}
         for job_id in ids:
@@ -181,7 +221,3 @@ class JobTracker:
                 missing[job_id] = since
                 self._polled.add(job_id)
         self._missing_since = missing
-
-    def _has_history(self) -> bool:
-        query = JobQuery(runner_name=self._runner_name)
-        return bool(self._access_point.history(query, ("ClusterId",), limit=1))

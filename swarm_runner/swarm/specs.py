@@ -20,6 +20,8 @@ SCRATCH = "/var/lib/swarm-runner/scratch"
 SPOOL = "/var/lib/swarm-runner/spool"
 # Must match SEC_TOKEN_POOL_SIGNING_KEY_FILE in image/manager.conf.
 SIGNING_KEY_PATH = "/etc/condor/passwords.d/POOL"
+# Of image/identities.py.
+IDENTITIES_PROGRAM = "/usr/local/libexec/swarm-runner/identities.py"
 TOKEN_DIRECTORY = "/etc/swarm-runner/tokens.d"  # noqa: S105 - a path
 # The logins for private registries. Must match CREDENTIALS in image/gateway.py.
 REGISTRIES_PATH = "/run/secrets/swarm-runner-registries"
@@ -163,7 +165,9 @@ class Stack(FrozenModel):
         return ServiceSpec(
             name=self.pool.service(),
             image=self.image,
-            environment=self._environment("manager", {"HOST": self.pool.host}),
+            environment=self._environment(
+                "manager", {"HOST": self.pool.host, "VOLUMES": self._volume_paths()}
+            ),
             labels=self.labels | {NODE_LABEL: self.node_id},
             mounts=(spool, *self._volumes()),
             secret=SecretSpec(name=self.signing_key, target=SIGNING_KEY_PATH),
@@ -275,6 +279,10 @@ class Stack(FrozenModel):
             "USER_GID": str(user.gid),
         }
         return {f"SWARM_RUNNER_{name}": value for name, value in (common | settings).items()}
+
+    def _volume_paths(self) -> str:
+        """Return the volumes as the access point's policy reads them."""
+        return json.dumps([v.model_dump(include={"path", "read_only"}) for v in self.pool.volumes])
 
     def _volumes(self) -> tuple[MountSpec, ...]:
         return tuple(

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from swarm_runner.condor.attribute_values import is_well_typed
 from swarm_runner.condor.pool_query import GROUP_BY_PROJECTION, idle_job_group_from_ad
 from swarm_runner.condor.ports import Ad, JobQuery
 from swarm_runner.model.htcondor import HoldCode, JobStatus
@@ -27,8 +28,9 @@ def matches(ad: Mapping[str, Any], query: JobQuery) -> bool:
 
 
 def project(ad: Mapping[str, Any], projection: Sequence[str]) -> Ad:
-    """Return the attributes of a projection that the ad has."""
-    return {name: evaluate(ad, name) for name in projection if name in ad}
+    """Return the attributes of a projection that the ad has, of the right types."""
+    values = {name: evaluate(ad, name) for name in projection if name in ad}
+    return {name: value for name, value in values.items() if is_well_typed(name, value)}
 
 
 def awaiting_input(ad: Mapping[str, Any]) -> bool:

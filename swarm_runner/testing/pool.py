@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from typing import Any
 
 from swarm_runner.errors import PreconditionError, UnreachableError
 from swarm_runner.model.pool_status import JobRun, ScheddStatistics, Slot, TaskState
@@ -27,7 +28,7 @@ class FakePool(ABC):
     - `schedd`: what the schedd advertises about itself.
     - `htcondor_version`: the executors' version.
 
-    `token_commands` records the commands that created tokens.
+    `token_commands` records the commands that created tokens, `identity_tokens` those tokens.
     """
 
     def __init__(self) -> None:
@@ -44,6 +45,7 @@ class FakePool(ABC):
         self.job_runs: list[JobRun] = []
         self.schedd = ScheddStatistics(duty_cycle=0.01)
         self.token_commands: list[tuple[str, ...]] = []
+        self.identity_tokens: list[dict[str, Any]] = []
 
     @abstractmethod
     def check_reachable(self) -> None:
@@ -109,7 +111,7 @@ class FakePool(ABC):
 
     def _authenticate(self) -> None:
         self.check_reachable()
-        has_token = any("WRITE" in command for command in self.token_commands)
+        has_token = any("submit" in command for command in self.token_commands)
         if not (self.accept_token and has_token):
             raise UnreachableError("the pool rejected the token (FakePool)")
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import json
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -14,6 +16,7 @@ from swarm_runner.provisioner.subnets import capacity
 from swarm_runner.swarm.global_job import GlobalJobResult
 from swarm_runner.swarm.specs import (
     CLASS_LABEL,
+    IDENTITIES_PROGRAM,
     POOL_LABEL,
     SPEC_DIGEST_LABEL,
     ServiceSpec,
@@ -257,13 +260,15 @@ class FakeSwarm(FakePool):
         return GlobalJobResult(list(self.unreachable_nodes), [json.dumps(report)])
 
     def exec_in_service(self, service: str, command: Sequence[str]) -> bytes | None:
-        """See `Swarm.exec_in_service`. Only condor_token_create prints something: a token."""
+        """See `Swarm.exec_in_service`. Only programs that create or list tokens print something."""
         self.check_reachable()
         if service not in self._services or self.engine_name != DEFAULT_NODE:
             return None
         if command[0] == "condor_off":
             self.retire(command[-1])
             return b""
+        if IDENTITIES_PROGRAM in command:
+            return self._manage_identities(*command[2:])
         if "condor_token_create" not in command:
             if self.no_ip_vs:
                 raise PreconditionError(
@@ -272,6 +277,36 @@ class FakeSwarm(FakePool):
             return b""
         self.token_commands.append(tuple(command))
         return b"a.fake.token\n"
+
+    def _manage_identities(self, command: str, *arguments: str) -> bytes:
+        if command == "create":
+            name, rights, lifetime_s = arguments
+            self.token_commands.append((command, *arguments))
+            now = int(time.time())
+            claims = {"sub": f"{name}@pool", "exp": now + int(lifetime_s)}
+            payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
+            record = {
+                "id": f"{len(self.identity_tokens):032x}",
+                "identity": claims["sub"],
+                "rights": rights,
+                "created_at": now,
+                "expires_at": claims["exp"],
+                "revoked_at": None,
+            }
+            self.identity_tokens.append(record)
+            return json.dumps(record | {"token": f"fake.{payload}.token"}).encode()
+        found = self.identity_tokens
+        if command == "revoke":
+            (what,) = arguments
+            found = [
+                token
+                for token in found
+                if token["revoked_at"] is None
+                and what in (token["id"], token["identity"], token["identity"].split("@")[0])
+            ]
+            for token in found:
+                token["revoked_at"] = int(time.time())
+        return json.dumps(found).encode()
 
     def mark_node_down(self, task_id: str) -> None:
         """Take a task's node down. Swarm replaces the task; its slot stays in the collector."""

@@ -6,18 +6,19 @@ import gc
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from swarm_runner.condor.connection import htcondor
 from swarm_runner.model.invocation import Invocation
-from swarm_runner.model.job import JobId
+from swarm_runner.model.job import Job, JobId, JobState
 from swarm_runner.model.pool import Destination, JobUser, Pool
 from swarm_runner.runner import Runner
 from swarm_runner.runner.directory import RunnerDirectory
 from swarm_runner.runner.job_table import JobTable
+from swarm_runner.runner.safe_files import Directory
 from swarm_runner.runner.tracker import JobTracker
 from swarm_runner.testing import EventLogWriter, FakeAccessPoint
 from tests.benchmarks.measurement import Measurement, best_times, cpu_time_s
@@ -59,9 +60,43 @@ def _write_log(path: Path, jobs: int, *, complete: bool) -> None:
             writer.terminated(job_id, timestamp)
 
 
-def _job_tracker(path: Path, job_table: JobTable) -> JobTracker:
-    directory = RunnerDirectory(path.parent, path)
-    return JobTracker(FakeAccessPoint(), job_table, "benchmarks", directory, JobUser(), time.time)
+def _job_tracker(
+    path: Path, job_table: JobTable, access_point: FakeAccessPoint | None = None
+) -> JobTracker:
+    directory = RunnerDirectory(Directory.create(path.parent), path, path.parent)
+    return JobTracker(
+        access_point or FakeAccessPoint(),
+        job_table,
+        "benchmarks",
+        directory,
+        JobUser(),
+        lambda: BASE_TIMESTAMP + TRACKED_JOBS,
+    )
+
+
+def _submit(job_table: JobTable, jobs: int) -> None:
+    """Add the jobs of the log, as a submit does: no event of a log adds any."""
+    for number in range(jobs):
+        job_id = JobId(1 + number // 1000, number % 1000)
+        job_table.add(Job(job_id, f"benchmarks-{number}", JobState.IDLE), 0.0)
+
+
+def _history(jobs: int) -> list[dict[str, Any]]:
+    """Return the job ads that confirm the ends in the log."""
+    return [
+        {
+            "ClusterId": 1 + number // 1000,
+            "ProcId": number % 1000,
+            "JobStatus": 4,
+            "SwarmRunnerName": "benchmarks",
+            "SwarmRunnerKey": f"benchmarks-{number}",
+            "EnteredCurrentStatus": int(BASE_TIMESTAMP) + number // 50,
+            "CompletionDate": int(BASE_TIMESTAMP) + number // 50,
+            "NumJobStarts": 1,
+            "ExitCode": 0,
+        }
+        for number in range(jobs)
+    ]
 
 
 def _measure_events(directory: Path) -> Measurement:
@@ -84,19 +119,24 @@ def _measure_events(directory: Path) -> Measurement:
         return elapsed_s
 
     def tracked() -> float:
-        job_table = JobTable()
-        tracker = _job_tracker(path, job_table)
+        job_table, access_point = JobTable(), FakeAccessPoint()
+        _submit(job_table, EVENTS // EVENTS_PER_JOB)
+        access_point.history_ads = history
+        tracker = _job_tracker(path, job_table, access_point)
         elapsed_s = cpu_time_s(tracker.poll)
         tracker.close()
+        if access_point.calls != {"jobs": 1, "history": 1}:
+            raise RuntimeError(f"{access_point.calls} calls instead of one query of each kind")
         changes = len(job_table.drain_changes())
         if changes != EVENTS // EVENTS_PER_JOB * 3:
             raise RuntimeError(f"{changes} changes of {EVENTS} events")
         return elapsed_s
 
+    history = _history(EVENTS // EVENTS_PER_JOB)
     tracked_s, bare_s = best_times(ROUNDS, [tracked, bare])
     return Measurement(
         number="ii",
-        what=f"{EVENTS:,} events of a log, through the tracker",
+        what=f"{EVENTS:,} events of a log, confirmed by one query of queue and history",
         measured=f"{EVENTS / tracked_s:,.0f} events/s",
         reference=f"a bare JobEventLog loop: {EVENTS / bare_s:,.0f} events/s",
         value=bare_s / tracked_s,
@@ -208,6 +248,7 @@ def _memory_growth(path: Path) -> int:
     tracker = _job_tracker(path, job_table)
     htcondor()
     before = _resident_bytes()
+    _submit(job_table, TRACKED_JOBS)
     tracker.poll()
     job_table.drain_changes()
     if len(job_table.active) != TRACKED_JOBS:

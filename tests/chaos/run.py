@@ -13,9 +13,9 @@ from random import Random
 import docker
 
 from swarm_runner import Runner
-from swarm_runner.condor.connection import token_file
 from swarm_runner.condor.pool_query import PoolQuery
 from swarm_runner.condor.ports import JobQuery
+from swarm_runner.condor.tokens import token_file
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.job import JobEvent
 from swarm_runner.model.pool import Destination, Pool

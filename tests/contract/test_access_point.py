@@ -306,7 +306,7 @@ def test_only_unspooled_jobs_are_removed(harness: Harness) -> None:
 
 
 def test_a_log_where_the_access_point_cannot_write(harness: Harness) -> None:
-    batch = harness.batch(harness.invocation("one"), log=Path("/nowhere/at/all/log"))
+    batch = harness.batch(harness.invocation("one"), log=harness.volume / "not" / "there" / "log")
     (job,) = harness.access_point.submit(batch).ids
     harness.run(job)
     assert harness.wait_until_left_queue(job)["ExitCode"] == 0

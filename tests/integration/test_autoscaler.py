@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from swarm_runner.condor.connection import token_file
 from swarm_runner.condor.pool_query import PoolQuery
 from swarm_runner.condor.ports import Ad, JobQuery
+from swarm_runner.condor.tokens import token_file
 from swarm_runner.model.pool import Pool
 from swarm_runner.model.pool_status import PoolStatus
 from swarm_runner.provisioner import Provisioner

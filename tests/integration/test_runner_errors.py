@@ -9,7 +9,7 @@ from pathlib import Path
 import docker
 import pytest
 
-from swarm_runner.condor.connection import token_file
+from swarm_runner.condor.tokens import token_file
 from swarm_runner.errors import InvalidInputError, UnreachableError
 from swarm_runner.model.job import Job, JobEvent
 from swarm_runner.model.pool import Destination

@@ -28,6 +28,7 @@ from swarm_runner import (
 )
 from swarm_runner_galaxy import metrics
 from swarm_runner_galaxy.config import RUNNER_PARAM_SPECS, RunnerConfig
+from swarm_runner_galaxy.exposure import find_exposed_files
 from swarm_runner_galaxy.finishing import DELETED_STATES, STATES, JobFinisher
 from swarm_runner_galaxy.invocation import (
     SHELL,
@@ -101,6 +102,12 @@ class SwarmJobRunner(JobFinisher):
             pool=config.destination.pool.name,
             address=config.destination.pool.address,
         )
+        for message in find_exposed_files(app.config, config.destination.pool):
+            log.warning(
+                f"Any tool may change Galaxy itself: {message}, which each job may write. Mount "
+                "only directories that jobs need, or set read_only for that volume",
+                runner=config.runner_id,
+            )
 
     @property
     def work_queue(self) -> StateUpdatesFirst:

@@ -42,7 +42,18 @@ def main() -> int:
     if role == "executor":
         return Executor().run()
     make_condor_directory(SPOOL_DIRECTORY)
+    configure_access_point()
     return run_condor_master()
+
+
+def configure_access_point() -> None:
+    """Write what the access point accepts, and restore the pool's identities."""
+    import access_point_policy
+    import identities
+
+    policy = access_point_policy.from_environment(os.environ)
+    (CONFIG_DIRECTORY / "access-point.conf").write_text(policy)
+    identities.restore()
 
 
 def check_gpus() -> None:

@@ -16,8 +16,8 @@ import pytest
 from typing_extensions import override
 
 from swarm_runner.cli import diagnosis, doctor, factories
-from swarm_runner.condor.connection import token_file
 from swarm_runner.condor.daemons import Daemon
+from swarm_runner.condor.tokens import token_file
 from swarm_runner.errors import UnreachableError
 from swarm_runner.model.pool import Destination, Pool
 from swarm_runner.model.pool_status import ServiceState

@@ -7,6 +7,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from swarm_runner.cli import job_progress
+from swarm_runner.cli.options import default_runner_name
 from swarm_runner.errors import UnreachableError
 from swarm_runner.model.job import Job, JobChange, JobId
 from swarm_runner.runner import Runner
@@ -40,7 +41,7 @@ def test_submit_shows_the_jobs_of_each_invocation(
     assert good.split()[1:] == ["to", "1.1", "good", "cat", "2", "idle"]
     assert "3 jobs in pool galaxy" in done.err
     assert len(access_point.queue) == 3
-    assert {ad["SwarmRunnerName"] for ad in access_point.queue.values()} == {"default"}
+    assert {ad["SwarmRunnerName"] for ad in access_point.queue.values()} == {default_runner_name()}
 
 
 def test_submit_and_wait_ends_with_code_1_when_a_job_failed(cli: Cli, batch: str) -> None:
@@ -98,7 +99,7 @@ def test_jobs_lists_and_changes_nothing(
     assert done.out.splitlines()[1].split()[1:-1] == [
         *("good", "cat", "running", "normal", "node-1", "task-1"),
     ]
-    assert "runner default in pool galaxy: 4 running" in done.err
+    assert f"runner {default_runner_name()} in pool galaxy: 4 running" in done.err
     assert set(access_point.calls) - set(before) == set()
     assert access_point.calls["jobs"] == before["jobs"] + 1
     assert cli("jobs", "--runner", "other", "--json").data == []

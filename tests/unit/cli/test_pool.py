@@ -266,6 +266,8 @@ def test_monitoring_files_are_written_once_and_never_overwritten(cli: Cli, tmp_p
     assert done.code == 2
     assert "alerts.yml: exists with other contents" in done.err
     assert (directory / "alerts.yml").read_text() == "groups: []\n"
+
+
 def test_images_are_pulled_on_every_node(cli: Cli, swarm: FakeSwarm) -> None:
     assert cli("pool", "images", "pull", "debian:12").code == 1  # there is no pool yet
     cli("pool", "up")

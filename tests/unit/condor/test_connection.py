@@ -1,9 +1,7 @@
-"""A pool that does not respond, and tokens. tests/integration has what a pool does with a token."""
+"""A pool that does not respond."""
 
 from __future__ import annotations
 
-import base64
-import json
 import socket
 import subprocess
 import sys
@@ -13,13 +11,7 @@ from pathlib import Path
 import pytest
 
 from swarm_runner.condor.access_point import AccessPoint
-from swarm_runner.condor.connection import (
-    MAX_ATTEMPTS,
-    Connection,
-    NoResponseError,
-    token_file,
-    token_problem,
-)
+from swarm_runner.condor.connection import MAX_ATTEMPTS, Connection, NoResponseError
 from swarm_runner.condor.pool_query import PoolQuery, PoolQueryPort
 from swarm_runner.condor.ports import AccessPointPort, JobQuery
 from swarm_runner.errors import UnreachableError
@@ -105,51 +97,3 @@ def test_connecting_sends_nothing_and_loads_no_bindings() -> None:
         "assert 'htcondor2' not in sys.modules\n"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
-
-
-NOW = 1_800_000_000.0
-
-
-def _token(claims: object) -> str:
-    middle = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
-    return f"e30.{middle}.c2ln\n"
-
-
-def _file(tmp_path: Path, text: str) -> Path:
-    file = tmp_path / "pool"
-    file.write_text(text)
-    return file
-
-
-@pytest.mark.parametrize("claims", [{"sub": "x"}, {"exp": NOW + 60}])
-def test_a_good_token(tmp_path: Path, claims: object) -> None:
-    assert token_problem(_file(tmp_path, _token(claims)), NOW) is None
-
-
-def test_an_expired_token(tmp_path: Path) -> None:
-    problem = token_problem(_file(tmp_path, _token({"exp": NOW - 60})), NOW)
-    assert problem is not None
-    assert "expired on 2027-01-15 07:59 UTC" in problem
-
-
-def test_a_missing_token(tmp_path: Path) -> None:
-    problem = token_problem(tmp_path / "none", NOW)
-    assert problem is not None
-    assert "there is no token" in problem
-
-
-@pytest.mark.parametrize("text", ["", "abc", "a.b.c", "a.W10=.c", "é"])
-def test_what_is_not_a_token(tmp_path: Path, text: str) -> None:
-    assert token_problem(_file(tmp_path, text), NOW) is not None
-
-
-def test_a_directory_instead(tmp_path: Path) -> None:
-    problem = token_problem(tmp_path, NOW)
-    assert problem is not None
-    assert "cannot be read" in problem
-
-
-def test_the_tokens_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert token_file("dev", "/somewhere") == Path("/somewhere/dev")
-    monkeypatch.setenv("XDG_CONFIG_HOME", "/config")
-    assert token_file("dev") == Path("/config/swarm-runner/tokens.d/dev")

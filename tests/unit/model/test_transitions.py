@@ -105,11 +105,6 @@ class JobTableMachine(RuleBasedStateMachine):
         self.drop(job_id)
         self.table.add(Job(job_id, key, JobState.IDLE), timestamp)
 
-    @rule(job_id=ids, timestamp=timestamps)
-    def find_active(self, job_id: JobId, timestamp: float) -> None:
-        job = self.table.active_job(job_id, timestamp)
-        assert job is None or job is self.table.jobs[job_id]
-
     @precondition(lambda self: self.table.jobs)
     @rule(data=st.data(), timestamp=timestamps, starts=st.integers(0, 3))
     def start(self, data: st.DataObject, timestamp: float, starts: int) -> None:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from swarm_runner.condor.tokens import token_claims
 from swarm_runner.errors import InvalidInputError, PreconditionError, UnreachableError
 from swarm_runner.hooks.manager import Hooks
+from swarm_runner.model.access_token import DEFAULT_LIFETIME_S
 from swarm_runner.model.pool import CapacityClass, Network, Pool
 from swarm_runner.model.scaling import IdleJobGroup
 from swarm_runner.provisioner import Autoscaler, Provisioner
@@ -72,10 +74,9 @@ def test_executors_are_given_their_gpus(tmp_path: Path) -> None:
 def test_up_gives_each_party_the_rights_it_needs(harness: Harness) -> None:
     harness.provisioner.up()
     executor, client = map(list, harness.swarm.token_commands)
-    # These do not depend on the manager's configuration file.
+    # It does not depend on the manager's configuration file.
     assert "_CONDOR_TRUST_DOMAIN=galaxy" in executor
-    assert "_CONDOR_TRUST_DOMAIN=galaxy" in client
-    assert _identity_and_authorizations(client) == ["swarm-runner@galaxy", "READ", "WRITE"]
+    assert client == ["create", "swarm-runner", "submit", str(DEFAULT_LIFETIME_S)]
     assert _identity_and_authorizations(executor) == [
         "executor@galaxy",
         "ADVERTISE_STARTD",
@@ -196,7 +197,7 @@ def test_a_stack_of_somebody_else_is_entered_scaled_and_left_alone(harness: Harn
     provisioner = deployed(harness).provisioner_for(POOL_WITH_EXTERNAL_SERVICES)
     before = harness.swarm.services("galaxy")
     assert provisioner.up().converged
-    assert harness.token.read_bytes() == b"a.fake.token\n"
+    assert token_claims(harness.token)["sub"] == "swarm-runner@pool"
     assert harness.swarm.services("galaxy") == before
     assert provisioner.scale({"normal": 3}).ready("normal") == 3
     with pytest.raises(PreconditionError, match="external_m was not created by `pool up`"):
@@ -264,7 +265,7 @@ def test_a_token_that_does_not_open_the_pool_is_replaced(harness: Harness) -> No
     harness.swarm.accept_token = False
     with pytest.raises(PreconditionError, match="token"):
         harness.provisioner.up(timeout_s=0.05)
-    assert harness.token.read_bytes() == b"a.fake.token\n"
+    assert token_claims(harness.token)["sub"] == "swarm-runner@pool"
 
 
 def test_a_lost_signing_key_is_reported(harness: Harness) -> None:

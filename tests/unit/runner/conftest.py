@@ -17,6 +17,12 @@ from swarm_runner.runner import Runner
 from swarm_runner.testing import FakeAccessPoint
 
 
+@pytest.fixture(autouse=True)
+def _own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep what a runner stores for this user out of the developer's home."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "xdg-state"))
+
+
 class Clock:
     def __init__(self) -> None:
         self.now = 1_800_000_000.0

@@ -154,7 +154,7 @@ def test_an_unresolved_submit_is_resolved_by_submitting_again(
 ) -> None:
     batch = [log_harness.invocation(None if generated_keys else f"k{n}") for n in range(3)]
     with log_harness.runner() as runner:
-        runner.jobs()
+        runner.recover()
         jobs = log_harness.access_point.jobs
         log_harness.access_point.submit_failures = [True]
         log_harness.access_point.jobs = _unreachable  # type: ignore[method-assign,assignment]
@@ -256,3 +256,18 @@ def test_find_does_not_wait_for_a_submit_that_hangs(harness: RunnerHarness) -> N
         (job,) = runner.submit([harness.invocation("one")])
         with ThreadPoolExecutor(1) as executor, runner._lock:
             assert executor.submit(runner.find, "one").result(timeout=10) == [job]
+
+
+def test_a_job_that_ended_before_a_restart_can_be_waited_for_and_explained(
+    harness: RunnerHarness,
+) -> None:
+    with harness.runner() as runner:
+        (job,) = runner.submit([harness.invocation("key")])
+        harness.run_later(harness.access_point.start, job.id)
+        harness.run_later(harness.access_point.finish, job.id, 3)
+    with harness.runner() as again:
+        assert again.wait([job.id])[0].state is JobState.COMPLETED
+    with harness.runner() as again:
+        assert "exit code 3" in again.explain(job.id).summary
+        with pytest.raises(InvalidInputError, match="does not know this job"):
+            again.wait([JobId(9999, 0)])

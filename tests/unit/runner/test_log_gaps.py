@@ -80,13 +80,13 @@ def test_keys_of_a_removed_log_are_known(
     assert _submit_count(log_harness) == submits
 
 
-def test_complete_logs_need_no_query_for_keys(log_harness: RunnerHarness) -> None:
+def test_the_history_is_read_once_for_keys(log_harness: RunnerHarness) -> None:
     with log_harness.runner() as runner:
         (job,) = runner.submit([log_harness.invocation("one")])
         _run(log_harness, job.id)
         runner.wait([job])
     with log_harness.runner() as again:
-        again.jobs()
-        queries = log_harness.access_point.calls["history"]
         again.submit([log_harness.invocation("two")])
+        queries = log_harness.access_point.calls["history"]
+        again.submit([log_harness.invocation("three")])
     assert log_harness.access_point.calls["history"] == queries

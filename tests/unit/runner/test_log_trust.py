@@ -133,7 +133,6 @@ def test_logs_without_an_event_after_a_submit_are_absent(
     assert (proven.trust, proven.newest) == (ABSENT, None)
     assert f"event_log={path}" in caplog.text
     # A later start knows that the logs lack jobs.
-    assert RunnerDirectory.open(log_harness.destination, "name").is_incomplete
     # An event that comes after all changes nothing.
     EventLogWriter(path).started(JOB, log_harness.clock())
     assert read(proven) == 0
@@ -150,7 +149,6 @@ def test_a_damaged_log_is_repaired_and_trusted_again(
     assert proven.check(jobs_active=True)
     assert proven.trust is TRUSTED
     assert newest_path(proven).exists()
-    assert RunnerDirectory.open(log_harness.destination, "name").is_incomplete
     read(proven)  # a replaced log is read again
     write_event(proven, log_harness)
     assert read(proven) == 1
@@ -175,16 +173,15 @@ def test_a_log_that_is_damaged_while_unproven_still_has_to_prove_itself(
 
 
 def test_a_log_that_cannot_be_repaired_is_absent(
-    log_harness: RunnerHarness, proven: EventLogSet, monkeypatch: pytest.MonkeyPatch
+    proven: EventLogSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def raise_read_only(path: Path, _user: object) -> None:
+    def raise_read_only(_self: object, path: Path, _user: object) -> None:
         raise OSError(30, "Read-only file system", str(path))
 
-    monkeypatch.setattr(event_logs, "ensure_log", raise_read_only)
+    monkeypatch.setattr(RunnerDirectory, "ensure_log", raise_read_only)
     _delete(newest_path(proven))
     assert read_and_check(proven)
     assert (proven.trust, proven.newest) == (ABSENT, None)
-    assert RunnerDirectory.open(log_harness.destination, "name").is_incomplete
 
 
 def test_events_in_the_newest_log_do_not_make_up_for_damage_to_an_older_one(

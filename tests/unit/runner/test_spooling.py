@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from swarm_runner.condor.ports import SubmitResult
-from swarm_runner.errors import UnreachableError
+from swarm_runner.errors import InvalidInputError, UnreachableError
 from swarm_runner.model.job import JobEvent, JobId, JobState, OutcomeKind
 from swarm_runner.runner.output_retriever import MAX_RETRIEVAL_ATTEMPTS
 from tests.unit.runner.conftest import RunnerHarness, events
@@ -170,3 +170,44 @@ def test_spooled_jobs_are_polled_while_the_log_tracks_others(
         before = log_harness.access_point.calls.total()
         assert runner.poll() == []
         assert log_harness.access_point.calls.total() == before
+
+
+def test_outputs_go_only_where_this_runner_recorded(
+    poll_harness: RunnerHarness, tmp_path: Path
+) -> None:
+    """Somebody who submits under this runner's name chooses neither the files nor the directory."""
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    with poll_harness.runner() as runner:
+        (job,) = runner.submit([poll_harness.invocation("mine", **_spooled(poll_harness))])
+        forged = dict(poll_harness.access_point.queue[job.id])
+        other = JobId(900, 0)
+        forged |= {"ClusterId": 900, "SwarmRunnerKey": "theirs", "SUBMIT_Iwd": str(victim)}
+        forged |= {"Iwd": str(victim)}
+        poll_harness.access_point.queue[other] = forged
+        poll_harness.access_point.sandboxes[other] = {}
+        for job_id in (job.id, other):
+            poll_harness.run_later(poll_harness.access_point.start, job_id)
+            poll_harness.access_point.finish(job_id, outputs={"result": b"made"})
+        for _ in range(3):
+            runner.poll()
+            poll_harness.clock.advance(5)
+        assert (poll_harness.home / "result").read_bytes() == b"made"
+    assert list(victim.iterdir()) == []
+
+
+def _spooled(harness: RunnerHarness) -> dict[str, object]:
+    return {"working_directory": str(harness.home), "outputs": ["result"]}
+
+
+def test_a_user_without_a_place_for_the_record(
+    log_harness: RunnerHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service may have no home. Jobs on a volume need none; spooled ones do."""
+    monkeypatch.setenv("XDG_STATE_HOME", "/proc/nowhere")
+    with log_harness.runner() as runner:
+        assert runner.submit([log_harness.invocation("plain")])
+        with pytest.raises(InvalidInputError, match="Set XDG_STATE_HOME"):
+            runner.submit([log_harness.invocation("spooled", **_spooled(log_harness))])
+        runner.remove_all()
+        assert runner.poll()

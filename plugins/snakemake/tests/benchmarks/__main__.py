@@ -38,7 +38,7 @@ import yaml
 from rich.console import Console
 
 from swarm_runner import AccessPoint, Destination, JobId, JobQuery, parse_job_conf
-from swarm_runner.condor.connection import token_file
+from swarm_runner.condor.tokens import token_file
 from tests.benchmarks import table
 
 HARNESS = Path(__file__).with_name("harness.py")
