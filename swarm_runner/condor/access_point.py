@@ -7,10 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
 from swarm_runner.condor.ads import (
-    SLOT_PROJECTION,
     history_since,
     job_constraint,
-    slot_from_ad,
     to_python,
 )
 from swarm_runner.condor.connection import Connection, htcondor
@@ -22,6 +20,7 @@ from swarm_runner.condor.ports import (
     SubmitResult,
     TransferRefusedError,
 )
+from swarm_runner.condor.slot_ads import SLOT_PROJECTION, slot_from_ad
 from swarm_runner.errors import Diagnostic, InvalidInputError, PreconditionError
 from swarm_runner.model.htcondor import HoldCode, JobStatus
 from swarm_runner.model.job import JobId

@@ -74,12 +74,10 @@ class EventLog:
         self.close()
         with contextlib.suppress(FileNotFoundError):
             self._open()
-        if self._fd is not None:
-            # An incomplete event at the end is left to the next read.
-            start = max(0, os.fstat(self._fd).st_size - CHUNK_BYTES)
-            found = os.pread(self._fd, CHUNK_BYTES, start).rfind(EVENT_TERMINATOR)
-            self._size = start + found + len(EVENT_TERMINATOR) if found >= 0 else 0
-            self._seek(self._size)
+        if self._fd is not None and self._head:
+            self._seek_end(self._fd, os.fstat(self._fd).st_size)
+        else:
+            self.close()  # an empty file has no beginning yet by which to know it
 
     @property
     def size_bytes(self) -> int:
@@ -164,44 +162,23 @@ class EventLog:
         return False
 
     def _read(self, fd: int, size: int) -> Iterator[Event]:
-        stopped_at = -1
-        while True:
-            try:
-                yield from self._reader.events(NO_WAIT)
-            except UnicodeDecodeError:
-                # HTCondor cuts a hold reason at 511 bytes, in the middle of a character too. This
-                # event is lost; the reader has passed it.
-                self.damaged = True
-                continue
-            except htcondor().HTCondorException:
-                self.damaged = True
-            _, offset = self._reader.__getstate__()
-            if offset >= size or size == self._partial_size:
-                return
-            # The reader stopped early, at data that is not an event.
+        try:
+            yield from self._reader.events(NO_WAIT)
+        except (UnicodeDecodeError, htcondor().HTCondorException):
+            # HTCondor cuts a hold reason at 511 bytes, in the middle of a character too.
             self.damaged = True
-            if offset == stopped_at:
-                offset = _find_next_event(fd, offset)
-                if offset >= size:
-                    return
-                self._seek(offset)
-            stopped_at = offset
+        _, offset = self._reader.__getstate__()
+        # Or the reader stopped at data that is not an event.
+        self.damaged |= offset < size and size != self._partial_size
+        if self.damaged:
+            self._seek_end(fd, size)
 
-    def _seek(self, offset: int) -> None:
+    def _seek_end(self, fd: int, size: int) -> None:
+        """Go behind the last complete event before `size`; the next one is left to later reads."""
+        start = max(0, size - CHUNK_BYTES)
+        found = os.pread(fd, size - start, start).rfind(EVENT_TERMINATOR)
+        self._size = start + found + len(EVENT_TERMINATOR) if found >= 0 else size
         # The reader's pickled state contains its position in the file.
         state, _ = self._reader.__getstate__()
         self._reader.close()
-        self._reader.__setstate__((state, offset))
-
-
-def _find_next_event(fd: int, offset: int) -> int:
-    """Return the offset of the next event, or of the file's end if it is not known yet."""
-    size = os.fstat(fd).st_size
-    while offset < size:
-        chunk = os.pread(fd, CHUNK_BYTES, offset)
-        found = chunk.find(EVENT_TERMINATOR)
-        if found >= 0:
-            return offset + found + len(EVENT_TERMINATOR)
-        # The terminator may be split between two chunks.
-        offset += max(1, len(chunk) - len(EVENT_TERMINATOR) + 1)
-    return size
+        self._reader.__setstate__((state, self._size))

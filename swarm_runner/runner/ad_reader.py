@@ -90,10 +90,10 @@ def _new_start_count(
     running = ad.get("JobStatus") in _RUNNING and not ad.get("TransferringInput", False)
     if left_queue or not running or changed_at < job_table.watermark(job.id):
         return 0
-    if job.state is not JobState.RUNNING:
-        return job.starts + 1
-    executor = _location(ad).executor
-    return counted + 1 if job.executor and executor and job.executor != executor else 0
+    if job.state is JobState.RUNNING:
+        moved = job.executor and _location(ad).executor not in (None, job.executor)
+        return counted + 1 if moved else 0
+    return job.starts + 1
 
 
 def _started_at(job: Job, ad: Ad, changed_at: float) -> float:

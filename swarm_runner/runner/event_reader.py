@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from swarm_runner.model.htcondor import EventType, HoldCode
@@ -48,9 +49,9 @@ class EventReader:
             EventType.JOB_EVICTED: self._evicted,
             EventType.JOB_TERMINATED: self._terminated,
             EventType.SHADOW_EXCEPTION: self._evicted,
-            EventType.JOB_ABORTED: self._aborted,
+            EventType.JOB_ABORTED: partial(self._claim, JobEvent.ENDED),
             EventType.JOB_HELD: self._held,
-            EventType.JOB_RELEASED: self._released,
+            EventType.JOB_RELEASED: partial(self._claim, JobEvent.RELEASED),
             EventType.JOB_RECONNECT_FAILED: self._evicted,
         }
         self._time_text = ""
@@ -86,15 +87,15 @@ class EventReader:
 
     def _execute(self, job: Job, started_at: float, event: Any) -> None:
         if job.state is JobState.HELD:
-            self._claim(job, JobEvent.RELEASED)
+            self._claim(JobEvent.RELEASED, job)
         if job.state is not JobState.IDLE or not self._is_news(job, started_at):
             return
         slot = event.get("ExecuteProps", {})
         # The schedd may have raised the request since the submit; the slot has its present size.
         first_start = job.memory_mb is not None and not job.starts
         memory_mb = job.memory_mb if first_start else _number(slot.get("Memory"))
-        names = ("CapacityClass", "SwarmTaskId", "SwarmNode")
-        location = Location(*(_text(slot.get(name)) for name in names))
+        names = map(slot.get, ("CapacityClass", "SwarmTaskId", "SwarmNode"))
+        location = Location(*map(_text, names))
         started_at = min(started_at, self._clock())
         self._job_table.start(job, started_at, job.starts + 1, location, memory_mb)
 
@@ -104,23 +105,17 @@ class EventReader:
             self._job_table.evict(job, reason)
 
     def _terminated(self, job: Job, _timestamp: float, event: Any) -> None:
-        self._claim(job, JobEvent.ENDED)
+        self._claim(JobEvent.ENDED, job)
         self._job_table.note_usage(job.id, _usage(event))
-
-    def _aborted(self, job: Job, _timestamp: float, _event: Any) -> None:
-        self._claim(job, JobEvent.ENDED)
 
     def _held(self, job: Job, _timestamp: float, event: Any) -> None:
         # A log has every hold once: held already means that a job ad was faster.
         code = event.get("HoldReasonCode")
         if job.state is not JobState.HELD and code != HoldCode.SPOOLING_INPUT:
-            self._claim(job, JobEvent.HELD)
+            self._claim(JobEvent.HELD, job)
 
-    def _released(self, job: Job, _timestamp: float, _event: Any) -> None:
-        self._claim(job, JobEvent.RELEASED)
-
-    def _claim(self, job: Job, event: JobEvent) -> None:
-        self.claims[job.id] = Claim(event, self._clock())
+    def _claim(self, kind: JobEvent, job: Job, *_event: Any) -> None:
+        self.claims[job.id] = Claim(kind, self._clock())
 
 
 def _usage(event: Any) -> Usage:

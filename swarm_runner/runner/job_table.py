@@ -91,8 +91,7 @@ class JobTable:
 
     def note_usage(self, job_id: JobId, usage: Usage) -> None:
         """Note what an active job has used; its end, which follows, records it."""
-        if job_id in self._watermarks:
-            self._usages[job_id] = usage
+        self._usages[job_id] = usage
 
     def add(self, job: Job, timestamp: float) -> None:
         """Track an idle job that was just submitted, or found.

@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
-from swarm_runner.condor.ads import job_constraint, slot_from_ad, to_python
+from swarm_runner.condor.ads import job_constraint, to_python
 from swarm_runner.condor.connection import classad
 from swarm_runner.condor.pool_query import job_run_from_ad
 from swarm_runner.condor.ports import JobQuery
+from swarm_runner.condor.slot_ads import slot_from_ad
 from swarm_runner.model.htcondor import HoldCode, JobStatus
 from swarm_runner.model.job import JobId
 

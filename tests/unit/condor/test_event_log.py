@@ -114,9 +114,13 @@ def test_a_partial_event_that_stays(log: EventLog, writer: EventLogWriter) -> No
     os.utime(log.path)
     # It has not grown: the events before it are read.
     assert _clusters(log) == [1]
-    log.path.write_bytes(event + event[:30] + b"\n...\n" + event)
-    assert 1 in _clusters(log)
+    log.path.write_bytes(event + event[:30] + b"\n...\n")
+    assert _clusters(log) == []
     assert log.damaged
+    log.damaged = False
+    writer.submitted(JobId(2, 0), TIMESTAMP, "k")
+    assert _clusters(log) == [2]
+    assert not log.damaged
 
 
 GARBAGE = [b"no event\n...\n", b"\x00\x01\n...\n", b"000 (bad\n...\n", b"...\n...\n"]
