@@ -49,6 +49,7 @@ def finished(
     vanishing.write_text("removed after the submit")
     batch = [
         harness.invocation("oom", GREEDY),
+        harness.invocation("ooms", GREEDY, repeat=8),
         harness.invocation("grow", GREEDY, resources=SMALL_RESOURCES | {"max_memory_mb": 1800}),
         harness.invocation("limit", "sleep 600", resources=SMALL_RESOURCES | {"time_limit_s": 3}),
         harness.invocation(
@@ -142,6 +143,12 @@ def test_each_failure_has_its_reason(finished: FinishedJobs, key: str) -> None:
     assert finished.outcome_kind(key) is kind
     assert reason in finished.message(key)
     assert finished.job(key).state is JobState.REMOVED
+
+
+def test_kills_for_memory_at_the_same_time(finished: FinishedJobs) -> None:
+    """Docker 20.10 misses some of them in the containers' states."""
+    outcomes = [job.outcome for job in finished.jobs["ooms"]]
+    assert [outcome and outcome.kind for outcome in outcomes] == [OutcomeKind.OUT_OF_MEMORY] * 8
 
 
 def test_a_retry_with_more_memory_runs_on_the_bigger_class(finished: FinishedJobs) -> None:

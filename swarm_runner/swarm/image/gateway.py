@@ -251,17 +251,35 @@ class Gateway:
         stream, first = self._engine.hijack(
             f"/containers/{container.id}/attach", stream=1, stdin=1, stdout=1, stderr=1
         )
+        started_at = int(time.time())
         with stream:
             self._engine.call("POST", f"/containers/{container.id}/start")
             if not pump(stream, first, command.streams, command.connection):
                 return FAILURE  # the starter has gone
         self._engine.call("POST", f"/containers/{container.id}/wait", timeout_s=None)
         container.state = self._engine.call("GET", f"/containers/{container.id}/json")
+        state = container.state["State"]
+        if not state["OOMKilled"]:
+            state["OOMKilled"] = self._exceeded_memory(container.id, started_at)
         if container.chirp is not None and container.digest:
             with contextlib.suppress(OSError, ValueError):
                 report(container.chirp, DIGEST_ATTRIBUTE, container.digest)
-        code = int(container.state["State"]["ExitCode"])
-        return code & 255
+        return int(state["ExitCode"]) & 255
+
+    def _exceeded_memory(self, container_id: str, started_at: int) -> bool:
+        """Return whether the kernel killed a process of the container for its memory.
+
+        The engine misses such kills in the container's state when the notice comes after the end,
+        but reports them as events, before `wait` returns.
+        """
+        filters = {"container": [container_id], "event": ["oom"]}
+        until = f"{time.time():.9f}"
+        events = self._engine.stream(
+            "GET", "/events", since=started_at, until=until, filters=filters
+        )
+        with contextlib.closing(events), contextlib.suppress(EngineError):
+            return next(events, None) is not None
+        return False
 
     def _remove(self, command: DockerCommand, rest: list[str]) -> int:
         name = rest[-1]

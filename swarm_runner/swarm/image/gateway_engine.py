@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import suppress
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -89,10 +89,10 @@ class Engine:
         return json.loads(content) if content else None
 
     def stream(
-        self, path: str, headers: dict[str, str], **query: object
-    ) -> Iterator[dict[str, Any]]:
-        """POST and yield each JSON object of the answer as it comes. Raises EngineError."""
-        connection, response = self._request("POST", path, None, headers, None, query)
+        self, method: str, path: str, headers: dict[str, str] | None = None, **query: object
+    ) -> Generator[dict[str, Any], None, None]:
+        """Yield each JSON object of the answer as it comes. Raises EngineError."""
+        connection, response = self._request(method, path, None, headers or {}, None, query)
         try:
             if response.status >= 400:
                 _check(response, response.read())

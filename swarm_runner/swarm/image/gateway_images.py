@@ -142,13 +142,16 @@ class Images:
     def _pull(self, reference: str, record: _Record, lock: int) -> None:
         started = time.time()
         try:
-            if record.failure() is not None:
-                return  # another executor's, a moment ago
+            # Another pull may have ended a moment ago.
+            if record.failure() is not None or (
+                self.always and record.pulled_after(started - FRESH_S)
+            ):
+                return
             if not self.always and self.inspect(reference) is not None:
                 record.succeed()
                 return
             for step in self._engine.stream(
-                "/images/create", self._authorization(reference), **_pull_query(reference)
+                "POST", "/images/create", self._authorization(reference), **_pull_query(reference)
             ):
                 if "error" in step:
                     raise EngineError(500, str(step["error"]))

@@ -34,6 +34,8 @@ class FakeEngine:
         self.output = b""
         self.input = b""
         self.exit_code = 0
+        # What GET /events has of the kernel's kills, beside the container's own state.
+        self.oom_events: list[dict[str, Any]] = []
         self.runs_s = 0.0
         self.pull: Callable[[str], Any] = lambda _name: [{"error": "manifest unknown"}]
         self._version = {"ApiVersion": api, "MinAPIVersion": oldest_api, "Version": "28.5.2"}
@@ -97,6 +99,13 @@ class FakeEngine:
                 return handler.answer(409, {"message": "image is in use"})
             found_image = self.images.pop(name, None)
             return handler.answer(200 if found_image else 404, [])
+        if path == "/events":
+            lines = b"".join(json.dumps(event).encode() + b"\n" for event in self.oom_events)
+            handler.send_response(200)
+            handler.send_header("Content-Length", str(len(lines)))
+            handler.end_headers()
+            handler.wfile.write(lines)
+            return None
         if path == "/images/create":
             self._pull(handler, query)
             return None
