@@ -20,7 +20,7 @@ from tenacity import (
     wait_exponential,
 )
 
-from swarm_runner.condor.tokens import token_file, token_problem, token_user
+from swarm_runner.condor.tokens import address_for_token, token_file, token_problem, token_user
 from swarm_runner.errors import UnreachableError
 from swarm_runner.structured_log import get_logger
 
@@ -197,6 +197,7 @@ class Connection:
                 raise self.diagnose(error) from error
             if location is None:
                 raise self.diagnose("no schedd is advertised")
+            location["MyAddress"] = address_for_token(location["MyAddress"], self._token_file)
             self._schedd_location = location
         return bindings.Schedd(self._schedd_location)
 

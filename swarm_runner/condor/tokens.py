@@ -6,6 +6,7 @@ Only the pool can check a token's signature.
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -56,6 +57,20 @@ def token_problem(file: Path, now: float) -> str | None:
         expiry = datetime.fromtimestamp(expires, UTC).strftime("%Y-%m-%d %H:%M UTC")
         return f"the token at {file} expired on {expiry}; `swarm-runner pool up` writes a new one"
     return None
+
+
+def address_for_token(address: str, file: Path) -> str:
+    """Return an HTCondor address that differs between two tokens, and leads to the same daemon.
+
+    HTCondor keeps one session for each address. Two programs, or two runners, of one process that
+    use different tokens would otherwise share the first one's identity.
+    """
+    try:
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+    except OSError:
+        return address
+    body = address.removesuffix(">")
+    return f"{body}{'&' if '?' in body else '?'}token={digest}>"
 
 
 def token_user(file: Path) -> str | None:

@@ -253,6 +253,20 @@ def test_a_refusal_of_the_access_point_reaches_the_user(escapes: Escapes) -> Non
         access_point.submit(SubmitBatch(common=commands, rows=()))
 
 
+def test_two_tokens_in_one_process_are_two_identities(escapes: Escapes) -> None:
+    """HTCondor would use one session for both: the first one's."""
+    pool = escapes.lab.destination.pool
+    owners = []
+    for token in ("owner", "other", "owner"):
+        access_point = AccessPoint.connect(pool, str(escapes.tokens[token]))
+        commands = escapes.commands({"hold": "true"})
+        ids = access_point.submit(SubmitBatch(common=commands, rows=())).ids
+        (ad,) = access_point.jobs(JobQuery(ids=ids), ["Owner"])
+        owners.append(ad["Owner"])
+        assert access_point.remove(ids, "seen") == 1
+    assert owners == ["alice", "bob", "alice"]
+
+
 def test_a_raw_command_of_a_destination_is_refused_with_its_reason(escapes: Escapes) -> None:
     """A plugin amends the submit, as Galaxy's runner does for htcondor_... parameters."""
     with (

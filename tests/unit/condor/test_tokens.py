@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from swarm_runner.condor.tokens import token_file, token_problem, token_user
+from swarm_runner.condor.tokens import address_for_token, token_file, token_problem, token_user
 
 NOW = 1_800_000_000.0
 
@@ -70,3 +70,17 @@ def test_the_tokens_path(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_identity_in_a_token(tmp_path: Path, text: object, user: str | None) -> None:
     assert token_user(_file(tmp_path, _token(text))) == user
     assert token_user(tmp_path / "none") is None
+
+
+@pytest.mark.parametrize(
+    "address", ["<127.0.0.1:9618?addrs=127.0.0.1-9618&sock=schedd>", "<[::1]:9618>"]
+)
+def test_each_token_has_an_address_of_its_own(tmp_path: Path, address: str) -> None:
+    """HTCondor keeps one session for each address, whatever the token."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.write_text("a")
+    second.write_text("b")
+    marked = {address_for_token(address, file) for file in (first, second)}
+    assert len(marked) == 2
+    assert all(text.startswith(address[:-1]) and text.endswith(">") for text in marked)
+    assert address_for_token(address, tmp_path / "none") == address
