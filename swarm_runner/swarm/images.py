@@ -22,6 +22,8 @@ log = get_logger(__name__)
 
 SOURCE = resources.files("swarm_runner.swarm") / "image"
 BUILD_TIMEOUT_S = 1800
+BASE_REPOSITORY, BASE_TAG = "debian", "trixie"
+BASE_LABEL = "org.opencontainers.image.base.name"
 # Stages of the pool image's Dockerfile, and the names of the images built from them.
 POOL_STAGE, POOL_VM_STAGE = "pool", "pool-vm"
 AUTOSCALER_REPOSITORY = "swarm-runner-autoscaler"
@@ -66,6 +68,7 @@ def ensure_pool_image(
         return image
     progress(f"building {reference} from Debian's packages (about a minute)")
     with resources.as_file(SOURCE) as source, translate_docker_errors("building the pool image"):
+        base = _base_image(client)
         _build(
             client,
             "the pool image",
@@ -74,6 +77,8 @@ def ensure_pool_image(
             path=str(source),
             target=stage,
             tag=reference,
+            buildargs={"BASE": base},
+            labels={BASE_LABEL: base},
         )
     return reference
 
@@ -108,6 +113,21 @@ def ensure_autoscaler_image(
             buildargs={"BASE": base},
         )
     return reference
+
+
+def _base_image(client: docker.DockerClient) -> str:
+    """Return the base image by its digest, or by its name if it was imported and has none.
+
+    The build uses no other, and the pool image's label names it.
+    """
+    import docker.errors
+
+    try:
+        image = client.images.get(f"{BASE_REPOSITORY}:{BASE_TAG}")
+    except docker.errors.ImageNotFound:
+        image = client.images.pull(BASE_REPOSITORY, tag=BASE_TAG)
+    digests: list[str] = image.attrs.get("RepoDigests") or []
+    return digests[0] if digests else f"{BASE_REPOSITORY}:{BASE_TAG}"
 
 
 def _image_exists(client: docker.DockerClient, reference: str) -> bool:
