@@ -256,7 +256,13 @@ ROWS = (
     Row(
         "outputs",
         _outputs,
-        {**NO_CONTROL, "an empty text": "is empty", "`..`": "outside the job's directory"},
+        {
+            **NO_CONTROL,
+            "an empty text": "is empty",
+            "`..`": "outside the job's directory",
+            "a backslash": "contains a backslash",
+            "a backslash at the end": "contains a backslash",
+        },
         FILES_MOVE,
         _LONG_NAME,
     ),

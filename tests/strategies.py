@@ -62,7 +62,8 @@ def _directory(text: str) -> str:
 
 def _output(text: str) -> str:
     # No stream has such a name.
-    return "output-" + text.replace("..", "_").replace("**", "*_").replace("://", "_")
+    text = text.replace("..", "_").replace("**", "*_").replace("://", "_")
+    return "output-" + text.replace("\\", "_")
 
 
 def _written(text: str) -> str:

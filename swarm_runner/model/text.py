@@ -227,18 +227,21 @@ def _sandbox_path(value: str) -> str:
     return path
 
 
+def _without_backslash(value: str) -> str:
+    if "\\" in value:
+        raise refusal(f"{value!r} contains a backslash, which HTCondor reads as /; rename it")
+    return value
+
+
 def _output(value: str) -> str:
     _reject_submit_macros(value)
     if "**" in value:
-        raise refusal(
-            f"{value!r} contains **, but a pattern does not descend into directories; name the "
-            "directory, or one pattern for each level",
-        )
-    path = _sandbox_path(value)
+        raise refusal(f"{value!r} contains **; write one pattern for each level of directories")
+    # The access point writes files of jobs in some directories only (access_point_policy.py).
+    path = _sandbox_path(_without_backslash(value))
     if path == ".":
         raise refusal(
-            f"{value!r} is the job's whole directory, with its inputs and HTCondor's own files; "
-            "name the outputs, or a pattern such as '*.txt'",
+            f"{value!r} is the job's whole directory; name the outputs, or a pattern ('*.txt')"
         )
     return path
 
@@ -246,12 +249,7 @@ def _output(value: str) -> str:
 def _absolute(value: str) -> str:
     if not _path(value).startswith("/"):
         raise refusal(f"{value!r} is not an absolute path; begin it with /")
-    if "\\" in value:
-        raise refusal(
-            f"{value!r} contains a backslash, which HTCondor reads as a slash here; rename the "
-            "directory",
-        )
-    return value
+    return _without_backslash(value)
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
