@@ -85,6 +85,10 @@ def started(deployment: Deployment) -> StartedJobs:
     )
     jobs["word"] = client.start("shell", text="printf '%s\\n' \"$2\"", word=SHELL_WORD)
     jobs["user"] = client.start("shell", text="id -u; pwd; touch here; ls -ln here | cut -d' ' -f3")
+    jobs["home"] = client.start(
+        "shell",
+        text='echo "$HOME"; cd "$HOME"; touch mine /tmp/mine; stat -c %u mine /tmp/mine',
+    )
     jobs["code"] = client.start("shell", text="echo so far; echo sorry >&2; exit 7")
     collection = client.collection([f"member {n}" for n in range(COLLECTION_SIZE)])
     batch = {"batch": True, "values": [{"src": "hdca", "id": collection}]}
@@ -113,6 +117,14 @@ def test_runs_as_galaxys_user_in_galaxys_directory(started: StartedJobs) -> None
     job_uid, directory, owner = started.output("user").splitlines()
     assert (job_uid, owner) == (uid, uid)
     assert directory.startswith(str(started.deployment.galaxy.directory / "data/jobs"))
+
+
+def test_home_is_the_jobs_own(started: StartedJobs) -> None:
+    """Galaxy sets HOME in the job's script; `/tmp` is the job's, too."""
+    uid = str(started.deployment.pool.destination.pool.user.uid)
+    home, *owners = started.output("home").splitlines()
+    assert home.startswith(str(started.deployment.galaxy.directory / "data/jobs"))
+    assert owners == [uid, uid]
 
 
 def test_exit_code_and_streams(started: StartedJobs) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from queue import Empty
 from types import SimpleNamespace
@@ -20,7 +22,8 @@ from swarm_runner_galaxy.config import RunnerConfig
 from swarm_runner_galaxy.keys import build_job_key
 from swarm_runner_galaxy.runner import SwarmJobRunner
 
-from swarm_runner import JobId, Runner
+from swarm_runner import JobId, JobUser, Runner
+from swarm_runner.runner.safe_files import Directory
 from swarm_runner.testing import FakeAccessPoint
 
 UID = 1000
@@ -208,12 +211,28 @@ def app() -> Iterator[Any]:
     mock_app.model.session.close()
 
 
+_ensure_log = Directory.ensure_log
+
+
+def _ensure_log_of_uid(directory: Directory, name: str, user: JobUser) -> None:
+    """Give the log to the user that Galaxy seems to run as: root creates the files of these tests.
+
+    The runner refuses a log of somebody else.
+    """
+    with suppress(PermissionError):
+        fd = directory.open_file(name, os.O_RDONLY | os.O_CREAT)
+        os.fchown(fd, UID, UID)
+        os.close(fd)
+    _ensure_log(directory, name, user)
+
+
 @pytest.fixture
 def harness(
     app: Any, volume: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[RunnerHarness]:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setattr("os.geteuid", lambda: UID)
+    monkeypatch.setattr(Directory, "ensure_log", _ensure_log_of_uid)
     monkeypatch.setattr(app.config, "jobs_directory", str(volume / "jobs"), raising=False)
     monkeypatch.setattr(app.config, "file_path", str(volume / "objects"))
     runner_harness = RunnerHarness(app, volume, monkeypatch)

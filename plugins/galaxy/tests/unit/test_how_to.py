@@ -58,9 +58,9 @@ def test_job_conf(app: Any, volume: Path, monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr(os, "geteuid", lambda: destination.pool.user.uid)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     section = yaml.safe_load(text)["runners"]["swarm"]
-    runner = boot_runner(
-        app, volume, **{key: section[key] for key in section.keys() - {"load", "workers"}}
-    )
+    settings = {key: section[key] for key in section.keys() - {"load", "workers"}}
+    (volume / "shared").mkdir()
+    runner = boot_runner(app, volume / "shared", **settings)
     assert runner._config.destination.pool.name == "galaxy"
     parameters = parse_environment(parse_environments(text)["swarm"], destination.pool)
     assert (parameters.request_memory, parameters.max_memory) == (512, 4096)
@@ -142,3 +142,14 @@ def resubmit_destination(
 def test_galaxy_yml() -> None:
     settings = yaml.safe_load(GALAXY_YML)["galaxy"]
     assert settings["job_config_file"] == f"{SERVER_DIRECTORY}/job_conf.yml"
+
+
+def test_jobs_write_what_they_need_and_nothing_of_galaxys_own() -> None:
+    settings = yaml.safe_load(GALAXY_YML)["galaxy"]
+    pool = parse_job_conf(JOB_CONF, "job_conf.yml").destination("swarm").pool
+    for key in ("file_path", "job_working_directory"):
+        volume = pool.volume_of(settings[key])
+        assert volume is not None
+        assert not volume.read_only
+    own = (settings["config_dir"], settings["data_dir"], f"{SERVER_DIRECTORY}/venv")
+    assert [path for path in own if pool.volume_of(path)] == []

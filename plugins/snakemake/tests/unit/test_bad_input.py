@@ -112,7 +112,7 @@ def test_a_state_directory_that_cannot_be_created(job_conf: Path) -> None:
     options = ["--swarm-runner-state-directory", "file/state"]
     log = _run_and_fail(directory, "--swarm-runner-job-conf", str(job_conf), *options)
     assert "state_directory: " in log
-    assert "Not a directory" in log
+    assert "a link or a file is where a directory is expected" in log
     assert not list((directory / ".snakemake" / "swarm-runner").glob("snakemake-*"))
 
 
