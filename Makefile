@@ -2,13 +2,13 @@
 # into .venv, and a Docker engine if none responds. `make help` lists the targets.
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test test-escape unit lint count format bench venv engine
-.PHONY: lab lab-needs lab-down test-lab test-lab-slow
+.PHONY: help demo demo-down test test-pool pool-image test-escape unit lint count format bench venv engine
+.PHONY: lab lab-needs lab-down test-hosts test-lab test-lab-slow
 .PHONY: test-fields galaxy-venv test-galaxy bench-galaxy
 .PHONY: snakemake-venv test-snakemake bench-snakemake
 .PHONY: promtool test-promtool metrics-reference
-.PHONY: docs reference changelog dist test-dist
-.PHONY: tpv-database fuzz bench-pool bench-simulation pictures chaos
+.PHONY: docs reference changelog dist sbom test-dist
+.PHONY: tpv-database fuzz bench-negotiation bench-pool bench-simulation pictures chaos
 
 BIN := .venv/bin
 GALAXY_BIN := .venv-galaxy/bin
@@ -30,15 +30,19 @@ UNIT_TESTS := tests/unit plugins/simulation/tests --numprocesses auto --dist wor
 PROSE := *.md $(shell find docs plugins -name '*.md' -not -path '*/.*')
 
 # The code on a container job's way in docs/architecture.md, from invocation to outcome, and the most
-# lines of it. Not on it: virtual machines (model/vm.py, submit/vm.py, runner/vm), the pool's configuration
-# (model/pool.py, volumes.py and isolation.py), the queries of the provisioner and of `doctor` (condor/pool_query.py and daemons.py),
-# a server's child process (condor/access_point_process.py), and explain (runner/explanation.py).
-RUNNER_PATH := swarm_runner/errors.py \
+# lines of it. Not on it: virtual machines (model/vm.py, submit/vm.py, runner/vm); the pool's configuration
+# (model/pool.py, volumes.py and isolation.py); the queries of the provisioner, of `doctor` and of explain
+# (condor/pool_query.py, daemons.py and slot_ads.py, runner/explanation.py); a server's child process
+# (condor/access_point_process.py); and the guards beside the way, which say of a file, an ad or a token
+# whether it is to be trusted, and know no job.
+GUARDS := condor/attribute_values condor/tokens runner/safe_files runner/spool_record
+BESIDE_THE_PATH := submit/vm condor/pool_query condor/daemons condor/slot_ads condor/access_point_process \
+	runner/explanation $(GUARDS)
+RUNNER_PATH := $(filter-out $(patsubst %,swarm_runner/%.py,$(BESIDE_THE_PATH)),swarm_runner/errors.py \
 	$(patsubst %,swarm_runner/model/%.py,htcondor job invocation files resources units text wrapper) \
-	$(filter-out %/vm.py,$(wildcard swarm_runner/submit/*.py)) swarm_runner/hooks \
+	$(wildcard swarm_runner/submit/*.py) swarm_runner/hooks \
 	$(patsubst %,swarm_runner/policy/%.py,routing holds) \
-	$(filter-out %/pool_query.py %/daemons.py %/access_point_process.py,$(wildcard swarm_runner/condor/*.py)) \
-	$(filter-out %/explanation.py,$(wildcard swarm_runner/runner/*.py))
+	$(wildcard swarm_runner/condor/*.py swarm_runner/runner/*.py))
 RUNNER_PATH_LINES := 4000
 
 help: ## list the targets
@@ -50,11 +54,15 @@ demo: engine ## run the demonstration on a new pool, which stays up
 demo-down: engine ## take the demonstration's pool down
 	$(WITH_ENGINE) $(BIN)/swarm-runner demo --down
 
-test: lint unit engine promtool ## lint, then run all tests, on a real pool and on three hosts
+test: lint unit pool-image lab-needs galaxy-venv snakemake-venv ## lint, then run all tests, on a real pool and on three hosts
+	@$(LAB)/side-by-side test-pool test-hosts
+	@$(LAB)/side-by-side test-galaxy test-snakemake
+
+test-pool: engine promtool ## run the tests that need a real pool, and those of the distributions
 	$(WITH_ENGINE) $(BIN)/pytest tests/distributions tests/promtool tests/contract tests/integration -m "not fields"
-	@$(MAKE) test-galaxy
-	@$(MAKE) test-snakemake
-	$(LAB)/on-hosts $(MAKE) test-lab
+
+pool-image: engine
+	@$(WITH_ENGINE) $(BIN)/python -m tests.lab.pool_image
 
 test-fields: engine ## run every cell of the field table that arrives, on a real pool; a quarter of an hour
 	$(WITH_ENGINE) $(BIN)/pytest tests/integration -m fields
@@ -124,6 +132,9 @@ test-promtool: venv promtool ## check metrics, alert rules and dashboard with Pr
 lab-down: venv ## remove the three hosts
 	@$(BIN)/python -m tests.lab.hosts down
 
+test-hosts: lab-needs ## bring three hosts up, run the tests that break them, and take them down
+	$(LAB)/on-hosts $(MAKE) test-lab
+
 test-lab: UP := --tls
 test-lab: lab ## run the tests that break hosts
 	$(BIN)/pytest tests/lab_hosts -m "not slow"
@@ -135,6 +146,9 @@ test-lab-slow: lab ## run the tests that wait minutes for a partitioned host or 
 bench: engine ## measure the README's claims on a real pool
 	$(WITH_ENGINE) $(BIN)/python -m tests.benchmarks
 
+bench-negotiation: engine ## measure the negotiator's cycle with 5,000 slots and 100,000 idle jobs
+	$(WITH_ENGINE) $(BIN)/python -m tests.benchmarks.negotiation
+
 bench-pool: engine ## measure the autoscaler on a real pool
 	$(WITH_ENGINE) $(BIN)/python -m tests.benchmarks.pool
 
@@ -145,6 +159,11 @@ dist: venv ## build the wheels and sdists of all distributions in dist/, and che
 	$(BIN)/python -m tests.lab.distributions dist
 	$(BIN)/twine check --strict dist/*
 	$(BIN)/check-wheel-contents dist/*.whl
+
+sbom: engine dist ## write what the images and the wheels contain to dist/sbom, as CycloneDX
+	test -x .venv-sbom/bin/debsbom || { python3 -m venv .venv-sbom && \
+		.venv-sbom/bin/pip install -q "debsbom==0.10.*" "cyclonedx-bom==7.*" .; }
+	$(WITH_ENGINE) env PYTHONPATH=. .venv-sbom/bin/python -m tests.lab.sbom dist/sbom
 
 test-dist: venv ## install the built wheels alone into new environments, and use them
 	$(BIN)/pytest tests/distributions

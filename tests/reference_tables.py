@@ -99,7 +99,8 @@ def _type(schema: dict[str, Any]) -> str:
         with_unit = any(part.get("type") == "number" for part in parts)
         return _type(parts[0]) + (" (MB), or a text with a unit" if with_unit else "")
     if "enum" in schema:
-        return " or ".join(f"`{value}`" for value in schema["enum"])
+        *values, last = (f"`{value}`" for value in schema["enum"])
+        return f"{', '.join(values)} or {last}" if values else last
     if schema.get("type") in ("integer", "number"):
         return f"{schema['minimum']} to {schema['maximum']}"
     names = {"string": "text", "boolean": "true or false", "object": "mapping", "array": "list"}

@@ -84,10 +84,14 @@ class ContainerOptions(FrozenModel):
     volumes: tuple[AbsolutePath, ...] | None = Field(
         None, description="the pool volumes that the job gets; all but those on_request when absent"
     )
-    shm_mb: StrictInt | None = Field(None, ge=1, description="MB of /dev/shm, within memory_mb")
+    shm_mb: StrictInt | None = Field(
+        None, ge=1, le=2**20, description="MB of /dev/shm, within memory_mb"
+    )
     entrypoint: EntrypointRule | None = Field(None, description="the image's ENTRYPOINT")
     ptrace: StrictBool = Field(False, description="SYS_PTRACE, for debuggers")
-    read_only_root: StrictBool = False
+    read_only_root: StrictBool = Field(
+        False, description="whether the image's own files are read-only"
+    )
 
     def with_defaults(self, defaults: ContainerOptions | None) -> ContainerOptions:
         """Return these options, with the defaults for what they do not set."""

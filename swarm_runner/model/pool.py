@@ -344,6 +344,7 @@ class Pool(FrozenModel):
     image_cache_mb: StrictInt | None = Field(
         None,
         ge=1,
+        le=2**30,
         description="MB of jobs' images that a node keeps, the least recently used are removed; "
         "all of them when absent",
     )

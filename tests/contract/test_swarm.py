@@ -200,6 +200,7 @@ def test_volumes_are_removed_on_every_node(swarm: Swarm, stack: Stack) -> None:
     assert swarm.remove_volumes(POOL.name, stack.image, [stack.spool_volume, "no-such"]) == []
 
 
-def test_a_pool_without_executors_has_no_images(stack: Stack) -> None:
-    result = DockerSwarm().manage_job_images(stack, ["prune", "0"], 60)
+@pytest.mark.parametrize("swarm", ["real"], indirect=True)
+def test_a_pool_without_executors_has_no_images(swarm: Swarm, stack: Stack) -> None:
+    result = swarm.manage_job_images(stack, ["prune", "0"], 60)
     assert (result.unfinished_hosts, result.lines) == ([], [])

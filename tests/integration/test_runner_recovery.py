@@ -147,7 +147,7 @@ def test_a_key_is_found_in_the_history_after_its_log_was_deleted(
     assert [job.starts for job in jobs] == [1] * len(jobs)
     poll_until(harness.queued_ids, lambda ids: not ids)
     with harness.runner() as restarted:
-        assert [job.key for job in restarted.jobs()] == ["last", "end"]
+        assert restarted.jobs() == []
         for job, invocation in zip(jobs, invocations, strict=True):
             assert [found.id for found in restarted.submit([invocation])] == [job.id]
 

@@ -64,9 +64,8 @@ def deployed(lab_hosts_pool: HostsPool, tmp_path: Path) -> Iterator[HostsPool]:
     )
     provisioner = factories.provisioner(destination, lambda _message: None)
     try:
-        for command in setup_comments:
-            if command.startswith(("openssl", "docker")):
-                sh(command, tmp_path)
+        commands = ("key=", "openssl", "docker", "rm")
+        sh("\n".join(line for line in setup_comments if line.startswith(commands)), tmp_path)
         sh(f"docker stack deploy -c stack.yml {NAME}", tmp_path)
         yield HostsPool(destination, provisioner, lab_hosts_pool.client)
     finally:
