@@ -51,6 +51,8 @@ _STRINGS = frozenset(
         "SwarmRunnerMarker",
         "SwarmRunnerMarkerFile",
         "SwarmRunnerMarked",
+        "SwarmRunnerClass",
+        "AssignedImage",
         "HoldReason",
         "VacateReason",
         "RemoveReason",

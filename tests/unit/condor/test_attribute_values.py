@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from swarm_runner.condor.attribute_values import decode_literal, is_well_typed
+from swarm_runner.condor.ports import EXPLAIN_PROJECTION
 
 
 @pytest.mark.parametrize(
@@ -38,6 +39,11 @@ def test_values_of_their_type(name: str, value: object) -> None:
 )
 def test_values_of_another_type(name: str, value: object) -> None:
     assert not is_well_typed(name, value)
+
+
+@pytest.mark.parametrize("name", EXPLAIN_PROJECTION)
+def test_whatever_a_runner_reads_has_a_type(name: str) -> None:
+    assert not is_well_typed(name, [1, 2])
 
 
 @pytest.mark.parametrize(
