@@ -8,7 +8,7 @@
 .PHONY: snakemake-venv test-snakemake bench-snakemake
 .PHONY: promtool test-promtool metrics-reference
 .PHONY: docs reference changelog dist sbom test-dist
-.PHONY: tpv-database fuzz bench-negotiation bench-pool bench-simulation pictures chaos
+.PHONY: tpv-database fuzz image-locks bench-negotiation bench-pool bench-simulation pictures chaos
 
 BIN := .venv/bin
 GALAXY_BIN := .venv-galaxy/bin
@@ -159,6 +159,9 @@ dist: venv ## build the wheels and sdists of all distributions in dist/, and che
 	$(BIN)/python -m tests.lab.distributions dist
 	$(BIN)/twine check --strict dist/*
 	$(BIN)/check-wheel-contents dist/*.whl
+
+image-locks: engine ## list what the images install, with hashes, for this machine's architecture
+	$(WITH_ENGINE) $(BIN)/python -m tests.lab.image_locks
 
 sbom: engine dist ## write what the images and the wheels contain to dist/sbom, as CycloneDX
 	test -x .venv-sbom/bin/debsbom || { python3 -m venv .venv-sbom && \

@@ -14,6 +14,8 @@ from swarm_runner.model.job import Hold, Job, Outcome, OutcomeKind, Release, Rem
 from swarm_runner.submit.vm import VM_START_HOLD_SUBCODE
 
 MAX_RELEASES = 6
+# With the pauses below: for longer than a registry's limit of pulls lasts, which is six hours.
+MAX_RELEASES_RATE_LIMITED = 48
 INITIAL_BACKOFF_S = 10.0
 MAX_BACKOFF_S = 600.0
 
@@ -28,6 +30,9 @@ _NO_SUCH_IMAGE = re.compile(
 _WRONG_ARCHITECTURE = re.compile(r"Image Architecture \S+ not compatible", re.IGNORECASE)
 # The start of a refusal by an executor's gateway (swarm/image/gateway_policy.py).
 _REFUSED = re.compile(r"swarm-runner refused this job: ")
+_PERMANENT = (_NO_SUCH_IMAGE, _WRONG_ARCHITECTURE, _REFUSED)
+# Of a registry that limits how many images somebody pulls.
+_RATE_LIMIT = re.compile(r"toomanyrequests|too many requests|rate limit", re.IGNORECASE)
 _PULL_FAILED = re.compile(r"cannot pull image", re.IGNORECASE)
 
 
@@ -36,11 +41,8 @@ def swarm_runner_job_held(job: Job, hold: Hold) -> Release | Remove | None:
     """End the job if the reason is permanent, retry if it may pass, leave a user's hold alone."""
     if hold.code in (HoldCode.USER_REQUEST, HoldCode.SPOOLING_INPUT):
         return None
-    if hold.code == HoldCode.INVALID_DOCKER_IMAGE and not (
-        _NO_SUCH_IMAGE.search(hold.reason)
-        or _WRONG_ARCHITECTURE.search(hold.reason)
-        or _REFUSED.search(hold.reason)
-    ):
+    is_permanent = any(pattern.search(hold.reason) for pattern in _PERMANENT)
+    if hold.code == HoldCode.INVALID_DOCKER_IMAGE and not is_permanent:
         return _retry(hold)
     kind, message = _classify(job, hold)
     return Remove(Outcome(kind, f"{message} {hold.reason}".strip()))
@@ -52,13 +54,12 @@ def is_vm_start_hold(hold: Hold) -> bool:
 
 
 def _retry(hold: Hold) -> Release | Remove:
-    """Release the job after a pause that doubles; end it after `MAX_RELEASES` releases."""
-    pull_failed = _PULL_FAILED.search(hold.reason) is not None
-    problem = (
-        "The image could not be pulled" if pull_failed else "The container could not be started"
-    )
-    if hold.holds > MAX_RELEASES:
-        kind = OutcomeKind.IMAGE_UNAVAILABLE if pull_failed else OutcomeKind.NOT_RUN
+    """Release the job after a pause that doubles; end it after so many releases."""
+    is_pull = _PULL_FAILED.search(hold.reason)
+    problem = "The image could not be pulled" if is_pull else "The container could not be started"
+    limit = MAX_RELEASES_RATE_LIMITED if _RATE_LIMIT.search(hold.reason) else MAX_RELEASES
+    if hold.holds > limit:
+        kind = OutcomeKind.IMAGE_UNAVAILABLE if is_pull else OutcomeKind.NOT_RUN
         return Remove(Outcome(kind, f"{problem} in {hold.holds} attempts. {hold.reason}"))
     pause_s = min(INITIAL_BACKOFF_S * 2 ** (hold.holds - 1), MAX_BACKOFF_S)
     return Release(pause_s, f"{problem}; retrying in {pause_s:.0f} s")
@@ -95,7 +96,6 @@ def _classify(job: Job, hold: Hold) -> tuple[OutcomeKind, str]:
     # VMGAHP, which starts VMs for HTCondor, rejects their parameters or disks with this code.
     vmgahp_error = hold.code == HoldCode.FAILED_TO_CREATE_PROCESS and "VMGAHP" in hold.reason
     # The prepare-job hook of an executor (swarm/image/guest.py) tries to start the VM.
-    hook_error = hold.code == HoldCode.HOOK_PREPARE_JOB_FAILURE
-    if vmgahp_error or hook_error or is_vm_start_hold(hold):
+    if vmgahp_error or hold.code == HoldCode.HOOK_PREPARE_JOB_FAILURE or is_vm_start_hold(hold):
         return OutcomeKind.GUEST_NOT_STARTED, "The virtual machine could not be started."
     return OutcomeKind.NOT_RUN, "HTCondor could not run the job."

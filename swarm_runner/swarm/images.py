@@ -6,7 +6,7 @@ import hashlib
 import io
 import os
 import tarfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from importlib import metadata, resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,9 +27,14 @@ BASE_LABEL = "org.opencontainers.image.base.name"
 # Stages of the pool image's Dockerfile, and the names of the images built from them.
 POOL_STAGE, POOL_VM_STAGE = "pool", "pool-vm"
 AUTOSCALER_REPOSITORY = "swarm-runner-autoscaler"
-_AUTOSCALER_DOCKERFILE = "swarm_runner/swarm/autoscaler/Dockerfile"
+_AUTOSCALER_SOURCE = "swarm_runner/swarm/autoscaler/"
 # Set to `false`, this environment variable lets a build use a mirror whose Release files expired.
 CHECK_VALID_UNTIL_VARIABLE = "SWARM_RUNNER_CHECK_VALID_UNTIL"
+# `locked` or `newest` (image/install_packages.sh); otherwise what is locked, if it can be had.
+PACKAGES_VARIABLE = "SWARM_RUNNER_PACKAGES"
+_PACKAGES_CHOICES = ("", "locked", "newest")
+# What install_packages.sh says to whoever builds.
+_REPORT_PREFIX = "swarm-runner: "
 _BINDINGS = ("htcondor2", "classad2", "htcondor.libs")
 
 
@@ -148,12 +153,17 @@ def _build(
     progress: Callable[[str], None],
     *,
     tag: str,
-    buildargs: Mapping[str, str] | None = None,
+    buildargs: dict[str, str] | None = None,
     **kwargs: Any,
 ) -> None:
     """Build an image and report each step. Raise PreconditionError with the last message."""
     check = os.environ.get(CHECK_VALID_UNTIL_VARIABLE, "true")
-    kwargs["buildargs"] = {"CHECK_VALID_UNTIL": check, **(buildargs or {})}
+    packages = os.environ.get(PACKAGES_VARIABLE, "")
+    if packages not in _PACKAGES_CHOICES:
+        raise PreconditionError(
+            f"{PACKAGES_VARIABLE} is {packages!r}; set it to locked or newest, or unset it"
+        )
+    kwargs["buildargs"] = {"CHECK_VALID_UNTIL": check, "PACKAGES": packages} | (buildargs or {})
     # The high-level images.build returns nothing before the build has ended.
     stream = client.api.build(rm=True, decode=True, timeout=BUILD_TIMEOUT_S, tag=tag, **kwargs)
     for line in stream:
@@ -162,10 +172,13 @@ def _build(
                 f"building {description} failed: {line['error'].strip()}. "
                 f"The build needs {requirements}. If a mirror's Release file has expired, set "
                 f"{CHECK_VALID_UNTIL_VARIABLE}=false to use it all the same"
+                + (f". {PACKAGES_VARIABLE} is {packages}" if packages else "")
             )
         step = line.get("stream", "").strip()
         if step.startswith("Step "):
             progress(step)
+        elif step.startswith(_REPORT_PREFIX):
+            progress(step.removeprefix(_REPORT_PREFIX))
     log.info("Image built", image=tag)
 
 
@@ -192,6 +205,7 @@ def _build_context(files: dict[str, Path]) -> io.BytesIO:
     with tarfile.open(fileobj=context, mode="w") as archive:
         for name, file in files.items():
             archive.add(file, f"packages/{name}")
-        archive.add(files[_AUTOSCALER_DOCKERFILE], "Dockerfile")
+            if name.startswith(_AUTOSCALER_SOURCE):
+                archive.add(file, name.removeprefix(_AUTOSCALER_SOURCE))
     context.seek(0)
     return context

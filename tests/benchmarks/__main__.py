@@ -7,7 +7,15 @@ import sys
 from pathlib import Path
 
 from swarm_runner.config.job_conf import parse_job_conf
-from tests.benchmarks import import_time, scrape, small_jobs, submission, tracking
+from tests.benchmarks import (
+    image_pulls,
+    import_time,
+    scrape,
+    small_jobs,
+    submission,
+    tracking,
+    transfers,
+)
 from tests.benchmarks.measurement import Measurement
 from tests.benchmarks.table import show
 from tests.lab.pool import lab_pool
@@ -34,7 +42,11 @@ def _small_jobs(options: argparse.Namespace) -> list[Measurement]:
     if options.without_pool or options.job_conf:
         return []
     with lab_pool(settings={"classes": small_jobs.CLASSES}) as lab:
-        return small_jobs.measurements(lab)
+        return [
+            *small_jobs.measurements(lab),
+            *image_pulls.measurements(lab),
+            *transfers.measurements(lab),
+        ]
 
 
 def _submission(options: argparse.Namespace) -> list[Measurement]:

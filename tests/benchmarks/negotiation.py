@@ -108,7 +108,7 @@ def _advertise_copies(lab: LabPool, slots: int) -> None:
     (original, *_) = collector.query(bindings.AdType.Startd, "PartitionableSlot")
     ads = []
     for number in range(slots):
-        ad = classad().ClassAd(original)
+        ad = classad().ClassAd(str(original))
         host = f"copy-{number}"
         ad["Name"], ad["Machine"], ad["CapacityClass"] = f"slot1@{host}", host, "copied"
         ad["MyAddress"] = f"<127.0.0.1:{10_000 + number}>"

@@ -33,12 +33,15 @@ _PROGRAM_BINARY = bytes.fromhex(
 class StubRegistry:
     """A registry that has the image under every tag. While `unavailable` is set, it returns 503.
 
-    With a `login` (user:password) it returns 401 to everybody else.
+    With a `login` (user:password) it returns 401 to everybody else. `requests` has the path of each
+    request, `statuses` an error for each image's tag that has one.
     """
 
     def __init__(self, login: str | None = None) -> None:
         self._login = login and f"Basic {base64.b64encode(login.encode()).decode()}"
         self.unavailable = False
+        self.requests: list[str] = []
+        self.statuses: dict[str, HTTPStatus] = {}
         self.blobs: dict[str, bytes] = {}
         self.manifest = self._build_manifest()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -102,6 +105,9 @@ class StubRegistry:
         if self.unavailable:
             return HTTPStatus.SERVICE_UNAVAILABLE, "text/plain", b"unavailable\n"
         kind, _, name = path.rpartition("/")
+        self.requests.append(path)
+        if name in self.statuses:
+            return self.statuses[name], "text/plain", self.statuses[name].phrase.encode()
         if path == "/v2/":
             return HTTPStatus.OK, "application/json", b"{}"
         digest = _digest(self.manifest)

@@ -11,17 +11,14 @@ import contextlib
 import json
 import os
 import pwd
-import re
 import resource
 import signal
 import socket
-import stat
-import struct
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +27,8 @@ import gateway_policy as policy
 from gateway_engine import Engine, EngineError
 from gateway_images import Images, PullError
 from gateway_requests import BadRequestError, CreateRequest, parse_create
+from gateway_scratch import job_image, make_private_directories, read_chirp
+from gateway_server import DockerCommand, Server, serve_statistics
 from gateway_streams import pump
 
 RUN_DIRECTORY = Path("/run/swarm-runner")
@@ -41,12 +40,8 @@ HTCONDOR_LABEL = "org.htcondorproject"
 EXECUTOR_LABEL, POOL_LABEL = "swarm-runner.executor", "swarm-runner.pool"
 # What HTCondor "assigned" of the resource Image (executor.conf): the event log has it at the end.
 DIGEST_ATTRIBUTE = "AssignedImage"
-HEARTBEAT_S = 15
-MAXIMUM_REQUEST_BYTES = 8 * 2**20
 REMOVAL_ATTEMPTS = 5
 FAILURE = 1
-_ACCEPT_PAUSE_S = 0.1
-_IMAGE_ATTRIBUTE = re.compile(r'^(DockerImage|ContainerImage) = "([^"\\]*)"$', re.MULTILINE)
 # The architecture of this machine, as images name it.
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
@@ -60,21 +55,6 @@ class JobContainer:
     chirp: tuple[str, int, str] | None = None
     state: dict[str, Any] | None = None
     sockets: list[socket.socket] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class DockerCommand:
-    """One run of `docker`: its arguments, its standard streams and the connection to it."""
-
-    arguments: list[str]
-    streams: tuple[int, int, int]
-    connection: socket.socket
-    pid: int = 0
-
-    def write(self, text: str, stream: int = 1) -> None:
-        """Write a line to standard output (1) or standard error (2)."""
-        with contextlib.suppress(OSError):
-            os.write(self.streams[stream], f"{text}\n".encode(errors="replace"))
 
 
 class Gateway:
@@ -357,208 +337,10 @@ class Gateway:
             raise EngineError(404, f"No such container: {name}") from None
 
 
-class Server:
-    """Takes requests on a socket, each in a thread of its own."""
-
-    def __init__(
-        self, gateway: Gateway, path: Path, users: set[int], heartbeat_s: float = HEARTBEAT_S
-    ) -> None:
-        self._gateway = gateway
-        self._heartbeat_s = heartbeat_s
-        self._users = users
-        self._listener = listen(path, 0o660)
-        self._waiting: set[socket.socket] = set()
-        self._lock = threading.Lock()
-        self._closed = threading.Event()
-
-    def close(self) -> None:
-        """Take no more requests."""
-        self._closed.set()
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-    def serve(self) -> None:
-        """Serve until `close`."""
-        threading.Thread(target=self._send_heartbeats, daemon=True).start()
-        while not self._closed.is_set():
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                if self._closed.is_set():
-                    return
-                time.sleep(_ACCEPT_PAUSE_S)  # out of descriptors: some request will end
-                continue
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
-
-    def _serve(self, connection: socket.socket) -> None:
-        streams: tuple[int, ...] = ()
-        with connection, contextlib.suppress(OSError):
-            try:
-                pid, uid, _ = struct.unpack(
-                    "3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-                )
-                if uid not in self._users:
-                    return
-                connection.settimeout(HEARTBEAT_S)
-                arguments, streams = receive(connection)
-                if len(streams) != 3:
-                    return
-                connection.settimeout(None)
-                with self._lock:
-                    self._waiting.add(connection)
-                code = self._gateway.run(DockerCommand(arguments, streams, connection, pid))
-                with self._lock:
-                    self._waiting.discard(connection)
-                # HTCondor reads the output to its end: first close it, then end the program.
-                close_all(streams)
-                streams = ()
-                connection.sendall(b"x" + bytes([code]))
-            finally:
-                with self._lock:
-                    self._waiting.discard(connection)
-                close_all(streams)
-
-    def _send_heartbeats(self) -> None:
-        while not self._closed.wait(self._heartbeat_s):
-            with self._lock:
-                for connection in self._waiting:
-                    with contextlib.suppress(OSError):
-                        connection.send(b"h", socket.MSG_DONTWAIT)
-
-
-def receive(connection: socket.socket) -> tuple[list[str], tuple[int, ...]]:
-    """Return the arguments and the descriptors of a request."""
-    head, descriptors, _, _ = socket.recv_fds(connection, 4, 3, socket.MSG_CMSG_CLOEXEC)
-    content = b""
-    try:
-        (size,) = struct.unpack("!I", head)
-        if size > MAXIMUM_REQUEST_BYTES:
-            raise OSError("the request is too large")
-        while len(content) < size:
-            part = connection.recv(size - len(content))
-            if not part:
-                raise OSError("the request broke off")
-            content += part
-    except (OSError, struct.error):
-        close_all(descriptors)
-        return [], ()
-    texts = content.decode(errors="surrogateescape").split("\0")[:-1]
-    return texts, tuple(descriptors)
-
-
-def close_all(descriptors: Iterable[int]) -> None:
-    """Close descriptors."""
-    for descriptor in descriptors:
-        os.close(descriptor)
-
-
-def serve_statistics(gateway: Gateway, path: Path) -> None:
-    """Answer HTCondor's `GET /containers/NAME/stats`: it reads the engine's socket by itself."""
-    listener = listen(path, 0o660)
-    while True:
-        connection, _ = listener.accept()
-        with connection, contextlib.suppress(OSError, EngineError, IndexError, ValueError):
-            connection.settimeout(5)
-            parts = connection.recv(4096).split(b" ")[1].decode().split("/")
-            if len(parts) == 4 and parts[1] == "containers" and parts[3].startswith("stats"):
-                body = json.dumps(gateway.statistics(parts[2]), separators=(",", ":"))
-                connection.sendall(f"HTTP/1.0 200 OK\r\n\r\n{body}".encode())
-            else:
-                connection.sendall(b"HTTP/1.0 403 Forbidden\r\n\r\n")
-
-
-def listen(path: Path, mode: int) -> socket.socket:
-    """Return a listening socket that root and the group condor may use."""
-    path.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(str(path))
-    os.chown(path, 0, pwd.getpwnam("condor").pw_gid)
-    path.chmod(mode)
-    listener.listen(512)
-    return listener
-
-
-def make_private_directories(scratch: str, uid: int, gid: int) -> None:
-    """Make the directories that become the job's /tmp, /var/tmp and HOME.
-
-    The job's input files are in the scratch directory already: no link among them is followed.
-    """
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    top = os.open(scratch, flags)
-    try:
-        for path, mode in (("tmp", 0o1777), ("var", 0o755), ("var/tmp", 0o1777), ("home", 0o700)):
-            parent = os.dup(top)
-            for name in (policy.PRIVATE_DIRECTORY, *path.split("/")):
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir(name, 0o700, dir_fd=parent)
-                try:
-                    child = os.open(name, flags, dir_fd=parent)
-                except OSError as error:
-                    raise policy.DeniedError(
-                        f"{policy.PRIVATE_DIRECTORY}/{path} in its scratch directory is not a "
-                        "directory; rename the input file"
-                    ) from error
-                finally:
-                    os.close(parent)
-                parent = child
-            os.fchown(parent, uid, gid)
-            os.fchmod(parent, mode)
-            os.close(parent)
-        private = os.open(policy.PRIVATE_DIRECTORY, flags, dir_fd=top)
-        os.fchmod(private, stat.S_IRWXU | stat.S_IXGRP | stat.S_IXOTH)
-        os.fchown(private, uid, gid)
-        os.close(private)
-    finally:
-        os.close(top)
-
-
-def job_image(pid: int, scratch_parent: str) -> str | None:
-    """Return the image of the job whose starter runs this process; None for another program's.
-
-    A starter names its job's directory after its own process, and keeps the job's ad there.
-    """
-    with contextlib.suppress(OSError, StopIteration, ValueError):
-        status = Path(f"/proc/{pid}/status").read_text().splitlines()
-        parent = next(line for line in status if line.startswith("PPid:")).split()[1]
-        ad = read_file(f"{scratch_parent}/dir_{parent}", "scratch", ".job.ad")
-        found = dict(_IMAGE_ATTRIBUTE.findall(ad or ""))
-        name = found.get("DockerImage") or found.get("ContainerImage")
-        return name.removeprefix("docker://") if name else None
-    return None
-
-
-def read_file(scratch: str, subdirectory: str, name: str) -> str | None:
-    """Return a file of the starter, in a subdirectory or in the scratch directory itself.
-
-    Which of the two depends on HTCondor's version. No link is followed.
-    """
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-    for directory in (f"{scratch}/{subdirectory}", scratch):
-        with contextlib.suppress(OSError):
-            parent = os.open(directory, flags | os.O_DIRECTORY)
-            try:
-                descriptor = os.open(name, flags | os.O_NONBLOCK, dir_fd=parent)
-            finally:
-                os.close(parent)
-            with os.fdopen(descriptor, errors="replace") as file:
-                return file.read(MAXIMUM_REQUEST_BYTES)
-    return None
-
-
 def image_names(reference: str) -> tuple[str, ...]:
     """Return the names by which HTCondor may look for an image: newer versions add `:latest`."""
     has_tag = "@" in reference or ":" in reference.rpartition("/")[2]
     return (reference,) if has_tag else (reference, f"{reference}:latest")
-
-
-def read_chirp(scratch: str) -> tuple[str, int, str] | None:
-    """Return the address and the cookie of the starter's chirp proxy. Read before the job runs."""
-    content = read_file(scratch, "user", ".chirp.config")
-    with contextlib.suppress(ValueError):
-        host, port, cookie = (content or "").split()
-        return host, int(port), cookie
-    return None
 
 
 def report(chirp: tuple[str, int, str], name: str, value: str) -> None:

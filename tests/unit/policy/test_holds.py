@@ -78,6 +78,23 @@ def test_an_outage_of_the_registry_is_retried_with_growing_pauses(reason: str) -
     assert pauses == [10, 20, 40, 80, 160, 320]
 
 
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "Cannot pull image x: toomanyrequests: You have reached your pull rate limit",
+        "Cannot pull image x: unexpected status code: 429 Too Many Requests",
+    ],
+)
+def test_a_limit_of_pulls_is_outlasted(reason: str) -> None:
+    pauses_s, holds = 0.0, 0
+    while isinstance(answer := hold_decision(35, 0, reason, holds + 1), Release):
+        holds += 1
+        pauses_s += answer.after_s
+    assert 6 < pauses_s / 3600 < 9
+    assert isinstance(answer, Remove)
+    assert answer.outcome.kind is OutcomeKind.IMAGE_UNAVAILABLE
+
+
 def test_an_outage_that_lasts_ends_the_job() -> None:
     answer = hold_decision(35, 0, IMAGE_UNAVAILABLE[1], MAX_RELEASES + 1)
     assert isinstance(answer, Remove)

@@ -21,6 +21,7 @@ def load_program(name: str) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(name, module)  # where dataclasses looks for the names of its fields
     spec.loader.exec_module(module)
     return module
 

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 
 import gateway
 import gateway_images
+import gateway_server
 import pytest
 from gateway_engine import Engine, EngineError
 from gateway_images import Images, login
@@ -33,7 +34,7 @@ class Executor:
     """An executor's gateway, its engine, and the client program."""
 
     engine: FakeEngine
-    server: gateway.Server
+    server: gateway_server.Server
     images: Images
     socket: Path
     scratch: Path
@@ -91,7 +92,7 @@ def executor(
         pool="galaxy",
     )
     path = tmp_path / "gateway.sock"
-    server = gateway.Server(program, path, {USER.pw_uid}, heartbeat_s=0.3)
+    server = gateway_server.Server(program, path, {USER.pw_uid}, heartbeat_s=0.3)
     threading.Thread(target=server.serve, daemon=True).start()
     yield Executor(fake, server, images, path, scratch, _compile(tmp_path, client_source, path))
     server.close()
