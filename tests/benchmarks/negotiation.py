@@ -8,6 +8,7 @@ nothing. The cycles are those that the negotiator itself reports.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import tempfile
 import time
@@ -19,11 +20,10 @@ from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from swarm_runner.condor.connection import classad, htcondor
 from swarm_runner.model.invocation import Invocation
-from swarm_runner.provisioner.credentials import write_token
 from swarm_runner.runner import Runner
 from tests.benchmarks.measurement import Measurement
 from tests.benchmarks.table import show
-from tests.integration.conftest import service_container
+from tests.integration.conftest import service_container, write_executors_token
 from tests.lab.pool import LabPool, lab_pool
 
 NAME, PORT = "swarm-runner-negotiation", 9749
@@ -56,6 +56,7 @@ def measure(lab: LabPool, slots: int, jobs: int) -> Measurement:
     name = f"negotiation-{uuid.uuid4().hex[:8]}"
     with Runner(lab.destination, name=name) as runner:
         runner.submit(_invocation(lab, number, jobs // REQUESTS) for number in range(REQUESTS))
+        _report_every_cycle(lab)
         with tempfile.TemporaryDirectory() as directory:
             _use_executors_token(lab, Path(directory))
             _advertise_copies(lab, slots)
@@ -89,17 +90,22 @@ def _invocation(lab: LabPool, number: int, jobs: int) -> Invocation:
 
 def _use_executors_token(lab: LabPool, directory: Path) -> None:
     """Let this process advertise slots, which the client's own token does not permit."""
-    pool = lab.destination.pool
-    client = docker.from_env()
-    code, text = service_container(client, pool.service("normal")).exec_run(
-        ["cat", "/etc/condor/tokens.d/executor"]
-    )
-    client.close()
-    if code or not isinstance(text, bytes):
-        raise RuntimeError("the executor has no token")
-    write_token(directory / pool.name, text.decode())
+    write_executors_token(lab.destination.pool, directory)
     settings = htcondor().param
     settings["SEC_TOKEN_DIRECTORY"] = str(directory)
+
+
+def _report_every_cycle(lab: LabPool) -> None:
+    """Let the negotiator advertise each cycle, not the last ones every five minutes."""
+    with contextlib.closing(docker.from_env()) as client:
+        container = service_container(client, lab.destination.pool.service())
+        script = (
+            "echo NEGOTIATOR_UPDATE_AFTER_CYCLE = True > /etc/condor/config.d/bench.conf && "
+            "condor_reconfig -daemon negotiator"
+        )
+        code, output = container.exec_run(["sh", "-ec", script])
+    if code:
+        raise RuntimeError(f"the negotiator was not reconfigured: {output!r}")
 
 
 def _advertise_copies(lab: LabPool, slots: int) -> None:
@@ -132,7 +138,8 @@ def _cycles(lab: LabPool) -> list[float]:
     def poll() -> bool:
         for ad in collector.query(bindings.AdType.Negotiator):
             ended = ad.get("LastNegotiationCycleEnd0", 0)
-            if ended > began and ad.get("LastNegotiationCycleCandidateSlots0", 0):
+            # The copies are there and the jobs were considered.
+            if ended > began and ad.get("LastNegotiationCycleNumJobsConsidered0", 0):
                 seen[ended] = float(ad["LastNegotiationCycleDuration0"])
         return len(seen) >= CYCLES
 

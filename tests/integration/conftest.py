@@ -19,7 +19,8 @@ from swarm_runner.condor.access_point import AccessPoint
 from swarm_runner.condor.ports import JobQuery
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.job import JobId
-from swarm_runner.model.pool import Destination
+from swarm_runner.model.pool import Destination, Pool
+from swarm_runner.provisioner.credentials import write_token
 from swarm_runner.runner import Runner
 from tests.lab.pool import LabPool
 from tests.lab.stub_registry import StubRegistry
@@ -89,6 +90,17 @@ def service_container(client: docker.DockerClient, service: str) -> Container:
     }
     container: Container = client.containers.list(filters=filters)[0]
     return container
+
+
+def write_executors_token(pool: Pool, directory: Path) -> None:
+    """Write the token of a pool's executors to a directory of tokens."""
+    client = docker.from_env()
+    container = service_container(client, pool.service("normal"))
+    code, text = container.exec_run(["cat", "/etc/condor/tokens.d/executor"])
+    client.close()
+    if code or not isinstance(text, bytes):
+        raise RuntimeError(f"{pool.service('normal')} has no token: {text!r}")
+    write_token(directory / pool.name, text.decode())
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ from tests.escapes.attempts import (
     Run,
     Submit,
 )
-from tests.integration.conftest import service_container
+from tests.integration.conftest import service_container, write_executors_token
 from tests.lab.pool import LabPool
 from tests.polling import TIMEOUT_S
 
@@ -170,13 +170,7 @@ def escapes(lab: LabPool, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     }
     tokens["revoked"], revoked = _token(lab, directory, "mallory", "submit")
     lab.provisioner.revoke_tokens(revoked.id)
-    client = docker.from_env()
-    executor = service_container(client, pool.service("normal"))
-    code, text = executor.exec_run(["cat", "/etc/condor/tokens.d/executor"])
-    assert code == 0
-    assert isinstance(text, bytes)
-    write_token(tokens["executor"] / pool.name, text.decode())
-    client.close()
+    write_executors_token(pool, tokens["executor"])
     found = Escapes(lab, tokens, lab.volume / "escapes", lab.job_conf.parent / "outside")
     found.directory.mkdir()
     found.directory.chmod(0o777)

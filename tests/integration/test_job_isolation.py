@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
 import socket
 import subprocess
@@ -11,6 +10,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 
 import docker
@@ -19,7 +19,7 @@ import pytest
 
 from swarm_runner.condor.access_point import AccessPoint
 from swarm_runner.model.job import Job, OutcomeKind
-from swarm_runner.swarm.client import DockerSwarm
+from swarm_runner.runner import Runner
 from tests.integration.conftest import LabHarness
 from tests.lab.pool import STATE_DIRECTORY, LabPool, lab_pool
 from tests.lab.stub_registry import PROGRAM, StubRegistry
@@ -52,20 +52,20 @@ def private_registry() -> Iterator[StubRegistry]:
 
 
 @pytest.fixture(scope="module")
-def logins(private_registry: StubRegistry) -> Iterator[str]:
-    """Yield the name of a Swarm secret with the login of the private registry."""
+def logins(private_registry: StubRegistry, lab: LabPool) -> Iterator[str]:
+    """Yield the name of a Swarm secret with the login of the private registry.
+
+    The Swarm is the session's, which its pool keeps: it has the secret when the pool comes up.
+    """
+    assert lab
     auth = base64.b64encode(b"reader:secret").decode()
     content = json.dumps({"auths": {private_registry.address: {"auth": auth}}})
-    swarm = DockerSwarm()
-    if not swarm.docker_engine().swarm:
-        swarm.initialise("127.0.0.1")
     client = docker.from_env()
     for secret in client.secrets.list(filters={"name": LOGINS}):
         secret.remove()
     secret = client.secrets.create(name=LOGINS, data=content.encode())
     yield LOGINS
-    with contextlib.suppress(docker.errors.APIError):  # the pool may have dissolved the Swarm
-        secret.remove()
+    secret.remove()
     client.close()
 
 
@@ -169,6 +169,111 @@ def test_an_image_of_a_private_registry(
 
 
 @pytest.mark.parametrize("isolated_harness", ["log"], indirect=True)
+def test_a_login_that_has_expired(
+    isolated_harness: LabHarness, private_registry: StubRegistry
+) -> None:
+    good, private_registry.login = private_registry.login, "reader:another"
+    image = f"{private_registry.repository}:expired"
+    job = run(isolated_harness, image=image, command=[PROGRAM])
+    private_registry.login = good
+    assert job.outcome is not None
+    assert job.outcome.kind is OutcomeKind.IMAGE_NOT_FOUND
+    assert "access to it is denied" in job.outcome.message
+    assert image in job.outcome.message
+    assert "another" not in job.outcome.message
+
+
+@pytest.mark.parametrize("isolated_harness", ["log"], indirect=True)
+def test_what_a_registry_answers(isolated_harness: LabHarness, registry: StubRegistry) -> None:
+    for status in (401, 403, 404, 429, 500):
+        registry.statuses[str(status)] = HTTPStatus(status)
+    with isolated_harness.runner() as runner:
+        jobs = runner.submit(
+            [
+                isolated_harness.invocation(
+                    tag, image=f"{registry.repository}:{tag}", command=[PROGRAM]
+                )
+                for tag in registry.statuses
+            ]
+        )
+        ended = runner.wait(jobs[:3], TIMEOUT_S)
+        # What may pass is tried again, and passes.
+        registry.statuses.clear()
+        ended += runner.wait(jobs[3:], TIMEOUT_S)
+    outcomes = [job.outcome for job in ended if job.outcome]
+    assert [outcome.kind for outcome in outcomes] == [
+        *[OutcomeKind.IMAGE_NOT_FOUND] * 3,
+        *[OutcomeKind.EXITED] * 2,
+    ]
+    for job, outcome in zip(ended[:3], outcomes, strict=False):
+        assert f"{registry.repository}:{job.key}" in outcome.message
+
+
+@pytest.mark.parametrize("isolated_harness", ["log"], indirect=True)
+def test_jobs_that_take_what_they_can(isolated_harness: LabHarness) -> None:
+    commands = {
+        "fork bomb": "bomb() { bomb | bomb & }; bomb; sleep 3; echo here",
+        "full disk": "head -c 10G /dev/zero > zeros",
+        "10 GB of output": "head -c 10G /dev/zero",
+        "good": "echo here",
+    }
+    with isolated_harness.runner() as runner:
+        jobs = runner.submit(
+            [
+                isolated_harness.invocation(
+                    key,
+                    command,
+                    stdout=f"{number}.txt",
+                    resources={"memory_mb": 100, "disk_mb": 100},
+                )
+                for number, (key, command) in enumerate(commands.items())
+            ]
+        )
+        ended = runner.wait(jobs, TIMEOUT_S)
+    kinds = {job.key: job.outcome.kind for job in ended if job.outcome}
+    assert kinds == {
+        "fork bomb": OutcomeKind.EXITED,
+        "full disk": OutcomeKind.OUT_OF_DISK,
+        "10 GB of output": OutcomeKind.OUT_OF_DISK,
+        "good": OutcomeKind.EXITED,
+    }
+    assert (isolated_harness.directory / "3.txt").read_text() == "here\n"
+
+
+@pytest.mark.parametrize("isolated_harness", ["log"], indirect=True)
+def test_a_mount_that_goes_away(isolated_harness: LabHarness, mounts: Path) -> None:
+    gone = mounts / "gone"
+    gone.mkdir(exist_ok=True)
+    subprocess.run([*_ENV, "mount", "-t", "tmpfs", "gone", gone], check=True)
+    (gone / "file").touch()
+    script = (
+        f"cat {gone}/file && touch started; "
+        f"for i in $(seq 600); do cat {gone}/file || exit 7; sleep 0.2; done"
+    )
+    with isolated_harness.runner() as runner:
+        invocation = isolated_harness.invocation(
+            "gone",
+            script,
+            in_place=True,
+            container_options={"volumes": [str(mounts), _volume()]},
+        )
+        jobs = runner.submit([invocation])
+        _wait_for(isolated_harness.directory / "started", runner)
+        subprocess.run([*_ENV, "umount", gone], check=True)
+        (job,) = runner.wait(jobs, TIMEOUT_S)
+    assert job.outcome is not None
+    assert (job.outcome.kind, job.outcome.exit_code) == (OutcomeKind.EXITED, 7)
+
+
+def _wait_for(path: Path, runner: Runner) -> None:
+    deadline = time.monotonic() + TIMEOUT_S
+    while not path.exists():
+        assert time.monotonic() < deadline
+        runner.poll()
+        time.sleep(0.2)
+
+
+@pytest.mark.parametrize("isolated_harness", ["log"], indirect=True)
 def test_processes_are_limited(isolated_harness: LabHarness) -> None:
     script = "for i in $(seq 60); do sleep 5 & done; wait"
     job = run(isolated_harness, shell=script, stderr="err.txt")
@@ -189,11 +294,7 @@ def test_a_mount_that_appears_later(isolated_harness: LabHarness, mounts: Path) 
             "late", script, in_place=True, container_options={"volumes": [str(mounts), _volume()]}
         )
         jobs = runner.submit([invocation])
-        deadline = time.monotonic() + TIMEOUT_S
-        while not (isolated_harness.directory / "started").exists():
-            assert time.monotonic() < deadline
-            runner.poll()
-            time.sleep(0.2)
+        _wait_for(isolated_harness.directory / "started", runner)
         subprocess.run([*_ENV, "mount", "-t", "tmpfs", "late", late], check=True)
         (late / "file").touch()
         (job,) = runner.wait(jobs, TIMEOUT_S)

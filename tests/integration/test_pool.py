@@ -20,7 +20,7 @@ from swarm_runner.provisioner import Provisioner
 from swarm_runner.submit.description import group_into_batches
 from swarm_runner.submit.translation import translate
 from swarm_runner.swarm.client import DockerSwarm
-from tests.integration.conftest import service_container
+from tests.integration.conftest import service_container, write_executors_token
 from tests.integration.shell import CommandShell
 from tests.lab.pool import LabPool, lab_pool
 from tests.polling import TIMEOUT_S, poll_until
@@ -134,16 +134,9 @@ def test_only_the_central_manager_has_the_signing_key(
     assert manager.exec_run(["test", "-s", "/etc/condor/passwords.d/POOL"]).exit_code == 0
 
 
-def test_an_executors_token_submits_nothing(
-    lab: LabPool, docker_client: docker.DockerClient, tmp_path: Path
-) -> None:
+def test_an_executors_token_submits_nothing(lab: LabPool, tmp_path: Path) -> None:
     pool = lab.destination.pool
-    executor = service_container(docker_client, pool.service("big"))
-    token = tmp_path / pool.name
-    content = executor.exec_run(["cat", "/etc/condor/tokens.d/executor"]).output
-    assert isinstance(content, bytes)
-    token.write_bytes(content)
-    token.chmod(0o600)
+    write_executors_token(pool, tmp_path)
     invocation = Invocation(
         image="debian:trixie", command=["true"], working_directory=str(tmp_path)
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from pathlib import Path
 
 import docker
@@ -12,7 +13,8 @@ import pytest
 from swarm_runner.condor.tokens import token_file
 from swarm_runner.errors import InvalidInputError, UnreachableError
 from swarm_runner.model.job import Job, JobEvent
-from swarm_runner.model.pool import Destination
+from swarm_runner.model.pool import Destination, Pool
+from swarm_runner.provisioner.credentials import write_token
 from swarm_runner.runner import Runner
 from swarm_runner.runner.explanation import Explanation
 from tests.integration.conftest import LabHarness, service_container, start_submitter
@@ -39,10 +41,16 @@ def good_token(lab: LabPool) -> str:
 
 @pytest.fixture
 def expired_token(lab: LabPool, docker_client: docker.DockerClient) -> str:
-    pool = lab.destination.pool
+    token = _new_token(docker_client, lab.destination.pool, lifetime_s=1)
+    time.sleep(2)
+    return token
+
+
+def _new_token(client: docker.DockerClient, pool: Pool, *, lifetime_s: int) -> str:
     identity = f"{pool.user.name}@{pool.name}"
-    create = f"condor_token_create -identity {identity} -lifetime 1; sleep 2"
-    code, output = service_container(docker_client, pool.service()).exec_run(["sh", "-ec", create])
+    code, output = service_container(client, pool.service()).exec_run(
+        ["condor_token_create", "-identity", identity, "-lifetime", str(lifetime_s)]
+    )
     assert code == 0
     assert isinstance(output, bytes)
     return output.decode()
@@ -73,6 +81,21 @@ def test_an_expired_token(
     lab: LabPool, harness: LabHarness, tmp_path: Path, expired_token: str
 ) -> None:
     assert "expired on" in _submit_error(harness, _with_token(lab, tmp_path / "t", expired_token))
+
+
+def test_a_token_that_expires_while_jobs_run(
+    harness: LabHarness, tmp_path: Path, docker_client: docker.DockerClient
+) -> None:
+    """The session outlives the token, and the event log needs none."""
+    pool = harness.destination.pool
+    token = _new_token(docker_client, pool, lifetime_s=5)
+    write_token(tmp_path / pool.name, token)
+    harness.destination = harness.destination.model_copy(update={"token_directory": str(tmp_path)})
+    with harness.runner() as runner:
+        jobs = runner.submit([harness.invocation("long", "sleep 8")])
+        (job,) = runner.wait(jobs, TIMEOUT_S)
+    assert job.outcome is not None
+    assert job.outcome.ok, job.outcome
 
 
 def test_a_missing_token(lab: LabPool, harness: LabHarness, tmp_path: Path) -> None:

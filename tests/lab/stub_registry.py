@@ -33,12 +33,12 @@ _PROGRAM_BINARY = bytes.fromhex(
 class StubRegistry:
     """A registry that has the image under every tag. While `unavailable` is set, it returns 503.
 
-    With a `login` (user:password) it returns 401 to everybody else. `requests` has the path of each
-    request, `statuses` an error for each image's tag that has one.
+    With a `login` (user:password) it returns 401 to everybody without it. `requests` has the path
+    of each request, `statuses` an error for each image's tag that has one.
     """
 
     def __init__(self, login: str | None = None) -> None:
-        self._login = login and f"Basic {base64.b64encode(login.encode()).decode()}"
+        self.login = login
         self.unavailable = False
         self.requests: list[str] = []
         self.statuses: dict[str, HTTPStatus] = {}
@@ -127,7 +127,7 @@ class StubRegistry:
 
             def do_GET(self) -> None:
                 status, kind, content = registry.respond(self.path)
-                if self.headers.get("Authorization") != registry._login and registry._login:
+                if registry.login and self.headers.get("Authorization") != _basic(registry.login):
                     status, kind, content = HTTPStatus.UNAUTHORIZED, "text/plain", b"no login\n"
                 self.send_response(status)
                 if status == HTTPStatus.UNAUTHORIZED:
@@ -146,6 +146,10 @@ class StubRegistry:
                 """Log nothing."""
 
         return Handler
+
+
+def _basic(login: str) -> str:
+    return f"Basic {base64.b64encode(login.encode()).decode()}"
 
 
 def _digest(content: bytes) -> str:

@@ -18,8 +18,9 @@ list=/usr/local/share/swarm-runner/packages/$name
 
 report() { echo "swarm-runner: $*"; }
 
+# update CHECK: get the mirror's lists; CHECK is whether they may be out of date.
 update() {
-    apt-get -q -o "Acquire::Check-Valid-Until=${CHECK_VALID_UNTIL:-true}" update
+    apt-get -q -o "Acquire::Check-Valid-Until=$1" update
 }
 
 install() {
@@ -35,13 +36,13 @@ locked() {
 add_snapshot() {
     archive=http://snapshot.debian.org/archive/debian/$(sed -n 's/^# snapshot: //p' "$lock")
     for suite in trixie sid; do
-        # The hashes are in the lock; a snapshot's own dates have passed.
-        echo "deb [check-valid-until=no] $archive $suite main"
+        echo "deb $archive $suite main"
     done >/etc/apt/sources.list.d/snapshot.list
-    update || true
+    update false || true
 }
 
 install_locked() {
+    update false # the lock has the hashes: old lists do no harm
     # shellcheck disable=SC2046 # one word for each package
     install --download-only $(locked) || {
         add_snapshot
@@ -58,7 +59,7 @@ install_locked() {
 
 install_newest() {
     rm -f /etc/apt/sources.list.d/snapshot.list "$downloaded"/*.deb
-    update
+    update "${CHECK_VALID_UNTIL:-true}"
     install --download-only "$@"
     write_list
     install --no-download "$@"
@@ -73,7 +74,6 @@ write_list() {
     (cd "$downloaded" && sha256sum -- *.deb) >>"$list"
 }
 
-update
 if [ "${PACKAGES:-}" = newest ]; then
     install_newest "$@"
 elif [ ! -e "$lock" ]; then
