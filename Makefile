@@ -4,7 +4,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-down test test-pool pool-image test-escape unit lint count format bench venv engine
 .PHONY: lab lab-needs lab-down test-hosts test-lab test-lab-slow
-.PHONY: test-fields galaxy-venv test-galaxy bench-galaxy
+.PHONY: test-fields test-docs galaxy-venv test-galaxy bench-galaxy
 .PHONY: snakemake-venv test-snakemake bench-snakemake
 .PHONY: promtool test-promtool metrics-reference
 .PHONY: docs reference changelog dist sbom test-dist
@@ -59,7 +59,7 @@ test: lint unit pool-image lab-needs galaxy-venv snakemake-venv ## lint, then ru
 	@$(LAB)/side-by-side test-galaxy test-snakemake
 
 test-pool: engine promtool ## run the tests that need a real pool, and those of the distributions
-	$(WITH_ENGINE) $(BIN)/pytest tests/distributions tests/promtool tests/contract tests/integration -m "not fields"
+	$(WITH_ENGINE) $(BIN)/pytest tests/distributions tests/promtool tests/contract tests/integration -m "not fields and not guides"
 
 pool-image: engine
 	@$(WITH_ENGINE) $(BIN)/python -m tests.lab.pool_image
@@ -70,6 +70,9 @@ test-fields: engine ## run every cell of the field table that arrives, on a real
 test-escape: engine ## try to get more from a real pool than it grants; print the table of docs/explanation/security.md
 	$(WITH_ENGINE) $(BIN)/pytest tests/integration/test_escapes.py -q
 	@cat .state/escapes.md
+
+test-docs: engine ## run the commands of the tutorial and of the guides, on real pools; four minutes
+	$(WITH_ENGINE) $(BIN)/pytest tests/unit/test_docs.py tests/integration/test_docs.py
 
 test-galaxy: engine galaxy-venv ## check and test plugins/galaxy, on a real Galaxy and a real pool
 	$(GALAXY_BIN)/mypy --config-file plugins/galaxy/setup.cfg
