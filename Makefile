@@ -7,7 +7,7 @@
 .PHONY: test-fields test-docs galaxy-venv test-galaxy bench-galaxy
 .PHONY: snakemake-venv test-snakemake bench-snakemake
 .PHONY: promtool test-promtool metrics-reference
-.PHONY: docs reference changelog dist sbom test-dist
+.PHONY: docs reference changelog dist sbom test-dist reproducible
 .PHONY: tpv-database fuzz bench-negotiation bench-pool bench-simulation pictures chaos
 
 BIN := .venv/bin
@@ -162,6 +162,9 @@ dist: venv ## build the wheels and sdists of all distributions in dist/, and che
 	$(BIN)/python -m tests.lab.distributions dist
 	$(BIN)/twine check --strict dist/*
 	$(BIN)/check-wheel-contents dist/*.whl
+
+reproducible: engine ## build wheels, sdists and images twice, and compare them; eight minutes
+	$(WITH_ENGINE) $(BIN)/python -m tests.lab.reproducible
 
 sbom: engine dist ## write what the images and the wheels contain to dist/sbom, as CycloneDX
 	test -x .venv-sbom/bin/debsbom || { python3 -m venv .venv-sbom && \

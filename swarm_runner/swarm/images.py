@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import stat
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata, resources
@@ -30,6 +31,8 @@ AUTOSCALER_REPOSITORY = "swarm-runner-autoscaler"
 _AUTOSCALER_DOCKERFILE = "swarm_runner/swarm/autoscaler/Dockerfile"
 # Set to `false`, this environment variable lets a build use a mirror whose Release files expired.
 CHECK_VALID_UNTIL_VARIABLE = "SWARM_RUNNER_CHECK_VALID_UNTIL"
+# The time of every file that a build writes, as in the Dockerfiles.
+SOURCE_DATE_EPOCH = 1767225600
 _BINDINGS = ("htcondor2", "classad2", "htcondor.libs")
 
 
@@ -67,20 +70,34 @@ def ensure_pool_image(
         log.info("Image pulled", image=image)
         return image
     progress(f"building {reference} from Debian's packages (about a minute)")
+    build_pool_image(client, reference, progress, stage=stage)
+    return reference
+
+
+def build_pool_image(
+    client: docker.DockerClient,
+    reference: str,
+    progress: Callable[[str], None],
+    *,
+    stage: str = POOL_STAGE,
+    use_cache: bool = True,
+) -> None:
+    """Build the pool image of this package under a name. Raises PreconditionError."""
     with resources.as_file(SOURCE) as source, translate_docker_errors("building the pool image"):
         base = _base_image(client)
+        files = {file.name: file for file in source.iterdir() if file.is_file()}
         _build(
             client,
             "the pool image",
             "debian:trixie (from a registry, or imported) and access to Debian's packages",
             progress,
-            path=str(source),
+            files=files,
             target=stage,
             tag=reference,
+            nocache=not use_cache,
             buildargs={"BASE": base},
             labels={BASE_LABEL: base},
         )
-    return reference
 
 
 def ensure_autoscaler_image(
@@ -100,6 +117,21 @@ def ensure_autoscaler_image(
     if _image_exists(client, reference):
         return reference
     progress(f"building {reference} from {base} (half a minute)")
+    build_autoscaler_image(client, reference, base, progress)
+    return reference
+
+
+def build_autoscaler_image(
+    client: docker.DockerClient,
+    reference: str,
+    base: str,
+    progress: Callable[[str], None],
+    *,
+    use_cache: bool = True,
+) -> None:
+    """Build the autoscaler image under a name, from a pool image. Raises PreconditionError."""
+    files = dict(_package_files())
+    context = {f"packages/{name}": file for name, file in files.items()}
     with translate_docker_errors("building the autoscaler image"):
         _build(
             client,
@@ -107,12 +139,11 @@ def ensure_autoscaler_image(
             "a pool image based on Debian trixie and sid, as this package builds it, and access to "
             "Debian's packages",
             progress,
-            fileobj=_build_context(files),
-            custom_context=True,
+            files=context | {"Dockerfile": files[_AUTOSCALER_DOCKERFILE]},
             tag=reference,
+            nocache=not use_cache,
             buildargs={"BASE": base},
         )
-    return reference
 
 
 def _base_image(client: docker.DockerClient) -> str:
@@ -147,6 +178,7 @@ def _build(
     requirements: str,
     progress: Callable[[str], None],
     *,
+    files: Mapping[str, Path],
     tag: str,
     buildargs: Mapping[str, str] | None = None,
     **kwargs: Any,
@@ -155,7 +187,15 @@ def _build(
     check = os.environ.get(CHECK_VALID_UNTIL_VARIABLE, "true")
     kwargs["buildargs"] = {"CHECK_VALID_UNTIL": check, **(buildargs or {})}
     # The high-level images.build returns nothing before the build has ended.
-    stream = client.api.build(rm=True, decode=True, timeout=BUILD_TIMEOUT_S, tag=tag, **kwargs)
+    stream = client.api.build(
+        fileobj=_build_context(files),
+        custom_context=True,
+        rm=True,
+        decode=True,
+        timeout=BUILD_TIMEOUT_S,
+        tag=tag,
+        **kwargs,
+    )
     for line in stream:
         if "error" in line:
             raise PreconditionError(
@@ -187,11 +227,19 @@ def _package_files() -> Iterator[tuple[str, Path]]:
             yield str(binding), Path(str(binding.locate()))
 
 
-def _build_context(files: dict[str, Path]) -> io.BytesIO:
+def _build_context(files: Mapping[str, Path]) -> io.BytesIO:
+    """Return a tar file in which the same files are always the same bytes."""
+
+    def normalized(member: tarfile.TarInfo) -> tarfile.TarInfo:
+        member.uid = member.gid = 0
+        member.uname = member.gname = ""
+        member.mtime = SOURCE_DATE_EPOCH
+        member.mode = 0o755 if member.mode & stat.S_IXUSR else 0o644
+        return member
+
     context = io.BytesIO()
     with tarfile.open(fileobj=context, mode="w") as archive:
-        for name, file in files.items():
-            archive.add(file, f"packages/{name}")
-        archive.add(files[_AUTOSCALER_DOCKERFILE], "Dockerfile")
+        for name, file in sorted(files.items()):
+            archive.add(file, name, filter=normalized)
     context.seek(0)
     return context
