@@ -49,7 +49,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 demo: engine ## run the demonstration on a new pool, which stays up
-	$(WITH_ENGINE) env SWARM_RUNNER_CHECK_VALID_UNTIL=false $(BIN)/swarm-runner demo --all
+	$(WITH_ENGINE) $(BIN)/swarm-runner demo --all
 
 demo-down: engine ## take the demonstration's pool down
 	$(WITH_ENGINE) $(BIN)/swarm-runner demo --down

@@ -8,12 +8,14 @@ import os
 import stat
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from importlib import metadata, resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swarm_runner.errors import PreconditionError
 from swarm_runner.structured_log import get_logger
+from swarm_runner.swarm.debian_release import MIRROR, expired_since
 from swarm_runner.swarm.errors import translate_docker_errors
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ log = get_logger(__name__)
 SOURCE = resources.files("swarm_runner.swarm") / "image"
 BUILD_TIMEOUT_S = 1800
 BASE_REPOSITORY, BASE_TAG = "debian", "trixie"
+# HTCondor comes from here.
+PACKAGE_SUITE = "sid"
 BASE_LABEL = "org.opencontainers.image.base.name"
 # Stages of the pool image's Dockerfile, and the names of the images built from them.
 POOL_STAGE, POOL_VM_STAGE = "pool", "pool-vm"
@@ -200,13 +204,23 @@ def _build(
         if "error" in line:
             raise PreconditionError(
                 f"building {description} failed: {line['error'].strip()}. "
-                f"The build needs {requirements}. If a mirror's Release file has expired, set "
-                f"{CHECK_VALID_UNTIL_VARIABLE}=false to use it all the same"
+                f"The build needs {requirements}{_expiry_advice(check)}"
             )
         step = line.get("stream", "").strip()
         if step.startswith("Step "):
             progress(step)
     log.info("Image built", image=tag)
+
+
+def _expiry_advice(check: str) -> str:
+    """Return what to do if the mirror's packages are too old for apt; empty if they are not."""
+    if check == "false" or not (date := expired_since(PACKAGE_SUITE, datetime.now(UTC))):
+        return ""
+    return (
+        f". The Release file of {PACKAGE_SUITE} at {MIRROR} expired at {date}: use a mirror that "
+        f"is updated, or set {CHECK_VALID_UNTIL_VARIABLE}=false and run the same command again, which "
+        "installs what was current then"
+    )
 
 
 def _package_files() -> Iterator[tuple[str, Path]]:

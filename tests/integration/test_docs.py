@@ -25,6 +25,7 @@ NAME, PORT = "swarm-runner-test-docs", 9737
 UPGRADED_IMAGE = f"{NAME}-image:2"
 TUTORIAL = "docs/tutorial.md"
 CLASSES = {"normal": {"memory_mb": 256, "replicas": 2}, "big": {"memory_mb": 512, "replicas": 1}}
+BASH, DOCKER = shutil.which("bash") or "bash", shutil.which("docker") or "docker"
 END = "@@ the command ended with"
 GUIDES = [page for page in ON_A_POOL if page.startswith(("README", "docs/")) and page != TUTORIAL]
 
@@ -43,7 +44,7 @@ class Reader:
         }
         environment.pop("SWARM_RUNNER_JOB_CONF", None)
         self._shell = subprocess.Popen(
-            ["bash"],
+            [BASH],
             cwd=directory,
             env=environment,
             stdin=subprocess.PIPE,
@@ -120,9 +121,9 @@ def guide_pool() -> Iterator[LabPool]:
     with lab_pool(NAME, PORT, {"classes": CLASSES}) as pool:
         name = pool.destination.pool.name
         service = DockerSwarm().services(name)[pool.destination.pool.service()]
-        subprocess.run(["docker", "tag", service.image, UPGRADED_IMAGE], check=True)
+        subprocess.run([DOCKER, "tag", service.image, UPGRADED_IMAGE], check=True)
         yield pool
-    subprocess.run(["docker", "rmi", UPGRADED_IMAGE], check=True)
+    subprocess.run([DOCKER, "rmi", UPGRADED_IMAGE], check=True)
 
 
 @pytest.fixture

@@ -95,11 +95,15 @@ def describe(archive: tarfile.TarFile) -> Iterator[tuple[str, str]]:
         content = archive.extractfile(member) if member.isfile() else None
         # The engine makes its own files in /etc and in the root directory.
         time = 0 if member.name in ("", ".", "etc") else int(member.mtime)
-        yield (
-            member.name,
-            f"type {member.type.decode()} mode {member.mode:o} owner {member.uid}:{member.gid} "
-            f"time {time} link {member.linkname!r} content {_digest(content) if content else ''}",
-        )
+        facts = {
+            "type": member.type.decode(),
+            "mode": f"{member.mode:o}",
+            "owner": f"{member.uid}:{member.gid}",
+            "time": time,
+            "link": member.linkname,
+            "content": _digest(content) if content else "",
+        }
+        yield member.name, " ".join(f"{key}={value}" for key, value in facts.items())
 
 
 def _compare(what: str, first: Mapping[str, str], second: Mapping[str, str]) -> bool:
