@@ -95,7 +95,7 @@ def pages() -> list[Path]:
     """Return every Markdown file that users read."""
     found = [*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "plugins").rglob("*.md")]
     own = [page for page in found if "/." not in f"/{name_of(page)}"]
-    return sorted(page for page in own if page.name != "CHANGELOG.md")
+    return sorted(own)
 
 
 def how_to_pages() -> set[str]:

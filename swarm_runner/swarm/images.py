@@ -218,8 +218,8 @@ def _expiry_advice(check: str) -> str:
         return ""
     return (
         f". The Release file of {PACKAGE_SUITE} at {MIRROR} expired at {date}: use a mirror that "
-        f"is updated, or set {CHECK_VALID_UNTIL_VARIABLE}=false and run the same command again, which "
-        "installs what was current then"
+        f"is updated, or set {CHECK_VALID_UNTIL_VARIABLE}=false and run the same command again, "
+        "which installs what was current then"
     )
 
 

@@ -104,7 +104,7 @@ def test_what_is_not_tried_has_a_reason_and_is_little(capsys: pytest.CaptureFixt
 
 
 def test_a_language_that_nothing_tries_is_noticed() -> None:
-    tried = {SHELL, TEXT, "yaml", "python", "json", "toml", "ini", "xml", "csv"}
+    tried = {SHELL, TEXT, "yaml", "python", "json", "toml", "ini", "xml"}
     assert {block.language for block in BLOCKS if not block.not_tried} <= tried
 
 
@@ -311,5 +311,5 @@ def test_python_that_needs_a_pool_or_galaxy_compiles() -> None:
 
 
 def test_a_trace_is_one() -> None:
-    (block,) = (block for block in BLOCKS if block.language == "csv")
+    (block,) = (block for block in BLOCKS if block.content.startswith("time_s,"))
     assert len(read_trace(block.content, "day.csv")) == 301
