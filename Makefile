@@ -4,10 +4,10 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-down test test-pool pool-image test-escape unit lint count format bench venv engine
 .PHONY: lab lab-needs lab-down test-hosts test-lab test-lab-slow
-.PHONY: test-fields galaxy-venv test-galaxy bench-galaxy
+.PHONY: test-fields test-docs test-upgrade galaxy-venv test-galaxy bench-galaxy
 .PHONY: snakemake-venv test-snakemake bench-snakemake
 .PHONY: promtool test-promtool metrics-reference
-.PHONY: docs reference changelog dist sbom test-dist
+.PHONY: docs linkcheck reference changelog dist sbom test-dist reproducible
 .PHONY: tpv-database fuzz image-locks bench-negotiation bench-pool bench-simulation pictures chaos
 
 BIN := .venv/bin
@@ -49,7 +49,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 demo: engine ## run the demonstration on a new pool, which stays up
-	$(WITH_ENGINE) env SWARM_RUNNER_CHECK_VALID_UNTIL=false $(BIN)/swarm-runner demo --all
+	$(WITH_ENGINE) $(BIN)/swarm-runner demo --all
 
 demo-down: engine ## take the demonstration's pool down
 	$(WITH_ENGINE) $(BIN)/swarm-runner demo --down
@@ -59,7 +59,8 @@ test: lint unit pool-image lab-needs galaxy-venv snakemake-venv ## lint, then ru
 	@$(LAB)/side-by-side test-galaxy test-snakemake
 
 test-pool: engine promtool ## run the tests that need a real pool, and those of the distributions
-	$(WITH_ENGINE) $(BIN)/pytest tests/distributions tests/promtool tests/contract tests/integration -m "not fields"
+	$(WITH_ENGINE) $(BIN)/pytest tests/distributions tests/promtool tests/contract tests/integration \
+		-m "not fields and not guides and not previous_version"
 
 pool-image: engine
 	@$(WITH_ENGINE) $(BIN)/python -m tests.lab.pool_image
@@ -70,6 +71,12 @@ test-fields: engine ## run every cell of the field table that arrives, on a real
 test-escape: engine ## try to get more from a real pool than it grants; print the table of docs/explanation/security.md
 	$(WITH_ENGINE) $(BIN)/pytest tests/integration/test_escapes.py -q
 	@cat .state/escapes.md
+
+test-upgrade: engine ## upgrade a pool of the previous version, with jobs in it; four minutes
+	$(WITH_ENGINE) $(BIN)/pytest tests/integration/test_previous_version.py
+
+test-docs: engine ## run the commands of the tutorial and of the guides, on real pools; four minutes
+	$(WITH_ENGINE) $(BIN)/pytest tests/unit/test_docs.py tests/integration/test_docs.py
 
 test-galaxy: engine galaxy-venv ## check and test plugins/galaxy, on a real Galaxy and a real pool
 	$(GALAXY_BIN)/mypy --config-file plugins/galaxy/setup.cfg
@@ -163,6 +170,9 @@ dist: venv ## build the wheels and sdists of all distributions in dist/, and che
 image-locks: engine ## list what the images install, with hashes, for this machine's architecture
 	$(WITH_ENGINE) $(BIN)/python -m tests.lab.image_locks
 
+reproducible: engine ## build wheels, sdists and images twice, and compare them; eight minutes
+	$(WITH_ENGINE) $(BIN)/python -m tests.lab.reproducible
+
 sbom: engine dist ## write what the images and the wheels contain to dist/sbom, as CycloneDX
 	test -x .venv-sbom/bin/debsbom || { python3 -m venv .venv-sbom && \
 		.venv-sbom/bin/pip install -q "debsbom==0.10.*" "cyclonedx-bom==7.*" .; }
@@ -175,11 +185,15 @@ docs: venv ## build the documentation site in .state/site; warnings are errors
 	$(BIN)/sphinx-build -E -b html -q -W --keep-going -d .state/site-cache docs .state/site
 	@echo "The site is .state/site/index.html"
 
+linkcheck: venv ## follow every external link of the site; needs the internet
+	$(BIN)/sphinx-build -b linkcheck -q -d .state/site-cache docs .state/linkcheck
+
 changelog: venv ## join the fragments of changelog.d into CHANGELOG.md, as VERSION
 	$(BIN)/towncrier build --version $(VERSION)
 
 reference: venv ## generate the tables and schemas that the reference contains
 	$(BIN)/python -m tests.reference_tables
+	$(BIN)/python -m tests.external_links
 	$(BIN)/swarm-runner schema --write schemas
 
 pictures: venv ## generate the pictures in docs/

@@ -24,7 +24,7 @@ extensions = [
     "python_reference",
 ]
 root_doc = "index"
-exclude_patterns = ["_build", "vocabulary.txt"]
+exclude_patterns = ["_build", "vocabulary.txt", "external-links.txt"]
 
 # Markdown
 myst_heading_anchors = 4
@@ -38,6 +38,14 @@ autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "exclude-members": "model_config, model_post_init"}
 # Names link to this project only: a build needs no network.
 intersphinx_mapping: dict[str, tuple[str, None]] = {}
+
+# `make linkcheck`: addresses that only a reader's own machine has.
+linkcheck_ignore = [r"https?://(localhost|127\.0\.0\.1)"]
+linkcheck_timeout = 20
+linkcheck_retries = 2
+linkcheck_workers = 4
+# Anchors of pages that a script writes are not in their HTML.
+linkcheck_anchors_ignore_for_url = [r"https://github\.com/"]
 
 # HTML
 html_theme = "furo"

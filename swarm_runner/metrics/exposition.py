@@ -85,7 +85,7 @@ def registry(pool: str, stores: Iterable[MetricStore]) -> CollectorRegistry:
 
 
 class MetricsServer:
-    """Serves stores at http://ADDRESS:PORT/metrics until its context ends.
+    """Serves stores at `http://ADDRESS:PORT/metrics` until its context ends.
 
     Port 0 is a free port. Raises PreconditionError when the address cannot be used.
     """

@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import stat
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from importlib import metadata, resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swarm_runner.errors import PreconditionError
 from swarm_runner.structured_log import get_logger
+from swarm_runner.swarm.debian_release import MIRROR, expired_since
 from swarm_runner.swarm.errors import translate_docker_errors
 
 if TYPE_CHECKING:
@@ -23,6 +26,8 @@ log = get_logger(__name__)
 SOURCE = resources.files("swarm_runner.swarm") / "image"
 BUILD_TIMEOUT_S = 1800
 BASE_REPOSITORY, BASE_TAG = "debian", "trixie"
+# HTCondor comes from here.
+PACKAGE_SUITE = "sid"
 BASE_LABEL = "org.opencontainers.image.base.name"
 # Stages of the pool image's Dockerfile, and the names of the images built from them.
 POOL_STAGE, POOL_VM_STAGE = "pool", "pool-vm"
@@ -35,6 +40,8 @@ PACKAGES_VARIABLE = "SWARM_RUNNER_PACKAGES"
 _PACKAGES_CHOICES = ("", "locked", "newest")
 # What install_packages.sh says to whoever builds.
 _REPORT_PREFIX = "swarm-runner: "
+# The time of every file that a build writes, as in the Dockerfiles.
+SOURCE_DATE_EPOCH = 1767225600
 _BINDINGS = ("htcondor2", "classad2", "htcondor.libs")
 
 
@@ -72,20 +79,34 @@ def ensure_pool_image(
         log.info("Image pulled", image=image)
         return image
     progress(f"building {reference} from Debian's packages (about a minute)")
+    build_pool_image(client, reference, progress, stage=stage)
+    return reference
+
+
+def build_pool_image(
+    client: docker.DockerClient,
+    reference: str,
+    progress: Callable[[str], None],
+    *,
+    stage: str = POOL_STAGE,
+    use_cache: bool = True,
+) -> None:
+    """Build the pool image of this package under a name. Raises PreconditionError."""
     with resources.as_file(SOURCE) as source, translate_docker_errors("building the pool image"):
         base = _base_image(client)
+        files = {file.name: file for file in source.iterdir() if file.is_file()}
         _build(
             client,
             "the pool image",
             "debian:trixie (from a registry, or imported) and access to Debian's packages",
             progress,
-            path=str(source),
+            files=files,
             target=stage,
             tag=reference,
+            nocache=not use_cache,
             buildargs={"BASE": base},
             labels={BASE_LABEL: base},
         )
-    return reference
 
 
 def ensure_autoscaler_image(
@@ -105,6 +126,26 @@ def ensure_autoscaler_image(
     if _image_exists(client, reference):
         return reference
     progress(f"building {reference} from {base} (half a minute)")
+    build_autoscaler_image(client, reference, base, progress)
+    return reference
+
+
+def build_autoscaler_image(
+    client: docker.DockerClient,
+    reference: str,
+    base: str,
+    progress: Callable[[str], None],
+    *,
+    use_cache: bool = True,
+) -> None:
+    """Build the autoscaler image under a name, from a pool image. Raises PreconditionError."""
+    files = dict(_package_files())
+    context = {f"packages/{name}": file for name, file in files.items()}
+    context |= {
+        name.removeprefix(_AUTOSCALER_SOURCE): file
+        for name, file in files.items()
+        if name.startswith(_AUTOSCALER_SOURCE)
+    }
     with translate_docker_errors("building the autoscaler image"):
         _build(
             client,
@@ -112,12 +153,11 @@ def ensure_autoscaler_image(
             "a pool image based on Debian trixie and sid, as this package builds it, and access to "
             "Debian's packages",
             progress,
-            fileobj=_build_context(files),
-            custom_context=True,
+            files=context,
             tag=reference,
+            nocache=not use_cache,
             buildargs={"BASE": base},
         )
-    return reference
 
 
 def _base_image(client: docker.DockerClient) -> str:
@@ -152,6 +192,7 @@ def _build(
     requirements: str,
     progress: Callable[[str], None],
     *,
+    files: Mapping[str, Path],
     tag: str,
     buildargs: dict[str, str] | None = None,
     **kwargs: Any,
@@ -165,13 +206,20 @@ def _build(
         )
     kwargs["buildargs"] = {"CHECK_VALID_UNTIL": check, "PACKAGES": packages} | (buildargs or {})
     # The high-level images.build returns nothing before the build has ended.
-    stream = client.api.build(rm=True, decode=True, timeout=BUILD_TIMEOUT_S, tag=tag, **kwargs)
+    stream = client.api.build(
+        fileobj=_build_context(files),
+        custom_context=True,
+        rm=True,
+        decode=True,
+        timeout=BUILD_TIMEOUT_S,
+        tag=tag,
+        **kwargs,
+    )
     for line in stream:
         if "error" in line:
             raise PreconditionError(
                 f"building {description} failed: {line['error'].strip()}. "
-                f"The build needs {requirements}. If a mirror's Release file has expired, set "
-                f"{CHECK_VALID_UNTIL_VARIABLE}=false to use it all the same"
+                f"The build needs {requirements}{_expiry_advice(check)}"
                 + (f". {PACKAGES_VARIABLE} is {packages}" if packages else "")
             )
         step = line.get("stream", "").strip()
@@ -180,6 +228,17 @@ def _build(
         elif step.startswith(_REPORT_PREFIX):
             progress(step.removeprefix(_REPORT_PREFIX))
     log.info("Image built", image=tag)
+
+
+def _expiry_advice(check: str) -> str:
+    """Return what to do if the mirror's packages are too old for apt; empty if they are not."""
+    if check == "false" or not (date := expired_since(PACKAGE_SUITE, datetime.now(UTC))):
+        return ""
+    return (
+        f". The Release file of {PACKAGE_SUITE} at {MIRROR} expired at {date}: use a mirror that "
+        f"is updated, or set {CHECK_VALID_UNTIL_VARIABLE}=false and run the same command again, "
+        "which installs what was current then"
+    )
 
 
 def _package_files() -> Iterator[tuple[str, Path]]:
@@ -200,12 +259,19 @@ def _package_files() -> Iterator[tuple[str, Path]]:
             yield str(binding), Path(str(binding.locate()))
 
 
-def _build_context(files: dict[str, Path]) -> io.BytesIO:
+def _build_context(files: Mapping[str, Path]) -> io.BytesIO:
+    """Return a tar file in which the same files are always the same bytes."""
+
+    def normalized(member: tarfile.TarInfo) -> tarfile.TarInfo:
+        member.uid = member.gid = 0
+        member.uname = member.gname = ""
+        member.mtime = SOURCE_DATE_EPOCH
+        member.mode = 0o755 if member.mode & stat.S_IXUSR else 0o644
+        return member
+
     context = io.BytesIO()
     with tarfile.open(fileobj=context, mode="w") as archive:
-        for name, file in files.items():
-            archive.add(file, f"packages/{name}")
-            if name.startswith(_AUTOSCALER_SOURCE):
-                archive.add(file, name.removeprefix(_AUTOSCALER_SOURCE))
+        for name, file in sorted(files.items()):
+            archive.add(file, name, filter=normalized)
     context.seek(0)
     return context

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import logging
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from outside_links import resolve_links, stand_ins
+
+from tests.external_links import LIST, external_links, render
 
 ROOT = Path(__file__).parents[2]
 SITE = ROOT / "docs"
@@ -72,3 +77,25 @@ def test_a_link_to_nothing_is_a_warning(caplog: pytest.LogCaptureFixture) -> Non
     logging.getLogger("sphinx").propagate = True
     resolve("[gone](docs/no-such-page.md)")
     assert "docs/no-such-page.md does not exist" in caplog.text
+
+
+def test_the_list_of_external_links_is_that_of_the_pages() -> None:
+    assert LIST.read_text() == render(), "stale: run `make reference`"
+    assert "https://htcondor.org " in LIST.read_text()
+
+
+@pytest.mark.parametrize("link", external_links())
+def test_an_external_link_is_one_that_a_reader_may_follow(link: str) -> None:
+    parts = urlsplit(link)
+    assert parts.scheme == "https"
+    assert parts.hostname
+    assert not parts.hostname.endswith(("example.org", "localhost"))
+    assert not parts.username
+
+
+def test_linkcheck_looks_at_the_same_links() -> None:
+    """Sphinx's builder collects them from the site; what it ignores is no link of a page."""
+    names: dict[str, Any] = {"__file__": str(SITE / "conf.py")}
+    exec((SITE / "conf.py").read_text(), names)  # noqa: S102  our own configuration
+    ignored = [re.compile(pattern) for pattern in names["linkcheck_ignore"]]
+    assert [link for link in external_links() if any(p.match(link) for p in ignored)] == []

@@ -24,7 +24,8 @@ update() {
 }
 
 install() {
-    DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends \
+    # Python's caches are the same bytes in each build.
+    DEBIAN_FRONTEND=noninteractive PYTHONHASHSEED=0 apt-get -q install -y --no-install-recommends \
         --allow-downgrades "$@"
 }
 
@@ -49,7 +50,7 @@ install_locked() {
         install --download-only $(locked)
     } || return 1
     write_list
-    if sed 1d "$list" | grep -vxFf "$lock"; then
+    if grep -vxFf "$lock" "$list"; then
         report "these packages differ from $(basename "$lock")"
         return 1
     fi
@@ -62,16 +63,16 @@ install_newest() {
     update "${CHECK_VALID_UNTIL:-true}"
     install --download-only "$@"
     write_list
+    # A mirror's files are in a snapshot some hours after the date that they bear.
+    latest=$(sed -n 's/^Date: \(.*\)/\1 + 6 hours/p' /var/lib/apt/lists/*InRelease |
+        date -u -f - +%Y%m%dT%H%M%SZ | sort | tail -n 1)
+    sed -i "1i # snapshot: $latest" "$list"
     install --no-download "$@"
 }
 
 write_list() {
     mkdir -p "$(dirname "$list")"
-    # A mirror's files are in a snapshot some hours after the date that they bear.
-    latest=$(sed -n 's/^Date: \(.*\)/\1 + 6 hours/p' /var/lib/apt/lists/*InRelease |
-        date -u -f - +%Y%m%dT%H%M%SZ | sort | tail -n 1)
-    echo "# snapshot: $latest" >"$list"
-    (cd "$downloaded" && sha256sum -- *.deb) >>"$list"
+    (cd "$downloaded" && sha256sum -- *.deb) >"$list"
 }
 
 if [ "${PACKAGES:-}" = newest ]; then
@@ -87,6 +88,5 @@ elif ! install_locked; then
     install_newest "$@"
 fi
 apt-get clean
-find /usr/lib/python3 -name __pycache__ -prune -exec rm -r {} + 2>/dev/null || true
 rm -rf /var/lib/apt/lists/* /etc/apt/sources.list.d/snapshot.list \
     /usr/share/doc /usr/share/locale /usr/share/man

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from swarm_runner.errors import PreconditionError
 from swarm_runner.swarm import images
+from swarm_runner.swarm.debian_release import expired_since
 
 DIGEST = "debian@sha256:" + "a" * 64
 
@@ -57,7 +59,7 @@ def build(monkeypatch: pytest.MonkeyPatch, packages: str | None, *lines: str) ->
         return [{"stream": f"{line}\n"} for line in lines]
 
     client: Any = SimpleNamespace(api=SimpleNamespace(build=run))
-    images._build(client, "an image", "nothing", progress.append, tag="x")
+    images._build(client, "an image", "nothing", progress.append, files={}, tag="x")
     return progress
 
 
@@ -83,3 +85,68 @@ def test_the_locks_have_what_is_pinned() -> None:
     assert any(name.startswith(f"condor_{pinned}") for name in locked)
     assert any(name.startswith(f"condor-vm-gahp_{pinned}") for name in locked)
     assert {name.split("_")[0] for name in locked} >= {"gcc", "python3-docker", "qemu-utils"}
+
+
+# A mirror whose Release file has expired
+
+HEAD = b"""-----BEGIN PGP SIGNED MESSAGE-----
+Hash: SHA256
+
+Origin: Debian
+Date: Fri, 30 Oct 2026 08:08:01 UTC
+Valid-Until: Fri, 06 Nov 2026 08:08:01 UTC
+"""
+
+
+@pytest.mark.parametrize(
+    ("head", "day", "expected"),
+    [
+        (HEAD, 7, "2026-11-06 08:08 UTC"),
+        (HEAD, 6, ""),
+        (HEAD.replace(b"Valid-Until", b"Other"), 7, ""),
+        (HEAD.replace(b"06 Nov", b"soon"), 7, ""),
+    ],
+)
+def test_when_a_release_file_expired(head: bytes, day: int, expected: str) -> None:
+    now = datetime(2026, 11, day, tzinfo=UTC)
+    asked: list[str] = []
+
+    def fetch(url: str) -> bytes:
+        asked.append(url)
+        return head
+
+    assert expired_since("sid", now, fetch) == expected
+    assert asked == ["http://deb.debian.org/debian/dists/sid/InRelease"]
+
+
+def test_a_mirror_that_does_not_answer_has_not_expired() -> None:
+    def fetch(_url: str) -> bytes:
+        raise TimeoutError
+
+    assert expired_since("sid", datetime.now(UTC), fetch) == ""
+
+
+def failing_client() -> Any:
+    stream = [{"stream": "Step 1/9 : FROM debian"}, {"error": "returned a non-zero code: 100\n"}]
+    return SimpleNamespace(api=SimpleNamespace(build=lambda **_: iter(stream)))
+
+
+def failure(monkeypatch: pytest.MonkeyPatch, date: str, check: str | None) -> str:
+    monkeypatch.setattr(images, "expired_since", lambda *_: date)
+    monkeypatch.delenv(images.CHECK_VALID_UNTIL_VARIABLE, raising=False)
+    if check:
+        monkeypatch.setenv(images.CHECK_VALID_UNTIL_VARIABLE, check)
+    with pytest.raises(PreconditionError) as caught:
+        images._build(failing_client(), "the image", "a base", lambda _: None, files={}, tag="x")
+    return str(caught.value)
+
+
+def test_a_build_that_fails_says_whether_the_mirror_has_expired(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    message = failure(monkeypatch, "2026-11-06 08:08 UTC", None)
+    assert "returned a non-zero code: 100. The build needs a base. The Release file" in message
+    assert "expired at 2026-11-06 08:08 UTC" in message
+    assert "SWARM_RUNNER_CHECK_VALID_UNTIL=false and run the same command again" in message
+    assert "Release" not in failure(monkeypatch, "", None)
+    assert "Release" not in failure(monkeypatch, "2026-11-06 08:08 UTC", "false")
