@@ -24,7 +24,7 @@ _NO_SUCH_IMAGE = re.compile(
     r"manifest( for \S+)? (unknown|not found)|not found: manifest|no such image|"
     r"failed to resolve reference .*: not found|repository does not exist|name unknown|"
     r"pull access denied|requested access .* is denied|unauthorized|no basic auth credentials|"
-    r"invalid reference format|no match for platform|no matching manifest",
+    r"invalid reference format|no match for platform|no matching manifest|HTTP 40[134] response",
     re.IGNORECASE,
 )
 _WRONG_ARCHITECTURE = re.compile(r"Image Architecture \S+ not compatible", re.IGNORECASE)

@@ -185,6 +185,7 @@ def test_a_login_that_has_expired(
 
 @pytest.mark.parametrize("isolated_harness", ["log"], indirect=True)
 def test_what_a_registry_answers(isolated_harness: LabHarness, registry: StubRegistry) -> None:
+    """As a proxy does, in plain text: the engine then shows the status and not the meaning."""
     for status in (401, 403, 404, 429, 500):
         registry.statuses[str(status)] = HTTPStatus(status)
     with isolated_harness.runner() as runner:
