@@ -75,8 +75,8 @@ test-escape: engine ## try to get more from a real pool than it grants; print th
 test-upgrade: engine ## upgrade a pool of the previous version, with jobs in it; four minutes
 	$(WITH_ENGINE) $(BIN)/pytest tests/integration/test_previous_version.py
 
-test-docs: engine ## run the commands of the tutorial and of the guides, on real pools; four minutes
-	$(WITH_ENGINE) $(BIN)/pytest tests/unit/test_docs.py tests/integration/test_docs.py
+test-docs: engine galaxy-venv snakemake-venv ## run the commands of the tutorial and of all guides, on real pools; six minutes
+	$(WITH_ENGINE) $(BIN)/pytest tests/unit/test_docs.py tests/integration/test_docs.py tests/integration/test_engine_guides.py
 
 test-galaxy: engine galaxy-venv ## check and test plugins/galaxy, on a real Galaxy and a real pool
 	$(GALAXY_BIN)/mypy --config-file plugins/galaxy/setup.cfg
