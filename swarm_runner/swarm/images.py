@@ -7,6 +7,7 @@ import io
 import os
 import stat
 import tarfile
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from importlib import metadata, resources
@@ -37,6 +38,8 @@ _AUTOSCALER_DOCKERFILE = "swarm_runner/swarm/autoscaler/Dockerfile"
 CHECK_VALID_UNTIL_VARIABLE = "SWARM_RUNNER_CHECK_VALID_UNTIL"
 # The time of every file that a build writes, as in the Dockerfiles.
 SOURCE_DATE_EPOCH = 1767225600
+# What a step printed before it failed.
+_LAST_LINES = 5
 _BINDINGS = ("htcondor2", "classad2", "htcondor.libs")
 
 
@@ -200,15 +203,19 @@ def _build(
         tag=tag,
         **kwargs,
     )
+    printed: deque[str] = deque(maxlen=_LAST_LINES)
     for line in stream:
         if "error" in line:
+            last = "".join(f"\n  {text}" for text in printed)
             raise PreconditionError(
-                f"building {description} failed: {line['error'].strip()}. "
+                f"building {description} failed: {line['error'].strip()}.{last}\n"
                 f"The build needs {requirements}{_expiry_advice(check)}"
             )
         step = line.get("stream", "").strip()
         if step.startswith("Step "):
             progress(step)
+        elif step:
+            printed.append(step)
     log.info("Image built", image=tag)
 
 
