@@ -7,7 +7,7 @@
 .PHONY: test-fields test-docs test-upgrade galaxy-venv test-galaxy bench-galaxy
 .PHONY: snakemake-venv test-snakemake bench-snakemake
 .PHONY: promtool test-promtool metrics-reference
-.PHONY: docs linkcheck reference changelog dist sbom test-dist reproducible
+.PHONY: docs linkcheck reference changelog dist sbom test-dist reproducible release-dry-run
 .PHONY: tpv-database fuzz image-locks bench-negotiation bench-pool bench-simulation pictures chaos
 
 BIN := .venv/bin
@@ -75,8 +75,8 @@ test-escape: engine ## try to get more from a real pool than it grants; print th
 test-upgrade: engine ## upgrade a pool of the previous version, with jobs in it; four minutes
 	$(WITH_ENGINE) $(BIN)/pytest tests/integration/test_previous_version.py
 
-test-docs: engine ## run the commands of the tutorial and of the guides, on real pools; four minutes
-	$(WITH_ENGINE) $(BIN)/pytest tests/unit/test_docs.py tests/integration/test_docs.py
+test-docs: engine galaxy-venv snakemake-venv ## run the commands of the tutorial and of all guides, on real pools; six minutes
+	$(WITH_ENGINE) $(BIN)/pytest tests/unit/test_docs.py tests/integration/test_docs.py tests/integration/test_engine_guides.py
 
 test-galaxy: engine galaxy-venv ## check and test plugins/galaxy, on a real Galaxy and a real pool
 	$(GALAXY_BIN)/mypy --config-file plugins/galaxy/setup.cfg
@@ -104,7 +104,7 @@ unit: venv ## run the tests that need no Docker engine
 fuzz: venv ## the reader on a million generated job_confs, destinations and invocations
 	SWARM_RUNNER_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/pytest tests/unit/config/test_reader_properties.py
 
-lint: venv ## run ruff, mypy, import-linter, codespell and proselint
+lint: venv ## run ruff, mypy, import-linter, codespell and proselint; check the forge's files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(CODE)
@@ -112,6 +112,11 @@ lint: venv ## run ruff, mypy, import-linter, codespell and proselint
 	$(BIN)/lint-imports
 	$(BIN)/codespell
 	$(BIN)/proselint --config .proselintrc.json check $(PROSE)
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/release.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/idea.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
+	$(BIN)/check-jsonschema --builtin-schema vendor.readthedocs .readthedocs.yaml
+	$(BIN)/zizmor --offline --quiet .github/workflows
 
 metrics-reference: venv ## generate the tables of docs/reference/metrics.md
 	$(BIN)/python -m tests.metrics_reference
@@ -169,6 +174,9 @@ dist: venv ## build the wheels and sdists of all distributions in dist/, and che
 
 image-locks: engine ## list what the images install, with hashes, for this machine's architecture
 	$(WITH_ENGINE) $(BIN)/python -m tests.lab.image_locks
+
+release-dry-run: venv ## check the release workflow, and run its commands in a new clone; five minutes
+	$(BIN)/python -m tests.lab.release_dry_run
 
 reproducible: engine ## build wheels, sdists and images twice, and compare them; eight minutes
 	$(WITH_ENGINE) $(BIN)/python -m tests.lab.reproducible

@@ -40,7 +40,7 @@ TRIED_BY_OTHERS = {
     ("docs/virtual-machines.md", SHELL): "tests/integration/test_vm.py",
     ("docs/reference/testing.md", "python"): "tests/distributions/test_wheels.py",
 }
-# tests/integration/test_docs.py runs the shell commands of these pages on a pool.
+# tests/integration/test_docs.py and test_engine_guides.py run these pages' commands on pools.
 ON_A_POOL = (
     "README.md",
     "docs/tutorial.md",
@@ -48,6 +48,7 @@ ON_A_POOL = (
     "docs/how-to/unhealthy-executors.md",
     "docs/how-to/upgrade.md",
     "docs/job-isolation.md",
+    "docs/how-to/galaxy.md",
     "plugins/snakemake/docs/ten-minutes.md",
 )
 

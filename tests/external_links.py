@@ -1,5 +1,6 @@
-"""The links out of the documentation: `python -m tests.external_links` writes docs/external-links.txt.
+"""The links out of the documentation, in docs/external-links.txt.
 
+`python -m tests.external_links` writes it.
 `make linkcheck` follows them, on a machine that reaches them. The file shows in a review which
 servers the documentation relies on; tests/unit/test_site.py finds out when it is stale.
 """

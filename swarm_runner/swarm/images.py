@@ -7,6 +7,7 @@ import io
 import os
 import stat
 import tarfile
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from importlib import metadata, resources
@@ -42,6 +43,8 @@ _PACKAGES_CHOICES = ("", "locked", "newest")
 _REPORT_PREFIX = "swarm-runner: "
 # The time of every file that a build writes, as in the Dockerfiles.
 SOURCE_DATE_EPOCH = 1767225600
+# What a step printed before it failed.
+_LAST_LINES = 5
 _BINDINGS = ("htcondor2", "classad2", "htcondor.libs")
 
 
@@ -215,10 +218,12 @@ def _build(
         tag=tag,
         **kwargs,
     )
+    printed: deque[str] = deque(maxlen=_LAST_LINES)
     for line in stream:
         if "error" in line:
+            last = "".join(f"\n  {text}" for text in printed)
             raise PreconditionError(
-                f"building {description} failed: {line['error'].strip()}. "
+                f"building {description} failed: {line['error'].strip()}.{last}\n"
                 f"The build needs {requirements}{_expiry_advice(check)}"
                 + (f". {PACKAGES_VARIABLE} is {packages}" if packages else "")
             )
@@ -227,6 +232,8 @@ def _build(
             progress(step)
         elif step.startswith(_REPORT_PREFIX):
             progress(step.removeprefix(_REPORT_PREFIX))
+        elif step:
+            printed.append(step)
     log.info("Image built", image=tag)
 
 

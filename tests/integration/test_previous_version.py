@@ -1,4 +1,4 @@
-"""A pool of the previous version, with jobs in it, is upgraded with today's: `make test-upgrade`."""
+"""A pool of the previous version is upgraded, with jobs in it: `make test-upgrade`."""
 
 from __future__ import annotations
 

@@ -32,9 +32,10 @@ def install(commit: str, directory: Path) -> Path:
         venv.create(directory, with_pip=True)
         python = directory / "bin" / "python"
         wheels = Path(temporary, "wheels")
-        pip = [python, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", wheels, source], check=True)
-        subprocess.run([*pip, "install", *wheels.glob("*.whl")], check=True)
+        pip = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check"]
+        build = ["wheel", "--no-deps", "--wheel-dir", str(wheels), str(source)]
+        subprocess.run([*pip, *build], check=True)
+        subprocess.run([*pip, "install", *map(str, wheels.glob("*.whl"))], check=True)
     return directory / "bin" / "swarm-runner"
 
 

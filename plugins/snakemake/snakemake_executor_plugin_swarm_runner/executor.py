@@ -7,6 +7,7 @@ import shlex
 import signal
 import threading
 from collections.abc import AsyncGenerator, Sequence
+from importlib import metadata
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,19 @@ if TYPE_CHECKING:
 # runs. Starting and stopping a container takes longer than this interval.
 LOG_POLL_INTERVAL_S, QUERY_POLL_INTERVAL_S = 2.0, 2.0
 SCRIPTS_DIRECTORY = "scripts"
+# Older ones keep a job's resources in other classes, and read `runtime` differently.
+MINIMUM_SNAKEMAKE = (9, 20)
+
+
+def check_snakemake(version: str) -> None:
+    """Raise WorkflowError if a version of Snakemake is older than this plugin needs."""
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    if numbers < MINIMUM_SNAKEMAKE:
+        minimum = ".".join(map(str, MINIMUM_SNAKEMAKE))
+        raise WorkflowError(
+            f"swarm-runner: Snakemake is {version}, and this plugin needs {minimum} or newer; run "
+            f"`pip install 'snakemake>={minimum}'`."
+        )
 
 
 class Executor(RemoteExecutor):
@@ -56,6 +70,7 @@ class Executor(RemoteExecutor):
 
         Raises WorkflowError when no job could run, before the first job is submitted.
         """
+        check_snakemake(metadata.version("snakemake"))
         if self.workflow.remote_execution_settings.immediate_submit:
             raise WorkflowError(
                 "swarm-runner: --immediate-submit is not supported; start Snakemake without it."

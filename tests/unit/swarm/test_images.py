@@ -127,7 +127,8 @@ def test_a_mirror_that_does_not_answer_has_not_expired() -> None:
 
 
 def failing_client() -> Any:
-    stream = [{"stream": "Step 1/9 : FROM debian"}, {"error": "returned a non-zero code: 100\n"}]
+    lines = ["Step 1/9 : FROM debian", *(f"line {number}" for number in range(9))]
+    stream = [*({"stream": f"{line}\n"} for line in lines), {"error": "non-zero code: 100\n"}]
     return SimpleNamespace(api=SimpleNamespace(build=lambda **_: iter(stream)))
 
 
@@ -145,7 +146,8 @@ def test_a_build_that_fails_says_whether_the_mirror_has_expired(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     message = failure(monkeypatch, "2026-11-06 08:08 UTC", None)
-    assert "returned a non-zero code: 100. The build needs a base. The Release file" in message
+    last = "".join(f"\n  line {number}" for number in range(4, 9))
+    assert f"non-zero code: 100.{last}\nThe build needs a base. The Release file" in message
     assert "expired at 2026-11-06 08:08 UTC" in message
     assert "SWARM_RUNNER_CHECK_VALID_UNTIL=false and run the same command again" in message
     assert "Release" not in failure(monkeypatch, "", None)

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 from snakemake_executor_plugin_swarm_runner import ExecutorSettings
+from snakemake_executor_plugin_swarm_runner.executor import MINIMUM_SNAKEMAKE, check_snakemake
 from snakemake_executor_plugin_swarm_runner.target import JOB_CONF_VARIABLE
+from snakemake_interface_common.exceptions import WorkflowError
 
 SNAKEMAKE = Path(sys.executable).with_name("snakemake")
 RULE = 'rule one:\n    output: "a"\n    container: "docker://debian"\n'
@@ -37,6 +39,20 @@ def _run_and_fail(directory: Path, *options: str, umask: int = 0) -> str:
     assert "Traceback" not in result.stderr
     assert not (directory / "a").exists()
     return result.stderr
+
+
+@pytest.mark.parametrize("version", ["9.6.2", "9.19.0", "8.30.0", "9"])
+def test_an_old_snakemake_is_refused(version: str) -> None:
+    with pytest.raises(WorkflowError, match=r"needs 9\.20 or newer; run `pip install"):
+        check_snakemake(version)
+
+
+def test_the_minimum_is_that_of_the_extra() -> None:
+    check_snakemake("9.20.0")
+    check_snakemake("10.0")
+    minimum = ".".join(map(str, MINIMUM_SNAKEMAKE))
+    setup = (Path(__file__).parents[2] / "setup.cfg").read_text()
+    assert f"snakemake >= {minimum}, < 10\n" in setup
 
 
 @pytest.fixture
