@@ -7,9 +7,10 @@ and which of them are likely slips.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field, StrictInt, ValidationError
@@ -132,6 +133,9 @@ class DestinationParameters(FrozenModel):
         None,
         description="`[GROUP/]USER` for whom the jobs run; in Galaxy, each user when absent",
     )
+    account_by: Literal["username", "email", "id", "none"] = Field(
+        "username", description="Galaxy: what the account of each user is called"
+    )
     account_group: Account | None = Field(
         None, description="Galaxy: the group of `pool.shares` in which each user's jobs count"
     )
@@ -183,13 +187,20 @@ class DestinationParameters(FrozenModel):
         }
         return Scheduling(**values)
 
-    def account_of(self, user: str) -> str:
-        """Return the account of one of a workflow engine's users."""
+    def account_of(self, names: Iterable[str]) -> str | None:
+        """Return the account of one of a workflow engine's users: the first name that can be one.
+
+        None if there is no such name.
+        """
         if self.account is not None:
             return self.account
-        # A slash in a user's name is no group.
-        name = user.replace(SEPARATOR, "|")
-        return f"{self.account_group}{SEPARATOR}{name}" if self.account_group else name
+        group = f"{self.account_group}{SEPARATOR}" if self.account_group else ""
+        for name in names:
+            # A slash in a user's name is no group.
+            account = group + " ".join(name.replace(SEPARATOR, "|").split())
+            with contextlib.suppress(ValidationError):
+                return Scheduling(account=account).account
+        return None
 
 
 _SCHEDULING = {

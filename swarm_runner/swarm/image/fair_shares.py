@@ -20,7 +20,7 @@ from typing import Any
 # Of model/shares.py: an account's name in HTCondor, with a dot below each group.
 ACCOUNT_PATTERN = r"^[a-z0-9_]{1,600}(\.[a-z0-9_]{1,600})*$"
 # The prefixes of limits that the access point sets; a job may not name them itself.
-OWN_LIMITS = r"(^|[, ])(user|tool)\."
+OWN_LIMITS = r"(^|[^A-Za-z0-9_.])(user|tool)[.]"
 _OWN_LIMITS_REASON = "ConcurrencyLimits: only the pool sets those of users and tools"
 # Where access_point_policy.py notes a refused attribute.
 REFUSAL = "SwarmRunnerRefused"
