@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from swarm_runner.condor.ports import EXPLAIN_PROJECTION, AccessPointPort, Ad, JobQuery
+from swarm_runner.condor.ports import AccessPointPort, Ad, JobQuery
 from swarm_runner.errors import Diagnostic, InvalidInputError
 from swarm_runner.model.htcondor import JobStatus
 from swarm_runner.model.job import Job, JobId, JobState
-from swarm_runner.model.pool import Pool
-from swarm_runner.model.pool_status import Slot
 from swarm_runner.runner import outcomes
 from swarm_runner.runner.ad_reader import apply_ad, job_id_from_ad
-from swarm_runner.runner.explanation import Explanation, explain
 from swarm_runner.runner.job_table import JobTable
 from swarm_runner.runner.vm import outcome as vm_outcome
 
@@ -55,21 +51,6 @@ def find_jobs(access_point: AccessPointPort, runner: str, names: Sequence[str]) 
     if diagnostics:
         raise InvalidInputError(diagnostics)
     return sorted({job for jobs in by_name.values() for job in jobs}, key=_sort_key)
-
-
-def explain_jobs(
-    access_point: AccessPointPort, jobs: Sequence[Job], pool: Pool
-) -> list[tuple[Job, Explanation]]:
-    """Explain the state of each job."""
-    unfinished = [job.id for job in jobs if not job.state.ended]
-    ads: dict[JobId, Ad] = {}
-    slots: list[Slot] = []
-    if unfinished:
-        queued = access_point.jobs(JobQuery(ids=unfinished), EXPLAIN_PROJECTION)
-        ads = {job_id_from_ad(ad): ad for ad in queued}
-        slots = access_point.slots()
-    now = time.time()
-    return [(job, explain(job, ads.get(job.id), slots, pool, now)) for job in jobs]
 
 
 def _sort_key(job: Job) -> JobId:

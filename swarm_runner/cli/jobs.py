@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -175,12 +176,15 @@ def explain(
 
     from swarm_runner.cli import job_list
     from swarm_runner.model.job import JobState
+    from swarm_runner.runner.explanation import explain_jobs
 
     destination = config_files.load_destination(job_conf, destination_name)
     access_point = factories.access_point(destination)
     with progress(f"querying the access point of pool {destination.pool.name}"):
         found = job_list.find_jobs(access_point, runner, names)
-        explanations = job_list.explain_jobs(access_point, found, destination.pool)
+        now = time.time()
+        explained = explain_jobs(access_point, found, destination.pool, now)
+        explanations = list(zip(found, explained, strict=True))
         problems: tuple[str, ...] = ()
         if any(job.state is JobState.IDLE for job in found):
             problems = _pool_problems(destination)

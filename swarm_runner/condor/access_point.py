@@ -6,11 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
-from swarm_runner.condor.ads import (
-    history_since,
-    job_constraint,
-    to_python,
-)
+from swarm_runner.condor.accounting import read_submitters
+from swarm_runner.condor.ads import history_since, job_constraint, to_python
 from swarm_runner.condor.connection import Connection, htcondor
 from swarm_runner.condor.ports import (
     TRACK_PROJECTION,
@@ -26,6 +23,7 @@ from swarm_runner.model.htcondor import HoldCode, JobStatus
 from swarm_runner.model.job import JobId
 from swarm_runner.model.pool import Pool
 from swarm_runner.model.pool_status import Slot
+from swarm_runner.model.submitter import Submitter
 from swarm_runner.submit.description import SubmitBatch
 
 # The bindings' messages when nothing was sent, and when the language or the schedd rejected it.
@@ -162,6 +160,10 @@ class AccessPoint:
             lambda collector: collector.query(ad_type, "true", list(SLOT_PROJECTION))
         )
         return [slot_from_ad(to_python(ad, SLOT_PROJECTION)) for ad in ads]
+
+    def submitters(self) -> list[Submitter]:
+        """See AccessPointPort.submitters."""
+        return read_submitters(self._connection)
 
     def _act(self, action: str, job_spec: list[str] | str, reason: str) -> int:
         if not job_spec:

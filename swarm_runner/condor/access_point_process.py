@@ -29,6 +29,7 @@ from swarm_runner.condor.ports import (
 from swarm_runner.errors import SwarmRunnerError, UnreachableError
 from swarm_runner.model.job import JobId
 from swarm_runner.model.pool_status import Slot
+from swarm_runner.model.submitter import Submitter
 from swarm_runner.structured_log import get_logger
 from swarm_runner.submit.description import SubmitBatch
 
@@ -118,6 +119,11 @@ class AccessPointProcess:
         """See AccessPointPort.slots."""
         slots: list[Slot] = self._call("slots")
         return slots
+
+    def submitters(self) -> list[Submitter]:
+        """See AccessPointPort.submitters."""
+        submitters: list[Submitter] = self._call("submitters")
+        return submitters
 
     def _call(self, method: str, *args: object, **kwargs: object) -> Any:
         with self._lock:

@@ -52,6 +52,8 @@ _STRINGS = frozenset(
         "SwarmRunnerMarkerFile",
         "SwarmRunnerMarked",
         "SwarmRunnerClass",
+        "AccountingGroup",
+        "Owner",
         "AssignedImage",
         "HoldReason",
         "VacateReason",

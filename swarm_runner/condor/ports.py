@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from swarm_runner.errors import PreconditionError, SwarmRunnerError
 from swarm_runner.model.job import JobId
 from swarm_runner.model.pool_status import Slot
+from swarm_runner.model.submitter import Submitter
 from swarm_runner.submit.description import SubmitBatch
 
 #: A job ad: Python values by HTCondor's attribute names. Undefined attributes are absent.
@@ -57,18 +58,6 @@ TRACK_PROJECTION = (
     "StageInFinish",
     "StageOutFinish",
     "UserLog",
-)
-# The attributes that explaining a job reads.
-EXPLAIN_PROJECTION = (
-    *TRACK_PROJECTION,
-    "SwarmRunnerClass",
-    "RequestCpus",
-    "RequestDisk",
-    "RequestGPUs",
-    "NumJobMatches",
-    "LastRejMatchReason",
-    "LastRejMatchTime",
-    "LastMatchTime",
 )
 
 
@@ -168,3 +157,6 @@ class AccessPointPort(Protocol):
 
     def slots(self) -> list[Slot]:
         """Return every slot that the collector knows."""
+
+    def submitters(self) -> list[Submitter]:
+        """Return the users and groups that wait for executors or use some."""

@@ -7,9 +7,10 @@ and which of them are likely slips.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field, StrictInt, ValidationError
@@ -23,6 +24,14 @@ from swarm_runner.model.isolation import ContainerOptions
 from swarm_runner.model.number_schemas import integer_schema
 from swarm_runner.model.pool import Pool
 from swarm_runner.model.resources import Cpus, DiskOrText, MemoryOrText, Resources
+from swarm_runner.model.scheduling import (
+    MAXIMUM_PRIORITY,
+    GpuModel,
+    LabelName,
+    LabelValue,
+    Scheduling,
+)
+from swarm_runner.model.shares import SEPARATOR, Account, LimitName
 from swarm_runner.model.text import (
     FrozenModel,
     Image,
@@ -61,7 +70,7 @@ _OBSOLETE_COMMANDS = re.compile(
 )
 # Commands that Galaxy's older HTCondor runners pass on. This runner requires the prefix.
 _UNPREFIXED_COMMANDS = re.compile(
-    r"requirements|rank|periodic_\w+|on_exit_\w+|accounting_group\w*|priority|nice_user|"
+    r"requirements|rank|periodic_\w+|on_exit_\w+|accounting_group\w*|nice_user|"
     r"concurrency_limits\w*|(\+|My\.)\w+|max_retries|retry_until|success_exit_code|notification|"
     r"notify_user|email_attributes|job_max_vacate_time|max_idle|max_materialize|want_\w+|"
     r"job_prio|batch_name|stream_(output|error|input)|docker_network_type|docker_pull_policy|"
@@ -82,6 +91,12 @@ _POOL_COMMANDS = ("collector", "schedd", "config")
 _MAXIMUM_TIME_S = 10 * 365 * 86400
 _Integer = Annotated[StrictInt, BeforeValidator(integer)]
 _Gpus = Annotated[_Integer, Field(ge=0, le=1024), integer_schema(0, 1024)]
+_Priority = Annotated[
+    _Integer,
+    Field(ge=-MAXIMUM_PRIORITY, le=MAXIMUM_PRIORITY),
+    integer_schema(-MAXIMUM_PRIORITY, MAXIMUM_PRIORITY),
+]
+_Amount = Annotated[_Integer, Field(ge=1, le=1_000_000), integer_schema(1, 1_000_000)]
 _Time = Annotated[_Integer, Field(ge=1, le=_MAXIMUM_TIME_S), integer_schema(1, _MAXIMUM_TIME_S)]
 
 
@@ -114,6 +129,29 @@ class DestinationParameters(FrozenModel):
     container_options: ContainerOptions | None = Field(
         None, description="network, volumes and the like; the pool limits what jobs may ask for"
     )
+    account: Account | None = Field(
+        None,
+        description="`[GROUP/]USER` for whom the jobs run; in Galaxy, each user when absent",
+    )
+    account_by: Literal["username", "email", "id", "none"] = Field(
+        "username", description="Galaxy: what the account of each user is called"
+    )
+    account_group: Account | None = Field(
+        None, description="Galaxy: the group of `pool.shares` in which each user's jobs count"
+    )
+    priority: _Priority = Field(0, description="among the jobs of one user: higher ones first")
+    limits: dict[LimitName, _Amount] = Field(
+        default_factory=dict, description="what a job uses of the pool's `shares.limits`"
+    )
+    node_labels: dict[LabelName, LabelValue] = Field(
+        default_factory=dict, description="labels that a job's node has; routed to such a class"
+    )
+    gpu_model: GpuModel | None = Field(
+        None, description="part of the name of the GPUs; routed to such a class"
+    )
+    gpu_memory: MemoryOrText | None = Field(
+        None, description="the memory of each GPU; routed to such a class"
+    )
     raw_commands: dict[str, str] = Field(
         default_factory=dict, description="raw HTCondor commands", exclude=True
     )
@@ -139,7 +177,40 @@ class DestinationParameters(FrozenModel):
         }
         return Resources(**amounts) if amounts else None
 
+    @property
+    def scheduling(self) -> Scheduling:
+        """What the destination sets of account, priority and placement, and nothing else."""
+        values = {
+            name: getattr(self, key)
+            for key, name in _SCHEDULING.items()
+            if key in self.model_fields_set
+        }
+        return Scheduling(**values)
 
+    def account_of(self, names: Iterable[str]) -> str | None:
+        """Return the account of one of a workflow engine's users: the first name that can be one.
+
+        None if there is no such name.
+        """
+        if self.account is not None:
+            return self.account
+        group = f"{self.account_group}{SEPARATOR}" if self.account_group else ""
+        for name in names:
+            # A slash in a user's name is no group.
+            account = group + " ".join(name.replace(SEPARATOR, "|").split())
+            with contextlib.suppress(ValidationError):
+                return Scheduling(account=account).account
+        return None
+
+
+_SCHEDULING = {
+    "account": "account",
+    "priority": "priority",
+    "limits": "limits",
+    "node_labels": "node_labels",
+    "gpu_model": "gpu_model",
+    "gpu_memory": "gpu_memory_mb",
+}
 _RESOURCES = {
     "request_cpus": "cpus",
     "request_memory": "memory_mb",

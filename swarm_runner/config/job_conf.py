@@ -388,6 +388,7 @@ class _Reader:
                 "default_image": parameters.docker_default_container_id,
                 "container_options": parameters.container_options,
                 "capacity_class": parameters.capacity_class,
+                "scheduling": parameters.scheduling,
             }
         )
 

@@ -26,10 +26,10 @@ from swarm_runner.model.htcondor import MAX_JOBS_PER_SUBMISSION
 from swarm_runner.model.htcondor_attributes import is_htcondor_attribute
 from swarm_runner.model.isolation import ContainerOptions
 from swarm_runner.model.resources import Resources
+from swarm_runner.model.scheduling import Scheduling
 from swarm_runner.model.text import (
     PROCESS_MACRO,
     AbsolutePath,
-    FrozenModel,
     Image,
     Key,
     Label,
@@ -132,7 +132,7 @@ _Value = Annotated[
 Attributes = Annotated[dict[str, _Value], AfterValidator(_attributes)]
 
 
-class Invocation(FrozenModel):
+class Invocation(Scheduling):
     """One tool call: a command in an image (or a virtual machine), its resources and files.
 
     `inputs`, `stdin`, `stdout` and `stderr` are paths on the submitting host, relative to

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import ipaddress
-import math
 import posixpath
 from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import PurePath
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, StrictBool, StrictInt, model_validator
+from pydantic import AfterValidator, Field, StrictInt, model_validator
 from pydantic_core import PydanticCustomError
 
 from swarm_runner.model.access_token import RESERVED_NAMES
+from swarm_runner.model.capacity_class import DEFAULT_COOLDOWN_S as DEFAULT_COOLDOWN_S
+from swarm_runner.model.capacity_class import CapacityClass as CapacityClass
 from swarm_runner.model.isolation import ContainerOptions, Isolation
-from swarm_runner.model.number_schemas import add_unit_keys
-from swarm_runner.model.resources import Cpus, Disk, Memory, Resources
+from swarm_runner.model.resources import Resources
+from swarm_runner.model.scheduling import Scheduling
+from swarm_runner.model.shares import Shares
 from swarm_runner.model.text import (
     AbsolutePath,
     FrozenModel,
@@ -27,14 +29,12 @@ from swarm_runner.model.text import (
     list_names,
     raise_diagnostics,
 )
-from swarm_runner.model.units import convert_unit_keys
 from swarm_runner.model.volumes import MAX_VOLUMES, Volume, VolumeMount, overlap_diagnostics
 
 SecretName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9]([a-zA-Z0-9_.-]{0,62}[a-zA-Z0-9])?$")]
 
 DEFAULT_CLASS = "normal"
 CENTRAL_MANAGER = "manager"  # the key of the central manager's service, beside class names
-DEFAULT_COOLDOWN_S = 30
 MINIMUM_LEASE_S = 60
 # Twice the 150 s that a restart of the central manager may use: two minutes for the restart, and
 # 30 s since the lease was last renewed (STARTER_UPDATE_INTERVAL).
@@ -44,169 +44,6 @@ DEFAULT_LEASE_S = 300
 NODE_LOSS_DETECTION_S = 60
 _MAX_CLASSES = 500
 _MAX_SERVICE_NAME_LENGTH = 63  # Swarm: a service name is a DNS label
-
-
-class ReplicaLimits(NamedTuple):
-    """The smallest and the largest number of executors of a class; None means unlimited."""
-
-    minimum: int
-    maximum: int | None
-
-    def clamp(self, number: int) -> int:
-        """Return the number, moved into the limits."""
-        upper = number if self.maximum is None else min(number, self.maximum)
-        return max(self.minimum, upper)
-
-    @property
-    def problem(self) -> str:
-        """Why the limits contradict each other, as a message about `min_replicas`; else empty."""
-        if self.maximum is not None and self.minimum > self.maximum:
-            return f"is {self.minimum}, above max_replicas ({self.maximum})"
-        return ""
-
-
-_CLASS_UNIT_KEYS = ("memory", "disk")
-
-
-class CapacityClass(FrozenModel):
-    """The size of one executor, and how many executors there are.
-
-    `memory` and `disk` take texts with a unit ("4 GB") instead of the fields in MB.
-    """
-
-    model_config = ConfigDict(
-        json_schema_extra=lambda schema: add_unit_keys(schema, _CLASS_UNIT_KEYS)
-    )
-
-    cpus: Cpus = Field(1, description="the CPUs of each executor")
-    memory_mb: Memory = Field(description="MB, for jobs; required, unless `memory` is set")
-    disk_mb: Disk | None = Field(
-        None, description="MB, the most that a job may request; no limit when absent"
-    )
-    gpus: StrictInt = Field(
-        0,
-        ge=0,
-        le=1024,
-        description="how many of the GPUs that its node names each executor gets; not with "
-        "`virtual_machines`",
-    )
-    virtual_machines: StrictInt = Field(
-        0,
-        ge=0,
-        le=1024,
-        description="how many run at once on one executor, at most `cpus`; such a class runs no "
-        "containers",
-    )
-    emulate: StrictBool = Field(
-        False,
-        description="software emulation of virtual machines, many times slower, where a node's "
-        "KVM does not work",
-    )
-    replicas: StrictInt = Field(
-        1,
-        ge=0,
-        le=100_000,
-        description="the executors that the first `pool up` starts; afterwards `pool scale` or "
-        "the autoscaler controls the number",
-    )
-    min_replicas: StrictInt | None = Field(
-        None,
-        ge=0,
-        le=100_000,
-        description="the autoscaler's minimum, at most `replicas`; `replicas` when absent; 0 "
-        "lets it remove all executors",
-    )
-    max_replicas: StrictInt | None = Field(
-        None, ge=1, le=100_000, description="the most executors of the class; no limit when absent"
-    )
-    cooldown_s: StrictInt = Field(
-        DEFAULT_COOLDOWN_S,
-        ge=0,
-        le=30 * 86_400,
-        description="seconds for which the autoscaler keeps an executor that is not needed",
-    )
-    retirement_s: StrictInt = Field(
-        86_400,
-        ge=0,
-        le=30 * 86_400,
-        description="seconds that the jobs of a stopping executor have to finish; a longer job "
-        "is stopped and runs again elsewhere",
-    )
-    isolation: Isolation | None = Field(
-        None, description="what differs from the pool's isolation for jobs of this class"
-    )
-
-    @classmethod
-    def accepted_keys(cls) -> list[str]:
-        """Return the keys of a class: its fields, and the keys with a unit."""
-        return [*cls.model_fields, *_CLASS_UNIT_KEYS]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _convert_units(cls, data: Any) -> Any:
-        return convert_unit_keys(data, _CLASS_UNIT_KEYS)
-
-    @property
-    def size(self) -> tuple[int, int, int, float, int]:
-        """What classes are ordered by: a job runs in the first one, in this order, that fits.
-
-        GPUs come first, so that no job occupies a GPU that it does not request.
-        """
-        disk_mb = math.inf if self.disk_mb is None else self.disk_mb
-        return (self.gpus, self.memory_mb, self.cpus, disk_mb, self.virtual_machines)
-
-    @property
-    def replica_limits(self) -> ReplicaLimits:
-        """The limits of the autoscaler. The minimum is `replicas` if `min_replicas` is not set."""
-        minimum = self.replicas if self.min_replicas is None else self.min_replicas
-        return ReplicaLimits(minimum, self.max_replicas)
-
-    @model_validator(mode="after")
-    def _check_limits(self) -> Self:
-        minimum, maximum = self.min_replicas, self.max_replicas
-        diagnostics: list[tuple[tuple[str | int, ...], str]] = []
-        if maximum is not None and self.replicas > maximum:
-            diagnostics.append(
-                (("replicas",), f"is {self.replicas}, above max_replicas ({maximum})")
-            )
-        if minimum is not None:
-            if self.replica_limits.problem:
-                diagnostics.append((("min_replicas",), self.replica_limits.problem))
-            elif "replicas" in self.model_fields_set and minimum > self.replicas:
-                below = f"is {self.replicas}, below min_replicas ({minimum})"
-                diagnostics.append((("replicas",), below))
-        if self.emulate and not self.virtual_machines:
-            message = "requires virtual_machines, the number that run at once on one executor"
-            diagnostics.append((("emulate",), message))
-        if self.virtual_machines > self.cpus:
-            message = (
-                f"is {self.virtual_machines}, above cpus ({self.cpus}): each needs at least one"
-            )
-            diagnostics.append((("virtual_machines",), message))
-        if self.gpus and self.virtual_machines:
-            diagnostics.append((("gpus",), "must be 0: a virtual machine cannot use GPUs"))
-        raise_diagnostics(self, diagnostics)
-        return self
-
-    def fits(self, resources: Resources) -> bool:
-        """Return whether one executor of this class has these resources."""
-        return (
-            resources.cpus <= self.cpus
-            and resources.memory_mb <= self.memory_mb
-            and (self.disk_mb is None or resources.disk_mb <= self.disk_mb)
-            and resources.gpus <= self.gpus
-        )
-
-    def __str__(self) -> str:
-        parts = [f"{self.cpus} cpu", f"{self.memory_mb} MB memory"]
-        if self.disk_mb is not None:
-            parts.append(f"{self.disk_mb} MB disk")
-        if self.gpus:
-            parts.append(f"{self.gpus} gpu")
-        if self.virtual_machines:
-            plural = "s" if self.virtual_machines > 1 else ""
-            parts.append(f"{self.virtual_machines} virtual machine{plural}")
-        return ", ".join(parts)
 
 
 def _job_user_name(value: str) -> str:
@@ -333,6 +170,7 @@ class Pool(FrozenModel):
         description="directories that every node has at the same path; jobs see them at that path",
     )
     isolation: Isolation = Field(Isolation(), description="what the containers of jobs are allowed")
+    shares: Shares = Field(Shares(), description="how the pool is divided among its users")
     registry_secret: SecretName | None = Field(
         None,
         description="a Swarm secret with a config.json of `docker login`, for private registries",
@@ -368,7 +206,7 @@ class Pool(FrozenModel):
                 if self.classes[smaller].size == self.classes[larger].size:
                     message = (
                         f"has the same size as {smaller} ({self.classes[smaller]}), so that the "
-                        "two have no order; change the size of one, or remove it"
+                        "two have no order; change the size or the constraints of one, or remove it"
                     )
                     yield ("classes", larger), message
         for name in self.classes:
@@ -474,6 +312,9 @@ class Destination(FrozenModel):
         None, description="defaults of an invocation's container options"
     )
     capacity_class: Name | None = None
+    scheduling: Scheduling = Field(
+        Scheduling(), description="defaults of an invocation's account, priority and placement"
+    )
 
     def class_for(self, *, vm: bool) -> Name | None:
         """Return the default class; None if it does not run this kind of job."""

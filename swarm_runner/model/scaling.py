@@ -9,7 +9,11 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from swarm_runner.model.pool import DEFAULT_COOLDOWN_S, CapacityClass, ReplicaLimits
+from swarm_runner.model.capacity_class import (
+    DEFAULT_COOLDOWN_S,
+    CapacityClass,
+    ReplicaLimits,
+)
 from swarm_runner.model.text import FrozenModel, raise_diagnostics
 
 START_UP_S = 10.0

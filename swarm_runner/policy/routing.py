@@ -7,13 +7,14 @@ from swarm_runner.hooks.specs import hookimpl
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.pool import Destination, Pool, Route
 from swarm_runner.model.text import did_you_mean
+from swarm_runner.policy.placement import suitable_classes
 
 
 @hookimpl
 def swarm_runner_route(invocation: Invocation, destination: Destination, pool: Pool) -> Route:
     """Choose the smallest class that fits, or the requested one.
 
-    Raises InvalidInputError if the invocation does not fit, with the classes and their sizes.
+    Raises InvalidInputError if the invocation does not fit, with the classes and what they have.
     """
     required = invocation.required_resources
     vm = invocation.vm is not None
@@ -28,6 +29,7 @@ def swarm_runner_route(invocation: Invocation, destination: Destination, pool: P
     if requested is not None:
         _check_requested_class(invocation, requested, pool)
     allowed = names[names.index(requested) :] if requested else names
+    allowed = suitable_classes(invocation, allowed, pool, requested)
     fitting = [name for name in allowed if pool.classes[name].fits(required)]
     if requested and requested not in fitting:
         raise _error(

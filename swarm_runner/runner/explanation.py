@@ -1,4 +1,7 @@
-"""Why a job is idle, held or running: a sentence from its ad, the slots and the classes. No I/O."""
+"""Why a job is idle, held or running: a sentence from its ad, the slots and the classes.
+
+Only `explain_jobs` does I/O.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,30 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from swarm_runner.condor.ports import TRACK_PROJECTION, AccessPointPort, JobQuery
 from swarm_runner.model.htcondor import HoldCode, JobStatus, Universe
 from swarm_runner.model.job import Job
 from swarm_runner.model.pool import Pool
 from swarm_runner.model.pool_status import Slot
 from swarm_runner.model.resources import Resources
+from swarm_runner.model.submitter import Submitter
+from swarm_runner.runner.ad_reader import job_id_from_ad
+from swarm_runner.runner.turns import explain_turn
 
+# The attributes that explaining a job reads.
+EXPLAIN_PROJECTION = (
+    *TRACK_PROJECTION,
+    "SwarmRunnerClass",
+    "RequestCpus",
+    "RequestDisk",
+    "RequestGPUs",
+    "NumJobMatches",
+    "LastRejMatchReason",
+    "LastRejMatchTime",
+    "LastMatchTime",
+    "AccountingGroup",
+    "Owner",
+)
 _KB_PER_MB = 1024
 # Matching takes seconds: a job that is idle for longer although a slot is free needs attention.
 _MATCH_TIMEOUT_S = 90
@@ -29,12 +50,34 @@ class Explanation:
         return "\n".join([self.summary, *(f"- {detail}" for detail in self.details)])
 
 
+def explain_jobs(
+    access_point: AccessPointPort, jobs: Sequence[Job], pool: Pool, now: float
+) -> list[Explanation]:
+    """Explain the state of each job. Asks the access point, unless all of them have ended.
+
+    Raises UnreachableError.
+    """
+    unfinished = [job.id for job in jobs if not job.state.ended]
+    if not unfinished:
+        return [explain(job, None, (), pool, now) for job in jobs]
+    queued = access_point.jobs(JobQuery(ids=unfinished), EXPLAIN_PROJECTION)
+    ads = {job_id_from_ad(ad): ad for ad in queued}
+    slots, submitters = access_point.slots(), access_point.submitters()
+    return [explain(job, ads.get(job.id), slots, pool, now, submitters) for job in jobs]
+
+
 def explain(
-    job: Job, ad: Mapping[str, Any] | None, slots: Sequence[Slot], pool: Pool, now: float
+    job: Job,
+    ad: Mapping[str, Any] | None,
+    slots: Sequence[Slot],
+    pool: Pool,
+    now: float,
+    submitters: Sequence[Submitter] = (),
 ) -> Explanation:
     """Explain a job's state.
 
-    `ad` is the job's ad if it is in the queue, and `now` the time in seconds since the epoch.
+    `ad` is the job's ad if it is in the queue, and `now` the time in seconds since the epoch. With
+    `submitters`, an idle job's explanation says whose turn it is.
     """
     if job.outcome is not None:
         return Explanation(job.outcome.message)
@@ -47,7 +90,8 @@ def explain(
         reason = ad.get("RemoveReason", "no reason given")
         return Explanation(f"The job was removed and is being stopped: {reason}")
     if status == JobStatus.IDLE:
-        return _explain_idle(ad, slots, pool, now)
+        idle = _explain_idle(ad, slots, pool, now)
+        return Explanation(idle.summary, (*explain_turn(ad, submitters), *idle.details))
     return Explanation(f"The job is running{_location(job)}.")
 
 

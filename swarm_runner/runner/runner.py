@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from swarm_runner.condor.access_point import AccessPoint
-from swarm_runner.condor.ports import EXPLAIN_PROJECTION, AccessPointPort, JobQuery
+from swarm_runner.condor.ports import AccessPointPort, JobQuery
 from swarm_runner.errors import (
     Diagnostic,
     InvalidInputError,
@@ -25,7 +25,7 @@ from swarm_runner.model.job import Job, JobChange, JobId, JobState, OutcomeKind
 from swarm_runner.model.pool import Destination
 from swarm_runner.runner.ad_reader import apply_ad, job_id_from_ad
 from swarm_runner.runner.directory import RunnerDirectory
-from swarm_runner.runner.explanation import Explanation, explain
+from swarm_runner.runner.explanation import Explanation, explain_jobs
 from swarm_runner.runner.hold_handler import HoldDecision, HoldHandler
 from swarm_runner.runner.job_table import JobTable
 from swarm_runner.runner.key_resolver import KeyResolver
@@ -260,15 +260,11 @@ class Runner:
 
     def explain(self, job: Job | JobId) -> Explanation:
         """Say why a job is idle or held, or how it ended."""
-        job_id, pool = _id(job), self.destination.pool
         self._poll()
         with self._lock:
-            known = self._known_job(job_id)
-            if known.state.ended:
-                return explain(known, None, (), pool, self._clock())
-            ads = self._access_point.jobs(JobQuery(ids=[job_id]), EXPLAIN_PROJECTION)
-            slots = self._access_point.slots()
-            return explain(known, ads[0] if ads else None, slots, pool, self._clock())
+            known = [self._known_job(_id(job))]
+            pool, now = self.destination.pool, self._clock()
+            return explain_jobs(self._access_point, known, pool, now)[0]
 
     def _known_job(self, job_id: JobId) -> Job:
         """Return a job of this runner. Raises InvalidInputError for any other."""

@@ -23,6 +23,7 @@ from swarm_runner.submit.language import (
     quote_environment,
     quote_file_list,
 )
+from swarm_runner.submit.scheduling import scheduling_commands
 from swarm_runner.submit.vm import disk_commands, marker_commands, vm_commands
 
 # Stands for the inputs of an invocation that needs staging, until the runner has staged them.
@@ -45,8 +46,8 @@ def translate(
     `runner` is the name of the submitting runner in the job ad, `log` the event log's path on the
     access point, and `lease_s` the seconds after which a job on a lost node runs again.
 
-    Raises InvalidInputError if the invocation has no image; `with_defaults` adds the
-    destination's default.
+    Raises InvalidInputError if the invocation has no image (`with_defaults` adds the destination's
+    default), or names a group or a limit that the pool does not have.
     """
     commands: Commands = (
         vm_commands(invocation, invocation.vm)
@@ -61,7 +62,7 @@ def translate(
             ("submit_event_notes", escape_macros(invocation.key)),
             ("ulog_execute_attrs", "CapacityClass,SwarmNode,SwarmTaskId"),
         ]
-    commands += _resource_commands(invocation)
+    commands += [*_resource_commands(invocation), *scheduling_commands(invocation, pool)]
     if lease_s is not None:
         commands.append(
             ("job_lease_duration", str(lease_s - min(NODE_LOSS_DETECTION_S, lease_s // 3)))
@@ -84,7 +85,7 @@ def translate(
 
 def with_defaults(invocation: Invocation, destination: Destination) -> Invocation:
     """Return the invocation with the destination's defaults for what it does not set."""
-    changes: dict[str, object] = {}
+    changes = invocation.with_scheduling_defaults(destination.scheduling)
     if destination.resources is not None:
         changes["resources"] = _merge_resources(invocation.resources, destination.resources)
     if invocation.image is None and invocation.vm is None and destination.default_image:

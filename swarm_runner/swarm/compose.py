@@ -126,8 +126,9 @@ def _service(spec: ServiceSpec, stack: Stack, node: str) -> dict[str, Any]:
     if spec.port is not None:
         port = {"target": spec.port, "published": spec.port, "protocol": "tcp"}
         service["ports"] = [port | {"mode": spec.publish}]
-    if spec.node_id is not None:
-        service["deploy"]["placement"] = {"constraints": [f"node.hostname == {node}"]}
+    placement = _placement(spec, node)
+    if placement:
+        service["deploy"]["placement"] = placement
     if spec.memory_mb is not None:
         reservations: dict[str, Any] = {"memory": f"{spec.memory_mb}M"}
         if spec.gpus:
@@ -135,6 +136,19 @@ def _service(spec: ServiceSpec, stack: Stack, node: str) -> dict[str, Any]:
             reservations["generic_resources"] = [{"discrete_resource_spec": gpus}]
         service["deploy"]["resources"] = {"reservations": reservations}
     return service
+
+
+def _placement(spec: ServiceSpec, node: str) -> dict[str, Any]:
+    placement: dict[str, Any] = {}
+    constraints = [f"node.hostname == {node}"] if spec.node_id is not None else []
+    constraints += spec.constraints
+    if constraints:
+        placement["constraints"] = constraints
+    if spec.preferences:
+        placement["preferences"] = [{"spread": label} for label in spec.preferences]
+    if spec.max_replicas_per_node is not None:
+        placement["max_replicas_per_node"] = spec.max_replicas_per_node
+    return placement
 
 
 def _mount(mount: MountSpec, stack: Stack) -> dict[str, Any]:

@@ -168,7 +168,11 @@ def _task_template(spec: ServiceSpec, secret_ids: Mapping[str, str]) -> Mapping[
         container,
         resources=resources,
         restart_policy=types.RestartPolicy("any", _RESTART_DELAY_S * _SECOND_NS),
-        placement=types.Placement(constraints=_constraints(spec) or None),
+        placement=types.Placement(
+            constraints=_constraints(spec) or None,
+            preferences=[("spread", label) for label in spec.preferences] or None,
+            maxreplicas=spec.max_replicas_per_node,
+        ),
         networks=[types.NetworkAttachmentConfig(spec.network, aliases=aliases)],
     )
     return template
@@ -200,4 +204,4 @@ def _constraints(spec: ServiceSpec) -> list[str]:
     constraints = [f"node.id == {spec.node_id}"] if spec.node_id else []
     if spec.needs_swarm_manager:
         constraints.append("node.role == manager")
-    return constraints
+    return [*constraints, *spec.constraints]

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import Field
 
 from swarm_runner.model.pool import CapacityClass, Pool
+from swarm_runner.model.shares import DEFAULT_TURN_S, Shares
 from swarm_runner.model.text import FrozenModel
 
 DOCKER_SOCKET = "/var/run/docker.sock"
@@ -79,6 +80,9 @@ class ServiceSpec(FrozenModel):
     memory_mb: int | None = None
     gpus: int = 0
     stop_grace_s: int = 60
+    constraints: tuple[str, ...] = ()
+    preferences: tuple[str, ...] = ()
+    max_replicas_per_node: int | None = None
 
     @property
     def secrets(self) -> tuple[SecretSpec, ...]:
@@ -92,7 +96,8 @@ class ServiceSpec(FrozenModel):
         Renaming a field changes the digest, and therefore updates every existing pool.
         """
         # Fields of a later release count only where they are in use.
-        unused: dict[str, Any] = {"further_secrets": True} if not self.further_secrets else {}
+        later = ("further_secrets", "constraints", "preferences", "max_replicas_per_node")
+        unused: dict[str, Any] = {name: True for name in later if not getattr(self, name)}
         if all(mount.propagation is None for mount in self.mounts):
             unused["mounts"] = {"__all__": {"propagation"}}
         content = self.model_copy(update={"replicas": 0}).model_dump_json(
@@ -165,9 +170,7 @@ class Stack(FrozenModel):
         return ServiceSpec(
             name=self.pool.service(),
             image=self.image,
-            environment=self._environment(
-                "manager", {"HOST": self.pool.host, "VOLUMES": self._volume_paths()}
-            ),
+            environment=self._environment("manager", self._central_manager_settings()),
             labels=self.labels | {NODE_LABEL: self.node_id},
             mounts=(spool, *self._volumes()),
             secret=SecretSpec(name=self.signing_key, target=SIGNING_KEY_PATH),
@@ -233,6 +236,8 @@ class Stack(FrozenModel):
             "TASK": "{{.Task.ID}}",
             "NODE": "{{.Node.Hostname}}",
         }
+        if self.pool.shares.turn_s != DEFAULT_TURN_S:
+            settings["TURN_S"] = str(self.pool.shares.turn_s)
         if self.pool.image_cache_mb is not None:
             settings["IMAGE_CACHE_MB"] = str(self.pool.image_cache_mb)
         if capacity_class.virtual_machines:
@@ -253,6 +258,9 @@ class Stack(FrozenModel):
             replicas=capacity_class.replicas,
             memory_mb=capacity_class.memory_mb,
             gpus=capacity_class.gpus,
+            constraints=capacity_class.constraints,
+            preferences=capacity_class.preferences,
+            max_replicas_per_node=capacity_class.max_replicas_per_node,
             # Longer than HTCondor's retirement time: Swarm must not kill a running job.
             stop_grace_s=capacity_class.retirement_s + SHUTDOWN_GRACE_S,
         )
@@ -279,6 +287,13 @@ class Stack(FrozenModel):
             "USER_GID": str(user.gid),
         }
         return {f"SWARM_RUNNER_{name}": value for name, value in (common | settings).items()}
+
+    def _central_manager_settings(self) -> dict[str, str]:
+        settings = {"HOST": self.pool.host, "VOLUMES": self._volume_paths()}
+        # Executors know how long a turn is.
+        if self.pool.shares.model_copy(update={"turn_s": DEFAULT_TURN_S}) != Shares():
+            settings["SHARES"] = json.dumps(self.pool.shares.settings())
+        return settings
 
     def _volume_paths(self) -> str:
         """Return the volumes as the access point's policy reads them."""

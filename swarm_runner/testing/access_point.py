@@ -22,6 +22,7 @@ from swarm_runner.model.htcondor import HoldCode, HoldSubcode, JobStatus
 from swarm_runner.model.job import JobId
 from swarm_runner.model.pool_status import Slot
 from swarm_runner.model.scaling import FinishedJob, IdleJobGroup
+from swarm_runner.model.submitter import Submitter
 from swarm_runner.submit.description import SubmitBatch
 from swarm_runner.testing.event_log import EventLogWriter
 from swarm_runner.testing.job_ads import (
@@ -53,6 +54,7 @@ class FakeAccessPoint:
         submit_failures: Each entry makes one submit raise SubmitInDoubtError: after its
             transaction was committed (True), or without one (False).
         slot_list: What `slots` returns.
+        submitter_list: What `submitters` returns.
         sandboxes: The files of spooled jobs: their inputs, and their outputs once they have ended.
     """
 
@@ -63,6 +65,7 @@ class FakeAccessPoint:
         self.reachable = True
         self.submit_failures: list[bool] = []
         self.slot_list = list(slots)
+        self.submitter_list: list[Submitter] = []
         self._clock = clock
         self._last_cluster = 0
         self.sandboxes: dict[JobId, dict[str, bytes]] = {}
@@ -167,6 +170,11 @@ class FakeAccessPoint:
         for job in holdable:
             self._hold(job, f"{reason} (by user {_USER_NAME})", HoldCode.USER_REQUEST, 0)
         return len(holdable)
+
+    def submitters(self) -> list[Submitter]:
+        """See AccessPointPort.submitters."""
+        self._record_call("submitters")
+        return list(self.submitter_list)
 
     def slots(self) -> list[Slot]:
         """See AccessPointPort.slots."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from galaxy.jobs.runners.util.env import env_to_statement
@@ -114,6 +114,21 @@ def _expand_braces(word: str) -> list[str]:
     return [name for choice in choices for name in _expand_braces(before + choice + after)]
 
 
+def user_names(user: Any, account_by: str) -> Iterator[str]:
+    """Yield the names by which one of Galaxy's users may have an account, the best first.
+
+    `user` is None without a login, and for a user who does not exist any more.
+    """
+    if account_by == "none":
+        return
+    if user is None:
+        yield "anonymous"
+        return
+    if account_by != "id":
+        yield str(getattr(user, account_by, None) or "")
+    yield f"user-{user.id}"
+
+
 def build_invocation(
     key: str, state: Any, image: str, parameters: DestinationParameters
 ) -> Invocation:
@@ -126,6 +141,7 @@ def build_invocation(
         "GalaxyJobId": str(wrapper.get_id_tag()),
         "GalaxyDestination": str(wrapper.job_destination.id),
     }
+    names = user_names(wrapper.get_job().user, parameters.account_by)
     return Invocation(
         key=key,
         tool_id=str(wrapper.tool.id).replace("$(", "("),
@@ -139,4 +155,5 @@ def build_invocation(
         container_options=parameters.container_options,
         capacity_class=parameters.capacity_class,
         attributes=attributes,
+        **dict(parameters.scheduling) | {"account": parameters.account_of(names)},
     )

@@ -69,11 +69,11 @@ _IGNORED = {
         "container_image universe": _USE_CONTAINER,
         "mpi tasks ntasks nodes tasks_per_node ntasks_per_node": _NO_MPI,
         """
-        gres gpu_model gpu_manufacturer cpus_per_gpu tasks_per_gpu require_gpus
+        gres gpu_manufacturer cpus_per_gpu tasks_per_gpu require_gpus
         gpus_minimum_capability gpus_minimum_memory gpus_minimum_runtime cuda_version
         """: _NO_GPU_MODEL,
         """
-        account project getenv environment input job_wrapper max_idle max_materialize max_retries
+        project getenv environment input job_wrapper max_idle max_materialize max_retries
         retry_until preserve_relative_paths
         """: _NO_ADVICE,
     }.items()

@@ -32,6 +32,7 @@ from snakemake_executor_plugin_swarm_runner.resources import (
     requested_class,
     requested_resources,
 )
+from snakemake_executor_plugin_swarm_runner.scheduling import requested_scheduling
 from snakemake_executor_plugin_swarm_runner.settings import ExecutorSettings
 from snakemake_executor_plugin_swarm_runner.target import PLUGIN_DIRECTORY, ExecutionTarget
 
@@ -138,6 +139,7 @@ class InvocationBuilder:
                 image=image,
                 resources=resources,
                 capacity_class=requested_class(job),
+                **requested_scheduling(job, self._settings.account),
                 environment=self._job_environment(job),
                 working_directory=str(self._target.workdir),
                 in_place=self._target.shared,

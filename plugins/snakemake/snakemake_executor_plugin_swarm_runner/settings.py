@@ -52,6 +52,13 @@ class ExecutorSettings(ExecutorSettingsBase):
             "the memory of the largest class.",
         },
     )
+    account: Optional[str] = field(  # noqa: UP045
+        default=None,
+        metadata={
+            "help": "The user for whom the jobs run, [GROUP/]USER, who has a share of their own. A "
+            "rule's resource `account` replaces it. Default: job_conf's.",
+        },
+    )
     lease_s: Optional[int] = field(  # noqa: UP045
         default=None,
         metadata={

@@ -12,6 +12,9 @@ qmgmt.cpp (`CheckTransaction` transforms first, then checks).
 import json
 import re
 from collections.abc import Mapping
+from typing import Any
+
+import fair_shares
 
 # Attributes that a job may not have, and why: the message says so.
 REFUSED = {
@@ -67,6 +70,7 @@ LITERAL = (
     "AccountingGroup",
     "AcctGroup",
     "AcctGroupUser",
+    "ConcurrencyLimits",
     "Cmd",
     "Iwd",
     "ShouldTransferFiles",
@@ -79,6 +83,7 @@ RUNNER_ATTRIBUTES = (
     "SwarmRunnerKey",
     "SwarmRunnerName",
     "SwarmRunnerTool",
+    "SwarmRunnerAccount",
     "SwarmRunnerHost",
     "SwarmRunnerMarker",
     "SwarmRunnerMarkerFile",
@@ -96,7 +101,7 @@ NUMBERS = (
     "RequestDisk",
 )
 # Where the transform notes a refused attribute.
-_REFUSAL = "SwarmRunnerRefused"
+_REFUSAL = fair_shares.REFUSAL
 _NETWORK = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 _DISK = r"[^:,;=]+:(vd|sd|hd)[a-z]:[rw](:(raw|qcow2))?"
 
@@ -104,18 +109,26 @@ _DISK = r"[^:,;=]+:(vd|sd|hd)[a-z]:[rw](:(raw|qcow2))?"
 def from_environment(environment: Mapping[str, str]) -> str:
     """Return the configuration for the pool that the manager's environment describes."""
     volumes = json.loads(environment["SWARM_RUNNER_VOLUMES"])
-    return configuration(volumes, environment["SWARM_RUNNER_USER_NAME"])
+    shares = fair_shares.from_environment(environment)
+    return configuration(volumes, environment["SWARM_RUNNER_USER_NAME"], shares)
 
 
-def configuration(volumes: list[dict[str, object]], pool_user: str) -> str:
+def configuration(
+    volumes: list[dict[str, object]], pool_user: str, shares: Mapping[str, Any] | None = None
+) -> str:
     """Return the configuration for a pool with these volumes (`path` and `read_only` of each).
 
-    `pool_user` is the identity of the pool's own token.
+    `pool_user` is the identity of the pool's own token, and `shares` what fair_shares.py reads.
     """
+    shares = shares or {}
     paths = [str(volume["path"]) for volume in volumes]
     writable = [str(volume["path"]) for volume in volumes if not volume["read_only"]]
-    requirements = _requirements(paths, writable, pool_user)
-    lines = [_transform()]
+    requirements = _requirements(paths, writable, pool_user, fair_shares.is_own_account(shares))
+    transforms = [_transform(), *fair_shares.transforms(shares, pool_user)]
+    names = [transform.partition("\n")[0] for transform in transforms]
+    lines = ["JOB_TRANSFORM_NAMES = " + ", ".join(names)]
+    for name, transform in zip(names, transforms, strict=True):
+        lines += [f"JOB_TRANSFORM_{name} @=end", transform.partition("\n")[2], "@end"]
     lines.append("SUBMIT_REQUIREMENT_NAMES = " + ", ".join(requirements))
     for name, (expression, reason) in requirements.items():
         lines.append(f"SUBMIT_REQUIREMENT_{name} = {expression}")
@@ -136,19 +149,19 @@ def protected_attributes() -> list[str]:
 
 
 def _transform() -> str:
-    lines = ["JOB_TRANSFORM_NAMES = SwarmRunner", "JOB_TRANSFORM_SwarmRunner @=end"]
-    lines.append(f"  DELETE {_REFUSAL}")
+    """Return the transform that notes what is refused, with its name on the first line."""
+    lines = ["SwarmRunner", f"  DELETE {_REFUSAL}"]
     for why, names in REFUSED.items():
         for name in names:
             text = _string(f"{name}: {why}")
             lines += [f"  if defined MY.{name}", f"    SET {_REFUSAL} {text}", "  endif"]
     for name in (*LITERAL, *RUNNER_ATTRIBUTES):
         lines += [f"  if defined MY.{name}", f"    EVALSET {name} MY.{name}", "  endif"]
-    return "\n".join([*lines, "@end"])
+    return "\n".join(lines)
 
 
 def _requirements(
-    paths: list[str], writable: list[str], pool_user: str
+    paths: list[str], writable: list[str], pool_user: str, own_account: str
 ) -> dict[str, tuple[str, str]]:
     """Return each requirement's expression and the expression of its reason."""
     return {
@@ -182,12 +195,21 @@ def _requirements(
         "FairShare": (
             (
                 f"JOB.AccountingGroup =?= undefined || JOB.Owner =?= {_string(pool_user)} "
-                '|| JOB.AccountingGroup =?= strcat("nice-user.", JOB.Owner)'
+                '|| JOB.AccountingGroup =?= strcat("nice-user.", JOB.Owner) '
+                f"|| {own_account}"
             ),
             _string(
                 "accounting_group and accounting_group_user (AccountingGroup) need the pool's own "
-                f"token, of {pool_user}: other identities have one fair share each"
+                f"token, of {pool_user}: other identities have one fair share each, and name "
+                "users below it by `account`, if pool.shares has a group of their name"
             ),
+        ),
+        "Account": (
+            (
+                "JOB.SwarmRunnerAccount =?= undefined || (isString(JOB.SwarmRunnerAccount) && "
+                f"regexp({_string(fair_shares.ACCOUNT_PATTERN)}, JOB.SwarmRunnerAccount))"
+            ),
+            _string("SwarmRunnerAccount is not an account as swarm-runner writes it"),
         ),
         "CapacityClass": (
             'isString(JOB.SwarmRunnerClass) && JOB.SwarmRunnerClass =!= ""',

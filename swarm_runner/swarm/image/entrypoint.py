@@ -49,10 +49,15 @@ def main() -> int:
 def configure_access_point() -> None:
     """Write what the access point accepts, and restore the pool's identities."""
     import access_point_policy
+    import fair_shares
     import identities
 
     policy = access_point_policy.from_environment(os.environ)
     (CONFIG_DIRECTORY / "access-point.conf").write_text(policy)
+    shares = fair_shares.from_environment(os.environ)
+    (CONFIG_DIRECTORY / "shares.conf").write_text(fair_shares.configuration(shares))
+    arguments = (shares, os.environ["SWARM_RUNNER_POOL"])
+    threading.Thread(target=fair_shares.apply_to_users, args=arguments, daemon=True).start()
     identities.restore()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from swarm_runner.condor.attribute_values import decode_literal, is_well_typed
-from swarm_runner.condor.ports import EXPLAIN_PROJECTION
+from swarm_runner.runner.explanation import EXPLAIN_PROJECTION
 
 
 @pytest.mark.parametrize(

@@ -430,7 +430,7 @@ rule one:
 rule two:
     output: "b"
     container: "docker://debian"
-    resources: request_memory="300 MB", tmpdir="/scratch", gpu_model="a100"
+    resources: request_memory="300 MB", tmpdir="/scratch", gpu_manufacturer="x"
     shell: "echo $TMPDIR > {output}"
 """
 
@@ -446,7 +446,7 @@ def test_resources_of_other_executors(harness: WorkflowHarness) -> None:
     }
     assert "rule one: the resources slurm_account, slurm_partition have no effect on this" in log
     assert "choose one with capacity_class" in log
-    two = "rule two: the resources gpu_model, slurm_account, slurm_partition have no effect"
+    two = "rule two: the resources gpu_manufacturer, slurm_account, slurm_partition have no effect"
     assert log.count(two) == 1
     assert "rule two: tmpdir=/scratch is on no volume of the pool; the jobs use their own" in log
     assert (harness.volume / "b").read_text() == f"{TEMP_DIRECTORY}\n"
