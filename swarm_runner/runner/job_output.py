@@ -199,8 +199,6 @@ class JobOutput:
         if volume is not None and Path(volume.path).is_dir():
             return file
         if in_place:
-            if in_queue:
-                return None  # HTCondor reads it on the executor, too
             raise PreconditionError(
                 f"{file} is on a volume that this host does not have; read it where the volume is"
             )

@@ -47,8 +47,8 @@ with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
         "_CONDOR_SEC_CLIENT_AUTHENTICATION_METHODS": "IDTOKENS",
     }
     manager = f"{os.environ['SWARM_RUNNER_MANAGER']}:{os.environ['SWARM_RUNNER_PORT']}"
-    name = os.environ["SWARM_RUNNER_POOL"]
-    command = ["condor_tail", "-pool", manager, "-name", name, *sys.argv[1:]]
+    schedd = f"{os.environ['SWARM_RUNNER_POOL']}@{os.environ['SWARM_RUNNER_MANAGER']}"
+    command = ["condor_tail", "-pool", manager, "-name", schedd, *sys.argv[1:]]
     process = subprocess.Popen(command, env={**os.environ, **settings}, stdin=subprocess.DEVNULL)
     def stop():
         sys.stdin.buffer.read()
@@ -101,7 +101,10 @@ class JobContainers:
         """
         arguments = ["-maxbytes", str(maximum_bytes)]
         arguments += ["-follow"] if follow else []
-        arguments += ["-stderr"] if stream == "stderr" else []
+        arguments += ["-stderr"] if stream == "stderr" else ["-no-stdout"]
+        arguments.append(str(job))
+        # HTCondor 25.14 repeats standard output from its beginning, unless it is named as a file.
+        arguments += [] if stream == "stderr" else ["_condor_stdout"]
         container = self._pool_container()
         try:
             token = self._token_file.read_bytes().split(b"\n")[0]
@@ -109,9 +112,7 @@ class JobContainers:
             raise UnreachableError(
                 f"the token {self._token_file} cannot be read: {error}"
             ) from error
-        with self._exec(
-            container, ["python3", "-c", _TAIL, *arguments, str(job)], user=_USER
-        ) as execution:
+        with self._exec(container, ["python3", "-c", _TAIL, *arguments], user=_USER) as execution:
             execution.send(token + b"\n")
             yield from execution.output()
             if execution.exit_code() and not follow:
