@@ -8,7 +8,7 @@
 .PHONY: snakemake-venv test-snakemake bench-snakemake
 .PHONY: promtool test-promtool metrics-reference
 .PHONY: docs reference changelog dist sbom test-dist
-.PHONY: tpv-database fuzz bench-negotiation bench-pool bench-simulation pictures chaos
+.PHONY: tpv-database fuzz bench-negotiation bench-pool bench-simulation bench-usage pictures chaos
 
 BIN := .venv/bin
 GALAXY_BIN := .venv-galaxy/bin
@@ -152,6 +152,9 @@ bench-negotiation: engine ## measure the negotiator's cycle with 5,000 slots and
 
 bench-pool: engine ## measure the autoscaler on a real pool
 	$(WITH_ENGINE) $(BIN)/python -m tests.benchmarks.pool
+
+bench-usage: engine ## measure `swarm-runner usage`, and replay its advice in the simulator
+	$(WITH_ENGINE) $(BIN)/python -m tests.benchmarks.usage --pool
 
 bench-simulation: venv ## compare the sizing policy with others on simulated days
 	$(BIN)/python -m tests.benchmarks.simulation --large

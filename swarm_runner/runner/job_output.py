@@ -10,7 +10,7 @@ import os
 import posixpath
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
@@ -96,7 +96,7 @@ class JobOutput:
         #: Why the end of the output could not be shown; empty if it was.
         self.incomplete_reason = ""
 
-    def read(self, maximum_bytes: int = DEFAULT_MAXIMUM_BYTES) -> Iterator[bytes]:
+    def read(self, maximum_bytes: int = DEFAULT_MAXIMUM_BYTES) -> Generator[bytes, None, None]:
         """Yield what the job has written, from `maximum_bytes` before the end at the earliest.
 
         Raises InvalidInputError for a job that is unknown, another identity's or without this
@@ -115,7 +115,7 @@ class JobOutput:
         else:
             yield from self._read_live(ad, maximum_bytes, follow=False)
 
-    def follow(self, maximum_bytes: int = DEFAULT_MAXIMUM_BYTES) -> Iterator[bytes]:
+    def follow(self, maximum_bytes: int = DEFAULT_MAXIMUM_BYTES) -> Generator[bytes, None, None]:
         """Yield what the job has written and writes, until it has ended.
 
         Waits for a job that is idle or held. Yields empty bytes while there is nothing new, so

@@ -1,10 +1,8 @@
 #!/usr/bin/python3
 """Prints the space of the job queue's disk, for the schedd's ad (SCHEDD_CRON in manager.conf)."""
 
-import os
 import shutil
+import sys
 
-usage = shutil.disk_usage(os.environ.get("SWARM_RUNNER_SPOOL", "/var/lib/swarm-runner/spool"))
-print(f"SpoolFreeBytes = {usage.free}")
-print(f"SpoolSizeBytes = {usage.total}")
-print("- update:true")
+usage = shutil.disk_usage("/var/lib/swarm-runner/spool")
+sys.stdout.write(f"SpoolFreeBytes = {usage.free}\nSpoolSizeBytes = {usage.total}\n- update:true\n")
