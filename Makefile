@@ -8,7 +8,7 @@
 .PHONY: snakemake-venv test-snakemake bench-snakemake
 .PHONY: promtool test-promtool metrics-reference
 .PHONY: docs linkcheck reference changelog dist sbom test-dist reproducible release-dry-run
-.PHONY: tpv-database fuzz image-locks bench-negotiation bench-pool bench-simulation pictures chaos
+.PHONY: tpv-database fuzz image-locks bench-negotiation bench-pool bench-simulation bench-usage pictures chaos
 
 BIN := .venv/bin
 GALAXY_BIN := .venv-galaxy/bin
@@ -34,12 +34,13 @@ PROSE := *.md $(shell find docs plugins -name '*.md' -not -path '*/.*')
 # labels, which most invocations do not name (model/scheduling.py, submit/scheduling.py,
 # policy/placement.py); the pool's configuration
 # (model/pool.py, volumes.py and isolation.py); the queries of the provisioner, of `doctor` and of explain
-# (condor/pool_query.py, daemons.py, slot_ads.py and accounting.py, runner/explanation.py, turns.py); a server's child process
+# (condor/pool_query.py, daemons.py, slot_ads.py and accounting.py, runner/explanation.py and turns.py); the
+# reader of a job's output (runner/job_output.py), which no job waits for; a server's child process
 # (condor/access_point_process.py); and the guards beside the way, which say of a file, an ad or a token
 # whether it is to be trusted, and know no job.
 GUARDS := condor/attribute_values condor/tokens runner/safe_files runner/spool_record
 BESIDE_THE_PATH := submit/vm submit/scheduling condor/pool_query condor/daemons condor/slot_ads condor/access_point_process \
-	condor/accounting runner/explanation runner/turns $(GUARDS)
+	condor/accounting runner/explanation runner/turns runner/job_output $(GUARDS)
 RUNNER_PATH := $(filter-out $(patsubst %,swarm_runner/%.py,$(BESIDE_THE_PATH)),swarm_runner/errors.py \
 	$(patsubst %,swarm_runner/model/%.py,htcondor job invocation files resources units text wrapper) \
 	$(wildcard swarm_runner/submit/*.py) swarm_runner/hooks \
@@ -165,6 +166,9 @@ bench-negotiation: engine ## measure the negotiator's cycle with 5,000 slots and
 
 bench-pool: engine ## measure the autoscaler on a real pool
 	$(WITH_ENGINE) $(BIN)/python -m tests.benchmarks.pool
+
+bench-usage: engine ## measure `swarm-runner usage`, and replay its advice in the simulator
+	$(WITH_ENGINE) $(BIN)/python -m tests.benchmarks.usage --pool
 
 bench-simulation: venv ## compare the sizing policy with others on simulated days
 	$(BIN)/python -m tests.benchmarks.simulation --large

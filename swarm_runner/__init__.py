@@ -107,6 +107,7 @@ if TYPE_CHECKING:
     from swarm_runner.model.volumes import VolumeMount
     from swarm_runner.runner import Runner
     from swarm_runner.runner.explanation import Explanation
+    from swarm_runner.runner.job_output import JobOutput, OutputStream
     from swarm_runner.structured_log import get_logger
     from swarm_runner.submit.description import SubmitBatch, SubmitDescription
     from swarm_runner.submit.language import (
@@ -117,6 +118,7 @@ if TYPE_CHECKING:
         quote_environment,
     )
     from swarm_runner.submit.translation import CLASS_REQUIREMENT, translate
+    from swarm_runner.swarm.job_containers import JobContainers
 
 __all__ = [
     "CLASS_REQUIREMENT",
@@ -157,8 +159,10 @@ __all__ = [
     "Job",
     "JobChange",
     "JobConf",
+    "JobContainers",
     "JobEvent",
     "JobId",
+    "JobOutput",
     "JobQuery",
     "JobState",
     "JobStatus",
@@ -170,6 +174,7 @@ __all__ = [
     "Network",
     "Outcome",
     "OutcomeKind",
+    "OutputStream",
     "Pool",
     "PoolStatus",
     "PreconditionError",
@@ -354,6 +359,7 @@ _EXPORTS = {
     "model.volumes": ("VolumeMount",),
     "runner": ("Runner",),
     "runner.explanation": ("Explanation",),
+    "runner.job_output": ("JobOutput", "OutputStream"),
     "structured_log": ("get_logger",),
     "submit.description": (
         "SubmitBatch",
@@ -370,6 +376,7 @@ _EXPORTS = {
         "CLASS_REQUIREMENT",
         "translate",
     ),
+    "swarm.job_containers": ("JobContainers",),
 }
 _EXPORT_MODULES = {name: module for module, names in _EXPORTS.items() for name in names}
 

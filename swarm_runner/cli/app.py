@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from swarm_runner._version import __version__
-from swarm_runner.cli import jobs, offline, pool
+from swarm_runner.cli import jobs, offline, pool, running_jobs
 from swarm_runner.cli import usage as usage_report
 from swarm_runner.cli.demo import demo
 from swarm_runner.cli.doctor import doctor
@@ -55,6 +55,8 @@ app.command()(offline.validate)
 app.command()(offline.translate)
 for command in (jobs.submit, jobs.jobs, jobs.remove, jobs.explain):
     app.command()(command)
+app.command()(running_jobs.logs)
+app.command("exec")(running_jobs.run_command)
 app.command()(usage_report.usage)
 app.add_typer(pool.app, name="pool")
 app.command()(offline.schema)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from swarm_runner.provisioner.autoscaler import AutoscalerRound
     from swarm_runner.runner import Runner
     from swarm_runner.swarm.engine_facts import EngineFacts
+    from swarm_runner.swarm.job_containers import JobContainers
     from swarm_runner.swarm.ports import Swarm
 
 
@@ -33,6 +34,15 @@ def swarm(pool: Pool) -> Swarm:
     from swarm_runner.swarm.client import DockerSwarm
 
     return DockerSwarm(external_services=pool.external_services())
+
+
+def job_containers(destination: Destination) -> JobContainers:
+    """Return the containers of a pool's running jobs, on the engine that `swarm` uses."""
+    from swarm_runner.condor.tokens import token_file
+    from swarm_runner.swarm.job_containers import JobContainers
+
+    pool = destination.pool.name
+    return JobContainers(pool, token_file(pool, destination.token_directory))
 
 
 def runner(destination: Destination, name: str) -> Runner:

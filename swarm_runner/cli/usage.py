@@ -65,7 +65,8 @@ def usage(
 ) -> None:
     """Compare the memory that ended jobs requested with what they used, and advise.
 
-    The advice is the smallest request that at most 2 of 100 jobs would have exceeded.
+    The advice is the request that reserves least memory, with the second runs of jobs that
+    exceed it; at most 2 of 100 jobs do.
     """
     from swarm_runner.condor.ports import JobQuery
     from swarm_runner.metrics.usage import (

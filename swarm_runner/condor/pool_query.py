@@ -17,6 +17,7 @@ from swarm_runner.condor.ports import (
 from swarm_runner.model.htcondor import HoldCode, JobStatus, Universe
 from swarm_runner.model.job import JobId
 from swarm_runner.model.pool_status import JobRun, ScheddStatistics, Slot
+from swarm_runner.model.refusals import refusing_rule
 from swarm_runner.model.scaling import FinishedJob, IdleJobGroup
 
 _KB_PER_MB = 1024
@@ -81,8 +82,16 @@ FINISHED_PROJECTION = (
     "NumHoldsByReason",
     "NumVacatesByReason",
     "MemoryUsage",
+    "LastHoldReason",
+    "RemoveReason",
 )
-SCHEDD_PROJECTION = ("TotalHeldJobs", "RecentDaemonCoreDutyCycle")
+# The last two come from image/spool_space.py.
+SCHEDD_PROJECTION = (
+    "TotalHeldJobs",
+    "RecentDaemonCoreDutyCycle",
+    "SpoolFreeBytes",
+    "SpoolSizeBytes",
+)
 # All jobs in the queue except removed ones, and completed ones whose output needs no retrieval: a
 # spooled job stays in the queue until its output is retrieved.
 _RETRIEVED = "SUBMIT_Iwd is undefined || (StageOutFinish ?: 0) >= EnteredCurrentStatus"
@@ -209,7 +218,16 @@ def finished_job_from_ad(ad: Ad) -> FinishedJob:
         memory_used_ratio=used / requested if used is not None and requested else None,
         holds=_counts(ad.get("NumHoldsByReason")),
         vacates=_counts(ad.get("NumVacatesByReason")),
+        refused_by=_refusing_rule(ad),
     )
+
+
+def _refusing_rule(ad: Ad) -> str:
+    """Return the rule by which an executor refused a job: the runner's reason repeats it."""
+    for name in ("RemoveReason", "LastHoldReason"):
+        if rule := refusing_rule(str(ad.get(name, ""))):
+            return rule
+    return ""
 
 
 def _outcome(ad: Ad) -> Literal["succeeded", "failed", "signalled", "removed"]:
@@ -230,9 +248,13 @@ def _counts(nested: Any) -> dict[str, int]:
 def schedd_statistics_from_ads(ads: list[Ad]) -> ScheddStatistics:
     """Return the statistics of the pool's schedds together: it has one, or several beside it."""
     busy = [ad["RecentDaemonCoreDutyCycle"] for ad in ads if "RecentDaemonCoreDutyCycle" in ad]
+    spools = [ad for ad in ads if "SpoolFreeBytes" in ad]
+    spool = min(spools, key=lambda ad: float(ad["SpoolFreeBytes"]), default={})
     return ScheddStatistics(
         held_jobs=sum(ad.get("TotalHeldJobs", 0) for ad in ads),
         duty_cycle=max(*busy, 0.0) if busy else None,
+        spool_free_bytes=spool.get("SpoolFreeBytes"),
+        spool_size_bytes=spool.get("SpoolSizeBytes"),
     )
 
 

@@ -113,6 +113,12 @@ QUEUE = (
         "Holds of jobs that ended, by HTCondor's reason; rare reasons are counted as other.",
         "kind",
     ),
+    _counter(
+        "refusals_total",
+        "Jobs that ended because an executor refused them, by the rule. What the access point "
+        "refuses at submit is never in its queue, and not counted.",
+        "rule",
+    ),
 )
 EXECUTORS = (
     _gauge("executors", "Executors by what they are doing.", "class", "state"),
@@ -152,6 +158,8 @@ DECISIONS = (
 HEALTH = (
     _gauge("build_info", "1; the label is the version of the software that observes.", "version"),
     _gauge("schedd_duty_cycle_ratio", "Share of time that the schedd was busy recently."),
+    _gauge("disk_free_bytes", "Free space on the disk of the job queue, the spool."),
+    _gauge("disk_size_bytes", "Size of the disk of the job queue, the spool."),
     _gauge(
         "token_expiry_timestamp_seconds",
         "When the token expires that the observer uses; absent if it does not expire.",

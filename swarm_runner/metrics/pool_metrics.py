@@ -13,6 +13,7 @@ from swarm_runner.metrics.store import Labels, MetricStore
 from swarm_runner.metrics.usage import MEMORY_REASON
 from swarm_runner.model.pool import Pool
 from swarm_runner.model.pool_status import ExecutorReplacement, ScheddStatistics, Slot
+from swarm_runner.model.refusals import RULES
 from swarm_runner.model.scaling import FinishedJob, IdleJobGroup, ScalingRecord
 from swarm_runner.provisioner.autoscaler import AutoscalerRound
 from swarm_runner.provisioner.observation import PoolObservation
@@ -100,6 +101,8 @@ class PoolMetrics:
             self.store.set("token_expiry_timestamp_seconds", token_expiry_s)
         for reason in (*sorted(HOLD_REASONS), OTHER_REASON):
             self.store.increment("holds_total", reason, amount=0)
+        for rule in RULES:
+            self.store.increment("refusals_total", rule, amount=0)
         for source in SOURCES:
             self.store.increment("poll_errors_total", source, amount=0)
         for name, capacity_class in self._pool.classes.items():
@@ -136,6 +139,9 @@ class PoolMetrics:
         self._held_jobs = statistics.held_jobs
         if statistics.duty_cycle is not None:
             self.store.set("schedd_duty_cycle_ratio", statistics.duty_cycle)
+        if statistics.spool_free_bytes is not None and statistics.spool_size_bytes is not None:
+            self.store.set("disk_free_bytes", statistics.spool_free_bytes)
+            self.store.set("disk_size_bytes", statistics.spool_size_bytes)
 
     def _record_executors(self, observation: PoolObservation) -> None:
         counts: dict[Labels, float] = {
@@ -216,6 +222,8 @@ class PoolMetrics:
         for reason, count in job.holds.items():
             if reason not in _NOT_HOLDS:
                 self.store.increment("holds_total", _known_reason(reason), amount=count)
+        if job.refused_by:
+            self.store.increment("refusals_total", job.refused_by)
         for reason, count in job.vacates.items():
             # "TransferInputErrorCedar" is counted as "TransferInputError", too.
             if not (reason.startswith(_COUNTED_TWICE) and reason not in _COUNTED_TWICE):

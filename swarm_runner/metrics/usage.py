@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from swarm_runner.model.htcondor import JobStatus
 from swarm_runner.model.resources import MINIMUM_MEMORY_MB
+from swarm_runner.policy.packing import MEMORY_STEP_MB
 
 USAGE_PROJECTION = (
     "SwarmRunnerTool",
@@ -32,8 +33,10 @@ MEMORY_REASON = "JobOutOfResources"
 MIN_JOBS = 20
 # Of every 100 jobs, this many may need more memory than advised: they are killed and run again.
 MAX_EXCEEDING_SHARE = 0.02
+# How probable it may be that more of the jobs to come need more, as far as the measured ones tell.
+MAX_RISK = 0.1
+# Too few measured jobs to tell: the advice is so much more than the largest of them used.
 HEADROOM = 1.1
-ROUND_TO_MB = 64
 
 
 class JobUsage(NamedTuple):
@@ -159,12 +162,18 @@ def summarize(jobs: Iterable[JobUsage], by: GroupBy = GroupBy.TOOL) -> list[Usag
     return sorted(summaries, key=lambda g: (-_freed_share(g) * reserved[g.name], -g.jobs, g.name))
 
 
-def advised(jobs: Sequence[JobUsage], by: GroupBy = GroupBy.TOOL) -> list[JobUsage]:
+def advised(
+    jobs: Sequence[JobUsage],
+    by: GroupBy = GroupBy.TOOL,
+    groups: Iterable[UsageGroup] | None = None,
+) -> list[JobUsage]:
     """Return the jobs with the requests that the advice would have given them, for a replay.
 
-    A job that used more than advised is one that HTCondor tries again with what it used.
+    The advice is that of `groups`, which may be of other jobs, or else of these jobs. A job that
+    used more than advised is one that HTCondor tries again with what it used.
     """
-    advice = {group.name: group.advice for group in summarize(jobs, by) if group.advice}
+    summaries = summarize(jobs, by) if groups is None else groups
+    advice = {group.name: group.advice for group in summaries if group.advice}
     result = []
     for job in jobs:
         found = advice.get(_KEYS[by](job))
@@ -198,21 +207,71 @@ def _summarize(name: str, jobs: Sequence[JobUsage]) -> UsageGroup:
 
 
 def _advise(jobs: Sequence[JobUsage]) -> tuple[Advice | None, str]:
-    """Return the smallest request that few enough jobs exceed, or why there is none."""
+    """Return the request that reserves least, or why there is none. Few enough jobs exceed it."""
     measured = [job for job in jobs if job.completed and job.used_mb is not None]
     if len(measured) < MIN_JOBS:
         return None, f"{len(measured)} of at least {MIN_JOBS} measured jobs"
-    used = sorted(job.used_mb or 0 for job in measured)
-    enough = percentile(used, 100 * (1 - MAX_EXCEEDING_SHARE)) * HEADROOM
-    memory_mb = max(math.ceil(enough / ROUND_TO_MB) * ROUND_TO_MB, MINIMUM_MEMORY_MB)
     reserved = sum(map(_reserved, measured))
-    needed = sum(_reserved_with(job, memory_mb) for job in measured)
-    exceeding = sum(value > memory_mb for value in used) / len(used)
     if reserved <= 0:
         return None, "the jobs ran for less than a second"
-    if needed == reserved:
+    memory_mb, needed = _cheapest(measured)
+    killed = any(job.memory_kills for job in jobs)
+    if memory_mb >= max(job.requested_mb for job in measured) and not killed:
         return None, "the request is right"
+    exceeding = sum((job.used_mb or 0) > memory_mb for job in measured) / len(measured)
     return Advice(memory_mb, 1 - needed / reserved, exceeding), ""
+
+
+def _cheapest(measured: Sequence[JobUsage]) -> tuple[int, float]:
+    """Return the request that reserves least memory of those that few enough jobs exceed.
+
+    With it, what the jobs would have reserved, in MB times seconds, second runs included.
+    """
+    by_use = sorted(measured, key=lambda job: job.used_mb or 0)
+    allowed = _allowed_exceptions(len(by_use))
+    largest_mb = by_use[-1].used_mb or 0
+    if allowed < 0:
+        memory_mb = _round_up(largest_mb * HEADROOM)
+        return memory_mb, sum(_reserved_with(job, memory_mb) for job in measured)
+    run_s = sum(job.run_s or 0 for job in measured)
+    best, again = (0, math.inf), 0.0
+    # From the request that suffices for all jobs to the one that `allowed` of them exceed.
+    for excepted in range(allowed + 1):
+        if excepted:
+            again += _second_run(by_use[-excepted])
+        memory_mb = _round_up(by_use[-1 - excepted].used_mb or 0)
+        needed = memory_mb * run_s + again
+        if needed < best[1]:
+            best = memory_mb, needed
+    # What was rounded up may suffice for some that were excepted.
+    memory_mb = best[0]
+    return memory_mb, sum(_reserved_with(job, memory_mb) for job in measured)
+
+
+def _allowed_exceptions(jobs: int) -> int:
+    """Return how many of so many measured jobs may need more than advised; -1 if they are too few.
+
+    If more than MAX_EXCEEDING_SHARE of all jobs needed more, so few of the measured ones would with
+    a probability of MAX_RISK at most.
+    """
+    probability, allowed = 0.0, -1
+    for number in range(jobs + 1):
+        probability += math.exp(
+            math.lgamma(jobs + 1)
+            - math.lgamma(number + 1)
+            - math.lgamma(jobs - number + 1)
+            + number * math.log(MAX_EXCEEDING_SHARE)
+            + (jobs - number) * math.log(1 - MAX_EXCEEDING_SHARE)
+        )
+        if probability > MAX_RISK:
+            break
+        allowed = number
+    return allowed
+
+
+def _round_up(memory_mb: float) -> int:
+    """Return a request that HTCondor does not round up further."""
+    return max(math.ceil(memory_mb / MEMORY_STEP_MB) * MEMORY_STEP_MB, MINIMUM_MEMORY_MB)
 
 
 def _reserved(job: JobUsage) -> float:
@@ -222,9 +281,14 @@ def _reserved(job: JobUsage) -> float:
 
 def _reserved_with(job: JobUsage, memory_mb: int) -> float:
     """Return what a job reserves with this request; one that exceeds it runs twice."""
-    if job.used_mb is not None and job.used_mb > memory_mb:
-        return memory_mb * (job.run_s or 0) + max(_reserved(job), job.used_mb * (job.run_s or 0))
-    return memory_mb * (job.run_s or 0)
+    first = memory_mb * (job.run_s or 0)
+    exceeds = job.used_mb is not None and job.used_mb > memory_mb
+    return first + _second_run(job) if exceeds else first
+
+
+def _second_run(job: JobUsage) -> float:
+    """Return what the second run of a job reserves that exceeded its request."""
+    return max(_reserved(job), (job.used_mb or 0) * (job.run_s or 0))
 
 
 def _freed_share(group: UsageGroup) -> float:

@@ -36,13 +36,17 @@ def snakemake_profile(groups: Iterable[UsageGroup]) -> str:
 
 
 def trace(jobs: Iterable[JobUsage]) -> str:
-    """Return a trace for `pool simulate`: when the jobs came, how long they ran, their requests."""
+    """Return a trace for `pool simulate`: when jobs came, how long they ran, what they requested.
+
+    Jobs keep the class in which they ran, so that two traces compare requests alone.
+    """
     ran = sorted((job for job in jobs if job.run_s and job.queued_s), key=lambda j: j.queued_s)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["time_s", "duration_s", "cpus", "memory_mb"])
+    writer.writerow(["time_s", "duration_s", "cpus", "memory_mb", "class"])
     for job in ran:
-        writer.writerow([job.queued_s - ran[0].queued_s, job.run_s, job.cpus, job.requested_mb])
+        time_s = job.queued_s - ran[0].queued_s
+        writer.writerow([time_s, job.run_s, job.cpus, job.requested_mb, job.capacity_class])
     return text.getvalue()
 
 

@@ -285,10 +285,12 @@ class PoolStatus(FrozenModel):
 
 
 class ScheddStatistics(FrozenModel):
-    """What a schedd advertises about itself: its held jobs, and the share of time it is busy."""
+    """What a schedd advertises about itself: its held jobs, how busy it is, its spool's disk."""
 
     held_jobs: int = Field(0, ge=0)
     duty_cycle: float | None = Field(None, ge=0, description="0 to 1; absent if unknown")
+    spool_free_bytes: int | None = Field(None, ge=0, description="absent if unknown")
+    spool_size_bytes: int | None = Field(None, ge=0, description="absent if unknown")
 
 
 class JobRun(FrozenModel):

@@ -238,6 +238,7 @@ class FinishedJob(FrozenModel):
         memory_used_ratio: The most memory that it used, relative to its request; absent if unknown.
         holds: How often it was held, by HTCondor's name of the reason.
         vacates: How often a run of it was ended, by HTCondor's name of the reason.
+        refused_by: The rule by which an executor refused it; empty if none did.
     """
 
     capacity_class: str
@@ -250,3 +251,4 @@ class FinishedJob(FrozenModel):
     memory_used_ratio: float | None = Field(None, ge=0)
     holds: dict[str, int] = Field(default_factory=dict)
     vacates: dict[str, int] = Field(default_factory=dict)
+    refused_by: str = ""

@@ -44,12 +44,22 @@ class Directory:
         if trusted_root is None:
             path.mkdir(parents=True, exist_ok=True)
             return cls(path, os.open(path, os.O_DIRECTORY | os.O_RDONLY | os.O_CLOEXEC))
+        return cls._descend(path, trusted_root, create=True)
+
+    @classmethod
+    def open(cls, path: Path, trusted_root: Path) -> Directory:
+        """Open an existing directory; a link between `trusted_root` and it is refused."""
+        return cls._descend(path, trusted_root, create=False)
+
+    @classmethod
+    def _descend(cls, path: Path, trusted_root: Path, *, create: bool) -> Directory:
         # The administrator may have made the volume itself a link.
         fd = os.open(trusted_root, os.O_DIRECTORY | os.O_RDONLY | os.O_CLOEXEC)
         try:
             for name in path.relative_to(trusted_root).parts:
-                with suppress(FileExistsError):
-                    os.mkdir(name, dir_fd=fd)
+                if create:
+                    with suppress(FileExistsError):
+                        os.mkdir(name, dir_fd=fd)
                 below = os.open(name, _DIRECTORY_FLAGS, dir_fd=fd)
                 os.close(fd)
                 fd = below

@@ -24,6 +24,7 @@ _STRING_ATTRIBUTES = {
     "transfer_input_files": "TransferInput",
     "transfer_output_files": "TransferOutput",
     "transfer_output_remaps": "TransferOutputRemaps",
+    "should_transfer_files": "ShouldTransferFiles",
 }
 _UNIVERSES = {"docker": Universe.VANILLA, "vm": Universe.VM}
 _MEMORY_ATTRIBUTES = {

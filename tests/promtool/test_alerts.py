@@ -65,6 +65,12 @@ CASES: dict[str, tuple[str, str, int, int]] = {
         12,
         20,
     ),
+    "SwarmRunnerSpoolFull": (
+        'swarm_runner_disk_free_bytes{pool="galaxy"}',
+        "9x10 11x10",
+        6,
+        15,
+    ),
     "SwarmRunnerRetirementDeadline": (
         f"swarm_runner_retiring_until_timestamp_seconds{{{CLASS}}}",
         "1800x10 stale",
@@ -77,6 +83,14 @@ CASES: dict[str, tuple[str, str, int, int]] = {
         90,
         200,
     ),
+}
+
+
+# Further series that an alert's expression reads.
+FURTHER_SERIES = {
+    "SwarmRunnerSpoolFull": [
+        {"series": 'swarm_runner_disk_size_bytes{pool="galaxy"}', "values": "100x20"}
+    ]
 }
 
 
@@ -113,8 +127,9 @@ def test_every_alert_has_a_case_and_a_runbook() -> None:
 @pytest.mark.parametrize("alert", CASES)
 def test_an_alert_fires_and_clears(alert: str, promtool: Promtool, tmp_path: Path) -> None:
     series, values, fires_at, clears_at = CASES[alert]
+    further = FURTHER_SERIES.get(alert, [])
     test = {
-        "input_series": [{"series": series, "values": values}],
+        "input_series": [{"series": series, "values": values}, *further],
         "promql_expr_test": [firing(alert, fires_at, 1), firing(alert, clears_at, 0)],
     }
 

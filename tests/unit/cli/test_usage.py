@@ -59,7 +59,7 @@ def test_json_and_the_files_of_other_programs(cli: Cli) -> None:
 def test_a_trace_that_the_simulator_replays(cli: Cli, tmp_path: Any) -> None:
     for name, memory in (("trace", "1024"), ("advised-trace", "128")):
         text = cli("usage", "--format", name).out
-        assert text.splitlines()[1].endswith(f",1,{memory}")
+        assert text.splitlines()[1].endswith(f",1,{memory},normal")
         file = tmp_path / f"{name}.csv"
         file.write_text(text)
         assert cli("pool", "simulate", str(file)).code == 0

@@ -143,6 +143,22 @@ def test_a_job_that_ended_counts_once_and_an_earlier_one_does_not(harness: Harne
     assert harness.value("memory_escalations_total", "normal") == 2
 
 
+def test_refusals_and_the_space_of_the_spool(harness: Harness) -> None:
+    harness.run_once()
+    assert harness.value("disk_free_bytes") is None
+    assert harness.value("refusals_total", "network") == 0
+    harness.finish("1.0", outcome="removed", refused_by="network")
+    harness.finish("2.0")
+    harness.swarm.schedd = ScheddStatistics(spool_free_bytes=10, spool_size_bytes=100)
+    harness.run_once(later_s=20)
+    harness.run_once(later_s=20)
+
+    assert harness.value("refusals_total", "network") == 1
+    assert harness.value("refusals_total", "other") == 0
+    assert harness.value("disk_free_bytes") == 10
+    assert harness.value("disk_size_bytes") == 100
+
+
 def test_a_class_that_is_not_configured_adds_no_series(harness: Harness) -> None:
     harness.run_once()
     for number in range(50):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+import random as random_module
 import re
 from typing import Any
 
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from swarm_runner.metrics.usage import (
     MAX_EXCEEDING_SHARE,
+    MAX_RISK,
     MIN_JOBS,
     Distribution,
     GroupBy,
@@ -101,7 +102,9 @@ def test_a_replay_has_every_job_and_a_second_run_for_each_that_exceeds(
 
 
 @given(JOBS, st.randoms(use_true_random=False))
-def test_the_order_of_the_jobs_does_not_matter(jobs: list[JobUsage], source: random.Random) -> None:
+def test_the_order_of_the_jobs_does_not_matter(
+    jobs: list[JobUsage], source: random_module.Random
+) -> None:
     shuffled = list(jobs)
     source.shuffle(shuffled)
     names = [group.name for group in summarize(jobs)]
@@ -112,13 +115,43 @@ def test_the_order_of_the_jobs_does_not_matter(jobs: list[JobUsage], source: ran
 def test_too_large_a_request_is_lowered_and_too_small_a_one_raised() -> None:
     (large,) = summarize([job(900 + n) for n in range(100)])
     assert large.advice is not None
-    assert large.advice.memory_mb == 1152  # 997 MB and a tenth, in steps of 64 MB
+    assert large.advice.memory_mb == 1152  # 997 MB and a tenth, in steps of 128 MB
     assert round(large.advice.freed_share, 3) == round(1 - 1152 / 4096, 3)
     (small,) = summarize([job(2000, 1024, memory_kills=1) for _ in range(100)])
     assert small.advice is not None
-    assert small.advice.memory_mb == 2240
+    assert small.advice.memory_mb == 2304
     assert small.advice.freed_share < 0
     assert small.memory_kills == 100
+
+
+def test_a_request_that_suffices_is_not_raised() -> None:
+    (group,) = summarize([job(4000 + n % 96) for n in range(100)])
+    assert (group.advice, group.reason) == (None, "the request is right")
+
+
+def test_the_advice_reserves_least_with_the_second_runs() -> None:
+    # Five of 1,000 jobs need much more than the others. To kill them is cheaper than their memory
+    # for all; where ten times as many do, it is not allowed.
+    few = [job(100 + n % 20) for n in range(995)] + [job(3000)] * 5
+    (group,) = summarize(few)
+    assert group.advice is not None
+    assert (group.advice.memory_mb, group.advice.exceeding_share) == (128, 0.005)
+    assert round(group.advice.freed_share, 4) == round(1 - (128 + 0.005 * 4096) / 4096, 4)
+    (group,) = summarize(few[:950] + [job(3000)] * 50)
+    assert group.advice is not None
+    assert (group.advice.memory_mb, group.advice.exceeding_share) == (3072, 0)
+
+
+def test_the_advice_of_a_sample_holds_for_the_jobs_to_come() -> None:
+    random = random_module.Random(1)  # noqa: S311
+    exceeded = []
+    for _ in range(200):
+        sample = [job(round(random.lognormvariate(6, 0.5)), 16_384) for _ in range(300)]
+        (group,) = summarize(sample)
+        assert group.advice is not None
+        to_come = [random.lognormvariate(6, 0.5) for _ in range(2000)]
+        exceeded.append(sum(used > group.advice.memory_mb for used in to_come) / 2000)
+    assert sum(share > MAX_EXCEEDING_SHARE for share in exceeded) / 200 <= MAX_RISK
 
 
 def test_few_jobs_give_no_advice() -> None:
@@ -169,4 +202,6 @@ def test_the_advice_as_files_of_other_programs() -> None:
 
 def test_a_trace_of_the_jobs() -> None:
     jobs = [job(1, queued_s=1300), job(1, queued_s=1000, run_s=5.5), job(1, run_s=None)]
-    assert trace(jobs) == "time_s,duration_s,cpus,memory_mb\n0,5.5,2,4096\n300,100,2,4096\n"
+    assert trace(jobs) == (
+        "time_s,duration_s,cpus,memory_mb,class\n0,5.5,2,4096,normal\n300,100,2,4096,normal\n"
+    )
