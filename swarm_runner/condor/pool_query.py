@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
 from swarm_runner.condor.access_point import AccessPoint
 from swarm_runner.condor.ads import (
+    history_since,
+    job_constraint,
     to_python,
 )
 from swarm_runner.condor.connection import htcondor
@@ -83,6 +86,56 @@ FINISHED_PROJECTION = (
     "MemoryUsage",
 )
 SCHEDD_PROJECTION = ("TotalHeldJobs", "RecentDaemonCoreDutyCycle")
+FIND_JOB_HISTORY_S = 7 * 86_400
+# What a list of the pool's jobs reads of each.
+QUEUE_PROJECTION = (
+    "ClusterId",
+    "ProcId",
+    "JobStatus",
+    "JobUniverse",
+    "SwarmRunnerKey",
+    "SwarmRunnerTool",
+    "SwarmRunnerClass",
+    "User",
+    "RequestCpus",
+    "RequestMemory",
+    "RequestDisk",
+    "RequestGPUs",
+    "QDate",
+    "EnteredCurrentStatus",
+    "NumJobStarts",
+    "HoldReason",
+    "HoldReasonCode",
+    "HoldReasonSubCode",
+    "RemoveReason",
+    "LastRejMatchReason",
+    "MachineAttrCapacityClass0",
+    "MachineAttrSwarmTaskId0",
+    "MachineAttrSwarmNode0",
+)
+# What the page of one job reads beside that.
+JOB_PROJECTION = (
+    *QUEUE_PROJECTION,
+    "SwarmRunnerName",
+    "ContainerImage",
+    "DockerImage",
+    "JobStartDate",
+    "JobCurrentStartDate",
+    "JobCurrentStartExecutingDate",
+    "LastVacateTime",
+    "VacateReason",
+    "StageInFinish",
+    "StageOutFinish",
+    "CompletionDate",
+    "ExitCode",
+    "ExitBySignal",
+    "ExitSignal",
+    "MemoryUsage",
+    "NumHolds",
+    "LastMatchTime",
+    "LastRejMatchTime",
+    "NumJobMatches",
+)
 # All jobs in the queue except removed ones, and completed ones whose output needs no retrieval: a
 # spooled job stays in the queue until its output is retrieved.
 _RETRIEVED = "SUBMIT_Iwd is undefined || (StageOutFinish ?: 0) >= EnteredCurrentStatus"
@@ -124,6 +177,19 @@ class PoolQueryPort(Protocol):
 
     def schedd_statistics(self) -> ScheddStatistics:
         """Return what the schedd last advertised about itself; the schedd is not queried."""
+
+
+class JobQueryPort(Protocol):
+    """What a page about the jobs of all users needs. Every method raises UnreachableError."""
+
+    def queued_jobs(self, limit: int) -> list[Ad]:
+        """Return the jobs in the queue, of all users, at most `limit` (QUEUE_PROJECTION)."""
+
+    def find_job(self, job_id: JobId) -> Ad | None:
+        """Return a job of any user, from the queue or the history (JOB_PROJECTION).
+
+        Of the history, only the last week is read.
+        """
 
 
 class PoolQuery(AccessPoint):
@@ -176,6 +242,24 @@ class PoolQuery(AccessPoint):
             lambda collector: collector.query(ad_type, "true", names)
         )
         return schedd_statistics_from_ads([to_python(ad, SCHEDD_PROJECTION) for ad in ads])
+
+    def queued_jobs(self, limit: int) -> list[Ad]:
+        """See JobQueryPort.queued_jobs."""
+        names = list(QUEUE_PROJECTION)
+        ads = self._connection.query(lambda schedd: schedd.query("true", names, limit=limit))
+        return [to_python(ad, QUEUE_PROJECTION) for ad in ads]
+
+    def find_job(self, job_id: JobId) -> Ad | None:
+        """See JobQueryPort.find_job."""
+        text, names = job_constraint(JobQuery(ids=[job_id])), list(JOB_PROJECTION)
+        end = history_since(JobQuery(since=time.time() - FIND_JOB_HISTORY_S))
+        ads = self._connection.query(
+            lambda schedd: (
+                list(schedd.query(text, names, limit=1))
+                or list(schedd.history(text, names, 1, end))
+            )
+        )
+        return to_python(ads[0], JOB_PROJECTION) if ads else None
 
 
 def idle_job_group_from_ad(group: Ad) -> IdleJobGroup:
