@@ -87,7 +87,7 @@ class History:
             subject, state = record.task, (record.action,)
         else:
             subject = record.capacity_class
-            state = (record.action, record.frozen, record.wanted if _is_change(record) else None)
+            state = (record.action, record.frozen, _change(record))
         before = self._last.get(subject)
         if before == state:
             return
@@ -99,8 +99,11 @@ class History:
             self.decisions.append(Decision(record.time_s, record.capacity_class, str(record), kind))
 
 
-def _is_change(record: ScalingRecord) -> bool:
-    return record.wanted != record.replicas
+def _change(record: ScalingRecord) -> object:
+    """Return what tells one change from the next; a dry run repeats the same one each round."""
+    if record.wanted == record.replicas:
+        return None
+    return record.wanted > record.replicas if record.action == "dry_run" else record.wanted
 
 
 def _kind(record: AutoscalerRecord, before: tuple[object, ...] | None) -> str:
@@ -111,6 +114,6 @@ def _kind(record: AutoscalerRecord, before: tuple[object, ...] | None) -> str:
         return "frozen"
     if record.action in ("conflict", "failed"):
         return "problem"
-    if _is_change(record):
+    if record.wanted != record.replicas:
         return "up" if record.wanted > record.replicas else "down"
     return "resumed" if before is not None and before[1] is True else ""

@@ -73,15 +73,17 @@ class Sessions:
         checked = await self._check_in_turn(token)
         now = self._clock()
         expires_s = min(checked.expires_s or float("inf"), now + SESSION_S)
-        if checked.verdict is not TokenVerdict.ACCEPTED or expires_s <= now:
-            log.info("Login refused", verdict=checked.verdict.value)
-            return checked.verdict, ""
+        accepted = TokenVerdict.ACCEPTED
+        verdict = TokenVerdict.REJECTED if expires_s <= now else checked.verdict
+        if verdict is not accepted:
+            log.info("Login refused", verdict=verdict.value)
+            return verdict, ""
         cookie = secrets.token_urlsafe(32)
         self._sessions[_digest(cookie)] = Session(checked.identity, expires_s, now, token)
         while len(self._sessions) > MAX_SESSIONS:
             self._sessions.popitem(last=False)
         log.info("Logged in", identity=checked.identity)
-        return checked.verdict, cookie
+        return accepted, cookie
 
     def find(self, cookie: str | None) -> Session | None:
         """Return the session of a cookie, if it has not ended."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from markupsafe import Markup
 
@@ -15,6 +16,9 @@ from swarm_runner.page.history import INTERVAL_S, PERIOD_S, Decision, Sample
 WIDTH, HEIGHT = 720, 120
 BUCKETS = 240
 _GAP_S = 8 * INTERVAL_S
+_PERIODS_S = (900, 3600, 3 * 3600)
+# Lines that divide a plot.
+_DIVISIONS = 6
 
 Value = Callable[[Sample], float]
 
@@ -49,23 +53,40 @@ def nice_maximum(value: float) -> int:
     return end
 
 
-def select_samples(samples: Sequence[Sample], now_s: float) -> list[Sample]:
-    """Return at most `BUCKETS` samples: of each bucket of time, the one with most idle jobs."""
-    begin_s = now_s - PERIOD_S
-    buckets: dict[int, Sample] = {}
-    for sample in samples:
-        number = int((sample.time_s - begin_s) * BUCKETS / PERIOD_S)
-        if number not in buckets or sample.idle_jobs > buckets[number].idle_jobs:
-            buckets[number] = sample
-    return [buckets[number] for number in sorted(buckets) if 0 <= number <= BUCKETS]
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The period that a plot shows (seconds since the epoch)."""
+
+    begin_s: float
+    end_s: float
+
+    @classmethod
+    def enclosing(cls, samples: Sequence[Sample], now_s: float) -> Self:
+        """Return the shortest of some periods up to now that has all samples."""
+        first_s = samples[0].time_s if samples else now_s
+        period_s = next((p for p in _PERIODS_S if first_s >= now_s - p), PERIOD_S)
+        return cls(now_s - period_s, now_s)
+
+    def select(self, samples: Iterable[Sample]) -> list[Sample]:
+        """Return at most `BUCKETS` samples: of each bucket of time, that with most idle jobs."""
+        buckets: dict[int, Sample] = {}
+        for sample in samples:
+            number = int((sample.time_s - self.begin_s) * BUCKETS / (self.end_s - self.begin_s))
+            if number not in buckets or sample.idle_jobs > buckets[number].idle_jobs:
+                buckets[number] = sample
+        return [buckets[number] for number in sorted(buckets) if 0 <= number <= BUCKETS]
+
+    def x(self, time_s: float) -> float:
+        """Return where a time is."""
+        return round(WIDTH * (time_s - self.begin_s) / (self.end_s - self.begin_s), 1)
 
 
 def line_plot(
-    samples: Sequence[Sample], series: Sequence[Series], now_s: float, label: str
+    samples: Sequence[Sample], series: Sequence[Series], frame: Frame, label: str
 ) -> Plot:
     """Return a plot with a line for each series."""
     maximum = nice_maximum(max((s.value(x) for s in series for x in samples), default=1))
-    paths = [_line(samples, s, s.value, maximum, now_s) for s in series]
+    paths = [_line(samples, s, s.value, maximum, frame) for s in series]
     return Plot(_svg(label, _grid(), *paths), maximum, series, _summary(samples, series))
 
 
@@ -74,7 +95,7 @@ def stacked_plot(
     areas: Sequence[Series],
     line: Series,
     decisions: Iterable[Decision],
-    now_s: float,
+    frame: Frame,
     label: str,
 ) -> Plot:
     """Return a plot with areas on one another, a line, and a mark at each decision."""
@@ -83,9 +104,9 @@ def stacked_plot(
     paths: list[str] = []
     for number, area in enumerate(areas):
         below, inclusive = areas[:number], areas[: number + 1]
-        paths.append(_area(samples, area, _sum(below), _sum(inclusive), maximum, now_s))
-    paths.append(_line(samples, line, line.value, maximum, now_s))
-    marks = [_mark(decision, now_s) for decision in decisions if decision.time_s > now_s - PERIOD_S]
+        paths.append(_area(samples, area, _sum(below), _sum(inclusive), maximum, frame))
+    paths.append(_line(samples, line, line.value, maximum, frame))
+    marks = [_mark(decision, frame) for decision in decisions if decision.time_s > frame.begin_s]
     series = [*areas, line]
     return Plot(_svg(label, _grid(), *paths, *marks), maximum, series, _summary(samples, series))
 
@@ -94,19 +115,16 @@ def _sum(series: Sequence[Series]) -> Value:
     return lambda sample: sum(item.value(sample) for item in series)
 
 
-def _x(time_s: float, now_s: float) -> float:
-    return round(WIDTH * (1 - (now_s - time_s) / PERIOD_S), 1)
-
-
 def _y(value: float, maximum: int) -> float:
     return round(HEIGHT * (1 - value / maximum), 1)
 
 
-def _runs(samples: Sequence[Sample]) -> Iterable[list[Sample]]:
+def _runs(samples: Sequence[Sample], frame: Frame) -> Iterable[list[Sample]]:
     """Yield stretches without a gap: while nothing was observed, nothing is drawn."""
+    gap_s = max(_GAP_S, 3 * (frame.end_s - frame.begin_s) / BUCKETS)
     run: list[Sample] = []
     for sample in samples:
-        if run and sample.time_s - run[-1].time_s > _GAP_S:
+        if run and sample.time_s - run[-1].time_s > gap_s:
             yield run
             run = []
         run.append(sample)
@@ -115,11 +133,11 @@ def _runs(samples: Sequence[Sample]) -> Iterable[list[Sample]]:
 
 
 def _line(
-    samples: Sequence[Sample], series: Series, value: Value, maximum: int, now_s: float
+    samples: Sequence[Sample], series: Series, value: Value, maximum: int, frame: Frame
 ) -> str:
     parts: list[str] = []
-    for run in _runs(samples):
-        first, *rest = ((_x(s.time_s, now_s), _y(value(s), maximum)) for s in run)
+    for run in _runs(samples, frame):
+        first, *rest = ((frame.x(s.time_s), _y(value(s), maximum)) for s in run)
         parts.append(f"M{first[0]} {first[1]}")
         parts += [f"H{x}V{y}" for x, y in rest]
         if not rest:
@@ -128,11 +146,11 @@ def _line(
 
 
 def _area(
-    samples: Sequence[Sample], series: Series, low: Value, high: Value, maximum: int, now_s: float
+    samples: Sequence[Sample], series: Series, low: Value, high: Value, maximum: int, frame: Frame
 ) -> str:
     parts: list[str] = []
-    for run in _runs(samples):
-        xs = [_x(sample.time_s, now_s) for sample in run]
+    for run in _runs(samples, frame):
+        xs = [frame.x(sample.time_s) for sample in run]
         ends = [*xs[1:], xs[-1] + 1.5]
         upper = [_y(high(sample), maximum) for sample in run]
         lower = [_y(low(sample), maximum) for sample in run]
@@ -144,14 +162,13 @@ def _area(
 
 
 def _grid() -> str:
-    hours = int(PERIOD_S // 3600)
-    lines = [f"M{WIDTH * hour // hours} 0V{HEIGHT}" for hour in range(hours + 1)]
+    lines = [f"M{WIDTH * part // _DIVISIONS} 0V{HEIGHT}" for part in range(_DIVISIONS + 1)]
     lines += [f"M0 {HEIGHT * part // 2}H{WIDTH}" for part in range(3)]
     return f'<path class="grid" d="{"".join(lines)}"/>'
 
 
-def _mark(decision: Decision, now_s: float) -> str:
-    x = _x(decision.time_s, now_s)
+def _mark(decision: Decision, frame: Frame) -> str:
+    x = frame.x(decision.time_s)
     return f'<path class="mark {decision.kind}" d="M{x} {HEIGHT}V{HEIGHT - 14}"/>'
 
 
@@ -167,9 +184,9 @@ def _summary(samples: Sequence[Sample], series: Sequence[Series]) -> str:
     """Return the plot in words, for those who do not see it."""
     if not samples:
         return "Nothing has been observed yet."
-    parts = [
-        f"{item.name} {round(item.value(samples[-1]))} now, "
-        f"{round(min(map(item.value, samples)))} to {round(max(map(item.value, samples)))} before"
-        for item in series
-    ]
-    return "; ".join(parts) + "."
+    parts = []
+    for item in series:
+        highest = round(max(map(item.value, samples)))
+        if highest:
+            parts.append(f"{round(item.value(samples[-1]))} {item.name} (at most {highest})")
+    return f"Now {', '.join(parts)}." if parts else "Nothing to show in this time."

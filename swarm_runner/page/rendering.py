@@ -50,6 +50,11 @@ def time_element(time_s: float, now_s: float | None = None) -> Markup:
     return Markup('<time datetime="{}">{}</time>').format(f"{moment:%Y-%m-%dT%H:%M:%SZ}", shown)
 
 
+def minute(time_s: float) -> str:
+    """Return the hour and minute of a time (UTC)."""
+    return f"{datetime.fromtimestamp(time_s, UTC):%H:%M}"
+
+
 def megabytes(value: float) -> str:
     """Return an amount of memory in MB, or in GB if it is large."""
     return f"{value / _MB_PER_GB:.4g} GB" if value >= 10 * _MB_PER_GB else f"{value:.0f} MB"
@@ -111,7 +116,7 @@ class _Pieces:
 
     def piece(self, name: str, caller: Callable[[], str]) -> Markup:
         """Record a part; its own name becomes the `id` of its element."""
-        html = f'<div class="piece" id="{escape(name)}">{caller()}</div>'
+        html = f'<div class="piece" id="{escape(name)}">{caller().strip()}</div>'
         self.by_id[name] = html
         return Markup("\x00{}\x00").format(name)
 
@@ -132,6 +137,7 @@ class Renderer:
             "text": text,
             "age": age,
             "time": time_element,
+            "minute": minute,
             "mb": megabytes,
             "share": share,
             "short": short_id,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,11 +14,11 @@ from swarm_runner.model.htcondor import JobStatus
 from swarm_runner.model.job import JobId, JobState
 from swarm_runner.model.pool_status import ExecutorReplacement
 from swarm_runner.model.scaling import ScalingRecord
-from swarm_runner.page.executors import ExecutorState, count_states
+from swarm_runner.page.executors import count_states
 from swarm_runner.page.history import INTERVAL_S, PERIOD_S, Sample
 from swarm_runner.page.job_details import JobDetail
 from swarm_runner.page.jobs import JobFilter, JobRow
-from swarm_runner.page.plots import Series, line_plot, select_samples, stacked_plot
+from swarm_runner.page.plots import Frame, Series, line_plot, stacked_plot
 from swarm_runner.page.state import PageState, Snapshot
 from swarm_runner.page.timeline import timeline
 
@@ -24,6 +26,8 @@ from swarm_runner.page.timeline import timeline
 MAX_CARDS = 400
 MAX_DECISIONS = 100
 MAX_MESSAGES = 20
+# Of a node, as nearly all are: other names are not in addresses.
+_USUAL_NAME = re.compile(r"[A-Za-z0-9 ._:@-]{1,100}")
 _MAX_NAME_LENGTH = 300
 _MAX_QUERY_LENGTH = 2000
 Context = dict[str, Any]
@@ -36,6 +40,7 @@ class View:
     name: str
     job_filter: JobFilter = field(default_factory=JobFilter)
     node: str = ""
+    """A node's key."""
     job_id: JobId | None = None
 
     @classmethod
@@ -61,9 +66,16 @@ def parse_job_id(text: str) -> JobId | None:
     return JobId(int(cluster), int(proc)) if dot and valid else None
 
 
+def node_key(name: str) -> str:
+    """Return what stands for a node in an address: its name, or a digest of an unusual one."""
+    if _USUAL_NAME.fullmatch(name):
+        return name
+    return f"~{hashlib.sha256(name.encode(errors='replace')).hexdigest()[:16]}"
+
+
 def node_url(name: str) -> str:
     """Return the address of a node's page."""
-    return f"/nodes?{urlencode({'node': name}, errors='replace')}"
+    return f"/nodes?{urlencode({'node': node_key(name)})}"
 
 
 def build_context(view: View, state: PageState, detail: JobDetail | None = None) -> Context:
@@ -161,7 +173,8 @@ def _class_row(state: PageState, snapshot: Snapshot, name: str) -> Context:
         "idle": idle,
         "oldest_wait_s": oldest_wait_s,
         "running": sum(len(executor.jobs) for executor in executors),
-        "decision": record,
+        # The class's name is in the same row.
+        "decision": str(record).removeprefix(f"{name}: ") if record else "",
     }
 
 
@@ -169,23 +182,24 @@ def _history(state: PageState) -> Context:
     # In steps, so that a plot changes only when a sample is added.
     now_s = -(-state.clock() // INTERVAL_S) * INTERVAL_S
     # The autoscaler's thread appends meanwhile.
-    samples = select_samples(state.history.samples.copy(), now_s)
-    decisions = state.history.decisions.copy()
+    samples, decisions = state.history.samples.copy(), state.history.decisions.copy()
+    frame = Frame.enclosing(samples, now_s)
+    chosen = frame.select(samples)
     jobs = [
         Series("waiting", "waiting", lambda sample: sample.idle_jobs),
         Series("running", "busy", lambda sample: sample.running_jobs),
     ]
-    label = f"Jobs in the last {PERIOD_S // 3600} hours"
     return {
         "title": "History",
-        "begin_s": now_s - PERIOD_S,
+        "frame": frame,
+        "hours": PERIOD_S // 3600,
         "began_s": samples[0].time_s if samples else now_s,
-        "jobs_plot": line_plot(samples, jobs, now_s, label),
+        "jobs_plot": line_plot(chosen, jobs, frame, "Jobs over time"),
         "class_plots": [
             (
                 name,
                 stacked_plot(
-                    samples,
+                    chosen,
                     [
                         Series("busy", "busy", _count(name, "busy")),
                         Series("idle", "idle", _count(name, "idle")),
@@ -195,8 +209,8 @@ def _history(state: PageState) -> Context:
                     ],
                     Series("desired", "desired", _replicas(name)),
                     [d for d in decisions if d.capacity_class == name],
-                    now_s,
-                    f"Executors of class {name} in the last {PERIOD_S // 3600} hours",
+                    frame,
+                    f"Executors of class {name} over time",
                 ),
             )
             for name in state.pool.classes
@@ -239,10 +253,11 @@ def _jobs(state: PageState, snapshot: Snapshot, job_filter: JobFilter) -> Contex
     }
 
 
-def _nodes(snapshot: Snapshot, name: str) -> Context:
-    if not name:
-        return {"title": "Nodes", "nodes": snapshot.nodes, "states": list(ExecutorState)}
-    node = next((node for node in snapshot.nodes if node.name == name), None)
+def _nodes(snapshot: Snapshot, key: str) -> Context:
+    if not key:
+        return {"title": "Nodes", "nodes": snapshot.nodes}
+    node = next((node for node in snapshot.nodes if node_key(node.name) == key), None)
+    name = node.name if node else key
     return {"title": f"Node {name}", "node": node, "node_name": name}
 
 

@@ -39,7 +39,7 @@ class Site:
     def observe(self, seconds: float = 2.0) -> AutoscalerRound:
         """Let time pass, and observe the pool and its queue."""
         self.pool.clock.now_s += seconds
-        last = self._run_round()
+        last: AutoscalerRound = self._run_round()
         self.state.record_round(last)
         if "jobs" not in self.pool.silent:
             self.state.record_jobs(self.pool.queued_jobs(20_000))

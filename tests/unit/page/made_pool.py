@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -268,7 +269,7 @@ class MadePool:
             (ad for ad in self.ads if (ad["ClusterId"], ad["ProcId"]) == tuple(job_id)), None
         )
 
-    def rounds(self) -> Any:
+    def rounds(self) -> Callable[[], AutoscalerRound]:
         """Return a function that runs a round of an autoscaler and returns it."""
         last: list[AutoscalerRound] = []
         port = cast(Any, self)
