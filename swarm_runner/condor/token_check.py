@@ -36,7 +36,7 @@ class TokenVerdict(StrEnum):
     ACCEPTED = "accepted"
     """The pool lets its owner read."""
     REJECTED = "rejected"
-    """It is no token of the pool, or expired, revoked, or without the permission READ."""
+    """It is not a token of the pool, or it is expired, revoked, or without the permission READ."""
     UNKNOWN = "unknown"
     """The pool did not answer in time."""
 

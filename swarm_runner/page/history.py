@@ -40,7 +40,7 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class DecisionEntry:
     """What the autoscaler did, or would do, and why."""
 
     time_s: float
@@ -55,7 +55,7 @@ class History:
 
     def __init__(self) -> None:
         self.samples: deque[Sample] = deque(maxlen=MAX_SAMPLES)
-        self.decisions: deque[Decision] = deque(maxlen=MAX_DECISIONS)
+        self.decisions: deque[DecisionEntry] = deque(maxlen=MAX_DECISIONS)
         # By class or task, what was recorded last.
         self._last: dict[str, tuple[object, ...]] = {}
 
@@ -96,7 +96,9 @@ class History:
         self._last[subject] = state
         kind = _kind(record, before)
         if kind:
-            self.decisions.append(Decision(record.time_s, record.capacity_class, str(record), kind))
+            self.decisions.append(
+                DecisionEntry(record.time_s, record.capacity_class, str(record), kind)
+            )
 
 
 def _change(record: ScalingRecord) -> object:

@@ -177,9 +177,9 @@ class JobBoard:
         self.read_s = read_s
         self.complete = len(ads) < limit
         self.by_state = Counter(row.state for row in rows)
-        self.tools = _most_common(row.tool for row in rows)
-        self.users = _most_common(row.user for row in rows)
-        self.classes = _most_common(row.capacity_class for row in rows)
+        self.tools = _frequent_values(row.tool for row in rows)
+        self.users = _frequent_values(row.user for row in rows)
+        self.classes = _frequent_values(row.capacity_class for row in rows)
 
     def select(self, job_filter: JobFilter) -> JobPage:
         """Return the page of the list that a filter names; the last one if there are fewer."""
@@ -206,7 +206,7 @@ _STATE_ORDER = {
 }
 
 
-def _most_common(values: Any) -> list[str]:
+def _frequent_values(values: Any) -> list[str]:
     return sorted(value for value, _ in Counter(filter(None, values)).most_common(MAX_CHOICES))
 
 

@@ -1,4 +1,4 @@
-"""Who may see the page: whoever has a token that the pool accepts, or whom a proxy vouches for."""
+"""Who may see the page: the holder of a token that the pool accepts, and the users of a proxy."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from typing import Self
 
 from markupsafe import Markup
 
-from swarm_runner.page.history import INTERVAL_S, PERIOD_S, Decision, Sample
+from swarm_runner.page.history import INTERVAL_S, PERIOD_S, DecisionEntry, Sample
 
 WIDTH, HEIGHT = 720, 120
 BUCKETS = 240
@@ -94,7 +94,7 @@ def stacked_plot(
     samples: Sequence[Sample],
     areas: Sequence[Series],
     line: Series,
-    decisions: Iterable[Decision],
+    decisions: Iterable[DecisionEntry],
     frame: Frame,
     label: str,
 ) -> Plot:
@@ -167,7 +167,7 @@ def _grid() -> str:
     return f'<path class="grid" d="{"".join(lines)}"/>'
 
 
-def _mark(decision: Decision, frame: Frame) -> str:
+def _mark(decision: DecisionEntry, frame: Frame) -> str:
     x = frame.x(decision.time_s)
     return f'<path class="mark {decision.kind}" d="M{x} {HEIGHT}V{HEIGHT - 14}"/>'
 

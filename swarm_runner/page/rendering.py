@@ -23,7 +23,7 @@ _MB_PER_GB = 1024
 _MAX_TIME_S = 7_258_118_400
 
 
-def text(value: object, length: int = MAX_TEXT_LENGTH) -> str:
+def shorten(value: object, length: int = MAX_TEXT_LENGTH) -> str:
     """Return a value as text without control characters, and no longer than `length`."""
     raw = str(value)
     shown = printable(raw[: length + 1])
@@ -60,14 +60,14 @@ def megabytes(value: float) -> str:
     return f"{value / _MB_PER_GB:.4g} GB" if value >= 10 * _MB_PER_GB else f"{value:.0f} MB"
 
 
-def share(amount: Amount) -> str:
+def format_amount(amount: Amount) -> str:
     """Return how much is claimed of how much, without needless decimals."""
     return f"{amount.claimed:g} of {amount.total:g}"
 
 
 def short_id(value: str) -> str:
     """Return an ID as Docker shortens it."""
-    return text(value, 12).removesuffix("…")
+    return shorten(value, 12).removesuffix("…")
 
 
 def tiles(executors: Iterable[ExecutorView]) -> Markup:
@@ -86,7 +86,7 @@ def piece_id(name: str) -> str:
 
 def _as_text(value: Any) -> Any:
     """Make every value of a template printable text, except HTML of our own."""
-    return value if isinstance(value, Markup) else text(value, MAX_VALUE_LENGTH)
+    return value if isinstance(value, Markup) else shorten(value, MAX_VALUE_LENGTH)
 
 
 def plural(number: int, noun: str) -> str:
@@ -114,9 +114,10 @@ class _Pieces:
     def __init__(self) -> None:
         self.by_id: dict[str, str] = {}
 
-    def piece(self, name: str, caller: Callable[[], str]) -> Markup:
+    def piece(self, name: str, **kwargs: Callable[[], str]) -> Markup:
         """Record a part; its own name becomes the `id` of its element."""
-        html = f'<div class="piece" id="{escape(name)}">{caller().strip()}</div>'
+        content = kwargs["caller"]()
+        html = f'<div class="piece" id="{escape(name)}">{content.strip()}</div>'
         self.by_id[name] = html
         return Markup("\x00{}\x00").format(name)
 
@@ -134,12 +135,12 @@ class Renderer:
             lstrip_blocks=True,
         )
         self._environment.filters |= {
-            "text": text,
+            "text": shorten,
             "age": age,
             "time": time_element,
             "minute": minute,
             "mb": megabytes,
-            "share": share,
+            "share": format_amount,
             "short": short_id,
             "plural": plural,
             "node_url": node_url,

@@ -107,17 +107,17 @@ class Streams:
             raise TooManyStreamsError
         self.count += 1
         feed: Feed | None = None
-        leaving = asyncio.ensure_future(_wait_for_disconnect(receive))
+        disconnected = asyncio.ensure_future(_wait_for_disconnect(receive))
         try:
             if view not in self._feeds:
                 self._feeds[view] = Feed(self._render(view))
             feed = self._feeds[view]
             feed.readers += 1
-            await self._send_updates(feed, send, leaving)
+            await self._send_updates(feed, send, disconnected)
         except TimeoutError:
             self.dropped += 1
         finally:
-            leaving.cancel()
+            disconnected.cancel()
             self.count -= 1
             if feed is not None:
                 feed.readers -= 1
@@ -138,7 +138,9 @@ class Streams:
             feed.update(self._render(view))
         self.update_s = time.thread_time() - began_s
 
-    async def _send_updates(self, feed: Feed, send: Send, leaving: asyncio.Future[None]) -> None:
+    async def _send_updates(
+        self, feed: Feed, send: Send, disconnected: asyncio.Future[None]
+    ) -> None:
         headers = [
             (b"content-type", b"text/event-stream; charset=utf-8"),
             (b"cache-control", b"no-store"),
@@ -147,13 +149,13 @@ class Streams:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await _send(send, f"retry: {RETRY_MS}\n\n".encode() + feed.full)
         sent = feed.number
-        while not leaving.done():
+        while not disconnected.done():
             if feed.number == sent:
                 changed: asyncio.Future[Any] = asyncio.ensure_future(feed.changed.wait())
-                events: set[asyncio.Future[Any]] = {changed, leaving}
+                events: set[asyncio.Future[Any]] = {changed, disconnected}
                 await asyncio.wait(events, timeout=TICK_S, return_when=asyncio.FIRST_COMPLETED)
                 changed.cancel()
-            if leaving.done():
+            if disconnected.done():
                 return
             if feed.number == sent:
                 await _send(send, b": still here\n\n")

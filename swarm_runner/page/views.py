@@ -273,7 +273,7 @@ def _job(state: PageState, view: View, detail: JobDetail | None) -> Context:
         explained = state.snapshot.explainer.explain(row, state.clock())
         return context | {"explanation": explained, "timeline": timeline(row.ad)}
     ended = ad is not None and "CompletionDate" in ad and ad["CompletionDate"] > 0
-    gone = ended or row.ad.get("JobStatus") == JobStatus.REMOVED
-    if state.snapshot is not None and not gone:
+    has_left = ended or row.ad.get("JobStatus") == JobStatus.REMOVED
+    if state.snapshot is not None and not has_left:
         context["explanation"] = state.snapshot.explainer.explain(row, state.clock())
     return context | {"timeline": timeline(row.ad)}

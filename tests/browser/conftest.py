@@ -41,7 +41,7 @@ class Site:
         self.pool.clock.now_s += seconds
         last: AutoscalerRound = self._run_round()
         self.state.record_round(last)
-        if "jobs" not in self.pool.silent:
+        if "jobs" not in self.pool.unresponsive:
             self.state.record_jobs(self.pool.queued_jobs(20_000))
         return last
 

@@ -47,13 +47,13 @@ class MadePool:
     """The Swarm, the collector and the schedd of POOL.
 
     `executors` are on `nodes`, nine of ten busy; of `jobs`, as many run as fit, some are held and
-    the others wait. `silent` names what does not answer: swarm, slots, queue or jobs.
+    the others wait. `unresponsive` names what does not answer: swarm, slots, queue or jobs.
     """
 
     def __init__(self, executors: int, jobs: int, nodes: int = 0, seed: int = 1) -> None:
         self.clock = Clock()
         self.calls: Counter[str] = Counter()
-        self.silent: set[str] = set()
+        self.unresponsive: set[str] = set()
         self.finished: list[FinishedJob] = []
         self._random = random.Random(seed)  # noqa: S311
         self._nodes = nodes or max(executors // 10, 1)
@@ -186,7 +186,7 @@ class MadePool:
 
     def _answer(self, source: str, method: str) -> None:
         self.calls[method] += 1
-        if source in self.silent:
+        if source in self.unresponsive:
             raise UnreachableError(f"nothing answers (MadePool, {source})")
 
     def services(self, _pool: str) -> dict[str, ServiceState]:

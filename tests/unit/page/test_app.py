@@ -84,7 +84,7 @@ def test_a_job_is_asked_for_once_for_all_browsers(site: Site) -> None:
     assert site.pool.calls["find_job"] == 2
 
 
-def test_a_job_that_does_not_exist_is_said_so(site: Site) -> None:
+def test_a_job_that_does_not_exist_has_a_message(site: Site) -> None:
     assert "knows no job 999999.7" in visible(site.text("/jobs/999999.7"))
 
 
@@ -142,7 +142,7 @@ def test_pages_about_the_pool_are_not_stored(site: Site) -> None:
 
 def test_what_does_not_answer_is_named_with_its_time_and_what_was_known_stays(site: Site) -> None:
     before = visible(site.text("/"))
-    site.pool.silent = {"slots", "queue", "jobs"}
+    site.pool.unresponsive = {"slots", "queue", "jobs"}
     site.observe(120)
     text = visible(site.text("/"))
     assert "The collector has not answered since 08:02:00 UTC" in text
@@ -151,13 +151,13 @@ def test_what_does_not_answer_is_named_with_its_time_and_what_was_known_stays(si
     for figure in re.findall(r"(?:waiting|running|held) [0-9,]+ ", before)[:3]:
         assert figure in text
     assert visible(site.text("/jobs")).count("HTCondor holds the job") > 1
-    site.pool.silent = set()
+    site.pool.unresponsive = set()
     site.observe(2)
     assert "has not answered" not in visible(site.text("/"))
 
 
 def test_without_swarm_the_last_observation_stays(site: Site) -> None:
-    site.pool.silent = {"swarm"}
+    site.pool.unresponsive = {"swarm"}
     site.observe(30)
     site.pool.clock.now_s += 300
     text = visible(site.text("/"))
@@ -165,7 +165,7 @@ def test_without_swarm_the_last_observation_stays(site: Site) -> None:
     assert "node-6 " in text
 
 
-def test_a_daemon_that_is_stuck_is_said_so(site: Site) -> None:
+def test_a_daemon_that_is_stuck_has_a_message(site: Site) -> None:
     site.pool.clock.now_s += 600
     assert "has observed nothing since 08:00:00 UTC" in visible(site.text("/nodes"))
 

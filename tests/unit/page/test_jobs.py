@@ -64,7 +64,7 @@ def test_pages_have_every_job_once() -> None:
     assert [job.id for page in pages for job in page.jobs] == [job.id for job in whole.jobs]
 
 
-def test_more_jobs_than_the_limit_are_said_so() -> None:
+def test_more_jobs_than_the_limit_have_a_message() -> None:
     ads = POOL_OF_JOBS.ads
     assert not JobBoard(ads[:100], NOW_S, limit=100).complete
     assert JobBoard(ads[:99], NOW_S, limit=100).complete

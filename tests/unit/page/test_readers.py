@@ -10,7 +10,6 @@ import pytest
 from swarm_runner.condor.ports import Ad
 from swarm_runner.errors import UnreachableError
 from swarm_runner.model.job import JobId
-from swarm_runner.page import queue_reader
 from swarm_runner.page.job_details import (
     DETAIL_AGE_S,
     DETAIL_INTERVAL_S,
@@ -37,7 +36,7 @@ def test_the_queue_is_read_more_often_while_a_browser_watches() -> None:
 def test_a_large_queue_is_read_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
     pool = MadePool(3, 5)
     times = iter([0.0, 10.0])
-    monkeypatch.setattr(queue_reader.time, "monotonic", lambda: next(times))
+    monkeypatch.setattr("swarm_runner.page.queue_reader.time.monotonic", lambda: next(times))
     reader = QueueReader(PageState(POOL, pool.clock), pool)
     assert reader.read() == 200
 
@@ -48,7 +47,7 @@ def test_an_access_point_that_does_not_answer_leaves_the_last_list() -> None:
     reader = QueueReader(state, pool)
     reader.read()
     before = state.jobs
-    pool.silent = {"jobs"}
+    pool.unresponsive = {"jobs"}
     reader.read()
     assert state.jobs is before
 

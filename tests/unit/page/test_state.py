@@ -79,7 +79,7 @@ def test_the_counts_are_those_of_the_autoscaler() -> None:
 
 
 def test_nodes_are_in_natural_order_and_unplaced_executors_last() -> None:
-    names = ["node-10", "", "node-9", "a", "١"]
+    names = ["node-10", "", "node-9", "a", "\u0661"]
     nodes = build_nodes([executor(node=name, task=name) for name in names], [])
     assert [node.name for node in nodes][-1] == "no node yet"
     ordered = [node.name for node in nodes]

@@ -62,8 +62,8 @@ class Views:
         return rendering(**self.pieces)
 
 
-async def turn() -> None:
-    """Let everything run that can."""
+async def run_tasks() -> None:
+    """Let every task run that can."""
     for _ in range(10):
         await asyncio.sleep(0)
 
@@ -81,12 +81,12 @@ def test_only_what_changed_is_sent_and_rendered_once_for_all() -> None:
             asyncio.create_task(streams.serve(OVERVIEW, each.receive, each.send))
             for each in browsers
         ]
-        await turn()
+        await run_tasks()
         views.pieces = {"a": "1", "b": "2"}
         streams.update()
-        await turn()
+        await run_tasks()
         streams.update()  # nothing changed
-        await turn()
+        await run_tasks()
         for each in browsers:
             assert each.events == [
                 ("main", {"title": "Title", "main": "11"}),
@@ -115,11 +115,11 @@ def test_a_browser_that_missed_an_update_gets_everything() -> None:
         streams = Streams(views)
         browser = Browser()
         task = asyncio.create_task(streams.serve(OVERVIEW, browser.receive, browser.send))
-        await turn()
+        await run_tasks()
         for text in ("2", "3"):
             views.pieces = {"a": text, "b": "1"}
             streams.update()
-        await turn()
+        await run_tasks()
         assert browser.events[-1] == ("main", {"title": "Title", "main": "31"})
         browser.left.set()
         await task
@@ -147,16 +147,16 @@ def test_the_number_of_streams_is_bounded() -> None:
             asyncio.create_task(streams.serve(OVERVIEW, each.receive, each.send))
             for each in browsers[:3]
         ]
-        await turn()
+        await run_tasks()
         with pytest.raises(TooManyStreamsError):
             await streams.serve(HISTORY, browsers[3].receive, browsers[3].send)
         assert browsers[3].messages == []
         browsers[0].left.set()
-        await turn()
+        await run_tasks()
         tasks.append(
             asyncio.create_task(streams.serve(HISTORY, browsers[3].receive, browsers[3].send))
         )
-        await turn()
+        await run_tasks()
         assert streams.count == 3
         for each in browsers:
             each.left.set()
@@ -173,7 +173,7 @@ def test_the_number_of_different_views_is_bounded() -> None:
             asyncio.create_task(streams.serve(View("nodes", node=str(n)), each.receive, each.send))
             for n, each in enumerate(browsers)
         ]
-        await turn()
+        await run_tasks()
         another = Browser()
         with pytest.raises(TooManyStreamsError):
             await streams.serve(OVERVIEW, another.receive, another.send)
@@ -208,7 +208,7 @@ def test_views_are_updated_after_a_change_and_not_more_often_than_the_interval(
         streams = Streams(views)
         browser = Browser()
         serving = asyncio.create_task(streams.serve(OVERVIEW, browser.receive, browser.send))
-        await turn()
+        await run_tasks()
         changes: asyncio.Queue[None] = asyncio.Queue()
 
         async def wait_for_change(_timeout_s: float) -> None:
@@ -216,10 +216,10 @@ def test_views_are_updated_after_a_change_and_not_more_often_than_the_interval(
 
         updating = asyncio.create_task(streams.run(wait_for_change))
         views.pieces["a"] = "5"
-        await turn()
+        await run_tasks()
         assert len(browser.events) == 1
         changes.put_nowait(None)
-        await turn()
+        await run_tasks()
         assert browser.events[1:] == [("pieces", {"a": "5"})]
         updating.cancel()
         browser.left.set()
