@@ -17,6 +17,7 @@ from swarm_runner.condor.ports import (
     Ad,
     JobQuery,
 )
+from swarm_runner.condor.slot_ads import SLOT_PROJECTION
 from swarm_runner.model.htcondor import HoldCode, JobStatus, Universe
 from swarm_runner.model.job import JobId
 from swarm_runner.model.pool_status import JobRun, ScheddStatistics, Slot
@@ -197,6 +198,14 @@ class PoolQuery(AccessPoint):
 
     Satisfies `PoolQueryPort`, which documents each method.
     """
+
+    def slot_ads(self) -> list[Ad]:
+        """Return the ad of every slot that the collector knows (SLOT_PROJECTION)."""
+        ad_type = htcondor().AdType.Startd
+        ads = self._connection.query_collector(
+            lambda collector: collector.query(ad_type, "true", list(SLOT_PROJECTION))
+        )
+        return [to_python(ad, SLOT_PROJECTION) for ad in ads]
 
     def count_unfinished(self) -> int:
         """See PoolQueryPort.count_unfinished."""

@@ -11,9 +11,10 @@ from typing import Any, Self
 from swarm_runner.condor.access_point_process import TIMEOUT_S, AccessPointProcess
 from swarm_runner.condor.pool_query import PoolQuery
 from swarm_runner.condor.ports import Ad
+from swarm_runner.condor.slot_ads import slot_from_ad
 from swarm_runner.model.job import JobId
 from swarm_runner.model.pool import Pool
-from swarm_runner.model.pool_status import JobRun, ScheddStatistics
+from swarm_runner.model.pool_status import JobRun, ScheddStatistics, Slot
 from swarm_runner.model.scaling import FinishedJob, IdleJobGroup
 
 
@@ -26,6 +27,10 @@ class PoolQueryProcess(AccessPointProcess):
     ) -> Self:
         """Return the query of a pool. The child process starts with the first call."""
         return cls(PoolQuery.connect, pool, token_directory, timeout_s=timeout_s)
+
+    def slots(self) -> list[Slot]:
+        """See AccessPointPort.slots. Ads cross the pipe: models cost three times as much."""
+        return list(map(slot_from_ad, self._list("slot_ads")))
 
     def count_unfinished(self) -> int:
         """See PoolQueryPort.count_unfinished."""

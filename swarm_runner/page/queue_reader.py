@@ -14,12 +14,11 @@ from swarm_runner.structured_log import get_logger
 
 log = get_logger(__name__)
 
-# The queue is read at these intervals while a browser is watching, and while none is.
-WATCHED_INTERVAL_S = 10.0
-UNWATCHED_INTERVAL_S = 60.0
+# While a browser is watching, the queue is read at this interval; while none is, it is not read.
+INTERVAL_S = 10.0
 WATCHED_FOR_S = 60.0
 # The share of time spent reading the queue: a large one is read less often.
-MAX_DUTY_CYCLE = 0.05
+MAX_DUTY_CYCLE = 0.02
 
 
 class QueueReader:
@@ -36,10 +35,15 @@ class QueueReader:
 
     def watch(self) -> None:
         """Note that a browser is watching."""
-        now = time.monotonic()
-        if now - self._watched_s > WATCHED_FOR_S:
+        was_watched = self.is_watched
+        self._watched_s = time.monotonic()
+        if not was_watched:
             self._wake.set()
-        self._watched_s = now
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether a browser has been watching lately."""
+        return time.monotonic() - self._watched_s <= WATCHED_FOR_S
 
     def read(self) -> float:
         """Read the queue once. Return for how long to pause."""
@@ -50,10 +54,7 @@ class QueueReader:
             log.debug("The queue was not read", problem=str(error))
             ads = None
         self._state.record_jobs(ads, self._limit)
-        ended_s = time.monotonic()
-        watched = ended_s - self._watched_s <= WATCHED_FOR_S
-        interval_s = WATCHED_INTERVAL_S if watched else UNWATCHED_INTERVAL_S
-        return max(interval_s, (ended_s - began_s) / MAX_DUTY_CYCLE)
+        return max(INTERVAL_S, (time.monotonic() - began_s) / MAX_DUTY_CYCLE)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -73,4 +74,9 @@ class QueueReader:
     def _run(self) -> None:
         while not self._stop.is_set():
             self._wake.clear()
-            self._wake.wait(self.read())
+            if not self.is_watched:
+                self._wake.wait()
+                continue
+            pause_s = self.read()
+            # A browser that comes back during the pause waits for its end.
+            self._stop.wait(pause_s)

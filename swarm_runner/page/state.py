@@ -10,10 +10,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Self
 
 from swarm_runner.condor.ports import Ad
 from swarm_runner.model.pool import Pool
+from swarm_runner.model.pool_status import PoolStatus
 from swarm_runner.page.executors import NodeView, build_nodes
 from swarm_runner.page.history import History
 from swarm_runner.page.jobs import Explainer, JobBoard
@@ -70,20 +72,50 @@ class QueueView:
         )
 
 
+@dataclass(frozen=True)
+class Slots:
+    """What follows from the slots of one observation. It costs nothing until a browser asks."""
+
+    observation: PoolObservation
+    pool: Pool
+
+    @cached_property
+    def nodes(self) -> Sequence[NodeView]:
+        """The nodes and their executors."""
+        return build_nodes(self.observation.status.executors, self.observation.slots or ())
+
+    @cached_property
+    def explainer(self) -> Explainer:
+        """Explains why jobs wait."""
+        return Explainer(self.pool, self.observation.slots or ())
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """What was last known of the pool.
 
-    Each part is from the last observation that had it: `queue` needs the access point, the others
-    need the collector.
+    Each part is from the last observation that had it: `queue` needs the access point, `slots` the
+    collector.
     """
 
-    time_s: float
-    observation: PoolObservation
-    nodes: tuple[NodeView, ...]
-    explainer: Explainer
+    slots: Slots
     queue: QueueView | None
     records: Sequence[AutoscalerRecord]
+
+    @property
+    def status(self) -> PoolStatus:
+        """The pool's status."""
+        return self.slots.observation.status
+
+    @property
+    def nodes(self) -> Sequence[NodeView]:
+        """The nodes and their executors."""
+        return self.slots.nodes
+
+    @property
+    def explainer(self) -> Explainer:
+        """Explains why jobs wait."""
+        return self.slots.explainer
 
 
 class PageState:
@@ -124,7 +156,7 @@ class PageState:
                 self._record_answer("the collector", observation.slots is not None, time_s)
                 self._record_answer("the access point", observation.idle_jobs is not None, time_s)
                 self.history.record_observation(observation, time_s)
-                self.snapshot = self._next_snapshot(observation, autoscaler_round.records, time_s)
+                self.snapshot = self._next_snapshot(observation, autoscaler_round.records)
             elif self.snapshot is not None:
                 self.snapshot = replace(self.snapshot, records=autoscaler_round.records)
         self._notify()
@@ -151,19 +183,16 @@ class PageState:
         self._sources[name] = source.answered(time_s) if answered else source.was_silent(time_s)
 
     def _next_snapshot(
-        self, observation: PoolObservation, records: Sequence[AutoscalerRecord], time_s: float
+        self, observation: PoolObservation, records: Sequence[AutoscalerRecord]
     ) -> Snapshot:
         """Return the next snapshot. What an observation lacks stays as it was last known."""
         before = self.snapshot
         queue = QueueView.from_observation(observation, self.pool)
-        if before is not None:
-            queue = queue or before.queue
-            if observation.slots is None:
-                return replace(before, queue=queue, records=records)
-        slots = observation.slots or ()
-        nodes = tuple(build_nodes(observation.status.executors, slots))
-        explainer = Explainer(self.pool, slots)
-        return Snapshot(time_s, observation, nodes, explainer, queue, records)
+        if before is None:
+            return Snapshot(Slots(observation, self.pool), queue, records)
+        is_complete = observation.slots is not None
+        slots = Slots(observation, self.pool) if is_complete else before.slots
+        return Snapshot(slots, queue or before.queue, records)
 
     def _notify(self) -> None:
         self.version += 1

@@ -21,6 +21,8 @@ MAX_FEEDS = 100
 # The pause between two updates, and how often one is made although nothing was observed: times
 # pass, and a daemon may be stuck.
 UPDATE_INTERVAL_S = 2.0
+# The share of the processor that updates may take: a large pool is updated less often.
+MAX_LOAD = 0.005
 TICK_S = 15.0
 SEND_TIMEOUT_S = 10.0
 # A browser connects again after this time.
@@ -129,7 +131,7 @@ class Streams:
         while True:
             await wait_for_change(TICK_S)
             self.update()
-            await asyncio.sleep(UPDATE_INTERVAL_S)
+            await asyncio.sleep(max(UPDATE_INTERVAL_S, self.update_s / MAX_LOAD))
 
     def update(self) -> None:
         """Render every view that is watched."""

@@ -108,7 +108,7 @@ def _required(snapshot: Snapshot | None) -> Snapshot:
 
 
 def _overview(state: PageState, snapshot: Snapshot) -> Context:
-    status = snapshot.observation.status
+    status = snapshot.status
     executors = [executor for node in snapshot.nodes for executor in node.executors]
     board, queue = state.jobs, snapshot.queue
     return {
@@ -128,7 +128,7 @@ def _overview(state: PageState, snapshot: Snapshot) -> Context:
 
 def _messages(state: PageState, snapshot: Snapshot) -> list[str]:
     """Return what needs attention, the worst first."""
-    status = snapshot.observation.status
+    status = snapshot.status
     # That a daemon of HTCondor does not answer is in the banner, with its time.
     messages = [] if state.silent_sources() else list(status.problems)
     if snapshot.queue and snapshot.queue.unmatchable:
@@ -148,7 +148,7 @@ def _messages(state: PageState, snapshot: Snapshot) -> list[str]:
 
 
 def _class_row(state: PageState, snapshot: Snapshot, name: str) -> Context:
-    status = snapshot.observation.status
+    status = snapshot.status
     record = next(
         (
             record

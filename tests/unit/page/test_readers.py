@@ -16,29 +16,18 @@ from swarm_runner.page.job_details import (
     MAX_DETAILS,
     JobDetails,
 )
-from swarm_runner.page.queue_reader import (
-    UNWATCHED_INTERVAL_S,
-    WATCHED_INTERVAL_S,
-    QueueReader,
-)
+from swarm_runner.page.queue_reader import INTERVAL_S, QueueReader
 from swarm_runner.page.state import PageState
 from tests.unit.page.made_pool import POOL, Clock, MadePool
 
 
-def test_the_queue_is_read_more_often_while_a_browser_watches() -> None:
-    pool = MadePool(3, 5)
-    reader = QueueReader(PageState(POOL, pool.clock), pool)
-    assert reader.read() == UNWATCHED_INTERVAL_S
-    reader.watch()
-    assert reader.read() == WATCHED_INTERVAL_S
-
-
 def test_a_large_queue_is_read_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
     pool = MadePool(3, 5)
+    reader = QueueReader(PageState(POOL, pool.clock), pool)
+    assert reader.read() == INTERVAL_S
     times = iter([0.0, 10.0])
     monkeypatch.setattr("swarm_runner.page.queue_reader.time.monotonic", lambda: next(times))
-    reader = QueueReader(PageState(POOL, pool.clock), pool)
-    assert reader.read() == 200
+    assert reader.read() == 500
 
 
 def test_an_access_point_that_does_not_answer_leaves_the_last_list() -> None:
@@ -52,16 +41,18 @@ def test_an_access_point_that_does_not_answer_leaves_the_last_list() -> None:
     assert state.jobs is before
 
 
-def test_the_first_browser_does_not_wait_for_its_list() -> None:
+def test_the_queue_is_read_when_a_browser_comes_and_not_before() -> None:
     pool = MadePool(3, 5)
     state = PageState(POOL, pool.clock)
-    read = threading.Semaphore(0)
-    state.add_listener(read.release)
+    read = threading.Event()
+    state.add_listener(read.set)
     with QueueReader(state, pool) as reader:
-        assert read.acquire(timeout=10)
+        assert not reader.is_watched
+        assert not read.wait(0.05)
         reader.watch()
-        assert read.acquire(timeout=10)
-    assert pool.calls["queued_jobs"] == 2
+        assert read.wait(10)
+        reader.watch()
+    assert pool.calls["queued_jobs"] == 1
 
 
 class SlowSource:
