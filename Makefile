@@ -35,12 +35,14 @@ PROSE := *.md $(shell find docs plugins -name '*.md' -not -path '*/.*')
 # policy/placement.py); the pool's configuration
 # (model/pool.py, volumes.py and isolation.py); the queries of the provisioner, of `doctor` and of explain
 # (condor/pool_query.py, daemons.py, slot_ads.py and accounting.py, runner/explanation.py and turns.py); the
-# reader of a job's output (runner/job_output.py), which no job waits for; a server's child process
-# (condor/access_point_process.py); and the guards beside the way, which say of a file, an ad or a token
+# reader of a job's output (runner/job_output.py), which no job waits for; child processes of servers and of
+# the page (condor/access_point_process.py, pool_query_process.py and token_check.py); and the guards beside
+# the way, which say of a file, an ad or a token
 # whether it is to be trusted, and know no job.
 GUARDS := condor/attribute_values condor/tokens runner/safe_files runner/spool_record
 BESIDE_THE_PATH := submit/vm submit/scheduling condor/pool_query condor/daemons condor/slot_ads condor/access_point_process \
-	condor/accounting runner/explanation runner/turns runner/job_output $(GUARDS)
+	condor/accounting condor/pool_query_process condor/token_check runner/explanation runner/turns runner/job_output \
+	$(GUARDS)
 RUNNER_PATH := $(filter-out $(patsubst %,swarm_runner/%.py,$(BESIDE_THE_PATH)),swarm_runner/errors.py \
 	$(patsubst %,swarm_runner/model/%.py,htcondor job invocation files resources units text wrapper) \
 	$(wildcard swarm_runner/submit/*.py) swarm_runner/hooks \

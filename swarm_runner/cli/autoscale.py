@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,8 +20,9 @@ from swarm_runner.errors import Diagnostic, InvalidInputError
 from swarm_runner.structured_log import configure_logging
 
 if TYPE_CHECKING:
+    from swarm_runner.cli.serve import PageSettings
     from swarm_runner.model.pool import Destination
-    from swarm_runner.provisioner.autoscaler import AutoscalerRecord
+    from swarm_runner.provisioner.autoscaler import AutoscalerRecord, AutoscalerRound
 
 POLL_INTERVAL_S = 2.0
 DEFAULT_METRICS_ADDRESS = "127.0.0.1:9780"
@@ -38,6 +39,30 @@ MetricsAddress = Annotated[
         help="Serve metrics for Prometheus there. 127.0.0.1 serves this host only.",
     ),
 ]
+PageAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--page",
+        metavar="HOST:PORT",
+        help="Serve a page about the pool there. 127.0.0.1 serves this host only.",
+    ),
+]
+UserHeader = Annotated[
+    str | None,
+    typer.Option(
+        "--user-header",
+        metavar="NAME",
+        help="Header in which a trusted proxy names the user whom it has logged in.",
+    ),
+]
+TrustedProxy = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--trusted-proxy",
+        metavar="ADDRESS",
+        help="Address or network of a reverse proxy whose header is believed. Can be repeated.",
+    ),
+]
 
 
 def autoscale(
@@ -52,6 +77,9 @@ def autoscale(
         bool, typer.Option("--json", help="Print every decision as a line of JSON.")
     ] = False,
     metrics: MetricsAddress = None,
+    page: PageAddress = None,
+    user_header: UserHeader = None,
+    trusted_proxy: TrustedProxy = None,
     records: Annotated[
         bool, typer.Option("--records", help="After each line, print the decision as JSON.")
     ] = False,
@@ -67,17 +95,22 @@ def autoscale(
     if options.get("log_level") is None:
         configure_logging(LogLevel.INFO, as_json=bool(options.get("log_json")))
     destination = load_destination(job_conf, destination_name)
-    report = _print_json if as_json else _DecisionPrinter(records=records).print_record
-    if metrics is None:
-        with _stop_on_signal() as stop:
-            factories.autoscaler(destination, dry_run=dry_run).run(report, stop, poll_interval_s)
-    else:
-        _serve(destination, metrics, report, dry_run=dry_run, poll_interval_s=poll_interval_s)
+    run_daemon(
+        destination,
+        _print_json if as_json else _DecisionPrinter(records=records).print_record,
+        dry_run=dry_run,
+        poll_interval_s=poll_interval_s,
+        metrics=metrics,
+        page=_page_settings(page, user_header, trusted_proxy),
+    )
 
 
 def watch(
     poll_interval_s: PollInterval = POLL_INTERVAL_S,
     metrics: MetricsAddress = DEFAULT_METRICS_ADDRESS,
+    page: PageAddress = None,
+    user_header: UserHeader = None,
+    trusted_proxy: TrustedProxy = None,
     job_conf: JobConfPath = None,
     destination_name: DestinationName = None,
     as_json: AsJson = False,
@@ -87,42 +120,86 @@ def watch(
     For a pool without an autoscaler: `pool autoscale --metrics` serves the same metrics.
     """
     destination = load_destination(job_conf, destination_name)
-    report = _print_json if as_json else _ignore
-    address = metrics or DEFAULT_METRICS_ADDRESS
-    _serve(destination, address, report, dry_run=True, poll_interval_s=poll_interval_s)
+    run_daemon(
+        destination,
+        reporter(as_json=as_json),
+        dry_run=True,
+        poll_interval_s=poll_interval_s,
+        metrics=metrics or DEFAULT_METRICS_ADDRESS,
+        page=_page_settings(page, user_header, trusted_proxy),
+    )
 
 
-def _serve(
+def run_daemon(
     destination: Destination,
-    address: str,
     report: Callable[[AutoscalerRecord], None],
     *,
     dry_run: bool,
     poll_interval_s: float,
+    metrics: str | None = None,
+    page: PageSettings | None = None,
 ) -> None:
-    """Run the autoscaler, and serve what its last round observed."""
-    from swarm_runner.metrics.exposition import MetricsServer
+    """Run the autoscaler until a signal; serve what its last round observed as metrics or a page.
 
-    host, port = _parse_address(address)
-    pool_metrics = factories.pool_metrics(destination)
-    autoscaler = factories.autoscaler(
-        destination, dry_run=dry_run, on_round=pool_metrics.record_round
-    )
-    with (
-        _stop_on_signal() as stop,
-        MetricsServer(destination.pool.name, [pool_metrics.store], host, port) as server,
-    ):
-        print_note(f"Metrics are served at http://{server.address}/metrics.")
+    `metrics` is the address of the metrics; None serves none.
+    """
+    from swarm_runner.cli.serve import served_page
+
+    observers: list[Callable[[AutoscalerRound], None]] = []
+    settings: dict[str, Any] = {}
+    with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(_stop_on_signal())
+        if page is not None:
+            served = stack.enter_context(served_page(destination, page))
+            observers.append(served.record_round)
+            settings["pool_query"] = served.pool_query
+        if metrics is not None:
+            observers.append(stack.enter_context(_served_metrics(destination, metrics)))
+        if observers:
+            settings["on_round"] = lambda last: [observe(last) for observe in observers]
+        autoscaler = factories.autoscaler(destination, dry_run=dry_run, **settings)
         autoscaler.run(report, stop, poll_interval_s)
 
 
-def _parse_address(address: str) -> tuple[str, int]:
+@contextlib.contextmanager
+def _served_metrics(
+    destination: Destination, address: str
+) -> Iterator[Callable[[AutoscalerRound], None]]:
+    """Serve metrics until the context ends; give what records a round."""
+    from swarm_runner.metrics.exposition import MetricsServer
+
+    host, port = parse_address(address, DEFAULT_METRICS_ADDRESS, "--metrics")
+    pool_metrics = factories.pool_metrics(destination)
+    with MetricsServer(destination.pool.name, [pool_metrics.store], host, port) as server:
+        print_note(f"Metrics are served at http://{server.address}/metrics.")
+        yield pool_metrics.record_round
+
+
+def _page_settings(
+    address: str | None, user_header: str | None, trusted_proxies: list[str] | None
+) -> PageSettings | None:
+    from swarm_runner.cli.serve import PageSettings
+
+    if address is not None:
+        return PageSettings(address, user_header, trusted_proxies or ())
+    if user_header is not None or trusted_proxies:
+        message = "--user-header and --trusted-proxy are settings of the page; add --page HOST:PORT"
+        raise InvalidInputError(message)
+    return None
+
+
+def parse_address(address: str, example: str, option: str = "") -> tuple[str, int]:
     """Split HOST:PORT. Raises InvalidInputError."""
     host, colon, port = address.rpartition(":")
     if not (colon and host and port.isascii() and port.isdigit() and int(port) <= MAX_PORT):
-        message = f"write HOST:PORT, for example {DEFAULT_METRICS_ADDRESS}"
-        raise InvalidInputError([Diagnostic(message, source=f"--metrics {address}")])
+        message = f"write HOST:PORT, for example {example}"
+        raise InvalidInputError([Diagnostic(message, source=f"{option} {address}".strip())])
     return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def reporter(*, as_json: bool) -> Callable[[AutoscalerRecord], None]:
+    """Return what reports the decisions that an observing daemon would make: JSON, or nothing."""
+    return _print_json if as_json else _ignore
 
 
 def _ignore(_record: AutoscalerRecord) -> None:

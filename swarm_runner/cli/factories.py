@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from swarm_runner.condor.daemons import Daemon, TokenClaims
-    from swarm_runner.condor.pool_query import PoolQuery
+    from swarm_runner.condor.pool_query import PoolQuery, PoolQueryPort
+    from swarm_runner.condor.pool_query_process import PoolQueryProcess
+    from swarm_runner.condor.token_check import TokenCheck
     from swarm_runner.metrics.pool_metrics import PoolMetrics
     from swarm_runner.model.pool import Destination, Pool
     from swarm_runner.provisioner import Autoscaler, Provisioner
@@ -67,8 +69,12 @@ def autoscaler(
     *,
     dry_run: bool,
     on_round: Callable[[AutoscalerRound], None] | None = None,
+    pool_query: PoolQueryPort | None = None,
 ) -> Autoscaler:
-    """Return the autoscaler of a destination's pool, with the installed plugins' policies."""
+    """Return the autoscaler of a destination's pool, with the installed plugins' policies.
+
+    `pool_query` replaces the destination's access point.
+    """
     from swarm_runner.hooks.manager import Hooks
     from swarm_runner.provisioner import Autoscaler
 
@@ -76,7 +82,7 @@ def autoscaler(
     return Autoscaler(
         pool,
         swarm(pool),
-        access_point(destination),
+        access_point(destination) if pool_query is None else pool_query,
         Hooks(),
         dry_run=dry_run,
         on_round=on_round,
@@ -93,6 +99,22 @@ def pool_metrics(destination: Destination) -> PoolMetrics:
     claims = read_claims(token_file(pool.name, destination.token_directory))
     expires_s = claims.expires_s if claims else None
     return PoolMetrics(pool, access_point(destination).schedd_statistics, expires_s)
+
+
+def pool_query_process(destination: Destination) -> PoolQueryProcess:
+    """Return the access point of a destination's pool in a process of its own; close it."""
+    from swarm_runner.condor.pool_query_process import PoolQueryProcess
+
+    return PoolQueryProcess.connect(destination.pool, destination.token_directory)
+
+
+def token_check(destination: Destination) -> Callable[[str], TokenCheck]:
+    """Return what asks a destination's pool whether it accepts a token for reading."""
+    from functools import partial
+
+    from swarm_runner.condor.token_check import check_token
+
+    return partial(check_token, destination.pool)
 
 
 def engine_facts() -> EngineFacts:

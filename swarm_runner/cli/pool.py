@@ -9,6 +9,7 @@ import typer
 from swarm_runner.cli import autoscale as autoscaling
 from swarm_runner.cli import factories, pool_images, token
 from swarm_runner.cli import monitoring as monitoring_files
+from swarm_runner.cli import serve as page
 from swarm_runner.cli.config_files import load_destination
 from swarm_runner.cli.console import print_note, progress, show, show_json
 from swarm_runner.cli.exit_codes import interruptible
@@ -115,6 +116,7 @@ def scale(
 
 app.command()(autoscaling.autoscale)
 app.command()(autoscaling.watch)
+app.command()(page.serve)
 app.command()(monitoring_files.monitoring)
 app.add_typer(pool_images.app, name="images")
 app.add_typer(token.app, name="token")

@@ -21,6 +21,8 @@ _DATES = frozenset(
         "StageOutFinish",
         "LastMatchTime",
         "LastRejMatchTime",
+        "LastVacateTime",
+        "JobStartDate",
     }
 )
 _INTEGERS = frozenset(
@@ -66,6 +68,10 @@ _STRINGS = frozenset(
         "Iwd",
         "SUBMIT_Iwd",
         "UserLog",
+        "User",
+        "SwarmRunnerName",
+        "ContainerImage",
+        "DockerImage",
     }
 )
 

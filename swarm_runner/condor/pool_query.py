@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
 from swarm_runner.condor.access_point import AccessPoint
 from swarm_runner.condor.ads import (
+    history_since,
+    job_constraint,
     to_python,
 )
 from swarm_runner.condor.connection import htcondor
@@ -14,6 +17,7 @@ from swarm_runner.condor.ports import (
     Ad,
     JobQuery,
 )
+from swarm_runner.condor.slot_ads import SLOT_PROJECTION
 from swarm_runner.model.htcondor import HoldCode, JobStatus, Universe
 from swarm_runner.model.job import JobId
 from swarm_runner.model.pool_status import JobRun, ScheddStatistics, Slot
@@ -92,6 +96,56 @@ SCHEDD_PROJECTION = (
     "SpoolFreeBytes",
     "SpoolSizeBytes",
 )
+FIND_JOB_HISTORY_S = 7 * 86_400
+# What a list of the pool's jobs reads of each.
+QUEUE_PROJECTION = (
+    "ClusterId",
+    "ProcId",
+    "JobStatus",
+    "JobUniverse",
+    "SwarmRunnerKey",
+    "SwarmRunnerTool",
+    "SwarmRunnerClass",
+    "User",
+    "RequestCpus",
+    "RequestMemory",
+    "RequestDisk",
+    "RequestGPUs",
+    "QDate",
+    "EnteredCurrentStatus",
+    "NumJobStarts",
+    "HoldReason",
+    "HoldReasonCode",
+    "HoldReasonSubCode",
+    "RemoveReason",
+    "LastRejMatchReason",
+    "MachineAttrCapacityClass0",
+    "MachineAttrSwarmTaskId0",
+    "MachineAttrSwarmNode0",
+)
+# What the page of one job reads beside that.
+JOB_PROJECTION = (
+    *QUEUE_PROJECTION,
+    "SwarmRunnerName",
+    "ContainerImage",
+    "DockerImage",
+    "JobStartDate",
+    "JobCurrentStartDate",
+    "JobCurrentStartExecutingDate",
+    "LastVacateTime",
+    "VacateReason",
+    "StageInFinish",
+    "StageOutFinish",
+    "CompletionDate",
+    "ExitCode",
+    "ExitBySignal",
+    "ExitSignal",
+    "MemoryUsage",
+    "NumHolds",
+    "LastMatchTime",
+    "LastRejMatchTime",
+    "NumJobMatches",
+)
 # All jobs in the queue except removed ones, and completed ones whose output needs no retrieval: a
 # spooled job stays in the queue until its output is retrieved.
 _RETRIEVED = "SUBMIT_Iwd is undefined || (StageOutFinish ?: 0) >= EnteredCurrentStatus"
@@ -135,11 +189,32 @@ class PoolQueryPort(Protocol):
         """Return what the schedd last advertised about itself; the schedd is not queried."""
 
 
+class JobQueryPort(Protocol):
+    """What a page about the jobs of all users needs. Every method raises UnreachableError."""
+
+    def queued_jobs(self, limit: int) -> list[Ad]:
+        """Return the jobs in the queue, of all users, at most `limit` (QUEUE_PROJECTION)."""
+
+    def find_job(self, job_id: JobId) -> Ad | None:
+        """Return a job of any user, from the queue or the history (JOB_PROJECTION).
+
+        Of the history, only the last week is read.
+        """
+
+
 class PoolQuery(AccessPoint):
     """An access point that also answers about the whole pool.
 
     Satisfies `PoolQueryPort`, which documents each method.
     """
+
+    def slot_ads(self) -> list[Ad]:
+        """Return the ad of every slot that the collector knows (SLOT_PROJECTION)."""
+        ad_type = htcondor().AdType.Startd
+        ads = self._connection.query_collector(
+            lambda collector: collector.query(ad_type, "true", list(SLOT_PROJECTION))
+        )
+        return [to_python(ad, SLOT_PROJECTION) for ad in ads]
 
     def count_unfinished(self) -> int:
         """See PoolQueryPort.count_unfinished."""
@@ -185,6 +260,24 @@ class PoolQuery(AccessPoint):
             lambda collector: collector.query(ad_type, "true", names)
         )
         return schedd_statistics_from_ads([to_python(ad, SCHEDD_PROJECTION) for ad in ads])
+
+    def queued_jobs(self, limit: int) -> list[Ad]:
+        """See JobQueryPort.queued_jobs."""
+        names = list(QUEUE_PROJECTION)
+        ads = self._connection.query(lambda schedd: schedd.query("true", names, limit=limit))
+        return [to_python(ad, QUEUE_PROJECTION) for ad in ads]
+
+    def find_job(self, job_id: JobId) -> Ad | None:
+        """See JobQueryPort.find_job."""
+        text, names = job_constraint(JobQuery(ids=[job_id])), list(JOB_PROJECTION)
+        end = history_since(JobQuery(since=time.time() - FIND_JOB_HISTORY_S))
+        ads = self._connection.query(
+            lambda schedd: (
+                list(schedd.query(text, names, limit=1))
+                or list(schedd.history(text, names, 1, end))
+            )
+        )
+        return to_python(ads[0], JOB_PROJECTION) if ads else None
 
 
 def idle_job_group_from_ad(group: Ad) -> IdleJobGroup:

@@ -30,8 +30,13 @@ def token_claims(file: Path) -> dict[str, Any]:
 
     Raises OSError, or ValueError if it is not a token.
     """
+    return claims_from_text(file.read_text(encoding="ascii"))
+
+
+def claims_from_text(token: str) -> dict[str, Any]:
+    """Return what a token says of itself. Raises ValueError if it is not a token."""
     try:
-        payload = file.read_text(encoding="ascii").split(".")[1]
+        payload = token.split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
     except IndexError as error:
         raise ValueError("not a token") from error

@@ -37,6 +37,7 @@ EXPLAIN_PROJECTION = (
 _KB_PER_MB = 1024
 # Matching takes seconds: a job that is idle for longer although a slot is free needs attention.
 _MATCH_TIMEOUT_S = 90
+_MAX_JOBS_NAMED = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +179,7 @@ def _summarize(
     jobs_by_task = Counter(slot.task for slot in class_slots if slot.job)
     at_vm_limit = vm_limit and all(jobs_by_task[slot.task] >= vm_limit for slot in free)
     if not free or at_vm_limit:
-        jobs = ", ".join(sorted(slot.job for slot in class_slots if slot.job)) or "other jobs"
+        jobs = _name_jobs(sorted(slot.job for slot in class_slots if slot.job)) or "other jobs"
         limit = ""
         if free:
             limit = (
@@ -193,9 +194,20 @@ def _summarize(
     if idle_s > _MATCH_TIMEOUT_S:
         return (
             f"An executor of class {class_name} is free, but HTCondor has not matched the job with "
-            f"it for {idle_s:.0f} s. Check `swarm-runner pool status`."
+            f"it for {_format_wait(idle_s)}. Check `swarm-runner pool status`."
         )
     return f"The job is about to start: an executor of class {class_name} is free."
+
+
+def _name_jobs(jobs: Sequence[str]) -> str:
+    """Return the first jobs, and how many more there are."""
+    named, others = jobs[:_MAX_JOBS_NAMED], len(jobs) - _MAX_JOBS_NAMED
+    return ", ".join(named) + (f" and {others} more" if others > 0 else "")
+
+
+def _format_wait(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h"
 
 
 def _fits_when_empty(slot: Slot, requested: Resources) -> bool:

@@ -9,7 +9,12 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from swarm_runner.condor.pool_query import FINISHED_PROJECTION, finished_job_from_ad
+from swarm_runner.condor.pool_query import (
+    FINISHED_PROJECTION,
+    JOB_PROJECTION,
+    QUEUE_PROJECTION,
+    finished_job_from_ad,
+)
 from swarm_runner.condor.ports import (
     TRACK_PROJECTION,
     Ad,
@@ -192,6 +197,16 @@ class FakeAccessPoint:
             finished_job_from_ad(ad) for ad in self.history(JobQuery(), FINISHED_PROJECTION, limit)
         ]
 
+    def queued_jobs(self, limit: int) -> list[Ad]:
+        """See JobQueryPort.queued_jobs."""
+        return self.jobs(JobQuery(), QUEUE_PROJECTION)[:limit]
+
+    def find_job(self, job_id: JobId) -> Ad | None:
+        """See JobQueryPort.find_job."""
+        query = JobQuery(ids=[job_id])
+        found = self.jobs(query, JOB_PROJECTION) or self.history(query, JOB_PROJECTION, 1)
+        return found[0] if found else None
+
     # Methods for tests: what happens to a job.
 
     def start(self, job: JobId, executor: str = "task-1", node: str = "node-1") -> None:
@@ -304,7 +319,7 @@ class FakeAccessPoint:
 
     def _enqueue(self, ad: dict[str, Any], spool: bool) -> None:
         job = JobId(ad["ClusterId"], ad["ProcId"])
-        ad["QDate"] = self._now
+        ad |= {"QDate": self._now, "User": f"{_USER_NAME}@fake"}
         self.queue[job] = ad
         self._set_status(ad, JobStatus.IDLE)
         if spool:

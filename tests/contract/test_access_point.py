@@ -360,3 +360,30 @@ def test_a_recent_job_has_its_class_and_runtime(harness: Harness) -> None:
     assert ended.runtime_s is not None
     assert ended.runtime_s < TIMEOUT_S
     assert ended.ended_s <= time.time() + 1
+
+
+def test_the_queue_and_one_job_of_it_whoever_owns_them(harness: Harness) -> None:
+    access_point = harness.access_point
+    assert isinstance(access_point, PoolQuery | FakeAccessPoint)
+    invocation = harness.invocation("mine", "sleep 600", tool_id="sleeper")
+    waiting = harness.submit(invocation).ids[0]
+    access_point.hold([waiting], "not now")
+    job = harness.submit(harness.invocation("short", "exit 3")).ids[0]
+    queued = {(ad["ClusterId"], ad["ProcId"]): ad for ad in access_point.queued_jobs(1000)}
+    held = queued[waiting]
+    assert held["JobStatus"] == JobStatus.HELD
+    assert held["HoldReason"].startswith("not now")
+    assert (held["SwarmRunnerKey"], held["SwarmRunnerTool"]) == ("mine", "sleeper")
+    assert held["SwarmRunnerClass"] == "normal"
+    assert held["User"]
+    assert len(access_point.queued_jobs(1)) == 1
+    found = access_point.find_job(waiting)
+    assert found is not None
+    assert found["ContainerImage"] == "debian:trixie"
+    harness.run(job, exit_code=3)
+    harness.wait_until_left_queue(job)
+    ended = access_point.find_job(job)
+    assert ended is not None
+    assert (ended["JobStatus"], ended["ExitCode"]) == (JobStatus.COMPLETED, 3)
+    assert access_point.find_job(JobId(999_999, 0)) is None
+    access_point.remove([waiting], "seen")

@@ -49,7 +49,8 @@ def test_every_module_is_in_a_layer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "allowed"), [("htcondor", "condor"), ("docker", "swarm"), ("prometheus", "metrics")]
+    ("name", "allowed"),
+    [("htcondor", "condor"), ("docker", "swarm"), ("prometheus", "metrics"), ("web", "page")],
 )
 def test_every_other_module_is_forbidden_to_import_it(name: str, allowed: str) -> None:
     expected = modules_of(PACKAGE) - NOT_LAYERED - {allowed}

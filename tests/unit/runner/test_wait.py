@@ -156,7 +156,7 @@ def test_the_explanation_of_each_state(harness: RunnerHarness) -> None:
     with harness.runner() as runner:
         (job,) = runner.submit([harness.invocation()])
         harness.clock.advance(600)
-        assert "HTCondor has not matched the job with it for 600 s" in str(runner.explain(job))
+        assert "HTCondor has not matched the job with it for 10 min" in str(runner.explain(job))
         harness.run_later(harness.access_point.hold, [job.id], "wait a bit")
         assert "A user holds the job: wait a bit" in str(runner.explain(job.id))
         harness.run_later(harness.access_point.release, [job.id], "go")
