@@ -28,7 +28,8 @@ from tests.polling import TIMEOUT_S
 NAME, PORT = "swarm-runner-isolation", 9759
 MEBIBYTE = 2**20
 _ENV = ("/usr/bin/env",)
-LOGINS = "swarm-runner-isolation-logins"
+# An interrupted session may have left its own, in use by its pool.
+LOGINS = f"swarm-runner-isolation-logins-{uuid.uuid4().hex[:8]}"
 # What a container's first process may do: no capability, and no way to get one.
 NO_PRIVILEGES = {"CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1"}
 
@@ -61,8 +62,6 @@ def logins(private_registry: StubRegistry, lab: LabPool) -> Iterator[str]:
     auth = base64.b64encode(b"reader:secret").decode()
     content = json.dumps({"auths": {private_registry.address: {"auth": auth}}})
     client = docker.from_env()
-    for secret in client.secrets.list(filters={"name": LOGINS}):
-        secret.remove()
     secret = client.secrets.create(name=LOGINS, data=content.encode())
     yield LOGINS
     secret.remove()
