@@ -212,9 +212,9 @@ def test_what_a_registry_answers(isolated_harness: LabHarness, registry: StubReg
 @pytest.mark.parametrize("isolated_harness", ["log"], indirect=True)
 def test_jobs_that_take_what_they_can(isolated_harness: LabHarness) -> None:
     commands = {
-        "fork bomb": "bomb() { bomb | bomb & }; bomb; sleep 3; echo here",
-        "full disk": "head -c 10G /dev/zero > zeros",
-        "10 GB of output": "head -c 10G /dev/zero",
+        "fork-bomb": "bomb() { bomb | bomb & }; bomb; sleep 3; echo here",
+        "full-disk": "head -c 10G /dev/zero > zeros",
+        "10-GB-of-output": "head -c 10G /dev/zero",
         "good": "echo here",
     }
     with isolated_harness.runner() as runner:
@@ -232,9 +232,9 @@ def test_jobs_that_take_what_they_can(isolated_harness: LabHarness) -> None:
         ended = runner.wait(jobs, TIMEOUT_S)
     kinds = {job.key: job.outcome.kind for job in ended if job.outcome}
     assert kinds == {
-        "fork bomb": OutcomeKind.EXITED,
-        "full disk": OutcomeKind.OUT_OF_DISK,
-        "10 GB of output": OutcomeKind.OUT_OF_DISK,
+        "fork-bomb": OutcomeKind.EXITED,
+        "full-disk": OutcomeKind.OUT_OF_DISK,
+        "10-GB-of-output": OutcomeKind.OUT_OF_DISK,
         "good": OutcomeKind.EXITED,
     }
     assert (isolated_harness.directory / "3.txt").read_text() == "here\n"
