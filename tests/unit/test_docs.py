@@ -103,6 +103,12 @@ def test_what_is_not_tried_has_a_reason_and_is_little(capsys: pytest.CaptureFixt
     assert len(not_tried) <= MAX_NOT_TRIED
 
 
+def test_a_block_that_another_test_tries_names_that_test() -> None:
+    for block in BLOCKS:
+        if block.tried_by:
+            assert block.page.name in (ROOT / block.tried_by).read_text(), block.location
+
+
 def test_a_language_that_nothing_tries_is_noticed() -> None:
     tried = {SHELL, TEXT, "yaml", "python", "json", "toml", "ini", "xml"}
     assert {block.language for block in BLOCKS if not block.not_tried} <= tried
