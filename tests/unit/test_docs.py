@@ -59,7 +59,7 @@ execution:
 MAX_NOT_TRIED = 20
 
 
-def of(language: str) -> list[Any]:
+def blocks_in(language: str) -> list[Any]:
     return [
         pytest.param(block, id=block.location)
         for block in BLOCKS
@@ -124,7 +124,7 @@ def test_another_test_reads_the_page(page: str, language: str) -> None:
 # Shell commands
 
 
-@pytest.mark.parametrize("block", of(SHELL))
+@pytest.mark.parametrize("block", blocks_in(SHELL))
 def test_every_command_line_is_one(block: Block) -> None:
     """Each call of swarm-runner has a command and options that exist, and values of their types."""
     for arguments in command_lines(block):
@@ -222,7 +222,7 @@ def _read_yaml(block: Block) -> object:
     return conf
 
 
-@pytest.mark.parametrize("block", of("yaml"))
+@pytest.mark.parametrize("block", blocks_in("yaml"))
 def test_every_yaml_is_read(block: Block) -> None:
     if (name_of(block.page), "yaml") not in TRIED_BY_OTHERS:
         assert _read_yaml(block)
@@ -251,7 +251,7 @@ def _ini() -> configparser.ConfigParser:
     return configparser.ConfigParser(interpolation=None, delimiters="=", strict=False)
 
 
-@pytest.mark.parametrize("block", [param for name in READERS for param in of(name)])
+@pytest.mark.parametrize("block", [param for name in READERS for param in blocks_in(name)])
 def test_every_other_file_is_one(block: Block) -> None:
     READERS[block.language](block.content)
 
