@@ -1,5 +1,6 @@
-"""README's quick start: from the wheel alone to ten finished jobs, with pipx, outside of the clone.
+"""README.md's quick start: from the wheel alone to ten jobs, with pipx, outside of the clone.
 
+docs/tutorial.md installs the wheel in the same way.
 `make test-docs`. At most five commands and, with the pool image on the engine, three minutes.
 """
 
