@@ -81,7 +81,8 @@ test-upgrade: engine ## upgrade a pool of the previous version, with jobs in it;
 	$(WITH_ENGINE) $(BIN)/pytest tests/integration/test_previous_version.py
 
 test-docs: engine galaxy-venv snakemake-venv ## run the commands of the tutorial and of all guides, on real pools; six minutes
-	$(WITH_ENGINE) $(BIN)/pytest tests/unit/test_docs.py tests/integration/test_docs.py tests/integration/test_engine_guides.py
+	$(WITH_ENGINE) $(BIN)/pytest tests/unit/test_docs.py tests/integration/test_first_minutes.py \
+		tests/integration/test_docs.py tests/integration/test_engine_guides.py
 
 test-galaxy: engine galaxy-venv ## check and test plugins/galaxy, on a real Galaxy and a real pool
 	$(GALAXY_BIN)/mypy --config-file plugins/galaxy/setup.cfg

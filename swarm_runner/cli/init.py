@@ -179,10 +179,17 @@ def _check_target(file: Path) -> None:
 
 
 def _write(file: Path, text: str) -> None:
-    """Write a new file. Raises InvalidInputError if it appeared meanwhile."""
+    """Write a new file, complete or not at all.
+
+    Raises InvalidInputError if it appeared meanwhile, or if the disk is full.
+    """
+    created = False
     try:
         with file.open("x", encoding="utf-8") as target:
+            created = True
             target.write(text)
     except OSError as error:
+        if created:
+            file.unlink(missing_ok=True)
         message = f"cannot be written: {error.strerror}"
         raise InvalidInputError([Diagnostic(message, source=str(file))]) from error

@@ -43,6 +43,34 @@ apt_install() {
         apt-get -q -q -y -o DPkg::Lock::Timeout=300 install $missing >/dev/null
 }
 
+# Print a digest of the sources of the core and of the plugin in directory $1.
+digest_of_sources() {
+    find "$root/swarm_runner" "$1" "$root/setup.cfg" -name '.*' -prune -o -name tests -prune -o \
+        -type f ! -name '*.pyc' -exec cksum {} + | sort | cksum | cut -d ' ' -f 1
+}
+
+# Build the wheels of the core and of the plugin in directory $2 with Python $1, into directory $3.
+# They are built from copies, because setuptools leaves a build directory in the source tree.
+build_wheels() {
+    copies=$(mktemp -d)
+    mkdir "$copies/core" "$copies/plugin"
+    for part in swarm_runner setup.cfg pyproject.toml README.md LICENSE; do
+        cp -RL "$root/$part" "$copies/core"
+    done
+    for part in setup.cfg pyproject.toml README.md LICENSE; do
+        cp -RL "$2/$part" "$copies/plugin"
+    done
+    for package in "$2"/*/__init__.py; do
+        [ "$(basename "$(dirname "$package")")" = tests ] ||
+            cp -RL "$(dirname "$package")" "$copies/plugin"
+    done
+    rm -rf "$3"
+    status=0
+    "$1" -m pip wheel --quiet --no-deps --wheel-dir "$3" "$copies/core" "$copies/plugin" || status=$?
+    rm -rf "$copies"
+    return "$status"
+}
+
 # Test whether process $1 runs program $2. (A zombie has a name but no command line.)
 is_running() {
     case " $(tr '\0' ' ' 2>/dev/null <"/proc/$1/cmdline")" in

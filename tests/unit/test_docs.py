@@ -59,7 +59,7 @@ execution:
 MAX_NOT_TRIED = 20
 
 
-def of(language: str) -> list[Any]:
+def blocks_in(language: str) -> list[Any]:
     return [
         pytest.param(block, id=block.location)
         for block in BLOCKS
@@ -103,6 +103,12 @@ def test_what_is_not_tried_has_a_reason_and_is_little(capsys: pytest.CaptureFixt
     assert len(not_tried) <= MAX_NOT_TRIED
 
 
+def test_a_block_that_another_test_tries_names_that_test() -> None:
+    for block in BLOCKS:
+        if block.tried_by:
+            assert block.page.name in (ROOT / block.tried_by).read_text(), block.location
+
+
 def test_a_language_that_nothing_tries_is_noticed() -> None:
     tried = {SHELL, TEXT, "yaml", "python", "json", "toml", "ini", "xml"}
     assert {block.language for block in BLOCKS if not block.not_tried} <= tried
@@ -118,7 +124,7 @@ def test_another_test_reads_the_page(page: str, language: str) -> None:
 # Shell commands
 
 
-@pytest.mark.parametrize("block", of(SHELL))
+@pytest.mark.parametrize("block", blocks_in(SHELL))
 def test_every_command_line_is_one(block: Block) -> None:
     """Each call of swarm-runner has a command and options that exist, and values of their types."""
     for arguments in command_lines(block):
@@ -216,7 +222,7 @@ def _read_yaml(block: Block) -> object:
     return conf
 
 
-@pytest.mark.parametrize("block", of("yaml"))
+@pytest.mark.parametrize("block", blocks_in("yaml"))
 def test_every_yaml_is_read(block: Block) -> None:
     if (name_of(block.page), "yaml") not in TRIED_BY_OTHERS:
         assert _read_yaml(block)
@@ -245,7 +251,7 @@ def _ini() -> configparser.ConfigParser:
     return configparser.ConfigParser(interpolation=None, delimiters="=", strict=False)
 
 
-@pytest.mark.parametrize("block", [param for name in READERS for param in of(name)])
+@pytest.mark.parametrize("block", [param for name in READERS for param in blocks_in(name)])
 def test_every_other_file_is_one(block: Block) -> None:
     READERS[block.language](block.content)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 import socket
 import time
 from collections.abc import Callable
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("site")
 NOW = time.time()
 IMAGE = "swarm-runner-pool:1"
 POOL = "galaxy"
-has_route = doctor._has_route
+has_route, examine_disk = doctor._has_route, doctor._examine_disk
 
 
 def write_token(**claims: Any) -> Path:
@@ -231,6 +232,27 @@ def test_a_kernel_without_swap_limits(site: Site, examine: Examine) -> None:
 def test_a_full_disk(site: Site, examine: Examine, free_mb: int, code: int, severity: str) -> None:
     site.free_mb = free_mb
     assert examine(code)["disk"]["severity"] == severity
+
+
+def test_the_disk_of_a_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the engine's directory has free is asked of the kernel."""
+    usage = shutil.disk_usage(tmp_path)
+    found = examine_disk("images", str(tmp_path))
+    assert f"are free in {tmp_path} (images)" in found.message
+    asked: list[str] = []
+
+    def disk_usage(directory: str) -> object:
+        asked.append(directory)
+        return usage._replace(free=2**20)
+
+    monkeypatch.setattr(shutil, "disk_usage", disk_usage)
+    full = examine_disk("images", "/var/lib/docker")
+    assert (full.severity, full.message[:14]) == ("failed", "1 MB are free ")
+    assert "docker system df" in full.advice
+    assert asked == ["/var/lib/docker"]
+    monkeypatch.undo()
+    unknown = examine_disk("images", str(tmp_path / "only root may look here"))
+    assert (unknown.severity, unknown.advice) == ("warning", "Look with `df`")
 
 
 def test_no_network_and_no_image(site: Site, examine: Examine) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 import os
+import resource
+import socket
 import sys
 from pathlib import Path
 
 import pytest
 
+from swarm_runner.cli import init
 from swarm_runner.config.job_conf import parse_job_conf
 from swarm_runner.model.pool import Pool
 from tests.unit.cli.conftest import Cli
@@ -121,3 +124,38 @@ def test_a_directory_that_does_not_exist(cli: Cli) -> None:
     result = cli("init", "--yes", "missing/job_conf.yml")
     assert result.code == 2
     assert f"cannot be written in {os.getcwd()}/missing" in result.err  # noqa: PTH109
+
+
+def test_a_full_disk_leaves_no_part_of_the_file(cli: Cli) -> None:
+    """A limit of the file's size ends the write as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        result = cli("init", "--yes")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert result.code == 2
+    assert "job_conf.yml: cannot be written: File too large" in result.err
+    assert not FILE.exists()
+
+
+def test_a_file_that_appears_while_questions_are_asked_is_kept(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check(_file: Path) -> None:
+        FILE.write_text("somebody else's")
+
+    monkeypatch.setattr(init, "_check_target", check)
+    result = cli("init", "--yes")
+    assert result.code == 2
+    assert "cannot be written: File exists" in result.err
+    assert FILE.read_text() == "somebody else's"
+
+
+def test_neither_docker_nor_a_network_is_needed(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("init must not ask anybody")
+
+    monkeypatch.setattr(socket.socket, "connect", fail)
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
+    assert cli("init", "--yes").code == 0
