@@ -152,6 +152,11 @@ class DestinationParameters(FrozenModel):
     gpu_memory: MemoryOrText | None = Field(
         None, description="the memory of each GPU; routed to such a class"
     )
+    singularity_to_docker: bool = Field(
+        True,
+        description="Galaxy: run a tool whose Singularity image was made from a Docker image in "
+        "the latter",
+    )
     raw_commands: dict[str, str] = Field(
         default_factory=dict, description="raw HTCondor commands", exclude=True
     )

@@ -10,12 +10,14 @@ from swarm_runner.model.units import QUANTITY_EXAMPLES, QUANTITY_PATTERN
 
 _DECIMAL = r"^ *[0-9]+(\.[0-9]*)? *$"
 _INTEGER = r"^ *\+?[0-9]+(\.0*)? *$"
+_SIGNED_INTEGER = r"^ *(\+?|-)[0-9]+(\.0*)? *$"
 _CPUS = r"^ *\+?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})? *m? *$"
 
 
 def integer_schema(minimum: int, maximum: int) -> WithJsonSchema:
     """Return the schema of a whole number, or a text of one."""
-    return _number_or_text("integer", minimum, maximum, _INTEGER)
+    pattern = _INTEGER if minimum >= 0 else _SIGNED_INTEGER
+    return _number_or_text("integer", minimum, maximum, pattern)
 
 
 def cpus_schema(minimum: int, maximum: int) -> WithJsonSchema:

@@ -147,7 +147,7 @@ def megabytes_or_number(value: Any, minimum_mb: int) -> int:
     return max(amount, minimum_mb) if has_unit else amount
 
 
-_INTEGER = re.compile(r" *\+?([0-9]{1,18})(?:\.0*)? *")
+_INTEGER = re.compile(r" *\+?(-?[0-9]{1,18})(?:\.0*)? *")
 _CPUS = re.compile(rf" *({_NUMBER_PATTERN}) *(m)? *")
 # A product of floats may exceed the whole number that it stands for: 3.0000000000000004.
 _ROUNDING_ERROR = Fraction(1, 10**6)

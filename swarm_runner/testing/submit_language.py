@@ -14,6 +14,7 @@ _MACRO = re.compile(r"\$\((\w+)\)")
 _CLASS_EXPRESSION = re.compile(r'ifThenElse\(RequestMemory <= (\d+), ("[^"]*"), (.*)\)')
 # Submit commands and the attributes that they become.
 _STRING_ATTRIBUTES = {
+    "concurrency_limits": "ConcurrencyLimits",
     "initialdir": "Iwd",
     "log": "UserLog",
     "submit_event_notes": "SubmitEventNotes",
@@ -31,6 +32,7 @@ _MEMORY_ATTRIBUTES = {
     "request_memory": "RequestMemory",
     "retry_request_memory": "RetryRequestMemory",
 }
+_INTEGER_ATTRIBUTES = {"request_cpus": "RequestCpus", "priority": "JobPrio"}
 
 
 def make_job_ads(batch: SubmitBatch, cluster: int) -> list[dict[str, Any]]:
@@ -53,8 +55,8 @@ def _make_job_ad(
             ad["RequestDisk"] = int(value.removesuffix("M")) * 1024
         elif name == "universe":
             ad["JobUniverse"] = _UNIVERSES[value]
-        elif name == "request_cpus":
-            ad["RequestCpus"] = int(value)
+        elif name in _INTEGER_ATTRIBUTES:
+            ad[_INTEGER_ATTRIBUTES[name]] = int(value)
         elif name.startswith("My."):
             ad[name.removeprefix("My.")] = value
     return {name: parse_string_literal(value) for name, value in ad.items()}

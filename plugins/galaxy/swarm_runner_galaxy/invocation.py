@@ -16,6 +16,7 @@ from swarm_runner import (
     docker_variables,
     hookimpl,
 )
+from swarm_runner_galaxy.singularity import as_docker_container
 
 SHELL = "/bin/sh"
 # The slot may have more than the job requested, and more again after the schedd raised the request.
@@ -59,8 +60,8 @@ class RawCommands:
         return self._commands.get(invocation.key)
 
 
-def find_image(job_wrapper: Any) -> str:
-    """Return the tool's Docker image.
+def find_image(job_wrapper: Any, *, singularity_to_docker: bool = True) -> str:
+    """Return the tool's Docker image: for a Singularity image, the one that it was made from.
 
     Raise InvalidInputError if there is none, with advice for the administrator.
     """
@@ -77,10 +78,16 @@ def find_image(job_wrapper: Any) -> str:
             "for that destination, and docker_default_container_id to run tools without a "
             "container in an image of your choice; or send the tool to another destination"
         )
+    if container.container_type == "singularity" and singularity_to_docker:
+        docker = as_docker_container(container, str(tool))
+        job_wrapper.swarm_container = container = docker or container
     if container.container_type != "docker":
+        kind = f"{container.container_type}, {container.container_id}"
+        refused = "" if singularity_to_docker else "singularity_to_docker is false, and "
         raise InvalidInputError(
-            f"tool {tool} has a container of type {container.container_type}, but the pool runs "
-            "Docker containers: configure the container resolvers to find a Docker image"
+            f"tool {tool} has a container of type {kind}, but {refused}the pool runs Docker "
+            "containers: configure the container resolvers to find a Docker image, or set "
+            "docker_container_id_override for the tool"
         )
     return str(container.container_id)
 

@@ -221,7 +221,8 @@ class SwarmJobRunner(JobFinisher):
             job_wrapper, include_metadata=False, modify_command_for_container=False
         ):
             return
-        image = find_image(job_wrapper)
+        allowed = job_parameters.singularity_to_docker
+        image = find_image(job_wrapper, singularity_to_docker=allowed)
         state = SwarmJobState(job_wrapper, job_key, STATES.QUEUED)
         state.unpublished_container = job_wrapper.swarm_container
         script = self.get_job_file(
