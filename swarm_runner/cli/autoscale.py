@@ -34,6 +34,7 @@ MetricsAddress = Annotated[
     str | None,
     typer.Option(
         "--metrics",
+        envvar="SWARM_RUNNER_METRICS",
         metavar="HOST:PORT",
         help="Serve metrics for Prometheus there. 127.0.0.1 serves this host only.",
     ),
