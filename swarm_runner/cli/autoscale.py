@@ -16,7 +16,6 @@ from swarm_runner.cli import factories
 from swarm_runner.cli.config_files import load_destination
 from swarm_runner.cli.console import print_note
 from swarm_runner.cli.options import AsJson, DestinationName, JobConfPath, LogLevel
-from swarm_runner.errors import Diagnostic, InvalidInputError
 from swarm_runner.structured_log import configure_logging
 
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
 POLL_INTERVAL_S = 2.0
 DEFAULT_METRICS_ADDRESS = "127.0.0.1:9780"
-MAX_PORT = 65_535
 PollInterval = Annotated[
     float,
     typer.Option("--interval", min=0.1, metavar="SECONDS", help="Minimum time between two polls."),
@@ -104,26 +102,18 @@ def _serve(
     """Run the autoscaler, and serve what its last round observed."""
     from swarm_runner.metrics.exposition import MetricsServer
 
-    host, port = _parse_address(address)
     pool_metrics = factories.pool_metrics(destination)
     autoscaler = factories.autoscaler(
         destination, dry_run=dry_run, on_round=pool_metrics.record_round
     )
     with (
         _stop_on_signal() as stop,
-        MetricsServer(destination.pool.name, [pool_metrics.store], host, port) as server,
+        MetricsServer.listen(
+            destination.pool.name, [pool_metrics.store], address, "--metrics"
+        ) as server,
     ):
         print_note(f"Metrics are served at http://{server.address}/metrics.")
         autoscaler.run(report, stop, poll_interval_s)
-
-
-def _parse_address(address: str) -> tuple[str, int]:
-    """Split HOST:PORT. Raises InvalidInputError."""
-    host, colon, port = address.rpartition(":")
-    if not (colon and host and port.isascii() and port.isdigit() and int(port) <= MAX_PORT):
-        message = f"write HOST:PORT, for example {DEFAULT_METRICS_ADDRESS}"
-        raise InvalidInputError([Diagnostic(message, source=f"--metrics {address}")])
-    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 def _ignore(_record: AutoscalerRecord) -> None:

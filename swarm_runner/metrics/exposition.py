@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from swarm_runner.errors import PreconditionError
+from swarm_runner.errors import Diagnostic, InvalidInputError, PreconditionError
 from swarm_runner.metrics.store import Family, MetricStore
 
 if TYPE_CHECKING:
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from prometheus_client.registry import CollectorRegistry
 
 LOOPBACK = "127.0.0.1"
+DEFAULT_ADDRESS = "127.0.0.1:9780"
+_MAX_PORT = 65_535
 
 
 class StoreCollector:
@@ -103,6 +105,23 @@ class MetricsServer:
                 f"metrics cannot be served at {address}:{port}: {error}; choose another address"
             ) from error
         self.address = f"{address}:{self._server.server_port}"
+
+    @classmethod
+    def listen(cls, pool: str, stores: Iterable[MetricStore], address: str, source: str) -> Self:
+        """Serve at HOST:PORT. `source` is where the address was configured.
+
+        Raises InvalidInputError when it is not an address, and PreconditionError when it cannot be
+        used.
+        """
+        host, colon, port = address.rpartition(":")
+        if not (colon and host and port.isascii() and port.isdigit() and int(port) <= _MAX_PORT):
+            message = f"write HOST:PORT, for example {DEFAULT_ADDRESS}"
+            raise InvalidInputError([Diagnostic(message, source=f"{source} {address}")])
+        return cls(pool, stores, host.removeprefix("[").removesuffix("]"), int(port))
+
+    def close(self) -> None:
+        """Stop serving."""
+        self.__exit__(None, None, None)
 
     def __enter__(self) -> Self:
         return self
