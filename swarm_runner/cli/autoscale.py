@@ -16,7 +16,7 @@ from swarm_runner.cli import factories
 from swarm_runner.cli.config_files import load_destination
 from swarm_runner.cli.console import print_note
 from swarm_runner.cli.options import AsJson, DestinationName, JobConfPath, LogLevel
-from swarm_runner.errors import Diagnostic, InvalidInputError
+from swarm_runner.errors import InvalidInputError
 from swarm_runner.structured_log import configure_logging
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 POLL_INTERVAL_S = 2.0
 DEFAULT_METRICS_ADDRESS = "127.0.0.1:9780"
-MAX_PORT = 65_535
 PollInterval = Annotated[
     float,
     typer.Option("--interval", min=0.1, metavar="SECONDS", help="Minimum time between two polls."),
@@ -35,6 +34,7 @@ MetricsAddress = Annotated[
     str | None,
     typer.Option(
         "--metrics",
+        envvar="SWARM_RUNNER_METRICS",
         metavar="HOST:PORT",
         help="Serve metrics for Prometheus there. 127.0.0.1 serves this host only.",
     ),
@@ -168,9 +168,9 @@ def _served_metrics(
     """Serve metrics until the context ends; give what records a round."""
     from swarm_runner.metrics.exposition import MetricsServer
 
-    host, port = parse_address(address, DEFAULT_METRICS_ADDRESS, "--metrics")
     pool_metrics = factories.pool_metrics(destination)
-    with MetricsServer(destination.pool.name, [pool_metrics.store], host, port) as server:
+    stores = [pool_metrics.store]
+    with MetricsServer.listen(destination.pool.name, stores, address, "--metrics") as server:
         print_note(f"Metrics are served at http://{server.address}/metrics.")
         yield pool_metrics.record_round
 
@@ -186,15 +186,6 @@ def _page_settings(
         message = "--user-header and --trusted-proxy are settings of the page; add --page HOST:PORT"
         raise InvalidInputError(message)
     return None
-
-
-def parse_address(address: str, example: str, option: str = "") -> tuple[str, int]:
-    """Split HOST:PORT. Raises InvalidInputError."""
-    host, colon, port = address.rpartition(":")
-    if not (colon and host and port.isascii() and port.isdigit() and int(port) <= MAX_PORT):
-        message = f"write HOST:PORT, for example {example}"
-        raise InvalidInputError([Diagnostic(message, source=f"{option} {address}".strip())])
-    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 def reporter(*, as_json: bool) -> Callable[[AutoscalerRecord], None]:

@@ -47,6 +47,14 @@ def up(
             help="Run an autoscaler in the pool, or remove it. Default: no change.",
         ),
     ] = None,
+    monitoring: Annotated[
+        bool | None,
+        typer.Option(
+            "--monitoring/--no-monitoring",
+            help="Run Prometheus and Grafana in the pool, with its alert rules and dashboard, or "
+            "remove them. Default: no change.",
+        ),
+    ] = None,
     timeout: Annotated[
         float,
         typer.Option("--timeout", min=1, metavar="SECONDS", help="How long to wait for slots."),
@@ -70,7 +78,7 @@ def up(
     )
     with interruptible(lambda: message), progress(f"bringing up pool {pool.name}") as step:
         status = factories.provisioner(destination, step).up(
-            initialise=init, autoscale=autoscale, timeout_s=timeout
+            initialise=init, autoscale=autoscale, monitoring=monitoring, timeout_s=timeout
         )
     set_current_config(job_conf)
     _show(pool, status, as_json)

@@ -15,6 +15,7 @@ from swarm_runner.cli.config_files import load_destination
 from swarm_runner.cli.console import print_note
 from swarm_runner.cli.options import AsJson, DestinationName, JobConfPath
 from swarm_runner.errors import PreconditionError
+from swarm_runner.model.listen_address import parse_listen_address
 
 if TYPE_CHECKING:
     from swarm_runner.condor.pool_query import PoolQueryPort
@@ -79,7 +80,7 @@ def served_page(destination: Destination, settings: PageSettings) -> Iterator[Se
     Raises InvalidInputError for a wrong address or setting, and PreconditionError if the address
     cannot be used or a package is missing.
     """
-    host, port = autoscaling.parse_address(settings.address, DEFAULT_PAGE_ADDRESS)
+    host, port = parse_listen_address(settings.address, DEFAULT_PAGE_ADDRESS, "")
     try:
         from swarm_runner.page.login import TrustedProxies
         from swarm_runner.page.server import PageServer

@@ -87,6 +87,12 @@ class RunnerSection(FrozenModel):
         DEFAULT_LEASE_S,
         description="seconds after losing contact with its node until a job runs again elsewhere",
     )
+    metrics: Text | None = Field(
+        None,
+        pattern=r"^.+:[0-9]{1,5}$",
+        description="host:port at which Galaxy's runner serves its metrics; 127.0.0.1 is for this "
+        "host only; a process that finds the port taken goes on without",
+    )
 
     @classmethod
     def accepted_keys(cls) -> list[str]:

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, Self
 
 from swarm_runner.errors import PreconditionError
 from swarm_runner.metrics.store import Family, MetricStore
+from swarm_runner.model.listen_address import parse_listen_address
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
     from prometheus_client.registry import CollectorRegistry
 
 LOOPBACK = "127.0.0.1"
+DEFAULT_ADDRESS = "127.0.0.1:9780"
 
 
 class StoreCollector:
@@ -103,6 +105,19 @@ class MetricsServer:
                 f"metrics cannot be served at {address}:{port}: {error}; choose another address"
             ) from error
         self.address = f"{address}:{self._server.server_port}"
+
+    @classmethod
+    def listen(cls, pool: str, stores: Iterable[MetricStore], address: str, source: str) -> Self:
+        """Serve at HOST:PORT. `source` is where the address was configured.
+
+        Raises InvalidInputError when it is not an address, and PreconditionError when it cannot be
+        used.
+        """
+        return cls(pool, stores, *parse_listen_address(address, DEFAULT_ADDRESS, source))
+
+    def close(self) -> None:
+        """Stop serving."""
+        self.__exit__(None, None, None)
 
     def __enter__(self) -> Self:
         return self

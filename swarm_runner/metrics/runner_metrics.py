@@ -84,7 +84,8 @@ class MeteredRunner(Runner):
     """A runner that counts what it does. `metrics.store` has the numbers; see Runner for the rest.
 
     Serve them with `MetricsServer(pool.name, [runner.metrics.store])`, or register a
-    `StoreCollector` in the registry of your program.
+    `StoreCollector` in the registry of your program. `label` replaces the runner's name in them,
+    where each run of a program has a name of its own.
     """
 
     def __init__(
@@ -93,9 +94,10 @@ class MeteredRunner(Runner):
         *,
         name: str = "default",
         plugins: Iterable[object] = (),
+        label: str | None = None,
         **settings: Any,
     ) -> None:
-        self.metrics = RunnerMetrics(name)
+        self.metrics = RunnerMetrics(label or name)
         super().__init__(destination, name=name, plugins=[*plugins, self.metrics], **settings)
         self._expects_log = self.event_log is not None
 
@@ -113,16 +115,15 @@ class MeteredRunner(Runner):
         self.metrics.record_jobs(jobs)
         return jobs
 
-    def poll(self) -> list[JobChange]:
-        """See Runner.poll."""
-        changes = super().poll()
+    def _poll(self) -> None:
+        """Poll, for any of Runner's methods, and look at the event log."""
+        super()._poll()
         event_log = self.event_log
         if event_log is None:
             complete = not self._expects_log
         else:
             complete = not (event_log.parent / INCOMPLETE_MARKER_NAME).exists()
         self.metrics.record_log(complete=complete)
-        return changes
 
     def recover(self) -> list[Job]:
         """See Runner.recover."""

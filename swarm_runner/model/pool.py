@@ -17,6 +17,7 @@ from swarm_runner.model.access_token import RESERVED_NAMES
 from swarm_runner.model.capacity_class import DEFAULT_COOLDOWN_S as DEFAULT_COOLDOWN_S
 from swarm_runner.model.capacity_class import CapacityClass as CapacityClass
 from swarm_runner.model.isolation import ContainerOptions, Isolation
+from swarm_runner.model.monitoring import Monitoring, SecretName
 from swarm_runner.model.resources import Resources
 from swarm_runner.model.scheduling import Scheduling
 from swarm_runner.model.shares import Shares
@@ -30,8 +31,6 @@ from swarm_runner.model.text import (
     raise_diagnostics,
 )
 from swarm_runner.model.volumes import MAX_VOLUMES, Volume, VolumeMount, overlap_diagnostics
-
-SecretName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9]([a-zA-Z0-9_.-]{0,62}[a-zA-Z0-9])?$")]
 
 DEFAULT_CLASS = "normal"
 CENTRAL_MANAGER = "manager"  # the key of the central manager's service, beside class names
@@ -179,6 +178,9 @@ class Pool(FrozenModel):
         "missing",
         description="`always`: ask the registry for a newer image even if the node has one",
     )
+    monitoring: Monitoring = Field(
+        Monitoring(), description="the services of `pool up --monitoring`"
+    )
     image_cache_mb: StrictInt | None = Field(
         None,
         ge=1,
@@ -276,6 +278,21 @@ class Pool(FrozenModel):
     def has_vm_classes(self) -> bool:
         """Whether any class runs virtual machines."""
         return bool(self.classes_for(vm=True))
+
+    @property
+    def observer(self) -> str:
+        """The Swarm service that observes a monitored pool without an autoscaler."""
+        return f"{self.name}_htcondor-observer"
+
+    @property
+    def prometheus(self) -> str:
+        """The Swarm service of the pool's Prometheus."""
+        return f"{self.name}_htcondor-prometheus"
+
+    @property
+    def grafana(self) -> str:
+        """The Swarm service of the pool's Grafana."""
+        return f"{self.name}_htcondor-grafana"
 
     @property
     def autoscaler(self) -> str:

@@ -21,6 +21,7 @@ from swarm_runner.provisioner.credentials import PoolCredentials, Tokens
 from swarm_runner.provisioner.health import ExecutorHealthMonitor
 from swarm_runner.provisioner.inspector import PoolInspector, spool_node
 from swarm_runner.provisioner.job_images import NodeImages, prune_images, pull_images
+from swarm_runner.provisioner.monitoring import ensure_monitoring, is_monitored
 from swarm_runner.provisioner.preconditions import (
     check_counts,
     check_host,
@@ -93,12 +94,14 @@ class Provisioner:
         *,
         initialise: bool = False,
         autoscale: bool | None = None,
+        monitoring: bool | None = None,
         timeout_s: float = UP_TIMEOUT_S,
     ) -> PoolStatus:
         """Create the pool, or update it to its configuration, and wait until it has converged.
 
         `autoscale` sets whether an autoscaler runs in the pool; None keeps and updates the one
-        that exists. `initialise` permits making a single-node Swarm of an engine without one.
+        that exists. `monitoring` likewise sets whether Prometheus and Grafana run in it.
+        `initialise` permits making a single-node Swarm of an engine without one.
 
         Raises PreconditionError when the state of the Swarm or of the pool forbids it, or after
         `timeout_s` seconds; InvalidInputError when the configuration does not suit this engine.
@@ -106,10 +109,11 @@ class Provisioner:
         docker_engine = self._require_swarm_manager(initialise)
         check_host(self.pool, docker_engine)
         if self.pool.services is not None:
-            if autoscale:
+            if autoscale or monitoring:
                 raise InvalidInputError(
-                    "pool up cannot add an autoscaler to a stack that it did not deploy; run "
-                    "`swarm-runner pool autoscale` instead"
+                    "pool up cannot add an autoscaler or monitoring to a stack that it did not "
+                    "deploy; run "
+                    "`swarm-runner pool autoscale` or `pool watch` instead"
                 )
             return self._join_external_stack(docker_engine, timeout_s)
         check_managed(self.pool, self._swarm.services(self.pool.name).values())
@@ -122,6 +126,7 @@ class Provisioner:
             check_immutable_settings(self.pool, existing)
         node_id = spool_node(self.pool, existing, docker_engine)
         stack = Stack(pool=self.pool, image=image, node_id=node_id)
+        stack = stack.model_copy(update={"monitored": is_monitored(stack, self._swarm, monitoring)})
         self._ensure_network(stack)
         failures = self._convergence_waiter.start(docker_engine.nodes)
         tokens = Tokens(stack, self._swarm)
@@ -138,6 +143,7 @@ class Provisioner:
         self._convergence_waiter.wait(list(specs), timeout_s, failures)
         # Last, because it then controls the number of executors.
         ensure_autoscaler(stack, self._swarm, tokens, self._progress, self._waiter, autoscale)
+        ensure_monitoring(stack, self._swarm, tokens, self._progress)
         return self.status()
 
     def upgrade(self, image: str | None = None, *, timeout_s: float | None = None) -> PoolStatus:

@@ -11,6 +11,7 @@ from swarm_runner.errors import PreconditionError, UnreachableError
 from swarm_runner.model.pool import Pool
 from swarm_runner.provisioner.waiter import Waiter
 from swarm_runner.structured_log import get_logger
+from swarm_runner.swarm import monitoring_specs
 from swarm_runner.swarm.ports import Swarm
 from swarm_runner.swarm.specs import Stack
 
@@ -114,7 +115,8 @@ def tear_down(pool: Pool, swarm: Swarm, waiter: Waiter, progress: Callable[[str]
     services = waiter.retry_while_unreachable(lambda: swarm.services(pool.name))
     stack = Stack(pool=pool, image="unused", node_id="unused")
     if services:
-        executors = sorted(set(services) - {pool.service(), pool.autoscaler})
+        further = {pool.autoscaler, pool.observer, pool.prometheus, pool.grafana}
+        executors = sorted(set(services) - {pool.service()} - further)
         names = [*executors, *sorted(set(services) - set(executors))]
         progress(f"removing {', '.join(names)}")
         # The autoscaler first: it would start executors again.
@@ -125,10 +127,14 @@ def tear_down(pool: Pool, swarm: Swarm, waiter: Waiter, progress: Callable[[str]
             log.info("Service removed", service=name, reason="the pool is removed")
     progress("waiting for the containers to stop")
     volumes = [stack.spool_volume, stack.scratch_volume]
+    monitoring_volumes = monitoring_specs.volumes(stack)
     # Swarm releases networks and volumes a moment after the last task.
     waiter.retry_while_refused(
-        lambda: swarm.remove_pool_resources(pool.name, volumes), REMOVAL_TIMEOUT_S
+        lambda: swarm.remove_pool_resources(pool.name, [*volumes, *monitoring_volumes]),
+        REMOVAL_TIMEOUT_S,
     )
+    if pool.prometheus in services:
+        volumes += monitoring_volumes
     if services and swarm.docker_engine().nodes > 1:
         image = next(iter(services.values())).image
         unreachable = swarm.remove_volumes(pool.name, image, volumes)

@@ -187,7 +187,9 @@ class DockerSwarm:
     def create_service(self, spec: ServiceSpec) -> None:
         """See `Swarm`."""
         with translate_docker_errors(f"creating service {spec.name}"):
-            self._api.create_service(**service_arguments(spec, self._secret_ids()))
+            self._api.create_service(
+                **service_arguments(spec, self._secret_ids(), config_ids=self._config_ids(spec))
+            )
         log.debug("Service created", service=spec.name, image=spec.image, replicas=spec.replicas)
 
     def update_service(self, spec: ServiceSpec, update_delay_s: int = 0) -> None:
@@ -195,7 +197,8 @@ class DockerSwarm:
 
         def build_arguments(existing: Mapping[str, Any]) -> dict[str, Any]:
             current = spec.model_copy(update={"replicas": replicas_of(existing["Spec"])})
-            return service_arguments(current, self._secret_ids(), update_delay_s)
+            configs = self._config_ids(spec)
+            return service_arguments(current, self._secret_ids(), update_delay_s, configs)
 
         self._update(spec.name, "updating", build_arguments)
         log.debug("Service updated", service=spec.name, image=spec.image)
@@ -320,13 +323,33 @@ class DockerSwarm:
         with translate_docker_errors(f"creating secret {name}"):
             self._api.create_secret(name, data, labels=dict(labels))
 
+    def configs(self, pool: str) -> set[str]:
+        """See `Swarm`."""
+        with translate_docker_errors("listing configs"):
+            configs = self._api.configs(filters=_label_filter(pool))
+        return {config["Spec"]["Name"] for config in configs}
+
+    def create_config(self, name: str, data: bytes, labels: Mapping[str, str]) -> None:
+        """See `Swarm`."""
+        with translate_docker_errors(f"creating config {name}"):
+            self._api.create_config(name, data, labels=dict(labels))
+
+    def remove_configs(self, names: Sequence[str]) -> None:
+        """See `Swarm`."""
+        with translate_docker_errors("removing configs"):
+            for config in self._api.configs():
+                if config["Spec"]["Name"] in names:
+                    self._api.remove_config(config["ID"])
+
     def remove_pool_resources(self, pool: str, volumes: Sequence[str]) -> None:
         """See `Swarm`."""
         import docker.errors
 
-        with translate_docker_errors("removing the pool's secrets, networks and volumes"):
+        with translate_docker_errors("removing the pool's secrets, configs, networks and volumes"):
             for secret in self._api.secrets(filters=_label_filter(pool)):
                 self._api.remove_secret(secret["ID"])
+            for config in self._api.configs(filters=_label_filter(pool)):
+                self._api.remove_config(config["ID"])
             for network in self._api.networks(filters=_label_filter(pool)):
                 self._api.remove_network(network["Id"])
             for volume in volumes:
@@ -370,6 +393,11 @@ class DockerSwarm:
                     )
                 return output
         return None
+
+    def _config_ids(self, spec: ServiceSpec) -> dict[str, str]:
+        if not spec.configs:
+            return {}
+        return {config["Spec"]["Name"]: config["ID"] for config in self._api.configs()}
 
     def _secret_ids(self) -> dict[str, str]:
         return {secret["Spec"]["Name"]: secret["ID"] for secret in self._api.secrets()}

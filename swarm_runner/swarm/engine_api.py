@@ -17,7 +17,7 @@ from swarm_runner.swarm.specs import (
 
 _NODE_DOWN = "down"  # the Swarm's leader receives no heartbeats from the node
 _SECOND_NS = 1_000_000_000
-_ROOT_ONLY = 0o400
+_ROOT_ONLY, _ALL_USERS = 0o400, 0o444
 _RESTART_DELAY_S = 2
 _UPDATE_MONITOR_S = 10
 
@@ -84,17 +84,20 @@ def replicas_of(spec: Mapping[str, Any]) -> int:
 
 
 def service_arguments(
-    spec: ServiceSpec, secret_ids: Mapping[str, str], update_delay_s: int = 0
+    spec: ServiceSpec,
+    secret_ids: Mapping[str, str],
+    update_delay_s: int = 0,
+    config_ids: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Return the arguments of docker-py's `create_service` and `update_service` for a spec.
 
-    `secret_ids` maps secret names to IDs. A rolling update waits at least `update_delay_s` seconds
-    between two tasks.
+    `secret_ids` and `config_ids` map the names of secrets and configs to IDs. A rolling update
+    waits at least `update_delay_s` seconds between two tasks.
     """
     from docker import types
 
     return {
-        "task_template": _task_template(spec, secret_ids),
+        "task_template": _task_template(spec, secret_ids, config_ids or {}),
         "name": spec.name,
         "labels": dict(spec.labels) | {SPEC_DIGEST_LABEL: spec.digest()},
         "mode": types.ServiceMode("replicated", replicas=spec.replicas),
@@ -120,7 +123,9 @@ def unchanged_arguments(spec: Mapping[str, Any], replicas: int) -> dict[str, Any
     }
 
 
-def _task_template(spec: ServiceSpec, secret_ids: Mapping[str, str]) -> Mapping[str, Any]:
+def _task_template(
+    spec: ServiceSpec, secret_ids: Mapping[str, str], config_ids: Mapping[str, str]
+) -> Mapping[str, Any]:
     from docker import types
 
     missing = [secret.name for secret in spec.secrets if secret.name not in secret_ids]
@@ -131,12 +136,21 @@ def _task_template(spec: ServiceSpec, secret_ids: Mapping[str, str]) -> Mapping[
         )
     secrets = [
         types.SecretReference(
-            secret_ids[secret.name], secret.name, filename=secret.target, mode=_ROOT_ONLY
+            secret_ids[secret.name],
+            secret.name,
+            filename=secret.target,
+            mode=_ALL_USERS if spec.readable_secrets else _ROOT_ONLY,
         )
         for secret in spec.secrets
     ]
+    configs = [
+        types.ConfigReference(config_ids[config.name], config.name, filename=config.target)
+        for config in spec.configs
+    ]
     container = types.ContainerSpec(
         spec.image,
+        args=list(spec.arguments) or None,
+        configs=configs or None,
         hostname=spec.hostname,
         env=[f"{name}={value}" for name, value in spec.environment.items()],
         # The label tells from which spec a task was created.

@@ -101,8 +101,17 @@ class Swarm(Protocol):
     def create_secret(self, name: str, data: bytes, labels: Mapping[str, str]) -> None:
         """Create a secret. Swarm never returns its data."""
 
+    def configs(self, pool: str) -> set[str]:
+        """Return the names of the pool's configs."""
+
+    def create_config(self, name: str, data: bytes, labels: Mapping[str, str]) -> None:
+        """Create a config. It cannot be changed, and everybody who may read the Swarm reads it."""
+
+    def remove_configs(self, names: Sequence[str]) -> None:
+        """Remove the configs that exist. Raises PreconditionError while one of them is in use."""
+
     def remove_pool_resources(self, pool: str, volumes: Sequence[str]) -> None:
-        """Remove the pool's secrets and networks, and the named volumes on this engine.
+        """Remove the pool's secrets, configs and networks, and the named volumes on this engine.
 
         Resources that do not exist are ignored.
 

@@ -32,6 +32,9 @@ STACK_LABEL = "com.docker.stack.namespace"
 SPEC_DIGEST_LABEL = "swarm-runner.wish"
 CLASS_LABEL = "swarm-runner.class"
 NODE_LABEL = "swarm-runner.manager-node"
+# Where the autoscaler serves metrics, on the overlay network of a monitored pool.
+METRICS_VARIABLE = "SWARM_RUNNER_METRICS"
+METRICS_PORT = 9780
 # The generic resource under which a node's daemon.json lists its GPUs. Swarm passes the GPUs of a
 # task to its container in DOCKER_RESOURCE_GPU (see image/executor.conf).
 GPU_RESOURCE = "gpu"
@@ -54,11 +57,19 @@ class SecretSpec(FrozenModel):
     target: str
 
 
+class ConfigSpec(FrozenModel):
+    """A Swarm config and the path of its file in the container, which everybody may read."""
+
+    name: str
+    target: str
+
+
 class ServiceSpec(FrozenModel):
     """The desired state of one Swarm service.
 
     `replicas` is the initial count only: the autoscaler changes it, and `digest` ignores it.
-    Memory is in MiB, `stop_grace_s` in seconds.
+    Memory is in MiB, `stop_grace_s` in seconds. With `readable_secrets`, users other than the
+    container's root may read its secrets.
     """
 
     name: str
@@ -66,8 +77,11 @@ class ServiceSpec(FrozenModel):
     environment: dict[str, str]
     labels: dict[str, str]
     mounts: tuple[MountSpec, ...]
-    secret: SecretSpec
+    secret: SecretSpec | None
     further_secrets: tuple[SecretSpec, ...] = ()
+    readable_secrets: bool = False
+    configs: tuple[ConfigSpec, ...] = ()
+    arguments: tuple[str, ...] = ()
     network: str
     replicas: int
     hostname: str | None = None
@@ -87,7 +101,7 @@ class ServiceSpec(FrozenModel):
     @property
     def secrets(self) -> tuple[SecretSpec, ...]:
         """All secrets of the service."""
-        return (self.secret, *self.further_secrets)
+        return (*((self.secret,) if self.secret else ()), *self.further_secrets)
 
     def digest(self) -> str:
         """Return a hash of everything except `replicas`.
@@ -96,7 +110,10 @@ class ServiceSpec(FrozenModel):
         Renaming a field changes the digest, and therefore updates every existing pool.
         """
         # Fields of a later release count only where they are in use.
-        later = ("further_secrets", "constraints", "preferences", "max_replicas_per_node")
+        later = (
+            *("further_secrets", "readable_secrets", "configs", "arguments"),
+            *("constraints", "preferences", "max_replicas_per_node"),
+        )
         unused: dict[str, Any] = {name: True for name in later if not getattr(self, name)}
         if all(mount.propagation is None for mount in self.mounts):
             unused["mounts"] = {"__all__": {"propagation"}}
@@ -109,12 +126,14 @@ class ServiceSpec(FrozenModel):
 class Stack(FrozenModel):
     """Everything that `pool up` creates and `pool down` removes.
 
-    `node_id` is the Swarm node that holds the pool's job queue.
+    `node_id` is the Swarm node that holds the pool's job queue. `monitored` tells whether the pool
+    has a Prometheus of its own (swarm/monitoring_specs.py).
     """
 
     pool: Pool
     image: str
     node_id: str
+    monitored: bool = False
 
     @property
     def network(self) -> str:
@@ -211,6 +230,7 @@ class Stack(FrozenModel):
             environment={
                 "SWARM_RUNNER_CONFIGURATION": json.dumps(configuration),
                 "_CONDOR_PRIVATE_NETWORK_NAME": self.pool.name,
+                **({METRICS_VARIABLE: f"0.0.0.0:{METRICS_PORT}"} if self.monitored else {}),
             },
             labels=self.labels,
             mounts=(docker_socket,),

@@ -65,6 +65,7 @@ class FakeSwarm(FakePool):
         self._subnets: dict[str, str] = {}  # of the networks
         self.used_subnets: tuple[tuple[str, str], ...] = (("ingress", "10.0.0.0/24"),)
         self._secrets: dict[str, str] = {}
+        self._configs: dict[str, str] = {}  # the owning pool, by name
         self._services: dict[str, tuple[ServiceSpec, ServiceState]] = {}
         self._tasks: list[TaskState] = []
         self._specs: dict[str, ServiceSpec] = {}  # every spec that a service ever had, by digest
@@ -229,6 +230,26 @@ class FakeSwarm(FakePool):
             raise PreconditionError(f"creating secret {name}: its data is empty")
         self._secrets[name] = labels[POOL_LABEL]
 
+    def configs(self, pool: str) -> set[str]:
+        """See `Swarm.configs`."""
+        return {name for name, owner in self._configs.items() if owner == pool}
+
+    def create_config(self, name: str, data: bytes, labels: Mapping[str, str]) -> None:
+        """See `Swarm.create_config`."""
+        if name in self._configs:
+            raise PreconditionError(f"creating config {name}: it exists")
+        if not data:
+            raise PreconditionError(f"creating config {name}: its data is empty")
+        self._configs[name] = labels[POOL_LABEL]
+
+    def remove_configs(self, names: Sequence[str]) -> None:
+        """See `Swarm.remove_configs`."""
+        used = {config.name for spec, _ in self._services.values() for config in spec.configs}
+        if found := used & set(names):
+            raise PreconditionError(f"removing configs: {min(found)} is in use")
+        for name in names:
+            self._configs.pop(name, None)
+
     def delete_secret(self, name: str) -> None:
         """Remove a secret, as `docker secret rm` does."""
         del self._secrets[name]
@@ -240,6 +261,7 @@ class FakeSwarm(FakePool):
         self._networks = {k: owner for k, owner in self._networks.items() if owner != pool}
         self._subnets = {k: s for k, s in self._subnets.items() if k in self._networks}
         self._secrets = {k: owner for k, owner in self._secrets.items() if owner != pool}
+        self._configs = {k: owner for k, owner in self._configs.items() if owner != pool}
 
     def remove_volumes(self, pool: str, image: str, volumes: Sequence[str]) -> list[str]:
         """See `Swarm.remove_volumes`."""

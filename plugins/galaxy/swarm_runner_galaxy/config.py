@@ -41,6 +41,7 @@ class RunnerConfig:
     - `runner_id`: the runner's ID in the job configuration.
     - `destination`: the pool and the defaults, without any job's own parameters.
     - `name`: the runner's name on the access point.
+    - `metrics_address`: where to serve the runner's metrics, or None.
     """
 
     def __init__(self, app: Any, settings: Mapping[str, Any]) -> None:
@@ -66,6 +67,7 @@ class RunnerConfig:
             token_directory=section.token_directory,
             lease_s=section.lease_s,
         )
+        self.metrics_address = section.metrics
         self.name = runner_name(section, app.config, self.runner_id)
 
     def access_point(self) -> AccessPointProcess:

@@ -20,7 +20,8 @@ from swarm_runner import (
     InvalidInputError,
     Job,
     JobQuery,
-    Runner,
+    MeteredRunner,
+    MetricsServer,
     SwarmRunnerError,
     classify_keys,
     get_logger,
@@ -77,7 +78,7 @@ class SwarmJobRunner(JobFinisher):
         self._logged_keys: dict[str, set[str]] = {}  # by destination
         try:
             self._access_point = config.access_point()
-            self._runner = Runner(
+            self._runner = MeteredRunner(
                 config.destination,
                 name=config.name,
                 access_point=self._access_point,
@@ -94,6 +95,7 @@ class SwarmJobRunner(JobFinisher):
         self._metadata_setter = MetadataSetter(
             lambda path: app.datatypes_registry.to_xml_file(path=path), nworkers
         )
+        self._metrics_server: MetricsServer | None = None
         metrics.register(app.job_metrics)
         log.info(
             "Runner created",
@@ -123,6 +125,7 @@ class SwarmJobRunner(JobFinisher):
         _ACTIVE_RUNNERS.add(self)
         super().start()
         self._submitter.start()
+        self._serve_metrics()
 
     def shutdown(self) -> None:
         """Stop the threads. Jobs in the pool continue, and the next Galaxy finds them."""
@@ -132,8 +135,23 @@ class SwarmJobRunner(JobFinisher):
         # Ends the calls of threads that wait for an unreachable pool.
         self._access_point.close()
         super().shutdown()
+        if self._metrics_server is not None:
+            self._metrics_server.close()
         self._metadata_setter.close()
         self._runner.close()
+
+    def _serve_metrics(self) -> None:
+        """Serve the runner's metrics. Galaxy works without: of several handlers, one has a port."""
+        address, pool = self._config.metrics_address, self._config.destination.pool.name
+        if address is None:
+            return
+        source = f"runners.{self._config.runner_id}.metrics"
+        try:
+            self._metrics_server = MetricsServer.listen(
+                pool, [self._runner.metrics.store], address, source
+            )
+        except SwarmRunnerError as error:
+            log.warning(f"Metrics are not served: {error}", runner=self._config.runner_id)
 
     # What the other runners of the same Galaxy call.
 

@@ -121,7 +121,7 @@ class Executor(RemoteExecutor):
         builder = InvocationBuilder(
             target, settings, self.workflow, scripts, self.format_job_exec, self.envvars()
         )
-        return Tracker(target, run, builder, self)
+        return Tracker(target, run, builder, self, settings.metrics)
 
     # Called by Snakemake.
 

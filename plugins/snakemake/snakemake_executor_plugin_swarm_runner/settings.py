@@ -73,3 +73,10 @@ class ExecutorSettings(ExecutorSettingsBase):
             ".snakemake/swarm-runner in the working directory, if that is on a pool volume.",
         },
     )
+    metrics: Optional[str] = field(  # noqa: UP045
+        default=None,
+        metadata={
+            "help": "Serve the run's metrics for Prometheus at this HOST:PORT while it lasts. "
+            "Default: not served.",
+        },
+    )

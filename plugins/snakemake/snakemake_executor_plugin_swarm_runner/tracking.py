@@ -20,13 +20,15 @@ from snakemake_executor_plugin_swarm_runner.workflow_run import WorkflowRun
 
 if TYPE_CHECKING:
     from snakemake_executor_plugin_swarm_runner.executor import Executor
-    from swarm_runner import AccessPointProcess, Job, JobId, Runner
+    from swarm_runner import AccessPointProcess, Job, JobId, MeteredRunner, MetricsServer
 
 # Seconds between two attempts to submit while the access point is unreachable.
 RETRY_INTERVAL_S = 5.0
 # Seconds for which one call retries an unreachable access point, and seconds within which removed
 # jobs must leave the queue.
 OUTAGE_TIMEOUT_S, REMOVAL_TIMEOUT_S = 10.0, 60.0
+# In metrics: each run has a name of its own, which must not be a label.
+METRICS_LABEL = "snakemake"
 # Keys of SubmittedJobInfo.aux.
 JOB_ID, SUBMISSION = "job_id", "submission"
 
@@ -43,6 +45,7 @@ class Tracker:
         run: WorkflowRun,
         builder: InvocationBuilder,
         executor: Executor,
+        metrics_address: str | None = None,
     ) -> None:
         self._target = target
         self._run = run
@@ -52,6 +55,7 @@ class Tracker:
         self._lock = threading.RLock()
         self._access_point = target.access_point()
         self._runner = _make_runner(target, run, self._access_point)
+        self._metrics_server = self._serve_metrics(metrics_address)
         self._previous_jobs = PreviousJobs([])
         self._pending: list[Submission] = []
         # Submissions that wait for the end of a previous job with the same outputs, by its ID.
@@ -60,6 +64,23 @@ class Tracker:
         # Jobs that have ended, until Snakemake is notified.
         self._ended_jobs: dict[JobId, Job] = {}
         self._stopped = False
+
+    def _serve_metrics(self, address: str | None) -> MetricsServer | None:
+        """Raise WorkflowError when the address cannot be used."""
+        from swarm_runner import MetricsServer, SwarmRunnerError
+
+        if address is None:
+            return None
+        try:
+            return MetricsServer.listen(
+                self._target.destination.pool.name,
+                [self._runner.metrics.store],
+                address,
+                "--swarm-runner-metrics",
+            )
+        except SwarmRunnerError as error:
+            self._access_point.close()
+            raise WorkflowError(f"swarm-runner: {error}") from error
 
     def open(self) -> None:
         """Connect to the access point, and find the jobs of an interrupted run.
@@ -169,6 +190,8 @@ class Tracker:
         return any(not job.state.ended for job in self._runner.jobs())
 
     def _shut_down(self, *, keep_run: bool) -> None:
+        if self._metrics_server is not None:
+            self._metrics_server.close()
         self._runner.close()
         self._access_point.close()
         if keep_run:
@@ -310,14 +333,15 @@ class Tracker:
 
 def _make_runner(
     target: ExecutionTarget, run: WorkflowRun, access_point: AccessPointProcess
-) -> Runner:
+) -> MeteredRunner:
     """Raise WorkflowError if the runner's directory cannot be used."""
-    from swarm_runner import InvalidInputError, Runner
+    from swarm_runner import InvalidInputError, MeteredRunner
 
     try:
-        return Runner(
+        return MeteredRunner(
             target.destination,
             name=run.name,
+            label=METRICS_LABEL,
             access_point=access_point,
             outage_timeout_s=OUTAGE_TIMEOUT_S,
         )

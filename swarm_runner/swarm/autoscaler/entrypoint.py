@@ -1,4 +1,7 @@
-"""Entry point of the autoscaler image: runs `pool autoscale` with the service's job_conf."""
+"""Entry point of the autoscaler image: runs `pool autoscale` with the service's job_conf.
+
+With SWARM_RUNNER_OBSERVE_ONLY, it runs `pool watch`, which only serves metrics.
+"""
 
 import os
 import sys
@@ -10,4 +13,6 @@ CONFIGURATION = Path("/run/job_conf.json")
 
 if __name__ == "__main__":
     CONFIGURATION.write_text(os.environ["SWARM_RUNNER_CONFIGURATION"])
-    sys.exit(main(["pool", "autoscale", "--records", "--job-conf", str(CONFIGURATION)]))
+    observe = os.environ.get("SWARM_RUNNER_OBSERVE_ONLY")
+    command = ["watch"] if observe else ["autoscale", "--records"]
+    sys.exit(main(["pool", *command, "--job-conf", str(CONFIGURATION)]))

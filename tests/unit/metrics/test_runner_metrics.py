@@ -75,6 +75,27 @@ def test_a_submit_in_doubt_counts(runner: MeteredRunner, monkeypatch: pytest.Mon
     assert count(runner.metrics.store, "submit_seconds") == 1
 
 
+def test_a_gap_is_seen_by_whichever_method_polls(
+    runner: MeteredRunner, access_point: FakeAccessPoint
+) -> None:
+    (job,) = runner.submit([invocation("a")])
+    assert runner.event_log is not None
+    access_point.start(job.id)
+    access_point.finish(job.id)
+    (runner.event_log.parent / INCOMPLETE_MARKER_NAME).touch()
+    assert [change.job.state for change in runner.watch()][-1] is JobState.COMPLETED
+
+    assert value(runner.metrics.store, "log_gaps_total", "galaxy") == 1
+
+
+def test_a_label_may_replace_the_name(tmp_path: Path, access_point: FakeAccessPoint) -> None:
+    destination = Destination.model_validate({"pool": {"volumes": [str(tmp_path)]}})
+    runner = MeteredRunner(
+        destination, name="run-1234", label="snakemake", access_point=access_point
+    )
+    assert value(runner.metrics.store, "tracked_jobs", "snakemake", "idle") == 0
+
+
 def test_a_gap_counts_once(runner: MeteredRunner) -> None:
     runner.submit([invocation("a")])
     assert runner.event_log is not None

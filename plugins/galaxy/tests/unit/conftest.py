@@ -22,7 +22,7 @@ from swarm_runner_galaxy.config import RunnerConfig
 from swarm_runner_galaxy.keys import build_job_key
 from swarm_runner_galaxy.runner import SwarmJobRunner
 
-from swarm_runner import JobId, JobUser, Runner
+from swarm_runner import JobId, JobUser, MeteredRunner
 from swarm_runner.runner.safe_files import Directory
 from swarm_runner.testing import FakeAccessPoint
 
@@ -124,8 +124,8 @@ class RunnerHarness:
         self.access_point = FakeAccessPoint(self.clock)
         self.settings: dict[str, Any] = {"pool": {"volumes": [str(volume)]}}
         self._monkeypatch = monkeypatch
-        runner = functools.partial(Runner, clock=self.clock, outage_timeout_s=0.2)
-        monkeypatch.setattr(runner_module, "Runner", runner)
+        runner = functools.partial(MeteredRunner, clock=self.clock, outage_timeout_s=0.2)
+        monkeypatch.setattr(runner_module, "MeteredRunner", runner)
         for module in (work_queue, monitor):
             monkeypatch.setattr(module, "monotonic", self.clock)
         monkeypatch.setattr(RunnerConfig, "access_point", lambda _: self.access_point)

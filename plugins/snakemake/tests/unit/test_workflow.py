@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
+import threading
+import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -201,3 +206,35 @@ def test_a_signal_removes_the_jobs_of_a_workflow(
     assert "Traceback" not in log
     assert not pool.queue
     assert not list((harness.volume / ".snakemake" / "swarm-runner").glob("snakemake-*"))
+
+
+def test_the_metrics_of_a_run_are_served_while_it_lasts(harness: WorkflowHarness) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    seen: list[str] = []
+
+    def scrape() -> None:
+        deadline = time.monotonic() + 60
+        while not seen and time.monotonic() < deadline:
+            with contextlib.suppress(OSError):
+                with urllib.request.urlopen(f"http://{address}/metrics", timeout=5) as answer:
+                    text = answer.read().decode()
+                if 'submit_seconds_count{pool="fake",runner="snakemake"}' in text:
+                    seen.append(text)
+            time.sleep(0.05)
+
+    scraper = threading.Thread(target=scrape)
+    scraper.start()
+    snakefile = direct_rule("one", '"a"', "sleep 1; touch {output}")
+    code, log = harness.run(snakefile, "--swarm-runner-metrics", address)
+    scraper.join()
+
+    assert code == 0, log
+    assert seen
+
+
+def test_an_address_that_cannot_be_used_ends_the_run(harness: WorkflowHarness) -> None:
+    snakefile = direct_rule("one", '"a"', "touch {output}")
+    code, log = harness.run(snakefile, "--swarm-runner-metrics", "x")
+    assert code == 1
+    assert "--swarm-runner-metrics x: write HOST:PORT" in log
