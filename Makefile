@@ -7,6 +7,7 @@
 .PHONY: test-fields test-docs test-upgrade galaxy-venv test-galaxy bench-galaxy
 .PHONY: snakemake-venv test-snakemake bench-snakemake
 .PHONY: promtool test-promtool metrics-reference
+.PHONY: chromium test-browser bench-page screenshots
 .PHONY: docs linkcheck reference changelog dist sbom test-dist reproducible release-dry-run
 .PHONY: tpv-database fuzz image-locks bench-negotiation bench-pool bench-simulation bench-usage pictures chaos
 
@@ -63,8 +64,9 @@ test: lint unit pool-image lab-needs galaxy-venv snakemake-venv ## lint, then ru
 	@$(LAB)/side-by-side test-pool test-hosts
 	@$(LAB)/side-by-side test-galaxy test-snakemake
 
-test-pool: engine promtool ## run the tests that need a real pool, and those of the distributions
-	$(WITH_ENGINE) $(BIN)/pytest tests/distributions tests/promtool tests/contract tests/integration \
+test-pool: engine promtool chromium ## run the tests that need a real pool, a browser or Prometheus, and those of the distributions
+	$(WITH_ENGINE) $(BIN)/pytest tests/distributions tests/promtool tests/browser tests/contract \
+		tests/integration \
 		-m "not fields and not guides and not previous_version"
 
 pool-image: engine
@@ -146,6 +148,18 @@ promtool:
 
 test-promtool: venv promtool ## check metrics, alert rules and dashboard with Prometheus's own tool
 	$(BIN)/pytest tests/promtool
+
+chromium:
+	@$(LAB)/chromium
+
+test-browser: venv chromium ## check the page in Chromium: updates, keyboard, hostile text, accessibility by axe-core
+	$(BIN)/pytest tests/browser
+
+bench-page: venv chromium ## measure the page with 1,000 executors, 10,000 jobs and 1,000 browsers
+	$(BIN)/python -m tests.benchmarks.page
+
+screenshots: venv chromium ## take the pictures of the page in docs/pictures
+	$(BIN)/python -m tests.browser.screenshots
 
 lab-down: venv ## remove the three hosts
 	@$(BIN)/python -m tests.lab.hosts down

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Self
 from urllib.parse import urlencode
 
 from swarm_runner.condor.ports import Ad
@@ -22,7 +22,7 @@ MAX_FILTER_LENGTH = 200
 # job has been idle is part of the sentence, and counts in whole minutes.
 _MATCH_TIMEOUT_S = 90
 _MINUTE_S = 60
-_STATES = {
+_STATES: Mapping[int, JobState] = {
     JobStatus.IDLE: JobState.IDLE,
     JobStatus.RUNNING: JobState.RUNNING,
     JobStatus.TRANSFERRING_OUTPUT: JobState.RUNNING,
@@ -43,12 +43,11 @@ _EXPLAINED = (
 )
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class JobRow:
     """One job of any user. Times are in seconds since the epoch.
 
-    It is not frozen: there are thousands, and freezing would triple the time to make them. Texts
-    are as the user or HTCondor wrote them: show them as text.
+    Texts are as the user or HTCondor wrote them: show them as text.
     """
 
     id: JobId
@@ -58,41 +57,47 @@ class JobRow:
     user: str
     capacity_class: str
     node: str
-    task: str
     queued_s: float
     entered_s: float
     """When it came into its state."""
-    starts: int
-    memory_mb: int | None
-    ad: Ad = field(repr=False)
+    ad: Ad = field(repr=False, compare=False)
 
     @classmethod
     def from_ad(cls, ad: Ad) -> Self | None:
         """Return the job of an ad; None if the ad is damaged."""
-        get = ad.get
-        state = _STATES.get(get("JobStatus", 0))
-        cluster, proc = get("ClusterId"), get("ProcId")
-        if state is None or cluster is None or proc is None:
+        if not _is_complete(ad):
             return None
-        # Before the first run, its own expression says where the job would run.
-        ran_in = None if state is JobState.IDLE else get("MachineAttrCapacityClass0")
+        state = _STATES[ad["JobStatus"]]
+        entered_s = float(ad.get("EnteredCurrentStatus", 0))
         running = state is JobState.RUNNING
-        entered_s = float(get("EnteredCurrentStatus", 0))
         return cls(
-            id=JobId(cluster, proc),
+            id=JobId(ad["ClusterId"], ad["ProcId"]),
             state=state,
-            key=get("SwarmRunnerKey", ""),
-            tool=get("SwarmRunnerTool", ""),
-            user=get("User", "").partition("@")[0],
-            capacity_class=ran_in or get("SwarmRunnerClass", ""),
-            node=get("MachineAttrSwarmNode0", "") if running else "",
-            task=get("MachineAttrSwarmTaskId0", "") if running else "",
-            queued_s=float(get("QDate", entered_s)),
+            key=ad.get("SwarmRunnerKey", ""),
+            tool=ad.get("SwarmRunnerTool", ""),
+            user=_user(ad),
+            capacity_class=_capacity_class(ad),
+            node=ad.get("MachineAttrSwarmNode0", "") if running else "",
+            queued_s=float(ad.get("QDate", entered_s)),
             entered_s=entered_s,
-            starts=get("NumJobStarts", 0),
-            memory_mb=get("RequestMemory"),
             ad=ad,
         )
+
+
+def _is_complete(ad: Ad) -> bool:
+    return ad.get("JobStatus") in _STATES and "ClusterId" in ad and "ProcId" in ad
+
+
+def _user(ad: Ad) -> str:
+    name: str = ad.get("User", "").partition("@")[0]
+    return name
+
+
+def _capacity_class(ad: Ad) -> str:
+    """Return where a job runs or ran; before its first run, its own expression says where."""
+    ran_in = None if ad["JobStatus"] == JobStatus.IDLE else ad.get("MachineAttrCapacityClass0")
+    name: str = ran_in or ad.get("SwarmRunnerClass", "")
+    return name
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,15 +145,19 @@ class JobFilter:
         """Whether it selects every job."""
         return replace(self, page=1) == JobFilter()
 
-    def accepts(self, job: JobRow) -> bool:
+    def accepts(self, ad: Ad) -> bool:
         """Return whether the filter selects a job."""
         return (
-            self.state in ("", job.state)
-            and self.capacity_class in ("", job.capacity_class)
-            and self.tool in ("", job.tool)
-            and self.user in ("", job.user)
-            and (not self.find or self.find in job.key or str(job.id).startswith(self.find))
+            (not self.state or self.state == _STATES[ad["JobStatus"]])
+            and (not self.capacity_class or self.capacity_class == _capacity_class(ad))
+            and (not self.tool or self.tool == ad.get("SwarmRunnerTool"))
+            and (not self.user or self.user == _user(ad))
+            and (not self.find or self._finds(ad))
         )
+
+    def _finds(self, ad: Ad) -> bool:
+        job_id = f"{ad['ClusterId']}.{ad['ProcId']}"
+        return self.find in ad.get("SwarmRunnerKey", "") or job_id.startswith(self.find)
 
 
 _PARAMETERS = ("state", "class", "tool", "user", "find")
@@ -167,47 +176,55 @@ class JobPage:
 class JobBoard:
     """The jobs of one query of the queue.
 
-    `complete` is false if the queue has more jobs than were read.
+    It keeps their ads, and makes a row of those that are shown: thousands are not. `complete` is
+    false if the queue has more jobs than were read.
     """
 
     def __init__(self, ads: Sequence[Ad], read_s: float, limit: int) -> None:
-        rows = [row for ad in ads if (row := JobRow.from_ad(ad))]
-        self.jobs = sorted(rows, key=_waiting_first)
-        self.by_id = {row.id: row for row in rows}
+        self._ads = sorted(filter(_is_complete, ads), key=_waiting_first)
+        self._by_id: dict[tuple[int, int], Ad] = {
+            (ad["ClusterId"], ad["ProcId"]): ad for ad in self._ads
+        }
         self.read_s = read_s
         self.complete = len(ads) < limit
-        self.by_state = Counter(row.state for row in rows)
-        self.tools = _frequent_values(row.tool for row in rows)
-        self.users = _frequent_values(row.user for row in rows)
-        self.classes = _frequent_values(row.capacity_class for row in rows)
+        self.by_state: Counter[JobState] = Counter()
+        for status, count in Counter(ad["JobStatus"] for ad in self._ads).items():
+            self.by_state[_STATES[status]] += count
+        self.tools = _frequent_values(ad.get("SwarmRunnerTool") for ad in self._ads)
+        self.users = _frequent_values(map(_user, self._ads))
+        self.classes = _frequent_values(map(_capacity_class, self._ads))
+
+    def __len__(self) -> int:
+        return len(self._ads)
+
+    def find(self, job_id: JobId) -> JobRow | None:
+        """Return a job of the queue; None if there is no such job."""
+        ad = self._by_id.get(job_id)
+        return None if ad is None else JobRow.from_ad(ad)
 
     def select(self, job_filter: JobFilter) -> JobPage:
         """Return the page of the list that a filter names; the last one if there are fewer."""
-        found = (
-            self.jobs if job_filter.is_empty else [j for j in self.jobs if job_filter.accepts(j)]
-        )
+        found = self._ads if job_filter.is_empty else list(filter(job_filter.accepts, self._ads))
         pages = max(-(-len(found) // PAGE_SIZE), 1)
         number = min(job_filter.page, pages)
         begin = (number - 1) * PAGE_SIZE
-        return JobPage(found[begin : begin + PAGE_SIZE], len(found), number, pages)
+        rows = [row for ad in found[begin : begin + PAGE_SIZE] if (row := JobRow.from_ad(ad))]
+        return JobPage(rows, len(found), number, pages)
 
 
-def _waiting_first(job: JobRow) -> tuple[int, float, JobId]:
-    """Held jobs first, then idle ones, the longest in its state first."""
-    return (_STATE_ORDER[job.state], job.entered_s, job.id)
+_ORDER = {int(JobStatus.HELD): 0, int(JobStatus.IDLE): 1, int(JobStatus.RUNNING): 2}
 
 
-_STATE_ORDER = {
-    JobState.HELD: 0,
-    JobState.IDLE: 1,
-    JobState.RUNNING: 2,
-    JobState.COMPLETED: 3,
-    JobState.REMOVED: 4,
-}
+def _waiting_first(ad: Ad) -> tuple[int, float, int, int]:
+    """Held jobs first, then idle ones, those that have been so for longest first."""
+    order = _ORDER.get(ad["JobStatus"], 3)
+    return order, ad.get("EnteredCurrentStatus", 0), ad["ClusterId"], ad["ProcId"]
 
 
-def _frequent_values(values: Any) -> list[str]:
-    return sorted(value for value, _ in Counter(filter(None, values)).most_common(MAX_CHOICES))
+def _frequent_values(values: Iterable[str | None]) -> list[str]:
+    """Return the most frequent ones, in order."""
+    counts = Counter(values)
+    return sorted(value for value, _ in counts.most_common(MAX_CHOICES) if value)
 
 
 class Explainer:
@@ -229,7 +246,18 @@ class Explainer:
         if row.state is not JobState.IDLE:
             return self._explain(row, now_s)
         idle_s = _round_idle_time(now_s - row.entered_s)
-        key = (idle_s, *map(row.ad.get, _EXPLAINED))
+        request = tuple(map(row.ad.get, _EXPLAINED))
+        if idle_s == 0 or not self._depends_on_time(row, request):
+            return self._explain_once(row, request, 0)
+        return self._explain_once(row, request, idle_s)
+
+    def _depends_on_time(self, row: JobRow, request: tuple[object, ...]) -> bool:
+        """Return whether a sentence says for how long a job has been idle: a slot is free."""
+        early = self._explain_once(row, request, 0)
+        return early != self._explain_once(row, request, _MATCH_TIMEOUT_S + 1)
+
+    def _explain_once(self, row: JobRow, request: tuple[object, ...], idle_s: float) -> Explanation:
+        key = (idle_s, *request)
         if key not in self._known:
             self._known[key] = self._explain(row, row.entered_s + idle_s)
         return self._known[key]

@@ -155,8 +155,10 @@ class Streams:
             if feed.number == sent:
                 changed: asyncio.Future[Any] = asyncio.ensure_future(feed.changed.wait())
                 events: set[asyncio.Future[Any]] = {changed, disconnected}
-                await asyncio.wait(events, timeout=TICK_S, return_when=asyncio.FIRST_COMPLETED)
-                changed.cancel()
+                try:
+                    await asyncio.wait(events, timeout=TICK_S, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    changed.cancel()
             if disconnected.done():
                 return
             if feed.number == sent:
@@ -170,7 +172,9 @@ class Streams:
 async def _send(send: Send, body: bytes) -> None:
     """Send a part of the body. Raises TimeoutError if the browser does not read."""
     message = {"type": "http.response.body", "body": body, "more_body": True}
-    await asyncio.wait_for(send(message), SEND_TIMEOUT_S)
+    # Unlike wait_for (before Python 3.12), this never swallows a cancellation.
+    async with asyncio.timeout(SEND_TIMEOUT_S):
+        await send(message)
 
 
 async def _wait_for_disconnect(receive: Receive) -> None:

@@ -263,7 +263,7 @@ def _nodes(snapshot: Snapshot, key: str) -> Context:
 
 def _job(state: PageState, view: View, detail: JobDetail | None) -> Context:
     job_id = view.job_id
-    listed = state.jobs.by_id.get(job_id) if state.jobs and job_id else None
+    listed = state.jobs.find(job_id) if state.jobs and job_id else None
     ad = detail.ad if detail else None
     row = JobRow.from_ad(ad) if ad else listed
     context: Context = {"title": f"Job {job_id}", "job": row, "ad": ad, "detail": detail}

@@ -75,7 +75,7 @@ def _pull_alone(registry: StubRegistry) -> int:
 def _pull_for_jobs(lab: LabPool, registry: StubRegistry) -> int:
     image = f"{registry.repository}:wanted"
     with Runner(lab.destination, name=f"pulls-{uuid.uuid4().hex[:8]}") as runner:
-        jobs = runner.submit([_invocation(lab, image, PROGRAM)] * JOBS)
+        jobs = runner.submit(_invocation(lab, image, PROGRAM) for _ in range(JOBS))
         _check(runner.wait(jobs, TIMEOUT_S))
     return _manifest_requests(registry, "wanted")
 
@@ -91,7 +91,9 @@ def _longest_start_s(lab: LabPool, hopeless: list[str]) -> float:
             _invocation(lab, hopeless[number % len(hopeless)], "/bin/true")
             for number in range(HOPELESS_JOBS if hopeless else 0)
         )
-        jobs = runner.submit([_invocation(lab, "debian:trixie", "/bin/true")] * GOOD_JOBS)
+        jobs = runner.submit(
+            _invocation(lab, "debian:trixie", "/bin/true") for _ in range(GOOD_JOBS)
+        )
         ended = runner.wait(jobs, TIMEOUT_S)
         runner.remove_all("measured")
     _check(ended)

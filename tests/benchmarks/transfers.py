@@ -29,7 +29,7 @@ def measurements(lab: LabPool) -> list[Measurement]:
     state = lab.volume / f"{name}-logs"
     destination = lab.destination.model_copy(update={"state_directory": str(state)})
     with Runner(destination, name=name) as runner:
-        jobs = runner.submit([_invocation(inputs)] * JOBS)
+        jobs = runner.submit(_invocation(inputs) for _ in range(JOBS))
         ended = runner.wait(jobs, TIMEOUT_S)
         waits = _waits_s(sorted((state / name).glob("events*.log")))
     bad = [job for job in ended if job.outcome is None or not job.outcome.ok]

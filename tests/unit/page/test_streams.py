@@ -227,3 +227,25 @@ def test_views_are_updated_after_a_change_and_not_more_often_than_the_interval(
         await asyncio.gather(serving, updating, return_exceptions=True)
 
     run(check())
+
+
+def test_a_stream_can_be_cancelled_at_any_step() -> None:
+    """A server that stops cancels its streams: one that goes on would keep it from ending."""
+
+    async def check() -> None:
+        for steps in range(30):
+            views = Views()
+            streams = Streams(views)
+            browser = Browser()
+            task = asyncio.create_task(streams.serve(OVERVIEW, browser.receive, browser.send))
+            for step in range(steps):
+                if step % 7 == 6:
+                    views.pieces = {"a": str(step), "b": "1"}
+                    streams.update()
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait({task}, timeout=5)
+            assert task.cancelled()
+            assert streams.count == 0
+
+    run(check())
