@@ -67,12 +67,13 @@ def _waits_s(logs: list[Path]) -> list[float]:
     """Return each job's seconds between the end of its input's transfer and its start."""
     kinds, finished = htcondor().JobEventType, htcondor().FileTransferEventType.IN_FINISHED
     arrived: dict[tuple[int, int], float] = {}
-    waits: dict[tuple[int, int], float] = {}
+    started: dict[tuple[int, int], float] = {}
     for log in logs:
         for event in htcondor().JobEventLog(str(log)).events(stop_after=0):
             job = (event.cluster, event.proc)
             if event.type == kinds.FILE_TRANSFER and event["Type"] == finished:
-                arrived[job] = event.timestamp
-            elif event.type == kinds.EXECUTE and job in arrived:
-                waits.setdefault(job, event.timestamp - arrived[job])
-    return list(waits.values())
+                arrived.setdefault(job, event.timestamp)
+            elif event.type == kinds.EXECUTE:
+                started.setdefault(job, event.timestamp)
+    # The two events come from two programs, in any order.
+    return [started[job] - arrived[job] for job in started.keys() & arrived.keys()]

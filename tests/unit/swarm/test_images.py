@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from importlib import resources
 from types import SimpleNamespace
 from typing import Any
 
@@ -74,17 +75,32 @@ def test_an_unknown_choice_of_packages(monkeypatch: pytest.MonkeyPatch) -> None:
         build(monkeypatch, "oldest")
 
 
-def test_the_locks_have_what_is_pinned() -> None:
-    dockerfile = (images.SOURCE / "Dockerfile").read_text()
-    (pinned,) = re.findall(r"^ARG HTCONDOR=(\S+)\*$", dockerfile, re.MULTILINE)
+def test_the_locks_have_what_is_installed() -> None:
+    swarm = resources.files("swarm_runner.swarm")
+    sources = (swarm / "image", swarm / "autoscaler")
+    dockerfiles = "".join((source / "Dockerfile").read_text() for source in sources)
+    installed = re.findall(
+        r"libexec/swarm-runner/install_packages\.sh [a-z-]+ (.*?)(?: && |\n[A-Z])",
+        dockerfiles,
+        re.S,
+    )
+    wanted = {
+        word.strip('"').partition("=")[0]
+        for text in installed
+        for word in text.replace("\\\n", " ").replace("-t sid", "").split()
+    }
     locked = {
         line.partition("  ")[2]
-        for name in ("client", "pool", "pool-vm")
-        for line in (images.SOURCE / f"{name}.amd64.lock").read_text().splitlines()[1:]
+        for source in sources
+        for lock in source.iterdir()
+        if lock.name.endswith(".amd64.lock")
+        for line in lock.read_text().splitlines()[1:]
     }
+    assert {"condor", "gcc", "qemu-utils", "python3-pydantic"} <= wanted
+    assert wanted <= {name.partition("_")[0] for name in locked}
+    (pinned,) = re.findall(r"^ARG HTCONDOR=(\S+)\*$", dockerfiles, re.MULTILINE)
     assert any(name.startswith(f"condor_{pinned}") for name in locked)
     assert any(name.startswith(f"condor-vm-gahp_{pinned}") for name in locked)
-    assert {name.split("_")[0] for name in locked} >= {"gcc", "python3-docker", "qemu-utils"}
 
 
 # A mirror whose Release file has expired
