@@ -52,10 +52,8 @@ def guide_pool() -> Iterator[LabPool]:
 @pytest.fixture
 def person(guide_pool: LabPool, tmp_path: Path) -> Iterator[Reader]:
     """A reader with the files that the guides take for granted."""
-    (hosts,) = (block for block in blocks(ROOT / TUTORIAL) if block.file_name == "hosts.yml")
     trace = next(b for b in blocks(ROOT / "docs/autoscaling.md") if b.content.startswith("time_s,"))
     shutil.copy(guide_pool.job_conf, tmp_path / "job_conf.yml")
-    (tmp_path / "invocation.yml").write_text(hosts.content)
     (tmp_path / "day.csv").write_text(trace.content)
     (tmp_path / "docs" / "pictures").mkdir(parents=True)
     (tmp_path / ".docker").mkdir()
@@ -64,8 +62,6 @@ def person(guide_pool: LabPool, tmp_path: Path) -> Iterator[Reader]:
         "registry.example.org/pool:2": UPGRADED_IMAGE,
         "quay.io/biocontainers/samtools:1.21--h50ea8bc_0": "debian:trixie",
         "galaxy-registries": f"{NAME}-registries",
-        "explain 17.0": "explain 1.0",
-        "normal=5": "normal=3",
     }
     with reader(tmp_path, replaced) as found:
         found.type("export SWARM_RUNNER_JOB_CONF=job_conf.yml")
