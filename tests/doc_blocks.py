@@ -122,6 +122,13 @@ def all_blocks() -> list[Block]:
     return [block for page in pages() for block in blocks(page)]
 
 
+def inline_commands(page: Path) -> list[str]:
+    """Return the commands in a page's text, such as `swarm-runner pool up --autoscale`."""
+    tokens = MarkdownIt("commonmark").enable("table").parse(page.read_text())
+    spans = (child.content for token in tokens for child in token.children or ())
+    return [span.replace("\n", " ") for span in spans if span.startswith("swarm-runner ")]
+
+
 def command_lines(block: Block) -> Iterator[list[str]]:
     """Yield the arguments of each call of `swarm-runner` in a shell block."""
     for command in block.commands:

@@ -17,6 +17,7 @@ from swarm_runner.swarm.client import DockerSwarm
 from tests.doc_blocks import ON_A_POOL, ROOT, SHELL, blocks
 from tests.lab.pool import LabPool, lab_pool
 from tests.lab.reader import Reader, reader
+from tests.lab.stub_registry import StubRegistry
 
 NAME, PORT = "swarm-runner-test-docs", 9737
 UPGRADED_IMAGE = f"{NAME}-image:2"
@@ -50,22 +51,18 @@ def guide_pool() -> Iterator[LabPool]:
 
 
 @pytest.fixture
-def person(guide_pool: LabPool, tmp_path: Path) -> Iterator[Reader]:
+def person(guide_pool: LabPool, registry: StubRegistry, tmp_path: Path) -> Iterator[Reader]:
     """A reader with the files that the guides take for granted."""
-    (hosts,) = (block for block in blocks(ROOT / TUTORIAL) if block.file_name == "hosts.yml")
     trace = next(b for b in blocks(ROOT / "docs/autoscaling.md") if b.content.startswith("time_s,"))
     shutil.copy(guide_pool.job_conf, tmp_path / "job_conf.yml")
-    (tmp_path / "invocation.yml").write_text(hosts.content)
     (tmp_path / "day.csv").write_text(trace.content)
     (tmp_path / "docs" / "pictures").mkdir(parents=True)
     (tmp_path / ".docker").mkdir()
     (tmp_path / ".docker" / "config.json").write_text('{"auths": {}}')
     replaced = {
         "registry.example.org/pool:2": UPGRADED_IMAGE,
-        "quay.io/biocontainers/samtools:1.21--h50ea8bc_0": "debian:trixie",
+        "quay.io/biocontainers/samtools:1.21--h50ea8bc_0": f"{registry.repository}:1",
         "galaxy-registries": f"{NAME}-registries",
-        "explain 17.0": "explain 1.0",
-        "normal=5": "normal=3",
     }
     with reader(tmp_path, replaced) as found:
         found.type("export SWARM_RUNNER_JOB_CONF=job_conf.yml")
