@@ -16,7 +16,6 @@ from swarm_runner.model.text import FrozenModel, raise_diagnostics
 from swarm_runner.model.units import convert_unit_keys
 
 DEFAULT_COOLDOWN_S = 30
-DEFAULT_LEND_S = 600
 
 
 class ReplicaLimits(NamedTuple):
@@ -123,18 +122,6 @@ class CapacityClass(FrozenModel):
     max_replicas_per_node: StrictInt | None = Field(
         None, ge=1, le=10_000, description="the most executors on one node; no limit when absent"
     )
-    lend: StrictBool = Field(
-        False,
-        description="lets short jobs of smaller classes run on its free executors, while none of "
-        "its own jobs waits",
-    )
-    lend_max_s: StrictInt = Field(
-        DEFAULT_LEND_S,
-        ge=1,
-        le=86_400,
-        description="the longest `time_limit_s` of a job to which it lends; an own job waits at "
-        "most for one such job",
-    )
     gpu_model: GpuModel | None = Field(
         None,
         description="what its nodes' GPUs are, for jobs that ask for a model; `constraints` sees "
@@ -200,10 +187,6 @@ class CapacityClass(FrozenModel):
             diagnostics.append((("virtual_machines",), message))
         if self.gpus and self.virtual_machines:
             diagnostics.append((("gpus",), "must be 0: a virtual machine cannot use GPUs"))
-        if self.lend and self.virtual_machines:
-            diagnostics.append((("lend",), "must be false: such a class runs no containers"))
-        if "lend_max_s" in self.model_fields_set and not self.lend:
-            diagnostics.append((("lend_max_s",), "requires lend: true"))
         diagnostics += [
             ((key,), "requires gpus, how many each executor gets")
             for key in ("gpu_model", "gpu_memory_mb")
