@@ -83,7 +83,8 @@ class ScalingLimits(FrozenModel):
 
     `disk_mb` None means that disk is not counted, `max_replicas` None that only Swarm's nodes
     limit the class. In a class with `virtual_machines` each job uses one of them. `cooldown_s` is
-    how long an executor must have been unnecessary before it is stopped.
+    how long an executor must have been unnecessary before it is stopped. `lend_max_s` is of
+    simulations only: the longest job of a smaller class that may run on free executors.
     """
 
     name: str
@@ -95,6 +96,7 @@ class ScalingLimits(FrozenModel):
     min_replicas: int = Field(0, ge=0)
     max_replicas: int | None = Field(None, ge=0)
     cooldown_s: float = Field(DEFAULT_COOLDOWN_S, ge=0)
+    lend_max_s: float | None = Field(None, gt=0)
 
     @classmethod
     def from_capacity_class(

@@ -104,7 +104,7 @@ class ShareGroup(FrozenModel):
 
     quota: float | None = Field(
         None,
-        gt=0,
+        ge=0.001,
         le=1,
         description="its part of the pool's CPUs, or of the group above it, between 0 and 1; an "
         "equal part of what the others leave when absent",

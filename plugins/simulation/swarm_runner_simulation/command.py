@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -109,6 +110,15 @@ def simulate(
     seed: Annotated[
         int, typer.Option("--seed", help="Seed of the random arrivals of a named trace.")
     ] = 1,
+    lend: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--lend",
+            metavar="CLASS=SECONDS",
+            help="Let a class run jobs of smaller classes of at most SECONDS on free executors. "
+            "Can be repeated.",
+        ),
+    ] = None,
     policy_only: Annotated[
         bool,
         typer.Option("--alone", help="Run the policy only, without baselines to compare it with."),
@@ -132,7 +142,7 @@ def simulate(
     if plot_file is not None:
         plot.check_file(plot_file)
     pool = load_destination(job_conf, destination_name).pool
-    classes = _scaling_limits(pool, minimum, maximum, cooldown_s)
+    classes = _with_lending(_scaling_limits(pool, minimum, maximum, cooldown_s), lend or ())
     retirement = {
         name: capacity_class.retirement_s if retirement_s is None else retirement_s
         for name, capacity_class in pool.classes.items()
@@ -154,6 +164,8 @@ def simulate(
         show_json(report)
         return
     show(report_table(report))
+    if lend:
+        show(class_table(report))
     refused = f"; {pluralize(report.refused, 'job')} fit no class and did not run"
     stdout_console().print(
         f"{pluralize(report.jobs, 'job')}, an executor starts in {report.start_up_s:g} s"
@@ -180,6 +192,23 @@ def _scaling_limits(
             cooldown_s=cooldown_s,
         )
     return limits
+
+
+def _with_lending(
+    classes: dict[str, ScalingLimits], lend: Sequence[str]
+) -> dict[str, ScalingLimits]:
+    """Return the classes, of which those of `lend` lend to smaller ones."""
+    found = dict(classes)
+    for text in lend:
+        name, _, seconds = text.partition("=")
+        if name not in classes:
+            hint = did_you_mean(name, classes) or f"; the pool has {', '.join(classes)}"
+            raise InvalidInputError(f"--lend {text}: {name!r} is not a class{hint}")
+        if not (seconds.isascii() and seconds.isdigit() and int(seconds)):
+            message = f"--lend {text}: write CLASS=SECONDS, with a number above 0: {name}=60"
+            raise InvalidInputError(message)
+        found[name] = found[name].model_copy(update={"lend_max_s": float(seconds)})
+    return found
 
 
 def _load_trace(
@@ -223,6 +252,16 @@ def report_table(report: SimulationReport) -> Table:
             str(metrics.evictions),
             str(metrics.peak_executors),
         )
+    return table
+
+
+def class_table(report: SimulationReport) -> Table:
+    """Return a table with the waits of each class under the policy."""
+    table = plain_table("class", "jobs", "wait mean", "p95", "executor-h")
+    for name, metrics in report.controllers[0].classes.items():
+        waits = metrics.waits
+        times = map(_format_time, (waits.mean_s, waits.p95_s))
+        table.add_row(name, str(metrics.jobs), *times, f"{metrics.executor_hours:.1f}")
     return table
 
 

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import bisect
 import heapq
+import itertools
 import math
 import random
 import sys
 from array import array
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from swarm_runner.model.scaling import ScalingLimits
 from swarm_runner_simulation.free_capacity import (
@@ -28,6 +29,8 @@ from swarm_runner_simulation.free_capacity import (
 from swarm_runner_simulation.trace import ClassTrace
 
 RECENT_JOBS = 200
+# How many idle jobs of a request are considered for a loan at a time.
+_EXAMINED_JOBS = 200
 _EXECUTOR_UP = -1
 # Sorts after every other event at the same time: a job that ends at the limit has ended.
 _RETIREMENT_LIMIT = (sys.maxsize, -2)
@@ -57,6 +60,9 @@ class ClassPool:
         self.now = begin_s
         self.replicas = 0
         self.arrived = self.starts = self.ended = self.running = 0
+        # Own jobs that run in another class, and jobs of another class that run here.
+        self.away = self.guest_count = 0
+        self.borrowers: list[ClassPool] = []
         self.scale_operations = 0
         self.last_end_s = begin_s
         self.started_s = array("d", [-1.0]) * len(jobs)
@@ -69,6 +75,9 @@ class ClassPool:
         # By executor: the executor-seconds that the oracle pays for.
         self.oracle_cost_s: list[float] = []
         self._idle_since: list[float] = []
+        # By executor: when a job ended there last. By guest: its class, its job, its request.
+        self._last_end_s: dict[int, float] = {}
+        self._guests: list[tuple[ClassPool, int, int]] = []
         self._schedulable = schedulable
         self._placement = placement
         self._instant_executors = instant_executors
@@ -106,7 +115,13 @@ class ClassPool:
     @property
     def waiting(self) -> int:
         """The number of jobs that have arrived and do not run."""
-        return self.arrived - self.running - self.ended
+        return self.arrived - self.running - self.ended - self.away
+
+    @property
+    def at_maximum(self) -> bool:
+        """Whether the class may not have more executors."""
+        maximum = self.capacity_class.max_replicas
+        return maximum is not None and self.replicas >= maximum
 
     @property
     def finished(self) -> bool:
@@ -116,7 +131,7 @@ class ClassPool:
     @property
     def evictions(self) -> int:
         """The number of times a job was vacated: starts without an end, of jobs that do not run."""
-        return self.starts - self.ended - self.running
+        return self.starts - self.ended - self.running - self.away
 
     def mean_age_s(self) -> float:
         """Return the mean time that the running jobs have been running."""
@@ -140,15 +155,49 @@ class ClassPool:
                     self._executor_up(executor)
                 elif executor == _RETIREMENT_LIMIT[0]:
                     self._vacate()
+                elif job >= count:
+                    self._end_guest(executor, job - count)
                 else:
                     self._end_job(executor, job)
             elif arrival_s <= until_s:
                 self.now = arrival_s
                 self.arrived += 1
-                self._enqueue(self.arrived - 1)
+                self.enqueue(self.arrived - 1)
             else:
                 break
         self.now = until_s
+
+    def lend_to(self, other: ClassPool, max_s: float, delay_s: float) -> None:
+        """Start idle jobs of another class of at most `max_s` here, while none of this class waits.
+
+        An executor lends nothing for `delay_s` after a job ended on it: an own job comes first.
+        """
+        if self.queues or not other.queues or not any(self.free_capacity.counts):
+            return
+        for request_id in list(other.queues):
+            queue, started = other.queues[request_id], set()
+            for job in other.short_jobs(queue, max_s):
+                executor = self.free_capacity.best_fit(request_id)
+                if executor == NO_FIT or self.now < self._last_end_s.get(executor, -1e9) + delay_s:
+                    break
+                started.add(job)
+                self._start_guest(executor, other, job, request_id)
+            if len(started) == len(queue):
+                del other.queues[request_id]
+            elif started:
+                other.queues[request_id] = deque(job for job in queue if job not in started)
+        other.reset_queue_heads()
+
+    def short_jobs(self, queue: Iterable[int], max_s: float) -> Iterator[int]:
+        """Yield those of the first idle jobs that take at most so long."""
+        first = itertools.islice(queue, _EXAMINED_JOBS)
+        return (job for job in first if self.jobs.duration_s[job] <= max_s)
+
+    def reset_queue_heads(self) -> None:
+        """Find the first idle job of each request again."""
+        self._queue_heads = sorted(
+            (queue[0], request_id) for request_id, queue in self.queues.items()
+        )
 
     def scale(self, replicas: int) -> None:
         """Set the number of executors of the Swarm service."""
@@ -227,13 +276,14 @@ class ClassPool:
         for executor in executors:
             del self.retiring[executor]
         for job in vacated:
+            if job >= len(self.jobs):
+                self._vacate_guest(job - len(self.jobs))
+                continue
             self.running -= 1
             self._start_sum_s -= self.started_s[job]
             self.started_s[job] = -1.0
-            self._enqueue(job)
-        self._queue_heads = sorted(
-            (queue[0], request_id) for request_id, queue in self.queues.items()
-        )
+            self.enqueue(job)
+        self.reset_queue_heads()
         self.schedule_pending()
 
     def _executor_up(self, executor: int) -> None:
@@ -263,7 +313,7 @@ class ClassPool:
             heapq.heappush(self._queue_heads, head)
         self.free_capacity.add(executor, capacity_id, self._placement_keys[executor])
 
-    def _enqueue(self, job: int) -> None:
+    def enqueue(self, job: int) -> None:
         """Start a job where it fits, or queue it behind earlier jobs with the same request."""
         request_id = self.jobs.request_ids[job]
         queue = self.queues.get(request_id)
@@ -301,19 +351,54 @@ class ClassPool:
         self.started_s[job] = self.now
         heapq.heappush(self._events, (self.now + self.jobs.duration_s[job], executor, job))
 
+    def _start_guest(self, executor: int, other: ClassPool, job: int, request_id: int) -> None:
+        capacity_id = self.free_capacity.remove(executor)
+        remaining = self.free_capacity.after_start(capacity_id, request_id)
+        self._job_counts[executor] += 1
+        self.guest_count += 1
+        other.away += 1
+        other.starts += 1
+        other.started_s[job] = self.now
+        number = len(self.jobs) + len(self._guests)
+        self._guests.append((other, job, request_id))
+        end_s = self.now + other.jobs.duration_s[job]
+        heapq.heappush(self._events, (end_s, executor, number))
+        self.free_capacity.add(executor, remaining, self._placement_keys[executor])
+
+    def _end_guest(self, executor: int, guest: int) -> None:
+        other, job, request_id = self._guests[guest]
+        self.guest_count -= 1
+        other.away -= 1
+        other.ended += 1
+        other.last_end_s = self.now
+        self.recent.append(other.jobs.duration_s[job])
+        self._release(executor, request_id)
+
+    def _vacate_guest(self, guest: int) -> None:
+        other, job, _ = self._guests[guest]
+        self.guest_count -= 1
+        other.away -= 1
+        other.started_s[job] = -1.0
+        other.enqueue(job)
+        other.reset_queue_heads()
+
     def _end_job(self, executor: int, job: int) -> None:
         self.running -= 1
         self.ended += 1
         self.last_end_s = self.now
         self._start_sum_s -= self.started_s[job]
         self.recent.append(self.jobs.duration_s[job])
+        self._release(executor, self.jobs.request_ids[job])
+
+    def _release(self, executor: int, request_id: int) -> None:
+        """Free what a job used, and start idle jobs there."""
+        self._last_end_s[executor] = self.now
         self._job_counts[executor] -= 1
         if not self._job_counts[executor]:
             self.oracle_cost_s[executor] += self.now - self._idle_since[executor]
             self._idle_since[executor] = self.now
             if self._placement is Placement.LATEST and self._placement_keys[executor] > -math.inf:
                 self._placement_keys[executor] = -self.now
-        request_id = self.jobs.request_ids[job]
         if executor not in self.retiring:
             capacity_id = self.free_capacity.remove(executor)
             capacity_id = self.free_capacity.after_end(capacity_id, request_id)

@@ -30,6 +30,9 @@ from swarm_runner_simulation.report import (
 from swarm_runner_simulation.trace import ClassTrace, Trace, split_by_class
 
 INTERVAL_S = 5.0
+# How often free executors are lent, and how long one must have been free: as in a pool, see
+# START in the pool image's executor.conf.
+LEND_INTERVAL_S, LEND_DELAY_S = 5.0, 15.0
 POLICY, ORACLE, QUEUE_RATIO, LINEAR = "swarm_runner", "oracle", "ceil(idle/slots)", "COBalD linear"
 FIXED_SAME, FIXED_MAX = "fixed, same cost", "fixed, max"
 BASELINES = (ORACLE, QUEUE_RATIO, LINEAR, FIXED_SAME, FIXED_MAX)
@@ -81,10 +84,14 @@ def simulate(
         progress(f"{trace.name}: {len(trace) - refused} jobs under {name}")
         return _report(name, {each: run(classes[each], jobs[each]) for each in classes})
 
+    def policy_report() -> ControllerReport:
+        progress(f"{trace.name}: {len(trace) - refused} jobs under {POLICY}")
+        return _report(POLICY, _run_policy(classes, jobs, config, size_class))
+
     def controlled(factory: ControllerFactory) -> RunClass:
         return lambda limits, class_jobs: _run_controller(limits, class_jobs, config, factory)
 
-    policy = report(POLICY, controlled(lambda pool: Policy(size_class, pool, config.interval_s)))
+    policy = policy_report()
     same = {name: _same_cost_replicas(policy.classes[name], jobs[name]) for name in classes}
     maximum = {
         name: policy.classes[name].peak_executors
@@ -108,41 +115,105 @@ def simulate(
     )
 
 
+def _run_policy(
+    classes: Mapping[str, ScalingLimits],
+    jobs: Mapping[str, ClassTrace],
+    config: SimulationConfig,
+    size_class: SizeClass,
+) -> dict[str, _Outcome]:
+    """Run the policy; where a class lends, all classes at the same time."""
+
+    def factory(pool: ClassPool) -> Controller:
+        return Policy(size_class, pool, config.interval_s)
+
+    if all(limits.lend_max_s is None for limits in classes.values()):
+        return {
+            name: _run_controller(classes[name], jobs[name], config, factory) for name in classes
+        }
+    runs = {name: _Run(limits, jobs[name], config, factory) for name, limits in classes.items()}
+    names, now = list(classes), LEND_INTERVAL_S
+    for number, name in enumerate(names):
+        runs[name].pool.borrowers = [runs[smaller].pool for smaller in names[:number]]
+    while not all(run.done for run in runs.values()):
+        for run in runs.values():
+            run.advance(now)
+        for lender in reversed(names):
+            max_s = classes[lender].lend_max_s
+            if max_s is not None:
+                for borrower in names[: names.index(lender)]:
+                    runs[lender].pool.lend_to(runs[borrower].pool, max_s, LEND_DELAY_S)
+        now += LEND_INTERVAL_S
+    return {name: run.outcome() for name, run in runs.items()}
+
+
+class _Run:
+    """One class under a controller, in simulated time."""
+
+    def __init__(
+        self,
+        capacity_class: ScalingLimits,
+        jobs: ClassTrace,
+        config: SimulationConfig,
+        factory: ControllerFactory,
+    ) -> None:
+        schedulable = config.schedulable
+        # The minimum number of executors has started before the first job.
+        self.pool = ClassPool(
+            capacity_class,
+            jobs,
+            config.start_up_s,
+            schedulable=capacity_class.max_replicas if schedulable is None else schedulable,
+            placement=config.placement,
+            retirement_s=config.retirement_s.get(capacity_class.name, math.inf),
+            begin_s=-config.start_up_s,
+        )
+        self.pool.scale(capacity_class.min_replicas)
+        self.pool.advance(0.0)
+        self.pool.scale_operations = 0
+        self._jobs = jobs
+        self._controller = factory(self.pool)
+        self._step_s = max(jobs.length_s / _TIMELINE_SAMPLES, 1.0)
+        self._timeline: list[Sample] = []
+        self._decision_s = self._sample_s = 0.0
+
+    @property
+    def done(self) -> bool:
+        """Whether every job has ended, or will not end."""
+        pool, length_s = self.pool, self._jobs.length_s
+        ended = pool.now >= length_s and pool.finished and not pool.guest_count
+        return ended or pool.now > length_s + _MAX_OVERRUN_S
+
+    def advance(self, until_s: float) -> None:
+        """Decide, sample and run until a time."""
+        while self.pool.now < until_s:
+            self.step(until_s)
+
+    def step(self, until_s: float = math.inf) -> None:
+        """Decide and sample if it is time, and run until the next time."""
+        pool = self.pool
+        if pool.now >= self._decision_s:
+            pool.scale(self._controller.desired_replicas(pool))
+            self._decision_s += self._controller.interval_s
+        if pool.now >= self._sample_s:
+            self._timeline.append(_sample(pool, pool.alive))
+            self._sample_s += max(self._step_s, pool.now / _TIMELINE_SAMPLES)
+        pool.advance(min(self._decision_s, self._sample_s, until_s))
+
+    def outcome(self) -> _Outcome:
+        """Return the results."""
+        return _outcome(self.pool, self.pool.executor_s(), tuple(self._timeline))
+
+
 def _run_controller(
     capacity_class: ScalingLimits,
     jobs: ClassTrace,
     config: SimulationConfig,
     factory: ControllerFactory,
 ) -> _Outcome:
-    schedulable = config.schedulable
-    # The minimum number of executors has started before the first job.
-    pool = ClassPool(
-        capacity_class,
-        jobs,
-        config.start_up_s,
-        schedulable=capacity_class.max_replicas if schedulable is None else schedulable,
-        placement=config.placement,
-        retirement_s=config.retirement_s.get(capacity_class.name, math.inf),
-        begin_s=-config.start_up_s,
-    )
-    pool.scale(capacity_class.min_replicas)
-    pool.advance(0.0)
-    pool.scale_operations = 0
-    controller = factory(pool)
-    step_s = max(jobs.length_s / _TIMELINE_SAMPLES, 1.0)
-    timeline: list[Sample] = []
-    decision_s = sample_s = 0.0
-    while pool.now < jobs.length_s or not pool.finished:
-        if pool.now >= decision_s:
-            pool.scale(controller.desired_replicas(pool))
-            decision_s += controller.interval_s
-        if pool.now >= sample_s:
-            timeline.append(_sample(pool, pool.alive))
-            sample_s += max(step_s, pool.now / _TIMELINE_SAMPLES)
-        if pool.now > jobs.length_s + _MAX_OVERRUN_S:
-            break
-        pool.advance(min(decision_s, sample_s))
-    return _outcome(pool, pool.executor_s(), tuple(timeline))
+    run = _Run(capacity_class, jobs, config, factory)
+    while not run.done:
+        run.step()
+    return run.outcome()
 
 
 def _oracle(capacity_class: ScalingLimits, jobs: ClassTrace, config: SimulationConfig) -> _Outcome:

@@ -80,7 +80,7 @@ def test_groups_without_a_quota_share_what_is_left() -> None:
 
 def test_bad_quotas() -> None:
     assert "less than or equal to 1" in messages(groups={"a": {"quota": 1.5}})
-    assert "greater than 0" in messages(groups={"a": {"quota": 0}})
+    assert "greater than or equal to 0.001" in messages(groups={"a": {"quota": 0}})
     text = messages(groups={"a": {"quota": 0.7}, "b": {"quota": 0.4}})
     assert "makes the quotas of the groups 1.1 together, above 1" in text
     text = messages(groups={"a": {}, "a/x": {"quota": 0.7}, "a/y": {"quota": 0.4}})
