@@ -72,6 +72,7 @@ if TYPE_CHECKING:
         Remove,
         Usage,
     )
+    from swarm_runner.model.monitoring import Monitoring
     from swarm_runner.model.pool import (
         CapacityClass,
         Destination,
@@ -171,6 +172,7 @@ __all__ = [
     "MeteredRunner",
     "MetricStore",
     "MetricsServer",
+    "Monitoring",
     "Network",
     "Outcome",
     "OutcomeKind",
@@ -311,6 +313,7 @@ _EXPORTS = {
         "Remove",
         "Usage",
     ),
+    "model.monitoring": ("Monitoring",),
     "model.pool": (
         "CapacityClass",
         "Destination",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
 from typing import Annotated
 
 import typer
+from typer.models import CommandInfo
 
 from swarm_runner._version import __version__
 from swarm_runner.cli import jobs, offline, pool, running_jobs
@@ -65,6 +67,24 @@ app.command()(init)
 app.command()(demo)
 
 
+def _only(name: str) -> typer.Typer:
+    """Return the app with one command or group, or the whole app if it has none of this name.
+
+    Typer builds every command that it knows before it runs one of them.
+    """
+    commands = [c for c in app.registered_commands if name in (c.name, _function_name(c))]
+    groups = [group for group in app.registered_groups if group.name == name]
+    if not (commands or groups):
+        return app
+    part = copy.copy(app)
+    part.registered_commands, part.registered_groups = commands, groups
+    return part
+
+
+def _function_name(command: CommandInfo) -> str:
+    return getattr(command.callback, "__name__", "")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with these arguments, or the process's own; return the exit code."""
     for stream in (sys.stdout, sys.stderr):
@@ -72,7 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             # A character that the terminal's encoding lacks becomes a ?.
             stream.reconfigure(errors="replace")
     try:
-        app(args=None if arguments is None else list(arguments), prog_name=NAME)
+        given = sys.argv[1:] if arguments is None else list(arguments)
+        _only(given[0] if given else "")(args=given, prog_name=NAME)
     except SwarmRunnerError as error:
         print_error(error)
         return exit_code(error)

@@ -71,7 +71,7 @@ def logs(
         show_json({"job": job.id, "stream": "stderr" if errors else "stdout", "text": text})
         return
     with interruptible(lambda: f"Job {job.id} continues."):
-        _write_output(output.follow(maximum_bytes) if follow else output.read(maximum_bytes))
+        _write_output(output.watch(maximum_bytes) if follow else output.read(maximum_bytes))
     if output.incomplete_reason:
         print_note(output.incomplete_reason)
 

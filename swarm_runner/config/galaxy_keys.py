@@ -27,7 +27,7 @@ ENVIRONMENT_KEYS = frozenset(
     container container_override container_resolvers container_resolvers_config_file
     container_monitor container_monitor_command container_monitor_get_ip_method
     container_monitor_result require_container
-    allow_guests cleanup_job dependency_resolution embed_metadata_in_job
+    allow_guests cleanup_job dependency_resolution embed_metadata_in_job live_tool_output_reporting
     max_metadata_value_size metadata_strategy object_store_id outputs_to_working_directory
     real_system_username retry_job_output_collection retry_metadata_internally tmp_dir
     tool_evaluation_strategy use_metadata_binary

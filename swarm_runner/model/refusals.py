@@ -28,7 +28,7 @@ _REFUSED = re.compile(r"swarm-runner refused this job: (.*)", re.DOTALL)
 
 
 def refusing_rule(reason: str) -> str | None:
-    """Return the rule that a hold's or a removal's reason names, or None if it is no refusal."""
+    """Return the rule that a hold's or a removal's reason names, or None for any other reason."""
     if (found := _REFUSED.search(reason)) is None:
         return None
     return next((name for name, pattern in _PATTERNS if pattern.search(found[1])), OTHER_RULE)

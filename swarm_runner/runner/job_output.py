@@ -53,7 +53,7 @@ class LiveOutput(Protocol):
     ) -> Iterator[bytes]:
         """Yield what the job wrote, from `maximum_bytes` before the end at the earliest.
 
-        With `follow`, yield what it writes until it ends, and empty bytes from time to time.
+        With `watch`, yield what it writes until it ends, and empty bytes from time to time.
 
         Raises PreconditionError or UnreachableError if the output cannot be read.
         """
@@ -115,7 +115,7 @@ class JobOutput:
         else:
             yield from self._read_live(ad, maximum_bytes, follow=False)
 
-    def follow(self, maximum_bytes: int = DEFAULT_MAXIMUM_BYTES) -> Generator[bytes, None, None]:
+    def watch(self, maximum_bytes: int = DEFAULT_MAXIMUM_BYTES) -> Generator[bytes, None, None]:
         """Yield what the job has written and writes, until it has ended.
 
         Waits for a job that is idle or held. Yields empty bytes while there is nothing new, so

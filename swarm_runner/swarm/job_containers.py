@@ -113,7 +113,7 @@ class JobContainers:
                 f"the token {self._token_file} cannot be read: {error}"
             ) from error
         with self._exec(container, ["python3", "-c", _TAIL, *arguments], user=_USER) as execution:
-            execution.send(token + b"\n")
+            execution.write_input(token + b"\n")
             yield from execution.output()
             if execution.exit_code() and not follow:
                 message = execution.errors.decode(errors="replace").strip()
@@ -194,7 +194,7 @@ class _Execution:
         self._buffer = b""
         self.errors = b""
 
-    def send(self, data: bytes) -> None:
+    def write_input(self, data: bytes) -> None:
         self._socket.sendall(data)
 
     def end_input(self) -> None:

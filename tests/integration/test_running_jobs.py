@@ -84,7 +84,7 @@ def test_both_streams_while_the_job_runs(
         OutputStream(stream),
         live=containers(lab).tail,
     )
-    following = output.follow(100_000)
+    following = output.watch(100_000)
     text = b""
     while text.count(b"\n") < 8:
         text += next(following)
@@ -134,7 +134,7 @@ def test_following_to_the_end(
         )
         for job in jobs[:2]
     ]
-    texts = [output.follow(1_000_000) for output in followers]
+    texts = [output.watch(1_000_000) for output in followers]
     begins = [next(part for part in text if part) for text in texts]
     (harness.directory / "end").touch()
     containers(lab).run(jobs[1].id, ["touch", "end"], lambda *_: None)

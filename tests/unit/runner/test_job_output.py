@@ -78,7 +78,7 @@ def test_a_job_in_place_is_followed_until_it_has_ended(harness: RunnerHarness) -
         lambda: None,
         end,
     ]
-    parts = list(output(harness, job, *steps).follow())
+    parts = list(output(harness, job, *steps).watch())
 
     assert joined(iter(parts)) == b"one \xfftwo three"
     assert b"" in parts  # a caller can stop
@@ -100,7 +100,7 @@ def test_a_restart_empties_the_file_and_the_output_begins_again(harness: RunnerH
         replace,
         lambda: harness.access_point.finish(job, outputs={"stdout": b"third\n"}),
     ]
-    assert joined(output(harness, job, *steps).follow()) == b"first run\n2nd\nthird\n"
+    assert joined(output(harness, job, *steps).watch()) == b"first run\n2nd\nthird\n"
 
 
 def test_reading_begins_the_given_number_of_bytes_before_the_end(harness: RunnerHarness) -> None:
@@ -129,12 +129,12 @@ def test_output_on_the_executor_is_read_there_and_the_rest_from_the_file(
 
     assert joined(output(harness, job, live=live).read(500)) == b"while it "
     following = output(harness, job, lambda: None, live=live)
-    assert joined(following.follow(500)) == b"while it ran, and its end"
+    assert joined(following.watch(500)) == b"while it ran, and its end"
     assert following.incomplete_reason == ""
     assert calls == [(job, "stdout", 500, False), (job, "stdout", 500, True)]
 
 
-def test_what_cannot_be_joined_is_said(harness: RunnerHarness) -> None:
+def test_a_missing_end_is_reported(harness: RunnerHarness) -> None:
     job = submit(harness)
     harness.access_point.start(job)
 
@@ -143,7 +143,7 @@ def test_what_cannot_be_joined_is_said(harness: RunnerHarness) -> None:
         harness.access_point.finish(job, outputs={"stdout": b"a part, and more than ten bytes"})
 
     following = output(harness, job, lambda: None, live=live)
-    assert joined(following.follow(10)) == b"part"
+    assert joined(following.watch(10)) == b"part"
     assert f"the complete output is {harness.volume}/out.txt" in following.incomplete_reason
 
 
@@ -189,7 +189,7 @@ def test_an_ended_job_whose_file_is_gone(harness: RunnerHarness) -> None:
     harness.access_point.finish(job, outputs={"stdout": b"x"})
     (harness.volume / "out.txt").unlink()
     with pytest.raises(PreconditionError, match="does not exist, or was removed"):
-        joined(output(harness, job).follow())
+        joined(output(harness, job).watch())
 
 
 @pytest.mark.parametrize("kind", ["link", "pipe", "directory"])

@@ -1,0 +1,78 @@
+"""`pool up --monitoring` on a real Swarm, with Debian's Prometheus as the image."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Iterator
+
+import docker
+import pytest
+
+from swarm_runner.cli import factories
+from tests.integration.watched_pool import PROMETHEUS, get, query
+from tests.lab.pool import LabPool, lab_pool
+from tests.polling import poll_until
+
+NAME, PORT, PROMETHEUS_PORT = "swarm-runner-monitored", 9768, 9767
+IMAGE = "swarm-runner-test-prometheus:debian"
+ADDRESS = f"127.0.0.1:{PROMETHEUS_PORT}"
+DOCKERFILE = b"""\
+FROM debian:trixie
+RUN mkdir /prometheus && chown nobody /prometheus
+COPY prometheus /bin/prometheus
+USER nobody
+ENTRYPOINT ["/bin/prometheus"]
+"""
+
+
+@pytest.fixture(scope="module")
+def image() -> Iterator[str]:
+    """Build an image like Prometheus's own, which no registry here has."""
+    assert PROMETHEUS.exists(), f"there is no {PROMETHEUS}; run `make promtool`"
+    context = io.BytesIO()
+    with tarfile.open(fileobj=context, mode="w") as archive:
+        archive.add(PROMETHEUS, "prometheus")
+        entry = tarfile.TarInfo("Dockerfile")
+        entry.size = len(DOCKERFILE)
+        archive.addfile(entry, io.BytesIO(DOCKERFILE))
+    context.seek(0)
+    client = docker.from_env()
+    client.images.build(fileobj=context, custom_context=True, tag=IMAGE, rm=True)
+    yield IMAGE
+    client.close()
+
+
+@pytest.fixture(scope="module")
+def pool(image: str) -> Iterator[LabPool]:
+    settings = {
+        "classes": {"normal": {"cpus": 1, "memory_mb": 512, "replicas": 1}},
+        "monitoring": {"prometheus_image": image, "prometheus_port": PROMETHEUS_PORT},
+    }
+    with lab_pool(NAME, PORT, settings) as lab:
+        yield lab
+
+
+def test_prometheus_reads_the_pool_and_evaluates_the_rules(pool: LabPool) -> None:
+    pool.provisioner.up(monitoring=True)
+    swarm = factories.swarm(pool.destination.pool)
+    assert {pool.destination.pool.observer, pool.destination.pool.prometheus} <= swarm.services(
+        NAME
+    ).keys()
+
+    assert poll_until(lambda: query(ADDRESS, 'up{job="swarm-runner"} == 1')) == [1]
+    label = f'{{pool="{NAME}"}}'
+    poll_until(lambda: query(ADDRESS, f"swarm_runner_build_info{label}"))
+    executors = f'swarm_runner_executors{{pool="{NAME}",class="normal",state="idle"}} == 1'
+    assert poll_until(lambda: query(ADDRESS, executors)) == [1]
+    (free,) = poll_until(lambda: query(ADDRESS, f"swarm_runner_disk_free_bytes{label}"))
+    (size,) = query(ADDRESS, f"swarm_runner_disk_size_bytes{label}")
+    assert 0 < free < size
+    (group,) = get(ADDRESS, "rules")["groups"]
+    assert {rule["health"] for rule in group["rules"]} <= {"ok", "unknown"}
+    assert len(group["rules"]) == 12
+
+    pool.provisioner.up(monitoring=False)
+    remaining = swarm.services(NAME).keys()
+    assert not {pool.destination.pool.observer, pool.destination.pool.prometheus} & remaining
+    assert swarm.configs(NAME) == set()
