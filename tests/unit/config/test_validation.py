@@ -158,10 +158,10 @@ def test_what_is_not_plain_data_is_refused(text: str, location: str, says: str) 
 def test_an_alias_bomb_is_refused_at_once() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 40)]
-    began = time.monotonic()
+    began = time.process_time()
     [found] = diagnostics("\n".join(lines))
     assert found == "t.yml: has aliases that expand to more than 1000000 items"
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 2
 
 
 def test_aliases_and_merges_are_read() -> None:
@@ -237,9 +237,9 @@ def test_what_is_not_an_invocation_is_refused(text: str) -> None:
 
 def test_a_large_json_file_is_read_quickly() -> None:
     text = json.dumps([{"key": f"k{n}", "image": "d", "command": ["x"]} for n in range(20_000)])
-    began = time.monotonic()
+    began = time.process_time()
     assert len(parse_invocations(text, "i.json")) == 20_000
-    assert time.monotonic() - began < 10
+    assert time.process_time() - began < 10
 
 
 def test_the_references_examples_are_read() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from types import SimpleNamespace
 
 import pytest
 
 from swarm_runner.condor.ports import Ad
 from swarm_runner.errors import UnreachableError
 from swarm_runner.model.job import JobId
+from swarm_runner.page import queue_reader
 from swarm_runner.page.job_details import (
     DETAIL_AGE_S,
     DETAIL_INTERVAL_S,
@@ -26,7 +28,7 @@ def test_a_large_queue_is_read_less_often(monkeypatch: pytest.MonkeyPatch) -> No
     reader = QueueReader(PageState(POOL, pool.clock), pool)
     assert reader.read() == INTERVAL_S
     times = iter([0.0, 10.0])
-    monkeypatch.setattr("swarm_runner.page.queue_reader.time.monotonic", lambda: next(times))
+    monkeypatch.setattr(queue_reader, "time", SimpleNamespace(monotonic=lambda: next(times)))
     assert reader.read() == 500
 
 

@@ -328,23 +328,20 @@ class TestPulls:
         answer = threading.Event()
 
         def pull(name: str) -> Iterator[dict[str, str]]:
-            answer.wait(5)
+            answer.wait(60)
             executor.engine.add_image(name)
             yield {"status": "Pull complete"}
 
         executor.engine.pull = pull
         node = self.node(executor)
-        started = time.monotonic()
         results = self.ensure_all(node, "reg.example/tool:1", times=2)
-        assert time.monotonic() - started < 2
         assert len(results) == 6
         assert all("registry reg.example has not answered" in str(text) for text in results)
         assert self.pulls(executor) == 1
-        # The registry's other images are not waited for.
-        started = time.monotonic()
+        # The registry's other images are not waited for: it would answer first.
+        monkeypatch.setattr(gateway_images, "ANSWER_TIMEOUT_S", 600)
         (other,) = self.ensure_all(node[:1], "reg.example/other:1", times=1)
         assert "has not answered" in str(other)
-        assert time.monotonic() - started < 0.3
         # The pull goes on; who comes later finds its end.
         answer.set()
         _wait(lambda: "reg.example/tool:1" in executor.engine.images)
