@@ -206,6 +206,7 @@ pictures: venv ## generate the pictures in docs/
 	$(BIN)/swarm-runner pool simulate bursts --min 0 --picture docs/pictures/bursts.svg
 	$(BIN)/swarm-runner pool simulate daily --min 0 --picture docs/pictures/daily.svg
 	$(BIN)/python -m tests.benchmarks.simulation --picture docs/pictures/curve.svg
+	$(BIN)/python -m tests.screenshots
 
 chaos: lab ## run jobs on the three hosts while the pool is scaled, upgraded and drained
 	$(BIN)/python -m tests.chaos
