@@ -7,7 +7,7 @@
 .PHONY: test-fields test-docs test-upgrade galaxy-venv test-galaxy bench-galaxy
 .PHONY: snakemake-venv test-snakemake bench-snakemake
 .PHONY: promtool test-promtool metrics-reference
-.PHONY: docs linkcheck reference changelog dist sbom test-dist reproducible release-dry-run
+.PHONY: docs linkcheck reference changelog dist sbom test-dist test-floors reproducible release-dry-run
 .PHONY: tpv-database fuzz bench-negotiation bench-pool bench-simulation pictures chaos
 
 BIN := .venv/bin
@@ -175,6 +175,9 @@ dist: venv ## build the wheels and sdists of all distributions in dist/, and che
 
 release-dry-run: venv ## check the release workflow, and run its commands in a new clone; five minutes
 	$(BIN)/python -m tests.lab.release_dry_run
+
+test-floors: ## run the unit tests with the oldest versions of what the package requires
+	$(LAB)/floors
 
 reproducible: engine ## build wheels, sdists and images twice, and compare them; eight minutes
 	$(WITH_ENGINE) $(BIN)/python -m tests.lab.reproducible
