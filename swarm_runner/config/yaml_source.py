@@ -157,7 +157,8 @@ class Document:
                 depth += 1
                 if depth > MAXIMUM_DEPTH:
                     problem = f"exceeds the maximum nesting depth of {MAXIMUM_DEPTH}"
-                    raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
+                    mark: Any = event.start_mark
+                    raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
             elif isinstance(event, yaml.CollectionEndEvent):
                 depth -= 1
 
