@@ -8,7 +8,7 @@
 .PHONY: snakemake-venv test-snakemake bench-snakemake
 .PHONY: promtool test-promtool metrics-reference
 .PHONY: chromium test-browser bench-page screenshots
-.PHONY: docs linkcheck reference changelog dist sbom test-dist reproducible release-dry-run
+.PHONY: docs linkcheck reference changelog dist sbom test-dist test-floors reproducible release-dry-run
 .PHONY: tpv-database fuzz image-locks bench-negotiation bench-pool bench-simulation bench-usage pictures chaos
 
 BIN := .venv/bin
@@ -201,6 +201,9 @@ image-locks: engine ## list what the images install, with hashes, for this machi
 release-dry-run: venv ## check the release workflow, and run its commands in a new clone; five minutes
 	$(BIN)/python -m tests.lab.release_dry_run
 
+test-floors: ## run the unit tests with the oldest versions of what the package requires
+	$(LAB)/floors
+
 reproducible: engine ## build wheels, sdists and images twice, and compare them; eight minutes
 	$(WITH_ENGINE) $(BIN)/python -m tests.lab.reproducible
 
@@ -231,6 +234,7 @@ pictures: venv ## generate the pictures in docs/
 	$(BIN)/swarm-runner pool simulate bursts --min 0 --picture docs/pictures/bursts.svg
 	$(BIN)/swarm-runner pool simulate daily --min 0 --picture docs/pictures/daily.svg
 	$(BIN)/python -m tests.benchmarks.simulation --picture docs/pictures/curve.svg
+	$(BIN)/python -m tests.screenshots
 
 chaos: lab ## run jobs on the three hosts while the pool is scaled, upgraded and drained
 	$(BIN)/python -m tests.chaos

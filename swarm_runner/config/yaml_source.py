@@ -18,6 +18,12 @@ KeyPath = tuple[str | int, ...]
 
 # Nested aliases can expand a small text beyond any memory ("billion laughs").
 MAXIMUM_ITEMS = 1_000_000
+# libyaml calls itself for each level. PyYAML before 6.0.4 lets it overrun the process's stack.
+MAXIMUM_DEPTH = 1000
+# Each level of nesting begins with one of these characters, or with a deeper indentation. That many
+# indentations make a text of half a megabyte.
+_OPENERS = "[{-?"
+_DEEP_INDENTATION = "\n" + MAXIMUM_DEPTH * " "
 # Python needs quadratic time to read a long number.
 _MAXIMUM_NUMBER_LENGTH = 1000
 _TEXT_TAG = "tag:yaml.org,2002:str"
@@ -126,6 +132,7 @@ class Document:
     def _root(self) -> yaml.Node | None:
         self._check_characters()
         try:
+            self._check_depth()
             try:
                 return yaml.compose(self._text, Loader=_Loader)
             except yaml.MarkedYAMLError:
@@ -138,6 +145,22 @@ class Document:
             raise self._syntax_error(error) from None
         except RecursionError:
             raise self._input_error("is nested too deeply") from None
+
+    def _check_depth(self) -> None:
+        """Raise MarkedYAMLError if the text is nested too deeply for libyaml's stack."""
+        openers = sum(self._text.count(opener) for opener in _OPENERS)
+        if openers < MAXIMUM_DEPTH and _DEEP_INDENTATION not in self._text:
+            return
+        depth = 0
+        for event in yaml.parse(_SURROGATES.sub(_join_escapes, self._text), Loader=_Loader):
+            if isinstance(event, yaml.CollectionStartEvent):
+                depth += 1
+                if depth > MAXIMUM_DEPTH:
+                    problem = f"exceeds the maximum nesting depth of {MAXIMUM_DEPTH}"
+                    mark: Any = event.start_mark
+                    raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
+            elif isinstance(event, yaml.CollectionEndEvent):
+                depth -= 1
 
     def _check_characters(self) -> None:
         found = yaml.reader.Reader.NON_PRINTABLE.search(self._text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import re
 import tomllib
@@ -101,3 +102,25 @@ def test_fragments_go_below_the_mark_of_the_changelog() -> None:
     kinds = {kind["directory"] for kind in settings["type"]}
     for fragment in (ROOT / settings["directory"]).iterdir():
         assert fragment.name == "README.md" or fragment.name.split(".")[-2] in kinds, fragment.name
+
+
+def test_the_page_of_distributions_has_every_requirement_and_extra() -> None:
+    text = (ROOT / "docs" / "reference" / "distributions.md").read_text()
+    for directory in (ROOT, *(ROOT / "plugins" / name for name in ("galaxy", "snakemake"))):
+        setup = configparser.ConfigParser()
+        setup.read(directory / "setup.cfg")
+        name = setup["metadata"]["name"]
+        assert f"| `{name}` |" in text
+        for extra in setup["options.extras_require"]:
+            assert f"`{name}[{extra}]`" in text
+    core = configparser.ConfigParser()
+    core.read(ROOT / "setup.cfg")
+    required = core["options"]["install_requires"].strip().splitlines()
+    optional = [core["options.extras_require"][extra].strip() for extra in ("guests", "metrics")]
+    assert [line for line in (*required, *optional) if f"`{line}`" not in text] == []
+
+
+@pytest.mark.parametrize("plugin", ["galaxy", "snakemake", "simulation"])
+def test_the_floor_of_python_is_one(plugin: str) -> None:
+    setups = [ROOT / "setup.cfg", ROOT / "plugins" / plugin / "setup.cfg"]
+    assert all("python_requires = >=3.11\n" in setup.read_text() for setup in setups)

@@ -24,6 +24,7 @@ from swarm_runner.model.pool import Destination, Pool
 from swarm_runner.model.pool_status import ServiceState
 from swarm_runner.swarm.engine_facts import EngineFacts
 from swarm_runner.testing.swarm import FakeSwarm
+from tests import screenshots
 from tests.unit.cli.conftest import Cli
 
 pytestmark = pytest.mark.usefixtures("site")
@@ -154,6 +155,12 @@ def test_everything_is_in_order(examine: Examine, cli: Cli) -> None:
         "clock",
     ):
         assert check in table
+
+
+def test_the_picture_of_the_documentation_shows_today_s_words() -> None:
+    picture = screenshots.PICTURE.read_text()
+    assert screenshots.words(picture) == screenshots.words(screenshots.render()), "`make pictures`"
+    assert "url(http" not in picture, "a reader's browser asks no other server"
 
 
 def test_there_is_no_docker(

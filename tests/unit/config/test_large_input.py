@@ -54,6 +54,9 @@ JOB_CONFS = {
     "a float to the base of 60": f"{ENVIRONMENT}runners: {{s: {{lease_s: 1{':59' * 300}.5}}}}",
     "deep lists": "[" * SIZE,
     "deep mappings": "{a: " * (SIZE // 4),
+    "deep block lists": "- " * (SIZE // 2),
+    "deep keys": "? " * (SIZE // 2),
+    "deep indentation": "".join(f"{' ' * level}a:\n" for level in range(1500)),
     "deep JSON": "[" * (SIZE // 2) + "]" * (SIZE // 2),
     "merges": "a: &a {x: 1}\nb: {<<: [" + ",".join(["*a"] * (SIZE // 3)) + "]}\n",
 }
