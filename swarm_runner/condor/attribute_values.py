@@ -53,6 +53,7 @@ _STRINGS = frozenset(
         "SwarmRunnerMarked",
         "SwarmRunnerClass",
         "AccountingGroup",
+        "ConcurrencyLimits",
         "Owner",
         "AssignedImage",
         "HoldReason",
