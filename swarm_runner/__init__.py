@@ -96,6 +96,8 @@ if TYPE_CHECKING:
         ScalingDecision,
         ScalingLimits,
     )
+    from swarm_runner.model.scheduling import Scheduling
+    from swarm_runner.model.shares import ShareGroup, Shares, ShareUser
     from swarm_runner.model.text import (
         FrozenModel,
         did_you_mean,
@@ -182,6 +184,10 @@ __all__ = [
     "RunnerSection",
     "ScalingDecision",
     "ScalingLimits",
+    "Scheduling",
+    "ShareGroup",
+    "ShareUser",
+    "Shares",
     "Slot",
     "StoreCollector",
     "SubmitBatch",
@@ -335,6 +341,8 @@ _EXPORTS = {
         "ScalingDecision",
         "ScalingLimits",
     ),
+    "model.scheduling": ("Scheduling",),
+    "model.shares": ("ShareGroup", "ShareUser", "Shares"),
     "model.text": (
         "FrozenModel",
         "did_you_mean",

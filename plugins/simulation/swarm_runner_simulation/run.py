@@ -31,8 +31,8 @@ from swarm_runner_simulation.report import (
 from swarm_runner_simulation.trace import ClassTrace, Trace, split_by_class
 
 INTERVAL_S = 5.0
-# How often free executors are lent, and how long one must have been free: HTCondor's negotiator would
-# have given it to an own job by then.
+# How often free executors are lent, and how long one must have been free: by then, HTCondor's
+# negotiator would have given it to an own job.
 LEND_INTERVAL_S, LEND_DELAY_S = 5.0, 10.0
 POLICY, ORACLE, QUEUE_RATIO, LINEAR = "swarm_runner", "oracle", "ceil(idle/slots)", "COBalD linear"
 FIXED_SAME, FIXED_MAX = "fixed, same cost", "fixed, max"
