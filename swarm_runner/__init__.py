@@ -97,6 +97,8 @@ if TYPE_CHECKING:
         ScalingDecision,
         ScalingLimits,
     )
+    from swarm_runner.model.scheduling import Scheduling
+    from swarm_runner.model.shares import ShareGroup, Shares, ShareUser
     from swarm_runner.model.text import (
         FrozenModel,
         did_you_mean,
@@ -189,6 +191,10 @@ __all__ = [
     "RunnerSection",
     "ScalingDecision",
     "ScalingLimits",
+    "Scheduling",
+    "ShareGroup",
+    "ShareUser",
+    "Shares",
     "Slot",
     "StoreCollector",
     "SubmitBatch",
@@ -343,6 +349,8 @@ _EXPORTS = {
         "ScalingDecision",
         "ScalingLimits",
     ),
+    "model.scheduling": ("Scheduling",),
+    "model.shares": ("ShareGroup", "ShareUser", "Shares"),
     "model.text": (
         "FrozenModel",
         "did_you_mean",

@@ -6,6 +6,7 @@ Attributes"; HTCondor 25.14's Accountant.cpp (`ReportState`).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -28,35 +29,40 @@ def read_submitters(connection: Connection) -> list[Submitter]:
 
 def _query(collector: Any) -> tuple[list[Any], list[Any]]:
     bindings = htcondor()
-    waiting = collector.query(bindings.AdType.Submitter, "true", ["Name", "IdleJobs"])
+    waiting = collector.query(
+        bindings.AdType.Submitter, "true", ["Name", "IdleJobs", "RunningJobs"]
+    )
     location = collector.locate(bindings.DaemonType.Negotiator)
     return waiting, bindings.Negotiator(location).getPriorities()
 
 
 def submitters_from_ads(waiting: Iterable[Any], accounts: Iterable[Any]) -> list[Submitter]:
     """Return the submitters: the schedds know who waits, and the negotiator who uses what."""
-    idle: dict[str, int] = {}
+    idle: Counter[str] = Counter()
+    running: Counter[str] = Counter()
     for ad in waiting:
         name = _without_domain(ad.get("Name", ""))
-        idle[name] = idle.get(name, 0) + int(ad.get("IdleJobs", 0))
+        idle[name] += int(ad.get("IdleJobs", 0))
+        running[name] += int(ad.get("RunningJobs", 0))
     found = {}
     for ad in accounts:
-        submitter = _submitter(ad, idle)
+        submitter = _submitter(ad, idle, running)
         used = submitter.is_group or submitter.cpus_in_use or submitter.idle_jobs
         if used and submitter.name != _NO_GROUP:
             found[submitter.name] = submitter
     for name, jobs in idle.items():
         if jobs and name not in found:
-            found[name] = Submitter(name=name, idle_jobs=jobs)
+            found[name] = Submitter(name=name, idle_jobs=jobs, running_jobs=running[name])
     return list(found.values())
 
 
-def _submitter(ad: Any, idle: dict[str, int]) -> Submitter:
+def _submitter(ad: Any, idle: Counter[str], running: Counter[str]) -> Submitter:
     name, is_group = _without_domain(str(ad.get("Name", ""))), bool(ad.get("IsAccountingGroup"))
     group, ceiling = str(ad.get("AccountingGroup", "")), ad.get("Ceiling", _NO_CEILING)
     return Submitter(
         name=name,
-        idle_jobs=0 if is_group else idle.get(name, 0),
+        idle_jobs=0 if is_group else idle[name],
+        running_jobs=0 if is_group else running[name],
         cpus_in_use=max(float(ad.get("WeightedResourcesUsed", 0.0)), 0.0),
         priority=float(ad.get("Priority", 0.0)),
         group="" if group == _NO_GROUP else group,

@@ -55,6 +55,7 @@ _STRINGS = frozenset(
         "SwarmRunnerMarked",
         "SwarmRunnerClass",
         "AccountingGroup",
+        "ConcurrencyLimits",
         "Owner",
         "AssignedImage",
         "HoldReason",

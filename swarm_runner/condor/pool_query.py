@@ -23,6 +23,7 @@ from swarm_runner.model.job import JobId
 from swarm_runner.model.pool_status import JobRun, ScheddStatistics, Slot
 from swarm_runner.model.refusals import refusing_rule
 from swarm_runner.model.scaling import FinishedJob, IdleJobGroup
+from swarm_runner.model.submitter import Submitter
 
 _KB_PER_MB = 1024
 RUN_PROJECTION = (
@@ -58,6 +59,7 @@ GROUP_BY_PROJECTION = (
     "RequestDisk",
     "RequestGPUs",
 )
+GROUP_BY_SUBMITTER_PROJECTION = ("AccountingGroup", "Owner", "ConcurrencyLimits")
 # The idle jobs that an executor's START accepts: containers and virtual machines. The schedd
 # applies the constraint to the jobs, and then to the groups, which have no status
 # (`JobAggregationResults::next` in its source).
@@ -173,8 +175,14 @@ class PoolQueryPort(Protocol):
     def remove_all(self) -> None:
         """Remove every job of the pool from the queue."""
 
-    def idle_jobs(self) -> list[IdleJobGroup]:
-        """Return the number of idle jobs by class and request."""
+    def idle_jobs(self, *, by_submitter: bool = False) -> list[IdleJobGroup]:
+        """Return the number of idle jobs by class and request.
+
+        With `by_submitter`, also by submitter and concurrency limits.
+        """
+
+    def submitters(self) -> list[Submitter]:
+        """Return the users and groups that wait for executors or use some."""
 
     def recent_jobs(self, limit: int) -> list[FinishedJob]:
         """Return the jobs that left the queue, the latest first, at most `limit`."""
@@ -230,13 +238,16 @@ class PoolQuery(AccessPoint):
         """See PoolQueryPort.remove_all."""
         self._act("Remove", "true", "the pool is taken down")
 
-    def idle_jobs(self) -> list[IdleJobGroup]:
+    def idle_jobs(self, *, by_submitter: bool = False) -> list[IdleJobGroup]:
         """See PoolQueryPort.idle_jobs."""
         names, option = list(GROUP_BY_PROJECTION), htcondor().QueryOpt.GroupBy
+        if by_submitter:
+            names += GROUP_BY_SUBMITTER_PROJECTION
         groups = self._connection.query(
             lambda schedd: schedd.query(IDLE_CONSTRAINT, names, opts=option)
         )
-        return [idle_job_group_from_ad(to_python(group, GROUP_PROJECTION)) for group in groups]
+        wanted = (*GROUP_PROJECTION, *names)
+        return [idle_job_group_from_ad(to_python(group, wanted)) for group in groups]
 
     def recent_jobs(self, limit: int) -> list[FinishedJob]:
         """See PoolQueryPort.recent_jobs."""
@@ -285,6 +296,8 @@ def idle_job_group_from_ad(group: Ad) -> IdleJobGroup:
     first, last = _cluster_range(str(group["JobIds"]))
     return IdleJobGroup(
         capacity_class=group.get("SwarmRunnerClass", ""),
+        submitter=group.get("AccountingGroup") or group.get("Owner", ""),
+        limits=group.get("ConcurrencyLimits", ""),
         cpus=int(group.get("RequestCpus", 1)),
         memory_mb=int(group.get("RequestMemory", 0)),
         disk_mb=-(-int(group.get("RequestDisk", 0)) // _KB_PER_MB),

@@ -148,6 +148,8 @@ class ClassSnapshot(FrozenModel):
         running_jobs: The number of running jobs.
         start_up_s: The time from requesting an executor to its first job.
         idle_for_s: The longest time for which an executor has been idle.
+        limited_jobs: The number of idle jobs that are not in `idle_jobs`, because their user or a
+            limit of `pool.shares` keeps them from starting.
         history: The `needed` of earlier decisions, at least as far back as the class's cooldown.
         missing: What could not be observed. With anything missing, no change is decided.
     """
@@ -162,6 +164,7 @@ class ClassSnapshot(FrozenModel):
     arrivals_per_s: float | None = Field(None, ge=0)
     start_up_s: float = Field(START_UP_S, ge=0)
     idle_for_s: float = Field(0, ge=0)
+    limited_jobs: int = Field(0, ge=0)
     history: tuple[DemandSample, ...] = ()
     missing: tuple[str, ...] = ()
 
@@ -218,9 +221,12 @@ class IdleJobGroup(ResourceAmounts):
 
     `capacity_class` is the current value of the jobs' own expression. If it is empty, no executor
     accepts the jobs. Cluster numbers increase with time: `first_cluster` is the oldest job's.
+    `submitter` and `limits` are HTCondor's, and empty unless they were asked for.
     """
 
     capacity_class: str
+    submitter: str = ""
+    limits: str = ""
     count: int = Field(ge=1)
     first_cluster: int
     last_cluster: int

@@ -18,6 +18,7 @@ class Submitter(FrozenModel):
 
     name: str
     idle_jobs: int = Field(0, ge=0)
+    running_jobs: int = Field(0, ge=0)
     cpus_in_use: float = Field(0, ge=0)
     priority: float = Field(0, ge=0)
     group: str = ""

@@ -104,6 +104,11 @@ def _required_executors(
     reasons = [f"{waiting} waiting, {status.running_jobs} running on {counts.busy}"]
     if oversized:
         reasons.append(f"{oversized} waiting fit no executor of this class and do not count")
+    if status.limited_jobs:
+        reasons.append(
+            f"{status.limited_jobs} more waiting do not count: their user has reached a ceiling, "
+            "or they a limit (pool.shares)"
+        )
     if unmatchable:
         reasons.append(
             f"{unmatchable} waiting do not count: they do not start although an executor that fits "

@@ -25,6 +25,7 @@ from swarm_runner.model.scaling import (
     IdleJobs,
     ScalingLimits,
 )
+from swarm_runner.policy.limits import has_limits, startable_jobs
 from swarm_runner.provisioner.inspector import build_pool_status
 from swarm_runner.swarm.ports import Swarm
 
@@ -115,7 +116,7 @@ class Observer:
         missing: list[str] = []
         slots = _try_query(self._pool_query.slots, "the slots", missing)
         queue = _try_query(self._query_jobs, "the queue", missing)
-        idle_jobs, recent_jobs = queue or ((), ())
+        idle_jobs, startable, recent_jobs = queue or ((), (), ())
         startup_times_s: dict[str, list[float]] = {}
         now = self._clock()
         status = build_pool_status(self._pool, services, tasks, slots, problem="; ".join(missing))
@@ -146,9 +147,11 @@ class Observer:
                     )
             idle_since |= {task: self._idle_since.get(task, now) for task in summary.idle}
             idle_for_s = now - min((idle_since[task] for task in summary.idle), default=now)
-            classes[name] = self._class_snapshot(
-                name, replicas, summary, idle_for_s, idle_jobs, recent_jobs, now, class_missing
+            snapshot = self._class_snapshot(
+                name, replicas, summary, idle_for_s, startable, recent_jobs, now, class_missing
             )
+            limited = _count(idle_jobs, name) - _count(startable, name)
+            classes[name] = snapshot.model_copy(update={"limited_jobs": limited})
         self._idle_since = idle_since
         self._prune({task.id for task in tasks})
         return PoolObservation(
@@ -170,9 +173,18 @@ class Observer:
         """Drop the demand history of a class whose demand is unknown now."""
         self._demand_history.pop(capacity_class, None)
 
-    def _query_jobs(self) -> tuple[Sequence[IdleJobGroup], Sequence[FinishedJob]]:
+    def _query_jobs(
+        self,
+    ) -> tuple[Sequence[IdleJobGroup], Sequence[IdleJobGroup], Sequence[FinishedJob]]:
+        """Return the idle jobs, those that `pool.shares` lets start, and the finished ones."""
         limit = MAX_FINISHED_JOBS * len(self._pool.classes)
-        return self._pool_query.idle_jobs(), self._pool_query.recent_jobs(limit)
+        query, shares = self._pool_query, self._pool.shares
+        if not has_limits(shares):
+            idle = query.idle_jobs()
+            return idle, idle, query.recent_jobs(limit)
+        idle = query.idle_jobs(by_submitter=True)
+        startable = startable_jobs(idle, query.submitters(), shares)
+        return idle, startable, query.recent_jobs(limit)
 
     def _class_snapshot(
         self,
@@ -315,6 +327,10 @@ def _try_query(query: Callable[[], Result], description: str, missing: list[str]
     except UnreachableError as error:
         missing.append(f"{description} ({error})")
         return None
+
+
+def _count(groups: Iterable[IdleJobGroup], capacity_class: str) -> int:
+    return sum(group.count for group in groups if group.capacity_class == capacity_class)
 
 
 def creation_time_s(task: TaskState, now: float) -> float:

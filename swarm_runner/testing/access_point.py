@@ -186,10 +186,10 @@ class FakeAccessPoint:
         self._record_call("slots")
         return list(self.slot_list)
 
-    def idle_jobs(self) -> list[IdleJobGroup]:
+    def idle_jobs(self, *, by_submitter: bool = False) -> list[IdleJobGroup]:
         """See PoolQueryPort.idle_jobs."""
         self._record_call("idle_jobs")
-        return group_idle_jobs(self.queue)
+        return group_idle_jobs(self.queue, by_submitter=by_submitter)
 
     def recent_jobs(self, limit: int) -> list[FinishedJob]:
         """See PoolQueryPort.recent_jobs."""

@@ -8,7 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from swarm_runner.condor.attribute_values import is_well_typed
-from swarm_runner.condor.pool_query import GROUP_BY_PROJECTION, idle_job_group_from_ad
+from swarm_runner.condor.pool_query import (
+    GROUP_BY_PROJECTION,
+    GROUP_BY_SUBMITTER_PROJECTION,
+    idle_job_group_from_ad,
+)
 from swarm_runner.condor.ports import Ad, JobQuery
 from swarm_runner.model.htcondor import HoldCode, JobStatus
 from swarm_runner.model.job import JobId
@@ -42,12 +46,15 @@ def awaiting_input(ad: Mapping[str, Any]) -> bool:
     )
 
 
-def group_idle_jobs(queue: Mapping[JobId, Mapping[str, Any]]) -> list[IdleJobGroup]:
-    """Group idle jobs by class and request."""
+def group_idle_jobs(
+    queue: Mapping[JobId, Mapping[str, Any]], *, by_submitter: bool = False
+) -> list[IdleJobGroup]:
+    """Group idle jobs by class and request, and by submitter and limits if asked for."""
+    names = GROUP_BY_PROJECTION + (GROUP_BY_SUBMITTER_PROJECTION if by_submitter else ())
     groups: dict[tuple[Any, ...], list[JobId]] = {}
     for job, ad in sorted(queue.items()):
         if ad["JobStatus"] == JobStatus.IDLE:
-            request = tuple(project(ad, GROUP_BY_PROJECTION).items())
+            request = tuple(project(ad, names).items())
             groups.setdefault(request, []).append(job)
     return [
         idle_job_group_from_ad(

@@ -9,6 +9,7 @@ from typing import Any
 from swarm_runner.errors import PreconditionError, UnreachableError
 from swarm_runner.model.pool_status import JobRun, ScheddStatistics, Slot, TaskState
 from swarm_runner.model.scaling import FinishedJob, IdleJobGroup
+from swarm_runner.model.submitter import Submitter
 from swarm_runner.swarm.specs import CLASS_LABEL, ServiceSpec
 
 
@@ -24,7 +25,7 @@ class FakePool(ABC):
     - `unresponsive`: IDs or images of running tasks that the collector does not know.
     - `broken_reasons`: why a task's slot is broken, by task ID.
     - `vm_offline`: IDs of tasks that offer no VMs any more.
-    - `idle_job_groups`, `finished_jobs`, `job_runs`: the queue and the history.
+    - `idle_job_groups`, `finished_jobs`, `job_runs`, `submitter_list`: the queue and the history.
     - `schedd`: what the schedd advertises about itself.
     - `htcondor_version`: the executors' version.
 
@@ -41,6 +42,7 @@ class FakePool(ABC):
         self.broken_reasons: dict[str, str] = {}
         self.vm_offline: set[str] = set()
         self.idle_job_groups: list[IdleJobGroup] = []
+        self.submitter_list: list[Submitter] = []
         self.finished_jobs: list[FinishedJob] = []
         self.job_runs: list[JobRun] = []
         self.schedd = ScheddStatistics(duty_cycle=0.01)
@@ -78,10 +80,16 @@ class FakePool(ABC):
         """Remove every job."""
         self.busy_tasks.clear()
 
-    def idle_jobs(self) -> list[IdleJobGroup]:
+    def idle_jobs(self, *, by_submitter: bool = False) -> list[IdleJobGroup]:
         """Return `idle_job_groups`."""
+        del by_submitter
         self._authenticate()
         return list(self.idle_job_groups)
+
+    def submitters(self) -> list[Submitter]:
+        """Return `submitter_list`."""
+        self._authenticate()
+        return list(self.submitter_list)
 
     def recent_jobs(self, limit: int) -> list[FinishedJob]:
         """Return the first `finished_jobs`."""

@@ -71,15 +71,16 @@ class FakeExecutorQuery:
         self.count_unfinished = access_point.count_unfinished
         self.running_ids = access_point.running_ids
         self.remove_all = access_point.remove_all
+        self.submitters = access_point.submitters
         self.schedd_statistics = access_point.schedd_statistics
 
     def slots(self) -> list[Slot]:
         """Return the fake executors' slots."""
         return [slot.model_copy() for slot in self._swarm.executor_slots]
 
-    def idle_jobs(self) -> list[IdleJobGroup]:
+    def idle_jobs(self, *, by_submitter: bool = False) -> list[IdleJobGroup]:
         """Return the real queue's idle jobs."""
-        return self._access_point.idle_jobs()
+        return self._access_point.idle_jobs(by_submitter=by_submitter)
 
     def recent_jobs(self, limit: int) -> list[FinishedJob]:
         """Return the real history's jobs."""

@@ -152,7 +152,7 @@ def running(access_point: AccessPoint, name: str) -> Sequence[Ad]:
 @pytest.mark.parametrize(
     ("name", "fields", "most"),
     [
-        ("ceiling", {"account": CAROL}, 2),
+        ("ceiling", {"account": CAROL}, 2),  # of three jobs
         ("tool", {"account": BOB, "tool_id": "toolshed.g2.bx.psu.edu/repos/x/bwa/bwa_mem/0.7"}, 1),
         ("licence", {"account": BOB, "limits": {"matlab": 2}}, 1),
     ],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -18,15 +18,16 @@ from swarm_runner.errors import Diagnostic, InvalidInputError
 from swarm_runner.hooks.manager import Hooks
 from swarm_runner.model.pool import Pool
 from swarm_runner.model.scaling import START_UP_S, ScalingLimits
-from swarm_runner.model.text import did_you_mean
+from swarm_runner.model.text import did_you_mean, printable
 from swarm_runner_simulation import generators, plot
 from swarm_runner_simulation.free_capacity import Placement
-from swarm_runner_simulation.report import SimulationReport
+from swarm_runner_simulation.report import SimulationReport, Waits
 from swarm_runner_simulation.run import BASELINES, INTERVAL_S, ORACLE, SimulationConfig
 from swarm_runner_simulation.run import simulate as run
 from swarm_runner_simulation.trace import Trace
 from swarm_runner_simulation.trace_file import read_trace
 
+_MAX_ROWS = 50  # of a table of users
 _TENTHS_BELOW_S = 60  # shorter times are shown with tenths of a second
 
 
@@ -165,7 +166,9 @@ def simulate(
         return
     show(report_table(report))
     if lend:
-        show(class_table(report))
+        show(waits_table("class", {n: m.waits for n, m in report.controllers[0].classes.items()}))
+    if report.controllers[0].users:
+        show(waits_table("user", report.controllers[0].users))
     refused = f"; {pluralize(report.refused, 'job')} fit no class and did not run"
     stdout_console().print(
         f"{pluralize(report.jobs, 'job')}, an executor starts in {report.start_up_s:g} s"
@@ -255,13 +258,12 @@ def report_table(report: SimulationReport) -> Table:
     return table
 
 
-def class_table(report: SimulationReport) -> Table:
-    """Return a table with the waits of each class under the policy."""
-    table = plain_table("class", "jobs", "wait mean", "p95", "executor-h")
-    for name, metrics in report.controllers[0].classes.items():
-        waits = metrics.waits
-        times = map(_format_time, (waits.mean_s, waits.p95_s))
-        table.add_row(name, str(metrics.jobs), *times, f"{metrics.executor_hours:.1f}")
+def waits_table(what: str, waits: Mapping[str, Waits]) -> Table:
+    """Return a table with the waits under the policy, of each class or user; the longest first."""
+    table = plain_table(what, "wait mean", "p50", "p95", "max")
+    for name, each in sorted(waits.items(), key=lambda item: -item[1].mean_s)[:_MAX_ROWS]:
+        times = (each.mean_s, each.p50_s, each.p95_s, each.max_s)
+        table.add_row(printable(name) or "-", *map(_format_time, times))
     return table
 
 

@@ -4,7 +4,8 @@ An executor starts after `start_up_s`, runs the jobs that fit, and finishes its 
 stops. A job that runs beyond the retirement time of a stopping executor is vacated, and starts
 again elsewhere. As in Swarm, scaling down stops tasks that do not run yet, and then those in the
 highest task slots, busy or not. As in HTCondor, a job goes to the executor that it fills best, and
-jobs with equal requests start in the order of their arrival.
+jobs with equal requests start in the order of their arrival; where a trace names users, the one who
+uses the least has the next turn.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import math
 import random
 import sys
 from array import array
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 
 from swarm_runner.model.scaling import ScalingLimits
@@ -63,6 +64,9 @@ class ClassPool:
         # Own jobs that run in another class, and jobs of another class that run here.
         self.away = self.guest_count = 0
         self.borrowers: list[ClassPool] = []
+        # By user: CPUs in use. Without users, jobs start in the order of their arrival.
+        self._has_users = len(set(jobs.users)) > 1
+        self._cpus_in_use: Counter[str] = Counter()
         self.scale_operations = 0
         self.last_end_s = begin_s
         self.started_s = array("d", [-1.0]) * len(jobs)
@@ -280,6 +284,7 @@ class ClassPool:
                 self._vacate_guest(job - len(self.jobs))
                 continue
             self.running -= 1
+            self._account(self.jobs.request_ids[job], -1)
             self._start_sum_s -= self.started_s[job]
             self.started_s[job] = -1.0
             self.enqueue(job)
@@ -296,7 +301,7 @@ class ClassPool:
         self._active.add(executor)
         skipped: list[tuple[int, int]] = []
         while self._queue_heads and self.free_capacity.vectors[capacity_id][0]:
-            head = heapq.heappop(self._queue_heads)
+            head = self._next_head()
             request_id = head[1]
             remaining = self.free_capacity.after_start(capacity_id, request_id)
             if remaining == NO_FIT:
@@ -312,6 +317,21 @@ class ClassPool:
         for head in skipped:
             heapq.heappush(self._queue_heads, head)
         self.free_capacity.add(executor, capacity_id, self._placement_keys[executor])
+
+    def _next_head(self) -> tuple[int, int]:
+        """Return and remove the idle job whose user has their turn: who uses the least now."""
+        if not self._has_users:
+            return heapq.heappop(self._queue_heads)
+        users, in_use = self.jobs.users, self._cpus_in_use
+        head = min(self._queue_heads, key=lambda head: (in_use[users[head[1]]], head))
+        self._queue_heads.remove(head)
+        heapq.heapify(self._queue_heads)
+        return head
+
+    def _account(self, request_id: int, sign: int) -> None:
+        if self._has_users:
+            amount = sign * self.jobs.requests[request_id].cpus
+            self._cpus_in_use[self.jobs.users[request_id]] += amount
 
     def enqueue(self, job: int) -> None:
         """Start a job where it fits, or queue it behind earlier jobs with the same request."""
@@ -345,6 +365,7 @@ class ClassPool:
             self.oracle_cost_s[executor] += cost_s
             self._idle_since[executor] = self.now
         self._job_counts[executor] += 1
+        self._account(self.jobs.request_ids[job], 1)
         self.running += 1
         self.starts += 1
         self._start_sum_s += self.now
@@ -388,6 +409,7 @@ class ClassPool:
         self.last_end_s = self.now
         self._start_sum_s -= self.started_s[job]
         self.recent.append(self.jobs.duration_s[job])
+        self._account(self.jobs.request_ids[job], -1)
         self._release(executor, self.jobs.request_ids[job])
 
     def _release(self, executor: int, request_id: int) -> None:

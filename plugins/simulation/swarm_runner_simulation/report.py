@@ -57,11 +57,12 @@ class Sample(FrozenModel):
 
 
 class ControllerReport(FrozenModel):
-    """The results of a trace under one controller."""
+    """The results of a trace under one controller. `users` are those that the trace names."""
 
     controller: str
     total: Metrics
     classes: dict[str, Metrics]
+    users: dict[str, Waits] = Field(default_factory=dict)
     timeline: dict[str, tuple[Sample, ...]] = Field(exclude=True, repr=False)
 
 

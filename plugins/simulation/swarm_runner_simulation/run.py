@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from array import array
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
@@ -30,9 +31,9 @@ from swarm_runner_simulation.report import (
 from swarm_runner_simulation.trace import ClassTrace, Trace, split_by_class
 
 INTERVAL_S = 5.0
-# How often free executors are lent, and how long one must have been free: as in a pool, see
-# START in the pool image's executor.conf.
-LEND_INTERVAL_S, LEND_DELAY_S = 5.0, 15.0
+# How often free executors are lent, and how long one must have been free: by then, HTCondor's
+# negotiator would have given it to an own job.
+LEND_INTERVAL_S, LEND_DELAY_S = 5.0, 10.0
 POLICY, ORACLE, QUEUE_RATIO, LINEAR = "swarm_runner", "oracle", "ceil(idle/slots)", "COBalD linear"
 FIXED_SAME, FIXED_MAX = "fixed, same cost", "fixed, max"
 BASELINES = (ORACLE, QUEUE_RATIO, LINEAR, FIXED_SAME, FIXED_MAX)
@@ -61,6 +62,7 @@ class SimulationConfig:
 class _Outcome:
     metrics: Metrics
     waits: array[float]
+    users: dict[str, list[float]]
     timeline: tuple[Sample, ...]
 
 
@@ -262,12 +264,21 @@ def _outcome(pool: ClassPool, executor_s: float, timeline: tuple[Sample, ...]) -
         evictions=pool.evictions,
         unfinished=len(waits) - pool.ended,
     )
-    return _Outcome(metrics, waits, timeline)
+    users: dict[str, list[float]] = defaultdict(list)
+    if len(set(pool.jobs.users)) > 1:
+        for wait_s, request_id in zip(waits, pool.jobs.request_ids, strict=True):
+            users[pool.jobs.users[request_id]].append(wait_s)
+    return _Outcome(metrics, waits, users, timeline)
 
 
 def _report(name: str, outcomes: Mapping[str, _Outcome]) -> ControllerReport:
+    users: dict[str, list[float]] = defaultdict(list)
+    for outcome in outcomes.values():
+        for user, waits in outcome.users.items():
+            users[user] += waits
     return ControllerReport(
         controller=name,
+        users={user: Waits.summarize(waits) for user, waits in users.items()},
         total=sum_metrics(
             [outcome.metrics for outcome in outcomes.values()],
             itertools.chain.from_iterable(outcome.waits for outcome in outcomes.values()),

@@ -14,7 +14,8 @@ from swarm_runner.policy.packing import slot_size
 class Trace:
     """Arrivals in columns, so that a million jobs take only tens of megabytes.
 
-    `request_ids` are indexes into `requests`: a job's request, and the class it names, if any.
+    `request_ids` are indexes into `requests`: a job's request, and the class it names, if any; and
+    into `users`: whose job it is. Equal requests of two users are two.
     """
 
     name: str
@@ -23,14 +24,18 @@ class Trace:
     duration_s: array[float] = field(default_factory=lambda: array("d"))
     request_ids: array[int] = field(default_factory=lambda: array("l"))
     requests: list[tuple[ResourceAmounts, str | None]] = field(default_factory=list)
-    _request_ids: dict[tuple[ResourceAmounts, str | None], int] = field(default_factory=dict)
+    users: list[str] = field(default_factory=list)
+    _request_ids: dict[tuple[ResourceAmounts, str | None, str], int] = field(default_factory=dict)
 
-    def intern_request(self, request: ResourceAmounts, capacity_class: str | None = None) -> int:
-        """Return the ID of a request in this trace; add the request if it is new."""
-        key = request, capacity_class
+    def intern_request(
+        self, request: ResourceAmounts, capacity_class: str | None = None, user: str = ""
+    ) -> int:
+        """Return the ID of a user's request in this trace; add the request if it is new."""
+        key = request, capacity_class, user
         if key not in self._request_ids:
             self._request_ids[key] = len(self.requests)
-            self.requests.append(key)
+            self.requests.append((request, capacity_class))
+            self.users.append(user)
         return self._request_ids[key]
 
     def add(self, time_s: float, duration_s: float, request_id: int, count: int = 1) -> None:
@@ -53,6 +58,7 @@ class ClassTrace:
     request_ids: array[int]
     requests: list[ResourceAmounts]
     length_s: float
+    users: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.time_s)
@@ -68,7 +74,7 @@ def split_by_class(
     routes = [_route(request, name, classes) for request, name in trace.requests]
     requests = [request for request, _ in trace.requests]
     class_traces = {
-        name: ClassTrace(array("d"), array("d"), array("l"), requests, trace.length_s)
+        name: ClassTrace(array("d"), array("d"), array("l"), requests, trace.length_s, trace.users)
         for name in classes
     }
     refused = 0

@@ -35,6 +35,7 @@ class Arrival(FrozenModel):
     gpus: int = Field(0, ge=0)
     count: int = Field(1, ge=1, le=MAX_JOBS)
     capacity_class: Name | None = Field(None, alias="class")
+    user: str = Field("", max_length=100)
 
 
 _KEYS = [field.alias or name for name, field in Arrival.model_fields.items()]
@@ -56,7 +57,7 @@ def read_trace(text: str, source: str) -> Trace:
             disk_mb=arrival.disk_mb,
             gpus=arrival.gpus,
         )
-        request_id = trace.intern_request(request, arrival.capacity_class)
+        request_id = trace.intern_request(request, arrival.capacity_class, arrival.user)
         trace.add(arrival.time_s, arrival.duration_s, request_id, arrival.count)
         trace.length_s = max(trace.length_s, arrival.time_s)
     if not len(trace):

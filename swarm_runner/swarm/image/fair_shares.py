@@ -24,6 +24,9 @@ OWN_LIMITS = r"(^|[^A-Za-z0-9_.])(user|tool)[.]"
 _OWN_LIMITS_REASON = "ConcurrencyLimits: only the pool sets those of users and tools"
 # Where access_point_policy.py notes a refused attribute.
 REFUSAL = "SwarmRunnerRefused"
+# The negotiator counts limits by what executors have advertised. A cycle that begins before they
+# have advertised the matches of the last one would hand out the same licence twice.
+LIMITS_DELAY_S = 10
 _DEFAULT_FACTOR, _NO_FLOOR, _NO_CEILING = 1000.0, 0, -1
 # What was set in the accountant's database, which outlives the container.
 RECORD = Path("/var/lib/swarm-runner/spool/swarm-runner-shares.json")
@@ -104,6 +107,8 @@ def is_own_account(settings: Settings) -> str:
 def configuration(settings: Settings) -> str:
     """Return the negotiator's configuration."""
     lines = []
+    if any(settings.get(key) for key in ("jobs_per_user", "jobs_per_tool", "limits")):
+        lines.append(f"NEGOTIATOR_CYCLE_DELAY = {LIMITS_DELAY_S}")
     groups = settings.get("groups", {})
     if groups:
         lines.append("GROUP_NAMES = " + ", ".join(groups))

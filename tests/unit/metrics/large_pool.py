@@ -10,6 +10,7 @@ from swarm_runner.metrics.pool_metrics import PoolMetrics
 from swarm_runner.model.pool import CapacityClass, Pool
 from swarm_runner.model.pool_status import ScheddStatistics, ServiceState, Slot, TaskState
 from swarm_runner.model.scaling import FinishedJob, IdleJobGroup
+from swarm_runner.model.submitter import Submitter
 from swarm_runner.provisioner import Autoscaler
 from swarm_runner.swarm.specs import CLASS_LABEL
 
@@ -89,7 +90,11 @@ class LargePool:
         self.calls["slots"] += 1
         return self._slots
 
-    def idle_jobs(self) -> list[IdleJobGroup]:
+    def submitters(self) -> list[Submitter]:
+        return []
+
+    def idle_jobs(self, *, by_submitter: bool = False) -> list[IdleJobGroup]:
+        del by_submitter
         self.calls["idle_jobs"] += 1
         fields: dict[str, Any] = {"memory_mb": 2048, "first_cluster": 1, "last_cluster": 9}
         part = self._jobs // 100

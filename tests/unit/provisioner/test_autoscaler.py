@@ -14,6 +14,7 @@ from swarm_runner.hooks.specs import hookimpl
 from swarm_runner.model.pool import CapacityClass, Pool
 from swarm_runner.model.pool_status import ExecutorReplacement, PoolStatus
 from swarm_runner.model.scaling import FinishedJob, IdleJobGroup, ScalingRecord
+from swarm_runner.model.submitter import Submitter
 from swarm_runner.provisioner import Autoscaler, Provisioner
 from swarm_runner.provisioner.autoscaler import AutoscalerRecord
 from swarm_runner.testing.swarm import FakeSwarm
@@ -496,3 +497,14 @@ def test_a_dry_run_only_names_the_broken(harness: Harness) -> None:
     harness.run_once(observer, later_s=61)
     assert [replacement.action for replacement in harness.replacements] == ["dry_run"]
     assert not harness.swarm.retiring
+
+
+def test_jobs_above_a_ceiling_start_no_executors(tmp_path: Path) -> None:
+    shares = {"users": {"alice": {"ceiling": 2}}}
+    pool = Pool.model_validate({**POOL.model_dump(exclude_unset=True), "shares": shares})
+    harness = Harness(tmp_path, pool)
+    harness.swarm.submitter_list = [Submitter(name="alice", ceiling=2, cpus_in_use=1)]
+    harness.submit(100, submitter="alice")
+    record = harness.run_once()["normal"]
+    assert record.wanted == 1
+    assert "99 more waiting do not count" in record.reason

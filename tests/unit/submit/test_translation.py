@@ -9,8 +9,9 @@ from swarm_runner.condor.connection import classad
 from swarm_runner.config.documents import parse_invocations
 from swarm_runner.errors import InvalidInputError
 from swarm_runner.model.invocation import Invocation
-from swarm_runner.model.pool import CapacityClass, Destination, Pool
+from swarm_runner.model.pool import CapacityClass, Destination, Pool, Route
 from swarm_runner.model.resources import Resources
+from swarm_runner.model.scheduling import Scheduling
 from swarm_runner.policy.routing import swarm_runner_route
 from swarm_runner.submit.translation import class_expression, translate, with_defaults
 from tests.unit.htcondor_parser import parse_description
@@ -271,3 +272,47 @@ def test_only_an_executor_of_the_class_matches_before_and_after_the_retry() -> N
             if job.symmetricMatch(executor):
                 matched.setdefault(memory_mb, []).append(str(name))
     assert matched == {900: ["normal"], 1800: ["big"]}
+
+
+def test_account_priority_and_limits() -> None:
+    pool = Pool.model_validate({"shares": {"limits": {"matlab": 3}}})
+    invocation = Invocation(
+        image="debian",
+        command=("true",),
+        account="Teaching/anna smith@uni.de",
+        priority=-7,
+        limits={"matlab": 2},
+    )
+    route = Route(destination="d", capacity_class="normal", candidates=("normal",), reason="")
+    commands = dict(translate(invocation, route, pool).commands)
+    assert commands["My.SwarmRunnerAccount"] == '"teaching.anna_20smith_40uni_2ede"'
+    assert commands["priority"] == "-7"
+    assert commands["concurrency_limits"] == "named.matlab:2"
+    plain = Invocation(image="debian", command=("true",))
+    without = dict(translate(plain, route, pool).commands)
+    assert not without.keys() & {"My.SwarmRunnerAccount", "priority", "concurrency_limits"}
+
+
+def test_groups_and_limits_that_the_pool_does_not_have() -> None:
+    groups: dict[str, dict[str, float]] = {"galaxy": {}, "galaxy/teaching": {}}
+    pool = Pool.model_validate({"shares": {"groups": groups}})
+    route = Route(destination="d", capacity_class="normal", candidates=("normal",), reason="")
+    bad: list[tuple[dict[str, Any], str]] = [
+        ({"account": "teachers/anna"}, "it has teaching"),
+        ({"limits": {"x": 1}}, "'x' is not a limit of the pool; it has none"),
+    ]
+    for fields, message in bad:
+        invocation = Invocation(image="debian", command=("true",), **fields)
+        with pytest.raises(InvalidInputError, match=message):
+            translate(invocation, route, pool)
+    ok = Invocation(image="debian", command=("true",), account="TEACHING/anna")
+    assert translate(ok, route, pool)
+
+
+def test_a_destinations_account_and_priority_are_defaults() -> None:
+    scheduling = Scheduling(account="lab/anna", priority=5)
+    destination = Destination(scheduling=scheduling)
+    plain = with_defaults(Invocation(image="debian", command=("true",)), destination)
+    assert (plain.account, plain.priority) == ("lab/anna", 5)
+    own = Invocation(image="debian", command=("true",), account="bob", priority=0)
+    assert with_defaults(own, destination) == own

@@ -57,6 +57,29 @@ def refusals(ad: dict[str, Any]) -> dict[str, str]:
     return answers
 
 
+def test_shares_add_what_an_identity_may_name() -> None:
+    shares = {"groups": {"galaxy": {"quota": 1.0, "surplus": True, "priority_factor": None}}}
+    found = settings_of(POLICY.configuration(VOLUMES, "swarm-runner", shares))
+    assert found["JOB_TRANSFORM_NAMES"].split(", ") == [
+        "SwarmRunner",
+        "SwarmRunnerOwnLimits",
+        "SwarmRunnerAccount",
+        "SwarmRunnerGroup",
+    ]
+    expression = classad().ExprTree(found["SUBMIT_REQUIREMENT_FairShare"])
+
+    def accepted(**ad: str) -> bool:
+        scope = classad().ClassAd({"JOB": classad().ClassAd(GOOD | ad)})
+        scope["Met"] = expression
+        return scope.eval("Met") is True
+
+    own = {"Owner": "galaxy", "SwarmRunnerAccount": "anna"}
+    assert accepted(**own, AccountingGroup="galaxy.anna")
+    assert not accepted(**own, AccountingGroup="galaxy.bob")
+    assert not accepted(**own, AccountingGroup="alice")
+    assert not accepted(Owner="bob", SwarmRunnerAccount="anna", AccountingGroup="galaxy.anna")
+
+
 def test_a_good_job_is_accepted() -> None:
     assert refusals(GOOD) == {}
 
@@ -98,6 +121,10 @@ def test_what_else_is_accepted(change: dict[str, Any]) -> None:
         ({"DockerNetworkType": "Host"}, "Network", "no job gets its node's network"),
         ({"DockerNetworkType": "container:web"}, "Network", "the name of a network"),
         ({"DockerNetworkType": 17}, "Network", "the name of a network"),
+        ({"SwarmRunnerAccount": "a b"}, "Account", "not an account"),
+        ({"SwarmRunnerAccount": "../x"}, "Account", "not an account"),
+        ({"SwarmRunnerAccount": "a..b"}, "Account", "not an account"),
+        ({"SwarmRunnerAccount": 7}, "Account", "not an account"),
         ({"AccountingGroup": "bob"}, "FairShare", "of swarm-runner"),
         ({"AccountingGroup": "nice-user.bob"}, "FairShare", "one fair share each"),
         ({"SwarmRunnerClass": ""}, "CapacityClass", "no capacity class"),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from swarm_runner.model.pool import CapacityClass, Pool
 from swarm_runner.swarm.compose import compose, setup_comments
+from swarm_runner.swarm.engine_api import service_arguments
 from swarm_runner.swarm.specs import Stack
 
 POOL = Pool(
@@ -33,6 +34,39 @@ def test_services_equal_those_of_pool_up() -> None:
     assert {"type": "bind", "source": "/refdata", "target": "/refdata", "read_only": True} in (
         executor["volumes"]
     )
+
+
+def test_placement() -> None:
+    ssd = CapacityClass.model_validate(
+        {
+            "memory_mb": 64,
+            "constraints": ["node.labels.ssd==true"],
+            "preferences": ["spread: node.labels.rack"],
+            "max_replicas_per_node": 2,
+        }
+    )
+    stack = STACK.model_copy(update={"pool": POOL.model_copy(update={"classes": {"normal": ssd}})})
+    placement = compose(stack, "swarm-1")["services"]["htcondor-executor"]["deploy"]["placement"]
+    assert placement == {
+        "constraints": ["node.labels.ssd == true"],
+        "preferences": [{"spread": "node.labels.rack"}],
+        "max_replicas_per_node": 2,
+    }
+    spec = stack.executors()["normal"]
+    arguments = service_arguments(spec, {spec.secret.name: "id"})
+    assert arguments["task_template"]["Placement"] == {
+        "Constraints": ["node.labels.ssd == true"],
+        "Preferences": [{"Spread": {"SpreadDescriptor": "node.labels.rack"}}],
+        "MaxReplicas": 2,
+    }
+
+
+def test_what_a_class_does_not_set_does_not_change_its_service() -> None:
+    """Otherwise every pool of an earlier release would replace its executors."""
+    dumped = STACK.executors()["normal"]
+    other = dumped.model_copy(update={"preferences": ("node.labels.rack",)})
+    assert other.digest() != dumped.digest()
+    assert "max_replicas" not in dumped.model_dump_json(exclude_defaults=True)
 
 
 def test_executors_reserve_memory_and_gpus() -> None:
