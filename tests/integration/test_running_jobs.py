@@ -50,7 +50,8 @@ def jobs(
     fields: dict[str, dict[str, Any]] = {
         "in_place": {"in_place": True},
         "transferred": {"outputs": ["made"]},
-        "spooled": {"working_directory": str(local)},
+        # The two executors of class normal run the others.
+        "spooled": {"working_directory": str(local), "capacity_class": "big"},
     }
     script = {"in_place": SCRIPT, "transferred": f"touch made\n{SCRIPT}", "spooled": SCRIPT}
     submitted = runner.submit(
@@ -62,6 +63,7 @@ def jobs(
     poll_until(
         lambda: (runner.poll(), [job.state for job in runner.jobs()])[1],
         lambda states: states == [JobState.RUNNING] * len(KINDS),
+        timeout_s=120,
     )
     return submitted
 
