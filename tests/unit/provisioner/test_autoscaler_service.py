@@ -91,6 +91,6 @@ def test_its_configuration_leads_to_the_pool_by_the_overlay() -> None:
     text = spec.environment["SWARM_RUNNER_CONFIGURATION"]
     destination = parse_job_conf(text, "the service").destination()
     assert destination.pool == POOL.model_copy(update={"host": "galaxy-manager"})
-    assert spec.secret.target == f"{destination.token_directory}/galaxy"
+    assert spec.secrets[0].target == f"{destination.token_directory}/galaxy"
     assert (spec.node_id, spec.needs_swarm_manager) == ("node-2", True)
     assert json.loads(text)["runners"]["swarm"]["pool"]["classes"]["normal"]["replicas"] == 2

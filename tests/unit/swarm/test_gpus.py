@@ -19,7 +19,7 @@ def executor(gpus: int) -> ServiceSpec:
 
 def reserved(gpus: int) -> object:
     spec = executor(gpus)
-    arguments = service_arguments(spec, {spec.secret.name: "id"})
+    arguments = service_arguments(spec, {spec.secrets[0].name: "id"})
     return arguments["task_template"]["Resources"]["Reservations"]
 
 

@@ -27,8 +27,8 @@ def test_stop_grace_period_exceeds_the_retirement_time() -> None:
 
 
 def test_each_service_gets_its_own_secret() -> None:
-    assert STACK.central_manager().secret.name == STACK.signing_key
-    assert {spec.secret.name for spec in STACK.executors().values()} == {STACK.executor_token}
+    assert STACK.central_manager().secrets[0].name == STACK.signing_key
+    assert {spec.secrets[0].name for spec in STACK.executors().values()} == {STACK.executor_token}
 
 
 def test_volumes_keep_their_paths() -> None:
