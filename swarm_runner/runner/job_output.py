@@ -71,8 +71,8 @@ class JobOutput:
         job: The job.
         stream: Which of its streams.
         live: Reads what is not on a volume that this host has; without it, that is an error.
-        own_files: Whether files of other users, and those outside of volumes, may be read, too:
-            for a command that its user runs, not for a service.
+        own_files: Whether any user's files may be read, and outside of volumes; not for a service.
+        sleep: Waits for a number of seconds.
     """
 
     def __init__(

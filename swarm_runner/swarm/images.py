@@ -7,6 +7,7 @@ import io
 import os
 import stat
 import tarfile
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -26,6 +27,8 @@ log = get_logger(__name__)
 
 SOURCE = resources.files("swarm_runner.swarm") / "image"
 BUILD_TIMEOUT_S = 1800
+PULL_REPORT_INTERVAL_S = 5.0
+_BYTES_PER_MB = 1_000_000
 BASE_REPOSITORY, BASE_TAG = "debian", "trixie"
 # HTCondor comes from here.
 PACKAGE_SUITE = "sid"
@@ -78,7 +81,7 @@ def ensure_pool_image(
     if image is not None:
         progress(f"pulling {image}")
         with translate_docker_errors(f"pulling {image}"):
-            client.images.pull(image)
+            _pull(client, image, progress)
         log.info("Image pulled", image=image)
         return image
     progress(f"building {reference} from Debian's packages (about a minute)")
@@ -161,6 +164,32 @@ def build_autoscaler_image(
             nocache=not use_cache,
             buildargs={"BASE": base},
         )
+
+
+def _pull(client: docker.DockerClient, image: str, progress: Callable[[str], None]) -> None:
+    """Pull an image, and report every few seconds how much of it has been loaded.
+
+    Raises PreconditionError with the registry's message.
+    """
+    from docker.utils import parse_repository_tag
+
+    repository, tag = parse_repository_tag(image)
+    loaded: dict[str, int] = {}
+    sizes: dict[str, int] = {}
+    reported_at = time.monotonic()
+    for line in client.api.pull(repository, tag=tag or "latest", stream=True, decode=True):
+        if "error" in line:
+            raise PreconditionError(f"pulling {image}: {line['error'].strip()}")
+        detail = line.get("progressDetail") or {}
+        # A layer is extracted after it was loaded; that has numbers of its own.
+        if line.get("status") == "Downloading" and detail.get("total"):
+            loaded[line["id"]], sizes[line["id"]] = detail["current"], detail["total"]
+        elif line.get("id") in sizes:
+            loaded[line["id"]] = sizes[line["id"]]
+        if sizes and time.monotonic() - reported_at >= PULL_REPORT_INTERVAL_S:
+            reported_at = time.monotonic()
+            done, total = (sum(part.values()) / _BYTES_PER_MB for part in (loaded, sizes))
+            progress(f"pulling {image}: {done:.0f} of {total:.0f} MB")
 
 
 def _base_image(client: docker.DockerClient) -> str:

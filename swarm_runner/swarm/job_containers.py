@@ -237,3 +237,4 @@ class _Execution:
 
     def close(self) -> None:
         self._connection.close()
+        self._socket.close()

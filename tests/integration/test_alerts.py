@@ -16,7 +16,7 @@ import pytest
 from swarm_runner.cli import factories
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.job import JobState
-from swarm_runner.model.pool import CapacityClass
+from swarm_runner.model.pool import CapacityClass, Pool
 from swarm_runner.runner import Runner
 from tests.integration.conftest import service_container
 from tests.integration.watched_pool import WatchedPool, watched
@@ -71,7 +71,7 @@ def test_a_healthy_pool_is_quiet(watch: WatchedPool) -> None:
 def test_a_job_that_fits_no_class(pool: LabPool, watch: WatchedPool) -> None:
     # Submitted with another configuration, as before a class was removed.
     classes = pool.destination.pool.classes | {"removed": CapacityClass(memory_mb=100_000)}
-    model = pool.destination.pool.model_copy(update={"classes": classes})
+    model = Pool.model_validate(dict(pool.destination.pool) | {"classes": classes})
     destination = pool.destination.model_copy(update={"pool": model})
     with Runner(destination, name="alerts-unmatchable") as runner:
         resources = {"memory_mb": 90_000, "disk_mb": 10}

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import docker
 import pytest
 
 from swarm_runner.condor.tokens import token_file
@@ -50,7 +51,8 @@ def jobs(
     fields: dict[str, dict[str, Any]] = {
         "in_place": {"in_place": True},
         "transferred": {"outputs": ["made"]},
-        "spooled": {"working_directory": str(local)},
+        # The two executors of class normal run the others.
+        "spooled": {"working_directory": str(local), "capacity_class": "big"},
     }
     script = {"in_place": SCRIPT, "transferred": f"touch made\n{SCRIPT}", "spooled": SCRIPT}
     submitted = runner.submit(
@@ -62,27 +64,45 @@ def jobs(
     poll_until(
         lambda: (runner.poll(), [job.state for job in runner.jobs()])[1],
         lambda states: states == [JobState.RUNNING] * len(KINDS),
+        timeout_s=120,
     )
     return submitted
 
 
-def containers(lab: LabPool, token: Path | None = None) -> JobContainers:
-    destination = lab.destination
-    own = token_file(destination.pool.name, destination.token_directory)
-    return JobContainers(destination.pool.name, token or own)
+class Connect:
+    """Gives the containers of the lab's jobs, with the pool's token or another one."""
+
+    def __init__(self, lab: LabPool, client: docker.DockerClient) -> None:
+        self._client = client
+        self._pool = lab.destination.pool.name
+        self._token = token_file(self._pool, lab.destination.token_directory)
+
+    def __call__(self, token: Path | None = None) -> JobContainers:
+        return JobContainers(self._pool, token or self._token, self._client)
+
+
+@pytest.fixture
+def containers(lab: LabPool, docker_client: docker.DockerClient) -> Connect:
+    return Connect(lab, docker_client)
 
 
 @pytest.mark.parametrize("kind", range(len(KINDS)), ids=KINDS)
 @pytest.mark.parametrize(("stream", "word"), [("stdout", "line"), ("stderr", "error")])
 def test_both_streams_while_the_job_runs(
-    lab: LabPool, harness: LabHarness, jobs: list[Job], kind: int, stream: str, word: str
+    lab: LabPool,
+    harness: LabHarness,
+    jobs: list[Job],
+    containers: Connect,
+    kind: int,
+    stream: str,
+    word: str,
 ) -> None:
     output = JobOutput(
         harness.access_point,
         lab.destination.pool,
         jobs[kind].id,
         OutputStream(stream),
-        live=containers(lab).tail,
+        live=containers().tail,
     )
     following = output.watch(100_000)
     text = b""
@@ -94,7 +114,7 @@ def test_both_streams_while_the_job_runs(
 
 
 def test_another_identity_reads_nothing(
-    lab: LabPool, harness: LabHarness, jobs: list[Job], tmp_path: Path
+    lab: LabPool, harness: LabHarness, jobs: list[Job], containers: Connect, tmp_path: Path
 ) -> None:
     _, text = lab.provisioner.create_token("stranger", "submit", 86_400)
     token = tmp_path / lab.destination.pool.name
@@ -103,33 +123,33 @@ def test_another_identity_reads_nothing(
     access_point = type(harness.access_point).connect(lab.destination.pool, str(tmp_path))
 
     with pytest.raises(PreconditionError, match="not authorized"):
-        list(containers(lab, token).tail(jobs[1].id, "stdout", maximum_bytes=100, follow=False))
+        list(containers(token).tail(jobs[1].id, "stdout", maximum_bytes=100, follow=False))
     with pytest.raises(InvalidInputError, match="no such job"):
         list(JobOutput(access_point, lab.destination.pool, jobs[0].id).read())
 
 
-def test_a_command_in_a_jobs_container(lab: LabPool, jobs: list[Job]) -> None:
+def test_a_command_in_a_jobs_container(lab: LabPool, jobs: list[Job], containers: Connect) -> None:
     parts: dict[int, bytes] = {1: b"", 2: b""}
 
     def write(number: int, data: bytes) -> None:
         parts[number] += data
 
     command = ["sh", "-c", 'id -u; echo "$1" >&2; exit 7', "sh", "a 'b' $(c)"]
-    code = containers(lab).run(jobs[1].id, command, write)
+    code = containers().run(jobs[1].id, command, write)
 
     user = lab.destination.pool.user.uid
     assert (code, parts) == (7, {1: f"{user}\n".encode(), 2: b"a 'b' $(c)\n"})
 
 
 def test_following_to_the_end(
-    lab: LabPool, harness: LabHarness, runner: Runner, jobs: list[Job]
+    lab: LabPool, harness: LabHarness, runner: Runner, jobs: list[Job], containers: Connect
 ) -> None:
     followers = [
         JobOutput(
             harness.access_point,
             lab.destination.pool,
             job.id,
-            live=containers(lab).tail,
+            live=containers().tail,
             own_files=True,
         )
         for job in jobs[:2]
@@ -137,7 +157,7 @@ def test_following_to_the_end(
     texts = [output.watch(1_000_000) for output in followers]
     begins = [next(part for part in text if part) for text in texts]
     (harness.directory / "end").touch()
-    containers(lab).run(jobs[1].id, ["touch", "end"], lambda *_: None)
+    containers().run(jobs[1].id, ["touch", "end"], lambda *_: None)
     ends = [begin + b"".join(text) for begin, text in zip(begins, texts, strict=True)]
     runner.wait(jobs[:2])
 

@@ -168,3 +168,68 @@ def test_a_build_that_fails_says_whether_the_mirror_has_expired(
     assert "SWARM_RUNNER_CHECK_VALID_UNTIL=false and run the same command again" in message
     assert "Release" not in failure(monkeypatch, "", None)
     assert "Release" not in failure(monkeypatch, "2026-11-06 08:08 UTC", "false")
+
+
+def layer(name: str, status: str, current: int = 0, total: int = 0) -> dict[str, Any]:
+    detail = {"current": current, "total": total} if total else {}
+    return {"id": name, "status": status, "progressDetail": detail}
+
+
+class FakePull:
+    """An engine that pulls, and says the given lines."""
+
+    def __init__(self, lines: list[dict[str, Any]]) -> None:
+        self._lines = lines
+        self.pulled: tuple[str, str] = ("", "")
+        self.api = self
+
+    def pull(self, repository: str, *, tag: str, stream: bool, decode: bool) -> Any:
+        assert stream
+        assert decode
+        self.pulled = repository, tag
+        return iter(self._lines)
+
+
+def test_a_pull_reports_its_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "PULL_REPORT_INTERVAL_S", 0)
+    client: Any = FakePull(
+        [
+            {"status": "Pulling from pool", "id": "1"},
+            layer("a", "Downloading", 10_000_000, 40_000_000),
+            layer("b", "Downloading", 5_000_000, 60_000_000),
+            layer("a", "Download complete"),
+            layer("b", "Extracting", 1, 2),
+            {"status": "Status: Downloaded newer image"},
+        ]
+    )
+    messages: list[str] = []
+    images._pull(client, "registry.example:5000/pool:1", messages.append)
+
+    assert client.pulled == ("registry.example:5000/pool", "1")
+    begin = "pulling registry.example:5000/pool:1: "
+    assert [message.removeprefix(begin) for message in messages][:4] == [
+        "10 of 40 MB",
+        "15 of 100 MB",
+        "45 of 100 MB",
+        "100 of 100 MB",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("image", "pulled"),
+    [
+        ("pool", ("pool", "latest")),
+        ("localhost:5000/pool", ("localhost:5000/pool", "latest")),
+        (f"pool:1@sha256:{'a' * 64}", ("pool:1", f"sha256:{'a' * 64}")),
+    ],
+)
+def test_the_name_that_is_pulled(image: str, pulled: tuple[str, str]) -> None:
+    client: Any = FakePull([])
+    images._pull(client, image, lambda _: None)
+    assert client.pulled == pulled
+
+
+def test_a_registrys_error_is_the_message() -> None:
+    client: Any = FakePull([{"error": "manifest unknown"}])
+    with pytest.raises(PreconditionError, match="pulling pool:9: manifest unknown"):
+        images._pull(client, "pool:9", lambda _: None)
