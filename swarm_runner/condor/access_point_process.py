@@ -202,5 +202,5 @@ def serve(connection: Connection[Any, Any]) -> None:
 
 def main(fd: int) -> None:
     """Run the child process: serve on a file descriptor."""
-    with contextlib.suppress(EOFError, KeyboardInterrupt):
+    with contextlib.suppress(EOFError, ConnectionError, KeyboardInterrupt):
         serve(Connection(fd))

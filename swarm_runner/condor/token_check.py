@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -91,13 +92,27 @@ def ping(address: str, pool_name: str, token: str) -> TokenVerdict:
     settings["SEC_CLIENT_AUTHENTICATION_METHODS"] = "IDTOKENS"
     for name in ("TRUST_DOMAIN", "UID_DOMAIN", "FILESYSTEM_DOMAIN"):
         settings[name] = pool_name
-    context = bindings.SecurityContext(token)
     try:
-        bindings.ping(address, "READ", context)
+        location = _resolve(address)
+        reply = bindings.ping(location, "READ", bindings.SecurityContext(token))
+    except OSError:
+        return TokenVerdict.UNKNOWN
     except bindings.HTCondorException as error:
-        reached = "connect" not in str(error)
-        return TokenVerdict.REJECTED if reached else TokenVerdict.UNKNOWN
-    return TokenVerdict.ACCEPTED
+        # "Unable to connect ..." before anything was sent; "Failed to start command" if the
+        # authentication fails.
+        unreachable = "connect" in str(error)
+        return TokenVerdict.UNKNOWN if unreachable else TokenVerdict.REJECTED
+    # A ping also succeeds without the permission: it only reports it.
+    allowed = reply.get("AuthorizationSucceeded") is True
+    return TokenVerdict.ACCEPTED if allowed else TokenVerdict.REJECTED
+
+
+def _resolve(address: str) -> str:
+    """Return host:port as an address that HTCondor connects to. Raises OSError."""
+    host, _, port = address.rpartition(":")
+    family, *_, endpoint = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)[0]
+    number = f"[{endpoint[0]}]" if family == socket.AF_INET6 else endpoint[0]
+    return f"<{number}:{port}>"
 
 
 def main() -> None:

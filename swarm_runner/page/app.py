@@ -21,6 +21,7 @@ from swarm_runner._version import __version__
 from swarm_runner.condor.pool_query import JobQueryPort
 from swarm_runner.condor.token_check import TokenVerdict
 from swarm_runner.page.job_details import JobDetails
+from swarm_runner.page.job_output import STREAM_NAMES, OutputSource, OutputStreams, may_read
 from swarm_runner.page.login import (
     COOKIE,
     SESSION_S,
@@ -31,8 +32,17 @@ from swarm_runner.page.login import (
 )
 from swarm_runner.page.rendering import Renderer, Rendering
 from swarm_runner.page.state import PageState
-from swarm_runner.page.streams import MAX_STREAMS, Streams, TooManyStreamsError
-from swarm_runner.page.views import View, build_context
+from swarm_runner.page.streams import (
+    EVENT_HEADERS,
+    MAX_STREAMS,
+    Streams,
+    TooManyStreamsError,
+    wait_for_disconnect,
+)
+from swarm_runner.page.views import View, build_context, parse_job_id
+from swarm_runner.structured_log import get_logger
+
+log = get_logger(__name__)
 
 STATIC = f"/static/{__version__}/"
 _MEDIA_TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
@@ -79,6 +89,7 @@ class PageApp:
         proxies: The reverse proxies that log users in themselves.
         watch: Is called at each request: a browser is watching.
         max_streams: How many browsers get updates at once.
+        output_source: Reads the output of running jobs for their owners; None shows none.
     """
 
     def __init__(
@@ -89,6 +100,7 @@ class PageApp:
         proxies: TrustedProxies,
         watch: Callable[[], None] = lambda: None,
         max_streams: int = MAX_STREAMS,
+        output_source: OutputSource | None = None,
     ) -> None:
         self._state = state
         self._proxies = proxies
@@ -99,18 +111,19 @@ class PageApp:
         self.renderer = Renderer()
         self.streams = Streams(self.render, max_streams)
         self._renderings: OrderedDict[View, tuple[tuple[object, ...], Rendering]] = OrderedDict()
+        self._outputs = OutputStreams(output_source) if output_source is not None else None
         static = resources.files("swarm_runner.page") / "static"
         self._static = {file.name: file.read_bytes() for file in static.iterdir()}
-        self._starlette = Starlette(
-            routes=[
-                Route("/login", self._login, methods=["POST"]),
-                Route("/logout", self._log_out, methods=["POST"]),
-                Route(STATIC + "{name}", self._static_file),
-                Route("/events", _EventStream(self)),
-                Route("/{path:path}", self._page),
-            ],
-            lifespan=self._lifespan,
-        )
+        routes = [
+            Route("/login", self._login, methods=["POST"]),
+            Route("/logout", self._log_out, methods=["POST"]),
+            Route(STATIC + "{name}", self._static_file),
+            Route("/events", _EventStream(self)),
+        ]
+        if self._outputs is not None:
+            routes.append(Route("/jobs/{job}/output", _OutputStream(self, self._outputs)))
+        routes.append(Route("/{path:path}", self._page))
+        self._starlette = Starlette(routes=routes, lifespan=self._lifespan)
         self.asgi: ASGIApp = _SecurityHeaders(self._starlette)
 
     def render(self, view: View) -> Rendering:
@@ -173,6 +186,8 @@ class PageApp:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self.details.close()
+            if self._outputs is not None:
+                self._outputs.close()
 
     async def _wait_for_change(self, timeout_s: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -194,6 +209,12 @@ class PageApp:
         if view.job_id is not None:
             await self.details.get(view.job_id)
         rendering = self.render(view)
+        detail = self.details.known(view.job_id) if view.job_id is not None else None
+        shows_output = (
+            self._outputs is not None
+            and not viewer.by_proxy
+            and may_read(viewer.name, detail.ad if detail else None)
+        )
         return _html(
             self.renderer.document(
                 "page.html",
@@ -206,6 +227,8 @@ class PageApp:
                 address=url,
                 user=viewer.name,
                 can_log_out=not viewer.by_proxy,
+                output_url=f"/jobs/{view.job_id}/output" if shows_output else "",
+                stream_names=STREAM_NAMES,
             )
         )
 
@@ -284,12 +307,59 @@ class _EventStream:
             response = Response(status_code=404)
         else:
             self._page.watched()
+
+            def is_allowed() -> bool:
+                return self._page.viewer(request) is not None
+
             try:
-                await self._page.streams.serve(view, receive, send)
+                await self._page.streams.serve(view, receive, send, is_allowed)
                 return
             except TooManyStreamsError:
-                response = Response(status_code=503, headers={"retry-after": "60"})
+                response = _try_later()
         await response(scope, receive, send)
+
+
+class _OutputStream:
+    """The address /jobs/ID/output: what a job writes, for its owner."""
+
+    def __init__(self, page: PageApp, outputs: OutputStreams) -> None:
+        self._page = page
+        self._outputs = outputs
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one stream."""
+        request = Request(scope)
+        job_id = parse_job_id(request.path_params["job"])
+        stream = request.query_params.get("stream", STREAM_NAMES[0])
+        viewer = self._page.viewer(request)
+        if viewer is None:
+            await Response(status_code=401)(scope, receive, send)
+            return
+        if job_id is None or stream not in STREAM_NAMES or request.method != "GET":
+            await Response(status_code=404)(scope, receive, send)
+            return
+        detail = await self._page.details.get(job_id)
+        if viewer.by_proxy or not may_read(viewer.name, detail.ad):
+            await Response(status_code=403)(scope, receive, send)
+            return
+        if self._outputs.is_full:
+            await _try_later()(scope, receive, send)
+            return
+        disconnected = asyncio.ensure_future(wait_for_disconnect(receive))
+
+        def is_connected() -> bool:
+            return not disconnected.done() and self._page.viewer(request) is not None
+
+        await send({"type": "http.response.start", "status": 200, "headers": EVENT_HEADERS})
+        try:
+            await self._outputs.serve(job_id, stream, send, is_connected)
+        finally:
+            disconnected.cancel()
+        await send({"type": "http.response.body", "body": b""})
+
+
+def _try_later() -> Response:
+    return Response(status_code=503, headers={"retry-after": "60"})
 
 
 class _SecurityHeaders:
@@ -307,7 +377,11 @@ class _SecurityHeaders:
                 message["headers"] = [*message.get("headers", []), *self._headers]
             await send(message)
 
-        await self._app(scope, receive, send_with_headers)
+        try:
+            await self._app(scope, receive, send_with_headers)
+        except Exception as error:
+            log.error("The page failed", path=scope.get("path", ""), error=repr(error))
+            raise
 
 
 def _html(content: bytes, status: int = 200) -> Response:

@@ -42,6 +42,8 @@ class Session:
     expires_s: float
     checked_s: float
     token: str = field(repr=False)
+    rejected: bool = False
+    """Whether the pool rejected the token when it was checked last."""
 
 
 class Sessions:
@@ -105,16 +107,19 @@ class Sessions:
         if oldest is None or now - oldest.checked_s < RECHECK_S:
             return
         checked = await self._check_in_turn(oldest.token)
+        is_rejected = checked.verdict is TokenVerdict.REJECTED
         for digest, session in list(self._sessions.items()):
             if session.token != oldest.token:
                 continue
-            if checked.verdict is TokenVerdict.REJECTED:
+            if is_rejected and session.rejected:
                 log.info(
                     "Session ended: its token is no longer accepted", identity=session.identity
                 )
                 del self._sessions[digest]
+            elif is_rejected:  # A pool that is restarting may reject what it accepts later.
+                self._sessions[digest] = replace(session, rejected=True)
             else:  # A pool that does not answer has not revoked anything.
-                self._sessions[digest] = replace(session, checked_s=now)
+                self._sessions[digest] = replace(session, checked_s=now, rejected=False)
 
     async def recheck_forever(self) -> None:
         """Call `recheck` until cancelled."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 import threading
 
@@ -13,6 +14,8 @@ from swarm_runner.page.app import PageApp
 
 # A connection whose browser reads nothing is closed by the kernel after this time.
 UNREAD_TIMEOUT_MS = 30_000
+# A connection that sends nothing is dropped after about this time.
+SILENT_TIMEOUT_S = 10
 # Connections beyond this get a 503: one for each stream, and one for each request beside it.
 MAX_CONNECTIONS = 2200
 START_TIMEOUT_S = 10.0
@@ -51,6 +54,10 @@ class PageServer:
             )
         )
         self._thread = threading.Thread(target=self._run, name="page", daemon=True)
+        # It would write to the daemon's terminal about each browser that leaves in the middle of a
+        # stream. What fails in the page itself is in the daemon's own log.
+        logging.getLogger("uvicorn").addHandler(logging.NullHandler())
+        logging.getLogger("uvicorn").propagate = False
 
     def __enter__(self) -> PageServer:
         self._thread.start()
@@ -74,6 +81,7 @@ def _listen(host: str, port: int) -> socket.socket:
             # Accepted connections inherit it.
             with contextlib.suppress(AttributeError):
                 listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_TIMEOUT_MS)
+                listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, SILENT_TIMEOUT_S)
             listening.bind(address)
             listening.listen(_BACKLOG)
         except OSError:

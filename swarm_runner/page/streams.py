@@ -28,6 +28,12 @@ SEND_TIMEOUT_S = 10.0
 # A browser connects again after this time.
 RETRY_MS = 5000
 
+EVENT_HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),
+]
+
 Message = MutableMapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
 Receive = Callable[[], Awaitable[Message]]
@@ -99,8 +105,14 @@ class Streams:
         # Seconds of CPU that the latest update of all views took.
         self.update_s = 0.0
 
-    async def serve(self, view: View, receive: Receive, send: Send) -> None:
-        """Send a view's updates until the browser leaves or does not read.
+    async def serve(
+        self,
+        view: View,
+        receive: Receive,
+        send: Send,
+        is_allowed: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Send a view's updates until the browser leaves, does not read, or is not allowed to.
 
         Raises TooManyStreamsError before anything is sent.
         """
@@ -109,13 +121,13 @@ class Streams:
             raise TooManyStreamsError
         self.count += 1
         feed: Feed | None = None
-        disconnected = asyncio.ensure_future(_wait_for_disconnect(receive))
+        disconnected = asyncio.ensure_future(wait_for_disconnect(receive))
         try:
             if view not in self._feeds:
                 self._feeds[view] = Feed(self._render(view))
             feed = self._feeds[view]
             feed.readers += 1
-            await self._send_updates(feed, send, disconnected)
+            await self._send_updates(feed, send, disconnected, is_allowed)
         except TimeoutError:
             self.dropped += 1
         finally:
@@ -141,14 +153,13 @@ class Streams:
         self.update_s = time.thread_time() - began_s
 
     async def _send_updates(
-        self, feed: Feed, send: Send, disconnected: asyncio.Future[None]
+        self,
+        feed: Feed,
+        send: Send,
+        disconnected: asyncio.Future[None],
+        is_allowed: Callable[[], bool],
     ) -> None:
-        headers = [
-            (b"content-type", b"text/event-stream; charset=utf-8"),
-            (b"cache-control", b"no-store"),
-            (b"x-accel-buffering", b"no"),
-        ]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.start", "status": 200, "headers": EVENT_HEADERS})
         await _send(send, f"retry: {RETRY_MS}\n\n".encode() + feed.full)
         sent = feed.number
         while not disconnected.done():
@@ -160,6 +171,9 @@ class Streams:
                 finally:
                     changed.cancel()
             if disconnected.done():
+                return
+            if not is_allowed():  # A login ends while its stream is open.
+                await send({"type": "http.response.body", "body": b""})
                 return
             if feed.number == sent:
                 await _send(send, b": still here\n\n")
@@ -177,7 +191,8 @@ async def _send(send: Send, body: bytes) -> None:
         await send(message)
 
 
-async def _wait_for_disconnect(receive: Receive) -> None:
+async def wait_for_disconnect(receive: Receive) -> None:
+    """Return when the browser has left."""
     with contextlib.suppress(asyncio.CancelledError):
         while (await receive())["type"] != "http.disconnect":
             pass

@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from swarm_runner.condor.token_check import TokenCheck, TokenVerdict
 from swarm_runner.page.app import PageApp
+from swarm_runner.page.job_output import OutputSource
 from swarm_runner.page.login import TrustedProxies
 from swarm_runner.page.server import PageServer
 from swarm_runner.page.state import PageState
@@ -57,10 +58,12 @@ def check_token(token: str) -> TokenCheck:
 
 
 @contextlib.contextmanager
-def serve_pool(pool: MadePool, port: int = 0, max_streams: int = 1000) -> Iterator[Site]:
+def serve_pool(
+    pool: MadePool, port: int = 0, output_source: OutputSource | None = None
+) -> Iterator[Site]:
     """Serve the page of a made pool that was observed once."""
     state = PageState(POOL, pool.clock)
-    app = PageApp(state, pool, check_token, TrustedProxies(), max_streams=max_streams)
+    app = PageApp(state, pool, check_token, TrustedProxies(), output_source=output_source)
     with PageServer(app, "127.0.0.1", port) as server:
         site = Site(pool, state, server)
         site.observe(0)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Dialog, Page, expect
 
 from swarm_runner.model.htcondor import JobStatus
+from swarm_runner.model.job import JobId
 from tests.browser.conftest import (
     AXE,
     DESKTOP,
@@ -230,3 +232,27 @@ def test_logging_out_ends_the_page(page: Page, site: Site) -> None:
     page.goto(f"{site.url}/jobs")
     expect(page.get_by_label("Token")).to_be_visible()
     assert site.pool.clock.now_s == NOW_S
+
+
+class Outputs:
+    """A job that writes an attack in small parts, and goes on."""
+
+    def follow(self, _job_id: JobId, _stream: str) -> Iterator[bytes]:
+        yield from (b"<img src=x onerror=alert(1)>", b"\x1b[31m", b"\nline two\n")
+
+
+def test_the_output_of_ones_own_job_is_text(browser: Browser) -> None:
+    pool = MadePool(5, 10)
+    pool.ads[0]["User"] = "alice@galaxy"
+    with serve_pool(pool, output_source=Outputs()) as site:
+        context = open_page(browser, PHONE)
+        page = context.new_page()
+        log_in(page, site.url)
+        page.goto(f"{site.url}/jobs/{pool.ads[0]['ClusterId']}.0")
+        output = page.get_by_role("log", name="stdout")
+        expect(output).to_have_text("<img src=x onerror=alert(1)>\\x1b[31m\nline two\n")
+        assert page.locator("img").count() == 0
+        page.get_by_text("stderr", exact=True).click()
+        expect(page.get_by_role("log", name="stderr")).to_contain_text("line two")
+        assert violations(page) == []
+        context.close()

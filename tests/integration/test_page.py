@@ -73,10 +73,12 @@ def address(shell: CommandShell) -> Iterator[str]:
     finally:
         process.send_signal(signal.SIGTERM)
         try:
-            assert process.wait(60) == 0
+            _, errors = process.communicate(timeout=60)
         except subprocess.TimeoutExpired:
             process.kill()
             raise
+        assert process.returncode == 0
+        assert "Traceback" not in errors
 
 
 def test_only_a_valid_token_opens_the_page(lab: LabPool, address: str) -> None:

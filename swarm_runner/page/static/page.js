@@ -134,5 +134,41 @@
     }, 60000);
   });
 
+  // The output of one's own job: each stream is followed while its part is open.
+  const follow = (details, url) => {
+    const output = details.querySelector("pre");
+    let stream = null;
+    const stop = () => {
+      if (stream !== null) {
+        stream.close();
+        stream = null;
+      }
+    };
+    const start = () => {
+      stop();
+      if (!details.open) {
+        return;
+      }
+      output.textContent = "";
+      stream = new EventSource(url + "?stream=" + details.dataset.stream);
+      stream.addEventListener("output", (event) => {
+        const atEnd = output.scrollHeight - output.scrollTop - output.clientHeight < 40;
+        output.append(JSON.parse(event.data));
+        if (atEnd) {
+          output.scrollTop = output.scrollHeight;
+        }
+      });
+      stream.addEventListener("end", stop);
+      // Without its position, a stream that breaks cannot go on: it is read again when opened.
+      stream.onerror = stop;
+    };
+    details.addEventListener("toggle", start);
+    start();
+  };
+  const outputs = document.querySelector(".outputs");
+  if (outputs !== null) {
+    outputs.querySelectorAll("details").forEach((details) => follow(details, outputs.dataset.url));
+  }
+
   connect();
 })();

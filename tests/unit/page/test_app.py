@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from collections import Counter
+from collections.abc import MutableMapping
 from html import unescape
+from typing import Any
 
 import pytest
 
 from swarm_runner.model.htcondor import JobStatus
 from swarm_runner.page.app import STATIC
-from tests.unit.page.conftest import Site
+from swarm_runner.page.views import View
+from tests.unit.page.conftest import TOKEN, Site
 from tests.unit.page.made_pool import NOW_S, POOL, MadePool
 
 PAGES = ("/", "/jobs", "/jobs?state=idle&page=2", "/nodes", "/nodes?node=node-2", "/history")
@@ -186,3 +191,50 @@ def test_the_history_has_plots_and_decisions(site: Site) -> None:
     assert "normal: would scale" in visible(html)
     assert 'aria-label="Executors of class gpu over time"' in html
     assert site.pool.clock.now_s == NOW_S + 300
+
+
+def test_a_browser_that_stays_for_a_day() -> None:
+    """Its stream ends with its login, and what the daemon keeps does not grow."""
+    site = Site(MadePool(8, 60, nodes=4))
+    sent: Counter[str] = Counter()
+    sizes: list[int] = []
+
+    async def receive() -> dict[str, str]:
+        await asyncio.Event().wait()
+        return {}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        body = message.get("body", b"")
+        sent["bytes"] += len(body)
+        sent["updates"] += b"event: " in body
+
+    async def stay() -> None:
+        site.observe()
+        _, cookie = await site.app.sessions.log_in(TOKEN)
+        overview, jobs = View.parse("/"), View.parse("/jobs")
+        assert overview is not None
+        assert jobs is not None
+
+        def is_allowed() -> bool:
+            return site.app.sessions.find(cookie) is not None
+
+        stream = asyncio.create_task(site.app.streams.serve(overview, receive, send, is_allowed))
+        for step in range(24 * 20):
+            site.pool.ads[step % 60]["QDate"] -= 60
+            site.pool.replicas["normal"] = 10 + step % 7
+            site.observe(180)
+            site.app.render(jobs)
+            site.app.streams.update()
+            for _ in range(5):
+                await asyncio.sleep(0)
+            if step % 20 == 19:
+                sizes.append(len(site.state.history.samples) + len(site.app._renderings))
+        assert stream.done()
+        assert site.app.streams.count == 0
+
+    asyncio.run(stay())
+    assert sent["updates"] > 100
+    # From the sixth hour on, nothing is added.
+    assert len(sizes) == 24
+    assert max(sizes[6:]) <= sizes[6]
+    assert sent["bytes"] / sent["updates"] < 20_000

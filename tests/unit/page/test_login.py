@@ -156,20 +156,26 @@ class Verdicts:
         return TokenCheck(self.verdicts.pop(0), "alice@galaxy")
 
 
-def test_a_revoked_token_ends_its_sessions() -> None:
+def test_a_token_that_is_rejected_twice_ends_its_sessions() -> None:
     clock = Clock()
-    accepted = TokenVerdict.ACCEPTED
-    check = Verdicts(accepted, accepted, TokenVerdict.UNKNOWN, TokenVerdict.REJECTED)
+    accepted, rejected, unknown = TokenVerdict.ACCEPTED, TokenVerdict.REJECTED, TokenVerdict.UNKNOWN
+    check = Verdicts(accepted, accepted, unknown, rejected, accepted, rejected, rejected)
     sessions = Sessions(check, clock)
 
     async def run() -> None:
         cookies = [(await sessions.log_in("t.t.t"))[1] for _ in range(2)]
         await sessions.recheck()
-        assert len(check.verdicts) == 2  # checked a moment ago
+        assert len(check.verdicts) == 5  # checked a moment ago
         clock.now_s += RECHECK_S
         await sessions.recheck()  # the pool does not answer
-        assert all(map(sessions.find, cookies))
         clock.now_s += RECHECK_S
+        await sessions.recheck()  # a pool that is restarting
+        await sessions.recheck()  # at the next opportunity
+        assert all(map(sessions.find, cookies))
+        assert len(check.verdicts) == 2
+        clock.now_s += RECHECK_S
+        await sessions.recheck()
+        assert all(map(sessions.find, cookies))
         await sessions.recheck()
         assert not any(map(sessions.find, cookies))
 
