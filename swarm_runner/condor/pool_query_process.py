@@ -44,9 +44,10 @@ class PoolQueryProcess(AccessPointProcess):
         """See PoolQueryPort.remove_all."""
         self._call("remove_all")
 
-    def idle_jobs(self) -> list[IdleJobGroup]:
+    def idle_jobs(self, *, by_submitter: bool = False) -> list[IdleJobGroup]:
         """See PoolQueryPort.idle_jobs."""
-        return self._list("idle_jobs")
+        groups: list[IdleJobGroup] = self._call("idle_jobs", by_submitter=by_submitter)
+        return groups
 
     def recent_jobs(self, limit: int) -> list[FinishedJob]:
         """See PoolQueryPort.recent_jobs."""

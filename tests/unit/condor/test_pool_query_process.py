@@ -15,11 +15,13 @@ from swarm_runner.errors import UnreachableError
 from swarm_runner.model.job import JobId
 from swarm_runner.model.pool_status import JobRun, ScheddStatistics
 from swarm_runner.model.scaling import FinishedJob, IdleJobGroup
+from swarm_runner.model.submitter import Submitter
 
 GROUP = IdleJobGroup(
     capacity_class="normal", count=3, memory_mb=1024, first_cluster=1, last_cluster=2
 )
 FINISHED = FinishedJob(capacity_class="normal", ended_s=5, job="1.0")
+SUBMITTER = Submitter(name="alice", idle_jobs=2)
 RUN = JobRun(job="1.0", task="t", job_type="tool", ended_s=5, runtime_s=1)
 SLOT_AD = {"Name": "slot1@a", "SwarmTaskId": "t", "CapacityClass": "normal", "Cpus": 2.0}
 
@@ -42,8 +44,11 @@ class KnownPool:
     def remove_all(self) -> None:
         self.removed = True
 
-    def idle_jobs(self) -> list[IdleJobGroup]:
-        return [GROUP]
+    def idle_jobs(self, *, by_submitter: bool = False) -> list[IdleJobGroup]:
+        return [GROUP] * (2 if by_submitter else 1)
+
+    def submitters(self) -> list[Submitter]:
+        return [SUBMITTER]
 
     def recent_jobs(self, limit: int) -> list[FinishedJob]:
         return [FINISHED] * limit
@@ -80,6 +85,8 @@ def test_every_answer_arrives(query: PoolQueryProcess) -> None:
     assert port.count_unfinished() == 0
     assert port.running_ids() == {"1.0"}
     assert port.idle_jobs() == [GROUP]
+    assert port.idle_jobs(by_submitter=True) == [GROUP] * 2
+    assert port.submitters() == [SUBMITTER]
     assert port.recent_jobs(2) == [FINISHED] * 2
     assert port.recent_runs(1, 2) == [RUN] * 2
     assert port.recent_runs(11, 2) == []

@@ -53,7 +53,7 @@ def test_placement() -> None:
         "max_replicas_per_node": 2,
     }
     spec = stack.executors()["normal"]
-    arguments = service_arguments(spec, {spec.secret.name: "id"})
+    arguments = service_arguments(spec, {spec.secrets[0].name: "id"})
     assert arguments["task_template"]["Placement"] == {
         "Constraints": ["node.labels.ssd == true"],
         "Preferences": [{"Spread": {"SpreadDescriptor": "node.labels.rack"}}],

@@ -156,7 +156,7 @@ def test_the_negotiators_configuration() -> None:
     assert "CONCURRENCY_LIMIT_DEFAULT_user = 5" in lines
     assert "tool.t0_LIMIT = 2" in lines
     assert "NEGOTIATOR_CYCLE_DELAY = 10" in lines
-    groups = {"groups": {"galaxy": {}}}
+    groups: dict[str, Any] = {"groups": {"galaxy": {}}}
     assert "NEGOTIATOR_CYCLE_DELAY" not in fair_shares.configuration(settings(groups))
     assert "named.matlab_LIMIT = 3" in lines
 
