@@ -31,7 +31,9 @@ def wheel(tmp_path: Path) -> Path:
     client = docker.from_env(timeout=BUILD_TIMEOUT_S)
     ensure_pool_image(client, None, lambda _message: None)
     client.close()
-    _, wheel = build_one(PurePath(), tmp_path / "dist", source_date())
+    output = tmp_path / "dist"
+    output.mkdir()
+    _, wheel = build_one(PurePath(), output, source_date())
     return wheel
 
 

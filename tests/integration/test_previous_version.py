@@ -69,9 +69,9 @@ class Site:
         (self.directory / "jobs.yml").write_text(yaml.safe_dump(invocations))
         self.run(program, "submit", "jobs.yml", "--runner", "site")
 
-    def jobs(self, program: Path, *options: str) -> dict[str, dict[str, Any]]:
-        """Return the jobs by their keys."""
-        found = self.run(program, "jobs", "--runner", "site", "--json", *options).data
+    def jobs(self, program: Path) -> dict[str, dict[str, Any]]:
+        """Return the jobs by their keys, ended ones too."""
+        found = self.run(program, "jobs", "--runner", "site", "--json").data
         return {job["key"]: job for job in found}
 
     def runs(self, key: str) -> list[str]:
@@ -105,7 +105,8 @@ def test_jobs_end_once_on_an_upgraded_pool(site: Site) -> None:
     assert f"{NAME}_htcondor: 1 of 1 upgraded" in upgraded.err
     site.submit(NEW, ["after"], "true")
 
-    jobs = site.jobs(NEW, "--wait")
+    site.run(NEW, "jobs", "--runner", "site", "--wait")
+    jobs = site.jobs(NEW)
     assert set(jobs) == {"before", *long_jobs, "after"}
     assert {job["outcome"]["exit_code"] for job in jobs.values()} == {0}
     assert {key: site.runs(key) for key in jobs} == {key: ["ran"] for key in jobs}
