@@ -156,7 +156,7 @@ def test_the_negotiators_configuration() -> None:
     assert "CONCURRENCY_LIMIT_DEFAULT_user = 5" in lines
     assert "tool.t0_LIMIT = 2" in lines
     assert "NEGOTIATOR_CYCLE_DELAY = 10" in lines
-    groups = {"groups": {"galaxy": {}}}
+    groups: dict[str, Any] = {"groups": {"galaxy": {}}}
     assert "NEGOTIATOR_CYCLE_DELAY" not in fair_shares.configuration(settings(groups))
     assert "named.matlab_LIMIT = 3" in lines
 
@@ -202,6 +202,6 @@ def test_a_pool_without_shares_has_the_same_services_as_before() -> None:
     assert stack.executors()["normal"].environment["SWARM_RUNNER_TURN_S"] == "10"
 
 
-def test_the_library_writes_accounts_as_the_access_point_wants_them() -> None:
+def test_the_library_writes_an_account_as_the_access_point_wants_it() -> None:
     for account in ("anna@uni.de", "teaching/Anna Smith", "ä/ö", "x" * 100, "@" * 100):
         assert re.fullmatch(fair_shares.ACCOUNT_PATTERN, encode_account(account))
