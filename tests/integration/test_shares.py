@@ -236,7 +236,7 @@ def test_a_job_cannot_change_its_account_later(shared: Shared) -> None:
 
 def test_a_constraint_that_no_node_satisfies(shared: Shared) -> None:
     provisioner = shared.lab.provisioner
-    with pytest.raises(PreconditionError, match="no suitable node|not satisfied"):
+    with pytest.raises(PreconditionError, match=r"no suitable node|not satisfied"):
         provisioner.scale({"shelf": 1}, timeout_s=20)
     problems = [str(executor.problem) for executor in provisioner.status().executors]
     assert any("constraints not satisfied" in problem for problem in problems), problems
