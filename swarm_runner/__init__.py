@@ -99,6 +99,7 @@ if TYPE_CHECKING:
     )
     from swarm_runner.model.scheduling import Scheduling
     from swarm_runner.model.shares import ShareGroup, Shares, ShareUser
+    from swarm_runner.model.submitter import Submitter
     from swarm_runner.model.text import (
         FrozenModel,
         did_you_mean,
@@ -202,6 +203,7 @@ __all__ = [
     "SubmitInDoubtError",
     "SubmitResult",
     "SubmitUnresolvedError",
+    "Submitter",
     "SuccessMarker",
     "SwarmRunnerError",
     "TaskState",
@@ -350,6 +352,7 @@ _EXPORTS = {
         "ScalingLimits",
     ),
     "model.scheduling": ("Scheduling",),
+    "model.submitter": ("Submitter",),
     "model.shares": ("ShareGroup", "ShareUser", "Shares"),
     "model.text": (
         "FrozenModel",

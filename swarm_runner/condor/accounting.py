@@ -23,8 +23,8 @@ def read_submitters(connection: Connection) -> list[Submitter]:
 
     Raises UnreachableError.
     """
-    waiting, accounts = connection.query_collector(_query)
-    return submitters_from_ads(waiting, accounts)
+    waiting, priorities = connection.query_collector(_query)
+    return submitters_from_ads(waiting, priorities)
 
 
 def _query(collector: Any) -> tuple[list[Any], list[Any]]:
@@ -36,7 +36,7 @@ def _query(collector: Any) -> tuple[list[Any], list[Any]]:
     return waiting, bindings.Negotiator(location).getPriorities()
 
 
-def submitters_from_ads(waiting: Iterable[Any], accounts: Iterable[Any]) -> list[Submitter]:
+def submitters_from_ads(waiting: Iterable[Any], priorities: Iterable[Any]) -> list[Submitter]:
     """Return the submitters: the schedds know who waits, and the negotiator who uses what."""
     idle: Counter[str] = Counter()
     running: Counter[str] = Counter()
@@ -45,7 +45,7 @@ def submitters_from_ads(waiting: Iterable[Any], accounts: Iterable[Any]) -> list
         idle[name] += int(ad.get("IdleJobs", 0))
         running[name] += int(ad.get("RunningJobs", 0))
     found = {}
-    for ad in accounts:
+    for ad in priorities:
         submitter = _submitter(ad, idle, running)
         used = submitter.is_group or submitter.cpus_in_use or submitter.idle_jobs
         if used and submitter.name != _NO_GROUP:

@@ -201,7 +201,7 @@ class DestinationParameters(FrozenModel):
             return self.account
         group = f"{self.account_group}{SEPARATOR}" if self.account_group else ""
         for name in names:
-            # A slash in a user's name is no group.
+            # A slash in a user's name is not a group.
             account = group + " ".join(name.replace(SEPARATOR, "|").split())
             with contextlib.suppress(ValidationError):
                 return Scheduling(account=account).account

@@ -148,8 +148,7 @@ class ClassSnapshot(FrozenModel):
         running_jobs: The number of running jobs.
         start_up_s: The time from requesting an executor to its first job.
         idle_for_s: The longest time for which an executor has been idle.
-        limited_jobs: The number of idle jobs that are not in `idle_jobs`, because their user or a
-            limit of `pool.shares` keeps them from starting.
+        limited_jobs: The number of idle jobs that a ceiling or a limit keeps from starting.
         history: The `needed` of earlier decisions, at least as far back as the class's cooldown.
         missing: What could not be observed. With anything missing, no change is decided.
     """

@@ -197,11 +197,11 @@ class Shares(FrozenModel):
                 yield ("groups", name), f"is below {parent}, which is not a group; add it"
             quotas[parent] += group.quota or 0.0
             if quotas[parent] > 1 + 1e-9:
-                place = f"the groups of {parent}" if parent else "the groups"
+                above = f"the groups of {parent}" if parent else "the groups"
                 yield (
                     ("groups", name, "quota"),
                     (
-                        f"makes the quotas of {place} {quotas[parent]:g} together, above 1; a "
+                        f"makes the quotas of {above} {quotas[parent]:g} together, above 1; a "
                         "quota is a part of the whole: lower one, or leave one out"
                     ),
                 )

@@ -44,18 +44,18 @@ def explain_turn(ad: Mapping[str, Any], submitters: Sequence[Submitter]) -> tupl
     order = turn_order(submitters)
     if len(order) < 2 or own not in order:
         return ()
-    place = order.index(own)
+    position = order.index(own)
     first = order[0]
-    if place == 0:
+    if position == 0:
         sentence = f"it is the turn of {own}, this job's user, of {len(order)} users who wait"
     else:
         sentence = (
-            f"it is the turn of {first}; {own}, this job's user, is number {place + 1} of "
+            f"it is the turn of {first}; {own}, this job's user, is number {position + 1} of "
             f"{len(order)} users who wait"
         )
     listed = ", ".join(map(str, order[:_LISTED]))
-    more = f", and {len(order) - _LISTED} more" if len(order) > _LISTED else ""
-    return (sentence + _reason(first, submitters), f"the order of turns: {listed}{more}")
+    unlisted = f", and {len(order) - _LISTED} more" if len(order) > _LISTED else ""
+    return (sentence + _reason(first, submitters), f"the order of turns: {listed}{unlisted}")
 
 
 def _reason(first: Submitter, submitters: Sequence[Submitter]) -> str:

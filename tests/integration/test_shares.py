@@ -16,6 +16,7 @@ import pytest
 
 from swarm_runner.condor.access_point import AccessPoint
 from swarm_runner.condor.ports import Ad, JobQuery
+from swarm_runner.errors import InvalidInputError, PreconditionError
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.job import JobId
 from swarm_runner.provisioner.credentials import write_token
@@ -231,3 +232,25 @@ def test_a_job_cannot_change_its_account_later(shared: Shared) -> None:
         ).stdout
         assert json.loads(found)["done"] is False, attribute
     shared.access_point("galaxy").remove([JobId(*map(int, job.split(".")))], "seen")
+
+
+def test_a_constraint_that_no_node_satisfies(shared: Shared) -> None:
+    provisioner = shared.lab.provisioner
+    with pytest.raises(PreconditionError, match=r"no suitable node|not satisfied"):
+        provisioner.scale({"shelf": 1}, timeout_s=20)
+    problems = [str(executor.problem) for executor in provisioner.status().executors]
+    assert any("constraints not satisfied" in problem for problem in problems), problems
+    provisioner.scale({"shelf": 0}, timeout_s=60)
+
+
+def test_a_label_routes_a_job_to_its_class(shared: Shared) -> None:
+    access_point = shared.access_point("galaxy")
+    labelled = invocation(shared, "labelled", 1, node_labels={"shelf": "none such"})
+    with shared.runner("galaxy", "labels") as runner:
+        (job,) = runner.submit([labelled])
+        (ad,) = access_point.jobs(JobQuery(ids=[job.id]), ["SwarmRunnerClass"])
+        access_point.remove([job.id], "seen")
+        assert ad["SwarmRunnerClass"] == "shelf"
+        other = invocation(shared, "other", 1, node_labels={"shelf": "upper"})
+        with pytest.raises(InvalidInputError, match="shelf: shelf=none such"):
+            runner.submit([other])

@@ -62,7 +62,7 @@ class ClassPool:
         self.replicas = 0
         self.arrived = self.starts = self.ended = self.running = 0
         # Own jobs that run in another class, and jobs of another class that run here.
-        self.away = self.guest_count = 0
+        self.lent_out = self.guest_count = 0
         self.borrowers: list[ClassPool] = []
         # By user: CPUs in use. Without users, jobs start in the order of their arrival.
         self._has_users = len(set(jobs.users)) > 1
@@ -119,7 +119,7 @@ class ClassPool:
     @property
     def waiting(self) -> int:
         """The number of jobs that have arrived and do not run."""
-        return self.arrived - self.running - self.ended - self.away
+        return self.arrived - self.running - self.ended - self.lent_out
 
     @property
     def at_maximum(self) -> bool:
@@ -135,7 +135,7 @@ class ClassPool:
     @property
     def evictions(self) -> int:
         """The number of times a job was vacated: starts without an end, of jobs that do not run."""
-        return self.starts - self.ended - self.running - self.away
+        return self.starts - self.ended - self.running - self.lent_out
 
     def mean_age_s(self) -> float:
         """Return the mean time that the running jobs have been running."""
@@ -377,7 +377,7 @@ class ClassPool:
         remaining = self.free_capacity.after_start(capacity_id, request_id)
         self._job_counts[executor] += 1
         self.guest_count += 1
-        other.away += 1
+        other.lent_out += 1
         other.starts += 1
         other.started_s[job] = self.now
         number = len(self.jobs) + len(self._guests)
@@ -389,7 +389,7 @@ class ClassPool:
     def _end_guest(self, executor: int, guest: int) -> None:
         other, job, request_id = self._guests[guest]
         self.guest_count -= 1
-        other.away -= 1
+        other.lent_out -= 1
         other.ended += 1
         other.last_end_s = self.now
         self.recent.append(other.jobs.duration_s[job])
@@ -398,7 +398,7 @@ class ClassPool:
     def _vacate_guest(self, guest: int) -> None:
         other, job, _ = self._guests[guest]
         self.guest_count -= 1
-        other.away -= 1
+        other.lent_out -= 1
         other.started_s[job] = -1.0
         other.enqueue(job)
         other.reset_queue_heads()

@@ -35,8 +35,8 @@ def trace_of(*jobs: tuple[float, float, ResourceAmounts]) -> Trace:
 
 def test_a_free_executor_runs_a_job_of_a_smaller_class() -> None:
     trace = trace_of((0, 100, SMALL_JOB), (0, 100, SMALL_JOB))
-    apart, lent = run(trace, None), run(trace, 100)
-    assert apart.classes["normal"].waits.max_s == pytest.approx(100)
+    separate, lent = run(trace, None), run(trace, 100)
+    assert separate.classes["normal"].waits.max_s == pytest.approx(100)
     assert lent.classes["normal"].waits.max_s <= 5
     assert lent.total.unfinished == lent.total.evictions == 0
 

@@ -159,7 +159,7 @@ def apply_to_users(settings: Settings, pool: str, record: Path = RECORD) -> bool
     commands = user_commands(settings, applied, pool)
     if not commands:
         return True
-    if not all(map(_run_patiently, commands)):
+    if not all(map(_run_until_accepted, commands)):
         sys.stderr.write(
             "swarm-runner: the negotiator did not accept the settings of users in pool.shares\n"
         )
@@ -170,7 +170,7 @@ def apply_to_users(settings: Settings, pool: str, record: Path = RECORD) -> bool
     return True
 
 
-def _run_patiently(arguments: list[str]) -> bool:
+def _run_until_accepted(arguments: list[str]) -> bool:
     """Run a command until it succeeds: the negotiator may not have started yet."""
     for _ in range(_ATTEMPTS):
         done = subprocess.run([_PROGRAM, *arguments], check=False, stdout=subprocess.DEVNULL)

@@ -35,7 +35,7 @@ def messages(**settings: Any) -> str:
         ("a.b", "a_2eb"),
     ],
 )
-def test_names_of_accounts(account: str, name: str) -> None:
+def test_the_name_of_an_account(account: str, name: str) -> None:
     assert encode_account(account) == name
     assert decode_account(name) == account.lower()
 
@@ -64,7 +64,7 @@ def test_two_users_never_have_one_name(one: str, other: str) -> None:
         ("x" * 101, "at most 100"),
     ],
 )
-def test_accounts_that_are_none(account: str, message: str) -> None:
+def test_a_text_that_is_not_an_account(account: str, message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         ACCOUNT.validate_python(account)
 

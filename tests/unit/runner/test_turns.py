@@ -69,7 +69,7 @@ def test_the_sentences() -> None:
     assert "who is below the floor of 2 CPUs" in sentence
 
 
-def test_nothing_is_said_of_a_user_who_is_alone_or_unknown() -> None:
+def test_no_sentence_for_a_user_who_is_alone_or_unknown() -> None:
     assert explain_turn({"Owner": "alice"}, (user("alice"),)) == ()
     assert explain_turn({"Owner": "alice"}, (user("bob"), user("carol"))) == ()
     assert explain_turn({}, ()) == ()
@@ -91,7 +91,7 @@ def test_ads_of_the_collector_and_the_negotiator() -> None:
         {"Name": "new@pool", "IdleJobs": 1},
         {"Name": "gone@pool", "IdleJobs": 0},
     ]
-    accounts = [
+    priorities = [
         {"Name": "<none>", "IsAccountingGroup": True, "EffectiveQuota": 3.0},
         {"Name": "galaxy", "IsAccountingGroup": True, "EffectiveQuota": 3.0, "AccountingGroup": ""},
         {
@@ -104,7 +104,7 @@ def test_ads_of_the_collector_and_the_negotiator() -> None:
         },
         {"Name": "gone@pool", "AccountingGroup": "<none>", "Ceiling": -1, "Priority": 500.0},
     ]
-    found = {each.name: each for each in submitters_from_ads(waiting, accounts)}
+    found = {each.name: each for each in submitters_from_ads(waiting, priorities)}
     assert set(found) == {"galaxy", "galaxy.anna", "new"}
     assert found["galaxy"].is_group
     assert found["galaxy"].quota == 3

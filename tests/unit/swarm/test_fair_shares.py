@@ -202,6 +202,6 @@ def test_a_pool_without_shares_has_the_same_services_as_before() -> None:
     assert stack.executors()["normal"].environment["SWARM_RUNNER_TURN_S"] == "10"
 
 
-def test_the_library_writes_accounts_as_the_access_point_wants_them() -> None:
+def test_the_library_writes_an_account_as_the_access_point_wants_it() -> None:
     for account in ("anna@uni.de", "teaching/Anna Smith", "ä/ö", "x" * 100, "@" * 100):
         assert re.fullmatch(fair_shares.ACCOUNT_PATTERN, encode_account(account))

@@ -54,8 +54,8 @@ def test_the_job_runs_in_the_docker_image_and_the_log_tells_so_once(
     assert [job.failures for job in jobs] == [[], []]
     images = {ad["DockerImage"] for ad in harness.access_point.queue.values()}
     assert images == {f"quay.io/biocontainers/{BWA}"}
-    told = [record for record in caplog.records if "is replaced by" in record.getMessage()]
-    assert len(told) == 1
+    logged = [record for record in caplog.records if "is replaced by" in record.getMessage()]
+    assert len(logged) == 1
     harness.access_point.start(harness.job_id(jobs[0]))
     harness.poll()
     # What Galaxy shows of the job is what ran.
