@@ -19,7 +19,7 @@ from swarm_runner.model.pool_status import TaskState
 from swarm_runner.provisioner.subnets import choose_subnet
 from swarm_runner.swarm.client import DockerSwarm
 from swarm_runner.swarm.ports import Swarm
-from swarm_runner.swarm.specs import SPEC_DIGEST_LABEL, Stack
+from swarm_runner.swarm.specs import SPEC_DIGEST_LABEL, ConfigSpec, Stack
 from swarm_runner.testing.swarm import FakeSwarm
 
 POOL = Pool(
@@ -108,6 +108,25 @@ def test_networks_and_secrets_of_a_pool(swarm: Swarm, stack: Stack) -> None:
     assert space.pools
     assert swarm.network_subnet("swarm-runner-nowhere") == ""
     assert swarm.secrets(POOL.name) == {stack.signing_key, stack.executor_token}
+
+
+def test_a_config_is_a_file_of_the_service_that_names_it(swarm: Swarm, stack: Stack) -> None:
+    name, path = f"{POOL.name}_htcondor-test", "/etc/swarm-runner-test.yml"
+    assert swarm.configs(POOL.name) == set()
+    swarm.create_config(name, b"a: 1\n", stack.labels)
+    with pytest.raises((PreconditionError, ConflictError)):
+        swarm.create_config(name, b"a: 2\n", stack.labels)
+    spec = stack.central_manager().model_copy(
+        update={"configs": (ConfigSpec(name=name, target=path),)}
+    )
+    swarm.create_service(spec)
+    assert swarm.configs(POOL.name) == {name}
+    with pytest.raises(PreconditionError, match="in use"):
+        swarm.remove_configs([name])
+    swarm.remove_services([spec.name])
+    wait_until(lambda: not swarm.services(POOL.name))
+    swarm.remove_configs([name, "swarm-runner-nowhere"])
+    assert swarm.configs(POOL.name) == set()
 
 
 def test_create_scale_update_and_remove_a_service(swarm: Swarm, stack: Stack) -> None:

@@ -81,7 +81,7 @@ def test_a_job_that_fits_no_class(pool: LabPool, watch: WatchedPool) -> None:
         watch.wait_until_clear("SwarmRunnerJobsUnmatchable")
 
 
-def test_an_executor_that_no_node_has_room_for_and_a_job_that_waits_for_it(
+def test_an_executor_too_large_for_every_node_and_a_job_that_waits_for_it(
     pool: LabPool, watch: WatchedPool
 ) -> None:
     with Runner(pool.destination, name="alerts-waiting") as runner:
