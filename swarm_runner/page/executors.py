@@ -119,9 +119,11 @@ def build_nodes(executors: Sequence[ExecutorStatus], slots: Sequence[Slot]) -> l
     ]
 
 
+_ORDER = {state: number for number, state in enumerate(ExecutorState)}
+
+
 def _build_node(name: str, executors: list[ExecutorView], gpus: list[Amount]) -> NodeView:
-    order = list(ExecutorState)
-    executors.sort(key=lambda e: (not e.problem, e.capacity_class, order.index(e.state), e.task))
+    executors.sort(key=lambda e: (not e.problem, e.capacity_class, _ORDER[e.state], e.task))
     return NodeView(
         name=name,
         executors=tuple(executors),

@@ -21,7 +21,7 @@ MAX_FILTER_LENGTH = 200
 # Up to here, a free executor is about to be matched (runner/explanation.py); later, how long the
 # job has been idle is part of the sentence, and counts in whole minutes.
 _MATCH_TIMEOUT_S = 90
-_MINUTE_S = 60
+_MINUTE_S, _HOUR_S = 60, 3600
 _STATES: Mapping[int, JobState] = {
     JobStatus.IDLE: JobState.IDLE,
     JobStatus.RUNNING: JobState.RUNNING,
@@ -278,7 +278,8 @@ class Explainer:
 
 
 def _round_idle_time(idle_s: float) -> float:
-    """Return a time for which all sentences are the same, up to a minute."""
+    """Return a time for which the sentence is the same: it has minutes, and later hours."""
     if idle_s <= _MATCH_TIMEOUT_S:
         return 0
-    return max(idle_s - idle_s % _MINUTE_S, _MATCH_TIMEOUT_S + 1)
+    step_s = _MINUTE_S if idle_s < 2 * _HOUR_S else _HOUR_S
+    return max(idle_s - idle_s % step_s, _MATCH_TIMEOUT_S + 1)
