@@ -15,7 +15,6 @@ from swarm_runner.cli.config_files import load_destination
 from swarm_runner.cli.console import print_note
 from swarm_runner.cli.options import AsJson, DestinationName, JobConfPath
 from swarm_runner.errors import PreconditionError
-from swarm_runner.model.listen_address import parse_listen_address
 
 if TYPE_CHECKING:
     from swarm_runner.condor.pool_query import PoolQueryPort
@@ -80,6 +79,8 @@ def served_page(destination: Destination, settings: PageSettings) -> Iterator[Se
     Raises InvalidInputError for a wrong address or setting, and PreconditionError if the address
     cannot be used or a package is missing.
     """
+    from swarm_runner.model.listen_address import parse_listen_address
+
     host, port = parse_listen_address(settings.address, DEFAULT_PAGE_ADDRESS, "")
     try:
         from swarm_runner.page.login import TrustedProxies

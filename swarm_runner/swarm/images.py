@@ -39,10 +39,10 @@ AUTOSCALER_REPOSITORY = "swarm-runner-autoscaler"
 _AUTOSCALER_SOURCE = "swarm_runner/swarm/autoscaler/"
 # Set to `false`, this environment variable lets a build use a mirror whose Release files expired.
 CHECK_VALID_UNTIL_VARIABLE = "SWARM_RUNNER_CHECK_VALID_UNTIL"
-# `locked` or `newest` (image/install_packages.sh); otherwise what is locked, if it can be had.
+# `locked` or `newest` (image/install_packages.sh); otherwise what is locked, if it is available.
 PACKAGES_VARIABLE = "SWARM_RUNNER_PACKAGES"
 _PACKAGES_CHOICES = ("", "locked", "newest")
-# What install_packages.sh says to whoever builds.
+# How install_packages.sh begins a message to the user.
 _REPORT_PREFIX = "swarm-runner: "
 # The time of every file that a build writes, as in the Dockerfiles.
 SOURCE_DATE_EPOCH = 1767225600

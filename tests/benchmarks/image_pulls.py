@@ -26,12 +26,12 @@ RESOURCES = {"memory_mb": 100, "disk_mb": 50}
 
 def measurements(lab: LabPool) -> list[Measurement]:
     """Measure both on the pool of small_jobs.py, with a registry that counts."""
-    with StubRegistry().running() as registry, _silent_registry() as silent:
+    with StubRegistry().running() as registry, _unresponsive_registry() as unresponsive:
         requests_of_a_pull = _pull_alone(registry)
         requests = _pull_for_jobs(lab, registry)
         alone_s = _longest_start_s(lab, [])
         registry.statuses["missing"] = HTTPStatus.NOT_FOUND
-        hopeless = [f"{silent}/none:1", f"{registry.repository}:missing"]
+        hopeless = [f"{unresponsive}/none:1", f"{registry.repository}:missing"]
         behind_s = _longest_start_s(lab, hopeless)
     return [
         Measurement(
@@ -58,7 +58,7 @@ def measurements(lab: LabPool) -> list[Measurement]:
 
 
 @contextlib.contextmanager
-def _silent_registry() -> Iterator[str]:
+def _unresponsive_registry() -> Iterator[str]:
     """Yield the address of a registry that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0), backlog=100) as server:
         yield f"127.0.0.1:{server.getsockname()[1]}"

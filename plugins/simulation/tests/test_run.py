@@ -151,8 +151,11 @@ def test_a_named_trace_is_the_same_for_a_seed_and_has_its_load(name: str) -> Non
 def test_make_pictures_makes_every_picture_of_the_docs() -> None:
     root = Path(__file__).parents[3]
     makefile = (root / "Makefile").read_text()
-    for file in (root / "docs" / "pictures").iterdir():
-        assert f"--picture docs/pictures/{file.name}\n" in makefile, file.name
+    pictures = {file.name for file in (root / "docs" / "pictures").glob("*.svg")}
+    made = {name for name in pictures if f"--picture docs/pictures/{name}\n" in makefile}
+    assert pictures - made == {"doctor.svg"}
+    assert '"doctor.svg"' in (root / "tests" / "screenshots.py").read_text()
+    assert "python -m tests.screenshots\n" in makefile
 
 
 def test_waits() -> None:

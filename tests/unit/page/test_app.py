@@ -183,6 +183,17 @@ def test_before_the_first_observation_each_page_waits(path: str) -> None:
         assert "has not been observed yet" in visible(site.text(path))
 
 
+@pytest.mark.parametrize("path", PAGES)
+def test_each_page_is_there_before_the_queue_was_read(path: str) -> None:
+    pool = MadePool(3, 3)
+    pool.unresponsive = {"jobs"}
+    site = Site(pool)
+    site.observe()
+    with site.client:
+        site.log_in()
+        site.text(path)
+
+
 def test_the_history_has_plots_and_decisions(site: Site) -> None:
     for _ in range(20):
         site.observe(15)

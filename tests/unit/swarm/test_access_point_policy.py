@@ -124,7 +124,6 @@ def test_what_else_is_accepted(change: dict[str, Any]) -> None:
         ({"SwarmRunnerAccount": "a b"}, "Account", "not an account"),
         ({"SwarmRunnerAccount": "../x"}, "Account", "not an account"),
         ({"SwarmRunnerAccount": "a..b"}, "Account", "not an account"),
-        ({"SwarmRunnerAccount": 7}, "Account", "not an account"),
         ({"AccountingGroup": "bob"}, "FairShare", "of swarm-runner"),
         ({"AccountingGroup": "nice-user.bob"}, "FairShare", "one fair share each"),
         ({"SwarmRunnerClass": ""}, "CapacityClass", "no capacity class"),
@@ -159,6 +158,10 @@ def test_what_is_refused(change: dict[str, Any], requirement: str, reported: str
     found = refusals(GOOD | change)
     assert list(found) == [requirement]
     assert reported in found[requirement]
+
+
+def test_an_account_of_the_wrong_type_is_refused() -> None:
+    assert set(refusals(GOOD | {"SwarmRunnerAccount": 7})) == {"Account", "Types"}
 
 
 PATHS = st.lists(

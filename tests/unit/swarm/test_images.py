@@ -64,7 +64,7 @@ def build(monkeypatch: pytest.MonkeyPatch, packages: str | None, *lines: str) ->
     return progress
 
 
-def test_whoever_builds_is_told_what_the_packages_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_user_of_a_build_learns_what_the_packages_are(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = ("Get:1 http://...", "swarm-runner: installing the newest ones instead")
     assert build(monkeypatch, None, *lines) == ["", "installing the newest ones instead"]
     assert build(monkeypatch, "locked") == ["locked"]
