@@ -1,15 +1,20 @@
-"""`pool up --monitoring` on a real Swarm, with Debian's Prometheus as the image."""
+"""`pool up --monitoring` on a real Swarm, with Debian's Prometheus as the image.
+
+The commands are those of docs/how-to/watch.md.
+"""
 
 from __future__ import annotations
 
 import io
 import tarfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import docker
 import pytest
 
 from swarm_runner.cli import factories
+from tests.integration.shell import CommandShell
 from tests.integration.watched_pool import PROMETHEUS, get, query
 from tests.lab.pool import LabPool, lab_pool
 from tests.polling import poll_until
@@ -53,8 +58,10 @@ def pool(image: str) -> Iterator[LabPool]:
         yield lab
 
 
-def test_prometheus_reads_the_pool_and_evaluates_the_rules(pool: LabPool) -> None:
-    pool.provisioner.up(monitoring=True)
+def test_prometheus_reads_the_pool_and_evaluates_the_rules(pool: LabPool, tmp_path: Path) -> None:
+    shell = CommandShell(tmp_path, pool.job_conf, NAME)
+    brought_up = shell.run("pool", "up", "--monitoring")
+    assert brought_up.code == 0, brought_up.err
     swarm = factories.swarm(pool.destination.pool)
     assert {pool.destination.pool.observer, pool.destination.pool.prometheus} <= swarm.services(
         NAME
@@ -72,7 +79,8 @@ def test_prometheus_reads_the_pool_and_evaluates_the_rules(pool: LabPool) -> Non
     assert {rule["health"] for rule in group["rules"]} <= {"ok", "unknown"}
     assert len(group["rules"]) == 12
 
-    pool.provisioner.up(monitoring=False)
+    removed = shell.run("pool", "up", "--no-monitoring")
+    assert removed.code == 0, removed.err
     remaining = swarm.services(NAME).keys()
     assert not {pool.destination.pool.observer, pool.destination.pool.prometheus} & remaining
     assert swarm.configs(NAME) == set()

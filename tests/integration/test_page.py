@@ -1,4 +1,7 @@
-"""`pool serve` on a real pool: who may log in, what a browser sees, and what it costs the pool."""
+"""`pool serve` on a real pool: who may log in, what a browser sees, and what it costs the pool.
+
+The command is the one of docs/how-to/page.md.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Shares on a real pool of six executors: turns, groups, ceilings, limits; who may name whom."""
+"""Shares on a real pool of six executors: turns, groups, ceilings, limits; who may name whom.
+
+What `explain` says of a turn is in docs/how-to/shares.md.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Each Galaxy user is a submitter of their own: account, group, priority."""
+"""Each Galaxy user is a submitter of their own: account, group, priority.
+
+A group comes from `account_group`, as in docs/how-to/shares.md.
+"""
 
 from __future__ import annotations
 
