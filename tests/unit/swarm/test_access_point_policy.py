@@ -80,6 +80,10 @@ def test_shares_add_what_an_identity_may_name() -> None:
     assert not accepted(Owner="bob", SwarmRunnerAccount="anna", AccountingGroup="galaxy.anna")
 
 
+def test_an_account_of_another_type() -> None:
+    assert list(refusals(GOOD | {"SwarmRunnerAccount": 7})) == ["Account", "Types"]
+
+
 def test_a_good_job_is_accepted() -> None:
     assert refusals(GOOD) == {}
 
@@ -124,7 +128,6 @@ def test_what_else_is_accepted(change: dict[str, Any]) -> None:
         ({"SwarmRunnerAccount": "a b"}, "Account", "not an account"),
         ({"SwarmRunnerAccount": "../x"}, "Account", "not an account"),
         ({"SwarmRunnerAccount": "a..b"}, "Account", "not an account"),
-        ({"SwarmRunnerAccount": 7}, "Account", "not an account"),
         ({"AccountingGroup": "bob"}, "FairShare", "of swarm-runner"),
         ({"AccountingGroup": "nice-user.bob"}, "FairShare", "one fair share each"),
         ({"SwarmRunnerClass": ""}, "CapacityClass", "no capacity class"),
