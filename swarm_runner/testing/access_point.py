@@ -27,6 +27,7 @@ from swarm_runner.model.htcondor import HoldCode, HoldSubcode, JobStatus
 from swarm_runner.model.job import JobId
 from swarm_runner.model.pool_status import Slot
 from swarm_runner.model.scaling import FinishedJob, IdleJobGroup
+from swarm_runner.model.shares import encode_account
 from swarm_runner.model.submitter import Submitter
 from swarm_runner.submit.description import SubmitBatch
 from swarm_runner.testing.event_log import EventLogWriter
@@ -59,7 +60,7 @@ class FakeAccessPoint:
         submit_failures: Each entry makes one submit raise SubmitInDoubtError: after its
             transaction was committed (True), or without one (False).
         slot_list: What `slots` returns.
-        submitter_list: What `submitters` returns.
+        submitter_list: What `submitters` returns, beside the users who have idle jobs.
         sandboxes: The files of spooled jobs: their inputs, and their outputs once they have ended.
     """
 
@@ -179,7 +180,12 @@ class FakeAccessPoint:
     def submitters(self) -> list[Submitter]:
         """See AccessPointPort.submitters."""
         self._record_call("submitters")
-        return list(self.submitter_list)
+        idle = [ad for ad in self.queue.values() if ad["JobStatus"] == JobStatus.IDLE]
+        waiting = Counter(map(_submitter_name, idle))
+        listed = {submitter.name for submitter in self.submitter_list}
+        others = [name for name in waiting if name not in listed]
+        found = [Submitter(name=name, idle_jobs=waiting[name]) for name in others]
+        return [*self.submitter_list, *found]
 
     def slots(self) -> list[Slot]:
         """See AccessPointPort.slots."""
@@ -348,3 +354,9 @@ class FakeAccessPoint:
 
     def _leave_queue(self, job: JobId) -> None:
         self.history_ads.append(self.queue.pop(job))
+
+
+def _submitter_name(ad: Mapping[str, Any]) -> str:
+    """Return the submitter of a job, as the access point names those of the pool's identity."""
+    account = ad.get("SwarmRunnerAccount")
+    return f"{encode_account(_USER_NAME)}.{account}" if account else _USER_NAME

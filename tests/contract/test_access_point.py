@@ -16,12 +16,14 @@ from swarm_runner.model.htcondor import HoldCode, JobStatus, Universe
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.job import JobId
 from swarm_runner.model.pool import Destination, Pool
+from swarm_runner.model.submitter import Submitter
 from swarm_runner.policy.routing import swarm_runner_route
 from swarm_runner.runner import outcomes
 from swarm_runner.submit.description import SubmitBatch, group_into_batches
 from swarm_runner.submit.translation import translate
 from swarm_runner.testing import FakeAccessPoint
 from tests.lab.pool import LabPool
+from tests.polling import poll_until
 
 TIMEOUT_S = 120
 POLL_INTERVAL_S = 0.3
@@ -320,6 +322,20 @@ def test_slots(harness: Harness) -> None:
     partitionable = [slot for slot in slots if slot.partitionable]
     assert {slot.capacity_class for slot in partitionable} == {"normal", "big"}
     assert all(slot.docker and slot.task and not slot.broken_reason for slot in partitionable)
+
+
+def test_submitters(harness: Harness) -> None:
+    many = harness.invocation("a", "sleep 60", account="lab/anna@uni.de", repeat=20)
+    jobs = harness.submit(many)
+
+    def anna() -> list[Submitter]:
+        found = harness.access_point.submitters()
+        return [each for each in found if each.name == "swarm_2drunner.lab.anna_40uni_2ede"]
+
+    (found,) = poll_until(anna, lambda found: found and found[0].idle_jobs)
+    assert found.account == "swarm-runner/lab/anna@uni.de"
+    assert 0 < found.idle_jobs <= 20
+    harness.access_point.remove(jobs.ids, "seen")
 
 
 def test_what_htcondor_itself_rejects(lab: LabPool) -> None:

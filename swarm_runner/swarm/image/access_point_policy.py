@@ -190,6 +190,13 @@ def _requirements(
                 "no job gets its node's network (host)"
             ),
         ),
+        "Account": (
+            (
+                "JOB.SwarmRunnerAccount =?= undefined || (isString(JOB.SwarmRunnerAccount) && "
+                f"regexp({_string(fair_shares.ACCOUNT_PATTERN)}, JOB.SwarmRunnerAccount))"
+            ),
+            _string("SwarmRunnerAccount is not an account as swarm-runner writes it"),
+        ),
         # Each new name is another submitter, with a fair share of its own. A workflow engine with
         # the pool's own token divides that by its users.
         "FairShare": (
@@ -203,13 +210,6 @@ def _requirements(
                 f"token, of {pool_user}: other identities have one fair share each, and name "
                 "users below it by `account`, if pool.shares has a group of their name"
             ),
-        ),
-        "Account": (
-            (
-                "JOB.SwarmRunnerAccount =?= undefined || (isString(JOB.SwarmRunnerAccount) && "
-                f"regexp({_string(fair_shares.ACCOUNT_PATTERN)}, JOB.SwarmRunnerAccount))"
-            ),
-            _string("SwarmRunnerAccount is not an account as swarm-runner writes it"),
         ),
         "CapacityClass": (
             'isString(JOB.SwarmRunnerClass) && JOB.SwarmRunnerClass =!= ""',

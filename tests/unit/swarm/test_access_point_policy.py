@@ -80,6 +80,10 @@ def test_shares_add_what_an_identity_may_name() -> None:
     assert not accepted(Owner="bob", SwarmRunnerAccount="anna", AccountingGroup="galaxy.anna")
 
 
+def test_an_account_of_another_type() -> None:
+    assert list(refusals(GOOD | {"SwarmRunnerAccount": 7})) == ["Account", "Types"]
+
+
 def test_a_good_job_is_accepted() -> None:
     assert refusals(GOOD) == {}
 
