@@ -19,6 +19,14 @@ from tests.unit.page.made_pool import MadePool
 PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
 SIZE = (1120, 760)
 OUTSIDE = 99  # a status that is not in the queue
+# By name: the address, the size and the color scheme. JOB is a job that waits.
+PAGES = {
+    "page-overview": ("/", SIZE, "light"),
+    "page-jobs": ("/jobs?state=idle&class=big", SIZE, "light"),
+    "page-job": ("/jobs/JOB", (SIZE[0], 470), "light"),
+    "page-history": ("/history", SIZE, "dark"),
+    "page-phone": ("/", PHONE, "light"),
+}
 
 
 def make_day(site: Site) -> str:
@@ -45,17 +53,11 @@ def make_day(site: Site) -> str:
 
 def take(browser: Browser, site: Site, job: str) -> None:
     """Write every picture."""
-    for name, path, size, scheme in (
-        ("page-overview", "/", SIZE, "light"),
-        ("page-jobs", "/jobs?state=idle&class=big", SIZE, "light"),
-        ("page-job", f"/jobs/{job}", (SIZE[0], 470), "light"),
-        ("page-history", "/history", SIZE, "dark"),
-        ("page-phone", "/", PHONE, "light"),
-    ):
+    for name, (path, size, scheme) in PAGES.items():
         context = open_page(browser, size, scheme)
         page = context.new_page()
         log_in(page, site.url)
-        page.goto(site.url + path)
+        page.goto(site.url + path.replace("JOB", job))
         page.locator("main h1").wait_for(state="attached")
         page.screenshot(path=PICTURES / f"{name}.png")
         context.close()

@@ -21,6 +21,8 @@ from tests.browser.conftest import (
     open_page,
     serve_pool,
 )
+from tests.browser.screenshots import PAGES as SCREENSHOTS
+from tests.browser.screenshots import PICTURES
 from tests.unit.page.made_pool import NOW_S, MadePool
 from tests.unit.page.test_hostile import ATTACKS
 
@@ -256,3 +258,10 @@ def test_the_output_of_ones_own_job_is_text(browser: Browser) -> None:
         expect(page.get_by_role("log", name="stderr")).to_contain_text("line two")
         assert violations(page) == []
         context.close()
+
+
+def test_the_pictures_of_the_page_are_those_of_make_screenshots() -> None:
+    pictures = {file.stem for file in PICTURES.glob("*.png")}
+    assert pictures == set(SCREENSHOTS)
+    guide = (PICTURES.parent / "how-to" / "page.md").read_text()
+    assert [name for name in SCREENSHOTS if f"../pictures/{name}.png" not in guide] == []

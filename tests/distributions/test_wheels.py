@@ -79,9 +79,12 @@ def test_a_wheel_has_its_types_its_license_and_no_tests(dist: Path, name: str) -
     assert [file for file in files if "test_" in file or "conftest" in file] == []
 
 
-def test_the_core_s_wheel_has_the_sources_of_the_images(dist: Path) -> None:
+def test_the_core_s_wheel_has_the_sources_of_the_images_and_of_the_page(dist: Path) -> None:
     files = set(zipfile.ZipFile(wheel(dist, CORE)).namelist())
-    for directory in ("swarm_runner/swarm/image", "swarm_runner/swarm/autoscaler"):
+    for directory in (
+        *("swarm_runner/swarm/image", "swarm_runner/swarm/autoscaler"),
+        *("swarm_runner/page/static", "swarm_runner/page/templates"),
+    ):
         sources = [path for path in (ROOT / directory).iterdir() if path.is_file()]
         assert {str(path.relative_to(ROOT)) for path in sources} <= files
 
