@@ -3,7 +3,7 @@
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-down test test-pool pool-image test-escape unit lint count format bench venv engine
-.PHONY: lab lab-needs lab-down test-hosts test-lab test-lab-slow
+.PHONY: test-others lab lab-needs lab-down test-hosts test-lab test-lab-slow
 .PHONY: test-fields test-docs test-upgrade galaxy-venv test-galaxy bench-galaxy
 .PHONY: snakemake-venv test-snakemake bench-snakemake
 .PHONY: promtool test-promtool metrics-reference
@@ -61,8 +61,10 @@ demo-down: engine ## take the demonstration's pool down
 	$(WITH_ENGINE) $(BIN)/swarm-runner demo --down
 
 test: lint unit pool-image lab-needs galaxy-venv snakemake-venv ## lint, then run all tests, on a real pool and on three hosts
-	@$(LAB)/side-by-side test-pool test-hosts
-	@$(LAB)/side-by-side test-galaxy test-snakemake
+	@$(LAB)/side-by-side test-pool test-others
+
+# Beside the pool's tests, one after another: they wait for most of their time.
+test-others: test-hosts test-galaxy test-snakemake
 
 test-pool: engine promtool chromium ## run the tests that need a real pool, a browser or Prometheus, and those of the distributions
 	$(WITH_ENGINE) $(BIN)/pytest tests/distributions tests/promtool tests/browser tests/contract \

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -44,13 +47,29 @@ def lab_pool(
     job_conf, volume = lab_files(name, port, settings or {})
     destination = parse_job_conf(job_conf.read_text(), str(job_conf)).destination()
     provisioner = factories.provisioner(destination, lambda _message: None)
-    # An interrupted session may have left jobs and a different number of executors.
-    provisioner.down(force=True)
     try:
-        provisioner.up(initialise=True)
+        with _swarm_lock():
+            # An interrupted session may have left jobs and a different number of executors.
+            provisioner.down(force=True)
+            provisioner.up(initialise=True)
         yield LabPool(job_conf, destination, volume, provisioner)
     finally:
-        provisioner.down(force=True)
+        with _swarm_lock():
+            provisioner.down(force=True)
+
+
+@contextlib.contextmanager
+def _swarm_lock() -> Iterator[None]:
+    """Hold the lock of the Swarm's pools.
+
+    The last pool's `down` dissolves the Swarm, and a pool that is coming up beside it would lose
+    its secrets and its network.
+    """
+    STATE_DIRECTORY.mkdir(parents=True, exist_ok=True)
+    engine = re.sub(r"\W+", "-", os.environ.get("DOCKER_HOST", "local"))
+    with (STATE_DIRECTORY / f"{engine}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def lab_files(name: str, port: int, settings: Mapping[str, Any]) -> tuple[Path, Path]:
