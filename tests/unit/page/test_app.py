@@ -183,6 +183,21 @@ def test_before_the_first_observation_each_page_waits(path: str) -> None:
         assert "has not been observed yet" in visible(site.text(path))
 
 
+@pytest.mark.parametrize("path", [*PAGES, "/jobs/1001.0"])
+def test_before_the_queue_is_read_each_page_is_there(path: str) -> None:
+    """The queue is read when the first browser comes, so that its first page has no list yet."""
+    site = Site(MadePool(20, 30))
+    site.pool.unresponsive = {"jobs"}
+    site.observe()
+    with site.client:
+        site.log_in()
+        text = visible(site.text(path))
+    if path.startswith("/jobs?") or path == "/jobs":
+        assert "The queue is being read." in text
+    if path == "/":
+        assert "held –" in text
+
+
 def test_the_history_has_plots_and_decisions(site: Site) -> None:
     for _ in range(20):
         site.observe(15)
