@@ -195,7 +195,7 @@ def test_before_the_queue_is_read_each_page_is_there(path: str) -> None:
     if path.startswith("/jobs?") or path == "/jobs":
         assert "The queue is being read." in text
     if path == "/":
-        assert "held –" in text
+        assert "held \u2013" in text
 
 
 def test_the_history_has_plots_and_decisions(site: Site) -> None:
