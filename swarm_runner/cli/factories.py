@@ -101,11 +101,14 @@ def pool_metrics(destination: Destination) -> PoolMetrics:
     return PoolMetrics(pool, access_point(destination).schedd_statistics, expires_s)
 
 
-def pool_query_process(destination: Destination) -> PoolQueryProcess:
-    """Return the access point of a destination's pool in a process of its own; close it."""
+def pool_query_process(destination: Destination, timeout_s: float) -> PoolQueryProcess:
+    """Return the access point of a destination's pool in a process of its own; close it.
+
+    A call that takes longer than `timeout_s` raises UnreachableError.
+    """
     from swarm_runner.condor.pool_query_process import PoolQueryProcess
 
-    return PoolQueryProcess.connect(destination.pool, destination.token_directory)
+    return PoolQueryProcess.connect(destination.pool, destination.token_directory, timeout_s)
 
 
 def token_check(destination: Destination) -> Callable[[str], TokenCheck]:

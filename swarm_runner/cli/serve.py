@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from swarm_runner.provisioner.autoscaler import AutoscalerRound
 
 DEFAULT_PAGE_ADDRESS = "127.0.0.1:9781"
+# How long a query of the pool may take. A round makes two after one another; a page says after a
+# minute that nothing was observed.
+QUERY_TIMEOUT_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,9 @@ def served_page(destination: Destination, settings: PageSettings) -> Iterator[Se
     proxies = TrustedProxies(settings.user_header, settings.trusted_proxies)
     state = PageState(destination.pool)
     # Two processes: a long answer about all jobs does not delay the autoscaler.
-    observer, job_source = (factories.pool_query_process(destination) for _ in range(2))
+    observer, job_source = (
+        factories.pool_query_process(destination, QUERY_TIMEOUT_S) for _ in range(2)
+    )
     with (
         contextlib.closing(observer),
         contextlib.closing(job_source),

@@ -20,7 +20,8 @@ from swarm_runner.condor.connection import htcondor
 from swarm_runner.condor.tokens import claims_from_text
 from swarm_runner.model.pool import Pool
 
-TIMEOUT_S = 20.0
+# A daemon that was told of a new token a moment ago may need many seconds for its first answer.
+TIMEOUT_S = 60.0
 # Tokens of HTCondor have a few hundred characters.
 MAX_TOKEN_LENGTH = 4096
 _CHILD_CODE = """

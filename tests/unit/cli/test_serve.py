@@ -84,7 +84,7 @@ def fetched(swarm: FakeSwarm, monkeypatch: pytest.MonkeyPatch) -> Fetched:
     monkeypatch.setattr(ClosingAccessPoint, "closed", 0)
     monkeypatch.setattr(server_module, "PageServer", RecordingServer)
     monkeypatch.setattr(factories, "autoscaler", autoscaler)
-    monkeypatch.setattr(factories, "pool_query_process", lambda _d: ClosingAccessPoint())
+    monkeypatch.setattr(factories, "pool_query_process", lambda _d, _t: ClosingAccessPoint())
     monkeypatch.setattr(
         factories,
         "token_check",

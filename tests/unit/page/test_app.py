@@ -183,15 +183,19 @@ def test_before_the_first_observation_each_page_waits(path: str) -> None:
         assert "has not been observed yet" in visible(site.text(path))
 
 
-@pytest.mark.parametrize("path", PAGES)
-def test_each_page_is_there_before_the_queue_was_read(path: str) -> None:
-    pool = MadePool(3, 3)
-    pool.unresponsive = {"jobs"}
-    site = Site(pool)
+@pytest.mark.parametrize("path", [*PAGES, "/jobs/1001.0"])
+def test_before_the_queue_is_read_each_page_is_there(path: str) -> None:
+    """The queue is read when the first browser comes, so that its first page has no list yet."""
+    site = Site(MadePool(20, 30))
+    site.pool.unresponsive = {"jobs"}
     site.observe()
     with site.client:
         site.log_in()
-        site.text(path)
+        text = visible(site.text(path))
+    if path.startswith("/jobs?") or path == "/jobs":
+        assert "The queue is being read." in text
+    if path == "/":
+        assert "held \u2013" in text
 
 
 def test_the_history_has_plots_and_decisions(site: Site) -> None:
