@@ -127,11 +127,9 @@ def test_the_page_shows_the_pool_and_why_a_job_waits(
     waiting = "The job waits: all 1 executors of class big are busy"
     text = poll_until(lambda: browser.text("/jobs?state=idle&tool=sleeper"), lambda t: waiting in t)
     assert "sleeper" in text
-    job_id = next(
-        "{}.{}".format(*job["id"])
-        for job in submitted.data
-        if f"{job['id'][0]}.{job['id'][1]}" in text
-    )
+    ids = ["{}.{}".format(*job["id"]) for job in submitted.data]
+    # The sentence names the job that runs.
+    job_id = next(name for name in ids if f" {name} " in text and f"(with {name})" not in text)
     detail = poll_until(lambda: browser.text(f"/jobs/{job_id}"), lambda t: "Submitted." in t)
     assert waiting in detail
     assert "Image debian:trixie" in detail
