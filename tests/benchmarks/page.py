@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import json
 import os
 import resource
@@ -289,7 +290,8 @@ def _cpu_s() -> float:
 def _everything(swarm: AdPool, browsers: int) -> Iterator[tuple[Any, list[Any]]]:
     """Serve metrics and the page, as the daemon does, with browsers that read."""
     state = PageState(POOL)
-    factory: Any = AdPool
+    # Not this module's name while it is the main program: the child imports it.
+    factory: Any = importlib.import_module("tests.benchmarks.page").AdPool
     observer, source = (PoolQueryProcess(factory, timeout_s=60) for _ in range(2))
     # Making the pool takes seconds, after which the autoscaler would pause for as long.
     observer.idle_jobs()
