@@ -105,8 +105,9 @@ def _run_and_move(outputs: Sequence[str], inputs: Sequence[str]) -> Iterator[str
     creates a directory for each output that exists. Only after that it moves files: outputs may
     name the same file.
     """
-    yield "trap 'kill -s TERM \"$_sr_process\" 2>/dev/null' TERM"
-    yield 'exec 3<&0; "$@" <&3 3<&- & _sr_process=$!; exec 3<&-'
+    # A signal may come before the process is known.
+    yield "_sr_t=; trap '_sr_t=1; kill -s TERM \"$_sr_process\" 2>/dev/null' TERM"
+    yield 'exec 3<&0; "$@" <&3 3<&- & _sr_process=$!; exec 3<&-; ${_sr_t:+kill $_sr_process}'
     yield (
         'while :; do wait "$_sr_process"; _sr_status=$?; '
         'kill -s 0 "$_sr_process" 2>/dev/null || break; done'

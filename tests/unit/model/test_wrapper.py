@@ -75,3 +75,13 @@ def test_sigterm_reaches_the_command(shell: str, tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 9
     assert (tmp_path / ".swarm-runner-outputs" / "0:t*" / "t").read_text() == "got"
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_sigterm_while_the_command_starts(shell: str, tmp_path: Path) -> None:
+    # The command signals the wrapper, which may not know the command's process yet.
+    script = "trap 'exit 9' TERM; kill -s TERM $PPID; while :; do sleep 0.05; done"
+    argv = wrap(("/bin/sh", "-c", script), environment={}, outputs=["t*"])
+    for _ in range(5):
+        with subprocess.Popen(command(shell, argv), cwd=tmp_path) as process:
+            assert process.wait(10) == 9
