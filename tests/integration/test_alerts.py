@@ -118,7 +118,7 @@ def test_a_job_that_a_draining_executor_will_not_finish(pool: LabPool, watch: Wa
     scale(pool, "normal", 1)
 
 
-def test_a_central_manager_that_is_gone(pool: LabPool, watch: WatchedPool) -> None:
+def test_a_stopped_central_manager(pool: LabPool, watch: WatchedPool) -> None:
     # One that hangs blocks the observer too: see docs/findings.md.
     swarm, service = factories.swarm(pool.destination.pool), pool.destination.pool.service()
     swarm.scale_service(service, 0)
