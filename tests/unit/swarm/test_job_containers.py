@@ -109,7 +109,7 @@ def collect() -> tuple[dict[int, bytes], Callable[[int, bytes], None]]:
 
 
 @pytest.mark.parametrize("size", [1, 3, 7, 1000])
-def test_the_streams_of_a_command_are_told_apart(
+def test_the_streams_of_a_command_are_separate(
     engine: FakeEngine, containers: JobContainers, size: int
 ) -> None:
     engine.listed = [container()]
