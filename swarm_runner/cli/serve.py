@@ -18,7 +18,9 @@ from swarm_runner.errors import PreconditionError
 
 if TYPE_CHECKING:
     from swarm_runner.condor.pool_query import PoolQueryPort
-    from swarm_runner.model.pool import Destination
+    from swarm_runner.condor.ports import AccessPointPort
+    from swarm_runner.model.job import JobId
+    from swarm_runner.model.pool import Destination, Pool
     from swarm_runner.provisioner.autoscaler import AutoscalerRound
 
 DEFAULT_PAGE_ADDRESS = "127.0.0.1:9781"
@@ -42,6 +44,20 @@ class ServedPage:
 
     record_round: Callable[[AutoscalerRound], None]
     pool_query: PoolQueryPort
+
+
+class JobOutputs:
+    """The output of the jobs of this daemon's own identity, where it is on a volume."""
+
+    def __init__(self, access_point: AccessPointPort, pool: Pool) -> None:
+        self._access_point = access_point
+        self._pool = pool
+
+    def follow(self, job_id: JobId, stream: str) -> Iterator[bytes]:
+        """See OutputSource.follow."""
+        from swarm_runner.runner.job_output import JobOutput, OutputStream
+
+        return JobOutput(self._access_point, self._pool, job_id, OutputStream(stream)).watch()
 
 
 def serve(
@@ -109,7 +125,10 @@ def served_page(destination: Destination, settings: PageSettings) -> Iterator[Se
         from swarm_runner.page.app import PageApp
 
         check_token = factories.token_check(destination)
-        page = PageApp(state, job_source, check_token, proxies, watch=reader.watch)
+        outputs = JobOutputs(job_source, destination.pool)
+        page = PageApp(
+            state, job_source, check_token, proxies, watch=reader.watch, output_source=outputs
+        )
         with PageServer(page, host, port) as server:
             print_note(f"The page is served at http://{server.address}/.")
             yield ServedPage(state.record_round, observer)

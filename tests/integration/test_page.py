@@ -138,6 +138,35 @@ def test_the_page_shows_the_pool_and_why_a_job_waits(
     shell.run_for_runner("remove", *(f"runs-{number}" for number in range(3)))
 
 
+def test_the_output_of_ones_own_job_is_on_its_page_as_it_grows(
+    lab: LabPool, shell: CommandShell, address: str
+) -> None:
+    invocation = {
+        "key": "writes",
+        "image": "debian:trixie",
+        "shell": "for n in 1 2 3; do echo line $n; sleep 2; done",
+        "working_directory": str(lab.volume),
+        "in_place": True,
+        "stdout": "writes.txt",
+        "resources": {"memory": "100M"},
+    }
+    shell.write("jobs.yml", [invocation])
+    submitted = shell.run_for_runner("submit", "jobs.yml", "--json")
+    assert submitted.code == 0, submitted.err
+    job_id = "{}.{}".format(*submitted.data[0]["id"])
+    pool, directory = lab.destination.pool, lab.destination.token_directory
+    path = f"/jobs/{job_id}/output?stream=stdout"
+    assert Browser(address).get(path)[0] == 401
+    _, other = lab.provisioner.create_token(f"other{uuid.uuid4().hex[:6]}", "read", DAY_S)
+    stranger = Browser(address)
+    poll_until(lambda: stranger.log_in(other), lambda status: status == 200)
+    assert stranger.get(path)[0] == 403
+    browser = Browser(address)
+    assert browser.log_in(token_file(pool.name, directory).read_text()) == 200
+    text = browser.text(path)  # until the job has ended
+    assert text.index("line 1") < text.index("line 2") < text.index("line 3")
+
+
 def test_a_pool_that_hangs_is_on_the_page_with_the_time(
     lab: LabPool, address: str, docker_client: docker.DockerClient
 ) -> None:
