@@ -30,12 +30,15 @@ POOL = {
 }
 
 
-def sh(command: str, directory: Path) -> None:
-    """Run a shell command against the first host."""
+def sh(command: str, directory: Path, *, check: bool = True) -> bool:
+    """Run a shell command against the first host; return whether it succeeded."""
     environment = os.environ | {"DOCKER_HOST": nodes()[0].docker_host}
     for name in ("DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"):
         environment.pop(name, None)
-    subprocess.run(["/bin/sh", "-euc", command], cwd=directory, env=environment, check=True)
+    ended = subprocess.run(
+        ["/bin/sh", "-euc", command], cwd=directory, env=environment, check=check
+    )
+    return ended.returncode == 0
 
 
 @pytest.fixture
@@ -69,7 +72,8 @@ def deployed(lab_hosts_pool: HostsPool, tmp_path: Path) -> Iterator[HostsPool]:
         sh(f"docker stack deploy -c stack.yml {NAME}", tmp_path)
         yield HostsPool(destination, provisioner, lab_hosts_pool.client)
     finally:
-        sh(f"docker stack rm {NAME}", tmp_path)
+        # The network is in use until the services' tasks have ended.
+        poll_until(lambda: sh(f"docker stack rm {NAME}", tmp_path, check=False), lambda ok: ok)
         remove = f"docker secret rm {NAME}_htcondor-signing-key {NAME}_htcondor-executor-token"
         # Swarm keeps a secret until the tasks that use it have stopped.
         poll_until(
