@@ -339,10 +339,11 @@ class _OutputStream:
             await Response(status_code=404)(scope, receive, send)
             return
         detail = await self._page.details.get(job_id)
-        if viewer.by_proxy or not may_read(viewer.name, detail.ad):
+        is_unknown = detail.ad is None and bool(detail.problem)
+        if viewer.by_proxy or not (is_unknown or may_read(viewer.name, detail.ad)):
             await Response(status_code=403)(scope, receive, send)
             return
-        if self._outputs.is_full:
+        if is_unknown or self._outputs.is_full:
             await _try_later()(scope, receive, send)
             return
         disconnected = asyncio.ensure_future(wait_for_disconnect(receive))

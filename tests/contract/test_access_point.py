@@ -395,7 +395,7 @@ def test_the_queue_and_one_job_of_it_whoever_owns_them(harness: Harness) -> None
     assert len(access_point.queued_jobs(1)) == 1
     found = access_point.find_job(waiting)
     assert found is not None
-    assert found["ContainerImage"] == "debian:trixie"
+    assert found["DockerImage"] == "debian:trixie"
     harness.run(job, exit_code=3)
     harness.wait_until_left_queue(job)
     ended = access_point.find_job(job)

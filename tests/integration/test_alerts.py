@@ -21,7 +21,7 @@ from tests.integration.watched_pool import WatchedPool, watched
 from tests.lab.pool import LabPool, lab_pool
 from tests.polling import poll_until
 
-NAME, PORT = "swarm-runner-alerts", 9769
+NAME, PORT = "swarm-runner-alerts", 9753
 SETTINGS = {
     "classes": {
         "normal": {"cpus": 16, "memory_mb": 2048, "replicas": 1, "retirement_s": 600},

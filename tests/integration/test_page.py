@@ -144,7 +144,7 @@ def test_the_output_of_ones_own_job_is_on_its_page_as_it_grows(
     invocation = {
         "key": "writes",
         "image": "debian:trixie",
-        "shell": "for n in 1 2 3; do echo line $n; sleep 2; done",
+        "shell": "for n in 1 2 3; do echo line $n; sleep 5; done",
         "working_directory": str(lab.volume),
         "in_place": True,
         "stdout": "writes.txt",
@@ -160,7 +160,9 @@ def test_the_output_of_ones_own_job_is_on_its_page_as_it_grows(
     _, other = lab.provisioner.create_token(f"other{uuid.uuid4().hex[:6]}", "read", DAY_S)
     stranger = Browser(address)
     poll_until(lambda: stranger.log_in(other), lambda status: status == 200)
-    assert stranger.get(path)[0] == 403
+    # 503 until the access point has been asked about the job.
+    refused = poll_until(lambda: stranger.get(path)[0], lambda status: status != 503)
+    assert refused == 403
     browser = Browser(address)
     assert browser.log_in(token_file(pool.name, directory).read_text()) == 200
     text = browser.text(path)  # until the job has ended
