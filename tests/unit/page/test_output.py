@@ -90,6 +90,9 @@ def test_nobody_elses_output_is_read() -> None:
         job = site.job_of("bob")
         assert "data-url" not in site.text(job)
         assert site.client.get(f"{job}/output").status_code == 403
+        # The access point is asked about one job at a time.
+        assert site.client.get("/jobs/999.0/output").status_code == 503
+        site.pool.clock.now_s += 1
         assert site.client.get("/jobs/999.0/output").status_code == 403
     assert site.outputs.asked == []
 
