@@ -213,8 +213,9 @@ def test_what_a_registry_answers(isolated_harness: LabHarness, registry: StubReg
 def test_jobs_that_take_what_they_can(isolated_harness: LabHarness) -> None:
     commands = {
         "fork-bomb": "bomb() { bomb | bomb & }; bomb; sleep 3; echo here",
-        "full-disk": "head -c 10G /dev/zero > zeros",
-        "10-GB-of-output": "head -c 10G /dev/zero",
+        # HTCondor measures the disk from time to time: a job that is quicker is not held.
+        "full-disk": "head -c 2G /dev/zero > zeros; sleep 300",
+        "10-GB-of-output": "head -c 10G /dev/zero; sleep 300",
         "good": "echo here",
     }
     with isolated_harness.runner() as runner:
