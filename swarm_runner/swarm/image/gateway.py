@@ -42,6 +42,10 @@ EXECUTOR_LABEL, POOL_LABEL = "swarm-runner.executor", "swarm-runner.pool"
 DIGEST_ATTRIBUTE = "AssignedImage"
 REMOVAL_ATTEMPTS = 5
 FAILURE = 1
+# The exit code of a container whose program was killed, and how long to wait for the notice that it
+# was for its memory.
+KILLED = 128 + signal.SIGKILL
+LATE_NOTICE_S = 2.0
 # The architecture of this machine, as images name it.
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
@@ -240,20 +244,22 @@ class Gateway:
         container.state = self._engine.call("GET", f"/containers/{container.id}/json")
         state = container.state["State"]
         if not state["OOMKilled"]:
-            state["OOMKilled"] = self._exceeded_memory(container.id, started_at)
+            killed = state["ExitCode"] == KILLED
+            patience_s = LATE_NOTICE_S if killed else 0
+            state["OOMKilled"] = self._exceeded_memory(container.id, started_at, patience_s)
         if container.chirp is not None and container.digest:
             with contextlib.suppress(OSError, ValueError):
                 report(container.chirp, DIGEST_ATTRIBUTE, container.digest)
         return int(state["ExitCode"]) & 255
 
-    def _exceeded_memory(self, container_id: str, started_at: int) -> bool:
+    def _exceeded_memory(self, container_id: str, started_at: int, patience_s: float) -> bool:
         """Return whether the kernel killed a process of the container for its memory.
 
         The engine misses such kills in the container's state when the notice comes after the end,
-        but reports them as events, before `wait` returns.
+        but reports them as events: most of them before `wait` returns, on a busy node later.
         """
         filters = {"container": [container_id], "event": ["oom"]}
-        until = f"{time.time():.9f}"
+        until = f"{time.time() + patience_s:.9f}"
         events = self._engine.stream(
             "GET", "/events", since=started_at, until=until, filters=filters
         )
