@@ -186,7 +186,6 @@ def test_a_limit_is_kept_while_executors_are_free(
         ("galaxy", {}, "galaxy.galaxy"),
         ("alice", {"My.SwarmRunnerAccount": '"galaxy.bob"'}, None),
         ("alice", {}, None),
-        ("alice", {"nice_user": "true"}, "nice-user.alice"),
     ],
 )
 def test_an_identity_names_users_below_its_own_name(
