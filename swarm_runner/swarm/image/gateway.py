@@ -245,21 +245,21 @@ class Gateway:
         state = container.state["State"]
         if not state["OOMKilled"]:
             killed = state["ExitCode"] == KILLED
-            patience_s = LATE_NOTICE_S if killed else 0
-            state["OOMKilled"] = self._exceeded_memory(container.id, started_at, patience_s)
+            wait_s = LATE_NOTICE_S if killed else 0
+            state["OOMKilled"] = self._exceeded_memory(container.id, started_at, wait_s)
         if container.chirp is not None and container.digest:
             with contextlib.suppress(OSError, ValueError):
                 report(container.chirp, DIGEST_ATTRIBUTE, container.digest)
         return int(state["ExitCode"]) & 255
 
-    def _exceeded_memory(self, container_id: str, started_at: int, patience_s: float) -> bool:
+    def _exceeded_memory(self, container_id: str, started_at: int, wait_s: float) -> bool:
         """Return whether the kernel killed a process of the container for its memory.
 
         The engine misses such kills in the container's state when the notice comes after the end,
         but reports them as events: most of them before `wait` returns, on a busy node later.
         """
         filters = {"container": [container_id], "event": ["oom"]}
-        until = f"{time.time() + patience_s:.9f}"
+        until = f"{time.time() + wait_s:.9f}"
         events = self._engine.stream(
             "GET", "/events", since=started_at, until=until, filters=filters
         )
