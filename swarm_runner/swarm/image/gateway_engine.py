@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import http.client
 import json
+import math
 import socket
+import struct
 from collections.abc import Generator
 from contextlib import suppress
 from typing import Any
@@ -33,9 +35,24 @@ class _Connection(http.client.HTTPConnection):
         self._path = path
 
     def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
+        self.sock = _connect(self._path, self.timeout)
+
+
+def _connect(path: str, timeout_s: float | None) -> socket.socket:
+    """Return a connection. While the engine's queue of connections is full, wait for a place.
+
+    A connect of Python with a timeout does not wait: it fails at once.
+    """
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        limit = struct.pack("ll", math.ceil(timeout_s or 0), 0)  # 0: none
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        connection.connect(path)
+        connection.settimeout(timeout_s)
+    except OSError:
+        connection.close()
+        raise
+    return connection
 
 
 class Engine:
@@ -114,10 +131,8 @@ class Engine:
             "Upgrade: tcp\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(content)}\r\n\r\n"
         )
-        stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        stream = _connect(self._path, TIMEOUT_S)
         try:
-            stream.settimeout(TIMEOUT_S)
-            stream.connect(self._path)
             stream.sendall(head.encode() + content)
             answer = b""
             while b"\r\n\r\n" not in answer:
