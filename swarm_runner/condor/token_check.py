@@ -20,7 +20,7 @@ from swarm_runner.condor.connection import htcondor
 from swarm_runner.condor.tokens import claims_from_text
 from swarm_runner.model.pool import Pool
 
-# A daemon that was told of a new token a moment ago may need many seconds for its first answer.
+# A daemon may need many seconds for its first answer to a new token.
 TIMEOUT_S = 60.0
 # Tokens of HTCondor have a few hundred characters.
 MAX_TOKEN_LENGTH = 4096

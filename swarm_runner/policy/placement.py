@@ -17,21 +17,21 @@ def suitable_classes(
 
     Raises InvalidInputError, with what there is, if that is none, or not the requested class.
     """
-    wishes = [f"{name}={value}" for name, value in invocation.node_labels.items()]
+    requests = [f"{name}={value}" for name, value in invocation.node_labels.items()]
     suitable = [name for name in names if _suits(pool.classes[name], invocation)]
     if suitable and requested in (None, suitable[0]):
         return suitable
     if invocation.gpu_model is not None:
-        wishes.append(f"GPU model {invocation.gpu_model}")
+        requests.append(f"GPU model {invocation.gpu_model}")
     if invocation.gpu_memory_mb is not None:
-        wishes.append(f"GPUs of {invocation.gpu_memory_mb} MB")
-    if not wishes:
+        requests.append(f"GPUs of {invocation.gpu_memory_mb} MB")
+    if not requests:
         return suitable
     where = f"class {requested} of" if requested else "no class of"
     verb = "does not have" if requested else "has"
     there = [f"{name}: {_describe(pool.classes[name])}" for name in pool.classes]
     message = (
-        f"{where} pool {pool.name} {verb} {', '.join(wishes)}. The pool has "
+        f"{where} pool {pool.name} {verb} {', '.join(requests)}. The pool has "
         f"{list_names(there, '; ')} (constraints, gpu_model and gpu_memory_mb of each class)"
     )
     raise InvalidInputError([Diagnostic(message, key=invocation.key)])

@@ -46,7 +46,7 @@ def measurements(lab: LabPool) -> list[Measurement]:
         ),
         Measurement(
             "iv",
-            f"{GOOD_JOBS} jobs behind {HOPELESS_JOBS} of two images that are not to be had: wait",
+            f"{GOOD_JOBS} jobs behind {HOPELESS_JOBS} of two images that are not available: wait",
             f"{behind_s:.0f} s",
             f"without those: {alone_s:.0f} s",
             behind_s - alone_s,

@@ -1,11 +1,11 @@
 #!/bin/sh
 # install_packages.sh NAME PACKAGE...: install Debian packages while an image is built.
 #
-# NAME.ARCHITECTURE.lock lists what that was when this package was released, with its dependencies, as
-# sha256sum writes it. It comes from Debian's mirror, or, what has gone from there, from
+# NAME.ARCHITECTURE.lock lists the packages that a release was tested with, and their dependencies, as
+# sha256sum writes them. They come from Debian's mirror or, if it has newer ones by now, from
 # snapshot.debian.org. The environment says what to do:
-#   PACKAGES=          install that; if it is not to be had, the newest, and say so
-#   PACKAGES=locked    install that or nothing
+#   PACKAGES=          install these; if they are not available, the newest, and say so
+#   PACKAGES=locked    install these or nothing
 #   PACKAGES=newest    install the newest
 # /usr/local/share/swarm-runner/packages/NAME then says what was downloaded, in the same form.
 set -eu
@@ -82,7 +82,7 @@ elif [ ! -e "$lock" ]; then
     [ "${PACKAGES:-}" != locked ] || exit 1
     install_newest "$@"
 elif ! install_locked; then
-    report "the packages of $(basename "$lock") are not to be had here"
+    report "the packages of $(basename "$lock") are not available here"
     [ "${PACKAGES:-}" != locked ] || exit 1
     report "installing the newest ones instead"
     install_newest "$@"
