@@ -4,12 +4,14 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-down test test-pool pool-image test-escape unit lint count format bench venv engine
 .PHONY: test-others lab lab-needs lab-down test-hosts test-lab test-lab-slow
-.PHONY: test-fields test-docs test-upgrade galaxy-venv test-galaxy bench-galaxy
+.PHONY: test-fields test-docs test-upgrade galaxy-venv postgresql gx-it-proxy test-galaxy test-interactive bench-galaxy
 .PHONY: snakemake-venv test-snakemake bench-snakemake
-.PHONY: promtool test-promtool metrics-reference
+.PHONY: promtool grafana-schema test-promtool metrics-reference
 .PHONY: chromium test-browser bench-page screenshots
 .PHONY: docs linkcheck reference changelog dist sbom test-dist test-floors reproducible release-dry-run
-.PHONY: tpv-database fuzz image-locks bench-negotiation bench-pool bench-simulation bench-usage pictures chaos
+.PHONY: test-engine test-guest test-ssh test-pythons test-clients test-galaxies test-snakemakes matrix
+.PHONY: tpv-database fuzz image-locks bench-negotiation bench-pool bench-scale bench-simulation bench-usage pictures chaos
+.PHONY: faults faults-engine faults-hosts faults-managers soak test-faults
 
 BIN := .venv/bin
 GALAXY_BIN := .venv-galaxy/bin
@@ -21,6 +23,15 @@ ROUNDS := 1
 RUNNERS := swarm floor condor htcondor
 FUZZ_EXAMPLES := 1000000
 LAB := tests/lab
+# For test-engine: bookworm (20.10), trixie (26.1), sid (28.5) or as-29 (28.5, set as Docker 29 is), and
+# the tests. For test-pythons, test-clients, test-galaxies and test-snakemakes: the versions.
+ENGINE := trixie
+ENGINE_TESTS := tests/contract tests/integration
+PYTHONS := 3.11 3.12 3.13 3.14
+CLIENTS := 25.0.14 25.10.1 25.14.1
+GALAXIES := 25.0 26.1
+SNAKEMAKES := 9.20 9
+CELLS :=
 # The name and port of the pool for Snakemake's tests.
 SNAKEMAKE_POOL := swarm-runner-smk 9771
 # Runs a command that uses the Docker engine, even if the user is not in its group.
@@ -33,16 +44,19 @@ PROSE := *.md $(shell find docs plugins -name '*.md' -not -path '*/.*')
 # The code on a container job's way in docs/architecture.md, from invocation to outcome, and the most
 # lines of it. Not on it: virtual machines (model/vm.py, submit/vm.py, runner/vm); accounts, limits and
 # labels, which most invocations do not name (model/scheduling.py, submit/scheduling.py,
-# policy/placement.py); the pool's configuration
+# policy/placement.py); inputs by URL (model/sources.py, policy/fetches.py), which the pool's nodes fetch;
+# published ports (submit/ports.py, runner/published_ports.py); the pool's configuration
 # (model/pool.py, volumes.py and isolation.py); the queries of the provisioner, of `doctor` and of explain
 # (condor/pool_query.py, daemons.py, slot_ads.py and accounting.py, runner/explanation.py and turns.py); the
 # reader of a job's output (runner/job_output.py), which no job waits for; child processes of servers and of
-# the page (condor/access_point_process.py, pool_query_process.py and token_check.py); and the guards beside
-# the way, which say of a file, an ad or a token
-# whether it is to be trusted, and know no job.
+# the page (condor/access_point_process.py, pool_query_process.py and token_check.py); the sentences about an
+# access point's limits (condor/submit_limits.py); the choice among the managers of a pool that has several
+# (condor/manager_addresses.py); and the guards beside the way, which say of a file, an ad or a token whether it
+# is to be trusted, and know no job.
 GUARDS := condor/attribute_values condor/tokens runner/safe_files runner/spool_record
-BESIDE_THE_PATH := submit/vm submit/scheduling condor/pool_query condor/daemons condor/slot_ads condor/access_point_process \
-	condor/accounting condor/pool_query_process condor/token_check runner/explanation runner/turns runner/job_output \
+BESIDE_THE_PATH := submit/vm submit/scheduling submit/ports condor/pool_query condor/daemons condor/slot_ads condor/access_point_process \
+	condor/accounting condor/pool_query_process condor/submit_limits condor/token_check condor/manager_addresses \
+	runner/explanation runner/turns runner/job_output runner/published_ports \
 	$(GUARDS)
 RUNNER_PATH := $(filter-out $(patsubst %,swarm_runner/%.py,$(BESIDE_THE_PATH)),swarm_runner/errors.py \
 	$(patsubst %,swarm_runner/model/%.py,htcondor job invocation files resources units text wrapper) \
@@ -66,13 +80,38 @@ test: lint unit pool-image lab-needs galaxy-venv snakemake-venv ## lint, then ru
 # Beside the pool's tests, one after another: they wait for most of their time.
 test-others: test-hosts test-galaxy test-snakemake
 
-test-pool: engine promtool chromium ## run the tests that need a real pool, a browser or Prometheus, and those of the distributions
+test-pool: engine promtool chromium grafana-schema ## run the tests that need a real pool, a browser or Prometheus, and those of the distributions
 	$(WITH_ENGINE) $(BIN)/pytest tests/distributions tests/promtool tests/browser tests/contract \
 		tests/integration \
 		-m "not fields and not guides and not previous_version"
 
 pool-image: engine
 	@$(WITH_ENGINE) $(BIN)/python -m tests.lab.pool_image
+
+test-engine: venv lab-needs promtool ## run contract and integration on the engine of another Debian release: ENGINE=sid
+	$(BIN)/python -m tests.lab.engines with $(ENGINE) $(CURDIR)/$(BIN)/pytest $(ENGINE_TESTS) \
+		-m "not fields and not guides and not previous_version and not faults"
+
+test-guest: engine lab-needs ## run the smoke tests in an emulated machine with its own kernel and cgroup v2; half an hour
+	$(WITH_ENGINE) $(BIN)/python -m tests.lab.guest
+
+test-ssh: engine lab-needs ## run the smoke tests and others on an engine that is reached by ssh
+	$(WITH_ENGINE) $(BIN)/python -m tests.lab.ssh
+
+test-pythons: engine ## run unit and contract on other Pythons: PYTHONS="3.12 3.14"
+	$(WITH_ENGINE) $(BIN)/python -m tests.lab.pythons $(PYTHONS)
+
+test-clients: engine ## run the access point's contract with other versions of HTCondor's bindings: CLIENTS=25.0.14
+	$(WITH_ENGINE) $(LAB)/clients $(CLIENTS)
+
+test-galaxies: engine ## run plugins/galaxy on other releases of Galaxy: GALAXIES=25.0
+	$(WITH_ENGINE) $(LAB)/galaxies $(GALAXIES)
+
+test-snakemakes: engine ## run plugins/snakemake on other releases of Snakemake: SNAKEMAKES=9.20
+	$(WITH_ENGINE) $(LAB)/snakemakes $(SNAKEMAKES)
+
+matrix: venv ## run what fits into 90 minutes of the compatibility matrix, and write its page; CELLS="guest"
+	$(BIN)/python -m tests.matrix run $(CELLS)
 
 test-fields: engine ## run every cell of the field table that arrives, on a real pool; a quarter of an hour
 	$(WITH_ENGINE) $(BIN)/pytest tests/integration -m fields
@@ -81,6 +120,9 @@ test-escape: engine ## try to get more from a real pool than it grants; print th
 	$(WITH_ENGINE) $(BIN)/pytest tests/integration/test_escapes.py -q
 	@cat .state/escapes.md
 
+test-faults: engine ## break a pool in the ten shortest ways of `make faults`, under a smaller load; four minutes, part of `make test`
+	$(WITH_ENGINE) $(BIN)/pytest tests/integration/test_faults.py
+
 test-upgrade: engine ## upgrade a pool of the previous version, with jobs in it; four minutes
 	$(WITH_ENGINE) $(BIN)/pytest tests/integration/test_previous_version.py
 
@@ -88,9 +130,13 @@ test-docs: engine galaxy-venv snakemake-venv ## run the commands of the tutorial
 	$(WITH_ENGINE) $(BIN)/pytest tests/unit/test_docs.py tests/integration/test_first_minutes.py \
 		tests/integration/test_docs.py tests/integration/test_engine_guides.py
 
-test-galaxy: engine galaxy-venv ## check and test plugins/galaxy, on a real Galaxy and a real pool
+test-galaxy: engine galaxy-venv postgresql ## check and test plugins/galaxy, on a real Galaxy and a real pool
 	$(GALAXY_BIN)/mypy --config-file plugins/galaxy/setup.cfg
-	$(WITH_ENGINE) $(GALAXY_BIN)/python -m pytest -c plugins/galaxy/setup.cfg plugins/galaxy/tests
+	$(WITH_ENGINE) $(GALAXY_BIN)/python -m pytest -c plugins/galaxy/setup.cfg plugins/galaxy/tests \
+		--ignore plugins/galaxy/tests/end_to_end/test_interactive.py
+
+test-interactive: engine galaxy-venv gx-it-proxy ## run interactive tools through Galaxy's own proxy; ten minutes, half of them to build the proxy
+	$(WITH_ENGINE) $(GALAXY_BIN)/python -m pytest -c plugins/galaxy/setup.cfg -s plugins/galaxy/tests/end_to_end/test_interactive.py
 
 test-snakemake: engine snakemake-venv ## test the wheel of plugins/snakemake, on fakes and on a real pool
 	cd plugins/snakemake && .venv/bin/pytest tests/unit
@@ -148,7 +194,10 @@ lab-needs:
 promtool:
 	@$(LAB)/promtool
 
-test-promtool: venv promtool ## check metrics, alert rules and dashboard with Prometheus's own tool
+grafana-schema:
+	@$(LAB)/grafana-schema
+
+test-promtool: venv promtool grafana-schema ## check metrics, alert rules and dashboard with Prometheus's tool and Grafana's types
 	$(BIN)/pytest tests/promtool
 
 chromium:
@@ -182,6 +231,9 @@ bench: engine ## measure the README's claims on a real pool
 
 bench-negotiation: engine ## measure the negotiator's cycle with 5,000 slots and 100,000 idle jobs
 	$(WITH_ENGINE) $(BIN)/python -m tests.benchmarks.negotiation
+
+bench-scale: engine ## measure a pool of 200 executors and 100,000 queued jobs; half an hour, 20 GB of memory
+	$(WITH_ENGINE) $(BIN)/python -m tests.benchmarks.scale
 
 bench-pool: engine ## measure the autoscaler on a real pool
 	$(WITH_ENGINE) $(BIN)/python -m tests.benchmarks.pool
@@ -238,6 +290,25 @@ pictures: venv ## generate the pictures in docs/
 	$(BIN)/python -m tests.benchmarks.simulation --picture docs/pictures/curve.svg
 	$(BIN)/python -m tests.screenshots
 
+faults: faults-engine ## break a pool in every way under load, and write docs/explanation/faults.md; 40 minutes
+	$(LAB)/on-hosts $(MAKE) faults-hosts
+	$(WITH_ENGINE) $(BIN)/python -m tests.faults page
+
+faults-engine: engine pool-image
+	@$(LAB)/faketime
+	$(WITH_ENGINE) $(BIN)/python -m tests.faults engine
+
+faults-hosts: lab-needs pool-image
+	$(BIN)/python -m tests.faults hosts
+	$(BIN)/python -m tests.faults managers
+
+faults-managers: lab-needs pool-image ## lose, cut off, freeze and drain the node of the queue under 300 running jobs
+	$(LAB)/on-hosts $(BIN)/python -m tests.faults managers
+
+MINUTES := 60
+soak: engine pool-image ## a fault in every one of MINUTES minutes; fails if a daemon has grown
+	$(WITH_ENGINE) $(BIN)/python -m tests.faults soak --minutes $(MINUTES)
+
 chaos: lab ## run jobs on the three hosts while the pool is scaled, upgraded and drained
 	$(BIN)/python -m tests.chaos
 
@@ -247,6 +318,12 @@ venv: ## create the virtual environment .venv
 bench-galaxy: engine galaxy-venv ## compare Galaxy's HTCondor runners with ours, on a real Galaxy and pool
 	@cd plugins/galaxy/tests && $(CURDIR)/$(WITH_ENGINE) env PYTHONPATH=$(CURDIR):. $(CURDIR)/$(GALAXY_BIN)/python -m benchmarks \
 		--jobs $(JOBS) --seconds $(LENGTHS) --rounds $(ROUNDS) --runners $(RUNNERS)
+
+postgresql:
+	@$(LAB)/postgresql
+
+gx-it-proxy:
+	@$(LAB)/gx-it-proxy
 
 galaxy-venv: ## create the virtual environment .venv-galaxy with Galaxy (800 MB)
 	@$(LAB)/galaxy-venv

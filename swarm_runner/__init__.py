@@ -82,6 +82,7 @@ if TYPE_CHECKING:
         Route,
     )
     from swarm_runner.model.pool_status import ExecutorStatus, PoolStatus, Slot, TaskState
+    from swarm_runner.model.published_port import PublishedPort
     from swarm_runner.model.resources import (
         MAXIMUM_DISK_MB,
         MAXIMUM_MEMORY_MB,
@@ -99,6 +100,7 @@ if TYPE_CHECKING:
     )
     from swarm_runner.model.scheduling import Scheduling
     from swarm_runner.model.shares import ShareGroup, Shares, ShareUser
+    from swarm_runner.model.sources import InputUrl, Source
     from swarm_runner.model.submitter import Submitter
     from swarm_runner.model.text import (
         FrozenModel,
@@ -157,6 +159,7 @@ __all__ = [
     "HoldSubcode",
     "IdleJobs",
     "InputFile",
+    "InputUrl",
     "InvalidInputError",
     "Invocation",
     "Isolation",
@@ -183,6 +186,7 @@ __all__ = [
     "Pool",
     "PoolStatus",
     "PreconditionError",
+    "PublishedPort",
     "Release",
     "Remove",
     "Resources",
@@ -197,6 +201,7 @@ __all__ = [
     "ShareUser",
     "Shares",
     "Slot",
+    "Source",
     "StoreCollector",
     "SubmitBatch",
     "SubmitDescription",
@@ -336,6 +341,7 @@ _EXPORTS = {
         "Slot",
         "TaskState",
     ),
+    "model.published_port": ("PublishedPort",),
     "model.resources": (
         "MAXIMUM_DISK_MB",
         "MAXIMUM_MEMORY_MB",
@@ -370,6 +376,7 @@ _EXPORTS = {
         "SuccessMarker",
         "VirtualMachine",
     ),
+    "model.sources": ("InputUrl", "Source"),
     "model.volumes": ("VolumeMount",),
     "runner": ("Runner",),
     "runner.explanation": ("Explanation",),

@@ -12,11 +12,12 @@ from swarm_runner.condor.connection import classad
 from swarm_runner.model.files import source_path
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.pool import Destination
+from swarm_runner.model.sources import STAGED_INPUTS
 from swarm_runner.model.text import PROCESS_MACRO
 from swarm_runner.model.wrapper import output_directories
 from swarm_runner.policy.routing import swarm_runner_route
 from swarm_runner.submit.description import SubmitDescription, group_into_batches
-from swarm_runner.submit.translation import STAGED_INPUTS, translate
+from swarm_runner.submit.translation import translate
 from tests.strategies import AWKWARD_TEXTS, SPECIAL_CHARACTERS, make_invocations
 from tests.unit.htcondor_parser import split_arguments
 

@@ -390,7 +390,7 @@ def _special_cells() -> Iterator[tuple[str, str, tuple[Mode, ...], Plan, str | N
     plan = Plan({"shell": ":", "inputs": [".."]})
     yield "inputs", "`..` alone", FILES_MOVE, plan, "has no name of its own"
     plan = Plan({"shell": ":", "inputs": ["http://localhost/a"]})
-    yield "inputs", "a URL", FILES_MOVE, plan, "is a URL"
+    yield "inputs", "a URL", FILES_MOVE, plan, "is below none of the sources"
     plan = Plan({"shell": ":", "inputs": ["missing"]})
     yield "inputs", "a file that does not exist", FILES_MOVE, plan, "does not exist"
     make = "mkdir -p r/s; printf 1 > r/a.txt; printf 2 > r/s/b.txt; printf 3 > c.txt; :"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -145,6 +146,8 @@ def run_daemon(
     """
     from swarm_runner.cli.serve import served_page
 
+    # A short command collects garbage late (cli/__init__.py); this one runs for days.
+    gc.set_threshold(10_000)
     observers: list[Callable[[AutoscalerRound], None]] = []
     settings: dict[str, Any] = {}
     with contextlib.ExitStack() as stack:

@@ -42,12 +42,10 @@ def load_job_conf(file: Path | None, *, notify: bool = True) -> JobConf:
     If there is none either, the configuration has one destination: `Destination()`. With `notify`,
     keys without effect are logged.
     """
-    from swarm_runner.config.current import get_current_config
     from swarm_runner.config.job_conf import JobConf, parse_job_conf
     from swarm_runner.model.pool import Destination
 
-    if file is None and (file := get_current_config()) is not None:
-        print_note(f"Using {file}, the file of the last `pool up`.")
+    file = file or _current_config()
     if file is None:
         default = Destination()
         return JobConf("the built-in configuration", {default.name: default}, default.name)
@@ -60,8 +58,22 @@ def load_job_conf(file: Path | None, *, notify: bool = True) -> JobConf:
     return configuration
 
 
+def _current_config() -> Path | None:
+    from swarm_runner.config.current import get_current_config
+
+    file = get_current_config()
+    if file is not None:
+        print_note(f"Using {file}, the file of the last `pool up`.")
+    return file
+
+
 def load_destination(file: Path | None, name: str | None) -> Destination:
     """Return a destination of the configuration: the named one, or the default."""
+    from swarm_runner.model.pool import Destination
+
+    file = file or _current_config()
+    if file is None and name is None:
+        return Destination()  # without the models of a job_conf, which take a tenth of the time
     return load_job_conf(file).destination(name)
 
 

@@ -10,11 +10,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from swarm_runner.condor.daemons import Daemon, TokenClaims
     from swarm_runner.model.pool import Pool
+    from swarm_runner.model.pool_status import SwarmNode
     from swarm_runner.swarm.engine_facts import EngineFacts
 
 # Docker 20.10: a Swarm's global jobs, with which `pool down` removes volumes.
 MINIMUM_API_VERSION = (1, 41)
+# The newest that the executors' gateway speaks (swarm/image/gateway_engine.py).
+NEWEST_API_VERSION = (1, 51)
+# The schedd's retry_request_memory; clients need less.
 MINIMUM_HTCONDOR = (25, 2, 1)
+MINIMUM_BINDINGS = (25, 0, 14)
+# The major version that the project is tried with.
+HTCONDOR_MAJOR = 25
 LITTLE_DISK_MB, NO_DISK_MB = 10_240, 2_048
 MAX_CLOCK_DIFFERENCE_S = 60
 # Daemons send their ads every five minutes: the newest one of a pool is not much older.
@@ -53,6 +60,23 @@ def check_engine(docker_engine: EngineFacts) -> Iterator[Finding]:
             Severity.FAILED,
             f"Docker {docker_engine.version} on {docker_engine.name} is older than 20.10",
             "Upgrade the Docker engine",
+        )
+    elif docker_engine.minimum_api_version > NEWEST_API_VERSION:
+        yield Finding(
+            "engine",
+            Severity.FAILED,
+            f"Docker {docker_engine.version} on {docker_engine.name} speaks its API from version "
+            f"{_dotted(docker_engine.minimum_api_version)} on, and the executors know it up to "
+            f"{_dotted(NEWEST_API_VERSION)}",
+            "Upgrade swarm-runner, then the pool: `swarm-runner pool upgrade`",
+        )
+    elif docker_engine.rootless:
+        yield Finding(
+            "engine",
+            Severity.FAILED,
+            f"Docker on {docker_engine.name} runs without root (rootless mode), where no container "
+            "can join Swarm's overlay networks",
+            "Use an engine that root runs",
         )
     else:
         yield Finding(
@@ -119,6 +143,27 @@ def _check_memory(docker_engine: EngineFacts) -> Finding:
     return Finding("memory limits", Severity.OK, f"The kernel limits memory and swap ({version})")
 
 
+def check_nodes(nodes: Collection[SwarmNode], own_id: str) -> Iterator[Finding]:
+    """Check the engines and the architectures of a Swarm's nodes."""
+    from swarm_runner.provisioner.nodes import describe_engines, node_warnings
+
+    for warning in node_warnings(nodes, own_id):
+        sentence, _, advice = warning.partition(": ")
+        yield Finding("nodes", Severity.FAILED, _capitalized(sentence), _capitalized(advice))
+    if len({node.engine_version for node in nodes}) > 1:
+        yield Finding(
+            "nodes",
+            Severity.WARNING,
+            f"The Swarm's nodes have different versions of Docker: {describe_engines(nodes)}",
+            "Bring them to one version; each executor speaks the API of its own node's engine, so "
+            "that jobs run meanwhile",
+        )
+
+
+def _capitalized(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
 def check_disk(what: str, directory: str, free_mb: int | None) -> Finding:
     """Check the free space of a directory; None if it cannot be determined."""
     if free_mb is None:
@@ -179,12 +224,34 @@ def check_pool_clock(daemons: Iterable[Daemon], now_s: float) -> Finding:
 
     An ad is up to five minutes old, so a clock that is ahead is found only beyond that.
     """
-    times = [time for daemon in daemons for time in (daemon.sent_s, daemon.received_s) if time]
+    central = [daemon for daemon in daemons if daemon.kind != "Machine"]
+    times = [time for daemon in central for time in (daemon.sent_s, daemon.received_s) if time]
     if not times:
         advice = "Compare `date` here and on the pool's nodes"
         return Finding("clock", Severity.WARNING, "The pool's time is unknown", advice)
     age_s = now_s - max(times)
     return _check_clock(age_s if age_s < 0 or age_s > MAX_AD_AGE_S else 0, "the pool")
+
+
+def check_node_clocks(daemons: Iterable[Daemon]) -> Iterator[Finding]:
+    """Compare the clocks of the executors' nodes with the collector's, by the ads of the startds.
+
+    An ad arrives within a second or two of being sent.
+    """
+    for daemon in daemons:
+        if daemon.kind != "Machine" or daemon.sent_s is None or daemon.received_s is None:
+            continue
+        ahead_s = daemon.sent_s - daemon.received_s
+        if abs(ahead_s) > MAX_CLOCK_DIFFERENCE_S:
+            direction = "ahead of" if ahead_s > 0 else "behind"
+            yield Finding(
+                "clock",
+                Severity.FAILED,
+                f"The clock of node {daemon.name} is {abs(ahead_s):,.0f} s {direction} that of the "
+                "central manager's node",
+                "Synchronise the clocks (`timedatectl set-ntp true`): tokens and leases depend on "
+                "them",
+            )
 
 
 def check_token(
@@ -258,7 +325,7 @@ def check_daemons(pool: Pool, daemons: Collection[Daemon]) -> Iterator[Finding]:
         )
     for schedd in schedds:
         yield Finding("schedd", Severity.OK, f"The schedd {schedd.name} answers at {pool.address}")
-        yield _check_htcondor("the pool", schedd.version)
+        yield _check_htcondor("the pool", schedd.version, MINIMUM_HTCONDOR)
 
 
 def check_versions(versions: Mapping[str, str | None]) -> Iterator[Finding]:
@@ -266,7 +333,7 @@ def check_versions(versions: Mapping[str, str | None]) -> Iterator[Finding]:
     own = versions.get("swarm-runner")
     for name, version in versions.items():
         if name == "htcondor":
-            yield _check_htcondor("the bindings", version or "")
+            yield _check_htcondor("the bindings", version or "", MINIMUM_BINDINGS)
         elif name.startswith("swarm-runner-") and version is not None and version != own:
             yield Finding(
                 "versions",
@@ -278,15 +345,26 @@ def check_versions(versions: Mapping[str, str | None]) -> Iterator[Finding]:
             yield Finding("versions", Severity.OK, f"{name} {version}")
 
 
-def _check_htcondor(what: str, version: str) -> Finding:
+def _check_htcondor(what: str, version: str, minimum: tuple[int, ...]) -> Finding:
     parts = tuple(int(part) for part in version.split(".") if part.isdigit())
-    minimum = ".".join(map(str, MINIMUM_HTCONDOR))
-    if parts < MINIMUM_HTCONDOR:
+    if parts < minimum:
         return Finding(
             "versions",
             Severity.FAILED,
-            f"HTCondor of {what} is {version or 'unknown'}, older than {minimum}",
+            f"HTCondor of {what} is {version or 'unknown'}, older than {_dotted(minimum)}",
             "Upgrade: `pip install --upgrade htcondor` for the bindings, `swarm-runner pool "
             "upgrade` for the pool",
         )
+    if parts[0] != HTCONDOR_MAJOR:
+        return Finding(
+            "versions",
+            Severity.WARNING,
+            f"HTCondor of {what} is {version}, and swarm-runner was tried with {HTCONDOR_MAJOR}",
+            f"Use HTCondor {HTCONDOR_MAJOR} on both sides (`pip install 'htcondor<"
+            f"{HTCONDOR_MAJOR + 1}'`), or a newer swarm-runner",
+        )
     return Finding("versions", Severity.OK, f"HTCondor of {what} is {version}")
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))

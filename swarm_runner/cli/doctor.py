@@ -168,6 +168,7 @@ def _examine_services(
     pool = destination.pool
     swarm = factories.swarm(pool)
     try:
+        nodes, own_id = swarm.nodes(), swarm.docker_engine().node_id
         services = swarm.services(pool.name)
         finding = diagnosis.check_services(
             pool, services, swarm.networks(pool.name), swarm.secrets(pool.name)
@@ -177,6 +178,7 @@ def _examine_services(
         severity = Severity.UNREACHABLE if unreachable else Severity.FAILED
         yield Finding("services", severity, str(error), "Check the Swarm: `docker node ls`")
         return False
+    yield from diagnosis.check_nodes(nodes, own_id)
     yield finding
     return bool(services)
 
@@ -197,6 +199,7 @@ def _examine_pool(destination: Destination) -> Iterator[Finding]:
         return
     yield from diagnosis.check_daemons(pool, daemons)
     yield diagnosis.check_pool_clock(daemons, now_s)
+    yield from diagnosis.check_node_clocks(daemons)
 
 
 def _show_table(findings: list[Finding]) -> None:

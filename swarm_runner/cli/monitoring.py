@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +22,8 @@ def monitoring(
 
     A file that exists with other contents is kept, and the command fails.
     """
+    from importlib import resources
+
     packaged = resources.files("swarm_runner.metrics") / "monitoring"
     contents = {directory / file.name: file.read_bytes() for file in packaged.iterdir()}
     try:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from swarm_runner.cli import autoscale as autoscaling
+from swarm_runner.cli import backup as backups
 from swarm_runner.cli import factories, pool_images, token
 from swarm_runner.cli import monitoring as monitoring_files
 from swarm_runner.cli import serve as page
@@ -126,6 +127,8 @@ app.command()(autoscaling.autoscale)
 app.command()(autoscaling.watch)
 app.command()(page.serve)
 app.command()(monitoring_files.monitoring)
+app.command()(backups.backup)
+app.command()(backups.restore)
 app.add_typer(pool_images.app, name="images")
 app.add_typer(token.app, name="token")
 

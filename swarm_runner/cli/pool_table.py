@@ -46,6 +46,9 @@ def pool_table(pool: Pool, status: PoolStatus) -> Iterator[Text | Table | Paddin
     if problems:
         yield Text("problems", style="bold red")
         yield from (_indent(Text(problem)) for problem in problems)
+    if status.losses:
+        yield Text("when a node is lost", style="bold")
+        yield from (_indent(Text(f"{part}: {loss}")) for part, loss in status.losses.items())
     if status.warnings:
         yield Text("warnings", style="bold yellow")
         yield from (_indent(Text(warning)) for warning in status.warnings)
@@ -53,8 +56,15 @@ def pool_table(pool: Pool, status: PoolStatus) -> Iterator[Text | Table | Paddin
 
 def _groups(pool: Pool, status: PoolStatus) -> Iterator[tuple[Text, list[Row], list[str]]]:
     """Yield the head line of each service, its tasks' rows, and their styles."""
-    manager = [] if status.manager is None else [_task_row(status.manager)]
-    yield _head_line(pool.service(), "manager"), manager, [""]
+    for service in pool.manager_services:
+        tasks = [task for task in status.managers if task.service == service]
+        if pool.managers == 1 and status.manager is not None:
+            tasks = [status.manager]
+        summary = "manager"
+        if pool.managers > 1 and status.manager is not None:
+            has_queue = status.manager.service == service
+            summary += ", has the queue" if has_queue else ", waits for the queue"
+        yield _head_line(service, summary), [_task_row(t) for t in tasks], [""] * len(tasks)
     if status.autoscaler is not None:
         yield _head_line(pool.autoscaler, "autoscaler"), [_task_row(status.autoscaler)], [""]
     for name in dict.fromkeys([*pool.classes, *status.replicas]):

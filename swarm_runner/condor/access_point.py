@@ -18,6 +18,7 @@ from swarm_runner.condor.ports import (
     TransferRefusedError,
 )
 from swarm_runner.condor.slot_ads import SLOT_PROJECTION, slot_from_ad
+from swarm_runner.condor.submit_limits import limit_problem
 from swarm_runner.errors import Diagnostic, InvalidInputError, PreconditionError
 from swarm_runner.model.htcondor import HoldCode, JobStatus
 from swarm_runner.model.job import JobId
@@ -26,10 +27,9 @@ from swarm_runner.model.pool_status import Slot
 from swarm_runner.model.submitter import Submitter
 from swarm_runner.submit.description import SubmitBatch
 
-# The bindings' messages when nothing was sent, and when the language or the schedd rejected it.
+# The bindings' messages when nothing was sent, and when the language rejected it.
 _CONNECT_ERROR = "Failed to connect to schedd"
 _DESCRIPTION_ERRORS = ("Failed to create job ad", "Failed to create a cluster ad")
-_REJECTION_ERRORS = ("Failed to create new cluster", "Failed to send")
 _TRANSFER_ERROR = re.compile(r"File transfer (?:initialization )?failed for target job (.*)", re.S)
 # The schedd's own reply: it has aborted the transaction. Without a reply, the bindings' message
 # ends before the code.
@@ -79,10 +79,8 @@ class AccessPoint:
                 raise self._connection.diagnose(error) from error
             if message.startswith(_DESCRIPTION_ERRORS):
                 raise _rejected(error) from error
-            if message.startswith(_REJECTION_ERRORS):
-                raise PreconditionError(
-                    f"The access point is not accepting jobs: {message}. Try again later."
-                ) from error
+            if problem := limit_problem(message):
+                raise PreconditionError(problem) from error
             if refusal := _REFUSAL.fullmatch(message):
                 reason = refusal[1].strip()
                 raise InvalidInputError(f"The access point refused the jobs: {reason}") from error

@@ -66,6 +66,7 @@ _STRINGS = frozenset(
         "MachineAttrCapacityClass0",
         "MachineAttrSwarmTaskId0",
         "MachineAttrSwarmNode0",
+        "SwarmPublishedPorts",
         "Iwd",
         "SUBMIT_Iwd",
         "UserLog",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import threading
 import time
 import warnings
@@ -20,6 +19,7 @@ from tenacity import (
     wait_exponential,
 )
 
+from swarm_runner.condor.manager_addresses import ManagerAddresses
 from swarm_runner.condor.tokens import address_for_token, token_file, token_problem, token_user
 from swarm_runner.errors import UnreachableError
 from swarm_runner.structured_log import get_logger
@@ -27,7 +27,6 @@ from swarm_runner.structured_log import get_logger
 log = get_logger(__name__)
 Result = TypeVar("Result")
 MAX_ATTEMPTS = 3
-PROBE_TIMEOUT_S = 3.0
 # The bindings have one configuration and one set of connections per process.
 LOCK = threading.RLock()
 
@@ -61,10 +60,11 @@ def classad() -> Any:
 
 
 class Connection:
-    """The connection to the pool at `address` (host:port), with the token of `pool_name`."""
+    """The connection to the pool at `address` (`Pool.address`), with the token of `pool_name`."""
 
     def __init__(self, address: str, pool_name: str, token_directory: str | None = None) -> None:
         self.address = address
+        self._managers = ManagerAddresses(address)
         self.pool_name = pool_name
         self._token_file = token_file(pool_name, token_directory)
         self._schedd_location: Any = None
@@ -121,13 +121,11 @@ class Connection:
         The checks, in order: does anything listen at the address, is the token valid, is a schedd
         advertised, does the schedd accept the token.
         """
-        host, _, port = self.address.rpartition(":")
-        try:
-            socket.create_connection((host, int(port)), PROBE_TIMEOUT_S).close()
-        except (OSError, UnicodeError) as error:
+        if unreachable := self._managers.problem():
             return NoResponseError(
-                f"Nothing answers at {self.address} ({error}). Check that pool {self.pool_name} "
-                "is up (`swarm-runner pool status`), and its host and port in job_conf."
+                f"Nothing answers at {self.address} ({unreachable}). Check that pool "
+                f"{self.pool_name} is up (`swarm-runner pool status`), and its host and port in "
+                "job_conf."
             )
         problem = token_problem(self._token_file, time.time())
         if problem:
@@ -136,7 +134,7 @@ class Connection:
             self._configure()
             bindings = htcondor()
             try:
-                location = bindings.Collector(self.address).locate(bindings.DaemonType.Schedd)
+                location = self._collector().locate(bindings.DaemonType.Schedd)
             except bindings.HTCondorException:
                 return self._token_rejected(cause)
             if location is None:
@@ -178,13 +176,16 @@ class Connection:
             raise self.diagnose(error) from error
 
     def _query_collector_once(self, operation: Callable[[Any], Result]) -> Result:
-        bindings = htcondor()
         try:
             with LOCK:
                 self._configure()
-                return operation(bindings.Collector(self.address))
-        except bindings.HTCondorException as error:
+                return operation(self._collector())
+        except htcondor().HTCondorException as error:
             raise self.diagnose(error) from error
+
+    def _collector(self) -> Any:
+        """Return the collector of the manager that has the queue."""
+        return htcondor().Collector(self._managers.answering())
 
     def _locate_schedd(self) -> Any:
         """Return the schedd. It is located again after each failure: a restart moves it."""
@@ -192,7 +193,7 @@ class Connection:
         bindings = htcondor()
         if self._schedd_location is None:
             try:
-                location = bindings.Collector(self.address).locate(bindings.DaemonType.Schedd)
+                location = self._collector().locate(bindings.DaemonType.Schedd)
             except bindings.HTCondorException as error:
                 raise self.diagnose(error) from error
             if location is None:

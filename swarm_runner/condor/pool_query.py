@@ -94,9 +94,14 @@ FINISHED_PROJECTION = (
 # The last two come from image/spool_space.py.
 SCHEDD_PROJECTION = (
     "TotalHeldJobs",
+    "TotalRunningJobs",
+    "MaxJobsRunning",
+    "TransferQueueNumWaitingToUpload",
+    "TransferQueueMaxUploading",
     "RecentDaemonCoreDutyCycle",
     "SpoolFreeBytes",
     "SpoolSizeBytes",
+    "SwarmTaskId",
 )
 FIND_JOB_HISTORY_S = 7 * 86_400
 # What a list of the pool's jobs reads of each.
@@ -109,6 +114,7 @@ QUEUE_PROJECTION = (
     "SwarmRunnerTool",
     "SwarmRunnerClass",
     "User",
+    "AccountingGroup",
     "RequestCpus",
     "RequestMemory",
     "RequestDisk",
@@ -208,6 +214,13 @@ class JobQueryPort(Protocol):
 
         Of the history, only the last week is read.
         """
+
+
+class QueueSourcePort(JobQueryPort, Protocol):
+    """What a page needs of the queue. Every method raises UnreachableError."""
+
+    def schedd_statistics(self) -> ScheddStatistics:
+        """See PoolQueryPort.schedd_statistics."""
 
 
 class PoolQuery(AccessPoint):
@@ -358,10 +371,21 @@ def schedd_statistics_from_ads(ads: list[Ad]) -> ScheddStatistics:
     spool = min(spools, key=lambda ad: float(ad["SpoolFreeBytes"]), default={})
     return ScheddStatistics(
         held_jobs=sum(ad.get("TotalHeldJobs", 0) for ad in ads),
+        running_jobs=sum(ad.get("TotalRunningJobs", 0) for ad in ads),
+        max_running_jobs=_total(ads, "MaxJobsRunning"),
+        waiting_uploads=sum(ad.get("TransferQueueNumWaitingToUpload", 0) for ad in ads),
+        max_uploads=_total(ads, "TransferQueueMaxUploading"),
         duty_cycle=max(*busy, 0.0) if busy else None,
         spool_free_bytes=spool.get("SpoolFreeBytes"),
         spool_size_bytes=spool.get("SpoolSizeBytes"),
+        task=next((str(ad["SwarmTaskId"]) for ad in ads if "SwarmTaskId" in ad), ""),
     )
+
+
+def _total(ads: list[Ad], name: str) -> int | None:
+    """Return the sum of an attribute; None if no ad has it."""
+    values = [ad[name] for ad in ads if name in ad]
+    return sum(values) if values else None
 
 
 def job_run_from_ad(ad: Ad) -> JobRun | None:

@@ -36,6 +36,8 @@ SLOT_PROJECTION = (
     "VMOfflineReason",
     "SwarmGuestFailure",
     "CondorVersion",
+    "ImagePullsSucceeded",
+    "ImagePullsFailed",
 )
 # In "$CondorVersion: 25.14.1 2026-10-16 ... $".
 _VERSION_PATTERN = re.compile(r"[0-9]+(?:\.[0-9]+)+")
@@ -70,6 +72,8 @@ def slot_from_ad(ad: Ad) -> Slot:
         virtualization=ad.get("SwarmVirtualization", ""),
         has_vm=ad.get("HasVM", False),
         version=version[0] if version else "",
+        image_pulls=ad.get("ImagePullsSucceeded", 0),
+        failed_image_pulls=ad.get("ImagePullsFailed", 0),
         vm_offline_reason=" ".join(
             filter(None, map(ad.get, ("VMOfflineReason", "SwarmGuestFailure")))
         ),

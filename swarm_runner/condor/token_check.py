@@ -17,6 +17,7 @@ from enum import StrEnum
 from typing import Any
 
 from swarm_runner.condor.connection import htcondor
+from swarm_runner.condor.manager_addresses import ManagerAddresses
 from swarm_runner.condor.tokens import claims_from_text
 from swarm_runner.model.pool import Pool
 
@@ -94,7 +95,7 @@ def ping(address: str, pool_name: str, token: str) -> TokenVerdict:
     for name in ("TRUST_DOMAIN", "UID_DOMAIN", "FILESYSTEM_DOMAIN"):
         settings[name] = pool_name
     try:
-        location = _resolve(address)
+        location = _resolve(ManagerAddresses(address).answering())
         reply = bindings.ping(location, "READ", bindings.SecurityContext(token))
     except OSError:
         return TokenVerdict.UNKNOWN

@@ -49,27 +49,26 @@ _SLIP_SIMILARITY = 0.8
 # Names longer than any key, and more of them than a person writes, are not compared.
 _MAX_COMPARED_LENGTH, MAX_COMPARED_KEYS = 40, 100
 _COMMAND_NAME = re.compile(r"(\+|My\.)?[A-Za-z_][A-Za-z0-9_]*", re.IGNORECASE)
-# The runner sets these itself, or they are not valid in a submit description. HTCondor also accepts
-# the names of the job ad's attributes as commands.
-_RESERVED_COMMANDS = re.compile(
+# The next three patterns are compiled when they are first used: it takes milliseconds, and most
+# commands use none. The runner sets these itself, or they are not valid in a submit description.
+# HTCondor also accepts the names of the job ad's attributes as commands.
+_RESERVED_COMMANDS = (
     r"(\+|My\.)?(universe|jobuniverse|wantdocker|docker_?image|container_?image|executable|cmd|"
     r"transfer_?executable|arguments|args|environment|env|getenv|initial_?dir|job_iwd|iwd|input|in|"
     r"output|out|error|err|log|userlog|(retry_?)?request_?\w+|allowed_?\w+_?duration|"
     r"job_?lease_?duration|should_?transfer_?files|when_?to_?transfer_?output|"
     r"transfer_?(input|output)\w*|submit_?event_?notes|ulog_?execute_?attrs|swarmrunner\w*|"
     r"galaxyjobid|galaxydestination|hold|leave_?(job_?)?in_?queue|owner|user|clusterid|procid|"
-    r"jobstatus|queue|include|use|if|elif|else|endif|warning)|(\+|My\.)Requirements",
-    re.IGNORECASE,
+    r"jobstatus|queue|include|use|if|elif|else|endif|warning)|(\+|My\.)Requirements"
 )
 # Those of them that destinations of older runners contain, without the prefix.
-_OBSOLETE_COMMANDS = re.compile(
+_OBSOLETE_COMMANDS = (
     r"executable|transfer_\w+|arguments|environment|getenv|initialdir|input|output|error|log|hold|"
     r"queue|leave_in_queue|should_transfer_files|when_to_transfer_output|submit_event_notes|"
-    r"job_lease_duration|retry_request_\w+",
-    re.IGNORECASE,
+    r"job_lease_duration|retry_request_\w+"
 )
 # Commands that Galaxy's older HTCondor runners pass on. This runner requires the prefix.
-_UNPREFIXED_COMMANDS = re.compile(
+_UNPREFIXED_COMMANDS = (
     r"requirements|rank|periodic_\w+|on_exit_\w+|accounting_group\w*|nice_user|"
     r"concurrency_limits\w*|(\+|My\.)\w+|max_retries|retry_until|success_exit_code|notification|"
     r"notify_user|email_attributes|job_max_vacate_time|max_idle|max_materialize|want_\w+|"
@@ -77,8 +76,7 @@ _UNPREFIXED_COMMANDS = re.compile(
     r"docker_override_entrypoint|container_service_names|keep_claim_idle|kill_sig\w*|"
     r"deferral_\w+|cron_\w+|job_machine_attrs\w*|use_x509userproxy|x509userproxy|coresize|"
     r"encrypt_\w+|dont_encrypt_\w+|max_transfer_\w+|noop_job\w*|priority_\w+|gpus_\w+|"
-    r"require_gpus|stack_size|use_oauth_services|\w+_oauth_\w+",
-    re.IGNORECASE,
+    r"require_gpus|stack_size|use_oauth_services|\w+_oauth_\w+"
 )
 _IMAGE_COMMANDS = re.compile("docker_image|container_image", re.IGNORECASE)
 _IMAGE_COMMAND_MESSAGE = (
@@ -151,6 +149,10 @@ class DestinationParameters(FrozenModel):
     )
     gpu_memory: MemoryOrText | None = Field(
         None, description="the memory of each GPU; routed to such a class"
+    )
+    interactive_tools: bool = Field(
+        False,
+        description="Galaxy: run interactive tools, whose ports `pool.isolation.ports` publishes",
     )
     singularity_to_docker: bool = Field(
         True,
@@ -318,9 +320,9 @@ def _warning(key: str, value: Any, pool: Pool) -> str:
         return "is ignored; did you mean time_limit_s, in seconds?"
     if _IMAGE_COMMANDS.fullmatch(key):
         return _IMAGE_COMMAND_MESSAGE
-    if _OBSOLETE_COMMANDS.fullmatch(key):
+    if re.fullmatch(_OBSOLETE_COMMANDS, key, re.IGNORECASE):
         return "is ignored: it is an HTCondor command that the runner sets itself"
-    if _UNPREFIXED_COMMANDS.fullmatch(key):
+    if re.fullmatch(_UNPREFIXED_COMMANDS, key, re.IGNORECASE):
         return f"is ignored: write {RAW_PREFIX}{key} to pass it on to HTCondor"
     return ""
 
@@ -348,7 +350,7 @@ def _parse_raw_commands(params: Mapping[str, Any]) -> tuple[dict[str, str], list
             continue
         if name in _POOL_COMMANDS:
             continue
-        if _RESERVED_COMMANDS.fullmatch(name):
+        if re.fullmatch(_RESERVED_COMMANDS, name, re.IGNORECASE):
             problems.append((key, "is set by the runner itself: remove the line"))
         elif not _COMMAND_NAME.fullmatch(name):
             problems.append((key, f"{name!r} is not a valid name of a submit command"))
@@ -374,6 +376,14 @@ def _find_contradictions(
             "max_memory",
             f"is {max_memory} MB, less than request_memory ({parameters.request_memory} MB)",
         )
+    if parameters.interactive_tools and pool is not None:
+        options = parameters.container_options or ContainerOptions()
+        options = options.model_copy(update={"ports": {"port": 80}})
+        # A job that names no class is routed: one class that publishes ports may be enough.
+        names = [name for name in pool.classes if class_name in (None, name)]
+        problems = [pool.isolation_of(name).port_problem(options) for name in names]
+        if problems and all(problems):
+            yield "interactive_tools", f"is true, but a job there {problems[0]}"
     if parameters.escalation == SCHEDD and max_memory is None:
         yield (
             "escalation",

@@ -46,6 +46,9 @@ def _job_conf() -> dict[str, Any]:
         ref_template="#/$defs/{model}",
     )[1]["$defs"]
     definitions["RunnerSection"]["properties"] |= {key: {} for key in sorted(RUNNER_KEYS)}
+    for name in ("volumes", "sources"):  # a text may stand for an item
+        listed = definitions["Pool"]["properties"][name]
+        listed["items"] = {"anyOf": [{"type": "string"}, listed["items"]]}
     parameters = definitions["DestinationParameters"]
     parameters["additionalProperties"] = True
     del parameters["properties"]["raw_commands"]

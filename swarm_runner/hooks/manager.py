@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from math import inf, isfinite
 from threading import Condition, Thread, current_thread
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 from pydantic import ValidationError
@@ -29,17 +29,20 @@ from pydantic import ValidationError
 from swarm_runner.errors import Diagnostic, InvalidInputError, SwarmRunnerError
 from swarm_runner.hooks import specs
 from swarm_runner.model.invocation import Invocation
-from swarm_runner.model.job import Hold, Job, JobChange, Outcome, OutcomeKind, Release, Remove
 from swarm_runner.model.pool import Destination, Pool, Route
-from swarm_runner.model.pool_status import PoolStatus
-from swarm_runner.model.scaling import ClassSnapshot, ScalingDecision, ScalingLimits
-from swarm_runner.policy import holds, routing, sizing
+from swarm_runner.policy import routing
 from swarm_runner.structured_log import get_logger
 from swarm_runner.submit.description import SubmitDescription
 
+# The policies of jobs and of the pool, with their models, are imported by the methods that ask
+# them: `swarm-runner translate` needs none of them.
+if TYPE_CHECKING:
+    from swarm_runner.model.job import Hold, Job, JobChange, Release, Remove
+    from swarm_runner.model.pool_status import PoolStatus
+    from swarm_runner.model.scaling import ClassSnapshot, ScalingDecision, ScalingLimits
+
 log = get_logger(__name__)
 ENTRY_POINT_GROUP = "swarm_runner"
-BUILT_IN = (routing, holds, sizing)
 HOOK_TIMEOUT_S = 10.0
 # Notifications that queue up for a plugin that blocks. Further ones are dropped, with a log line.
 MAX_PENDING_NOTIFICATIONS = 10_000
@@ -73,8 +76,6 @@ class Hooks:
         self._timeout_s = timeout_s
         manager = pluggy.PluginManager(ENTRY_POINT_GROUP)
         manager.add_hookspecs(specs)
-        for policy in BUILT_IN:
-            manager.register(policy)
         if installed:
             _load_installed(manager)
         for plugin in plugins:
@@ -116,7 +117,7 @@ class Hooks:
                 if problem:
                     raise _refusal(invocation, f"{implementation} returned a route {problem}")
                 return route
-        raise _refusal(invocation, "has no route; install the plugin that routes it")
+        return routing.swarm_runner_route(invocation, destination, destination.pool)
 
     def amend(
         self, description: SubmitDescription, invocation: Invocation, route: Route
@@ -142,6 +143,9 @@ class Hooks:
 
     def job_held(self, job: Job, hold: Hold) -> Release | Remove | None:
         """Ask whether to release or remove a held job. None leaves it held."""
+        from swarm_runner.model.job import Release, Remove
+        from swarm_runner.policy import holds
+
         for implementation in self._implementations["swarm_runner_job_held"]:
             try:
                 decision: Release | Remove | None = implementation.decide(
@@ -156,10 +160,13 @@ class Hooks:
             except _PluginError as error:
                 message = str(error)
             log.error(f"{message}. The next policy decides", job_id=str(job.id), key=job.key)
-        return None
+        return holds.swarm_runner_job_held(job, hold)
 
     def size_class(self, capacity_class: ScalingLimits, snapshot: ClassSnapshot) -> ScalingDecision:
         """Ask how many executors a class should have. The class's limits apply to every answer."""
+        from swarm_runner.model.scaling import ScalingDecision
+        from swarm_runner.policy import sizing
+
         for implementation in self._implementations["swarm_runner_size_class"]:
             try:
                 answer = implementation.decide(
@@ -172,8 +179,9 @@ class Hooks:
                 log.error(f"{error}. The next policy decides", capacity_class=capacity_class.name)
                 continue
             if answer is not None:
-                return sizing.resolve_decision(answer, capacity_class, snapshot)
-        return sizing.resolve_decision(None, capacity_class, snapshot)
+                return sizing.resolve_decision(answer, capacity_class)
+        decision = sizing.swarm_runner_size_class(capacity_class, snapshot)
+        return sizing.resolve_decision(decision, capacity_class)
 
     def jobs_changed(self, changes: Sequence[JobChange]) -> None:
         """Notify plugins of changes of jobs, in order."""
@@ -200,9 +208,7 @@ class _Implementation:
                 f"plugin {self._plugin} wraps {hook}, which swarm_runner does not support; make "
                 "it a plain hookimpl"
             )
-        self._thread: _PluginThread | None = None
-        if impl.plugin not in BUILT_IN:
-            self._thread = threads.setdefault(id(impl.plugin), _PluginThread(self._plugin))
+        self._thread = threads.setdefault(id(impl.plugin), _PluginThread(self._plugin))
 
     def __str__(self) -> str:
         return f"plugin {self._plugin} ({self._hook})"
@@ -214,8 +220,6 @@ class _Implementation:
         fault.
         """
         values = [arguments[name] for name in self._arguments]
-        if self._thread is None:
-            return self._function(*values)
         try:
             answer = self._thread.call(lambda: self._function(*values), timeout_s)
         except _BlockedError as error:
@@ -236,10 +240,7 @@ class _Implementation:
     def notify(self, timeout_s: float, batch: Sequence[Mapping[str, object]]) -> None:
         """Call an observing hook for each item, in order; wait at most `timeout_s` for it."""
         calls = [self._notification(arguments) for arguments in batch]
-        if self._thread is None:
-            for call in calls:
-                call()
-        elif not self._thread.notify(calls, timeout_s):
+        if not self._thread.notify(calls, timeout_s):
             log.error(f"{self} did not return within {timeout_s:g} s; its notifications queue up")
 
     def _notification(self, arguments: Mapping[str, object]) -> Callable[[], None]:
@@ -397,6 +398,8 @@ def _route_problem(route: Route, pool: Pool) -> str:
 
 def _hold_decision_problem(decision: Release | Remove) -> str:
     """Return what is wrong with a decision's fields, which their classes do not check."""
+    from swarm_runner.model.job import Outcome, OutcomeKind, Release
+
     if isinstance(decision, Release):
         valid = isinstance(decision.after_s, int | float) and isfinite(decision.after_s)
         return "" if valid else "whose after_s is not a finite number"

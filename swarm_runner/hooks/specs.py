@@ -8,15 +8,19 @@ what a plugin's fault costs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import pluggy
 
-from swarm_runner.model.invocation import Invocation
-from swarm_runner.model.job import Hold, Job, JobChange, Release, Remove
-from swarm_runner.model.pool import Destination, Pool, Route
-from swarm_runner.model.pool_status import PoolStatus
-from swarm_runner.model.scaling import ClassSnapshot, ScalingDecision, ScalingLimits
+# pluggy reads the names of arguments, not their types.
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from swarm_runner.model.invocation import Invocation
+    from swarm_runner.model.job import Hold, Job, JobChange, Release, Remove
+    from swarm_runner.model.pool import Destination, Pool, Route
+    from swarm_runner.model.pool_status import PoolStatus
+    from swarm_runner.model.scaling import ClassSnapshot, ScalingDecision, ScalingLimits
 
 hookspec = pluggy.HookspecMarker("swarm_runner")
 #: Marks a function of a plugin as the implementation of the hook of its name.

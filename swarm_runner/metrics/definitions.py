@@ -140,6 +140,12 @@ EXECUTORS = (
         "class",
         "reason",
     ),
+    _counter(
+        "image_pulls_total",
+        "Pulls of images by the executors' gateways: succeeded or failed. However many jobs wait "
+        "for an image, it is one pull; an executor's last minute is not counted.",
+        "result",
+    ),
     _gauge(
         "retiring_until_timestamp_seconds",
         "Earliest time at which a job of a retiring executor will be vacated; absent without one.",

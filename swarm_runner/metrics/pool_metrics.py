@@ -35,6 +35,11 @@ _COUNTED_TWICE = ("TransferInputError", "TransferOutputError")
 _NOT_HOLDS = frozenset({"SpoolingInput"})
 OTHER_REASON = "other"
 SOURCES = ("swarm", "slots", "queue", "schedd")
+PULL_RESULTS = ("succeeded", "failed")
+HISTOGRAMS_OF_CLASSES = (
+    *("job_wait_seconds", "job_execute_seconds", "job_memory_used_ratio"),
+    "executor_start_seconds",
+)
 OUTCOMES = ("succeeded", "failed", "signalled", "removed")
 
 
@@ -68,6 +73,8 @@ class PoolMetrics:
         self._schedd_query_s = float("-inf")
         # The jobs that the history had last; None before the first answer.
         self._known_ended: frozenset[str] | None = None
+        # Pulls of each executor's task, succeeded and failed; None before the first answer.
+        self._known_pulls: dict[str, tuple[int, int]] | None = None
         self._initialise(token_expiry_s)
 
     def record_round(self, autoscaler_round: AutoscalerRound) -> None:
@@ -83,6 +90,7 @@ class PoolMetrics:
             self._record_executors(observation)
             if observation.slots is not None:
                 self._record_slots(observation.slots)
+                self._record_image_pulls(observation, observation.slots)
             if observation.idle_jobs is not None:
                 self._record_queue(observation, observation.idle_jobs)
                 self._record_finished(observation.finished_jobs)
@@ -100,8 +108,12 @@ class PoolMetrics:
             self.store.set("token_expiry_timestamp_seconds", token_expiry_s)
         for reason in (*sorted(HOLD_REASONS), OTHER_REASON):
             self.store.increment("holds_total", reason, amount=0)
+        for reason in (*sorted(KNOWN_REASONS), OTHER_REASON):
+            self.store.increment("job_vacates_total", reason, amount=0)
         for rule in RULES:
             self.store.increment("refusals_total", rule, amount=0)
+        for result in PULL_RESULTS:
+            self.store.increment("image_pulls_total", result, amount=0)
         for source in SOURCES:
             self.store.increment("poll_errors_total", source, amount=0)
         for name, capacity_class in self._pool.classes.items():
@@ -113,6 +125,8 @@ class PoolMetrics:
                 self.store.increment("scalings_total", name, direction, amount=0)
             self.store.increment("job_starts_total", name, amount=0)
             self.store.increment("memory_escalations_total", name, amount=0)
+            for histogram in HISTOGRAMS_OF_CLASSES:
+                self.store.create_histogram(histogram, name)
             limits = capacity_class.replica_limits
             self.store.set("executors_min", limits.minimum, name)
             if limits.maximum is not None:
@@ -187,6 +201,31 @@ class PoolMetrics:
                 values[name, "free"] = float(round(free * scale))
                 values[name, "claimed"] = float(round((everything - free) * scale))
             self.store.set_all(unit, values)
+
+    def _record_image_pulls(self, observation: PoolObservation, slots: Sequence[Slot]) -> None:
+        """Count what executors pulled since their last ad."""
+        known = self._known_pulls
+        self._known_pulls = {
+            slot.task: (slot.image_pulls, slot.failed_image_pulls)
+            for slot in slots
+            if slot.partitionable
+        }
+        if known is None:
+            return
+        for task, counts in self._known_pulls.items():
+            before = known.get(task, (0, 0))
+            if counts == before:  # as on nearly every executor, every other second
+                continue
+            for result, count, earlier in zip(PULL_RESULTS, counts, before, strict=True):
+                # A gateway that was started again counts from 0.
+                amount = count - earlier if count >= earlier else count
+                self.store.increment("image_pulls_total", result, amount=amount)
+        # An executor whose ad is missing for a while is not counted again.
+        missing = known.keys() - self._known_pulls.keys()
+        if missing:
+            for executor in observation.status.executors:
+                if executor.task in missing:
+                    self._known_pulls[executor.task] = known[executor.task]
 
     def _record_queue(
         self, observation: PoolObservation, idle_jobs: Sequence[IdleJobGroup]

@@ -36,6 +36,9 @@ class RunnerMetrics:
         self._log_is_complete = True
         self.store.increment("submits_unresolved_total", runner, amount=0)
         self.store.increment("log_gaps_total", runner, amount=0)
+        # `rate` needs the first observation, too.
+        self.store.create_histogram("event_lag_seconds", runner)
+        self.store.create_histogram("submit_seconds", runner)
         self._set_tracked_jobs()
 
     @hookimpl

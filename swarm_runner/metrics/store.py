@@ -70,14 +70,19 @@ class MetricStore:
 
     def observe(self, name: str, value: float, *labels: str) -> None:
         """Add an observation to a histogram."""
-        self._check(name, "histogram", [labels])
+        self.create_histogram(name, *labels)
         buckets = self._definitions[name].buckets
         with self._lock:
-            histogram = self._histograms[name].setdefault(
-                labels, Histogram([0] * (len(buckets) + 1))
-            )
+            histogram = self._histograms[name][labels]
             histogram.counts[bisect_left(buckets, value)] += 1
             histogram.total += value
+
+    def create_histogram(self, name: str, *labels: str) -> None:
+        """Make a histogram's series appear, if it does not exist yet; it has no observation."""
+        self._check(name, "histogram", [labels])
+        empty = Histogram([0] * (len(self._definitions[name].buckets) + 1))
+        with self._lock:
+            self._histograms[name].setdefault(labels, empty)
 
     def families(self) -> list[Family]:
         """Return all metrics with their values at this moment."""

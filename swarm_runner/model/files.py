@@ -1,4 +1,4 @@
-"""The input files of an invocation: where each is, and its name in the job's directory."""
+"""The inputs of an invocation: where each is, and its name in the job's directory."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from pydantic import (
     WrapValidator,
 )
 
+from swarm_runner.model.sources import InputUrl, as_input_url, is_url
 from swarm_runner.model.text import FrozenModel, InputPath, SandboxPath
 
 # An input that the list transfer_input_files carries as it is. HTCondor expands `$$(...)`,
@@ -30,17 +31,17 @@ class InputFile(FrozenModel):
     name: SandboxPath = Field(description="its path in the job's directory")
 
 
-def _input(value: Any, _handler: ValidatorFunctionWrapHandler) -> str | InputFile:
+def _input(value: Any, _handler: ValidatorFunctionWrapHandler) -> str | InputFile | InputUrl:
     """Validate one input, with the messages of its own kind alone."""
-    if isinstance(value, InputFile):
-        return value
-    if isinstance(value, Mapping):
+    if is_url(value):
+        return as_input_url(value)
+    if isinstance(value, InputFile | Mapping):
         return InputFile.model_validate(value)
     return _INPUT_PATH.validate_python(value)
 
 
 _INPUT_PATH: TypeAdapter[str] = TypeAdapter(InputPath)
-Input = Annotated[str | InputFile, WrapValidator(_input)]
+Input = Annotated[str | InputFile | InputUrl, WrapValidator(_input)]
 
 
 def _inputs(value: Any) -> Any:
@@ -66,8 +67,9 @@ Inputs = Annotated[
                                 "properties": {
                                     "source": {"type": "string"},
                                     "name": {"type": "string"},
+                                    "checksum": {"type": "string"},
                                 },
-                                "required": ["source", "name"],
+                                "required": ["source"],
                                 "additionalProperties": False,
                             },
                         ]
@@ -80,34 +82,34 @@ Inputs = Annotated[
 ]
 
 
-def sandbox_name(item: str | InputFile) -> str:
+def sandbox_name(item: str | InputFile | InputUrl) -> str:
     """Return the path of an input in the job's directory.
 
     A path below `working_directory` stays. A path outside of it keeps only its last component.
     """
-    if isinstance(item, InputFile):
+    if not isinstance(item, str):
         return item.name
     path = posixpath.normpath(item)
     outside = path.startswith("/") or path.split("/")[0] == ".."
     return posixpath.basename(path) if outside else path
 
 
-def source_path(item: str | InputFile) -> str:
-    """Return the path of an input on the submitting host."""
-    return item.source if isinstance(item, InputFile) else item
+def source_path(item: str | InputFile | InputUrl) -> str:
+    """Return the path of an input on the submitting host, or its URL."""
+    return item if isinstance(item, str) else item.source
 
 
-def is_plain_input(item: str | InputFile) -> bool:
+def is_plain_input(item: str | InputFile | InputUrl) -> bool:
     """Return whether HTCondor transfers an input to its name without help."""
     source, name = source_path(item), sandbox_name(item)
-    return (
+    return isinstance(item, InputUrl) or (
         name != "."
         and (source == name or (source.startswith("/") and posixpath.basename(source) == name))
         and _PLAIN.fullmatch(source) is not None
     )
 
 
-def input_diagnostics(inputs: Sequence[str | InputFile]) -> Iterator[str]:
+def input_diagnostics(inputs: Sequence[str | InputFile | InputUrl]) -> Iterator[str]:
     """Report inputs that have no name in the job's directory, or the name of another one."""
     sources: dict[str, str] = {}
     for item in inputs:

@@ -13,7 +13,7 @@ from importlib import resources
 _FAMILY = re.compile(
     r"(?:SwarmRunner|Request|Require|Transfer|Docker|Container|OAuth|MachineAttr|Want|SUBMIT_|VM_|"
     r"Chirp|Cron|Periodic|OnExit|Condor|_Condor)\w*|\w*_(?:ContainerPort|HostPort|RAW)|"
-    r"\w+Provisioned|\w+Usage",
+    r"\w+Provisioned|\w+Usage|(?:\w+_)?PluginData",
     re.IGNORECASE,
 )
 

@@ -17,10 +17,17 @@ from swarm_runner.model.access_token import RESERVED_NAMES
 from swarm_runner.model.capacity_class import DEFAULT_COOLDOWN_S as DEFAULT_COOLDOWN_S
 from swarm_runner.model.capacity_class import CapacityClass as CapacityClass
 from swarm_runner.model.isolation import ContainerOptions, Isolation
+from swarm_runner.model.managers import (
+    MAX_MANAGERS,
+    ManagerHost,
+    several_managers_diagnostics,
+    split_host,
+)
 from swarm_runner.model.monitoring import Monitoring, SecretName
 from swarm_runner.model.resources import Resources
 from swarm_runner.model.scheduling import Scheduling
 from swarm_runner.model.shares import Shares
+from swarm_runner.model.sources import Sources
 from swarm_runner.model.text import (
     AbsolutePath,
     FrozenModel,
@@ -30,7 +37,13 @@ from swarm_runner.model.text import (
     list_names,
     raise_diagnostics,
 )
-from swarm_runner.model.volumes import MAX_VOLUMES, Volume, VolumeMount, overlap_diagnostics
+from swarm_runner.model.volumes import (
+    MAX_VOLUMES,
+    Volume,
+    VolumeMount,
+    overlap_diagnostics,
+    volume_path,
+)
 
 DEFAULT_CLASS = "normal"
 CENTRAL_MANAGER = "manager"  # the key of the central manager's service, beside class names
@@ -109,7 +122,7 @@ class Network(FrozenModel):
         ge=_MINIMUM_PREFIX,
         le=_MAXIMUM_PREFIX,
         description="the prefix length of a subnet that `pool up` chooses: 21 has 2,045 "
-        "addresses for executors and nodes",
+        "addresses for executors and nodes; when absent, less if `max_replicas` needs more",
     )
 
     @model_validator(mode="after")
@@ -156,6 +169,23 @@ class Pool(FrozenModel):
     )
     port: StrictInt = Field(9618, ge=1, le=65535, description="the central manager's port")
     network: Network = Field(Network(), description="the overlay network")
+    managers: StrictInt = Field(
+        1,
+        ge=1,
+        le=MAX_MANAGERS,
+        description="how many nodes may hold the job queue; another one continues when the node "
+        "that has it is lost. More than one needs `hosts` and `spool`",
+    )
+    hosts: tuple[ManagerHost, ...] = Field(
+        (),
+        description="with several managers, the address of each one's node, as clients reach it, "
+        "instead of `host`; HOST:PORT if a port is not `port`",
+    )
+    spool: Annotated[AbsolutePath, AfterValidator(volume_path)] | None = Field(
+        None,
+        description="with several managers, the directory of the queue on a volume that their "
+        "nodes share; jobs must not see it",
+    )
     services: dict[Name, Text] | None = Field(
         None,
         max_length=_MAX_CLASSES + 1,
@@ -170,6 +200,9 @@ class Pool(FrozenModel):
     )
     isolation: Isolation = Field(Isolation(), description="what the containers of jobs are allowed")
     shares: Shares = Field(Shares(), description="how the pool is divided among its users")
+    sources: Sources = Field(
+        (), description="from where the pool fetches inputs that are URLs; from nowhere when absent"
+    )
     registry_secret: SecretName | None = Field(
         None,
         description="a Swarm secret with a config.json of `docker login`, for private registries",
@@ -180,6 +213,11 @@ class Pool(FrozenModel):
     )
     monitoring: Monitoring = Field(
         Monitoring(), description="the services of `pool up --monitoring`"
+    )
+    autoscaler_image: Image | None = Field(
+        None,
+        description="the autoscaler's image in a registry: Swarm then starts it on another manager "
+        "node if its own is lost; built, and kept on one node, when absent",
     )
     image_cache_mb: StrictInt | None = Field(
         None,
@@ -197,6 +235,7 @@ class Pool(FrozenModel):
                 *self._class_diagnostics(),
                 *overlap_diagnostics(self.volumes),
                 *self._service_diagnostics(),
+                *several_managers_diagnostics(self),
             ],
         )
         return self
@@ -258,12 +297,23 @@ class Pool(FrozenModel):
         """Return the class, or `manager`, of each external service; None if there are none."""
         if self.services is None:
             return None
-        return {service: name for name, service in self.services.items()}
+        further = dict.fromkeys(self.manager_services[1:], CENTRAL_MANAGER)
+        return {service: name for name, service in self.services.items()} | further
 
     @property
     def address(self) -> str:
-        """The central manager's `host:port`, as clients reach it."""
-        return f"{self.host}:{self.port}"
+        """The central manager's `host:port`, as clients reach it.
+
+        With several managers, the address of each, with commas between them: one of them answers.
+        """
+        return ",".join(f"{host}:{port}" for host, port in self.manager_addresses)
+
+    @property
+    def manager_addresses(self) -> tuple[tuple[str, int], ...]:
+        """The host and the port of each manager, as clients reach it."""
+        if self.managers == 1:
+            return ((self.host, self.port),)
+        return tuple(split_host(host, self.port) for host in self.hosts)
 
     def classes_for(self, *, vm: bool) -> list[str]:
         """Return the classes that run virtual machines, or those that run containers."""
@@ -298,6 +348,13 @@ class Pool(FrozenModel):
     def autoscaler(self) -> str:
         """The Swarm service of the autoscaler."""
         return f"{self.name}_htcondor-autoscaler"
+
+    @property
+    def manager_services(self) -> tuple[str, ...]:
+        """The Swarm service of each manager."""
+        first = self.service()
+        further = (f"{first}-manager-{number}" for number in range(2, self.managers + 1))
+        return (first, *further)
 
     def service(self, capacity_class: str | None = None) -> str:
         """Return the Swarm service of the central manager, or of a class.

@@ -22,7 +22,25 @@ class DockerEngine(FrozenModel):
     node_id: str = ""
     address: str = ""
     nodes: int = 0
+    managers: int = Field(0, description="how many of the nodes manage the Swarm")
     host: str = Field("", description="the host in DOCKER_HOST; empty for a socket")
+    memory_limit: bool = Field(True, description="whether its kernel limits containers' memory")
+    rootless: bool = Field(False, description="whether it runs without root, so without overlays")
+
+
+class SwarmNode(FrozenModel):
+    """A node of the Swarm, as it described itself when it joined or was restarted.
+
+    `address` is the one that Swarm knows; `architecture` is the kernel's word, such as x86_64 or
+    aarch64.
+    """
+
+    id: str
+    name: str
+    address: str = ""
+    ready: bool = True
+    engine_version: str = ""
+    architecture: str = ""
 
 
 class AddressSpace(FrozenModel):
@@ -133,6 +151,8 @@ class Slot(FrozenModel):
     has_vm: bool = Field(False, description="whether HTCondor offers virtual machines in it")
     vm_offline_reason: str = Field("", description="why HTCondor offers no virtual machines")
     version: str = Field("", description="HTCondor's version")
+    image_pulls: int = Field(0, description="how many images its executor pulled")
+    failed_image_pulls: int = Field(0, description="how many pulls of its executor failed")
 
     @property
     def problem(self) -> str:
@@ -211,8 +231,16 @@ class PoolStatus(FrozenModel):
     manager: TaskState | None
     replicas: dict[str, int]
     executors: tuple[ExecutorStatus, ...]
+    managers: tuple[TaskState, ...] = Field(
+        (),
+        description="the tasks of all managers, if the pool has several; `manager` has the queue",
+    )
     autoscaler: TaskState | None = Field(
         None, description="the autoscaler's task, if `pool up --autoscale` started one"
+    )
+    losses: dict[str, str] = Field(
+        default_factory=dict,
+        description="what happens to each part of the pool when its node is lost",
     )
     problems: tuple[str, ...] = ()
     warnings: tuple[str, ...] = Field((), description="what needs attention within a month")
@@ -285,12 +313,21 @@ class PoolStatus(FrozenModel):
 
 
 class ScheddStatistics(FrozenModel):
-    """What a schedd advertises about itself: its held jobs, how busy it is, its spool's disk."""
+    """What a schedd advertises about itself: its jobs, how busy it is, its spool's disk.
+
+    Limits are absent if they are unknown. `waiting_uploads` are the jobs whose input files wait to
+    be transferred.
+    """
 
     held_jobs: int = Field(0, ge=0)
+    running_jobs: int = Field(0, ge=0)
+    max_running_jobs: int | None = None
+    waiting_uploads: int = Field(0, ge=0)
+    max_uploads: int | None = None
     duty_cycle: float | None = Field(None, ge=0, description="0 to 1; absent if unknown")
     spool_free_bytes: int | None = Field(None, ge=0, description="absent if unknown")
     spool_size_bytes: int | None = Field(None, ge=0, description="absent if unknown")
+    task: str = Field("", description="its Swarm task, in a pool with several managers")
 
 
 class JobRun(FrozenModel):

@@ -11,7 +11,7 @@ _RULES = (
     ("image_digest", r"has no digest"),
     ("image", r"none that the pool allows|not a valid image reference|isolation\.images"),
     ("network", r"asks for the network"),
-    ("port", r"published port"),
+    ("port", r"published port|asks for .* ports|names a port|isolation\.ports"),
     ("device", r"asks for the device"),
     ("volume", r"names the volume|asks to mount|its directory .* is (a link|neither)"),
     ("user", r"would run as user|would be in the group"),

@@ -276,6 +276,8 @@ def printable(text: str) -> str:
     An escape sequence could otherwise move the cursor, or change what was printed before. Line
     breaks and tabs stay.
     """
+    if text.isprintable():  # as nearly all is; much faster than the pattern
+        return text
     return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 

@@ -22,12 +22,13 @@ _MAX_PATH_LENGTH = 4096  # Linux's PATH_MAX
 MAX_VOLUMES = 1000
 
 
-def _is_below(path: str, directory: str) -> bool:
+def is_below(path: str, directory: str) -> bool:
     """Return whether a normalized path is a directory or below it."""
     return path == directory or path.startswith(directory.rstrip("/") + "/")
 
 
-def _volume_path(value: str) -> str:
+def volume_path(value: str) -> str:
+    """Return a data directory's path. Raises PydanticCustomError if a mount cannot have it."""
     if len(value) > _MAX_PATH_LENGTH:
         raise PydanticCustomError(
             "volume", "has {length} characters, more than a path can have", {"length": len(value)}
@@ -46,7 +47,7 @@ def _volume_path(value: str) -> str:
             {"path": repr(value)},
         )
     if value in _PER_JOB_DIRECTORIES or any(
-        _is_below(value, system) or _is_below(system, value) for system in _SYSTEM_DIRECTORIES
+        is_below(value, system) or is_below(system, value) for system in _SYSTEM_DIRECTORIES
     ):
         raise PydanticCustomError(
             "volume",
@@ -113,7 +114,7 @@ def _mount_error(found: str) -> PydanticCustomError:
 class VolumeMount(FrozenModel):
     """A directory that every node has at the same path. Jobs see it at that path too."""
 
-    path: Annotated[AbsolutePath, AfterValidator(_volume_path)] = Field(
+    path: Annotated[AbsolutePath, AfterValidator(volume_path)] = Field(
         description="a data directory that every node has at this path"
     )
     read_only: StrictBool = Field(False, description="whether jobs can only read it")
@@ -135,7 +136,7 @@ def overlap_diagnostics(
     ordered = sorted(enumerate(volumes), key=lambda item: item[1].path.replace("/", "\0"))
     outer_position, outer = 0, None
     for position, volume in ordered:
-        if outer is not None and _is_below(volume.path, outer.path):
+        if outer is not None and is_below(volume.path, outer.path):
             yield (
                 ("volumes", max(position, outer_position)),
                 f"{volume.path} and {outer.path} overlap; remove one of the two",

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from importlib import resources
+from typing import Protocol
 from urllib.parse import parse_qs, urlsplit
 
 from markupsafe import Markup
@@ -79,6 +80,17 @@ class Viewer:
     by_proxy: bool
 
 
+class Watch(Protocol):
+    """Notes that a browser is watching."""
+
+    def __call__(self, *, jobs: bool) -> None:
+        """Note it; `jobs`: the browser shows jobs."""
+
+
+def _no_watch(*, jobs: bool) -> None:
+    del jobs
+
+
 class PageApp:
     """The page of one pool.
 
@@ -87,7 +99,7 @@ class PageApp:
         job_source: Answers for single jobs.
         check_token: Asks the pool whether it accepts a token for reading.
         proxies: The reverse proxies that log users in themselves.
-        watch: Is called at each request: a browser is watching.
+        watch: Is called at each request: a browser is watching, and shows jobs or not.
         max_streams: How many browsers get updates at once.
         output_source: Reads the output of running jobs for their owners; None shows none.
     """
@@ -98,7 +110,7 @@ class PageApp:
         job_source: JobQueryPort,
         check_token: CheckToken,
         proxies: TrustedProxies,
-        watch: Callable[[], None] = lambda: None,
+        watch: Watch = _no_watch,
         max_streams: int = MAX_STREAMS,
         output_source: OutputSource | None = None,
     ) -> None:
@@ -161,9 +173,9 @@ class PageApp:
             response.headers["www-authenticate"] = 'FormBased realm="pool"'
         return response
 
-    def watched(self) -> None:
+    def watched(self, view: View) -> None:
         """Note that a browser is watching."""
-        self._watch()
+        self._watch(jobs=view.shows_jobs)
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
@@ -194,8 +206,8 @@ class PageApp:
             async with asyncio.timeout(timeout_s):
                 await self._changed.wait()
         self._changed.clear()
-        if self.streams.count:
-            self.watched()
+        for view in self.streams.views:
+            self.watched(view)
 
     async def _page(self, request: Request) -> Response:
         url = request.url.path + (f"?{request.url.query}" if request.url.query else "")
@@ -205,7 +217,7 @@ class PageApp:
         view = View.parse(url)
         if view is None:
             return self._message(404, "Not found", "There is no such page.")
-        self.watched()
+        self.watched(view)
         if view.job_id is not None:
             await self.details.get(view.job_id)
         rendering = self.render(view)
@@ -306,7 +318,7 @@ class _EventStream:
         elif view is None or request.method != "GET":
             response = Response(status_code=404)
         else:
-            self._page.watched()
+            self._page.watched(view)
 
             def is_allowed() -> bool:
                 return self._page.viewer(request) is not None

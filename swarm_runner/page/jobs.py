@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Self
 from urllib.parse import urlencode
 
@@ -13,6 +14,7 @@ from swarm_runner.model.htcondor import JobStatus
 from swarm_runner.model.job import Job, JobId, JobState
 from swarm_runner.model.pool import Pool
 from swarm_runner.model.pool_status import Slot
+from swarm_runner.model.shares import SEPARATOR, decode_account
 from swarm_runner.runner.explanation import Explanation, explain
 
 PAGE_SIZE = 50
@@ -89,8 +91,21 @@ def _is_complete(ad: Ad) -> bool:
 
 
 def _user(ad: Ad) -> str:
+    """Return who has the job's share: an account below an identity, or the identity itself."""
+    account = ad.get("AccountingGroup")
+    if account:
+        return _decode(str(account))
     name: str = ad.get("User", "").partition("@")[0]
     return name
+
+
+# The same few users have thousands of jobs.
+_decode = lru_cache(maxsize=4096)(decode_account)
+
+
+def _is_of(user: str, name: str) -> bool:
+    """Whether this is how people may write the user: an account also without its identity."""
+    return name in (user, user.partition(SEPARATOR)[2])
 
 
 def _capacity_class(ad: Ad) -> str:
@@ -151,7 +166,7 @@ class JobFilter:
             (not self.state or self.state == _STATES[ad["JobStatus"]])
             and (not self.capacity_class or self.capacity_class == _capacity_class(ad))
             and (not self.tool or self.tool == ad.get("SwarmRunnerTool"))
-            and (not self.user or self.user == _user(ad))
+            and (not self.user or _is_of(_user(ad), self.user))
             and (not self.find or self._finds(ad))
         )
 

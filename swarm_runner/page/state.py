@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Self
 
 from swarm_runner.condor.ports import Ad
+from swarm_runner.model.job import JobState
 from swarm_runner.model.pool import Pool
 from swarm_runner.model.pool_status import PoolStatus
 from swarm_runner.page.executors import NodeView, build_nodes
@@ -132,6 +133,7 @@ class PageState:
         self.history = History()
         self.snapshot: Snapshot | None = None
         self.jobs: JobBoard | None = None
+        self.held: int | None = None
         self.round_ended_s: float | None = None
         self.version = 0
         self._sources = {
@@ -165,6 +167,13 @@ class PageState:
         """Record the jobs in the queue; None if the access point did not answer."""
         if ads is not None:
             self.jobs = JobBoard(ads, self.clock(), limit)
+            self.held = self.jobs.by_state[JobState.HELD]
+            self._notify()
+
+    def record_held(self, number: int) -> None:
+        """Record how many jobs are held, without a list of the jobs."""
+        if number != self.held:
+            self.held = number
             self._notify()
 
     def silent_sources(self) -> list[Source]:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 from swarm_runner.page.rendering import Rendering
@@ -104,6 +104,11 @@ class Streams:
         self.dropped = 0
         # Seconds of CPU that the latest update of all views took.
         self.update_s = 0.0
+
+    @property
+    def views(self) -> Iterable[View]:
+        """What browsers are watching."""
+        return self._feeds.keys()
 
     async def serve(
         self,

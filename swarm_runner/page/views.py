@@ -11,7 +11,7 @@ from typing import Any, Self
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from swarm_runner.model.htcondor import JobStatus
-from swarm_runner.model.job import JobId, JobState
+from swarm_runner.model.job import JobId
 from swarm_runner.model.pool_status import ExecutorReplacement
 from swarm_runner.model.scaling import ScalingRecord
 from swarm_runner.page.executors import count_states
@@ -42,6 +42,11 @@ class View:
     node: str = ""
     """A node's key."""
     job_id: JobId | None = None
+
+    @property
+    def shows_jobs(self) -> bool:
+        """Whether it needs the list of jobs."""
+        return self.name in ("jobs", "job")
 
     @classmethod
     def parse(cls, url: str) -> Self | None:
@@ -110,12 +115,12 @@ def _required(snapshot: Snapshot | None) -> Snapshot:
 def _overview(state: PageState, snapshot: Snapshot) -> Context:
     status = snapshot.status
     executors = [executor for node in snapshot.nodes for executor in node.executors]
-    board, queue = state.jobs, snapshot.queue
+    queue = snapshot.queue
     return {
         "title": "Overview",
         "waiting": queue.idle if queue else None,
         "running": len(status.jobs),
-        "held": board.by_state[JobState.HELD] if board else None,
+        "held": state.held,
         "ready": sum(map(status.ready, state.pool.classes)),
         "desired": sum(status.replicas.values()),
         "messages": _messages(state, snapshot)[:MAX_MESSAGES],

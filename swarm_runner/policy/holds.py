@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 
-from swarm_runner.hooks.specs import hookimpl
 from swarm_runner.model.htcondor import HoldCode, HoldSubcode
 from swarm_runner.model.job import Hold, Job, Outcome, OutcomeKind, Release, Remove
+from swarm_runner.policy.fetches import fetch_decision
 from swarm_runner.submit.vm import VM_START_HOLD_SUBCODE
 
 MAX_RELEASES = 6
@@ -21,7 +21,7 @@ MAX_BACKOFF_S = 600.0
 
 # What Docker 20 to 28 and registries write after "Cannot pull image NAME".
 _NO_SUCH_IMAGE = re.compile(
-    r"manifest( for \S+)? (unknown|not found)|not found: manifest|no such image|"
+    r"manifest( for \S+)? (unknown|not found)|unknown: not found|not found: manifest|no such image|"
     r"failed to resolve reference .*: not found|repository does not exist|name unknown|"
     r"pull access denied|requested access .* is denied|unauthorized|no basic auth credentials|"
     r"invalid reference format|no match for platform|no matching manifest|HTTP 40[134] response",
@@ -36,11 +36,12 @@ _RATE_LIMIT = re.compile(r"toomanyrequests|too many requests|rate limit", re.IGN
 _PULL_FAILED = re.compile(r"cannot pull image", re.IGNORECASE)
 
 
-@hookimpl
 def swarm_runner_job_held(job: Job, hold: Hold) -> Release | Remove | None:
     """End the job if the reason is permanent, retry if it may pass, leave a user's hold alone."""
     if hold.code in (HoldCode.USER_REQUEST, HoldCode.SPOOLING_INPUT):
         return None
+    if (decision := fetch_decision(hold)) is not None:
+        return decision
     is_permanent = any(pattern.search(hold.reason) for pattern in _PERMANENT)
     if hold.code == HoldCode.INVALID_DOCKER_IMAGE and not is_permanent:
         return _retry(hold)

@@ -17,6 +17,8 @@ def suitable_classes(
 
     Raises InvalidInputError, with what there is, if that is none, or not the requested class.
     """
+    if not (invocation.node_labels or invocation.gpu_model or invocation.gpu_memory_mb):
+        return list(names)
     requests = [f"{name}={value}" for name, value in invocation.node_labels.items()]
     suitable = [name for name in names if _suits(pool.classes[name], invocation)]
     if suitable and requested in (None, suitable[0]):

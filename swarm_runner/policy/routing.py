@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from swarm_runner.errors import Diagnostic, InvalidInputError
-from swarm_runner.hooks.specs import hookimpl
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.pool import Destination, Pool, Route
 from swarm_runner.model.text import did_you_mean
 from swarm_runner.policy.placement import suitable_classes
 
 
-@hookimpl
 def swarm_runner_route(invocation: Invocation, destination: Destination, pool: Pool) -> Route:
     """Choose the smallest class that fits, or the requested one.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 
-from swarm_runner.hooks.specs import hookimpl
 from swarm_runner.model.scaling import ClassSnapshot, IdleJobs, ScalingDecision, ScalingLimits
 from swarm_runner.policy.packing import (
     CapacityTier,
@@ -33,7 +32,6 @@ UNMATCHED_START_UPS = 10.0
 UNMATCHED_IDLE_S = 120.0
 
 
-@hookimpl
 def swarm_runner_size_class(
     capacity_class: ScalingLimits, status: ClassSnapshot
 ) -> ScalingDecision:
@@ -54,14 +52,12 @@ def swarm_runner_size_class(
 
 
 def resolve_decision(
-    hook_result: ScalingDecision | int | None, capacity_class: ScalingLimits, status: ClassSnapshot
+    hook_result: ScalingDecision | int, capacity_class: ScalingLimits
 ) -> ScalingDecision:
     """Return a hook's result as a decision within the class's limits.
 
-    None, no opinion, changes nothing. A number is the wanted number of executors.
+    A number is the wanted number of executors.
     """
-    if hook_result is None:
-        return _unchanged(status, "no policy decides")
     if isinstance(hook_result, ScalingDecision):
         if hook_result.frozen:
             return hook_result

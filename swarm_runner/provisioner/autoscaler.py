@@ -246,7 +246,7 @@ def ensure_autoscaler(
             _stop(stack.pool, swarm, waiter)
             log.info("Service removed", service=name, reason="the autoscaler was switched off")
         return
-    image = swarm.autoscaler_image(stack.image, progress)
+    image = swarm.autoscaler_image(stack.pool.autoscaler_image, stack.image, progress)
     tokens.ensure_autoscaler_token()
     spec = stack.autoscaler(image, swarm.docker_engine().node_id)
     if existing is None:

@@ -19,7 +19,8 @@ from swarm_runner.model.access_token import (
     Rights,
 )
 from swarm_runner.model.pool import Pool
-from swarm_runner.provisioner.preconditions import PermanentError, network_advice
+from swarm_runner.provisioner.managers import check_manager_is_here, run_in_manager
+from swarm_runner.provisioner.preconditions import network_advice
 from swarm_runner.provisioner.task_failures import TaskFailures
 from swarm_runner.provisioner.waiter import Waiter
 from swarm_runner.structured_log import get_logger
@@ -112,33 +113,18 @@ class Tokens:
         return self._run_in_manager(command)
 
     def _run_in_manager(self, command: Sequence[str]) -> bytes:
-        service = self._stack.pool.service()
-        output = self._swarm.exec_in_service(service, command)
+        pool = self._stack.pool
+        output = run_in_manager(self._swarm, pool, command)
         if output is None:
-            self._reject_remote_manager(service)
+            engine_name = self._swarm.docker_engine().name
+            tasks = [t for t in self._swarm.tasks(pool.name) if t.service in pool.manager_services]
+            check_manager_is_here(tasks, engine_name)
+            states = "; ".join(f"{task.state} {task.error}".strip() for task in tasks)
             raise PreconditionError(
-                f"service {service} has no running container on this engine: "
-                f"{self._task_states(service)}"
+                f"service {pool.service()} has no running container on this engine: "
+                f"{states or 'Swarm has not created a task for it yet'}"
             )
         return output
-
-    def _reject_remote_manager(self, service: str) -> None:
-        """Raise PermanentError when the manager runs on another node than this engine's."""
-        engine_name = self._swarm.docker_engine().name
-        for task in self._swarm.tasks(self._stack.pool.name):
-            if task.service == service and task.state == "running" and not task.stopping:
-                if task.node != engine_name:
-                    raise PermanentError(
-                        f"service {service} runs on {task.node}, but this command uses the engine "
-                        f"of {engine_name}; tokens are signed in the manager's container. Select "
-                        f"the engine of {task.node} with DOCKER_HOST or a docker context"
-                    )
-                return
-
-    def _task_states(self, service: str) -> str:
-        tasks = self._swarm.tasks(self._stack.pool.name)
-        states = [f"{task.state} {task.error}".strip() for task in tasks if task.service == service]
-        return "; ".join(states) or "Swarm has not created a task for it yet"
 
 
 class PoolCredentials:
@@ -205,7 +191,7 @@ class PoolCredentials:
         """
 
         def attempt() -> None:
-            self._swarm.exec_in_service(self._pool.service(), stack.central_manager_probe())
+            run_in_manager(self._swarm, self._pool, stack.central_manager_probe())
             self._pool_query.count_unfinished()
 
         try:

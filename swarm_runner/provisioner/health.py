@@ -19,6 +19,7 @@ from swarm_runner.model.pool_status import (
     TaskState,
 )
 from swarm_runner.provisioner.black_holes import MAX_RUNS, RUN_HISTORY_S, black_holes
+from swarm_runner.provisioner.managers import run_in_holder
 from swarm_runner.provisioner.observation import UNRESPONSIVE_AFTER_S, creation_time_s
 from swarm_runner.structured_log import get_logger
 from swarm_runner.swarm.ports import Swarm
@@ -254,7 +255,7 @@ class ExecutorHealthMonitor:
         command = ["condor_off", "-graceful", "-daemon", "master"]
         constraint = f'Name == "{executor.container}"'
         manager = self._pool.service()
-        output = self._swarm.exec_in_service(manager, [*command, "-constraint", constraint])
+        output = run_in_holder(self._swarm, self._pool, [*command, "-constraint", constraint])
         if output is None:
             raise PreconditionError(
                 f"service {manager} runs on another node than this engine's, and only the manager "

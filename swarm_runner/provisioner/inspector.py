@@ -19,8 +19,9 @@ from swarm_runner.model.pool_status import (
 )
 from swarm_runner.provisioner import subnets
 from swarm_runner.provisioner.black_holes import MAX_RUNS, RUN_HISTORY_S, black_holes
+from swarm_runner.provisioner.schedd_limits import reached_limits
 from swarm_runner.swarm.ports import Swarm
-from swarm_runner.swarm.specs import CLASS_LABEL, NODE_LABEL
+from swarm_runner.swarm.specs import CLASS_LABEL, NODE_LABEL, SHARED_SPOOL
 
 # The first HTCondor whose access point requests more memory by itself (retry_request_memory).
 MINIMUM_VERSION = "25.2.1"
@@ -57,7 +58,10 @@ class PoolInspector:
             services.pop(self._pool.autoscaler, None)
         tasks = self._swarm.tasks(self._pool.name)
         try:
-            status = build_pool_status(self._pool, services, tasks, self._pool_query.slots())
+            slots = self._pool_query.slots()
+            several = self._pool.managers > 1
+            queue_task = self._pool_query.schedd_statistics().task if several else ""
+            status = build_pool_status(self._pool, services, tasks, slots, queue_task=queue_task)
         except UnreachableError as error:
             status = build_pool_status(self._pool, services, tasks, None, problem=str(error))
         problem = self._address_problem(services.values(), tasks)
@@ -86,12 +90,14 @@ class PoolInspector:
         )
 
     def status(self) -> PoolStatus:
-        """Return the status with the autoscaler, and with the reasons of executor replacements.
+        """Return the status with the autoscaler, limits, and reasons of executor replacements.
 
         The reason why an executor was drained is not stored. It follows from the same runs of
         jobs that the decision was based on.
         """
         status = self.observe(autoscaler=True)
+        problems = (*status.problems, *self._reached_limits())
+        status = status.model_copy(update={"problems": problems})
         drained = {e.task for e in status.executors if e.retiring and not (e.stopping or e.problem)}
         if not drained:
             return status
@@ -109,6 +115,12 @@ class PoolInspector:
         )
         return status.model_copy(update={"executors": executors})
 
+    def _reached_limits(self) -> list[str]:
+        try:
+            return reached_limits(self._pool_query.schedd_statistics())
+        except UnreachableError:
+            return []  # the status has the problem
+
 
 def spool_node(
     pool: Pool, existing: Mapping[str, ServiceState], docker_engine: DockerEngine
@@ -117,6 +129,8 @@ def spool_node(
 
     The services' labels name it. A new pool's queue is on the engine's node.
     """
+    if pool.managers > 1:
+        return SHARED_SPOOL
     labelled = [service for service in existing.values() if NODE_LABEL in service.labels]
     labelled.sort(key=lambda service: service.name != pool.service())
     return labelled[0].labels[NODE_LABEL] if labelled else docker_engine.node_id
@@ -128,10 +142,13 @@ def build_pool_status(
     tasks: Sequence[TaskState],
     slots: Iterable[Slot] | None,
     problem: str = "",
+    *,
+    queue_task: str = "",
 ) -> PoolStatus:
     """Join services, tasks and slots to a status with one entry for each executor task.
 
-    `slots` is None when the collector did not answer, and `problem` says why.
+    `slots` is None when the collector did not answer, and `problem` says why. `queue_task` is the
+    task of the manager that has the queue, in a pool with several.
     """
     slots = list(slots or ())
     slots_by_task: dict[str, list[Slot]] = {}
@@ -143,6 +160,7 @@ def build_pool_status(
         if CLASS_LABEL in service.labels
     }
     manager, autoscaler = None, None
+    managers, warnings = [], []
     known = {task.id for task in tasks}
     executors = [
         _untracked_executor(pool, task, task_slots)
@@ -154,7 +172,11 @@ def build_pool_status(
     for task in tasks:
         if task.stopped:
             continue
-        if task.service == pool.service() and task.lost:
+        if pool.managers > 1 and task.service in pool.manager_services:
+            managers.append(task)
+            if task.lost:
+                warnings.append(f"the node {task.node} of a manager is down")
+        elif task.service == pool.service() and task.lost:
             problems.append(f"the manager's node {task.node}, which holds the queue, is down")
         elif task.service == pool.service():
             # A task that stops may exist beside its successor.
@@ -167,10 +189,15 @@ def build_pool_status(
                 update = {"problem": failures.get((task.service, task.slot), "")}
                 executor = executor.model_copy(update=update)
             executors.append(executor)
+    running = [task for task in managers if task.state == "running" and not task.lost]
+    manager = next((task for task in running if task.id == queue_task), None) or next(
+        iter(running), manager
+    )
     problems += _service_problems(pool, services, manager)
     if pool.autoscaler in services and (autoscaler is None or autoscaler.state != "running"):
         suffix = f": {autoscaler.state} {autoscaler.error}".rstrip() if autoscaler else ""
         problems.append(f"the autoscaler is not running{suffix}")
+    warnings += _monitoring_warnings(pool, tasks, failures)
     unsupported_version = _unsupported_version(slots)
     if unsupported_version:
         problems.append(
@@ -182,6 +209,8 @@ def build_pool_status(
     return PoolStatus(
         pool=pool.name,
         manager=manager,
+        managers=tuple(managers),
+        warnings=tuple(warnings),
         replicas={classes[name]: services[name].replicas for name in services if name in classes},
         executors=tuple(executors),
         autoscaler=autoscaler,
@@ -204,7 +233,7 @@ def _parse_version(version: str) -> tuple[int, ...]:
 def _service_problems(
     pool: Pool, services: Mapping[str, ServiceState], manager: TaskState | None
 ) -> list[str]:
-    names = [pool.service(), *(pool.service(name) for name in pool.classes)]
+    names = [*pool.manager_services, *(pool.service(name) for name in pool.classes)]
     problems = [f"service {name} is missing" for name in names if name not in services]
     if pool.service() in services and (manager is None or manager.state != "running"):
         state = f"{manager.state} {manager.error}".strip() if manager else "it has no task"
@@ -212,6 +241,18 @@ def _service_problems(
     if problems:
         problems.append("run `swarm-runner pool up` to repair the pool")
     return problems
+
+
+def _monitoring_warnings(
+    pool: Pool, tasks: Iterable[TaskState], failures: Mapping[tuple[str, int], str]
+) -> list[str]:
+    """Return a warning for each monitoring service that does not run, and why."""
+    running = {task.service for task in tasks if task.state == "running"}
+    return [
+        f"service {service} does not run: {message} (see `docker service logs {service}`)"
+        for (service, _), message in sorted(failures.items())
+        if service in {pool.observer, pool.prometheus, pool.grafana} - running
+    ]
 
 
 def _failure_messages(tasks: Iterable[TaskState]) -> dict[tuple[str, int], str]:

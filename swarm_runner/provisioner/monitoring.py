@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import resources
 
+from swarm_runner.errors import PreconditionError
 from swarm_runner.provisioner.credentials import Tokens
 from swarm_runner.structured_log import get_logger
 from swarm_runner.swarm.monitoring_specs import DASHBOARD_FILE, RULES_FILE, monitoring_stack
@@ -31,13 +32,14 @@ def ensure_monitoring(
     if not stack.monitored:
         _remove(stack, swarm, progress, {pool.observer, pool.prometheus, pool.grafana})
         return
+    _ensure_images(stack, swarm, progress)
     files = {
         name: (resources.files("swarm_runner") / "metrics" / "monitoring" / name).read_bytes()
         for name in (RULES_FILE, DASHBOARD_FILE)
     }
     observer_image = None
     if pool.autoscaler not in existing:
-        observer_image = swarm.autoscaler_image(stack.image, progress)
+        observer_image = swarm.autoscaler_image(pool.autoscaler_image, stack.image, progress)
         tokens.ensure_autoscaler_token()
     node_id = swarm.docker_engine().node_id
     monitoring = monitoring_stack(stack, files, node_id, observer_image=observer_image)
@@ -50,9 +52,6 @@ def ensure_monitoring(
     for name in monitoring.configs.keys() - known:
         swarm.create_config(name, monitoring.configs[name], stack.labels)
     for spec in monitoring.services:
-        # The services run on this engine's node, which therefore needs their images.
-        if spec.name != pool.observer:
-            swarm.pool_image(spec.image, progress)
         if spec.name not in existing:
             progress(f"creating service {spec.name}")
             swarm.create_service(spec)
@@ -64,6 +63,21 @@ def ensure_monitoring(
     wanted = {spec.name for spec in monitoring.services}
     _remove(stack, swarm, progress, {pool.observer, pool.prometheus, pool.grafana} - wanted)
     swarm.remove_configs(sorted(known - monitoring.configs.keys()))
+
+
+def _ensure_images(stack: Stack, swarm: Swarm, progress: Callable[[str], None]) -> None:
+    """Get the images before anything changes; the services run on this engine's node."""
+    settings = stack.pool.monitoring
+    images = {"prometheus_image": settings.prometheus_image}
+    if settings.grafana_password_secret is not None:
+        images["grafana_image"] = settings.grafana_image
+    for key, image in images.items():
+        try:
+            swarm.pool_image(image, progress)
+        except PreconditionError as error:
+            raise PreconditionError(
+                f"{error}; name an image that this engine has or can pull in pool.monitoring.{key}"
+            ) from error
 
 
 def _remove(stack: Stack, swarm: Swarm, progress: Callable[[str], None], names: set[str]) -> None:

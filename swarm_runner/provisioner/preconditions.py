@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from swarm_runner.errors import Diagnostic, InvalidInputError, PreconditionError
 from swarm_runner.model.pool import Pool
 from swarm_runner.model.pool_status import DockerEngine, ServiceState
+from swarm_runner.provisioner.nodes import MINIMUM_ENGINE, is_too_old
 from swarm_runner.swarm.specs import SPEC_DIGEST_LABEL, Stack
 
 # Variables of the manager's environment that running jobs and their executors depend on.
@@ -25,16 +26,34 @@ class PermanentError(PreconditionError):
 
 def check_host(pool: Pool, docker_engine: DockerEngine) -> None:
     """Raise InvalidInputError when pool.host is a loopback address and the engine is remote."""
-    if (
-        docker_engine.host
-        and not docker_engine.host.startswith(_LOOPBACK)
-        and pool.host.startswith(_LOOPBACK)
-    ):
+    host = next((h for h, _ in pool.manager_addresses if h.startswith(_LOOPBACK)), None)
+    if docker_engine.host and not docker_engine.host.startswith(_LOOPBACK) and host is not None:
         message = (
-            f"is {pool.host}, which is this host, but the manager runs on the node of the engine "
+            f"is {host}, which is this host, but the manager runs on the node of the engine "
             f"at {docker_engine.host}; set it to the address at which clients reach that node"
         )
-        raise InvalidInputError([Diagnostic(message, path="pool.host")])
+        path = "pool.host" if pool.managers == 1 else "pool.hosts"
+        raise InvalidInputError([Diagnostic(message, path=path)])
+
+
+def check_engine(docker_engine: DockerEngine) -> None:
+    """Raise PreconditionError when the engine or its kernel cannot carry a pool."""
+    if is_too_old(docker_engine.version):
+        raise PreconditionError(
+            f"engine {docker_engine.name} is Docker {docker_engine.version}, and a pool needs "
+            f"{MINIMUM_ENGINE} or newer: upgrade the engine"
+        )
+    if docker_engine.rootless:
+        raise PreconditionError(
+            f"engine {docker_engine.name} runs without root (rootless mode), where no container "
+            "can join Swarm's overlay networks: use an engine that root runs"
+        )
+    if not docker_engine.memory_limit:
+        raise PreconditionError(
+            f"the kernel of {docker_engine.name} does not limit the memory of containers, so that "
+            "a job could use all memory of its node: boot it with the parameters "
+            "`cgroup_enable=memory swapaccount=1`"
+        )
 
 
 def check_image(pool: Pool, docker_engine: DockerEngine, image: str) -> None:
@@ -111,6 +130,15 @@ def check_immutable_settings(pool: Pool, existing: Mapping[str, ServiceState]) -
         for name, setting in _IMMUTABLE_SETTINGS.items()
         if name in environment and environment[name] != spec.environment[name]
     ]
+    former, current = (e.get("SWARM_RUNNER_SPOOL", "") for e in (environment, spec.environment))
+    if former != current:
+        own = "a volume of one node"
+        raise PreconditionError(
+            f"the queue is in {former or own}, and by the configuration in {current or own}: "
+            "nothing copies it while the pool runs. Run `pool down --drain`, then `pool up`; or "
+            "take the queue along with `pool backup FILE`, `pool down --force`, "
+            "`pool restore FILE` and `pool up`"
+        )
     if changes:
         raise PreconditionError(
             f"{'; '.join(changes)}: the change would lose running jobs. Run `pool down --drain`, "
@@ -126,7 +154,9 @@ def network_advice(pool: Pool) -> str:
             "(`modprobe ip_vs`). Load it, or set pool.network to "
             "{endpoint_mode: dnsrr, publish: host}, which works without it"
         )
+    hosts = ", ".join(host for host, _ in pool.manager_addresses)
+    setting = "pool.host" if pool.managers == 1 else "pool.hosts"
     return (
-        f"Check that {pool.host} (pool.host) is an address of the manager's node and that no "
+        f"Check that {hosts} ({setting}) is an address of the manager's node and that no "
         f"firewall blocks port {pool.port} (pool.port)"
     )

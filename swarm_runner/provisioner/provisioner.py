@@ -17,13 +17,23 @@ from swarm_runner.model.pool_status import (
     ServiceState,
 )
 from swarm_runner.provisioner.autoscaler import ensure_autoscaler
+from swarm_runner.provisioner.backup import Backup, restore_backup, write_backup
 from swarm_runner.provisioner.credentials import PoolCredentials, Tokens
 from swarm_runner.provisioner.health import ExecutorHealthMonitor
 from swarm_runner.provisioner.inspector import PoolInspector, spool_node
 from swarm_runner.provisioner.job_images import NodeImages, prune_images, pull_images
+from swarm_runner.provisioner.managers import (
+    check_spool,
+    losses,
+    manager_nodes,
+    move_managers,
+    remove_unchecked,
+)
 from swarm_runner.provisioner.monitoring import ensure_monitoring, is_monitored
+from swarm_runner.provisioner.nodes import node_warnings
 from swarm_runner.provisioner.preconditions import (
     check_counts,
+    check_engine,
     check_host,
     check_image,
     check_immutable_settings,
@@ -31,7 +41,13 @@ from swarm_runner.provisioner.preconditions import (
     check_services_exist,
 )
 from swarm_runner.provisioner.rollout import READINESS_TIMEOUT_S, Rollout, outdated_services
-from swarm_runner.provisioner.subnets import choose_subnet
+from swarm_runner.provisioner.subnets import (
+    addresses_needed,
+    choose_subnet,
+    enlarge,
+    shortage,
+)
+from swarm_runner.provisioner.task_failures import TaskFailures
 from swarm_runner.provisioner.teardown import PoolJobs, tear_down
 from swarm_runner.provisioner.waiter import POLL_INTERVAL_S, ConvergenceWaiter, Waiter
 from swarm_runner.structured_log import get_logger
@@ -107,6 +123,7 @@ class Provisioner:
         `timeout_s` seconds; InvalidInputError when the configuration does not suit this engine.
         """
         docker_engine = self._require_swarm_manager(initialise)
+        check_engine(docker_engine)
         check_host(self.pool, docker_engine)
         if self.pool.services is not None:
             if autoscale or monitoring:
@@ -125,19 +142,19 @@ class Provisioner:
         if self.pool.service() in existing:
             check_immutable_settings(self.pool, existing)
         node_id = spool_node(self.pool, existing, docker_engine)
-        stack = Stack(pool=self.pool, image=image, node_id=node_id)
+        stack = self._stack(self.pool, image, node_id, docker_engine)
         stack = stack.model_copy(update={"monitored": is_monitored(stack, self._swarm, monitoring)})
-        self._ensure_network(stack)
+        self._ensure_network(stack, docker_engine.nodes)
         failures = self._convergence_waiter.start(docker_engine.nodes)
         tokens = Tokens(stack, self._swarm)
         tokens.ensure_signing_key()
-        self._ensure_service(stack.central_manager(), existing)
+        self._ensure_managers(stack, existing, failures)
         self._credentials.distribute(tokens, failures)
         self._credentials.check_network(stack, min(timeout_s, NETWORK_TIMEOUT_S))
         specs = stack.executors()
         for spec in specs.values():
             self._ensure_service(spec, existing)
-        self._remove_dropped_classes(existing)
+        self._remove_dropped_services(existing)
         if self._roll_out(stack, docker_engine, timeout_s):
             failures = self._convergence_waiter.start(docker_engine.nodes)
         self._convergence_waiter.wait(list(specs), timeout_s, failures)
@@ -167,7 +184,7 @@ class Provisioner:
             pool.image, self._progress, virtual_machines=pool.has_vm_classes
         )
         check_image(pool, docker_engine, pool_image)
-        stack = Stack(pool=pool, image=pool_image, node_id=node_id)
+        stack = self._stack(pool, pool_image, node_id, docker_engine)
         updated = self._roll_out(stack, docker_engine, timeout_s)
         if not updated:
             self._progress("no changes: every service has this image and configuration")
@@ -212,16 +229,24 @@ class Provisioner:
         return list(found.values()), self._waiter.retry_while_unreachable(self.status)
 
     def status(self, *, tokens: bool = False) -> PoolStatus:
-        """Return the pool's status, from Swarm and from HTCondor; with `tokens`, warn of expiry.
+        """Return the pool's status, from Swarm and from HTCondor.
+
+        With `tokens` it warns of tokens that expire, and of nodes that cannot run executors.
 
         Raises PreconditionError when the pool does not exist. A collector that does not answer is
         a problem in the status.
         """
-        self._require_swarm_manager(initialise=False)
+        docker_engine = self._require_swarm_manager(initialise=False)
         status = self._inspector.status()
-        if not tokens:
-            return status
-        return status.model_copy(update={"warnings": self._credentials.expiry_warnings()})
+        node = status.autoscaler.node if status.autoscaler else ""
+        update: dict[str, object] = {
+            "losses": losses(self.pool, docker_engine, autoscaler_node=node)
+        }
+        if tokens:
+            unsuitable = node_warnings(self._swarm.nodes(), docker_engine.node_id)
+            expiring = self._credentials.expiry_warnings()
+            update["warnings"] = (*status.warnings, *expiring, *unsuitable)
+        return status.model_copy(update=update)
 
     def create_token(self, name: str, rights: Rights, lifetime_s: int) -> tuple[AccessToken, str]:
         """Create a token for a user or a service; return what the pool records, and its text.
@@ -256,6 +281,32 @@ class Provisioner:
     def _tokens(self) -> Tokens:
         self._require_swarm_manager(initialise=False)
         return Tokens(Stack(pool=self.pool, image="unused", node_id="unused"), self._swarm)
+
+    def backup(self, path: Path) -> Backup:
+        """Write the queue, the history, the tokens and the signing key to a file (mode 0600).
+
+        The pool goes on. Raises PreconditionError when no manager runs on this engine's node.
+        """
+        self._require_swarm_manager(initialise=False)
+        return write_backup(self.pool, self._swarm, path)
+
+    def restore(self, path: Path, *, initialise: bool = False) -> Backup:
+        """Bring back what `backup` wrote, before `up`. Return what the backup says of itself.
+
+        `initialise` permits making a single-node Swarm of an engine without one.
+
+        Raises PreconditionError when the pool exists, or when the backup is of another pool or
+        version of HTCondor; InvalidInputError when the file is not a complete backup.
+        """
+        docker_engine = self._require_swarm_manager(initialise)
+
+        def make_stack() -> Stack:
+            image = self._swarm.pool_image(
+                self.pool.image, self._progress, virtual_machines=self.pool.has_vm_classes
+            )
+            return Stack(pool=self.pool, image=image, node_id=docker_engine.node_id)
+
+        return restore_backup(self.pool, self._swarm, path, make_stack, self._progress)
 
     def pull_images(self, names: Sequence[str]) -> list[NodeImages]:
         """Pull images of jobs on every node. Return what each node did, and what failed there.
@@ -342,7 +393,7 @@ class Provisioner:
                     "make it a single-node Swarm, or `docker swarm join` to add it to another one"
                 )
             self._progress(f"initialising a single-node Swarm on engine {docker_engine.name}")
-            self._swarm.initialise(self.pool.host)
+            self._swarm.initialise(self.pool.manager_addresses[0][0])
             docker_engine = self._swarm.docker_engine()
         if not docker_engine.swarm_manager:
             raise UnreachableError(
@@ -351,19 +402,24 @@ class Provisioner:
             )
         return docker_engine
 
-    def _ensure_network(self, stack: Stack) -> None:
+    def _ensure_network(self, stack: Stack, nodes: int) -> None:
         """Create the pool's network. An existing one keeps its subnet, which tasks use."""
+        needed = addresses_needed(self.pool, nodes)
         if stack.network not in self._swarm.networks(self.pool.name):
-            subnet = choose_subnet(self.pool.network, self._swarm.address_space())
+            network = enlarge(self.pool.network, needed)
+            subnet = str(choose_subnet(network, self._swarm.address_space()))
             self._progress(f"creating network {stack.network} ({subnet})")
-            self._swarm.create_network(stack.network, stack.labels, str(subnet))
-        elif self.pool.network.subnet is not None:
-            existing = self._swarm.network_subnet(stack.network)
-            if existing != self.pool.network.subnet:
+            self._swarm.create_network(stack.network, stack.labels, subnet)
+        else:
+            subnet = self._swarm.network_subnet(stack.network)
+            if self.pool.network.subnet not in (None, subnet):
                 self._progress(
-                    f"network {stack.network} keeps its subnet {existing}: pool.network.subnet "
+                    f"network {stack.network} keeps its subnet {subnet}: pool.network.subnet "
                     "applies to a new pool (`pool down`, then `pool up`)"
                 )
+        if problem := shortage(self.pool, subnet, needed):
+            log.warning("The network is small", pool=self.pool.name, problem=problem)
+            self._progress(problem)
 
     def _ensure_service(self, spec: ServiceSpec, existing: Mapping[str, ServiceState]) -> None:
         if spec.name not in existing:
@@ -371,30 +427,61 @@ class Provisioner:
             self._swarm.create_service(spec)
             log.info("Service created", service=spec.name, reason="it did not exist")
 
-    def _remove_dropped_classes(self, existing: Mapping[str, ServiceState]) -> None:
-        """Remove the services of classes that the configuration no longer has."""
+    def _stack(self, pool: Pool, image: str, node_id: str, docker_engine: DockerEngine) -> Stack:
+        """Return the pool's stack, with the node of each manager if it has several."""
+        nodes: list[str] = []
+        if pool.managers > 1:
+            nodes = manager_nodes(pool, docker_engine, self._swarm.nodes())
+        return Stack(pool=pool, image=image, node_id=node_id, manager_nodes=tuple(nodes))
+
+    def _ensure_managers(
+        self, stack: Stack, existing: Mapping[str, ServiceState], failures: TaskFailures
+    ) -> None:
+        """Create or move the managers. Several must share one spool that locks."""
+        for spec in (specs := stack.central_managers()):
+            self._ensure_service(spec, existing)
+        if len(specs) == 1:
+            return
+        move_managers(specs, existing, self._swarm, self._progress)
+        try:
+            check_spool(self.pool, self._swarm, self._waiter, failures, specs)
+        except PreconditionError as error:
+            created = [spec.name for spec in specs if spec.name not in existing]
+            if len(created) == len(specs):
+                remove_unchecked(self._swarm, created, error)
+            raise
+
+    def _remove_dropped_services(self, existing: Mapping[str, ServiceState]) -> None:
+        """Remove the services of classes and managers that the configuration no longer has."""
+        first = self.pool.service()
         dropped = sorted(
             name
             for name, service in existing.items()
-            if CLASS_LABEL in service.labels
-            and service.labels[CLASS_LABEL] not in self.pool.classes
+            if (
+                CLASS_LABEL in service.labels
+                and service.labels[CLASS_LABEL] not in self.pool.classes
+            )
+            or (name.startswith(f"{first}-manager-") and name not in self.pool.manager_services)
         )
         if dropped:
-            self._progress(
-                f"removing {', '.join(dropped)}: the configuration no longer has the class"
-            )
+            self._progress(f"removing {', '.join(dropped)}: the configuration no longer has it")
             self._swarm.remove_services(dropped)
         for name in dropped:
-            log.info("Service removed", service=name, reason="its class was removed")
+            log.info("Service removed", service=name, reason="not in the configuration")
 
     def _roll_out(
         self, stack: Stack, docker_engine: DockerEngine, timeout_s: float | None
     ) -> list[ServiceSpec]:
         """Update the services that differ from the stack's specs, and return their specs.
 
-        The manager is last, so that a bad image fails on an executor and not on the queue.
+        The manager is last, so that a bad image fails on an executor and not on the queue. Of
+        several managers, the one that has the queue is last.
         """
-        specs = [*stack.executors().values(), stack.central_manager()]
+        managers = list(stack.central_managers())
+        if len(managers) > 1:
+            holder = self._inspector.observe().manager
+            managers.sort(key=lambda spec: holder is not None and spec.name == holder.service)
+        specs = [*stack.executors().values(), *managers]
         changed = outdated_services(self._services(), specs)
         for spec in changed:
             if CLASS_LABEL not in spec.labels:

@@ -49,6 +49,7 @@ class CanaryMonitor:
         self._readiness_timeout_s = readiness_timeout_s
         self._not_ready_since: dict[str, float] = {}  # by task ID
         self._failed: dict[str, TaskState] = {}  # by task ID; Swarm drops failed tasks
+        self._pauses: set[str] = set()  # messages of pauses without a failed task
         self.failed_nodes: dict[str, str] = {}
         self.blocked = 0
 
@@ -62,7 +63,10 @@ class CanaryMonitor:
         reasons = {task.node: self._failure_message(task) for task in self._failed.values()}
         reasons |= {task.node: not_ready[task.id] for task in new_tasks if task.id in not_ready}
         if not reasons and state.update == "paused":
-            raise RolloutFailedError(f"Swarm paused the update: {state.update_message}")
+            # Among several nodes, a scale-down may have ended the task that Swarm watches.
+            self._pauses.add(state.update_message)
+            if self._single_node or len(self._pauses) >= MAX_TASK_FAILURES:
+                raise RolloutFailedError(f"Swarm paused the update: {state.update_message}")
         new_ids = {task.id for task in new_tasks}
         working_nodes = {
             executor.node
@@ -297,9 +301,11 @@ class Rollout:
         ]
         status = self._pool_status()
         self._canary.evaluate(new_tasks, state, status)
-        if self._canary_passed and state.update == "paused":
-            # Swarm pauses at a failing node. Updating again continues with the next task.
-            self._update("Swarm paused the update at a failing node")
+        if state.update == "paused" and (self._canary_passed or not self._canary.failed_nodes):
+            # Swarm pauses at a failing node, and when the task that it watches is ended by a
+            # scale-down. Updating again continues with the next task.
+            delay_s = 0 if self._canary_passed else _CANARY_UPDATE_DELAY_S
+            self._update("Swarm paused the update", delay_s)
         progress = self._measure_progress(digest, status, self._canary.blocked)
         if not progress.done:
             self._waiter.report("; ".join(self._progress_messages(progress, new_tasks, status)))
@@ -310,7 +316,8 @@ class Rollout:
         tasks = [task for task in self._tasks() if not (task.stopping or task.stopped)]
         working = {executor.task for executor in status.executors if executor.ready}
         if status.manager and status.manager.state == "running" and not status.problems:
-            working.add(status.manager.id)
+            working |= {status.manager.id}
+            working |= {task.id for task in status.managers if task.state == "running"}
         return _RolloutProgress(
             working=sum(task.spec_digest == digest and task.id in working for task in tasks),
             remaining=sum(task.spec_digest != digest for task in tasks),

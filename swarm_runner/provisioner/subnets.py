@@ -13,13 +13,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import IPv4Network, ip_network
 
 from swarm_runner.errors import PreconditionError
-from swarm_runner.model.pool import Network
+from swarm_runner.model.pool import Network, Pool
 from swarm_runner.model.pool_status import AddressSpace, ServiceState, TaskState
 
 # Swarm's allocator needs less than a second per task.
 ADDRESS_TIMEOUT_S = 30.0
 _UNALLOCATED = "new"  # Swarm's state of a task that has no address yet
 _RESERVED_ADDRESSES = 3  # the network's own, the broadcast address and the gateway
+# The central manager, autoscaler, monitoring, and the tasks of a moment, such as pulls of images.
+_SERVICE_ADDRESSES = 16
 
 
 def choose_subnet(network: Network, space: AddressSpace) -> IPv4Network:
@@ -46,6 +48,36 @@ def choose_subnet(network: Network, space: AddressSpace) -> IPv4Network:
         f"Swarm's address pools ({', '.join(space.pools)}) have no free subnet with a prefix of "
         f"{network.prefix} bits; set pool.network.subnet to one outside of them, or "
         "pool.network.prefix to a larger number"
+    )
+
+
+def addresses_needed(pool: Pool, nodes: int) -> int:
+    """Return how many addresses a pool needs at its largest: executors, nodes and services."""
+    executors = sum(
+        max(capacity_class.max_replicas or 0, capacity_class.replicas)
+        for capacity_class in pool.classes.values()
+    )
+    return executors + nodes + _SERVICE_ADDRESSES
+
+
+def enlarge(network: Network, needed: int) -> Network:
+    """Return the network, large enough for that many addresses unless its size is configured."""
+    if network.subnet is not None or "prefix" in network.model_fields_set:
+        return network
+    prefix = 32 - (needed + _RESERVED_ADDRESSES - 1).bit_length()
+    return network.model_copy(update={"prefix": min(network.prefix, prefix)})
+
+
+def shortage(pool: Pool, subnet: str, needed: int) -> str:
+    """Say that a pool may outgrow its network; nothing if the addresses suffice."""
+    available = capacity(subnet)
+    if available is None or available >= needed:
+        return ""
+    return (
+        f"network {subnet} has {available:,} addresses, and pool {pool.name} needs {needed:,} with "
+        "max_replicas executors of every class; the last ones will not start. Set "
+        f"pool.network.prefix to {enlarge(Network(), needed).prefix} and create the pool again "
+        "(`pool down`, then `pool up`), or lower max_replicas"
     )
 
 

@@ -9,6 +9,7 @@ from functools import partial
 from swarm_runner.condor.pool_query import PoolQueryPort
 from swarm_runner.errors import PreconditionError, UnreachableError
 from swarm_runner.model.pool import Pool
+from swarm_runner.provisioner.managers import known_manager_nodes, run_in_holder
 from swarm_runner.provisioner.waiter import Waiter
 from swarm_runner.structured_log import get_logger
 from swarm_runner.swarm import monitoring_specs
@@ -19,6 +20,8 @@ log = get_logger(__name__)
 
 STABLE_SLOTS_TIMEOUT_S = 120.0
 EXECUTOR_STOP_TIMEOUT_S = 60.0
+# Longer than Swarm lets a manager run on after it asked it to stop.
+MANAGER_STOP_TIMEOUT_S = 90.0
 REMOVAL_TIMEOUT_S = 180.0
 
 
@@ -75,7 +78,7 @@ class PoolJobs:
         except PreconditionError:
             # Some belong to other identities: only root on the manager may remove these.
             command = ["condor_rm", "-all", "-reason", "the pool is taken down"]
-            self._swarm.exec_in_service(self._pool.service(), command)
+            run_in_holder(self._swarm, self._pool, command)
 
     def wait_for_stable_slots(self) -> None:
         """Wait up to two minutes until every running job is on an advertised slot.
@@ -116,12 +119,17 @@ def tear_down(pool: Pool, swarm: Swarm, waiter: Waiter, progress: Callable[[str]
     stack = Stack(pool=pool, image="unused", node_id="unused")
     if services:
         further = {pool.autoscaler, pool.observer, pool.prometheus, pool.grafana}
-        executors = sorted(set(services) - {pool.service()} - further)
+        executors = sorted(set(services) - set(pool.manager_services) - further)
         names = [*executors, *sorted(set(services) - set(executors))]
         progress(f"removing {', '.join(names)}")
         # The autoscaler first: it would start executors again.
         waiter.retry_while_unreachable(partial(swarm.remove_services, [pool.autoscaler]))
-        _stop_executors(pool, executors, swarm, waiter)
+        # HTCondor's daemons look for the collector's name, ten seconds each time, if it is gone:
+        # executors stop while they can still tell it.
+        _stop(pool, executors, swarm, waiter, EXECUTOR_STOP_TIMEOUT_S)
+        if pool.spool is not None:
+            managers = [name for name in pool.manager_services if name in services]
+            _stop(pool, managers, swarm, waiter, MANAGER_STOP_TIMEOUT_S)
         waiter.retry_while_unreachable(partial(swarm.remove_services, names))
         for name in names:
             log.info("Service removed", service=name, reason="the pool is removed")
@@ -133,6 +141,8 @@ def tear_down(pool: Pool, swarm: Swarm, waiter: Waiter, progress: Callable[[str]
         lambda: swarm.remove_pool_resources(pool.name, [*volumes, *monitoring_volumes]),
         REMOVAL_TIMEOUT_S,
     )
+    if pool.spool is not None and services:
+        _remove_queue(pool, pool.spool, next(iter(services.values())).image, swarm, progress)
     if pool.prometheus in services:
         volumes += monitoring_volumes
     if services and swarm.docker_engine().nodes > 1:
@@ -147,20 +157,51 @@ def tear_down(pool: Pool, swarm: Swarm, waiter: Waiter, progress: Callable[[str]
             )
 
 
-def _stop_executors(pool: Pool, services: list[str], swarm: Swarm, waiter: Waiter) -> None:
-    """Stop the executors while they can tell the collector that they stop.
+def _remove_queue(
+    pool: Pool, spool: str, image: str, swarm: Swarm, progress: Callable[[str], None]
+) -> None:
+    """Empty the shared spool, on the first of the managers' nodes that does it.
 
-    HTCondor's daemons look for the collector's name, ten seconds each time, if it is gone.
+    Managers that Swarm does not reach any more see it and end. What one of them that hangs leaves
+    has to be removed by hand.
     """
+    nodes = known_manager_nodes(pool, swarm.docker_engine(), swarm.nodes())
+    problem = "no node of a manager is up"
+    for node in (node for node in nodes if node.ready):
+        problem = swarm.remove_queue(pool.name, image, spool, node.id)
+        if not problem:
+            break
+    if problem:
+        log.warning("Spool not removed", pool=pool.name, path=spool, reason=problem)
+        progress(
+            f"could not remove the queue in {spool}: {problem}. Remove the files in that directory "
+            "when no manager runs any more"
+        )
+        return
+    down = ", ".join(node.name for node in nodes if not node.ready)
+    if down:
+        log.warning("Node of a manager is down", pool=pool.name, nodes=down)
+        progress(
+            f"{down} did not answer: a manager that still runs there ends when it reaches {spool}, "
+            "which is empty now"
+        )
+
+
+def _stop(pool: Pool, services: list[str], swarm: Swarm, waiter: Waiter, timeout_s: float) -> None:
+    """Scale services to 0, and wait until their tasks have ended on all nodes that are up."""
 
     def running() -> list[str]:
-        return [
-            task.id
+        tasks = [
+            task
             for task in swarm.tasks(pool.name)
             if task.service in services and not (task.stopped or task.lost)
         ]
+        if tasks:
+            names = sorted({f"{task.service} on {task.node}" for task in tasks if task.node})
+            waiter.report(f"waiting for {', '.join(names)} to stop")
+        return [task.id for task in tasks]
 
     with contextlib.suppress(PreconditionError):
         for service in services:
             waiter.retry_while_unreachable(partial(swarm.scale_service, service, 0))
-        waiter.poll_until(running, lambda tasks: not tasks, EXECUTOR_STOP_TIMEOUT_S)
+        waiter.poll_until(running, lambda tasks: not tasks, timeout_s)

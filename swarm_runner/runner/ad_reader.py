@@ -88,7 +88,9 @@ def _new_start_count(
     if counted > job.starts:
         return counted
     running = ad.get("JobStatus") in _RUNNING and not ad.get("TransferringInput", False)
-    if left_queue or not running or changed_at < job_table.watermark(job.id):
+    # Where it runs is in the ad a moment after its status.
+    known = _location(ad).executor is not None
+    if left_queue or not (running and known) or changed_at < job_table.watermark(job.id):
         return 0
     if job.state is JobState.RUNNING:
         moved = job.executor and _location(ad).executor not in (None, job.executor)

@@ -12,12 +12,14 @@ from typing import Any
 
 from swarm_runner.condor.ports import TRACK_PROJECTION, AccessPointPort, JobQuery
 from swarm_runner.model.htcondor import HoldCode, JobStatus, Universe
-from swarm_runner.model.job import Job
-from swarm_runner.model.pool import Pool
+from swarm_runner.model.job import Hold, Job, Release
+from swarm_runner.model.pool import CapacityClass, Pool
 from swarm_runner.model.pool_status import Slot
 from swarm_runner.model.resources import Resources
 from swarm_runner.model.submitter import Submitter
+from swarm_runner.policy.holds import swarm_runner_job_held
 from swarm_runner.runner.ad_reader import job_id_from_ad
+from swarm_runner.runner.published_ports import PORTS_ATTRIBUTE, ports_from_ad
 from swarm_runner.runner.turns import explain_turn
 
 # The attributes that explaining a job reads.
@@ -33,6 +35,7 @@ EXPLAIN_PROJECTION = (
     "LastMatchTime",
     "AccountingGroup",
     "Owner",
+    PORTS_ATTRIBUTE,
 )
 _KB_PER_MB = 1024
 # Matching takes seconds: a job that is idle for longer although a slot is free needs attention.
@@ -86,14 +89,18 @@ def explain(
         return Explanation("The job has left the queue. Its outcome is known after the next poll.")
     status = ad.get("JobStatus")
     if status == JobStatus.HELD:
-        return _explain_held(ad)
+        return _explain_held(job, ad)
     if status == JobStatus.REMOVED:
         reason = ad.get("RemoveReason", "no reason given")
         return Explanation(f"The job was removed and is being stopped: {reason}")
     if status == JobStatus.IDLE:
         idle = _explain_idle(ad, slots, pool, now)
         return Explanation(idle.summary, (*explain_turn(ad, submitters), *idle.details))
-    return Explanation(f"The job is running{_location(job)}.")
+    published = [
+        f"port {port.container_port} ({port.name}) is published at {port.address}"
+        for port in ports_from_ad(ad)
+    ]
+    return Explanation(f"The job is running{_location(job)}.", tuple(published))
 
 
 def _location(job: Job) -> str:
@@ -104,15 +111,23 @@ def _location(job: Job) -> str:
     return "".join(parts)
 
 
-def _explain_held(ad: Mapping[str, Any]) -> Explanation:
-    code, reason = ad.get("HoldReasonCode"), ad.get("HoldReason", "no reason given")
+def _explain_held(job: Job, ad: Mapping[str, Any]) -> Explanation:
+    """Say what the built-in policy does with a held job; a runner's plugin may decide otherwise."""
+    code, reason = ad.get("HoldReasonCode", 0), ad.get("HoldReason", "no reason given")
     if code == HoldCode.SPOOLING_INPUT:
         return Explanation("The job waits for its input files, which are being spooled.")
     if code == HoldCode.USER_REQUEST:
         return Explanation(f"A user holds the job: {reason}. It can run after it is released.")
     subcode = ad.get("HoldReasonSubCode", 0)
     detail = f"hold reason code {code}, subcode {subcode}"
-    return Explanation(f"HTCondor holds the job: {reason}", (detail,))
+    decision = swarm_runner_job_held(job, Hold(code, subcode, reason, ad.get("NumHolds", 1)))
+    if isinstance(decision, Release):
+        return Explanation(
+            f"The job is held: {decision.reason}. HTCondor says: {reason}", (detail,)
+        )
+    message = decision.outcome.message.removesuffix(reason).strip() if decision else ""
+    summary = f"The job is held, and its runner ends it: {message} HTCondor says: {reason}"
+    return Explanation(summary, (detail,))
 
 
 def _explain_idle(
@@ -133,9 +148,9 @@ def _explain_idle(
     if rejection:
         details.append(f"HTCondor's reason: {rejection}")
     idle_s = now - ad.get("EnteredCurrentStatus", now)
-    vm_limit = pool.classes[class_name].virtual_machines if class_name in pool.classes else 0
+    capacity_class = pool.classes.get(class_name)
     healthy = [slot for slot in executors if not slot.problem]
-    summary = _summarize(class_name, healthy, class_slots, requested, vm_limit, idle_s)
+    summary = _summarize(class_name, capacity_class, healthy, class_slots, requested, idle_s)
     return Explanation(summary, tuple(details))
 
 
@@ -151,15 +166,15 @@ def _requested_resources(ad: Mapping[str, Any]) -> Resources:
 
 def _summarize(
     class_name: str,
+    capacity_class: CapacityClass | None,
     healthy: list[Slot],
     class_slots: list[Slot],
     requested: Resources,
-    vm_limit: int,
     idle_s: float,
 ) -> str:
     """Return the first reason that keeps the job idle; `healthy` are executors without a problem.
 
-    `vm_limit` is the number of virtual machines that one executor runs at once.
+    `capacity_class` is None if the configuration does not have the class any more.
     """
     if not healthy:
         return (
@@ -177,19 +192,19 @@ def _summarize(
         return f"The job does not fit on any executor of class {class_name}: {reason}"
     free = [slot for slot in large_enough if _fits_now(slot, requested)]
     jobs_by_task = Counter(slot.task for slot in class_slots if slot.job)
+    vm_limit = capacity_class.virtual_machines if capacity_class else 0
     at_vm_limit = vm_limit and all(jobs_by_task[slot.task] >= vm_limit for slot in free)
     if not free or at_vm_limit:
         jobs = _name_jobs(sorted(slot.job for slot in class_slots if slot.job)) or "other jobs"
         limit = ""
         if free:
             limit = (
-                "; some have free capacity, but run the maximum number of virtual machines "
-                f"({vm_limit})"
+                "; where capacity is free, the maximum number of virtual machines "
+                f"({vm_limit}) runs"
             )
         return (
-            f"The job waits: all {len(large_enough)} executors of class {class_name} are busy "
-            f"(with {jobs}){limit}. Start another one with "
-            f"`swarm-runner pool scale {class_name}={len(large_enough) + 1}`."
+            f"The job waits: {_all_executors(len(large_enough), class_name)} busy (with "
+            f"{jobs}){limit}. {_how_to_add_one(len(large_enough), class_name, capacity_class)}"
         )
     if idle_s > _MATCH_TIMEOUT_S:
         return (
@@ -197,6 +212,22 @@ def _summarize(
             f"it for {_format_wait(idle_s)}. Check `swarm-runner pool status`."
         )
     return f"The job is about to start: an executor of class {class_name} is free."
+
+
+def _all_executors(count: int, class_name: str) -> str:
+    if count == 1:
+        return f"the only executor of class {class_name} is"
+    return f"all {count} executors of class {class_name} are"
+
+
+def _how_to_add_one(count: int, class_name: str, capacity_class: CapacityClass | None) -> str:
+    maximum = capacity_class.max_replicas if capacity_class else None
+    if maximum is not None and count >= maximum:
+        return (
+            f"The class's max_replicas, {maximum}, allows no more: wait until one is free, or "
+            "ask the pool's administrator to raise it."
+        )
+    return f"Start another one with `swarm-runner pool scale {class_name}={count + 1}`."
 
 
 def _name_jobs(jobs: Sequence[str]) -> str:

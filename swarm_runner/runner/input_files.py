@@ -11,13 +11,14 @@ from pathlib import Path
 
 from swarm_runner.model.files import sandbox_name, source_path
 from swarm_runner.model.invocation import Invocation
+from swarm_runner.model.sources import local_inputs
 from swarm_runner.model.text import PROCESS_MACRO
 from swarm_runner.model.wrapper import is_pattern
 
 
 def input_names(invocation: Invocation) -> Iterator[tuple[str, str]]:
     """Yield the files that must exist before the job: the invocation's field, and the name."""
-    for item in invocation.inputs:
+    for item in local_inputs(invocation.inputs):
         yield "inputs", source_path(item)
     if invocation.stdin:
         yield "stdin", invocation.stdin
@@ -58,13 +59,13 @@ class InputFiles:
         """Return whether HTCondor cannot transfer the inputs from where they are."""
         return invocation.needs_staging or any(
             self.tree(os.path.join(directory, source_path(item))).has_directory_links  # noqa: PTH118
-            for item in invocation.inputs
+            for item in local_inputs(invocation.inputs)
         )
 
     def problems(self, invocation: Invocation, directory: str) -> Iterator[tuple[str, str]]:
         """Yield the problems of inputs and streams: the field, and a message."""
         program = invocation.argv[0] if invocation.argv else ""
-        for item in invocation.inputs:
+        for item in local_inputs(invocation.inputs):
             file = os.path.join(directory, source_path(item))  # noqa: PTH118
             tree = self.tree(file)
             for message in tree.problems:

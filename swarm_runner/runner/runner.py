@@ -30,6 +30,7 @@ from swarm_runner.runner.hold_handler import HoldDecision, HoldHandler
 from swarm_runner.runner.job_table import JobTable
 from swarm_runner.runner.key_resolver import KeyResolver
 from swarm_runner.runner.outcomes import encode_reason
+from swarm_runner.runner.published_ports import PortsByJob, find_published_ports
 from swarm_runner.runner.submission import PreparedJob, SubmissionBuilder
 from swarm_runner.runner.submitter import Submitter, retry_while_unreachable
 from swarm_runner.runner.tracker import JobTracker
@@ -265,6 +266,13 @@ class Runner:
             known = [self._known_job(_id(job))]
             pool, now = self.destination.pool, self._clock()
             return explain_jobs(self._access_point, known, pool, now)[0]
+
+    def published_ports(self, jobs: Iterable[Job | JobId]) -> PortsByJob:
+        """Return where the ports of running jobs are published, of those that have some.
+
+        A job has them about a second after its start. If it is evicted and runs again, they change.
+        """
+        return find_published_ports(self._access_point, map(_id, jobs))
 
     def _known_job(self, job_id: JobId) -> Job:
         """Return a job of this runner. Raises InvalidInputError for any other."""

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from swarm_runner.model.files import sandbox_name, source_path
 from swarm_runner.model.invocation import Invocation
+from swarm_runner.model.sources import local_inputs, transfer_list
 from swarm_runner.runner.submission import PreparedJob
 from swarm_runner.submit.language import quote_file_list
 
@@ -51,7 +52,8 @@ def _stage_job(job: PreparedJob, staging_directory: Path) -> PreparedJob:
     directory = Path(job.invocation.working_directory or "/")
     for source, name in _links(job.invocation):
         _link_tree(directory / source, staging_directory / name)
-    changes = {"transfer_input_files": quote_file_list([f"{staging_directory}/."])}
+    names = transfer_list(job.invocation.inputs, f"{staging_directory}/.")
+    changes = {"transfer_input_files": quote_file_list(names)}
     return replace(job, description=job.description.with_commands(changes))
 
 
@@ -60,7 +62,7 @@ def _links(invocation: Invocation) -> list[tuple[str, str]]:
     if invocation.vm is not None:
         # vm_disk names disks without directories.
         return [(name, os.path.basename(name)) for name in invocation.vm.transferred_disks]  # noqa: PTH119
-    return [(source_path(item), sandbox_name(item)) for item in invocation.inputs]
+    return [(source_path(item), sandbox_name(item)) for item in local_inputs(invocation.inputs)]
 
 
 def _link_tree(source: Path, target: Path) -> None:

@@ -14,6 +14,7 @@ from swarm_runner.errors import Diagnostic, InvalidInputError
 from swarm_runner.hooks.manager import Hooks
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.pool import Destination
+from swarm_runner.model.sources import local_inputs, source_problems
 from swarm_runner.model.text import AbsolutePath
 from swarm_runner.runner.directory import writable_volumes
 from swarm_runner.runner.input_files import InputFiles, input_names
@@ -183,7 +184,8 @@ class SubmissionBuilder:
         if message:
             yield Diagnostic(message, key=key, path="working_directory")
             return
-        for field, message in files.problems(invocation, directory):
+        urls = source_problems(invocation.inputs, self._pool.sources)
+        for field, message in (*files.problems(invocation, directory), *urls):
             yield Diagnostic(message, key=key, path=field)
         if invocation.vm is None:
             return
@@ -226,12 +228,6 @@ def _check_current_directory(directory: str, key: str) -> None:
 
 
 def _has_files(invocation: Invocation) -> bool:
-    """Whether files are transferred to or from the job."""
-    return bool(
-        invocation.inputs
-        or invocation.outputs
-        or invocation.stdin
-        or invocation.stdout
-        or invocation.stderr
-        or invocation.vm
-    )
+    """Whether files are transferred between this host and the job."""
+    streams = (invocation.stdin, invocation.stdout, invocation.stderr)
+    return any((local_inputs(invocation.inputs), invocation.outputs, invocation.vm, *streams))

@@ -110,7 +110,7 @@ def group_into_batches(
         if description.count > 1:
             batches.append((_single_batch(description), [position]))
         else:
-            names = tuple(name for name, _ in description.commands)
+            names = tuple([name for name, _ in description.commands])
             groups.setdefault((names, _environment_names(description)), []).append(position)
     limited = (
         (names, members[start : start + MAX_JOBS_PER_SUBMISSION])

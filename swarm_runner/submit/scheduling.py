@@ -19,6 +19,8 @@ def scheduling_commands(invocation: Invocation, pool: Pool) -> Commands:
     The access point puts the identity before the account. Raises InvalidInputError for a group or a
     limit that the pool does not have.
     """
+    if not (invocation.account or invocation.priority or invocation.limits):
+        return []
     diagnostics = [
         Diagnostic(message, key=invocation.key) for message in _problems(invocation, pool)
     ]

@@ -6,11 +6,11 @@ import posixpath
 from collections.abc import Sequence
 
 from swarm_runner.errors import Diagnostic, InvalidInputError
-from swarm_runner.model.files import source_path
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.isolation import ContainerOptions, gateway_environment
 from swarm_runner.model.pool import NODE_LOSS_DETECTION_S, Destination, Pool, Route
 from swarm_runner.model.resources import Resources
+from swarm_runner.model.sources import STAGED_INPUTS, plugin_data, transfer_list
 from swarm_runner.model.text import PROCESS_MACRO
 from swarm_runner.model.wrapper import PROCESS_VARIABLE, output_directories
 from swarm_runner.submit.description import Commands, SubmitDescription
@@ -23,11 +23,10 @@ from swarm_runner.submit.language import (
     quote_environment,
     quote_file_list,
 )
+from swarm_runner.submit.ports import port_commands
 from swarm_runner.submit.scheduling import scheduling_commands
 from swarm_runner.submit.vm import disk_commands, marker_commands, vm_commands
 
-# Stands for the inputs of an invocation that needs staging, until the runner has staged them.
-STAGED_INPUTS = "swarm-runner-staged-inputs/."
 #: A job runs only in its own class. A plugin that amends `requirements` must begin with this.
 CLASS_REQUIREMENT = "TARGET.CapacityClass =?= MY.SwarmRunnerClass"
 
@@ -49,11 +48,8 @@ def translate(
     Raises InvalidInputError if the invocation has no image (`with_defaults` adds the destination's
     default), or names a group or a limit that the pool does not have.
     """
-    commands: Commands = (
-        vm_commands(invocation, invocation.vm)
-        if invocation.vm is not None
-        else _container_commands(invocation)
-    )
+    vm = invocation.vm
+    commands: Commands = vm_commands(invocation, vm) if vm else _container_commands(invocation)
     commands += _file_commands(invocation)
     if log is not None:
         # The note writes the key to the event log, which then suffices to identify the job.
@@ -63,6 +59,7 @@ def translate(
             ("ulog_execute_attrs", "CapacityClass,SwarmNode,SwarmTaskId"),
         ]
     commands += [*_resource_commands(invocation), *scheduling_commands(invocation, pool)]
+    commands += port_commands(invocation, route, pool)
     if lease_s is not None:
         commands.append(
             ("job_lease_duration", str(lease_s - min(NODE_LOSS_DETECTION_S, lease_s // 3)))
@@ -74,8 +71,7 @@ def translate(
     ]
     if runner is not None:
         commands.append(("My.SwarmRunnerName", classad_string(runner)))
-    if invocation.vm is not None:
-        commands += marker_commands(invocation.vm)
+    commands += marker_commands(vm) if vm else []
     if invocation.tool_id is not None:
         commands.append(("My.SwarmRunnerTool", classad_string(invocation.tool_id)))
     for name, value in invocation.attributes.items():
@@ -167,11 +163,11 @@ def _file_commands(invocation: Invocation) -> Commands:
     if invocation.vm is not None:
         return [*commands, *disk_commands(invocation.vm)]
     commands += [("should_transfer_files", "YES"), ("when_to_transfer_output", "ON_EXIT")]
-    if invocation.needs_staging:
-        commands.append(("transfer_input_files", quote_file_list([STAGED_INPUTS])))
-    elif invocation.inputs:
-        sources = map(source_path, invocation.inputs)
-        commands.append(("transfer_input_files", quote_file_list(sources)))
+    staged = STAGED_INPUTS if invocation.needs_staging else None
+    if files := transfer_list(invocation.inputs, staged):
+        commands.append(("transfer_input_files", quote_file_list(files)))
+    if data := plugin_data(invocation.inputs):
+        commands.append(("My.PluginData", classad_string(data)))
     outputs: Sequence[str] = invocation.output_names
     if invocation.moves_outputs:
         # With a slash at the end, HTCondor transfers what the directory contains. It would keep

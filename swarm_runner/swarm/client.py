@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from tenacity import (
     RetryCallState,
@@ -17,20 +17,35 @@ from tenacity import (
 
 from swarm_runner.errors import ConflictError, PreconditionError
 from swarm_runner.model.pool import CENTRAL_MANAGER
-from swarm_runner.model.pool_status import AddressSpace, DockerEngine, ServiceState, TaskState
+from swarm_runner.model.pool_status import (
+    AddressSpace,
+    DockerEngine,
+    ServiceState,
+    SwarmNode,
+    TaskState,
+)
 from swarm_runner.structured_log import get_logger
+from swarm_runner.swarm import spool_files
 from swarm_runner.swarm.engine_api import (
     DEFAULT_ADDRESS_POOLS,
     host_of,
+    is_rootless,
     replicas_of,
     service_arguments,
     service_state,
     subnets,
+    swarm_node,
     task_state,
     unchanged_arguments,
 )
 from swarm_runner.swarm.errors import translate_docker_errors
-from swarm_runner.swarm.specs import CLASS_LABEL, POOL_LABEL, ServiceSpec, Stack
+from swarm_runner.swarm.specs import (
+    CLASS_LABEL,
+    POOL_LABEL,
+    QUEUE_LOCK_PROGRAM,
+    ServiceSpec,
+    Stack,
+)
 
 if TYPE_CHECKING:
     import docker
@@ -109,8 +124,17 @@ class DockerSwarm:
             node_id=swarm.get("NodeID", ""),
             address=swarm.get("NodeAddr", ""),
             nodes=swarm.get("Nodes") or 0,
-            host=host_of(self._api.base_url),
+            managers=swarm.get("Managers") or 0,
+            host=host_of(self._api),
+            memory_limit=bool(info.get("MemoryLimit", True)),
+            rootless=is_rootless(info),
         )
+
+    def nodes(self) -> list[SwarmNode]:
+        """See `Swarm`."""
+        with translate_docker_errors("listing nodes"):
+            nodes = [swarm_node(node) for node in self._api.nodes()]
+        return sorted(nodes, key=lambda node: node.name)
 
     def initialise(self, address: str) -> None:
         """See `Swarm`."""
@@ -141,11 +165,13 @@ class DockerSwarm:
 
         return ensure_pool_image(self._client, image, progress, virtual_machines=virtual_machines)
 
-    def autoscaler_image(self, base: str, progress: Callable[[str], None]) -> str:
+    def autoscaler_image(
+        self, image: str | None, base: str, progress: Callable[[str], None]
+    ) -> str:
         """See `Swarm`."""
         from swarm_runner.swarm.images import ensure_autoscaler_image
 
-        return ensure_autoscaler_image(self._client, base, progress)
+        return ensure_autoscaler_image(self._client, image, base, progress)
 
     def services(self, pool: str) -> dict[str, ServiceState]:
         """See `Swarm`."""
@@ -355,6 +381,10 @@ class DockerSwarm:
             for volume in volumes:
                 with contextlib.suppress(docker.errors.NotFound):
                     self._api.remove_volume(volume)
+            # The engine lists a network that Swarm has no more until the last container has left
+            # it. A new pool would take it for its own.
+            if left := self._api.networks(filters=_label_filter(pool)):
+                raise PreconditionError(f"the engine still uses the network {left[0]['Name']}")
 
     def remove_volumes(self, pool: str, image: str, volumes: Sequence[str]) -> list[str]:
         """See `Swarm`."""
@@ -364,6 +394,25 @@ class DockerSwarm:
         with translate_docker_errors("removing the pool's volumes on every node"):
             name = f"{pool}_htcondor-errand"
             return run_on_every_node(self._api, name, image, command).unfinished_hosts
+
+    def remove_queue(self, pool: str, image: str, directory: str, node_id: str) -> str:
+        """See `Swarm`."""
+        from swarm_runner.swarm.global_job import DIRECTORY, run_on_every_node
+
+        command = ["python3", QUEUE_LOCK_PROGRAM, "remove", DIRECTORY]
+        with translate_docker_errors(f"removing the files in {directory}"):
+            result = run_on_every_node(
+                self._api,
+                f"{pool}_htcondor-errand",
+                image,
+                command,
+                directory=directory,
+                node_id=node_id,
+            )
+        if not result.unfinished_hosts:
+            return ""
+        host = result.unfinished_hosts[0]
+        return next(reversed(result.lines), f"{host} did not do it in time")
 
     def manage_job_images(
         self, stack: Stack, arguments: Sequence[str], timeout_s: float
@@ -376,6 +425,18 @@ class DockerSwarm:
         name = f"{stack.pool.name}_htcondor-images"
         with translate_docker_errors("managing the images of jobs on every node"):
             return run_on_every_node(self._api, name, stack.image, command, timeout_s=timeout_s)
+
+    def copy_output(self, service: str, command: Sequence[str], file: IO[bytes]) -> bool:
+        """See `Swarm`."""
+        return spool_files.copy_output(self._client, service, list(command), file)
+
+    def image_version(self, image: str) -> str:
+        """See `Swarm`."""
+        return spool_files.image_version(self._client, image)
+
+    def fill_spool(self, stack: Stack, archive: IO[bytes]) -> None:
+        """See `Swarm`."""
+        spool_files.fill_spool(self._client, stack, archive)
 
     def exec_in_service(self, service: str, command: Sequence[str]) -> bytes | None:
         """See `Swarm`."""

@@ -26,15 +26,25 @@ _ROOT_ONLY = 0o400
 def compose(stack: Stack, node: str) -> dict[str, Any]:
     """Return the compose file; `node` is the host name of the node that holds the job queue.
 
+    With several managers it is not used: the hosts of `pool.hosts` are host names of nodes.
+
     Deployed as a stack with the pool's name, its objects get the names that `pool up` would use.
     The secrets must exist beforehand: `setup_comments` describes how to create them.
     """
-    specs = [stack.central_manager(), *stack.executors().values()]
-    volumes = (stack.spool_volume, stack.scratch_volume)
+    managers, executors = stack.central_managers(), list(stack.executors().values())
+    specs = [*managers, *executors]
+    volumes = [stack.spool_volume, stack.scratch_volume]
+    nodes = dict.fromkeys((spec.name for spec in specs), node)
+    if stack.pool.managers > 1:
+        volumes.remove(stack.spool_volume)
+        hosts = (host for host, _ in stack.pool.manager_addresses)
+        nodes |= {spec.name: host for spec, host in zip(managers, hosts, strict=True)}
     secrets = dict.fromkeys(secret.name for spec in specs for secret in spec.secrets)
     return {
         "version": _VERSION,
-        "services": {_key(spec.name, stack): _service(spec, stack, node) for spec in specs},
+        "services": {
+            _key(spec.name, stack): _service(spec, stack, nodes[spec.name]) for spec in specs
+        },
         "networks": {_NETWORK: _network(stack)},
         "volumes": {_key(name, stack): {"name": name} for name in volumes},
         "secrets": {_key(name, stack): {"name": name, "external": True} for name in secrets},

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from swarm_runner.errors import PreconditionError
-from swarm_runner.model.pool_status import ServiceState, TaskState
+from swarm_runner.model.pool_status import ServiceState, SwarmNode, TaskState
 from swarm_runner.swarm.specs import (
     GPU_RESOURCE,
     POOL_LABEL,
@@ -20,6 +20,8 @@ _SECOND_NS = 1_000_000_000
 _ROOT_ONLY, _ALL_USERS = 0o400, 0o444
 _RESTART_DELAY_S = 2
 _UPDATE_MONITOR_S = 10
+# docker-py's URL of every engine that it reaches by ssh.
+_SSH_URL = "http+docker://ssh"
 
 
 # Docker's own, where `docker swarm init` was not told otherwise.
@@ -32,10 +34,19 @@ def subnets(network: Mapping[str, Any]) -> list[str]:
     return [config["Subnet"] for config in configs if config.get("Subnet")]
 
 
-def host_of(base_url: str) -> str:
-    """Return the host name in an engine's URL; empty for a local socket."""
-    parts = urlsplit(base_url)
-    return parts.hostname or "" if parts.scheme in ("http", "https") else ""
+def host_of(api: Any) -> str:
+    """Return the host name in the URL of an engine's client; empty for a local socket."""
+    url = api.base_url
+    if url == _SSH_URL:
+        # docker-py keeps USER@HOST:PORT in the adapter alone.
+        url = f"ssh://{api.get_adapter(url).ssh_host}"
+    parts = urlsplit(url)
+    return parts.hostname or "" if parts.scheme in ("http", "https", "ssh") else ""
+
+
+def is_rootless(info: Mapping[str, Any]) -> bool:
+    """Return whether an engine runs without root."""
+    return "name=rootless" in (info.get("SecurityOptions") or ())
 
 
 def service_state(service: Mapping[str, Any], extra_labels: Mapping[str, str]) -> ServiceState:
@@ -75,6 +86,22 @@ def task_state(
         created_at=task["CreatedAt"],
         node_down=node is not None and node["Status"]["State"] == _NODE_DOWN,
         spec_digest=(task["Spec"]["ContainerSpec"].get("Labels") or {}).get(SPEC_DIGEST_LABEL, ""),
+    )
+
+
+def swarm_node(node: Mapping[str, Any]) -> SwarmNode:
+    """Return a node, as the engine lists it. A manager's status may have the address 0.0.0.0."""
+    description = node["Description"]
+    address = node["Status"].get("Addr", "")
+    if address in ("", "0.0.0.0"):  # noqa: S104 - nothing is bound to it
+        address = node.get("ManagerStatus", {}).get("Addr", "").rpartition(":")[0]
+    return SwarmNode(
+        id=node["ID"],
+        name=description.get("Hostname", ""),
+        address=address,
+        ready=node["Status"]["State"] == "ready",
+        engine_version=(description.get("Engine") or {}).get("EngineVersion", ""),
+        architecture=(description.get("Platform") or {}).get("Architecture", ""),
     )
 
 

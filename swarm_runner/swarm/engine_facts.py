@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from swarm_runner.swarm.engine_api import host_of
+from swarm_runner.swarm.engine_api import host_of, is_rootless
 from swarm_runner.swarm.errors import translate_docker_errors
 
 TIMEOUT_S = 15
@@ -19,11 +19,13 @@ class EngineFacts:
 
     Attributes:
         api_version: The newest API that the engine speaks, such as (1, 41).
+        minimum_api_version: The oldest API that it still speaks.
         swarm_state: Docker's word: inactive, pending, active, error or locked.
         swarm_manager: Whether it is a manager that can be asked about the Swarm.
         swarm_error: Why the engine is not an active member, in Docker's words.
         memory_limit: Whether the kernel limits the memory of containers.
         swap_limit: Whether it limits their swap, too.
+        rootless: Whether the engine runs without root, and so without overlay networks.
         root_directory: Where the engine stores images and containers.
         local: Whether the engine is reached by a socket of this host.
         time_s: The engine's clock, in seconds since the epoch; None if unknown.
@@ -33,11 +35,13 @@ class EngineFacts:
     name: str
     version: str
     api_version: tuple[int, ...]
+    minimum_api_version: tuple[int, ...] = (1, 24)
     swarm_state: str = "inactive"
     swarm_manager: bool = False
     swarm_error: str = ""
     memory_limit: bool = True
     swap_limit: bool = True
+    rootless: bool = False
     cgroup_version: str = "2"
     root_directory: str = "/var/lib/docker"
     local: bool = True
@@ -57,7 +61,7 @@ def read_engine() -> EngineFacts:
         info: dict[str, Any] = client.info()
         version: dict[str, Any] = client.version()
         images = frozenset(tag for image in client.images.list() for tag in image.tags)
-        local = not host_of(client.api.base_url)
+        local = not host_of(client.api)
     return parse_facts(info, version, local=local, images=images)
 
 
@@ -69,12 +73,14 @@ def parse_facts(
     return EngineFacts(
         name=info.get("Name", ""),
         version=info.get("ServerVersion", ""),
-        api_version=tuple(int(part) for part in version["ApiVersion"].split(".")),
+        api_version=_parts(version["ApiVersion"]),
+        minimum_api_version=_parts(version.get("MinAPIVersion") or "1.24"),
         swarm_state=swarm.get("LocalNodeState") or "inactive",
         swarm_manager=bool(swarm.get("ControlAvailable")),
         swarm_error=swarm.get("Error") or "",
         memory_limit=bool(info.get("MemoryLimit")),
         swap_limit=bool(info.get("SwapLimit")),
+        rootless=is_rootless(info),
         cgroup_version=info.get("CgroupVersion") or "1",
         root_directory=info.get("DockerRootDir", ""),
         local=local,
@@ -88,6 +94,10 @@ def default_pool_image() -> str:
     from swarm_runner.swarm.images import pool_image_reference
 
     return pool_image_reference()
+
+
+def _parts(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
 
 
 def _seconds(text: str) -> float | None:

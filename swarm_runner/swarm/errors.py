@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import sys
 from collections.abc import Iterator
 
 from swarm_runner.errors import ConflictError, PreconditionError, UnreachableError
@@ -14,6 +15,7 @@ _OUT_OF_SEQUENCE = "update out of sequence"  # the object changed since its vers
 _NO_QUORUM = re.compile(
     r"not have a leader|too few managers|lost leader status|context deadline exceeded", re.I
 )
+_UNSUPPORTED = re.compile(r"client version [\d.]+ is too (old|new)", re.I)
 _UNAVAILABLE = 503  # "this node is not a swarm manager", or a Swarm without a quorum
 
 
@@ -27,7 +29,6 @@ def translate_docker_errors(action: str) -> Iterator[None]:
     the Swarm does not answer, and PreconditionError for any other rejection.
     """
     import docker.errors
-    import requests
 
     try:
         yield
@@ -42,9 +43,31 @@ def translate_docker_errors(action: str) -> Iterator[None]:
             raise UnreachableError(message) from error
         if _OUT_OF_SEQUENCE in message:
             raise ConflictError(message) from error
+        if unsupported := _UNSUPPORTED.search(message):
+            what = (
+                "the Python package docker (`pip install --upgrade docker`)"
+                if unsupported[1] == "old"
+                else "the Docker engine, to 20.10 or newer"
+            )
+            message = f"{message.rstrip('.')}: upgrade {what}"
         raise PreconditionError(message) from error
-    # docker-py raises ValueError for an invalid address.
-    except (docker.errors.DockerException, requests.RequestException, OSError, ValueError) as error:
+    except docker.errors.InvalidVersion as error:
+        raise PreconditionError(
+            f"{action}: {error}: upgrade the Docker engine, to 20.10 or newer"
+        ) from error
+    except _connection_errors() as error:
         raise UnreachableError(
             f"{action}: the Docker engine does not answer ({error}). {connection_advice(error)}"
         ) from error
+
+
+def _connection_errors() -> tuple[type[Exception], ...]:
+    """Return what docker-py raises when it cannot talk to an engine."""
+    import docker.errors
+    import requests
+
+    # ValueError is for an invalid address.
+    errors = (docker.errors.DockerException, requests.RequestException, OSError, ValueError)
+    # If paramiko is installed, docker-py imports it, and passes on its errors.
+    paramiko = sys.modules.get("paramiko")
+    return errors if paramiko is None else (*errors, paramiko.SSHException)

@@ -12,6 +12,7 @@ from swarm_runner.swarm.specs import DOCKER_SOCKET
 
 log = get_logger(__name__)
 
+DIRECTORY = "/directory"  # where a command has the directory that it is to use
 _SECOND_NS = 1_000_000_000
 TIMEOUT_S = 60.0
 _MAX_ATTEMPTS = 30
@@ -32,18 +33,25 @@ def run_on_every_node(
     command: Sequence[str],
     *,
     timeout_s: float = TIMEOUT_S,
+    directory: str | None = None,
+    node_id: str | None = None,
 ) -> GlobalJobResult:
     """Run a command in a container of `image` on each node, with access to the node's engine.
 
     `api` is docker-py's APIClient; `name` is the name of a temporary service. A command that
     fails is repeated, for `timeout_s` seconds at most. Hosts on which it does not succeed are, for
-    example, drained or down.
+    example, drained or down. With `directory`, the command has that directory of its node as
+    DIRECTORY instead of the engine; with `node_id`, it runs on that node only.
     """
     from docker import types
 
-    docker_socket = types.Mount(DOCKER_SOCKET, DOCKER_SOCKET, type="bind")
+    mount = types.Mount(DOCKER_SOCKET, DOCKER_SOCKET, type="bind")
+    if directory is not None:
+        mount = types.Mount(DIRECTORY, directory, type="bind")
+    constraints = None if node_id is None else [f"node.id == {node_id}"]
     template = types.TaskTemplate(
-        types.ContainerSpec(image, command=list(command), mounts=[docker_socket]),
+        types.ContainerSpec(image, command=list(command), mounts=[mount]),
+        placement=types.Placement(constraints=constraints),
         # A volume may still be in use for a moment.
         restart_policy=types.RestartPolicy("on-failure", _SECOND_NS, max_attempts=_MAX_ATTEMPTS),
     )
@@ -55,7 +63,7 @@ def run_on_every_node(
             stop=stop_after_delay(timeout_s),
             retry_error_callback=lambda state: state.outcome and state.outcome.result(),
         )
-        unfinished: list[str] = poll(_unfinished_hosts, api, service["ID"])
+        unfinished: list[str] = poll(_unfinished_hosts, api, service["ID"], node_id)
         log.debug("Global job ended", service=name, unfinished_hosts=unfinished)
         output = b"".join(api.service_logs(service["ID"], stdout=True, follow=False, is_tty=False))
         return GlobalJobResult(unfinished, output.decode(errors="replace").splitlines())
@@ -63,12 +71,16 @@ def run_on_every_node(
         api.remove_service(service["ID"])
 
 
-def _unfinished_hosts(api: Any, service: str) -> list[str]:
+def _unfinished_hosts(api: Any, service: str, node_id: str | None) -> list[str]:
     """Return the hosts on which no task is complete."""
     complete = {
         task.get("NodeID")
         for task in api.tasks(filters={"service": service})
         if task["Status"]["State"] == "complete"
     }
-    hosts: Mapping[str, str] = {node["ID"]: node["Description"]["Hostname"] for node in api.nodes()}
+    hosts: Mapping[str, str] = {
+        node["ID"]: node["Description"]["Hostname"]
+        for node in api.nodes()
+        if node_id in (None, node["ID"])
+    }
     return sorted(host for node, host in hosts.items() if node not in complete)

@@ -74,16 +74,12 @@ def ensure_pool_image(
 
     Raises PreconditionError if the image can be neither pulled nor built.
     """
+    if image is not None:
+        return _ensure_pulled(client, image, progress)
     stage = POOL_VM_STAGE if virtual_machines else POOL_STAGE
-    reference = image or pool_image_reference(stage)
+    reference = pool_image_reference(stage)
     if _image_exists(client, reference):
         return reference
-    if image is not None:
-        progress(f"pulling {image}")
-        with translate_docker_errors(f"pulling {image}"):
-            _pull(client, image, progress)
-        log.info("Image pulled", image=image)
-        return image
     progress(f"building {reference} from Debian's packages (about a minute)")
     build_pool_image(client, reference, progress, stage=stage)
     return reference
@@ -116,14 +112,17 @@ def build_pool_image(
 
 
 def ensure_autoscaler_image(
-    client: docker.DockerClient, base: str, progress: Callable[[str], None]
+    client: docker.DockerClient, image: str | None, base: str, progress: Callable[[str], None]
 ) -> str:
     """Return the reference of an autoscaler image that the engine has.
 
-    The image is the pool image `base` with this package. It is built if the engine lacks it.
+    Pull `image` if the engine lacks it. Without `image`, use the pool image `base` with this
+    package, and build it if the engine lacks it.
 
-    Raises PreconditionError if it cannot be built.
+    Raises PreconditionError if it can be neither pulled nor built.
     """
+    if image is not None:
+        return _ensure_pulled(client, image, progress)
     files = dict(_package_files())
     digest = hashlib.sha256(base.encode())
     for name, file in sorted(files.items()):
@@ -164,6 +163,16 @@ def build_autoscaler_image(
             nocache=not use_cache,
             buildargs={"BASE": base},
         )
+
+
+def _ensure_pulled(client: docker.DockerClient, image: str, progress: Callable[[str], None]) -> str:
+    """Pull an image if the engine lacks it. Return its reference. Raises PreconditionError."""
+    if not _image_exists(client, image):
+        progress(f"pulling {image}")
+        with translate_docker_errors(f"pulling {image}"):
+            _pull(client, image, progress)
+        log.info("Image pulled", image=image)
+    return image
 
 
 def _pull(client: docker.DockerClient, image: str, progress: Callable[[str], None]) -> None:

@@ -46,8 +46,10 @@ with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
         "_CONDOR_SEC_TOKEN_SYSTEM_DIRECTORY": directory,
         "_CONDOR_SEC_CLIENT_AUTHENTICATION_METHODS": "IDTOKENS",
     }
-    manager = f"{os.environ['SWARM_RUNNER_MANAGER']}:{os.environ['SWARM_RUNNER_PORT']}"
-    schedd = f"{os.environ['SWARM_RUNNER_POOL']}@{os.environ['SWARM_RUNNER_MANAGER']}"
+    host, pool = os.environ["SWARM_RUNNER_MANAGER"], os.environ["SWARM_RUNNER_POOL"]
+    manager, schedd = f"{host}:{os.environ['SWARM_RUNNER_PORT']}", f"{pool}@{host}"
+    if "SWARM_RUNNER_COLLECTORS" in os.environ:
+        manager, schedd = os.environ["SWARM_RUNNER_COLLECTORS"], f"{pool}@"
     command = ["condor_tail", "-pool", manager, "-name", schedd, *sys.argv[1:]]
     process = subprocess.Popen(command, env={**os.environ, **settings}, stdin=subprocess.DEVNULL)
     def stop():

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
-from swarm_runner.model.pool_status import AddressSpace, DockerEngine, ServiceState, TaskState
+from swarm_runner.model.pool_status import (
+    AddressSpace,
+    DockerEngine,
+    ServiceState,
+    SwarmNode,
+    TaskState,
+)
 from swarm_runner.swarm.global_job import GlobalJobResult
 from swarm_runner.swarm.specs import ServiceSpec, Stack
 
@@ -19,6 +25,9 @@ class Swarm(Protocol):
 
     def docker_engine(self) -> DockerEngine:
         """Return the engine's description and its role in a Swarm."""
+
+    def nodes(self) -> list[SwarmNode]:
+        """Return the nodes of the Swarm, in the order of their names."""
 
     def initialise(self, address: str) -> None:
         """Create a Swarm with this engine as its only manager, listening at `address`."""
@@ -44,12 +53,15 @@ class Swarm(Protocol):
         Raises PreconditionError if the image can be neither pulled nor built.
         """
 
-    def autoscaler_image(self, base: str, progress: Callable[[str], None]) -> str:
+    def autoscaler_image(
+        self, image: str | None, base: str, progress: Callable[[str], None]
+    ) -> str:
         """Return the reference of an autoscaler image that the engine has.
 
-        It is based on the pool image `base`, and built if the engine lacks it.
+        `image` is pulled if the engine lacks it. Without `image`, one that is based on the pool
+        image `base` is used, and built if necessary.
 
-        Raises PreconditionError if it cannot be built.
+        Raises PreconditionError if it can be neither pulled nor built.
         """
 
     def services(self, pool: str) -> dict[str, ServiceState]:
@@ -124,6 +136,13 @@ class Swarm(Protocol):
         Return the hosts on which they may remain, for example because they are drained or down.
         """
 
+    def remove_queue(self, pool: str, image: str, directory: str, node_id: str) -> str:
+        """Empty the spool of managers, a directory of a node, in a container of `image`.
+
+        Managers that still use it see that, wherever they run, and end. Return why it was not
+        done, or nothing: the node may be down, and a manager may hang and keep the queue's lock.
+        """
+
     def manage_job_images(
         self, stack: Stack, arguments: Sequence[str], timeout_s: float
     ) -> GlobalJobResult:
@@ -131,6 +150,23 @@ class Swarm(Protocol):
 
         The result has a line of JSON from each of these nodes that answered within `timeout_s`
         seconds.
+        """
+
+    def copy_output(self, service: str, command: Sequence[str], file: IO[bytes]) -> bool:
+        """Write the output of a command in the service's container on this engine to a file.
+
+        Return whether there is such a container.
+
+        Raises PreconditionError if the command fails.
+        """
+
+    def image_version(self, image: str) -> str:
+        """Return the version of HTCondor in a pool image that the engine has."""
+
+    def fill_spool(self, stack: Stack, archive: IO[bytes]) -> None:
+        """Unpack a tar file into the spool of a pool that does not exist yet.
+
+        Raises PreconditionError if the spool has files.
         """
 
     def exec_in_service(self, service: str, command: Sequence[str]) -> bytes | None:

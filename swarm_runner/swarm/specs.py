@@ -23,7 +23,12 @@ SPOOL = "/var/lib/swarm-runner/spool"
 SIGNING_KEY_PATH = "/etc/condor/passwords.d/POOL"
 # Of image/identities.py.
 IDENTITIES_PROGRAM = "/usr/local/libexec/swarm-runner/identities.py"
+# Of image/backup.py and image/queue_lock.py.
+BACKUP_PROGRAM = "/usr/local/libexec/swarm-runner/backup.py"
+QUEUE_LOCK_PROGRAM = "/usr/local/libexec/swarm-runner/queue_lock.py"
 TOKEN_DIRECTORY = "/etc/swarm-runner/tokens.d"  # noqa: S105 - a path
+# The directory of the secrets of the pool's sources.
+AUTHORIZATIONS = "/run/secrets"
 # The logins for private registries. Must match CREDENTIALS in image/gateway.py.
 REGISTRIES_PATH = "/run/secrets/swarm-runner-registries"
 SHUTDOWN_GRACE_S = 300  # time for file transfer and daemon shutdown after the last job
@@ -32,12 +37,28 @@ STACK_LABEL = "com.docker.stack.namespace"
 SPEC_DIGEST_LABEL = "swarm-runner.wish"
 CLASS_LABEL = "swarm-runner.class"
 NODE_LABEL = "swarm-runner.manager-node"
+SHARED_SPOOL = "shared"  # the value of NODE_LABEL if the queue is not on one node
 # Where the autoscaler serves metrics, on the overlay network of a monitored pool.
 METRICS_VARIABLE = "SWARM_RUNNER_METRICS"
 METRICS_PORT = 9780
+PORT_SETTINGS = frozenset({"ports", "host_ports"})  # of `isolation`
 # The generic resource under which a node's daemon.json lists its GPUs. Swarm passes the GPUs of a
 # task to its container in DOCKER_RESOURCE_GPU (see image/executor.conf).
 GPU_RESOURCE = "gpu"
+
+
+_PROBE = """
+import socket, sys
+for address in sys.argv[1].split(","):
+    host, port = address.split(":")
+    try:
+        socket.create_connection((host, int(port)), 5)
+        break
+    except OSError as error:
+        problem = error
+else:
+    raise problem
+"""
 
 
 class MountSpec(FrozenModel):
@@ -126,14 +147,21 @@ class ServiceSpec(FrozenModel):
 class Stack(FrozenModel):
     """Everything that `pool up` creates and `pool down` removes.
 
-    `node_id` is the Swarm node that holds the pool's job queue. `monitored` tells whether the pool
-    has a Prometheus of its own (swarm/monitoring_specs.py).
+    `node_id` is the Swarm node that holds the pool's job queue. With several managers,
+    `manager_nodes` has the node of each. `monitored` tells whether the pool has a Prometheus of its
+    own (swarm/monitoring_specs.py).
     """
 
     pool: Pool
     image: str
     node_id: str
+    manager_nodes: tuple[str, ...] = ()
     monitored: bool = False
+
+    @property
+    def spool_node(self) -> str:
+        """The node of the queue, as the services' labels name it."""
+        return self.node_id if self.pool.managers == 1 else SHARED_SPOOL
 
     @property
     def network(self) -> str:
@@ -147,6 +175,20 @@ class Stack(FrozenModel):
         It has no underscore: HTCondor does not resolve host names that contain one.
         """
         return f"{self.pool.name}-manager"
+
+    @property
+    def manager_names(self) -> tuple[str, ...]:
+        """The host name of each manager on the overlay network."""
+        first = self.central_manager_name
+        return (first, *(f"{first}-{number}" for number in range(2, self.pool.managers + 1)))
+
+    @property
+    def collectors(self) -> str:
+        """The collector of each manager on the overlay network, with commas between them."""
+        ports = [port for _, port in self.pool.manager_addresses]
+        return ",".join(
+            f"{name}:{port}" for name, port in zip(self.manager_names, ports, strict=True)
+        )
 
     @property
     def signing_key(self) -> str:
@@ -179,27 +221,59 @@ class Stack(FrozenModel):
         return {POOL_LABEL: self.pool.name, STACK_LABEL: self.pool.name}
 
     def central_manager_probe(self) -> tuple[str, ...]:
-        """Return a command that fails in a container that cannot reach the central manager."""
-        address = (self.central_manager_name, self.pool.port)
-        return ("python3", "-c", f"import socket; socket.create_connection({address!r}, 5)")
+        """Return a command that fails in a container that cannot reach the central manager.
+
+        Only the manager that has the queue accepts connections.
+        """
+        return ("python3", "-c", _PROBE, self.collectors)
 
     def central_manager(self) -> ServiceSpec:
-        """Return the service of the central manager and access point, on the node `node_id`."""
+        """Return the service of the first, or only, central manager and access point."""
+        return self.central_managers()[0]
+
+    def central_managers(self) -> tuple[ServiceSpec, ...]:
+        """Return the service of each central manager and access point, on its own node."""
+        nodes = self.manager_nodes or (self.node_id,) * self.pool.managers
+        places = zip(
+            *(self.pool.manager_services, self.manager_names, self.pool.manager_addresses, nodes),
+            strict=True,
+        )
+        return tuple(self._central_manager(*where) for where in places)
+
+    def _central_manager(
+        self, service: str, name: str, address: tuple[str, int], node_id: str
+    ) -> ServiceSpec:
+        host, port = address
         spool = MountSpec(source=self.spool_volume, target=SPOOL, volume=True)
+        settings = self._central_manager_settings(host)
+        node_label = node_id
+        if self.pool.spool is not None:
+            spool = MountSpec(source=self.pool.spool, target=SPOOL)
+            settings |= {
+                "MANAGER": name,
+                "PORT": str(port),
+                "SERVICE": service,
+                "SPOOL": self.pool.spool,
+                "COLLECTORS": self.collectors,
+                # Swarm expands these templates for each task.
+                "TASK": "{{.Task.ID}}",
+                "NODE": "{{.Node.Hostname}}",
+            }
+            node_label = SHARED_SPOOL
         return ServiceSpec(
-            name=self.pool.service(),
+            name=service,
             image=self.image,
-            environment=self._environment("manager", self._central_manager_settings()),
-            labels=self.labels | {NODE_LABEL: self.node_id},
+            environment=self._environment("manager", settings),
+            labels=self.labels | {NODE_LABEL: node_label},
             mounts=(spool, *self._volumes()),
             secret=SecretSpec(name=self.signing_key, target=SIGNING_KEY_PATH),
             network=self.network,
             replicas=1,
-            hostname=self.central_manager_name,
-            port=self.pool.port,
+            hostname=name,
+            port=port,
             endpoint_mode=self.pool.network.endpoint_mode,
             publish=self.pool.network.publish,
-            node_id=self.node_id,
+            node_id=node_id,
         )
 
     def executors(self) -> dict[str, ServiceSpec]:
@@ -210,9 +284,15 @@ class Stack(FrozenModel):
         }
 
     def autoscaler(self, image: str, node_id: str) -> ServiceSpec:
-        """Return the autoscaler's service, on the Swarm manager `node_id`, which has `image`."""
+        """Return the autoscaler's service.
+
+        It stays on the Swarm manager `node_id`, which has `image`, unless that is in a registry.
+        """
         # The autoscaler uses the overlay network, not the address that clients use.
-        pool = self.pool.model_copy(update={"host": self.central_manager_name})
+        overlay: dict[str, object] = {"host": self.central_manager_name}
+        if self.pool.managers > 1:
+            overlay = {"hosts": tuple(self.collectors.split(","))}
+        pool = self.pool.model_copy(update=overlay)
         configuration = {
             "runners": {
                 "swarm": {
@@ -237,7 +317,7 @@ class Stack(FrozenModel):
             secret=SecretSpec(name=self.autoscaler_token, target=token),
             network=self.network,
             replicas=1,
-            node_id=node_id,
+            node_id=None if self.pool.autoscaler_image else node_id,
             needs_swarm_manager=True,
         )
 
@@ -256,10 +336,14 @@ class Stack(FrozenModel):
             "TASK": "{{.Task.ID}}",
             "NODE": "{{.Node.Hostname}}",
         }
+        if self.pool.managers > 1:
+            settings["COLLECTORS"] = self.collectors
         if self.pool.shares.turn_s != DEFAULT_TURN_S:
             settings["TURN_S"] = str(self.pool.shares.turn_s)
         if self.pool.image_cache_mb is not None:
             settings["IMAGE_CACHE_MB"] = str(self.pool.image_cache_mb)
+        if self.pool.sources:
+            settings["SOURCES"] = self._sources()
         if capacity_class.virtual_machines:
             settings["VIRTUAL_MACHINES"] = str(capacity_class.virtual_machines)
             settings["EMULATE"] = str(capacity_class.emulate)
@@ -270,10 +354,10 @@ class Stack(FrozenModel):
             image=self.image,
             environment=self._environment("executor", settings),
             # Keeps the queue's node known after the central manager's service was removed.
-            labels=self.labels | {CLASS_LABEL: name, NODE_LABEL: self.node_id},
+            labels=self.labels | {CLASS_LABEL: name, NODE_LABEL: self.spool_node},
             mounts=(docker_socket, scratch, *self._volumes()),
             secret=SecretSpec(name=self.executor_token, target="/etc/condor/tokens.d/executor"),
-            further_secrets=self._registry_secrets(),
+            further_secrets=(*self._registry_secrets(), *self._source_secrets()),
             network=self.network,
             replicas=capacity_class.replicas,
             memory_mb=capacity_class.memory_mb,
@@ -289,9 +373,34 @@ class Stack(FrozenModel):
         secret = self.pool.registry_secret
         return () if secret is None else (SecretSpec(name=secret, target=REGISTRIES_PATH),)
 
+    def _source_secrets(self) -> tuple[SecretSpec, ...]:
+        names = dict.fromkeys(s.authorization for s in self.pool.sources if s.authorization)
+        return tuple(SecretSpec(name=name, target=f"{AUTHORIZATIONS}/{name}") for name in names)
+
+    def _sources(self) -> str:
+        """Return the sources as the executors' program reads them (image/source_policy.py)."""
+        return json.dumps(
+            [
+                {
+                    "scheme": source.parts.scheme,
+                    "host": source.parts.host,
+                    "port": source.parts.port,
+                    "path": source.parts.path,
+                    "wildcard": source.is_wildcard,
+                    "private": source.private,
+                    "authorization": source.authorization
+                    and f"{AUTHORIZATIONS}/{source.authorization}",
+                }
+                for source in self.pool.sources
+            ]
+        )
+
     def _isolation(self, name: str) -> str:
         """Return the settings of the executors' gateway, as it reads them."""
-        settings = self.pool.isolation_of(name).model_dump(mode="json")
+        isolation = self.pool.isolation_of(name)
+        # Without ports, the executors' service is what it was before there were any.
+        left_out = PORT_SETTINGS if isolation.ports == "none" else frozenset()
+        settings = isolation.model_dump(mode="json", exclude=set(left_out))
         settings["volumes"] = [volume.model_dump(mode="json") for volume in self.pool.volumes]
         return json.dumps(settings)
 
@@ -308,11 +417,15 @@ class Stack(FrozenModel):
         }
         return {f"SWARM_RUNNER_{name}": value for name, value in (common | settings).items()}
 
-    def _central_manager_settings(self) -> dict[str, str]:
-        settings = {"HOST": self.pool.host, "VOLUMES": self._volume_paths()}
+    def _central_manager_settings(self, host: str) -> dict[str, str]:
+        settings = {"HOST": host, "VOLUMES": self._volume_paths()}
+        if self.pool.sources:
+            settings["SOURCES"] = "[]"  # it passes URLs on, and fetches nothing itself
         # Executors know how long a turn is.
         if self.pool.shares.model_copy(update={"turn_s": DEFAULT_TURN_S}) != Shares():
             settings["SHARES"] = json.dumps(self.pool.shares.settings())
+        if any(self.pool.isolation_of(name).ports != "none" for name in self.pool.classes):
+            settings["PORTS"] = "published"
         return settings
 
     def _volume_paths(self) -> str:

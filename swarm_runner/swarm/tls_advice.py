@@ -52,6 +52,13 @@ def connection_advice(error: BaseException) -> str:
         and any(isinstance(cause, FileNotFoundError) for cause in causes)
     ):
         return f"DOCKER_TLS_VERIFY requires {_CLIENT_BUNDLE} (~/.docker by default)"
+    if "paramiko" in message:
+        return "For ssh:// docker-py needs that package: run `pip install paramiko`"
+    if any(type(cause).__module__.startswith("paramiko") for cause in causes):
+        return (
+            "Check that `ssh` to that host asks nothing: its key must be in ~/.ssh/known_hosts, "
+            "and yours in ~/.ssh, in an agent, or named by IdentityFile in ~/.ssh/config"
+        )
     return "Check that it is running, and that DOCKER_HOST or the docker context names it"
 
 

@@ -29,6 +29,7 @@ from swarm_runner.model.pool_status import Slot
 from swarm_runner.model.scaling import FinishedJob, IdleJobGroup
 from swarm_runner.model.shares import encode_account
 from swarm_runner.model.submitter import Submitter
+from swarm_runner.runner.published_ports import PORTS_ATTRIBUTE
 from swarm_runner.submit.description import SubmitBatch
 from swarm_runner.testing.event_log import EventLogWriter
 from swarm_runner.testing.job_ads import (
@@ -49,8 +50,8 @@ _LOST_CONNECTION = "the connection was lost (FakeAccessPoint)"
 class FakeAccessPoint:
     """Implements `condor.ports.AccessPointPort` without HTCondor's daemons.
 
-    Jobs do not run: `start`, `finish`, `evict`, `hold_by_htcondor` and `exceed_memory` control
-    what happens to a job. A job that names an event log gets a real one.
+    Jobs do not run: `start`, `publish_ports`, `finish`, `evict`, `hold_by_htcondor` and
+    `exceed_memory` control what happens to a job. A job that names an event log gets a real one.
 
     Attributes:
         queue: The complete ads of the queued jobs.
@@ -231,6 +232,14 @@ class FakeAccessPoint:
             node=node,
             memory_mb=ad["RequestMemory"],
         )
+
+    def publish_ports(self, job: JobId, host: str = "10.0.0.1", first_port: int = 30_000) -> None:
+        """Publish the ports of a running job, as its executor does a moment after its start."""
+        ad = self.queue[job]
+        parts = [ad["MachineAttrSwarmTaskId0"]]
+        for number, name in enumerate(ad["ContainerServiceNames"].split(",")):
+            parts.append(f"{name}={ad[f'{name}_ContainerPort']}={first_port + number}@{host}")
+        ad[PORTS_ATTRIBUTE] = "|".join(parts)
 
     def finish(
         self,

@@ -24,6 +24,7 @@ class FakePool(ABC):
     - `accept_token`: whether the pool accepts the client's token.
     - `unresponsive`: IDs or images of running tasks that the collector does not know.
     - `broken_reasons`: why a task's slot is broken, by task ID.
+    - `image_pulls`: how many images were pulled and how many pulls failed, by task ID.
     - `vm_offline`: IDs of tasks that offer no VMs any more.
     - `idle_job_groups`, `finished_jobs`, `job_runs`, `submitter_list`: the queue and the history.
     - `schedd`: what the schedd advertises about itself.
@@ -40,6 +41,7 @@ class FakePool(ABC):
         self.vacated_at: dict[str, float] = {}
         self.unresponsive: set[str] = set()
         self.broken_reasons: dict[str, str] = {}
+        self.image_pulls: dict[str, tuple[int, int]] = {}
         self.vm_offline: set[str] = set()
         self.idle_job_groups: list[IdleJobGroup] = []
         self.submitter_list: list[Submitter] = []
@@ -130,6 +132,7 @@ class FakePool(ABC):
         if "SWARM_RUNNER_VIRTUAL_MACHINES" in spec.environment:
             emulated = spec.environment["SWARM_RUNNER_EMULATE"] == "True"
             virtualization = "emulated" if emulated else "none"
+        image_pulls, failed_image_pulls = self.image_pulls.get(task.id, (0, 0))
         return Slot(
             name=f"slot1@{task.container}",
             task=task.id,
@@ -150,5 +153,7 @@ class FakePool(ABC):
             virtualization=virtualization,
             has_vm=virtualization == "emulated" and task.id not in self.vm_offline,
             version=self.htcondor_version,
+            image_pulls=image_pulls,
+            failed_image_pulls=failed_image_pulls,
             vm_offline_reason="VMGAHP_ERR_INTERNAL" if task.id in self.vm_offline else "",
         )

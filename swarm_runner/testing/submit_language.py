@@ -14,6 +14,7 @@ _MACRO = re.compile(r"\$\((\w+)\)")
 _CLASS_EXPRESSION = re.compile(r'ifThenElse\(RequestMemory <= (\d+), ("[^"]*"), (.*)\)')
 # Submit commands and the attributes that they become.
 _STRING_ATTRIBUTES = {
+    "container_service_names": "ContainerServiceNames",
     "concurrency_limits": "ConcurrencyLimits",
     "initialdir": "Iwd",
     "log": "UserLog",
@@ -32,6 +33,7 @@ _MEMORY_ATTRIBUTES = {
     "request_memory": "RequestMemory",
     "retry_request_memory": "RetryRequestMemory",
 }
+_CONTAINER_PORT = "_container_port"
 _INTEGER_ATTRIBUTES = {"request_cpus": "RequestCpus", "priority": "JobPrio"}
 
 
@@ -57,6 +59,8 @@ def _make_job_ad(
             ad["JobUniverse"] = _UNIVERSES[value]
         elif name in _INTEGER_ATTRIBUTES:
             ad[_INTEGER_ATTRIBUTES[name]] = int(value)
+        elif name.endswith(_CONTAINER_PORT):
+            ad[f"{name.removesuffix(_CONTAINER_PORT)}_ContainerPort"] = int(value)
         elif name.startswith("My."):
             ad[name.removeprefix("My.")] = value
     return {name: parse_string_literal(value) for name, value in ad.items()}

@@ -11,26 +11,35 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from swarm_runner.errors import ConflictError, PreconditionError, UnreachableError
-from swarm_runner.model.pool_status import AddressSpace, DockerEngine, ServiceState, TaskState
+from swarm_runner.model.pool_status import (
+    AddressSpace,
+    DockerEngine,
+    ServiceState,
+    SwarmNode,
+    TaskState,
+)
 from swarm_runner.provisioner.subnets import capacity
 from swarm_runner.swarm.global_job import GlobalJobResult
 from swarm_runner.swarm.specs import (
     CLASS_LABEL,
     IDENTITIES_PROGRAM,
     POOL_LABEL,
+    QUEUE_LOCK_PROGRAM,
     SPEC_DIGEST_LABEL,
     ServiceSpec,
     Stack,
 )
-from swarm_runner.testing.pool import FakePool
+from swarm_runner.testing.spool import FakeSpool
 
 DEFAULT_NODE = "swarm-1"
 # Swarm avoids a node on which this many tasks of a service failed recently.
 MAX_TASK_FAILURES = 5
 
 
-class FakeSwarm(FakePool):
+class FakeSwarm(FakeSpool):
     """Implements `swarm.ports.Swarm`, and `condor.pool_query.PoolQueryPort` through `FakePool`.
+
+    The spool is that of `FakeSpool`.
 
     Time passes with every call of `tasks`: a task starts or stops, and a rolling update replaces
     one task. Set these attributes to change the behaviour:
@@ -38,8 +47,12 @@ class FakeSwarm(FakePool):
     - `in_swarm`, `swarm_manager`: the engine's role in a Swarm.
     - `reachable`: whether the engine answers.
     - `engine_name`, `docker_host`, `node_count`: the engine, and the size of its Swarm.
+    - `engine_version`, `memory_limit`, `rootless`: Docker's version, whether the kernel limits
+      memory, and whether the engine runs without root.
+    - `other_nodes`: the Swarm's nodes beside the engine's own.
     - `start_errors`: maps a service, an image or a host to the error that its tasks fail with.
     - `unschedulable`: maps a service to the reason why no node accepts another task of it.
+    - `lingering`: IDs of tasks whose containers do not stop while they are in the set.
     - `pinned`: a task's successor runs on the same host.
     - `no_ip_vs`: the kernel does not support virtual IP addresses of services.
     - `unreachable_nodes`: the hosts on which `remove_volumes` and `manage_job_images` fail.
@@ -55,12 +68,15 @@ class FakeSwarm(FakePool):
         self.reachable = True
         self.no_ip_vs = self.pinned = False
         self.docker_host, self.node_count, self.engine_name = "", 1, DEFAULT_NODE
+        self.engine_version, self.memory_limit, self.rootless = "28.0.0", True, False
+        self.other_nodes: list[SwarmNode] = []
         self.start_errors: dict[str, str] = {}
         self.unschedulable: dict[str, str] = {}
+        self.lingering: set[str] = set()
         self.volume_removals: list[tuple[str, str, tuple[str, ...]]] = []
         self.image_commands: list[tuple[str, tuple[str, ...]]] = []
-        self.unreachable_nodes: list[str] = []
         self._initialised_here = False
+        self._down_nodes: set[str] = set()
         self._networks: dict[str, str] = {}  # the owning pool, by name
         self._subnets: dict[str, str] = {}  # of the networks
         self.used_subnets: tuple[tuple[str, str], ...] = (("ingress", "10.0.0.0/24"),)
@@ -81,14 +97,33 @@ class FakeSwarm(FakePool):
         active = self.in_swarm
         return DockerEngine(
             name=self.engine_name,
-            version="28.0.0",
+            version=self.engine_version,
             swarm=active,
             swarm_manager=active and self.swarm_manager,
             node_id=self.engine_name.replace("swarm", "node") if active else "",
             address="127.0.0.1" if active else "",
             nodes=self.node_count if active else 0,
+            managers=1 if active else 0,
             host=self.docker_host,
+            memory_limit=self.memory_limit,
+            rootless=self.rootless,
         )
+
+    def nodes(self) -> list[SwarmNode]:
+        """See `Swarm.nodes`."""
+        self.check_reachable()
+        own = [
+            SwarmNode(
+                id=f"node-{number}",
+                name=f"swarm-{number}",
+                address=f"192.0.2.{number}",
+                ready=f"swarm-{number}" not in self._down_nodes,
+                engine_version=self.docker_engine().version,
+                architecture="x86_64",
+            )
+            for number in range(1, self.node_count + 1)
+        ]
+        return sorted([*own, *self.other_nodes], key=lambda node: node.name)
 
     def initialise(self, address: str) -> None:
         """See `Swarm.initialise`."""
@@ -115,10 +150,12 @@ class FakeSwarm(FakePool):
         variant = "pool-vm" if virtual_machines else "pool"
         return image or f"swarm-runner-{variant}:fake"
 
-    def autoscaler_image(self, base: str, progress: Callable[[str], None]) -> str:
+    def autoscaler_image(
+        self, image: str | None, base: str, progress: Callable[[str], None]
+    ) -> str:
         """See `Swarm.autoscaler_image`."""
         progress("finding the autoscaler image")
-        return f"swarm-runner-autoscaler:on-{base.partition(':')[2]}"
+        return image or f"swarm-runner-autoscaler:on-{base.partition(':')[2]}"
 
     def services(self, pool: str) -> dict[str, ServiceState]:
         """See `Swarm.services`."""
@@ -289,6 +326,8 @@ class FakeSwarm(FakePool):
         if command[0] == "condor_off":
             self.retire(command[-1])
             return b""
+        if QUEUE_LOCK_PROGRAM in command:
+            return self.spool_state(self._running_managers(), service)
         if IDENTITIES_PROGRAM in command:
             return self._manage_identities(*command[2:])
         if "condor_token_create" not in command:
@@ -330,8 +369,20 @@ class FakeSwarm(FakePool):
                 token["revoked_at"] = int(time.time())
         return json.dumps(found).encode()
 
+    def pool_of(self, service: str) -> str:
+        """See `FakeSpool.pool_of`."""
+        return self._services[service][0].labels[POOL_LABEL]
+
+    def _running_managers(self) -> list[TaskState]:
+        return [
+            task
+            for task in self._tasks
+            if task.state == "running" and CLASS_LABEL not in self._services[task.service][0].labels
+        ]
+
     def mark_node_down(self, task_id: str) -> None:
         """Take a task's node down. Swarm replaces the task; its slot stays in the collector."""
+        self._down_nodes |= {task.node for task in self._tasks if task.id == task_id}
         self._tasks = [
             _with_shutdown_desired(task).model_copy(update={"node_down": True})
             if task.id == task_id
@@ -458,7 +509,7 @@ class FakeSwarm(FakePool):
             return task.model_copy(update=placed)
         if task.id in self.retiring and task.id not in self.busy_tasks:
             return task.model_copy(update={"state": "complete", "desired": "shutdown"})
-        if task.stopping and task.id not in self.busy_tasks:
+        if task.stopping and task.id not in self.busy_tasks | self.lingering:
             return task.model_copy(update={"state": "shutdown"})
         if task.state == "pending" and task.service not in self.unschedulable:
             return task.model_copy(update={"state": "starting", "error": ""})

@@ -5,9 +5,9 @@ The pool is made: 1,000 executors and 10,000 jobs, whose ads are HTCondor's Clas
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import importlib
+import itertools
 import json
 import os
 import resource
@@ -20,8 +20,7 @@ import sys
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from playwright.sync_api import sync_playwright
@@ -41,10 +40,10 @@ from swarm_runner.page.login import COOKIE, TrustedProxies
 from swarm_runner.page.queue_reader import QueueReader
 from swarm_runner.page.server import PageServer
 from swarm_runner.page.state import PageState
-from swarm_runner.page.views import View
 from swarm_runner.provisioner import Autoscaler
 from swarm_runner.provisioner.autoscaler import AutoscalerRound
-from tests.benchmarks.measurement import Measurement, cpu_time_s
+from tests.benchmarks import page_updates
+from tests.benchmarks.measurement import Measurement
 from tests.benchmarks.table import show
 from tests.browser.conftest import DESKTOP, TOKEN, check_token, log_in, open_page, serve_pool
 from tests.unit.page.made_pool import POOL, MadePool
@@ -80,45 +79,21 @@ def first_paint_ms(path: str) -> float:
 
 
 def update_ms() -> dict[str, float]:
-    """Return the CPU of the parts of an update, while every view has a browser."""
+    """Return the CPU of the parts of an update of the made pool."""
     pool = MadePool(EXECUTORS, JOBS)
     state = PageState(POOL, pool.clock)
     run_round = pool.rounds()
     state.record_round(run_round())
     state.record_jobs(pool.queued_jobs(20_000))
-    times: dict[str, list[float]] = {"round": [], "views": [], "queue": []}
+    numbers = itertools.count()
 
-    async def run() -> None:
-        app = PageApp(state, pool, check_token, TrustedProxies())
-        views = [View.parse(url) for url in ("/", "/jobs?state=idle", "/nodes", "/history")]
+    def observe() -> tuple[AutoscalerRound, list[Ad]]:
+        number = next(numbers)
+        pool.clock.now_s += 16
+        pool.ads[-number - 1]["SwarmRunnerTool"] = f"tool-{number}"
+        return run_round(), pool.queued_jobs(20_000)
 
-        async def receive() -> Any:
-            await asyncio.Event().wait()
-
-        async def send(_message: Any) -> None:
-            await asyncio.sleep(0)
-
-        serving = [
-            asyncio.create_task(app.streams.serve(view, receive, send)) for view in views if view
-        ]
-        await asyncio.sleep(0.1)
-        for number in range(ROUNDS):
-            pool.clock.now_s += 16
-            pool.ads[-number - 1]["SwarmRunnerTool"] = f"tool-{number}"
-            last, ads = run_round(), pool.queued_jobs(20_000)
-            steps: dict[str, Callable[[], object]] = {
-                "round": partial(state.record_round, last),
-                "queue": partial(state.record_jobs, ads),
-                "views": app.streams.update,
-            }
-            for name, step in steps.items():
-                times[name].append(cpu_time_s(step) * 1000)
-        for task in serving:
-            task.cancel()
-        await asyncio.gather(*serving, return_exceptions=True)
-
-    asyncio.run(run())
-    return {name: statistics.median(values) for name, values in times.items()}
+    return page_updates.update_ms(state, pool, observe, ROUNDS)
 
 
 def thousand_browsers() -> tuple[int, float, float]:

@@ -59,7 +59,7 @@ def measurements(destination: Destination, volume: Path) -> list[Measurement]:
         for name, rate, target in (
             ("Schedd.submit(itemdata)", raw, 0.85),
             ("Schedd.submit for each job", single, 4),
-            ("condor_submit for each job", process, 50),
+            ("condor_submit for each job", process, 15),
         )
     ]
 

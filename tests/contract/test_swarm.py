@@ -87,6 +87,16 @@ def test_the_engine_is_a_swarm_manager(swarm: Swarm) -> None:
     assert engine.swarm_manager
     assert engine.node_id
     assert engine.nodes >= 1
+    assert engine.memory_limit
+
+
+def test_the_nodes_of_the_swarm(swarm: Swarm) -> None:
+    engine = swarm.docker_engine()
+    nodes = {node.id: node for node in swarm.nodes()}
+    own = nodes[engine.node_id]
+    assert (own.name, own.engine_version) == (engine.name, engine.version)
+    assert own.architecture == "x86_64"
+    assert len(nodes) == engine.nodes
 
 
 def test_an_unknown_pool_has_no_objects(swarm: Swarm) -> None:

@@ -80,6 +80,16 @@ SUBMITS = (
     Submit("the node's network", {"My.DockerNetworkType": '"host"'}, "DockerNetworkType"),
     Submit("another container's network", {"My.DockerNetworkType": '"container:x"'}, "network"),
     Submit("published ports", {"My.ContainerServiceNames": '"web"'}, "ContainerServiceNames"),
+    Submit(
+        "a published port, as HTCondor's manual has it",
+        {"container_service_names": "web", "web_container_port": "22"},
+        "isolation.ports",
+    ),
+    Submit(
+        "a forged place of its ports",
+        {"My.SwarmPublishedPorts": '"x|web=80=22@10.0.0.1"'},
+        "SwarmPublishedPorts",
+    ),
     Submit("mounts", {"My.MountUnderScratch": '"/../../../etc"'}, "MountUnderScratch"),
     Submit(
         "a program in the manager",

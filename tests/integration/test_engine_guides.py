@@ -69,7 +69,7 @@ def test_galaxy_in_ten_minutes() -> None:
         for block in first_steps(GALAXY, "## Volumes, users and uids"):
             if "galaxy-web" in block.content and not block.not_tried:
                 person.type(f"{person.read(block.content.strip())} >galaxy.log 2>&1 &")
-                curl = "curl -sf --retry 100 --retry-delay 2 --retry-connrefused"
+                curl = "curl -sf --retry 300 --retry-delay 2 --retry-connrefused"
                 person.type(f"{curl} 127.0.0.1:{GALAXY_PORT}/api/version || ! tail galaxy.log")
             elif block.language == SHELL and not block.not_tried:
                 printed = [person.type(person.read(command)) for command in block.commands][-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 import subprocess
@@ -147,7 +148,10 @@ def _bridge_address() -> str:
     """Return the node's address on the default bridge, where jobs see its ports."""
     client = docker.from_env()
     try:
-        return str(client.networks.get("bridge").attrs["IPAM"]["Config"][0]["Gateway"])
+        configuration = client.networks.get("bridge").attrs["IPAM"]["Config"][0]
+        # An engine that has not been restarted yet does not name it.
+        first = next(ipaddress.ip_network(configuration["Subnet"]).hosts())
+        return str(configuration.get("Gateway", first))
     finally:
         client.close()
 

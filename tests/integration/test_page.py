@@ -23,6 +23,7 @@ import pytest
 from swarm_runner.condor.token_check import TokenVerdict, check_token
 from swarm_runner.condor.tokens import token_file
 from tests.integration.conftest import service_container
+from tests.integration.daemon_signals import signal_all_daemons
 from tests.integration.shell import CommandShell, read_until
 from tests.lab.pool import LabPool
 from tests.polling import TIMEOUT_S, poll_until
@@ -124,7 +125,7 @@ def test_the_page_shows_the_pool_and_why_a_job_waits(
     browser = Browser(address)
     pool, directory = lab.destination.pool, lab.destination.token_directory
     assert browser.log_in(token_file(pool.name, directory).read_text()) == 200
-    waiting = "The job waits: all 1 executors of class big are busy"
+    waiting = "The job waits: the only executor of class big is busy"
     text = poll_until(lambda: browser.text("/jobs?state=idle&tool=sleeper"), lambda t: waiting in t)
     assert "sleeper" in text
     ids = ["{}.{}".format(*job["id"]) for job in submitted.data]
@@ -177,7 +178,7 @@ def test_a_pool_that_hangs_is_on_the_page_with_the_time(
     assert browser.log_in(token_file(pool.name, directory).read_text()) == 200
     poll_until(lambda: browser.text("/"), lambda text: "executors ready 3 of 3" in text)
     manager = service_container(docker_client, pool.service())
-    manager.pause()
+    signal_all_daemons(manager, "STOP")
     try:
         text = poll_until(
             lambda: browser.text("/"),
@@ -187,5 +188,5 @@ def test_a_pool_that_hangs_is_on_the_page_with_the_time(
         assert "executors ready 3 of 3" in text  # what was known last
         assert browser.get("/login", {"token": "a.b.c"})[0] == 401
     finally:
-        manager.unpause()
+        signal_all_daemons(manager, "CONT")
     poll_until(lambda: browser.text("/"), lambda text: "has not answered since" not in text)

@@ -188,3 +188,17 @@ def test_an_unschedulable_executor_is_reported(tmp_path: Path) -> None:
         assert NO_CAPACITY in line["problem"]
         # Other classes are scaled regardless.
         assert lab.provisioner.scale({"normal": 2}, timeout_s=TIMEOUT_S).ready("normal") == 2
+
+
+def test_preen_leaves_the_record_of_tokens(
+    lab: LabPool, docker_client: docker.DockerClient
+) -> None:
+    """HTCondor runs it every day. A revocation must survive it."""
+    manager = service_container(docker_client, lab.destination.pool.service())
+    spool = "/var/lib/swarm-runner/spool"
+    assert manager.exec_run(["touch", f"{spool}/unknown"]).exit_code == 0
+    code, output = manager.exec_run(["condor_preen", "-r"])
+    assert code == 0, output
+    left = manager.exec_run(["ls", spool]).output
+    assert b"swarm-runner-tokens.json\n" in left
+    assert b"unknown" not in left

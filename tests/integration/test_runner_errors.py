@@ -149,7 +149,7 @@ def test_why_a_job_waits(harness: LabHarness) -> None:
         _wait_for_explanation(runner, first, "The job is running in class big on node")
         # The slot's ad reaches the collector a moment later.
         waiting = _wait_for_explanation(
-            runner, second, f"all 1 executors of class big are busy (with {first.id})"
+            runner, second, f"the only executor of class big is busy (with {first.id})"
         )
         assert "classes that are large enough: normal, big" in waiting.details
         _wait_for_explanation(runner, third, "A user holds the job: under inspection")

@@ -16,6 +16,7 @@ from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.job import JobId
 from swarm_runner.runner import Runner
 from swarm_runner.swarm.client import DockerSwarm
+from tests.integration.black_hole import make_black_hole
 from tests.integration.conftest import service_container
 from tests.lab.pool import LabPool, lab_pool
 from tests.polling import TIMEOUT_S, poll_until
@@ -84,16 +85,7 @@ def test_a_black_hole_is_replaced(
     # The usual results of these job types.
     harness.run_jobs(["bwa", "cat", "sort"] * 10)
     black_hole = service_container(docker_client, harness.pool.service("normal"))
-    # Every job's command fails at once on this executor.
-    docker_command = "/usr/local/libexec/swarm-runner/docker"
-    script = (
-        f"mv {docker_command} {docker_command}.real && cat >{docker_command} <<'EOF'\n"
-        "#!/bin/sh\n"
-        f'[ "$1" = create ] || exec {docker_command}.real "$@"\n'
-        f'shift; exec {docker_command}.real create --entrypoint false "$@"\n'
-        f"EOF\nchmod 755 {docker_command}"
-    )
-    assert black_hole.exec_run(["sh", "-c", script]).exit_code == 0
+    make_black_hole(black_hole)
     harness.run_jobs(["bwa", "cat", "sort"] * 6)
     [replacement], status = harness.provisioner.repair(timeout_s=TIMEOUT_S)
     labels = black_hole.attrs["Config"]["Labels"]

@@ -38,7 +38,7 @@ def main() -> int:
             lock.write_text(f"# {datetime.datetime.now(datetime.UTC).isoformat()}\n")
     pool_image = ensure_pool_image(client, None, _report)
     vm_image = ensure_pool_image(client, None, _report, virtual_machines=True)
-    autoscaler_image = ensure_autoscaler_image(client, pool_image, _report)
+    autoscaler_image = ensure_autoscaler_image(client, None, pool_image, _report)
     lists = read_lists(client, pool_image)
     lists |= read_lists(client, vm_image) | read_lists(client, autoscaler_image)
     architecture = client.images.get(pool_image).attrs["Architecture"]

@@ -18,6 +18,7 @@ from swarm_runner.cli import factories
 from swarm_runner.config.job_conf import parse_job_conf
 from swarm_runner.model.pool import Destination
 from swarm_runner.provisioner import Provisioner
+from swarm_runner.provisioner.provisioner import UP_TIMEOUT_S
 
 STATE_DIRECTORY = Path(__file__).parents[2] / ".state" / "lab"
 # Different from the demonstration's pool and from the default.
@@ -37,12 +38,15 @@ class LabPool:
 
 @contextlib.contextmanager
 def lab_pool(
-    name: str = NAME, port: int = PORT, settings: Mapping[str, Any] | None = None
+    name: str = NAME,
+    port: int = PORT,
+    settings: Mapping[str, Any] | None = None,
+    timeout_s: float = UP_TIMEOUT_S,
 ) -> Iterator[LabPool]:
     """Bring a new pool up, and take it down at the end.
 
     Removes the leftovers of an interrupted session first. `settings` are keys of `pool` in
-    job_conf; they replace the defaults.
+    job_conf; they replace the defaults. Raises PreconditionError if it is not up after `timeout_s`.
     """
     job_conf, volume = lab_files(name, port, settings or {})
     destination = parse_job_conf(job_conf.read_text(), str(job_conf)).destination()
@@ -51,7 +55,7 @@ def lab_pool(
         with _swarm_lock():
             # An interrupted session may have left jobs and a different number of executors.
             provisioner.down(force=True)
-            provisioner.up(initialise=True)
+            provisioner.up(initialise=True, timeout_s=timeout_s)
         yield LabPool(job_conf, destination, volume, provisioner)
     finally:
         with _swarm_lock():

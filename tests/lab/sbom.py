@@ -29,7 +29,7 @@ def main() -> int:
     client = docker.from_env(timeout=1800)
     pool_image = ensure_pool_image(client, None, _report)
     describe_image(client, pool_image, output / "pool-image")
-    autoscaler_image = ensure_autoscaler_image(client, pool_image, _report)
+    autoscaler_image = ensure_autoscaler_image(client, None, pool_image, _report)
     describe_image(client, autoscaler_image, output / "autoscaler-image")
     describe_wheels(sorted(DISTRIBUTIONS.glob("*.whl")), output / "wheels.cdx.json")
     return 0

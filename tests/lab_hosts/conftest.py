@@ -56,6 +56,7 @@ class HostsPool:
     destination: Destination
     provisioner: Provisioner
     client: docker.DockerClient
+    directory: Path = SHARED
 
     def set_availability(self, host: str, availability: str) -> None:
         """Do what `docker node update --availability` does."""
@@ -82,7 +83,7 @@ class HostsPool:
         """Jobs of a new runner in a new directory."""
         destination = self.destination.model_copy(update={"lease_s": lease_s})
         name = f"lab-{uuid.uuid4().hex[:12]}"
-        directory = SHARED / name
+        directory = self.directory / name
         directory.mkdir()
         directory.chmod(0o1777)  # the jobs' user writes here
         with Runner(destination, name=name) as runner:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +127,10 @@ def types_of_methods(owner: type) -> Iterator[type]:
 
 
 def types_of_signature(function: Any) -> Iterator[type]:
-    for annotation in typing.get_type_hints(function).values():
+    # The hooks' module imports its types for the type checker alone.
+    exported = {name: getattr(swarm_runner, name) for name in swarm_runner.__all__}
+    names = exported | {"Mapping": Mapping}
+    for annotation in typing.get_type_hints(function, localns=names).values():
         yield from types_in(annotation)
 
 

@@ -14,7 +14,7 @@ from galaxy import model
 from galaxy.jobs.runners import AsynchronousJobRunner
 
 from swarm_runner import OutcomeKind, get_logger
-from swarm_runner_galaxy import metrics, runner_states
+from swarm_runner_galaxy import entry_points, metrics, runner_states
 from swarm_runner_galaxy.metadata import MetadataSetter
 from swarm_runner_galaxy.monitor import JobMonitor
 from swarm_runner_galaxy.state import SwarmJobState
@@ -49,6 +49,10 @@ class JobFinisher(AsynchronousJobRunner):  # type: ignore[misc]
     def reject(self, state: SwarmJobState) -> None:
         """Fail a job that the access point does not accept."""
         self._run_step(Step.REJECT, lambda state: state.job_wrapper.fail(state.fail_message), state)
+
+    def configure_entry_points(self, state: SwarmJobState) -> None:
+        """Write to Galaxy's database where the ports of an interactive tool are."""
+        self._run_step(Step.CONFIGURE_ENTRY_POINTS, self._configure_entry_points, state)
 
     def check_limits(self, state: SwarmJobState) -> None:
         """Fail a job that exceeds Galaxy's own limits: job_conf's `limits`, or the tool's."""
@@ -89,7 +93,8 @@ class JobFinisher(AsynchronousJobRunner):  # type: ignore[misc]
                 return
             # Ignore further changes of this attempt: the next attempt may use its files.
             self._job_monitor.unregister(state)
-            if job_state.stop_job and state.ended_job is None:
+            # Galaxy 25.0 gives this attribute to some states only.
+            if getattr(job_state, "stop_job", True) and state.ended_job is None:
                 state.cancelled = True
                 self._job_monitor.schedule_removal(state.key)
             if full_status is None:
@@ -146,6 +151,9 @@ class JobFinisher(AsynchronousJobRunner):  # type: ignore[misc]
         if changed:
             galaxy_state, info = current
             wrapper.change_state(galaxy_state, info=info or False, flush=False, job=job)
+            if info and galaxy_state == state.published[0]:
+                # Galaxy passes a job's info on to its outputs only when the job's state changes.
+                job.update_output_states(self.app.application_stack.supports_skip_locked())
         if state.unpublished_container is None:
             self.sa_session.commit()
         else:
@@ -187,6 +195,12 @@ class JobFinisher(AsynchronousJobRunner):  # type: ignore[misc]
             self._record_metrics(state)
             self.fail_job(state)
         state.closed = True
+
+    def _configure_entry_points(self, state: SwarmJobState) -> None:
+        job, ports = state.job_wrapper.get_job(), state.published_ports
+        entry_points.configure(self.app.interactivetool_manager, job, ports)
+        addresses = ", ".join(port.address for port in ports) or "none"
+        log.info("Entry points lead to", **state.log_fields, addresses=addresses)
 
     def _clean_up(self, state: SwarmJobState) -> None:
         if state.job_wrapper.cleanup_job in ("always", "onsuccess"):

@@ -16,6 +16,7 @@ from swarm_runner import (
     docker_variables,
     hookimpl,
 )
+from swarm_runner_galaxy.entry_points import container_options
 from swarm_runner_galaxy.singularity import as_docker_container
 
 SHELL = "/bin/sh"
@@ -67,11 +68,6 @@ def find_image(job_wrapper: Any, *, singularity_to_docker: bool = True) -> str:
     """
     container = job_wrapper.swarm_container
     tool, destination = job_wrapper.tool.id, job_wrapper.job_destination.id
-    if job_wrapper.guest_ports:
-        raise InvalidInputError(
-            f"interactive tools cannot run in destination {destination}: send tool {tool} to "
-            "another destination"
-        )
     if container is None:
         raise InvalidInputError(
             f"tool {tool} has no container for destination {destination}: set docker_enabled: true "
@@ -141,7 +137,8 @@ def build_invocation(
 ) -> Invocation:
     """Return an invocation that runs a Galaxy job's script in the tool's image, in place.
 
-    Raise pydantic.ValidationError if the image is not a valid image reference.
+    Raise pydantic.ValidationError if the image is not a valid image reference, and
+    InvalidInputError if the tool is interactive and the destination runs no such tools.
     """
     wrapper = state.job_wrapper
     attributes: dict[str, Any] = {
@@ -159,7 +156,7 @@ def build_invocation(
         stdout=state.output_file,
         stderr=state.error_file,
         resources=parameters.resources,
-        container_options=parameters.container_options,
+        container_options=container_options(wrapper, parameters),
         capacity_class=parameters.capacity_class,
         attributes=attributes,
         **dict(parameters.scheduling) | {"account": parameters.account_of(names)},

@@ -38,7 +38,7 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class MetadataSetter:
-    """Starts the server with the first job, restarts it if it has ended, and sends it jobs.
+    """Starts the server, restarts it if it has ended, and sends it jobs.
 
     `write_datatypes` writes Galaxy's datatypes to a file: `datatypes_path`, which all jobs use.
     """
@@ -60,6 +60,16 @@ class MetadataSetter:
         self._server: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
         self._closed = False
+
+    def warm_up(self) -> None:
+        """Start the server, so that the first job does not wait for it.
+
+        An error is logged: the first job tries again.
+        """
+        try:
+            self._ensure_server()
+        except OSError as error:
+            log.error("The metadata server did not start", error=error)
 
     def set_metadata(self, job_directory: str, *, extended: bool) -> bool:
         """Set the metadata that Galaxy has described in a job's directory. Return whether it did.

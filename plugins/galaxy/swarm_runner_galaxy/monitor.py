@@ -35,6 +35,9 @@ STATES = model.Job.states
 LIMITS_CHECK_INTERVAL_S = 20.0
 # A job that starts before this has its ID in the pool written together with its new state.
 ID_PUBLISH_DELAY_S = 5.0
+# How often the access point is asked for ports of interactive tools, and when to say that they are
+# missing.
+PORTS_QUERY_INTERVAL_S, PORTS_TIMEOUT_S = 0.5, 60.0
 _LOST_JOB_MESSAGE = (
     "The access point does not know this job: it is neither in the queue nor in the history. It "
     "may have run. Check its outputs before you run it again."
@@ -63,6 +66,9 @@ class JobMonitor:
         self._new_jobs: deque[SwarmJobState] = deque()
         self._unpublished_ids: deque[tuple[float, SwarmJobState]] = deque()
         self._next_limits_check = 0.0
+        # Interactive tools that run, and whose ports are not known yet; and since when.
+        self._without_ports: dict[str, tuple[SwarmJobState, float]] = {}
+        self._next_ports_query = 0.0
         self._removals: deque[str] = deque()
         self._parked_jobs: deque[Any] = deque()
         # A server runs for months: the runner must forget the jobs that have ended.
@@ -99,6 +105,7 @@ class JobMonitor:
         job_tag = id_tag(state.key)
         if self._states.get(job_tag) is state:
             del self._states[job_tag]
+            self._without_ports.pop(job_tag, None)
         self._jobs_with_limits.pop(job_tag, None)
 
     def schedule_removal(self, key: str) -> None:
@@ -129,6 +136,7 @@ class JobMonitor:
                 self._apply(state, change.job, change.reason)
         self._publish_ids()
         self._apply_current_states()
+        self._find_ports()
         self._check_limits()
         self._process_removals()
         self._runner.forget(self._ended_ids)
@@ -176,6 +184,45 @@ class JobMonitor:
             if not state.id_published and state.ended_job is None:
                 self._enqueue_step(Step.PUBLISH_STATE, state)
 
+    def _find_ports(self) -> None:
+        """Ask where the ports of interactive tools are: one query for all of them."""
+        now = monotonic()
+        if not self._without_ports or now < self._next_ports_query:
+            return
+        self._next_ports_query = now + PORTS_QUERY_INTERVAL_S
+        jobs = {tag: self._runner.find(s.key) for tag, (s, _) in self._without_ports.items()}
+        try:
+            published = self._runner.published_ports(
+                job for found in jobs.values() for job in found
+            )
+        except UnreachableError:
+            return
+        for tag, found in jobs.items():
+            state, since = self._without_ports[tag]
+            ports = next((published[job.id] for job in found if job.id in published), ())
+            if ports:
+                del self._without_ports[tag]
+                state.published_ports = ports
+                self._enqueue_step(Step.CONFIGURE_ENTRY_POINTS, state)
+            elif since + PORTS_TIMEOUT_S < now:
+                self._without_ports[tag] = state, float("inf")
+                log.warning(
+                    "An interactive tool runs, and its ports are not known; see the log of its "
+                    "executor",
+                    **state.log_fields,
+                )
+
+    def _note_ports(self, state: SwarmJobState) -> None:
+        """Look for the ports of a run that has begun; forget those of one that is over."""
+        tag = id_tag(state.key)
+        if state.running:
+            self._without_ports[tag] = state, monotonic()
+            return
+        self._without_ports.pop(tag, None)
+        if state.published_ports:
+            state.published_ports = ()
+            self._enqueue_step(Step.CONFIGURE_ENTRY_POINTS, state)
+
     def _check_limits(self) -> None:
         now = monotonic()
         if now < self._next_limits_check:
@@ -191,6 +238,8 @@ class JobMonitor:
             self._complete(state, job)
             return
         state.running = job.state is JobState.RUNNING
+        if state.has_ports:
+            self._note_ports(state)
         if job.state is JobState.HELD and reason:
             info = f"The pool holds this job: {reason}"
         else:

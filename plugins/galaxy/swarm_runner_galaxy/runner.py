@@ -126,6 +126,8 @@ class SwarmJobRunner(JobFinisher):
         super().start()
         self._submitter.start()
         self._serve_metrics()
+        if "celery" not in self.app.config.metadata_strategy:
+            self._metadata_setter.warm_up()
 
     def shutdown(self) -> None:
         """Stop the threads. Jobs in the pool continue, and the next Galaxy finds them."""
@@ -311,6 +313,8 @@ class SwarmJobRunner(JobFinisher):
         """
         job_wrapper.swarm_container = None
         job_wrapper.set_container = partial(setattr, job_wrapper, "swarm_container")
+        # Galaxy's own way to find the ports of interactive tools: its program, run by the job.
+        job_wrapper.container_monitor_command = lambda *_args, **_kwargs: None
         return super()._find_container(job_wrapper, *args, **kwargs)
 
     def _fail_before_submit(self, job_wrapper: Any, error: InvalidInputError) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 from galaxy.jobs.runners import AsynchronousJobState
 
-from swarm_runner import Job, Outcome, schedd_escalates
+from swarm_runner import Job, Outcome, PublishedPort, schedd_escalates
+from swarm_runner_galaxy.entry_points import is_interactive
 from swarm_runner_galaxy.keys import id_tag
 
 
@@ -41,6 +42,9 @@ class SwarmJobState(AsynchronousJobState):  # type: ignore[misc]
         self.id_published = job_id is not None
         self.cancelled = self.stopped_keep_outputs = self.closed = False
         self.ended_job: Job | None = None
+        # Where an interactive tool's ports are, while it runs.
+        self.has_ports = is_interactive(job_wrapper)
+        self.published_ports: tuple[PublishedPort, ...] = ()
         # The container, until it is written to the database together with the job's ID.
         self.unpublished_container: Any = None
         self.metadata_set = False

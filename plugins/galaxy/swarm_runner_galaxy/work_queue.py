@@ -32,12 +32,16 @@ class Step(StrEnum):
     """Remove the files of a deleted job that was not submitted."""
     REJECT = "reject"
     """Fail a job that the access point does not accept."""
+    CONFIGURE_ENTRY_POINTS = "configure_entry_points"
+    """Write to Galaxy's database where the ports of an interactive tool are."""
     CHECK_LIMITS = "check_limits"
     """Check Galaxy's own limits of a running job."""
 
 
 # These take milliseconds. Completing a job takes seconds.
-STATE_UPDATES = frozenset({Step.PUBLISH_STATE, Step.CLEAN_UP, Step.REJECT})
+STATE_UPDATES = frozenset(
+    {Step.PUBLISH_STATE, Step.CONFIGURE_ENTRY_POINTS, Step.CLEAN_UP, Step.REJECT}
+)
 
 
 class StateUpdatesFirst(Queue[WorkItem]):

@@ -35,7 +35,9 @@ class Policy:
         """Return the number of executors; see Controller."""
         snapshot = self._observer.observe()
         answer = self._size_class(pool.capacity_class, snapshot)
-        decision = resolve_decision(answer, pool.capacity_class, snapshot)
+        if answer is None:  # no opinion
+            answer = snapshot.replicas
+        decision = resolve_decision(answer, pool.capacity_class)
         self._observer.record(decision.needed)
         return decision.wanted
 

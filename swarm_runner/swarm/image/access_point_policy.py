@@ -18,11 +18,8 @@ import fair_shares
 
 # Attributes that a job may not have, and why: the message says so.
 REFUSED = {
-    "the pool decides about ports and mounts": (
-        "ContainerServiceNames",
-        "MountUnderScratch",
-        "DockerSendCredentials",
-    ),
+    "the pool decides about mounts and logins": ("MountUnderScratch", "DockerSendCredentials"),
+    "this pool publishes no ports of jobs (isolation.ports)": ("ContainerServiceNames",),
     "jobs of this pool run in docker containers": (
         "WantContainer",
         "WantDockerImage",
@@ -58,8 +55,15 @@ REFUSED = {
         "SUBMIT_Iwd",
         "StageInFinish",
         "StageOutFinish",
+        "SwarmPublishedPorts",
     ),
 }
+# Where ports are published, jobs may name those that they want. The executor's gateway compares
+# them with the job's container options.
+PORTS = "ContainerServiceNames"
+# The gateway of a job's executor sets it, through the job's shadow, which may not change what is
+# protected.
+UNPROTECTED = "SwarmPublishedPorts"
 # What the executor or a runner acts on.
 LITERAL = (
     "JobUniverse",
@@ -77,6 +81,7 @@ LITERAL = (
     "UserLog",
     "JobVMType",
     "VMPARAM_vm_Disk",
+    "PluginData",
 )
 # The attributes of a runner, all of them strings.
 RUNNER_ATTRIBUTES = (
@@ -103,6 +108,8 @@ NUMBERS = (
 # Where the transform notes a refused attribute.
 _REFUSAL = fair_shares.REFUSAL
 _NETWORK = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+_PORT_NAME = r"[A-Za-z][A-Za-z0-9_]{0,31}"
+_PORT_NAMES = f"^{_PORT_NAME}(,{_PORT_NAME}){{0,7}}$"
 _DISK = r"[^:,;=]+:(vd|sd|hd)[a-z]:[rw](:(raw|qcow2))?"
 
 
@@ -110,21 +117,27 @@ def from_environment(environment: Mapping[str, str]) -> str:
     """Return the configuration for the pool that the manager's environment describes."""
     volumes = json.loads(environment["SWARM_RUNNER_VOLUMES"])
     shares = fair_shares.from_environment(environment)
-    return configuration(volumes, environment["SWARM_RUNNER_USER_NAME"], shares)
+    user, ports = environment["SWARM_RUNNER_USER_NAME"], "SWARM_RUNNER_PORTS" in environment
+    return configuration(volumes, user, shares, ports=ports)
 
 
 def configuration(
-    volumes: list[dict[str, object]], pool_user: str, shares: Mapping[str, Any] | None = None
+    volumes: list[dict[str, object]],
+    pool_user: str,
+    shares: Mapping[str, Any] | None = None,
+    *,
+    ports: bool = False,
 ) -> str:
     """Return the configuration for a pool with these volumes (`path` and `read_only` of each).
 
-    `pool_user` is the identity of the pool's own token, and `shares` what fair_shares.py reads.
+    `pool_user` is the identity of the pool's own token, `shares` what fair_shares.py reads, and
+    `ports` whether any of the pool's executors publishes ports of jobs.
     """
     shares = shares or {}
     paths = [str(volume["path"]) for volume in volumes]
     writable = [str(volume["path"]) for volume in volumes if not volume["read_only"]]
     requirements = _requirements(paths, writable, pool_user, fair_shares.is_own_account(shares))
-    transforms = [_transform(), *fair_shares.transforms(shares, pool_user)]
+    transforms = [_transform(ports=ports), *fair_shares.transforms(shares, pool_user)]
     names = [transform.partition("\n")[0] for transform in transforms]
     lines = ["JOB_TRANSFORM_NAMES = " + ", ".join(names)]
     for name, transform in zip(names, transforms, strict=True):
@@ -145,17 +158,22 @@ def protected_attributes() -> list[str]:
     """Return the attributes that nobody may change after the submit."""
     refused = [name for names in REFUSED.values() for name in names]
     literal = [name for name in LITERAL if name != "JobUniverse"]  # HTCondor protects it
-    return [*refused, *literal, *RUNNER_ATTRIBUTES, "SwarmRunnerClass", _REFUSAL]
+    names = [*refused, *literal, *RUNNER_ATTRIBUTES, "SwarmRunnerClass", _REFUSAL]
+    return [name for name in names if name != UNPROTECTED]
 
 
-def _transform() -> str:
+def _transform(*, ports: bool) -> str:
     """Return the transform that notes what is refused, with its name on the first line."""
     lines = ["SwarmRunner", f"  DELETE {_REFUSAL}"]
+    literal = [*LITERAL, *RUNNER_ATTRIBUTES]
     for why, names in REFUSED.items():
         for name in names:
+            if ports and name == PORTS:
+                literal.append(name)
+                continue
             text = _string(f"{name}: {why}")
             lines += [f"  if defined MY.{name}", f"    SET {_REFUSAL} {text}", "  endif"]
-    for name in (*LITERAL, *RUNNER_ATTRIBUTES):
+    for name in literal:
         lines += [f"  if defined MY.{name}", f"    EVALSET {name} MY.{name}", "  endif"]
     return "\n".join(lines)
 
@@ -188,6 +206,16 @@ def _requirements(
             _string(
                 "docker_network_type (DockerNetworkType) is the name of a network, such as none; "
                 "no job gets its node's network (host)"
+            ),
+        ),
+        "Ports": (
+            (
+                f"JOB.{PORTS} =?= undefined || (isString(JOB.{PORTS}) "
+                f"&& regexp({_string(_PORT_NAMES)}, JOB.{PORTS}))"
+            ),
+            _string(
+                "container_service_names (ContainerServiceNames) are up to eight names of letters, "
+                "digits and _, with commas between them"
             ),
         ),
         "Account": (

@@ -4,6 +4,7 @@ import contextlib
 import grp
 import os
 import pwd
+import resource
 import shutil
 import signal
 import socket
@@ -13,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 CONFIG_DIRECTORY = Path("/etc/condor/config.d")
 SHARE_DIRECTORY = Path("/usr/local/share/swarm-runner")
@@ -25,7 +27,15 @@ GATEWAY_START_TIMEOUT_S = 60
 OWNER_LABEL = "swarm-runner.executor"  # the gateway sets it on every job's container
 IMAGES_DIRECTORY = ".images"  # of the gateways, in the scratch volume
 KVM_DEVICE = Path("/dev/kvm")
+RESOLVER = Path("/etc/resolv.conf")
 GATEWAY_EXIT_CODE = 4
+SHORT_ID = 12  # the characters of a container's ID in its host name
+# The open files that HTCondor's daemons ask for (its defaults). Where the engine's hard limit is
+# lower, they keep the soft one, often 1,024, and only their logs say so.
+OPEN_FILES = {"COLLECTOR": 10_240, "SCHEDD": 20_000, "SHARED_PORT": 20_000}
+KILL_TIMEOUT_S = 5.0
+# Attributes of a schedd's ad: the Swarm task and the node of the manager that has the queue.
+OWN_ADDRESS = (("TaskId", "SWARM_RUNNER_TASK"), ("Node", "SWARM_RUNNER_NODE"))
 SIDECAR_LABEL, NO_KVM_EXIT_CODE = "swarm-runner.twin-of", 3  # see kvm_sidecar.py
 
 
@@ -39,18 +49,127 @@ def main() -> int:
     (CONFIG_DIRECTORY / "address.conf").write_text(
         f"NETWORK_INTERFACE = {address}\nPRIVATE_NETWORK_INTERFACE = {address}\n"
     )
+    (CONFIG_DIRECTORY / "open-files.conf").write_text(limit_open_files())
+    configure_sources()
+    shorten_dns_waits()
+    configure_several_managers(role)
     if role == "executor":
         return Executor().run()
     make_condor_directory(SPOOL_DIRECTORY)
+    if "SWARM_RUNNER_COLLECTORS" in os.environ:
+        return run_one_of_several_managers()
     configure_access_point()
     return run_condor_master()
 
 
+def configure_sources() -> None:
+    """Write from where executors fetch inputs that are URLs, where no job's ad can change it."""
+    import source_policy
+
+    (CONFIG_DIRECTORY / "sources.conf").write_text(source_policy.configuration(os.environ))
+    sources = os.environ.get("SWARM_RUNNER_SOURCES", "[]")
+    source_policy.SETTINGS_FILE.write_text(sources)
+
+
+def configure_several_managers(role: str) -> None:
+    """Write what differs in a pool with several managers: executors know the collector of each."""
+    collectors = os.environ.get("SWARM_RUNNER_COLLECTORS", "")
+    if not collectors:
+        return
+    if role == "executor":
+        lines = [f"COLLECTOR_HOST = {collectors}"]
+    else:
+        # The same on every manager, without a host name: job IDs contain it.
+        lines = [f"SCHEDD_NAME = {os.environ['SWARM_RUNNER_POOL']}@"]
+        lines += [f'Swarm{name} = "{os.environ[variable]}"' for name, variable in OWN_ADDRESS]
+        lines.append("SCHEDD_ATTRS = $(SCHEDD_ATTRS) SwarmTaskId SwarmNode")
+    (CONFIG_DIRECTORY / "several-managers.conf").write_text("\n".join([*lines, ""]))
+
+
+def run_one_of_several_managers() -> int:
+    """Wait until this manager has the queue, and run condor_master then."""
+    import queue_lock
+
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
+        signal.signal(number, lambda _received, _frame: stopping.set())
+    lock = queue_lock.QueueLock(SPOOL_DIRECTORY, queue_lock.own_record(os.environ))
+    try:
+        has_queue = lock.acquire(stopping)
+    except queue_lock.PoolRemovedError:
+        sys.stderr.write(
+            f"swarm-runner: the pool of {os.environ['SWARM_RUNNER_SPOOL']} was taken down; if this "
+            "is a new one, remove the files in that directory\n"
+        )
+        return queue_lock.LOST_EXIT_CODE
+    if not has_queue:
+        lock.leave()
+        return 0
+    sys.stderr.write(f"swarm-runner: this manager has the queue (term {lock.term})\n")
+    holder = queue_lock.Holder(lock, kill_daemons, IdentityWatcher().check)
+    holder.start()
+    configure_access_point()
+    code = 0 if stopping.is_set() else run_condor_master()
+    holder.release()
+    return code
+
+
+class IdentityWatcher:
+    """Applies tokens that were created or revoked in the container of another manager."""
+
+    def __init__(self) -> None:
+        self._changed_at = self._modified()
+
+    def check(self) -> None:
+        """Restore the identities if the record of tokens has changed."""
+        import identities
+
+        changed_at = self._modified()
+        if changed_at != self._changed_at:
+            self._changed_at = changed_at
+            identities.restore()
+            identities.reconfigure()
+
+    @staticmethod
+    def _modified() -> int:
+        import identities
+
+        record = SPOOL_DIRECTORY / identities.RECORD_NAME
+        return record.stat().st_mtime_ns if record.exists() else 0
+
+
+def kill_daemons() -> bool:
+    """Kill every other process of this container. Return whether all of them have ended."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(-1, signal.SIGKILL)
+    deadline = time.monotonic() + KILL_TIMEOUT_S
+    while others := other_processes():
+        if time.monotonic() > deadline:
+            sys.stderr.write(f"swarm-runner: processes that do not end: {sorted(others)}\n")
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def other_processes() -> set[int]:
+    """Return the processes of this container except this one and its init process."""
+    others = set()
+    for directory in Path("/proc").iterdir():
+        if directory.name.isdigit() and int(directory.name) not in (1, os.getpid()):
+            with contextlib.suppress(OSError):
+                # The state follows the name, which is in parentheses. A zombie has ended.
+                state = (directory / "stat").read_text().rpartition(") ")[2][0]
+                if state not in "ZX":
+                    others.add(int(directory.name))
+    return others
+
+
 def configure_access_point() -> None:
-    """Write what the access point accepts, and restore the pool's identities."""
+    """Write what the access point accepts, restore the identities, and watch its shadows."""
     import access_point_policy
     import fair_shares
     import identities
+    import shadow_watch
 
     policy = access_point_policy.from_environment(os.environ)
     (CONFIG_DIRECTORY / "access-point.conf").write_text(policy)
@@ -59,6 +178,33 @@ def configure_access_point() -> None:
     arguments = (shares, os.environ["SWARM_RUNNER_POOL"])
     threading.Thread(target=fair_shares.apply_to_users, args=arguments, daemon=True).start()
     identities.restore()
+    shadow_watch.start()
+
+
+def shorten_dns_waits() -> None:
+    """Wait for a name server for two seconds instead of ten.
+
+    HTCondor's daemons ask for the name of each new peer before they answer it, and wait for that
+    themselves. Where the node's name servers do not answer, every first contact would take so long.
+    """
+    with contextlib.suppress(OSError), RESOLVER.open("a") as file:
+        file.write("options timeout:1 attempts:2\n")
+
+
+def limit_open_files() -> str:
+    """Let HTCondor's daemons ask for what the engine allows; return the configuration."""
+    _, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if allowed == resource.RLIM_INFINITY or allowed >= max(OPEN_FILES.values()):
+        return ""
+    sys.stderr.write(
+        f"swarm-runner: the engine allows {allowed} open files in a container, and HTCondor asks "
+        f"for {max(OPEN_FILES.values())}: a large pool needs them. Raise LimitNOFILE of the "
+        "engine's systemd unit, or the hard limit of nofile in default-ulimits of its daemon.json\n"
+    )
+    return "".join(
+        f"{daemon}_MAX_FILE_DESCRIPTORS = {min(wanted, allowed)}\n"
+        for daemon, wanted in OPEN_FILES.items()
+    )
 
 
 def check_gpus() -> None:
@@ -77,10 +223,12 @@ def overlay_address() -> str:
     It is the source address of a connection to the central manager.
     """
     if os.environ["SWARM_RUNNER_ROLE"] == "manager":
-        host = socket.gethostname()
+        hosts = [socket.gethostname()]
     else:
-        host = os.environ["SWARM_RUNNER_MANAGER"]
-    for _ in range(60):
+        collectors = os.environ.get("SWARM_RUNNER_COLLECTORS", os.environ["SWARM_RUNNER_MANAGER"])
+        hosts = [address.partition(":")[0] for address in collectors.split(",")]
+    for attempt in range(60):
+        host = hosts[attempt % len(hosts)]
         try:
             target = socket.getaddrinfo(host, 9, socket.AF_INET, socket.SOCK_DGRAM)[0][4]
             break
@@ -199,6 +347,9 @@ class Executor:
         return self._serve()
 
     def _serve(self) -> int:
+        import manager_names
+
+        manager_names.start(os.environ["SWARM_RUNNER_MANAGER"].replace(",", " ").split())
         self._clear_leftovers()
         make_condor_directory(self.scratch_directory)
         make_condor_directory(LOG_DIRECTORY)
@@ -282,24 +433,19 @@ class Executor:
         SCRATCH_DIRECTORY.mkdir(parents=True, exist_ok=True)
         SCRATCH_DIRECTORY.chmod(0o755)
         directories = list(SCRATCH_DIRECTORY.iterdir())
-        labels = [f"swarm-runner.pool={os.environ['SWARM_RUNNER_POOL']}", OWNER_LABEL]
-        jobs = self.docker_client.containers.list(
-            all=True, filters={"label": labels}, ignore_removed=True
-        )
-        owners = {job.labels[OWNER_LABEL] for job in jobs}
+        pool_label = f"swarm-runner.pool={os.environ['SWARM_RUNNER_POOL']}"
+        jobs = self._list_containers([pool_label, OWNER_LABEL])
+        owners = {job["Labels"][OWNER_LABEL] for job in jobs}
+        sidecars = self._list_containers([SIDECAR_LABEL])
         # Listed last, so an executor that created one of these has started by now.
-        running = {
-            container.short_id
-            for container in self.docker_client.containers.list(ignore_removed=True)
-        }
+        listed = self.docker_client.api.containers()
+        running = {container["Id"][:SHORT_ID] for container in listed}
         for executor in owners - running:
             self._remove_containers(executor)
-        for sidecar in self.docker_client.containers.list(
-            all=True, filters={"label": SIDECAR_LABEL}, ignore_removed=True
-        ):
-            if sidecar.labels[SIDECAR_LABEL] not in running:
+        for sidecar in sidecars:
+            if sidecar["Labels"][SIDECAR_LABEL] not in running:
                 with contextlib.suppress(docker.errors.APIError):
-                    sidecar.remove(force=True)
+                    self.docker_client.api.remove_container(sidecar["Id"], force=True)
         for directory in directories:
             if directory.name not in running and directory.name != IMAGES_DIRECTORY:
                 shutil.rmtree(directory, ignore_errors=True)
@@ -315,13 +461,22 @@ class Executor:
         import docker
 
         label = f"{OWNER_LABEL}={executor}"
-        for container in self.docker_client.containers.list(
-            all=True, filters={"label": label}, ignore_removed=True
-        ):
+        for container in self._list_containers([label]):
             try:
-                container.remove(force=True, v=True)
+                self.docker_client.api.remove_container(container["Id"], force=True, v=True)
             except docker.errors.APIError:
                 continue  # HTCondor's starter removed it first
+
+    def _list_containers(self, labels: list[str]) -> list[dict[str, Any]]:
+        """Return the containers with these labels as the engine lists them, also ended ones.
+
+        `containers.list` would inspect each of them: the executors of a node would together inspect
+        the square of their number every minute.
+        """
+        found: list[dict[str, Any]] = self.docker_client.api.containers(
+            all=True, filters={"label": labels}
+        )
+        return found
 
 
 if __name__ == "__main__":

@@ -18,22 +18,25 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import gateway_policy as policy
+import gateway_ports
 from gateway_engine import Engine, EngineError
-from gateway_images import Images, PullError
+from gateway_images import Images, PullCounts, PullError
 from gateway_requests import BadRequestError, CreateRequest, parse_create
 from gateway_scratch import job_image, make_private_directories, read_chirp
-from gateway_server import DockerCommand, Server, serve_statistics
+from gateway_server import DockerCommand, Server
+from gateway_statistics import serve_statistics
 from gateway_streams import pump
 
 RUN_DIRECTORY = Path("/run/swarm-runner")
 SOCKET = RUN_DIRECTORY / "gateway.sock"  # docker.c has it too
 STATISTICS_SOCKET = RUN_DIRECTORY / "statistics.sock"
+IMAGE_PULLS = RUN_DIRECTORY / "image_pulls"  # executor.conf has it too
 CREDENTIALS = Path("/run/secrets/swarm-runner-registries")
 IMAGES_DIRECTORY = ".images"  # in the scratch volume, which a node's executors share
 HTCONDOR_LABEL = "org.htcondorproject"
@@ -59,6 +62,7 @@ class JobContainer:
     chirp: tuple[str, int, str] | None = None
     state: dict[str, Any] | None = None
     sockets: list[socket.socket] = field(default_factory=list)
+    ports: Mapping[str, int] = field(default_factory=dict)
 
 
 class Gateway:
@@ -73,6 +77,7 @@ class Gateway:
         scratch_parent: str,
         executor: str,
         pool: str,
+        task: str = "",
     ) -> None:
         self._settings = settings
         self._engine = engine
@@ -80,6 +85,7 @@ class Gateway:
         self._scratch_parent = scratch_parent
         self._labels = {HTCONDOR_LABEL: "True", EXECUTOR_LABEL: executor, POOL_LABEL: pool}
         self._executor = executor
+        self._task = task
         self._containers: dict[str, JobContainer] = {}
         self._commands: dict[str, Callable[[DockerCommand, list[str]], int]] = {
             "-v": self._version,
@@ -136,6 +142,19 @@ class Gateway:
             "usage_in_kernelmode": cpu.get("usage_in_kernelmode", 0),
         }
 
+    def ports(self, name: str) -> dict[str, Any]:
+        """Return what HTCondor reads of a container's published ports."""
+        return gateway_ports.for_htcondor(self._facts(self._own(name)))
+
+    def _facts(self, container: JobContainer) -> dict[str, Any]:
+        facts: dict[str, Any] = self._engine.call("GET", f"/containers/{container.id}/json")
+        return facts
+
+    def _node_address(self) -> str:
+        """Return the node's address in the Swarm, to which ports of jobs are bound."""
+        swarm = self._engine.call("GET", "/info").get("Swarm") or {}
+        return str(swarm.get("NodeAddr") or "")
+
     def _version(self, command: DockerCommand, _rest: list[str]) -> int:
         command.write(f"Docker version {self._engine.version}, build swarm-runner-gateway")
         return 0
@@ -176,7 +195,7 @@ class Gateway:
             return 0
         name = rest[2]
         container = self._own(name)
-        facts = container.state or self._engine.call("GET", f"/containers/{container.id}/json")
+        facts = container.state or self._facts(container)
         state = facts["State"]
         command.write(
             f'ContainerId="{facts["Id"]}"\nPid={state["Pid"]}\nName="/{name}"\n'
@@ -211,7 +230,14 @@ class Gateway:
             raise BadRequestError(
                 f"Image Architecture {image.architecture} not compatible with this machine."
             )
-        body = policy.container(request, self._settings, image, self._scratch_parent, self._labels)
+        body = policy.container(
+            request,
+            self._settings,
+            image,
+            self._scratch_parent,
+            self._labels,
+            node_address=self._node_address,
+        )
         scratch = policy.scratch_directory(request, self._scratch_parent)
         make_private_directories(scratch, self._settings.uid, self._settings.gid)
         chirp = read_chirp(scratch)
@@ -225,7 +251,12 @@ class Gateway:
             answer = self._engine.call("POST", "/containers/create", body, name=name)
         self._images.note_use(request.image)
         self._containers[request.name] = JobContainer(
-            answer["Id"], digest=_digest(request, image), chirp=chirp
+            answer["Id"],
+            digest=_digest(request, image),
+            chirp=chirp,
+            ports=policy.ContainerOptions.parse(
+                request.environment.get(policy.CONTAINER_VARIABLE)
+            ).ports,
         )
         command.write(answer["Id"])
         return 0
@@ -238,19 +269,40 @@ class Gateway:
         started_at = int(time.time())
         with stream:
             self._engine.call("POST", f"/containers/{container.id}/start")
+            if container.ports:
+                threading.Thread(target=self._report_ports, args=(container,), daemon=True).start()
             if not pump(stream, first, command.streams, command.connection):
                 return FAILURE  # the starter has gone
         self._engine.call("POST", f"/containers/{container.id}/wait", timeout_s=None)
-        container.state = self._engine.call("GET", f"/containers/{container.id}/json")
+        container.state = self._facts(container)
         state = container.state["State"]
         if not state["OOMKilled"]:
             killed = state["ExitCode"] == KILLED
             wait_s = LATE_NOTICE_S if killed else 0
             state["OOMKilled"] = self._exceeded_memory(container.id, started_at, wait_s)
+        if container.chirp is not None and container.ports:
+            gateway_ports.withdraw(container.chirp)
         if container.chirp is not None and container.digest:
             with contextlib.suppress(OSError, ValueError):
-                report(container.chirp, DIGEST_ATTRIBUTE, container.digest)
+                value = f'"{container.digest}"'
+                gateway_ports.set_attribute(container.chirp, DIGEST_ATTRIBUTE, value, delayed=True)
         return int(state["ExitCode"]) & 255
+
+    def _report_ports(self, container: JobContainer) -> None:
+        """Tell the access point where the container's ports are."""
+        name = f"container {container.id[:12]}"
+        began = time.monotonic()
+        try:
+            where = gateway_ports.published(self._facts(container))
+            value = gateway_ports.attribute(self._task, container.ports, where)
+            if value is None or container.chirp is None:
+                log(f"the ports of {name} are not published, or the job has no chirp proxy")
+                return
+            gateway_ports.report(container.chirp, value)
+        except (EngineError, OSError) as error:
+            log(f"the ports of {name} were not reported to the access point: {error}")
+        else:
+            log(f"the ports of {name} were reported after {time.monotonic() - began:.1f} s")
 
     def _exceeded_memory(self, container_id: str, started_at: int, wait_s: float) -> bool:
         """Return whether the kernel killed a process of the container for its memory.
@@ -349,16 +401,6 @@ def image_names(reference: str) -> tuple[str, ...]:
     return (reference,) if has_tag else (reference, f"{reference}:latest")
 
 
-def report(chirp: tuple[str, int, str], name: str, value: str) -> None:
-    """Set an attribute of the job, with the starter's last update. Raises OSError."""
-    host, port, cookie = chirp
-    with socket.create_connection((host, port), timeout=5) as connection:
-        for line in (f"cookie {cookie}", f'set_job_attr_delayed {name} "{value}"'):
-            connection.sendall(line.encode() + b"\n")
-            if not connection.recv(100).startswith(b"0"):
-                raise OSError(f"the starter refused {name}")
-
-
 def _digest(request: CreateRequest, image: policy.ImageFacts) -> str:
     """Return the digest under which a registry has the image; else the image's own."""
     name = policy.full_name(request.image.partition("@")[0])
@@ -398,6 +440,7 @@ def main() -> int:
         Path(shared) / IMAGES_DIRECTORY,
         always=os.environ.get("SWARM_RUNNER_PULL") == "always",
         credentials=credentials,
+        counts=PullCounts(IMAGE_PULLS),
         limit_bytes=int(limit_mb) * 2**20 if limit_mb else None,
     )
     gateway = Gateway(
@@ -407,9 +450,11 @@ def main() -> int:
         scratch_parent=scratch_parent,
         executor=executor,
         pool=os.environ["SWARM_RUNNER_POOL"],
+        task=os.environ.get("SWARM_RUNNER_TASK", ""),
     )
+    readers = {"stats": gateway.statistics, "json": gateway.ports}
     threading.Thread(
-        target=serve_statistics, args=(gateway, STATISTICS_SOCKET), daemon=True
+        target=serve_statistics, args=(readers, STATISTICS_SOCKET), daemon=True
     ).start()
     Server(gateway, SOCKET, {0, pwd.getpwnam("condor").pw_uid}).serve()
     return FAILURE

@@ -44,6 +44,32 @@ class PullError(Exception):
     """The image is not available now. The text is the hold's reason."""
 
 
+class PullCounts:
+    """How many pulls of this executor succeeded and failed, in a file that its startd advertises.
+
+    STARTD_CRON in executor.conf reads the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._counts = {"Succeeded": 0, "Failed": 0}
+        self._lock = threading.Lock()
+        self._write()
+
+    def count(self, *, succeeded: bool) -> None:
+        """Count a pull that has ended."""
+        with self._lock:
+            self._counts["Succeeded" if succeeded else "Failed"] += 1
+            self._write()
+
+    def _write(self) -> None:
+        lines = [f"ImagePulls{result} = {count}\n" for result, count in self._counts.items()]
+        temporary = self._path.with_suffix(".new")
+        temporary.write_text("".join(lines))
+        temporary.chmod(0o644)
+        temporary.replace(self._path)
+
+
 class Images:
     """What the gateway knows of images."""
 
@@ -54,9 +80,11 @@ class Images:
         *,
         always: bool,
         credentials: Mapping[str, Any],
+        counts: PullCounts | None = None,
         limit_bytes: int | None = None,
     ) -> None:
         self._engine = engine
+        self._counts = counts
         self._directory = directory
         self.cache = ImageCache(engine, directory, limit_bytes)
         self.always = always
@@ -158,14 +186,20 @@ class Images:
                 record.touch()
             self.cache.note_pull(reference, image_key(reference))
             record.succeed()
+            self._count_pull(succeeded=True)
             self.cache.trim()
         except EngineError as error:
             if not record.pulled_after(started):
+                self._count_pull(succeeded=False)
                 record.fail(str(error))
         finally:
             with self._lock:
                 self._pulling.discard(reference)
             os.close(lock)
+
+    def _count_pull(self, *, succeeded: bool) -> None:
+        if self._counts is not None:
+            self._counts.count(succeeded=succeeded)
 
     def _authorization(self, reference: str) -> dict[str, str]:
         entry = login(self._credentials, registry_of(reference))

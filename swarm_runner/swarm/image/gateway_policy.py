@@ -11,7 +11,7 @@ import json
 import posixpath
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -19,14 +19,16 @@ from gateway_requests import BadRequestError, CreateRequest, memory_bytes
 
 # policy/holds.py recognizes a refusal by this text.
 REFUSED = "swarm-runner refused this job: "
-# The job's wishes: JSON, see `Wishes`. The job's own TMPDIR, which HTCondor overwrites, has the
-# prefix. Must match submit/translation.py.
-WISHES_VARIABLE = "SWARM_RUNNER_CONTAINER"
+# The options of the job's container: JSON, see `ContainerOptions`. The job's own TMPDIR, which
+# HTCondor overwrites, has the prefix. Must match model/isolation.py.
+CONTAINER_VARIABLE = "SWARM_RUNNER_CONTAINER"
 SAVED_PREFIX = "SWARM_RUNNER_JOB_"
 SAVED_VARIABLES = ("TMPDIR", "TEMP", "TMP")
 # In the job's scratch directory: what becomes its /tmp and /var/tmp, and its default HOME.
 PRIVATE_DIRECTORY = ".swarm-runner"
 TEMPORARY_DIRECTORIES = ("/tmp", "/var/tmp")  # noqa: S108 - in the job's container
+MAXIMUM_PORTS = 8  # model/isolation.py has it too
+LOOPBACK, UNSPECIFIED = "127.0.0.1", ("", "0.0.0.0", "::")  # noqa: S104 - never published there
 MAXIMUM_MESSAGE_BYTES = 480  # HTCondor reads 511 bytes of it
 
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*"
@@ -35,6 +37,7 @@ _REFERENCE = re.compile(
     rf"{_COMPONENT}(?:/{_COMPONENT})*)"
     r"(?P<tag>:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?P<digest>@[a-z0-9+._-]+:[0-9a-fA-F]{32,})?"
 )
+_SERVICE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}")
 # Entrypoints that prepare something and then run their arguments.
 _WRAPPERS = frozenset(
     {
@@ -77,6 +80,8 @@ class Settings:
     entrypoint: str = "auto"
     images: tuple[str, ...] = ("*",)
     require_digest: bool = False
+    ports: str = "none"
+    host_ports: str | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str], open_files_limit: int) -> Settings:
@@ -99,7 +104,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Wishes:
+class ContainerOptions:
     """What the job asks for, by the invocation or its destination. None: the pool's default."""
 
     network: str | None = None
@@ -108,31 +113,40 @@ class Wishes:
     entrypoint: str | None = None
     ptrace: bool = False
     read_only_root: bool = False
+    ports: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
-    def parse(cls, text: str | None) -> Wishes:
-        """Return the wishes in the job's environment. Raises DeniedError."""
+    def parse(cls, text: str | None) -> ContainerOptions:
+        """Return the options in the job's environment. Raises DeniedError."""
         if not text:
             return cls()
         try:
             values = json.loads(text)
             volumes = values.get("volumes")
-            wishes = cls(**values | {"volumes": None if volumes is None else tuple(volumes)})
+            options = cls(**values | {"volumes": None if volumes is None else tuple(volumes)})
         except (ValueError, TypeError, AttributeError, RecursionError):
             raise DeniedError(
-                f"{WISHES_VARIABLE} in its environment is not what submits write"
+                f"{CONTAINER_VARIABLE} in its environment is not what submits write"
             ) from None
         kinds = (
-            (wishes.network, str),
-            (wishes.shm_mb, int),
-            (wishes.entrypoint, str),
-            (wishes.ptrace, bool),
-            (wishes.read_only_root, bool),
-            *((path, str) for path in wishes.volumes or ()),
+            (options.network, str),
+            (options.shm_mb, int),
+            (options.entrypoint, str),
+            (options.ptrace, bool),
+            (options.read_only_root, bool),
+            *((path, str) for path in options.volumes or ()),
+            (options.ports, dict),
         )
         if any(value is not None and type(value) is not kind for value, kind in kinds):
-            raise DeniedError(f"{WISHES_VARIABLE} in its environment has a value of the wrong type")
-        return wishes
+            raise DeniedError(
+                f"{CONTAINER_VARIABLE} in its environment has a value of the wrong type"
+            )
+        if any(
+            type(port) is not int or not 1 <= port <= 65_535 or not _SERVICE.fullmatch(name)
+            for name, port in options.ports.items()
+        ):
+            raise DeniedError(f"{CONTAINER_VARIABLE} in its environment names a port that is none")
+        return options
 
 
 @dataclass(frozen=True)
@@ -183,29 +197,32 @@ def container(
     scratch_parent: str,
     labels: Mapping[str, str],
     resolve: Callable[[str], str] = posixpath.realpath,
+    node_address: Callable[[], str] = str,
 ) -> dict[str, Any]:
     """Return the body of the engine's `POST /containers/create` for a job.
 
-    `scratch_parent` is the directory of the executor's slots, at its path on the node. Raises
-    DeniedError if the job may not have what it asks for.
+    `scratch_parent` is the directory of the executor's slots, at its path on the node.
+    `node_address` returns the node's address in the Swarm; it is called for jobs with ports alone.
+    Raises DeniedError if the job may not have what it asks for.
     """
     check_image(request.image, settings)
-    wishes = Wishes.parse(request.environment.get(WISHES_VARIABLE))
-    scratch, mounts = _mounts(request, settings, wishes, scratch_parent, resolve)
-    if request.ports:
-        raise DeniedError("it asks for a published port, and job containers publish none")
+    options = ContainerOptions.parse(request.environment.get(CONTAINER_VARIABLE))
+    scratch, mounts = _mounts(request, settings, options, scratch_parent, resolve)
+    network = _network(request, settings, options)
+    bindings = _port_bindings(request, settings, options, network, node_address)
     if other := [device for device in request.devices if not device.startswith("/dev/nvidia")]:
         raise DeniedError(f"it asks for the device {_quote(other[0])}, and jobs get no devices")
     memory = _memory(request, settings)
     return {
         "Image": request.image,
         "Cmd": list(request.command),
-        **_entrypoint(settings, wishes, image),
+        **_entrypoint(settings, options, image),
         "Env": [f"{name}={value}" for name, value in _environment(request, scratch).items()],
         "User": _user(request, settings),
         "WorkingDir": request.working_directory,
         "Hostname": _hostname(request.options.get("--hostname", "")),
         "Labels": dict(labels),
+        **({"ExposedPorts": {port: {} for port in bindings}} if bindings else {}),
         # Until the gateway attaches, and to the end of its input.
         "OpenStdin": True,
         "StdinOnce": True,
@@ -214,20 +231,21 @@ def container(
         "AttachStderr": True,
         "HostConfig": {
             "Mounts": mounts,
-            "NetworkMode": _network(request, settings, wishes),
+            "NetworkMode": network,
+            **({"PortBindings": bindings} if bindings else {}),
             "CpuShares": int(request.options.get("--cpu-shares", "0") or 0),
             "CpusetCpus": request.options.get("--cpuset-cpus", ""),
             "Memory": memory,
             "MemorySwap": memory,
             "PidsLimit": settings.pids,
-            "ShmSize": _shm_bytes(request, settings, wishes, memory),
+            "ShmSize": _shm_bytes(request, settings, options, memory),
             "Ulimits": [
                 {"Name": "nofile", "Soft": settings.open_files, "Hard": settings.open_files}
             ],
             "CapDrop": ["ALL"],
-            "CapAdd": _capabilities(settings, wishes),
+            "CapAdd": _capabilities(settings, options),
             "SecurityOpt": ["no-new-privileges"],
-            "ReadonlyRootfs": settings.read_only_root or wishes.read_only_root,
+            "ReadonlyRootfs": settings.read_only_root or options.read_only_root,
             "Init": True,
             "LogConfig": {"Type": "none"},
             "RestartPolicy": {"Name": "no"},
@@ -248,14 +266,14 @@ def scratch_directory(request: CreateRequest, scratch_parent: str) -> str:
 def _mounts(
     request: CreateRequest,
     settings: Settings,
-    wishes: Wishes,
+    options: ContainerOptions,
     scratch_parent: str,
     resolve: Callable[[str], str],
 ) -> tuple[str, list[dict[str, Any]]]:
     scratch = scratch_directory(request, scratch_parent)
     if resolve(scratch) != resolve(scratch_parent) + "/" + posixpath.basename(scratch):
         raise DeniedError("its scratch directory is a link")
-    volumes = _granted_volumes(settings, wishes)
+    volumes = _granted_volumes(settings, options)
     for text in request.volumes:
         source, _, target = text.partition(":")
         if source == scratch and target == scratch:
@@ -299,17 +317,17 @@ def _mounts(
     ]
 
 
-def _granted_volumes(settings: Settings, wishes: Wishes) -> list[Volume]:
-    if wishes.volumes is None:
+def _granted_volumes(settings: Settings, options: ContainerOptions) -> list[Volume]:
+    if options.volumes is None:
         return [volume for volume in settings.volumes if not volume.on_request]
     known = {volume.path: volume for volume in settings.volumes}
-    for path in wishes.volumes:
+    for path in options.volumes:
         if path not in known:
             raise DeniedError(
                 f"it names the volume {_quote(path)}, which the pool does not have "
                 f"(volumes: {', '.join(known) or 'none'})"
             )
-    return [volume for volume in settings.volumes if volume.path in wishes.volumes]
+    return [volume for volume in settings.volumes if volume.path in options.volumes]
 
 
 def _mount(
@@ -344,8 +362,8 @@ def _user(request: CreateRequest, settings: Settings) -> str:
     return expected
 
 
-def _network(request: CreateRequest, settings: Settings, wishes: Wishes) -> str:
-    wanted = request.options.get("--network") or wishes.network or settings.network
+def _network(request: CreateRequest, settings: Settings, options: ContainerOptions) -> str:
+    wanted = request.options.get("--network") or options.network or settings.network
     allowed = {"none", settings.network, *settings.networks} - {"host"}
     if wanted not in allowed or wanted.startswith("container:"):
         raise DeniedError(
@@ -353,6 +371,43 @@ def _network(request: CreateRequest, settings: Settings, wishes: Wishes) -> str:
             f"{', '.join(sorted(allowed))} (isolation.network and isolation.networks; never host)"
         )
     return wanted
+
+
+def _port_bindings(
+    request: CreateRequest,
+    settings: Settings,
+    options: ContainerOptions,
+    network: str,
+    node_address: Callable[[], str],
+) -> dict[str, list[dict[str, str]]]:
+    """Return on which of the node's addresses each port is published that the job asked for."""
+    if not request.ports and not options.ports:
+        return {}
+    if settings.ports not in ("node", "loopback"):
+        raise DeniedError(
+            "it asks for a published port, and the pool publishes none (isolation.ports)"
+        )
+    # The job's ad and its submit have to agree. HTCondor passes numbers alone, without a host's.
+    if sorted(request.ports) != sorted(str(port) for port in options.ports.values()):
+        raise DeniedError(
+            f"it asks for the ports {_quote(', '.join(request.ports))} in its ad, and for "
+            f"{_quote(', '.join(map(str, options.ports.values())))} in container_options.ports"
+        )
+    if len(options.ports) > MAXIMUM_PORTS:
+        raise DeniedError(f"it asks for {len(options.ports)} ports; a job gets {MAXIMUM_PORTS}")
+    if network == "none":
+        raise DeniedError(
+            "it asks for a published port, and has the network none, where nothing reaches it; "
+            "name another in container_options.network (isolation.networks)"
+        )
+    address = LOOPBACK if settings.ports == "loopback" else node_address()
+    if address in UNSPECIFIED:
+        raise DeniedError(
+            "it asks for a published port, and the engine does not know the node's address in the "
+            "Swarm (docker swarm init --advertise-addr)"
+        )
+    binding = {"HostIp": address, "HostPort": settings.host_ports or ""}
+    return {f"{port}/tcp": [dict(binding)] for port in request.ports}
 
 
 def _memory(request: CreateRequest, settings: Settings) -> int:
@@ -368,11 +423,13 @@ def _memory(request: CreateRequest, settings: Settings) -> int:
     return memory
 
 
-def _shm_bytes(request: CreateRequest, settings: Settings, wishes: Wishes, memory: int) -> int:
-    size = (settings.shm_mb if wishes.shm_mb is None else wishes.shm_mb) * 2**20
+def _shm_bytes(
+    request: CreateRequest, settings: Settings, options: ContainerOptions, memory: int
+) -> int:
+    size = (settings.shm_mb if options.shm_mb is None else options.shm_mb) * 2**20
     if "--shm-size" in request.options:
         raise DeniedError("it sets the size of /dev/shm in its ad; use shm_mb")
-    if size < 2**20 or (wishes.shm_mb is not None and size > memory):
+    if size < 2**20 or (options.shm_mb is not None and size > memory):
         raise DeniedError(
             f"it asks for {size >> 20} MB of shared memory (shm_mb), which count as memory, and "
             f"has {memory >> 20} MB"
@@ -380,18 +437,20 @@ def _shm_bytes(request: CreateRequest, settings: Settings, wishes: Wishes, memor
     return size
 
 
-def _capabilities(settings: Settings, wishes: Wishes) -> list[str]:
-    if wishes.ptrace and not settings.ptrace:
+def _capabilities(settings: Settings, options: ContainerOptions) -> list[str]:
+    if options.ptrace and not settings.ptrace:
         raise DeniedError("it asks to trace processes (ptrace), and isolation.ptrace is false")
-    return ["SYS_PTRACE"] if wishes.ptrace else []
+    return ["SYS_PTRACE"] if options.ptrace else []
 
 
-def _entrypoint(settings: Settings, wishes: Wishes, image: ImageFacts) -> dict[str, list[str]]:
+def _entrypoint(
+    settings: Settings, options: ContainerOptions, image: ImageFacts
+) -> dict[str, list[str]]:
     """Return nothing to run the image's entrypoint, or an entrypoint that means none.
 
     `auto` keeps an entrypoint that is known to run its arguments, as tini does.
     """
-    rule = wishes.entrypoint or settings.entrypoint
+    rule = options.entrypoint or settings.entrypoint
     if rule not in ("auto", "run", "ignore"):
         raise DeniedError(f"entrypoint is {_quote(rule)}; use auto, run or ignore")
     if rule == "auto":
@@ -409,7 +468,7 @@ def is_wrapper(entrypoint: tuple[str, ...]) -> bool:
 
 def _environment(request: CreateRequest, scratch: str) -> dict[str, str]:
     variables = dict(request.environment)
-    variables.pop(WISHES_VARIABLE, None)
+    variables.pop(CONTAINER_VARIABLE, None)
     for name in SAVED_VARIABLES:
         saved = variables.pop(SAVED_PREFIX + name, None)
         if saved is not None:

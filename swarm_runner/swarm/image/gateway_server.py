@@ -1,9 +1,8 @@
-"""The gateway's sockets: for `docker` (docker.c), and for HTCondor's question for statistics."""
+"""The gateway's socket for `docker` (docker.c)."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import pwd
 import socket
@@ -14,8 +13,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
-
-from gateway_engine import EngineError
 
 HEARTBEAT_S = 15
 MAXIMUM_REQUEST_BYTES = 8 * 2**20
@@ -38,13 +35,10 @@ class DockerCommand:
 
 
 class Commands(Protocol):
-    """What the sockets need of the gateway."""
+    """What the socket needs of the gateway."""
 
     def run(self, command: DockerCommand) -> int:
         """Do one request; return the exit code."""
-
-    def statistics(self, name: str) -> dict[str, int]:
-        """Return the numbers that HTCondor reads of a running container."""
 
 
 class Server:
@@ -141,21 +135,6 @@ def close_all(descriptors: Iterable[int]) -> None:
     """Close descriptors."""
     for descriptor in descriptors:
         os.close(descriptor)
-
-
-def serve_statistics(gateway: Commands, path: Path) -> None:
-    """Answer HTCondor's `GET /containers/NAME/stats`: it reads the engine's socket by itself."""
-    listener = listen(path, 0o660)
-    while True:
-        connection, _ = listener.accept()
-        with connection, contextlib.suppress(OSError, EngineError, IndexError, ValueError):
-            connection.settimeout(5)
-            parts = connection.recv(4096).split(b" ")[1].decode().split("/")
-            if len(parts) == 4 and parts[1] == "containers" and parts[3].startswith("stats"):
-                body = json.dumps(gateway.statistics(parts[2]), separators=(",", ":"))
-                connection.sendall(f"HTTP/1.0 200 OK\r\n\r\n{body}".encode())
-            else:
-                connection.sendall(b"HTTP/1.0 403 Forbidden\r\n\r\n")
 
 
 def listen(path: Path, mode: int) -> socket.socket:

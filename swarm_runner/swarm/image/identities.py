@@ -72,7 +72,7 @@ def create(tokens: list[Token], name: str, rights: str, lifetime_s: str) -> Toke
     tokens.append(token)
     # An identity whose tokens were all revoked was shut out.
     write_revocations(tokens)
-    _reconfigure()
+    reconfigure()
     return token | {"token": text}
 
 
@@ -89,7 +89,7 @@ def revoke(tokens: list[Token], what: str) -> list[Token]:
         token["revoked_at"] = int(time.time())
     if found:
         write_revocations(tokens)
-        _reconfigure()
+        reconfigure()
     return found
 
 
@@ -134,8 +134,9 @@ def write_revocations(tokens: list[Token]) -> None:
     REVOCATIONS.write_text("\n".join([*lines, ""]))
 
 
-def _reconfigure() -> None:
-    # It fails while the daemons start; they read the file then.
+def reconfigure() -> None:
+    """Have the daemons read their configuration again."""
+    # It fails while the daemons start, which read the file then, and in a manager without daemons.
     subprocess.run(
         ["/usr/sbin/condor_reconfig"],
         check=False,

@@ -1,4 +1,7 @@
-"""`python -m tests.lab.hosts up|down|status`, or `kill|start|partition|bar|fill|heal NODE`."""
+"""`python -m tests.lab.hosts up|down|status`, or `kill|start|heal NODE`, or a fault and NODE.
+
+The faults are partition, bar, fill, freeze, limit-memory and limit-processes.
+"""
 
 from __future__ import annotations
 
@@ -100,8 +103,26 @@ def fill(name: HostName) -> None:
 
 
 @app.command()
+def freeze(name: HostName) -> None:
+    """Stop a host's engine. Its containers keep running."""
+    Lab().freeze(_node(name))
+
+
+@app.command()
+def limit_memory(name: HostName) -> None:
+    """Leave a host almost no free memory."""
+    Lab().limit_memory(_node(name))
+
+
+@app.command()
+def limit_processes(name: HostName) -> None:
+    """Let nothing start another process on a host."""
+    Lab().limit_processes(_node(name))
+
+
+@app.command()
 def heal(name: HostName) -> None:
-    """Undo `partition`, `bar` and `fill`."""
+    """Undo `partition`, `bar`, `fill`, `freeze` and the limits."""
     Lab().heal(_node(name))
 
 

@@ -19,6 +19,12 @@ from tenacity import (
 MOUNT = Path("/sys/fs/cgroup")
 ENGINE_LEAF = "engine"  # with cgroup v2, only leaves contain processes
 KILL_TIMEOUT_S = 30
+# Usage and limit with version 2 of cgroups, and with version 1.
+_MEMORY_FILES = (
+    ("memory.current", "memory.max"),
+    ("memory.usage_in_bytes", "memory.limit_in_bytes"),
+)
+_PIDS_FILES = (("pids.current", "pids.max"), ("pids.current", "pids.max"))
 
 
 class Cgroup:
@@ -59,6 +65,30 @@ class Cgroup:
             self._remove
         )
         return count
+
+    def limit_memory(self, headroom_mb: int) -> None:
+        """Leave the processes this much more memory than they use now."""
+        usage, limit = self._files("memory", _MEMORY_FILES)
+        limit.write_text(str(int(usage.read_text()) + headroom_mb * 2**20))
+
+    def limit_processes(self, headroom: int) -> None:
+        """Let the processes start this many more."""
+        usage, limit = self._files("pids", _PIDS_FILES)
+        limit.write_text(str(int(usage.read_text()) + headroom))
+
+    def remove_limits(self) -> None:
+        """Undo `limit_memory` and `limit_processes`."""
+        for controller, names in (("memory", _MEMORY_FILES), ("pids", _PIDS_FILES)):
+            _, limit = self._files(controller, names)
+            if limit.exists():
+                limit.write_text("max" if limit.name.endswith(".max") else "-1")
+
+    def _files(self, controller: str, names: tuple[tuple[str, str], ...]) -> tuple[Path, Path]:
+        """Return the files of a controller's usage and limit, those of version 2 first."""
+        is_unified = (MOUNT / "cgroup.procs").exists()
+        directory = MOUNT / self._name if is_unified else MOUNT / controller / self._name
+        usage, limit = names[0] if is_unified else names[1]
+        return directory / usage, directory / limit
 
     def _suspend(self) -> set[int]:
         """Stop all processes with SIGSTOP, because a host loses all of them at once.

@@ -2,47 +2,33 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-from pathlib import Path
-
-import docker
-import requests
-from docker.errors import DockerException
-from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
+import signal
 
 from tests.lab.hosts import certificates, disk
-from tests.lab.hosts.cgroup import Cgroup
-from tests.lab.hosts.commands import run
+from tests.lab.hosts.engine_daemon import EngineDaemon
 from tests.lab.hosts.layout import PREFIX, REGISTRY, TLS_PORT, Node
 from tests.lab.hosts.network import NAMESPACES
 
-START_TIMEOUT_S = 180
-CALL_TIMEOUT_S = 300
-_LOG_TAIL = 5
-
-# Enter the cgroup and the namespaces, then execute the engine. `nsenter --net` is used because
-# `ip netns exec` hides the cgroups. The separate /run makes the host's socket /run/docker.sock, as
-# on any host.
+# Enter the namespaces, then execute the engine. `nsenter --net` is used because `ip netns exec`
+# hides the cgroups. The separate /run makes the host's socket /run/docker.sock, as on any host.
 _START_SCRIPT = """
-namespace=$1 name=$2 config=$3 log=$4 disk=$5 data=$6; shift 6
-for procs_file; do echo $$ >"$procs_file"; done
-exec >>"$log" 2>&1 </dev/null
+namespace=$1; shift
 exec nsenter --net="$namespace" unshare --mount --uts sh -euc '
     hostname "$1"; mount -t tmpfs -o mode=755 tmpfs /run; mount -o loop "$3" "$4"
     exec dockerd --config-file "$2"
-' sh "$name" "$config" "$disk" "$data"
+' sh "$@"
 """
 
 
-class HostEngine:
+class HostEngine(EngineDaemon):
     """The engine of one host. `tls` also opens its API to clients with a certificate."""
 
     def __init__(self, node: Node, *, tls: bool = False) -> None:
+        super().__init__(node.name, node.cgroup, node.docker_host, node.directory / "dockerd.log")
         self.node = node
         self._tls = tls
-        self._cgroup = Cgroup(node.cgroup)
         self._config = node.directory / "daemon.json"
 
     def start(self) -> bool:
@@ -60,47 +46,20 @@ class HostEngine:
         self._config.write_text(settings)
         for stale in (self.node.pid_file, self.node.socket):
             stale.unlink(missing_ok=True)
-        arguments = (
+        self._launch(
+            _START_SCRIPT,
             str(NAMESPACES / self.node.namespace),
             self.node.name,
             str(self._config),
-            str(self.log),
             str(self.node.disk),
             str(self.node.data),
-            *map(str, self._cgroup.create()),
         )
-        # In a new session, so that it outlives this program.
-        run("setsid", "--fork", "sh", "-euc", _START_SCRIPT, "sh", *arguments)
-        self._wait_until_reachable()
         self._grant_access()
         return True
 
-    def kill(self) -> int:
-        """Kill the engine, its containerd and its containers. Return the number of processes."""
-        return self._cgroup.kill()
-
-    def processes(self) -> int:
-        """Return the number of processes on the host, including those in containers."""
-        return len(self._cgroup.pids())
-
-    def is_reachable(self) -> bool:
-        """Return whether the engine's API responds."""
-        if not self.node.socket.is_socket():
-            return False
-        try:
-            with contextlib.closing(self.client(timeout_s=5)) as client:
-                return bool(client.ping())
-        except (DockerException, requests.RequestException, OSError):
-            return False
-
-    def client(self, timeout_s: int = CALL_TIMEOUT_S) -> docker.DockerClient:
-        """Return a new client. The caller closes it."""
-        return docker.DockerClient(base_url=self.node.docker_host, timeout=timeout_s)
-
-    @property
-    def log(self) -> Path:
-        """The engine's log."""
-        return self.node.directory / "dockerd.log"
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the engine alone, not to its containers."""
+        os.kill(int(self.node.pid_file.read_text()), number)
 
     def _settings(self) -> dict[str, object]:
         hosts = ["unix:///run/docker.sock", self.node.docker_host]
@@ -127,18 +86,6 @@ class HostEngine:
                 "tlskey": str(bundle / "key.pem"),
             }
         return settings
-
-    def _wait_until_reachable(self) -> None:
-        try:
-            Retrying(
-                retry=retry_if_result(lambda reachable: not reachable),
-                wait=wait_fixed(0.3),
-                stop=stop_after_delay(START_TIMEOUT_S),
-            )(self.is_reachable)
-        except RetryError as error:
-            tail = self.log.read_text(errors="replace").splitlines()[-_LOG_TAIL:]
-            message = f"the engine of {self.node.name} does not respond; {self.log} ends with:"
-            raise RuntimeError("\n".join([message, *tail])) from error
 
     def _grant_access(self) -> None:
         """Give the group of the user who ran sudo access to the socket."""

@@ -39,10 +39,10 @@ def publish(
 
     Both are copied from the machine's engine. A missing pool image is built on the host.
     """
-    _copy(local_client, host_client, BASE, progress)
+    copy(local_client, host_client, BASE, progress)
     tag = pool_image_reference()
-    if _image_exists(local_client, tag):
-        _copy(local_client, host_client, tag, progress)
+    if image_exists(local_client, tag):
+        copy(local_client, host_client, tag, progress)
     else:
         ensure_pool_image(host_client, None, progress)
     for local, remote in (
@@ -62,14 +62,15 @@ def push(client: docker.DockerClient, local: str, remote: str, progress: Progres
             raise RuntimeError(f"pushing {remote}: {line['error']}")
 
 
-def _copy(
+def copy(
     local_client: docker.DockerClient,
     host_client: docker.DockerClient,
     name: str,
     progress: Progress,
 ) -> None:
+    """Copy an image from one engine to another. Raises RuntimeError if that fails."""
     image = local_client.images.get(name)
-    if _image_exists(host_client, name) and host_client.images.get(name).id == image.id:
+    if image_exists(host_client, name) and host_client.images.get(name).id == image.id:
         return
     progress(f"copying {name} to the lab")
     # Unlike images.load, load_image accepts a stream. It is not typed.
@@ -79,7 +80,8 @@ def _copy(
             raise RuntimeError(f"copying {name}: {line['error']}")
 
 
-def _image_exists(client: docker.DockerClient, name: str) -> bool:
+def image_exists(client: docker.DockerClient, name: str) -> bool:
+    """Return whether an engine has an image."""
     try:
         client.images.get(name)
     except ImageNotFound:

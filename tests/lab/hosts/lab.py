@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,12 @@ import docker
 import requests
 
 from tests.lab.hosts import certificates, disk, images, network, ownership, registry, swarm
+from tests.lab.hosts.cgroup import Cgroup
 from tests.lab.hosts.commands import run
 from tests.lab.hosts.engine import HostEngine
 from tests.lab.hosts.layout import ROOT, SHARED, Node, nodes
 
+_MEMORY_HEADROOM_MB = 64
 _WORLD_WRITABLE = 0o1777  # jobs run as different users
 
 
@@ -127,8 +130,23 @@ class Lab:
         """Fill the host's disk."""
         disk.fill(node)
 
+    def freeze(self, node: Node) -> None:
+        """Stop the host's engine; its containers keep running."""
+        self.engine(node).signal(signal.SIGSTOP)
+
+    def limit_memory(self, node: Node) -> None:
+        """Leave the host almost no free memory."""
+        Cgroup(node.cgroup).limit_memory(_MEMORY_HEADROOM_MB)
+
+    def limit_processes(self, node: Node) -> None:
+        """Let nothing start another process on the host."""
+        Cgroup(node.cgroup).limit_processes(0)
+
     def heal(self, node: Node) -> None:
-        """Undo `partition`, `block_registry` and `fill_disk`."""
+        """Undo everything that was done to a host that runs."""
+        Cgroup(node.cgroup).remove_limits()
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            self.engine(node).signal(signal.SIGCONT)
         network.reconnect(node)
         disk.clear(node)
 

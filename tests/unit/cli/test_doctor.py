@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import gateway_engine
 import pytest
 from typing_extensions import override
 
@@ -21,7 +22,7 @@ from swarm_runner.condor.daemons import Daemon
 from swarm_runner.condor.tokens import token_file
 from swarm_runner.errors import UnreachableError
 from swarm_runner.model.pool import Destination, Pool
-from swarm_runner.model.pool_status import ServiceState
+from swarm_runner.model.pool_status import ServiceState, SwarmNode
 from swarm_runner.swarm.engine_facts import EngineFacts
 from swarm_runner.testing.swarm import FakeSwarm
 from tests import screenshots
@@ -40,6 +41,12 @@ def write_token(**claims: Any) -> Path:
     payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
     file.write_text(f"e30.{payload}.c2lnbmF0dXJl")
     return file
+
+
+def node(name: str, engine_version: str, architecture: str = "x86_64") -> SwarmNode:
+    return SwarmNode(
+        id=f"id-{name}", name=name, engine_version=engine_version, architecture=architecture
+    )
 
 
 def schedd(version: str = "25.14.1", sent_s: float = NOW) -> Daemon:
@@ -198,6 +205,41 @@ def test_an_old_engine(site: Site, examine: Examine) -> None:
     assert "older than 20.10" in examine(1)["engine"]["message"]
 
 
+def test_an_engine_whose_api_is_too_new(site: Site, examine: Examine) -> None:
+    site.change(version="40.0.0", api_version=(1, 70), minimum_api_version=(1, 60))
+    problem = examine(1)["engine"]
+    assert "from version 1.60 on, and the executors know it up to 1.51" in problem["message"]
+    assert "Upgrade swarm-runner" in problem["advice"]
+
+
+def test_the_newest_api_is_the_gateway_s() -> None:
+    assert diagnosis.NEWEST_API_VERSION == gateway_engine.NEWEST_API
+
+
+def test_a_node_of_another_architecture(site: Site, examine: Examine) -> None:
+    site.swarm.other_nodes = [node("pi-1", "28.0.0", "aarch64")]
+    problem = examine(1)["nodes"]
+    assert "Node pi-1 is aarch64" in problem["message"]
+    assert "pool.image" in problem["advice"]
+
+
+def test_a_node_with_another_engine(site: Site, examine: Examine) -> None:
+    site.swarm.other_nodes = [node("swarm-2", "26.1.5")]
+    problem = examine(0)["nodes"]
+    assert "26.1.5 (swarm-2), 28.0.0 (swarm-1)" in problem["message"]
+    site.swarm.other_nodes = [node("swarm-2", "28.0.0")]
+    assert examine(0) == {}
+
+
+@pytest.mark.parametrize(("ahead_s", "word"), [(3600, "ahead of"), (-3600, "behind")])
+def test_a_node_whose_clock_is_wrong(site: Site, examine: Examine, ahead_s: int, word: str) -> None:
+    startd = Daemon(kind="Machine", name="swarm-2", sent_s=NOW + ahead_s, received_s=NOW)
+    site.daemons = [schedd(), startd]
+    problem = examine(1)["clock"]
+    assert f"node swarm-2 is 3,600 s {word}" in problem["message"]
+    assert "timedatectl" in problem["advice"]
+
+
 @pytest.mark.parametrize(
     ("changes", "code", "advice"),
     [
@@ -228,6 +270,11 @@ def test_a_kernel_without_memory_limits(site: Site, examine: Examine) -> None:
     problem = examine(1)["memory limits"]
     assert "cgroup v1" in problem["message"]
     assert "cgroup_enable=memory" in problem["advice"]
+
+
+def test_an_engine_without_root(site: Site, examine: Examine) -> None:
+    site.change(rootless=True)
+    assert "overlay networks" in examine(1)["engine"]["message"]
 
 
 def test_a_kernel_without_swap_limits(site: Site, examine: Examine) -> None:
@@ -348,6 +395,11 @@ def test_versions_that_do_not_fit(
 ) -> None:
     site.daemons = [schedd("23.0.1")]
     assert "HTCondor of the pool is 23.0.1" in examine(1)["versions"]["message"]
+    site.daemons = [schedd("26.1.0")]
+    problem = examine(0)["versions"]
+    assert problem["message"] == (
+        "HTCondor of the pool is 26.1.0, and swarm-runner was tried with 25"
+    )
     versions = {"htcondor": "25.14.1", "swarm-runner-simulation": "0.0.9"}
     monkeypatch.setattr(doctor, "_version", versions.get)
     site.daemons = [schedd()]

@@ -19,6 +19,7 @@ from swarm_runner.condor.token_check import TokenCheck, TokenVerdict
 from swarm_runner.hooks.manager import Hooks
 from swarm_runner.metrics.pool_metrics import PoolMetrics
 from swarm_runner.model.pool import Destination
+from swarm_runner.model.pool_status import ScheddStatistics
 from swarm_runner.model.scaling import IdleJobGroup
 from swarm_runner.page import server as server_module
 from swarm_runner.page.server import PageServer
@@ -38,6 +39,9 @@ class ClosingAccessPoint(FakeAccessPoint):
 
     def close(self) -> None:
         type(self).closed += 1
+
+    def schedd_statistics(self) -> ScheddStatistics:
+        return ScheddStatistics()
 
 
 @pytest.fixture

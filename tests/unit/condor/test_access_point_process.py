@@ -21,6 +21,7 @@ from swarm_runner.model.pool import Destination, Pool
 from swarm_runner.runner import Runner
 from swarm_runner.submit.description import SubmitBatch
 from swarm_runner.testing import FakeAccessPoint
+from tests.polling import TIMEOUT_S
 
 BATCH = SubmitBatch(common={"executable": "/bin/true"}, rows=())
 
@@ -45,7 +46,7 @@ class FailingAccessPoint(FakeAccessPoint):
 
 @pytest.fixture
 def failing_access_point() -> Iterator[AccessPointProcess]:
-    access_point = AccessPointProcess(FailingAccessPoint, timeout_s=5.0)
+    access_point = AccessPointProcess(FailingAccessPoint, timeout_s=TIMEOUT_S)
     yield access_point
     access_point.close()
 
@@ -86,7 +87,7 @@ def test_a_call_without_a_response_times_out(failing_access_point: AccessPointPr
     failing_access_point._timeout_s = 0.5
     with pytest.raises(UnreachableError, match="no response within 0 s"):
         failing_access_point.hold([], "forever")
-    failing_access_point._timeout_s = 5.0
+    failing_access_point._timeout_s = TIMEOUT_S
     assert failing_access_point.jobs(JobQuery()) == []
 
 
@@ -97,6 +98,7 @@ def test_a_child_that_dies_is_started_again(failing_access_point: AccessPointPro
 
 
 def test_a_submit_without_a_response_is_in_doubt(failing_access_point: AccessPointProcess) -> None:
+    failing_access_point._timeout_s = 0.5
     with pytest.raises(SubmitInDoubtError):
         failing_access_point.submit(BATCH)
 
@@ -118,7 +120,6 @@ def test_nothing_listens() -> None:
 
 
 def test_closing_ends_a_blocked_call(failing_access_point: AccessPointProcess) -> None:
-    failing_access_point._timeout_s = 60.0
     errors: list[Exception] = []
 
     def call() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from swarm_runner.condor.daemons import parse_ad, read_claims
+from swarm_runner.condor.daemons import Daemon, one_of_each_node, parse_ad, read_claims
 
 
 def test_the_version_of_a_daemon_s_ad() -> None:
@@ -24,6 +24,12 @@ def test_the_version_of_a_daemon_s_ad() -> None:
 
 def test_an_ad_without_anything() -> None:
     assert parse_ad({}).version == ""
+
+
+def test_the_slots_of_a_node_are_one() -> None:
+    slots = [{"MyType": "Machine", "Name": f"slot1_{n}@abc", "SwarmNode": "swarm-2"} for n in "123"]
+    found = one_of_each_node([parse_ad({"MyType": "Scheduler"}), *map(parse_ad, slots)])
+    assert found == [Daemon(kind="Scheduler", name=""), Daemon(kind="Machine", name="swarm-2")]
 
 
 def token(claims: object) -> str:

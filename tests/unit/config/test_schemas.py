@@ -58,6 +58,22 @@ def test_a_job_conf() -> None:
         assert any(found.startswith(path) for found in paths), paths
 
 
+def test_short_forms_of_a_pools_lists() -> None:
+    pool = {
+        "volumes": ["/data:ro", {"path": "/refs"}],
+        "sources": ["https://h.org", {"url": "https://*.i.org", "private": True}],
+    }
+    assert invalid_paths("job_conf.schema.json", {"runners": {"swarm": {"pool": pool}}}) == []
+    for wrong in ({"volumes": [7]}, {"sources": [{"host": "h.org"}]}):
+        assert invalid_paths("job_conf.schema.json", {"runners": {"swarm": {"pool": wrong}}})
+
+
+def test_inputs_by_url() -> None:
+    url = {"source": "https://h.org/a", "checksum": "md5:" + "0" * 32}
+    invocation = {"image": "debian", "command": ["x"], "inputs": ["https://h.org/a", url]}
+    assert invalid_paths("invocation.schema.json", invocation) == []
+
+
 def test_what_is_printed_of_a_job() -> None:
     outcome = Outcome(OutcomeKind.EXITED, "It ended with exit code 3.", exit_code=3)
     job = Job(id=JobId(1, 0), key="k", state=JobState.COMPLETED, outcome=outcome)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from swarm_runner.hooks.manager import Hooks
-from swarm_runner.metrics.pool_metrics import PoolMetrics
+from swarm_runner.metrics.pool_metrics import HISTOGRAMS_OF_CLASSES, PoolMetrics
 from swarm_runner.model.pool import CapacityClass, Pool
 from swarm_runner.model.pool_status import ScheddStatistics
 from swarm_runner.model.scaling import FinishedJob, IdleJobGroup
@@ -54,7 +54,8 @@ class Harness:
     def observations(self, name: str, *labels: str) -> tuple[int, float]:
         (family,) = [f for f in self.metrics.store.families() if f.definition.name == name]
         histogram = family.histograms.get(labels)
-        return (sum(histogram.counts), histogram.total) if histogram else (0, 0.0)
+        assert histogram is not None, f"{name} has no series {labels}"
+        return sum(histogram.counts), histogram.total
 
     def submit(self, count: int, capacity_class: str = "normal") -> None:
         jobs = IdleJobGroup(
@@ -113,6 +114,47 @@ def test_executors_and_their_slots(harness: Harness) -> None:
     assert harness.value("executors_max", "big") is None
 
 
+def test_pulls_of_images_are_counted_from_the_first_round_on(harness: Harness) -> None:
+    def pulls() -> tuple[float | None, float | None]:
+        name = "image_pulls_total"
+        return harness.value(name, "succeeded"), harness.value(name, "failed")
+
+    (first,) = [task.id for task, _ in harness.swarm.running_executors()]
+    harness.swarm.image_pulls[first] = (5, 2)
+    harness.run_once()
+    assert pulls() == (0, 0)
+    harness.swarm.image_pulls[first] = (6, 4)
+    harness.run_once()
+    assert pulls() == (1, 2)
+
+    harness.submit(2)
+    harness.run_once()
+    new = [task.id for task, _ in harness.swarm.running_executors() if task.id != first]
+    harness.swarm.image_pulls |= dict.fromkeys(new, (1, 0))
+    harness.run_once()
+    assert pulls() == (1 + len(new), 2)
+    harness.run_once()
+    assert pulls() == (1 + len(new), 2)
+
+    harness.swarm.unresponsive = {first}  # its ad is missing for a while
+    harness.run_once()
+    harness.run_once()
+    harness.swarm.unresponsive = set()
+    harness.run_once()
+    assert pulls() == (1 + len(new), 2)
+
+    harness.swarm.image_pulls[first] = (1, 0)  # its gateway was started again
+    harness.run_once()
+    assert pulls() == (2 + len(new), 2)
+
+
+def test_series_are_there_before_the_first_job_ends(harness: Harness) -> None:
+    for name in HISTOGRAMS_OF_CLASSES:
+        for capacity_class in POOL.classes:
+            assert harness.observations(name, capacity_class) == (0, 0.0)
+    assert harness.value("job_vacates_total", "JobOutOfResources") == 0
+
+
 def test_a_job_that_ended_counts_once_and_an_earlier_one_does_not(harness: Harness) -> None:
     harness.finish("1.0", runtime_s=50)
     harness.run_once()
@@ -139,7 +181,7 @@ def test_a_job_that_ended_counts_once_and_an_earlier_one_does_not(harness: Harne
     assert harness.value("holds_total", "SpoolingInput") is None
     assert harness.value("holds_total", "other") == 1
     assert harness.value("job_vacates_total", "TransferInputError") == 2
-    assert harness.value("job_vacates_total", "other") is None
+    assert harness.value("job_vacates_total", "other") == 0
     assert harness.value("memory_escalations_total", "normal") == 2
 
 

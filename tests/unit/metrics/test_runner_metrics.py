@@ -33,7 +33,7 @@ def value(store: MetricStore, name: str, *labels: str) -> float:
 
 def count(store: MetricStore, name: str) -> int:
     (family,) = [f for f in store.families() if f.definition.name == name]
-    return sum(sum(histogram.counts) for histogram in family.histograms.values())
+    return sum(family.histograms["galaxy",].counts)
 
 
 def invocation(key: str) -> Invocation:
@@ -44,6 +44,7 @@ def test_jobs_are_tracked_from_submit_to_end(
     runner: MeteredRunner, access_point: FakeAccessPoint
 ) -> None:
     store = runner.metrics.store
+    assert count(store, "submit_seconds") == count(store, "event_lag_seconds") == 0
     first, second = runner.submit([invocation("a"), invocation("b")])
     assert count(store, "submit_seconds") == 1
     assert value(store, "tracked_jobs", "galaxy", "idle") == 2

@@ -65,7 +65,7 @@ def test_a_shell_line_runs_in_bin_sh() -> None:
         ({"image": "debian\n"}, "image", "control character"),
         ({"image": "$(X)"}, "image", "not a valid image reference"),
         ({"image": "oras://debian"}, "image", "not a valid image reference"),
-        ({"inputs": ["http://x/y"]}, "inputs.0", "URL"),
+        ({"inputs": ["ftp://x/y"]}, "inputs.0", "scheme"),
         ({"inputs": [""]}, "inputs.0", "is empty"),
         ({"inputs": {"a": ""}}, "inputs.0.source", "is empty"),
         ({"inputs": {"/a": "b"}}, "inputs.0.name", "outside the job's directory"),

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 from starlette.testclient import TestClient
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from swarm_runner.condor.token_check import TokenCheck, TokenVerdict
 from swarm_runner.page.app import PageApp
@@ -15,6 +16,18 @@ from tests.unit.page.made_pool import NOW_S, POOL, MadePool
 
 TOKEN = "a.good.token"  # noqa: S105
 ORIGIN = "http://testserver"
+
+
+def from_peer(app: ASGIApp, host: str) -> ASGIApp:
+    """Return an application to which every request comes from a host.
+
+    The test clients of older starlettes cannot be told theirs.
+    """
+
+    async def called(scope: Scope, receive: Receive, send: Send) -> None:
+        await app({**scope, "client": (host, 1)}, receive, send)
+
+    return called
 
 
 class Site:

@@ -227,7 +227,8 @@ class MadePool:
         self._answer("slots", "slots")
         return self.slot_list
 
-    def idle_jobs(self) -> list[IdleJobGroup]:
+    def idle_jobs(self, *, by_submitter: bool = False) -> list[IdleJobGroup]:
+        del by_submitter
         self._answer("queue", "idle_jobs")
         counts: Counter[tuple[str, int, int, int]] = Counter()
         for ad in self.ads:
@@ -257,7 +258,8 @@ class MadePool:
 
     def schedd_statistics(self) -> ScheddStatistics:
         self._answer("queue", "schedd_statistics")
-        return ScheddStatistics(duty_cycle=0.1)
+        held = sum(ad["JobStatus"] == JobStatus.HELD for ad in self.ads)
+        return ScheddStatistics(duty_cycle=0.1, held_jobs=held)
 
     def queued_jobs(self, limit: int) -> list[Ad]:
         self._answer("jobs", "queued_jobs")

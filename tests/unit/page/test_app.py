@@ -75,7 +75,8 @@ def test_a_job_has_its_reason_and_its_events(site: Site) -> None:
     held = next(ad for ad in site.pool.ads if ad["JobStatus"] == JobStatus.HELD)
     text = visible(site.text(f"/jobs/{held['ClusterId']}.0"))
     assert "Why it is held" in text
-    assert "HTCondor holds the job: Cannot pull image biocontainers/spades:9.9" in text
+    assert "its runner ends it: The image does not exist, or access to it is denied." in text
+    assert "HTCondor says: Cannot pull image biocontainers/spades:9.9" in text
     assert "Submitted." in text
 
 
@@ -155,7 +156,7 @@ def test_what_does_not_answer_is_named_with_its_time_and_what_was_known_stays(si
     assert "What was known at 08:00:00 UTC is shown." in text
     for figure in re.findall(r"(?:waiting|running|held) [0-9,]+ ", before)[:3]:
         assert figure in text
-    assert visible(site.text("/jobs")).count("HTCondor holds the job") > 1
+    assert visible(site.text("/jobs")).count("The job is held") > 1
     site.pool.unresponsive = set()
     site.observe(2)
     assert "has not answered" not in visible(site.text("/"))

@@ -69,6 +69,21 @@ def test_a_filter_selects_what_it_names(job_filter: JobFilter) -> None:
     assert page.total == accepted
 
 
+def test_the_user_is_the_one_who_has_the_share() -> None:
+    galaxy = {"User": "galaxy@galaxy", "JobStatus": JobStatus.IDLE, "ProcId": 0}
+    ads = [
+        galaxy | {"ClusterId": 1, "AccountingGroup": "galaxy.anna_40uni_2ede"},
+        galaxy | {"ClusterId": 2, "AccountingGroup": "galaxy.bob"},
+        galaxy | {"ClusterId": 3},
+    ]
+    listed = board(ads)
+
+    assert {job.user for job in rows(ads)} == {"galaxy/anna@uni.de", "galaxy/bob", "galaxy"}
+    for name in ("galaxy/anna@uni.de", "anna@uni.de"):
+        assert [job.id for job in listed.select(JobFilter(user=name)).jobs] == [JobId(1, 0)]
+    assert [job.id for job in listed.select(JobFilter(user="galaxy")).jobs] == [JobId(3, 0)]
+
+
 def test_pages_have_every_job_once() -> None:
     ids = [job.id for job in rows()]
     assert len(ids) == len(set(ids)) == len(POOL_OF_JOBS.ads)

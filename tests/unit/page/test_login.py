@@ -19,7 +19,7 @@ from swarm_runner.page.login import (
     TooManyLoginsError,
     TrustedProxies,
 )
-from tests.unit.page.conftest import TOKEN, Site
+from tests.unit.page.conftest import TOKEN, Site, from_peer
 from tests.unit.page.made_pool import NOW_S, POOL, Clock, MadePool
 
 ADDRESSES = ("/", "/jobs", "/jobs/1001.0", "/nodes?node=node-1", "/history", "/unknown")
@@ -261,7 +261,7 @@ def test_the_header_of_a_proxy_opens_the_page_and_no_other_peers() -> None:
     site.observe()
     headers = {"x-remote-user": "bob <script>"}
     assert site.client.get("/", headers=headers).status_code == 401
-    site.client = type(site.client)(site.app.asgi, client=("127.0.0.1", 5))
+    site.client = type(site.client)(from_peer(site.app.asgi, "127.0.0.1"))
     with site.client:
         answer = site.client.get("/", headers=headers)
     assert answer.status_code == 200

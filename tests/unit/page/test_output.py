@@ -13,7 +13,7 @@ from swarm_runner.model.job import JobId
 from swarm_runner.page.app import PageApp
 from swarm_runner.page.job_output import MAX_BYTES
 from swarm_runner.page.login import TrustedProxies
-from tests.unit.page.conftest import TOKEN, Site
+from tests.unit.page.conftest import TOKEN, Site, from_peer
 from tests.unit.page.made_pool import MadePool
 
 
@@ -46,8 +46,7 @@ class OutputSite(Site):
             output_source=self.outputs,
         )
         self.client = TestClient(
-            self.app.asgi,
-            client=("127.0.0.1", 1),
+            from_peer(self.app.asgi, "127.0.0.1"),
             base_url="http://testserver",
             follow_redirects=False,
         )

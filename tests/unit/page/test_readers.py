@@ -10,7 +10,8 @@ import pytest
 
 from swarm_runner.condor.ports import Ad
 from swarm_runner.errors import UnreachableError
-from swarm_runner.model.job import JobId
+from swarm_runner.model.htcondor import JobStatus
+from swarm_runner.model.job import JobId, JobState
 from swarm_runner.page import queue_reader
 from swarm_runner.page.job_details import (
     DETAIL_AGE_S,
@@ -51,10 +52,45 @@ def test_the_queue_is_read_when_a_browser_comes_and_not_before() -> None:
     with QueueReader(state, pool) as reader:
         assert not reader.is_watched
         assert not read.wait(0.05)
-        reader.watch()
+        reader.watch(jobs=True)
         assert read.wait(10)
-        reader.watch()
+        reader.watch(jobs=True)
     assert pool.calls["queued_jobs"] == 1
+
+
+def hold(pool: MadePool, number: int) -> None:
+    for position, ad in enumerate(pool.ads):
+        ad["JobStatus"] = JobStatus.HELD if position < number else JobStatus.IDLE
+
+
+def test_a_browser_that_shows_no_jobs_costs_a_number_alone() -> None:
+    pool = MadePool(3, 5)
+    hold(pool, 3)
+    state = PageState(POOL, pool.clock)
+    changed = threading.Event()
+    state.add_listener(changed.set)
+    with QueueReader(state, pool) as reader:
+        reader.watch(jobs=False)
+        assert changed.wait(10)
+        assert state.held == 3
+        assert pool.calls["queued_jobs"] == 0
+        changed.clear()
+        reader.watch(jobs=True)  # it does not wait for the interval's end
+        assert changed.wait(INTERVAL_S / 2)
+        assert state.jobs is not None
+        assert state.held == state.jobs.by_state[JobState.HELD] == 3
+    assert pool.calls["queued_jobs"] == 1
+
+
+def test_an_access_point_that_does_not_answer_leaves_the_last_number() -> None:
+    pool = MadePool(3, 5)
+    hold(pool, 3)
+    state = PageState(POOL, pool.clock)
+    reader = QueueReader(state, pool)
+    reader.count()
+    pool.unresponsive = {"queue"}
+    reader.count()
+    assert state.held == 3
 
 
 class SlowSource:

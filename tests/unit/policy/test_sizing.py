@@ -18,7 +18,7 @@ from swarm_runner.model.scaling import (
     ScalingDecision,
     ScalingLimits,
 )
-from swarm_runner.policy.sizing import resolve_decision, swarm_runner_size_class
+from swarm_runner.policy.sizing import swarm_runner_size_class
 
 NORMAL = ScalingLimits(name="normal", cpus=4, memory_mb=4096, max_replicas=20)
 
@@ -314,9 +314,3 @@ def test_a_plugin_is_asked_first_and_the_limits_hold(replicas: int | None, wante
     status = ClassSnapshot(time_s=0, replicas=0, idle_jobs=(idle(4),))
     hooks = Hooks([Plugin(replicas)], installed=False)
     assert hooks.size_class(NORMAL, status).wanted == wanted
-
-
-def test_without_a_decision_nothing_changes() -> None:
-    status = ClassSnapshot(time_s=0, replicas=4)
-    decision = resolve_decision(None, NORMAL, status)
-    assert (decision.wanted, decision.frozen) == (4, True)

@@ -8,10 +8,12 @@ import pytest
 
 from swarm_runner.errors import PreconditionError
 from swarm_runner.model.pool import CapacityClass, Pool
-from swarm_runner.model.pool_status import TaskState
+from swarm_runner.model.pool_status import PoolStatus, ServiceState, TaskState
 from swarm_runner.provisioner import Provisioner
 from swarm_runner.provisioner.preconditions import PermanentError
-from swarm_runner.provisioner.task_failures import TaskFailures
+from swarm_runner.provisioner.rollout import CanaryMonitor, RolloutFailedError
+from swarm_runner.provisioner.task_failures import MAX_TASK_FAILURES, TaskFailures
+from swarm_runner.swarm.specs import Stack
 from swarm_runner.testing.swarm import FakeSwarm
 
 POOL = Pool(
@@ -178,3 +180,29 @@ def test_a_node_that_recovered_is_not_named() -> None:
     failures.record([failed_task])
     assert failures.messages([failed_task])
     assert failures.messages([failed_task, running]) == []
+
+
+@pytest.mark.parametrize(("node_count", "permitted"), [(1, 0), (3, MAX_TASK_FAILURES - 1)])
+def test_an_update_that_swarm_paused_without_a_failure_goes_on(
+    node_count: int, permitted: int
+) -> None:
+    """A scale-down or a drain may end the task that Swarm watches."""
+    spec = Stack(pool=POOL, image="registry/pool:2", node_id="node-1").executors()["normal"]
+    canary = CanaryMonitor(spec, node_count)
+    status = PoolStatus(pool="galaxy", manager=None, replicas={"normal": 6}, executors=())
+
+    def pause(number: int) -> ServiceState:
+        return ServiceState(
+            name=NORMAL,
+            image="registry/pool:2",
+            replicas=6,
+            labels={},
+            update="paused",
+            update_message=f"early termination of task {number}",
+        )
+
+    for number in range(permitted):
+        canary.evaluate([], pause(number), status)
+        canary.evaluate([], pause(number), status)  # the same pause, seen again
+    with pytest.raises(RolloutFailedError, match=f"early termination of task {permitted}"):
+        canary.evaluate([], pause(permitted), status)

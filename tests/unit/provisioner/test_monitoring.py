@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from swarm_runner.errors import InvalidInputError
+from swarm_runner.errors import InvalidInputError, PreconditionError
 from swarm_runner.model.monitoring import Monitoring
 from swarm_runner.model.pool import CapacityClass, Pool
 from swarm_runner.provisioner import Provisioner
@@ -114,6 +114,35 @@ def test_an_upgrade_leaves_the_metrics_on(command: Command, swarm: FakeSwarm) ->
 def test_without_a_password_there_is_no_grafana(command: Command) -> None:
     assert command.up(PLAIN, monitoring=True) == {OBSERVER, PROMETHEUS}
     assert "grafana_password_secret" in "; ".join(command.messages)
+
+
+def test_an_image_that_cannot_be_had_changes_nothing(
+    command: Command, swarm: FakeSwarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pool_image(image: str | None, *_: object, **__: bool) -> str:
+        if image == POOL.monitoring.grafana_image:
+            raise PreconditionError(f"pulling {image}: no such host")
+        return image or "pool:1"
+
+    command.up()
+    monkeypatch.setattr(swarm, "pool_image", pool_image)
+    before = swarm.services("galaxy").keys()
+    with pytest.raises(PreconditionError, match=r"no such host; .*pool\.monitoring\.grafana_image"):
+        command.up(monitoring=True)
+    assert swarm.services("galaxy").keys() == before
+    assert swarm.configs("galaxy") == set()
+
+
+def test_one_that_does_not_run_is_a_warning(command: Command, swarm: FakeSwarm) -> None:
+    swarm.start_errors[PROMETHEUS] = "exec: --config.file: not found"
+    command.up(monitoring=True)
+    provisioner = command.provisioner(POOL)
+    provisioner.status()
+    status = provisioner.status()
+
+    (warning,) = status.warnings
+    assert warning.startswith(f"service {PROMETHEUS} does not run: the previous task failed: exec:")
+    assert status.problems == ()
 
 
 def test_down_removes_all_of_it(command: Command, swarm: FakeSwarm) -> None:

@@ -11,6 +11,7 @@ from swarm_runner.errors import InvalidInputError, PreconditionError, Unreachabl
 from swarm_runner.hooks.manager import Hooks
 from swarm_runner.model.access_token import DEFAULT_LIFETIME_S
 from swarm_runner.model.pool import CapacityClass, Network, Pool
+from swarm_runner.model.pool_status import SwarmNode
 from swarm_runner.model.scaling import IdleJobGroup
 from swarm_runner.provisioner import Autoscaler, Provisioner
 from swarm_runner.swarm.specs import POOL_LABEL, Stack
@@ -140,6 +141,37 @@ def test_a_worker_is_no_place_to_command(tmp_path: Path) -> None:
     for command in (harness.provisioner.up, harness.provisioner.status):
         with pytest.raises(UnreachableError, match="Swarm worker"):
             command()
+
+
+def test_an_old_engine_and_a_kernel_without_limits_carry_no_pool(harness: Harness) -> None:
+    harness.swarm.engine_version = "19.03.15"
+    with pytest.raises(PreconditionError, match=r"is Docker 19\.03\.15, and a pool needs 20\.10"):
+        harness.provisioner.up()
+    harness.swarm.engine_version, harness.swarm.memory_limit = "20.10.24+dfsg1", False
+    with pytest.raises(PreconditionError, match="cgroup_enable=memory"):
+        harness.provisioner.up()
+    assert harness.swarm.services("galaxy") == {}
+    harness.swarm.memory_limit = True
+    assert harness.provisioner.up().converged
+
+
+def test_an_engine_without_root_carries_no_pool(harness: Harness) -> None:
+    harness.swarm.rootless, harness.swarm.memory_limit = True, False
+    with pytest.raises(PreconditionError, match="use an engine that root runs"):
+        harness.provisioner.up()
+    assert harness.swarm.services("galaxy") == {}
+
+
+def test_the_status_names_nodes_that_cannot_run_executors(harness: Harness) -> None:
+    harness.provisioner.up()
+    assert harness.provisioner.status(tokens=True).warnings == ()
+    harness.swarm.other_nodes = [
+        SwarmNode(id="2", name="pi-1", engine_version="28.0.0", architecture="aarch64"),
+        SwarmNode(id="3", name="old", engine_version="19.03.15", architecture="x86_64"),
+    ]
+    old, foreign = harness.provisioner.status(tokens=True).warnings
+    assert "node old has Docker 19.03.15" in old
+    assert "node pi-1 is aarch64, and the pool image is made for x86_64" in foreign
 
 
 def test_a_remote_pool_is_not_on_this_machine(harness: Harness) -> None:

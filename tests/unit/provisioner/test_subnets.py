@@ -15,6 +15,7 @@ from swarm_runner.provisioner.subnets import (
     address_problem,
     capacity,
     choose_subnet,
+    enlarge,
     waiting_for_address,
 )
 from tests.unit.provisioner.test_provisioner import Harness
@@ -28,6 +29,39 @@ def test_the_default_has_addresses_for_a_thousand_executors() -> None:
     subnet = choose_subnet(Network(), SPACE)
     assert str(subnet) == "10.255.248.0/21"
     assert (capacity(str(subnet)) or 0) > 2 * 1000
+
+
+GROWING = Pool(
+    name="galaxy",
+    classes={
+        "normal": CapacityClass(memory_mb=64, max_replicas=3_000),
+        "big": CapacityClass(memory_mb=128, max_replicas=1_000),
+    },
+)
+
+
+def test_a_new_network_has_addresses_for_all_executors(tmp_path: Path) -> None:
+    harness = Harness(tmp_path, pool=GROWING)
+    harness.provisioner.up()
+    assert harness.swarm.network_subnet("galaxy_htcondor").endswith("/20")
+    assert not any("addresses" in message for message in harness.messages)
+
+
+@pytest.mark.parametrize("network", [Network(prefix=24), Network(subnet="10.9.0.0/24")])
+def test_a_configured_size_stays_and_is_warned_of(network: Network, tmp_path: Path) -> None:
+    harness = Harness(tmp_path, pool=GROWING.model_copy(update={"network": network}))
+    harness.provisioner.up()
+    assert harness.swarm.network_subnet("galaxy_htcondor").endswith("/24")
+    (warning,) = (message for message in harness.messages if "253 addresses" in message)
+    assert "needs 4,017" in warning
+    assert "Set pool.network.prefix to 20" in warning
+
+
+@pytest.mark.parametrize("prefix", range(14, 22))
+def test_the_prefix_is_the_longest_that_suffices(prefix: int) -> None:
+    available = capacity(f"10.0.0.0/{prefix}") or 0
+    assert enlarge(Network(), available).prefix == prefix
+    assert enlarge(Network(), available + 1).prefix == prefix - 1
 
 
 def test_a_subnet_in_use_is_passed_over() -> None:

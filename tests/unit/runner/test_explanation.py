@@ -44,9 +44,13 @@ def slot(**kwargs: Any) -> Slot:
 
 
 def explain_idle(*slots: Slot, **kwargs: Any) -> Explanation:
+    return explain_in(POOL, *slots, **kwargs)
+
+
+def explain_in(pool: Pool, *slots: Slot, **kwargs: Any) -> Explanation:
     job = Job(id=JobId(1, 0), key="k", state=JobState.IDLE)
     ad = AD | {"RequestDisk": DISK_KB, "SwarmRunnerClass": "gpu"} | kwargs
-    return explain(job, ad, slots, POOL, now=0)
+    return explain(job, ad, slots, pool, now=0)
 
 
 @pytest.mark.parametrize(
@@ -87,8 +91,20 @@ def test_executors_without_gpus() -> None:
 
 def test_gpus_that_other_jobs_use() -> None:
     part = slot(partitionable=False, job="3.1")
-    assert "are busy (with 3.1)" in explain_idle(slot(gpus=0), part, RequestGPUs=1).summary
+    assert "is busy (with 3.1)" in explain_idle(slot(gpus=0), part, RequestGPUs=1).summary
     assert "is about to start" in explain_idle(slot(gpus=1), part, RequestGPUs=1).summary
+
+
+def test_what_to_do_when_all_executors_are_busy() -> None:
+    busy = slot(cpus=0)
+    assert "are busy (with other jobs). Start another one" in explain_idle(busy, busy).summary
+    assert explain_idle(busy, busy).summary.endswith("`swarm-runner pool scale gpu=3`.")
+    gpu = POOL.classes["gpu"].model_copy(update={"max_replicas": 2})
+    limited = POOL.model_copy(update={"classes": dict(POOL.classes) | {"gpu": gpu}})
+    assert "pool scale gpu=2" in explain_in(limited, busy).summary
+    summary = explain_in(limited, busy, busy).summary
+    assert "pool scale" not in summary  # the command would be refused
+    assert "max_replicas, 2, allows no more" in summary
 
 
 def vm_slot(task: str, **kwargs: Any) -> Slot:
@@ -100,10 +116,30 @@ def test_an_executor_at_its_maximum_of_virtual_machines_is_busy() -> None:
     attributes = {"SwarmRunnerClass": "vm", "JobUniverse": 13}
     guest = vm_slot("one", partitionable=False, job="1.0")
     full = explain_idle(vm_slot("one"), guest, **attributes).summary
-    assert "all 1 executors of class vm are busy (with 1.0)" in full
-    assert "some have free capacity, but run the maximum number of virtual machines (1)" in full
+    assert "the only executor of class vm is busy (with 1.0)" in full
+    assert "; where capacity is free, the maximum number of virtual machines (1) runs" in full
     free = explain_idle(vm_slot("one"), guest, vm_slot("two"), **attributes).summary
     assert "is about to start" in free
     assert (
         "virtual machines" not in explain_idle(vm_slot("one", cpus=0), guest, **attributes).summary
     )
+
+
+@pytest.mark.parametrize(
+    ("reason", "holds", "expected"),
+    [
+        (
+            "Cannot pull image a:1: manifest unknown",
+            1,
+            "its runner ends it: The image does not exist, or access to it is denied.",
+        ),
+        ("Cannot pull image a:1: timed out", 1, "could not be pulled; retrying in 10 s."),
+        ("Cannot pull image a:1: timed out", 99, "could not be pulled in 99 attempts. HTCondor"),
+    ],
+)
+def test_what_becomes_of_a_held_job(reason: str, holds: int, expected: str) -> None:
+    job = Job(JobId(1, 0), "one", JobState.HELD)
+    ad = {"JobStatus": 5, "HoldReasonCode": 35, "HoldReason": reason, "NumHolds": holds}
+    summary = explain(job, ad, (), POOL, now=0).summary
+    assert expected in summary
+    assert summary.endswith(f"HTCondor says: {reason}")

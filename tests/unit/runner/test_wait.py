@@ -135,7 +135,7 @@ IDLE_REASONS = [
     ),
     (
         [_slot("a", **BUSY), _slot("a1", partitionable=False, job="3.1")],
-        "all 1 executors of class normal are busy (with 3.1)",
+        "the only executor of class normal is busy (with 3.1)",
     ),
     ([_slot("a")], "is about to start"),
 ]

@@ -88,6 +88,8 @@ class FakeEngine:
     def _route(
         self, handler: Any, method: str, path: str, query: dict[str, list[str]], body: Any
     ) -> object:
+        if path == "/info":
+            return handler.answer(200, {"Swarm": {"NodeAddr": "10.0.0.7"}})
         if path == "/version":
             return handler.answer(200, self._version)
         if found := re.fullmatch(r"/images/(.+)/json", path):
@@ -140,7 +142,13 @@ class FakeEngine:
                 "Error": 'a "quoted" error' if self.exit_code == 127 else "",
                 "OOMKilled": False,
             }
-            return handler.answer(200, {"Id": found[1], "State": state})
+            bindings = container["body"]["HostConfig"].get("PortBindings", {})
+            ports = {
+                port: [{**binding, "HostPort": str(30_000 + number)} for binding in where]
+                for number, (port, where) in enumerate(bindings.items())
+            }
+            facts = {"Id": found[1], "State": state, "NetworkSettings": {"Ports": ports}}
+            return handler.answer(200, facts)
         return handler.answer(204)
 
     def _attach(self, handler: Any, container: dict[str, Any]) -> None:

@@ -26,9 +26,9 @@ def load_program(name: str) -> ModuleType:
     return module
 
 
-def read_config(*names: str, **environment: str) -> list[str]:
-    """Return the values that HTCondor reads from an executor's configuration."""
-    base = {"CONDOR_CONFIG": str(IMAGE / "executor.conf"), "PATH": os.environ["PATH"]}
+def read_config(*names: str, role: str = "executor", **environment: str) -> list[str]:
+    """Return the values that HTCondor reads from the configuration of a role."""
+    base = {"CONDOR_CONFIG": str(IMAGE / f"{role}.conf"), "PATH": os.environ["PATH"]}
     command = [sys.executable, "-c", PARAM_SCRIPT, *names]
     done = subprocess.run(
         command, env=base | environment, stdout=subprocess.PIPE, text=True, check=True

@@ -119,7 +119,12 @@ def test_what_else_is_accepted(change: dict[str, Any]) -> None:
         ({"WantDocker": 1}, "Universe", "universe = docker"),
         ({"DockerImage": 17}, "Universe", "docker_image"),
         ({"PreCmd": "/bin/id"}, "Attributes", "a job may not set PreCmd: nothing but the"),
-        ({"ContainerServiceNames": "web"}, "Attributes", "ContainerServiceNames: the pool decides"),
+        ({"ContainerServiceNames": "web"}, "Attributes", "no ports of jobs (isolation.ports)"),
+        (
+            {"SwarmPublishedPorts": "x"},
+            "Attributes",
+            "SwarmPublishedPorts: the access point itself",
+        ),
         ({"OtherJobRemoveRequirements": "true"}, "Attributes", "only their own jobs"),
         ({"DockerNetworkType": "host"}, "Network", "no job gets its node's network"),
         ({"DockerNetworkType": "Host"}, "Network", "no job gets its node's network"),
@@ -166,6 +171,34 @@ def test_what_is_refused(change: dict[str, Any], requirement: str, reported: str
 
 def test_an_account_of_the_wrong_type_is_refused() -> None:
     assert set(refusals(GOOD | {"SwarmRunnerAccount": 7})) == {"Account", "Types"}
+
+
+@pytest.mark.parametrize(
+    ("names", "accepted"),
+    [
+        ("web", True),
+        ("web,api_2", True),
+        ("web api", False),
+        ("web,", False),
+        ("1web", False),
+        (",".join("abcdefghi"), False),
+        (17, False),
+    ],
+)
+def test_the_names_of_ports_where_they_are_published(names: object, accepted: bool) -> None:
+    text = POLICY.configuration(VOLUMES, "swarm-runner", ports=True)
+    assert "  if defined MY.ContainerServiceNames\n    EVALSET ContainerServiceNames" in text
+    assert 'SET SwarmRunnerRefused "ContainerServiceNames' not in text
+    scope = classad().ClassAd({"JOB": classad().ClassAd(GOOD | {"ContainerServiceNames": names})})
+    scope["Met"] = classad().ExprTree(settings_of(text)["SUBMIT_REQUIREMENT_Ports"])
+    assert (scope.eval("Met") is True) == accepted
+
+
+def test_who_may_change_what_says_where_ports_are() -> None:
+    """The shadow, for the executor's gateway, may not change what is protected."""
+    assert "ContainerServiceNames" in POLICY.protected_attributes()
+    assert "SwarmPublishedPorts" not in POLICY.protected_attributes()
+    assert "SwarmPublishedPorts" in POLICY._transform(ports=True)
 
 
 PATHS = st.lists(
@@ -222,7 +255,7 @@ def test_what_was_checked_cannot_be_changed_later() -> None:
     protected = set(settings_of(CONFIGURATION)["PROTECTED_JOB_ATTRS"].split())
     refused = {name for names in POLICY.REFUSED.values() for name in names}
     # HTCondor itself protects the universe.
-    assert protected >= refused | set(POLICY.LITERAL) - {"JobUniverse"}
+    assert protected >= (refused | set(POLICY.LITERAL)) - {"JobUniverse", POLICY.UNPROTECTED}
     assert protected >= {*POLICY.RUNNER_ATTRIBUTES, "SwarmRunnerClass", "SwarmRunnerRefused"}
 
 

@@ -3,11 +3,13 @@ from __future__ import annotations
 import json
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from swarm_runner.errors import UnreachableError
 from swarm_runner.swarm.client import DockerSwarm
+from swarm_runner.swarm.engine_api import host_of
 
 VARIABLES = ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH")
 
@@ -80,3 +82,16 @@ def test_missing_certificate_files(docker_config: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("DOCKER_CERT_PATH", str(docker_config / "nowhere"))
     with pytest.raises(UnreachableError, match="TLS"):
         DockerSwarm().docker_engine()
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("http+docker://localhost", ""),
+        ("https://far.example.org:2376", "far.example.org"),
+        ("http+docker://ssh", "far.example.org"),
+    ],
+)
+def test_the_host_of_an_engine(url: str, host: str) -> None:
+    adapter = SimpleNamespace(ssh_host="me@far.example.org:2222")
+    assert host_of(SimpleNamespace(base_url=url, get_adapter=lambda _url: adapter)) == host

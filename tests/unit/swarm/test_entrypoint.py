@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -11,6 +12,7 @@ import docker
 import pytest
 
 from swarm_runner.condor.connection import htcondor
+from swarm_runner.model.htcondor import MAX_JOBS_PER_SUBMISSION
 from tests.unit.swarm.image import load_program, read_config
 
 SERVE_EXIT_CODE = 17
@@ -93,3 +95,115 @@ def test_all_programs_agree_on_the_log_directory() -> None:
     htcondor()  # must be imported without a configuration
     assert read_config("LOG", "LOCK", "RUN") == [str(load_program("entrypoint").LOG_DIRECTORY)] * 3
     assert load_program("guest").VM_GAHP_LOG.parent == load_program("entrypoint").LOG_DIRECTORY
+
+
+@pytest.mark.parametrize("allowed", [resource.RLIM_INFINITY, 20_000, 1_048_576])
+def test_enough_open_files_need_no_configuration(
+    entrypoint: ModuleType, monkeypatch: pytest.MonkeyPatch, allowed: int
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1_024, allowed))
+    assert entrypoint.limit_open_files() == ""
+
+
+def test_a_daemon_asks_for_no_more_open_files_than_the_engine_allows(
+    entrypoint: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1_024, 12_000))
+    assert entrypoint.limit_open_files().splitlines() == [
+        "COLLECTOR_MAX_FILE_DESCRIPTORS = 10240",
+        "SCHEDD_MAX_FILE_DESCRIPTORS = 12000",
+        "SHARED_PORT_MAX_FILE_DESCRIPTORS = 12000",
+    ]
+    assert "the engine allows 12000 open files" in capsys.readouterr().err
+
+
+def test_the_open_files_are_htcondors_own(entrypoint: ModuleType) -> None:
+    for daemon, wanted in entrypoint.OPEN_FILES.items():
+        assert int(htcondor().param[f"{daemon}_MAX_FILE_DESCRIPTORS"]) == wanted
+
+
+def test_the_limits_of_the_queue() -> None:
+    names = ("MAX_JOBS_PER_SUBMISSION", "MAX_JOBS_PER_OWNER", "MAX_CONCURRENT_UPLOADS_PER_USER")
+    submission, owner, uploads = read_config(*names, role="manager")
+    assert int(submission) == MAX_JOBS_PER_SUBMISSION
+    assert int(owner) >= 1_000_000
+    memory_mb, running = read_config("DETECTED_MEMORY", "MAX_JOBS_RUNNING", role="manager")
+    assert int(running) == min(20_000, int(memory_mb) // 3)
+    # A single user may fill the transfer queue: HTCondor would give one user 20 matches in a cycle.
+    assert uploads == read_config("MAX_CONCURRENT_UPLOADS", role="manager")[0]
+
+
+class ListingEngine:
+    """An engine that lists containers; an inspection of one would fail the test."""
+
+    def __init__(self, containers: dict[str, dict[str, str]], running: list[str]) -> None:
+        self.api = self
+        self._labels, self._running = containers, running
+        self.removed: list[str] = []
+
+    def containers(
+        self,
+        *,
+        all: bool = False,  # noqa: A002
+        filters: dict[str, list[str]] | None = None,
+    ) -> list[dict[str, Any]]:
+        if not all:
+            return [{"Id": f"{name:0<64}", "Labels": {}} for name in self._running]
+        wanted = [label.partition("=") for label in (filters or {}).get("label", [])]
+        return [
+            {"Id": name, "Labels": labels}
+            for name, labels in self._labels.items()
+            if all_labels(labels, wanted)
+        ]
+
+    def remove_container(self, container: str, **_options: Any) -> None:
+        self.removed.append(container)
+
+
+def all_labels(labels: dict[str, str], wanted: list[tuple[str, str, str]]) -> bool:
+    return all(
+        name in labels and (not equals or labels[name] == value) for name, equals, value in wanted
+    )
+
+
+def test_leftovers_are_found_without_inspecting_the_nodes_containers(
+    entrypoint: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    here, gone = "a" * 12, "b" * 12
+    jobs = {f"job-{owner[0]}": owner for owner in (here, gone)}
+    containers = {
+        name: {"swarm-runner.pool": "galaxy", entrypoint.OWNER_LABEL: owner}
+        for name, owner in jobs.items()
+    }
+    containers["other"] = {"swarm-runner.pool": "other", entrypoint.OWNER_LABEL: gone + "x"}
+    containers["twin-a"], containers["twin-b"] = (
+        {entrypoint.SIDECAR_LABEL: owner} for owner in (here, gone)
+    )
+    scratch = tmp_path / "scratch"
+    for name in (here, gone, entrypoint.IMAGES_DIRECTORY):
+        (scratch / name).mkdir(parents=True)
+    monkeypatch.setattr(entrypoint, "SCRATCH_DIRECTORY", scratch)
+    monkeypatch.setenv("SWARM_RUNNER_POOL", "galaxy")
+    engine = ListingEngine(containers, [here])
+    monkeypatch.setattr(docker, "from_env", lambda: engine)
+    entrypoint.Executor()._clear_leftovers()
+    assert engine.removed == ["job-b", "twin-b"]
+    assert sorted(path.name for path in scratch.iterdir()) == [entrypoint.IMAGES_DIRECTORY, here]
+
+
+def test_a_name_server_that_does_not_answer_is_not_waited_for_long(
+    entrypoint: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolver = tmp_path / "resolv.conf"
+    resolver.write_text("nameserver 127.0.0.11\noptions ndots:0\n")
+    monkeypatch.setattr(entrypoint, "RESOLVER", resolver)
+    entrypoint.shorten_dns_waits()
+    assert resolver.read_text().splitlines() == [
+        "nameserver 127.0.0.11",
+        "options ndots:0",
+        "options timeout:1 attempts:2",
+    ]
+    monkeypatch.setattr(entrypoint, "RESOLVER", tmp_path / "none" / "resolv.conf")
+    entrypoint.shorten_dns_waits()

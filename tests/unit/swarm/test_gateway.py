@@ -16,11 +16,12 @@ from types import SimpleNamespace
 
 import gateway
 import gateway_images
+import gateway_ports
 import gateway_server
 import pytest
 from gateway_engine import Engine, EngineError
 from gateway_images import Images, login
-from gateway_policy import Settings
+from gateway_policy import CONTAINER_VARIABLE, Settings
 
 from tests.unit.swarm.fake_engine import FakeEngine, frame
 from tests.unit.swarm.image import IMAGE
@@ -80,16 +81,18 @@ def executor(
     fake.add_image("debian:trixie")
     engine = Engine(str(fake.path))
     engine.negotiate()
-    images = Images(engine, tmp_path / "images", always=False, credentials={})
+    counts = gateway_images.PullCounts(tmp_path / "image_pulls")
+    images = Images(engine, tmp_path / "images", always=False, credentials={}, counts=counts)
     scratch = tmp_path / "dir_1"
     scratch.mkdir()
     program = gateway.Gateway(
-        Settings(uid=1000, gid=1000, memory_mb=1024),
+        Settings(uid=1000, gid=1000, memory_mb=1024, ports="node", network="bridge"),
         engine,
         images,
         scratch_parent=str(tmp_path),
         executor="here",
         pool="galaxy",
+        task="task1",
     )
     path = tmp_path / "gateway.sock"
     server = gateway_server.Server(program, path, {USER.pw_uid}, heartbeat_s=0.3)
@@ -160,6 +163,30 @@ def test_a_container_bears_its_executor_and_pool(executor: Executor) -> None:
         "swarm-runner.executor": "here",
         "swarm-runner.pool": "galaxy",
     }
+
+
+def test_a_job_with_a_port(executor: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is published on the node's address, and the job's ad gets where, until the end."""
+    attributes: list[str] = []
+
+    def set_attribute(chirp: object, name: str, value: str, **_: object) -> None:
+        assert chirp == ("127.0.0.1", 7, "secret")
+        attributes.append(f"{name}={value}")
+
+    monkeypatch.setattr(gateway_ports, "set_attribute", set_attribute)
+    (executor.scratch / ".chirp.config").write_text("127.0.0.1 7 secret\n")
+    executor.engine.runs_s = 1.0
+    wanted = f"{CONTAINER_VARIABLE}={json.dumps({'ports': {'web': 8888}})}"
+    created = executor.docker(*executor.create("-e", wanted, "-p", "8888"))
+    assert created.stderr == b""
+    (container,) = executor.engine.containers.values()
+    binding = {"HostIp": "10.0.0.7", "HostPort": ""}
+    assert container["body"]["HostConfig"]["PortBindings"] == {"8888/tcp": [binding]}
+    assert executor.docker("start", "-a", "job").returncode == 0
+    assert attributes[:2] == [
+        'SwarmPublishedPorts="task1|web=8888=30000@10.0.0.7"',
+        "SwarmPublishedPorts=undefined",
+    ]
 
 
 def test_a_refused_job_has_no_container(executor: Executor) -> None:
@@ -266,7 +293,20 @@ class TestPulls:
         engine = executor.images._engine
         arguments = {"always": False, "credentials": {}} | options
         directory = executor.scratch.parent / "shared"
-        return [Images(engine, directory, **arguments) for _ in range(3)]  # type: ignore[arg-type]
+        self.counts = [executor.scratch.parent / f"image_pulls_{number}" for number in range(3)]
+        return [
+            Images(engine, directory, counts=gateway_images.PullCounts(path), **arguments)  # type: ignore[arg-type]
+            for path in self.counts
+        ]
+
+    def advertised(self) -> tuple[int, int]:
+        """Return how many pulls the executors advertise together, succeeded and failed."""
+        succeeded = failed = 0
+        for path in self.counts:
+            counts = dict(line.split(" = ") for line in path.read_text().splitlines())
+            succeeded += int(counts["ImagePullsSucceeded"])
+            failed += int(counts["ImagePullsFailed"])
+        return succeeded, failed
 
     def pulls(self, executor: Executor) -> int:
         return sum("/images/create" in request for request in executor.engine.requests)
@@ -306,6 +346,7 @@ class TestPulls:
         executor.engine.pull = pull
         assert self.ensure_all(self.node(executor), "tool:1") == ["there"] * 12
         assert self.pulls(executor) == 1
+        _wait(lambda: self.advertised() == (1, 0))
 
     def test_a_failed_pull_is_not_repeated_during_its_pause(self, executor: Executor) -> None:
         node = self.node(executor)
@@ -319,6 +360,7 @@ class TestPulls:
             result.write_text(json.dumps(record | {"until": time.time() - 1}))
             assert self.ensure_all(node, "tool:1") == ["manifest unknown"] * 12
             assert self.pulls(executor) == attempts
+        assert self.advertised() == (0, 3)
         assert 5 < pauses[0] <= gateway_images.FIRST_PAUSE_S < pauses[1]
 
     def test_a_registry_that_does_not_answer_keeps_no_slot(

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from gateway_policy import (
+    CONTAINER_VARIABLE,
     REFUSED,
     TEMPORARY_DIRECTORIES,
-    WISHES_VARIABLE,
     DeniedError,
     ImageFacts,
     Settings,
@@ -33,6 +33,9 @@ SETTINGS = Settings(
     volumes=(Volume("/data"), Volume("/refs", read_only=True), Volume("/big", on_request=True)),
 )
 IMAGE = ImageFacts("sha256:1", "amd64")
+NODE_ADDRESS = "10.0.0.7"
+PORTS = dataclasses.replace(SETTINGS, network="bridge", ports="node")
+WEB = {"ports": {"web": 8888, "api": 80}}
 
 
 def arguments(
@@ -62,7 +65,7 @@ def decide(
     settings: Settings = SETTINGS,
     facts: ImageFacts = IMAGE,
     links: dict[str, str] | None = None,
-    wishes: dict[str, Any] | None = None,
+    container_options: dict[str, Any] | None = None,
     **changes: Any,
 ) -> dict[str, Any]:
     """Return the container that a job gets. `links` are links of the node."""
@@ -73,10 +76,11 @@ def decide(
                 return posixpath.normpath(target + path[len(link) :])
         return path
 
-    if wishes is not None:
-        options = ("-e", f"{WISHES_VARIABLE}={json.dumps(wishes)}", *options)
+    if container_options is not None:
+        options = ("-e", f"{CONTAINER_VARIABLE}={json.dumps(container_options)}", *options)
     request = parse_create(arguments(*options, **changes))
-    return container(request, settings, facts, PARENT, {"label": "x"}, resolve)
+    labels = {"label": "x"}
+    return container(request, settings, facts, PARENT, labels, resolve, lambda: NODE_ADDRESS)
 
 
 def refusal(*options: str, **changes: Any) -> str:
@@ -201,49 +205,54 @@ def test_a_directory_elsewhere_is_refused(directory: str) -> None:
 
 
 def test_a_job_gets_the_volumes_that_it_names() -> None:
-    targets = {m["Target"] for m in decide(wishes={"volumes": ["/big"]})["HostConfig"]["Mounts"]}
+    targets = {
+        m["Target"] for m in decide(container_options={"volumes": ["/big"]})["HostConfig"]["Mounts"]
+    }
     assert "/big" in targets
     assert "/data" not in targets
-    assert "does not have" in refusal(wishes={"volumes": ["/etc"]})
+    assert "does not have" in refusal(container_options={"volumes": ["/etc"]})
     in_place = ("--volume", "/data/run:/data/run")
-    assert "volumes: /big" in refusal(*in_place, workdir="/data/run", wishes={"volumes": ["/big"]})
+    assert "volumes: /big" in refusal(
+        *in_place, workdir="/data/run", container_options={"volumes": ["/big"]}
+    )
 
 
 def test_networks() -> None:
     settings = dataclasses.replace(SETTINGS, network="bridge", networks=("licences", "host"))
     for name in ("bridge", "licences", "none"):
-        wished = decide(settings=settings, wishes={"network": name})
-        assert wished["HostConfig"]["NetworkMode"] == name
+        body = decide(settings=settings, container_options={"network": name})
+        assert body["HostConfig"]["NetworkMode"] == name
         asked = decide(f"--network={name}", settings=settings)
         assert asked["HostConfig"]["NetworkMode"] == name
     assert decide(settings=settings)["HostConfig"]["NetworkMode"] == "bridge"
-    assert "never host" in refusal(settings=settings, wishes={"network": "host"})
+    assert "never host" in refusal(settings=settings, container_options={"network": "host"})
 
 
 def test_shared_memory_and_tracing_within_what_is_allowed() -> None:
-    assert decide(wishes={"shm_mb": 100})["HostConfig"]["ShmSize"] == 100 * 2**20
-    assert "shm_mb" in refusal(wishes={"shm_mb": 129})
-    assert "shm_mb" in refusal(wishes={"shm_mb": -1})
-    assert "isolation.ptrace" in refusal(wishes={"ptrace": True})
+    assert decide(container_options={"shm_mb": 100})["HostConfig"]["ShmSize"] == 100 * 2**20
+    assert "shm_mb" in refusal(container_options={"shm_mb": 129})
+    assert "shm_mb" in refusal(container_options={"shm_mb": -1})
+    assert "isolation.ptrace" in refusal(container_options={"ptrace": True})
     allowed = dataclasses.replace(SETTINGS, ptrace=True)
     assert decide(settings=allowed)["HostConfig"]["CapAdd"] == []
-    traced = decide(settings=allowed, wishes={"ptrace": True})
+    traced = decide(settings=allowed, container_options={"ptrace": True})
     assert traced["HostConfig"]["CapAdd"] == ["SYS_PTRACE"]
 
 
 @pytest.mark.parametrize(
-    "wishes", [[], 1, {"unknown": 1}, {"shm_mb": "1"}, {"shm_mb": True}, {"volumes": [1]}]
+    "container_options",
+    [[], 1, {"unknown": 1}, {"shm_mb": "1"}, {"shm_mb": True}, {"volumes": [1]}],
 )
-def test_wishes_of_the_wrong_kind_are_refused(wishes: Any) -> None:
-    assert WISHES_VARIABLE in refusal(wishes=wishes)
+def test_options_of_the_wrong_kind_are_refused(container_options: Any) -> None:
+    assert CONTAINER_VARIABLE in refusal(container_options=container_options)
 
 
 @given(st.text(max_size=200))
-def test_wishes_that_are_no_json(text: str) -> None:
+def test_options_that_are_no_json(text: str) -> None:
     if text in ("", "{}"):
         return
     with pytest.raises(DeniedError) as error:
-        decide("-e", f"{WISHES_VARIABLE}={text}")
+        decide("-e", f"{CONTAINER_VARIABLE}={text}")
     assert message(error.value).startswith(REFUSED)
 
 
@@ -317,9 +326,9 @@ def test_full_names(name: str, full: str) -> None:
 def test_an_entrypoint_runs_if_it_runs_the_command(entrypoint: tuple[str, ...], runs: bool) -> None:
     facts = dataclasses.replace(IMAGE, entrypoint=entrypoint)
     assert ("Entrypoint" not in decide(facts=facts)) is runs
-    assert "Entrypoint" not in decide(facts=facts, wishes={"entrypoint": "run"})
-    assert decide(facts=facts, wishes={"entrypoint": "ignore"})["Entrypoint"] == [""]
-    assert "auto, run or ignore" in refusal(wishes={"entrypoint": "sh"})
+    assert "Entrypoint" not in decide(facts=facts, container_options={"entrypoint": "run"})
+    assert decide(facts=facts, container_options={"entrypoint": "ignore"})["Entrypoint"] == [""]
+    assert "auto, run or ignore" in refusal(container_options={"entrypoint": "sh"})
 
 
 def test_the_jobs_own_home_and_tmpdir_win() -> None:
@@ -343,3 +352,73 @@ def test_a_refusal_fits_into_a_hold_reason(text: str) -> None:
     refused = message(DeniedError(refusal("--volume", f"/{text}:/{text}")))
     assert len(refused.encode()) < 511
     assert refused.isprintable()
+
+
+def test_ports_are_published_on_the_nodes_address_alone() -> None:
+    body = decide("-p", "8888", "-p", "80", settings=PORTS, container_options=WEB)
+    assert body["ExposedPorts"] == {"8888/tcp": {}, "80/tcp": {}}
+    binding = [{"HostIp": NODE_ADDRESS, "HostPort": ""}]
+    assert body["HostConfig"]["PortBindings"] == {"8888/tcp": binding, "80/tcp": binding}
+
+
+def test_ports_on_loopback_in_a_range() -> None:
+    settings = dataclasses.replace(PORTS, ports="loopback", host_ports="30000-30999")
+    body = decide("-p", "80", settings=settings, container_options={"ports": {"web": 80}})
+    binding = {"HostIp": "127.0.0.1", "HostPort": "30000-30999"}
+    assert body["HostConfig"]["PortBindings"] == {"80/tcp": [binding]}
+
+
+@pytest.mark.parametrize(
+    ("options", "changes", "expected"),
+    [
+        (
+            ["-p", "80"],
+            {"settings": SETTINGS, "container_options": {"ports": {"w": 80}}},
+            "isolation.ports",
+        ),
+        (["-p", "80"], {"settings": SETTINGS}, "isolation.ports"),
+        # The ad asks for what the submit did not, and the other way round.
+        (["-p", "22"], {"container_options": {"ports": {"w": 80}}}, "'22' in its ad, and for '80'"),
+        (
+            ["-p", "80", "-p", "81"],
+            {"container_options": {"ports": {"w": 80}}},
+            "'80, 81' in its ad",
+        ),
+        (["-p", "80"], {}, "in its ad, and for ''"),
+        ([], {"container_options": {"ports": {"w": 80}}}, "'' in its ad"),
+        # A host's port or address, or another protocol, is not what HTCondor writes.
+        (["-p", "22:80"], {"container_options": {"ports": {"w": 80}}}, "'22:80' in its ad"),
+        (["-p", "0.0.0.0::80"], {"container_options": {"ports": {"w": 80}}}, "in its ad"),
+        (["-p", "80/udp"], {"container_options": {"ports": {"w": 80}}}, "in its ad"),
+        (
+            ["-p", "80"],
+            {"container_options": {"ports": {"w": 80}, "network": "none"}},
+            "network none",
+        ),
+        (["-p", "0"], {"container_options": {"ports": {"w": 0}}}, "a port that is none"),
+        (["-p", "80"], {"container_options": {"ports": {"w": "80"}}}, "a port that is none"),
+        (["-p", "80"], {"container_options": {"ports": {"a b": 80}}}, "a port that is none"),
+        (["-p", "80"], {"container_options": {"ports": [80]}}, "wrong type"),
+    ],
+)
+def test_ports_that_a_job_does_not_get(
+    options: list[str], changes: dict[str, Any], expected: str
+) -> None:
+    assert expected in refusal(*options, **{"settings": PORTS} | changes)
+
+
+def test_a_job_gets_a_few_ports() -> None:
+    ports = {f"p{number}": number for number in range(81, 90)}
+    options = [text for port in ports.values() for text in ("-p", str(port))]
+    assert "a job gets 8" in refusal(*options, settings=PORTS, container_options={"ports": ports})
+
+
+@pytest.mark.parametrize("address", ["", "0.0.0.0", "::"])  # noqa: S104 - refused
+def test_a_node_without_an_address_publishes_nothing(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(globals(), "NODE_ADDRESS", address)
+    container_options = {"ports": {"web": 80}}
+    assert "--advertise-addr" in refusal(
+        "-p", "80", settings=PORTS, container_options=container_options
+    )

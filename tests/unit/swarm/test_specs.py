@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gateway
 from gateway_policy import Settings
+from source_policy import Source, parse_sources
 
 from swarm_runner.model.isolation import Isolation
 from swarm_runner.model.pool import CapacityClass, Pool
@@ -56,6 +57,8 @@ def test_the_gateway_reads_all_isolation_settings() -> None:
         entrypoint="run",
         images=("quay.io/*",),
         require_digest=True,
+        ports="node",
+        host_ports="30000-30999",
     )
     own = {"isolation": Isolation(network="none"), "memory_mb": 128}
     classes = {"normal": CapacityClass(memory_mb=64), "big": CapacityClass.model_validate(own)}
@@ -70,6 +73,15 @@ def test_the_gateway_reads_all_isolation_settings() -> None:
         assert getattr(read["big"], field) == ("none" if field == "network" else value)
     limited = Settings.from_environment(executors["normal"].environment, open_files_limit=512)
     assert limited.open_files == 512
+
+
+def test_the_access_point_knows_whether_any_class_publishes_ports() -> None:
+    assert "SWARM_RUNNER_PORTS" not in STACK.central_manager().environment
+    fields = {"memory_mb": 64, "isolation": {"ports": "loopback"}}
+    own = CapacityClass.model_validate(fields)
+    classes = {"normal": CapacityClass(memory_mb=64), "interactive": own}
+    stack = STACK.model_copy(update={"pool": POOL.model_copy(update={"classes": classes})})
+    assert "SWARM_RUNNER_PORTS" in stack.central_manager().environment
 
 
 def test_the_defaults_of_model_and_gateway_agree() -> None:
@@ -128,3 +140,27 @@ def test_digests_stay_the_same_across_releases() -> None:
         "big": "9454c7aa0b5ad51f",
     }
     assert STACK.autoscaler("a:1", "node-1").digest() == "452045447fa1815d"
+
+
+def test_sources_reach_the_executors_and_their_secrets_nobody_else() -> None:
+    sources = (
+        "https://*.example.org/data",
+        {"url": "http://10.1.2.3:8080", "private": True, "authorization": "token"},
+        {"url": "https://h.org", "authorization": "token"},
+    )
+    pool = Pool.model_validate({"sources": sources})
+    stack = Stack(pool=pool, image="i", node_id="n")
+    for spec in stack.executors().values():
+        read = parse_sources(spec.environment["SWARM_RUNNER_SOURCES"])
+        secret = "/run/secrets/token"  # noqa: S105 - a path
+        assert read == (
+            Source("https", "example.org", 443, "/data", wildcard=True),
+            Source("http", "10.1.2.3", 8080, "/", private=True, authorization=secret),
+            Source("https", "h.org", 443, "/", authorization=secret),
+        )
+        assert [(further.name, further.target) for further in spec.further_secrets] == [
+            ("token", secret)
+        ]
+    manager = stack.central_manager()
+    assert manager.environment["SWARM_RUNNER_SOURCES"] == "[]"
+    assert manager.further_secrets == ()

@@ -127,6 +127,11 @@ class Client:
         response = requests.delete(f"{self.url}/api/jobs/{job}", headers=self._headers, timeout=60)
         response.raise_for_status()
 
+    def stop_entry_point(self, entry_point: str) -> None:
+        """Stop an interactive tool, as its user does."""
+        url = f"{self.url}/api/entry_points/{entry_point}"
+        requests.delete(url, headers=self._headers, timeout=60).raise_for_status()
+
     def output(self, job: Mapping[str, Any], name: str = "out") -> str:
         """Return the content of one of a job's outputs."""
         return self.content(job["outputs"][name]["id"])

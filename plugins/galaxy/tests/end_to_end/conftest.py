@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from end_to_end.client import Client
+from end_to_end.interactive_tool import InteractiveTool
 from end_to_end.server import MASTER_KEY, Galaxy, SystemUser
 from end_to_end.shell_tool import BUSYBOX, BUSYBOX_DOCKERFILE, ShellTool
 from swarm_runner.demo.images import Images
@@ -29,7 +30,7 @@ CLASSES = {
     "big": {"cpus": 12, "memory_mb": 2048, "replicas": 1},
 }
 SMALL_JOB = {"docker_enabled": True, "request_memory": 100, "request_disk": 50}
-TOOLS = [
+TOOLS: list[ShellTool | InteractiveTool] = [
     ShellTool("shell"),
     ShellTool("busybox", image=BUSYBOX),
     ShellTool("bare", image=None),
@@ -43,6 +44,9 @@ TOOLS = [
         )
     ),
     ShellTool("tpv_large", "tpv"),
+    InteractiveTool("page", "interactive"),
+    InteractiveTool("elsewhere"),
+    InteractiveTool("deaf", "interactive", "sleep 600"),
 ]
 TPV = {
     "global": {"default_inherits": "default"},
@@ -151,6 +155,11 @@ def _build_environments(address: str, tpv: Path) -> dict[str, dict[str, Any]]:
         # No slot matches.
         "waiting": {"htcondor_requirements": "false"},
         "measured": {"metrics": [{"type": "core"}, {"type": "cgroup"}]},
+        "interactive": {
+            "interactive_tools": True,
+            "container_options": {"network": "bridge"},
+            "time_limit_s": 900,
+        },
     }
     environments = {
         name: {"runner": "swarm", **SMALL_JOB, **extra} for name, extra in params.items()
@@ -171,6 +180,7 @@ def deployment(registry: StubRegistry) -> Iterator[Deployment]:
     settings = {
         "user": {"name": user.name, "uid": user.uid, "gid": user.gid},
         "classes": CLASSES,
+        "isolation": {"ports": "loopback", "networks": ["bridge"]},
     }
     docker_engine = docker.from_env()
     with lab_pool(NAME, PORT, settings) as pool:
@@ -184,7 +194,7 @@ def deployment(registry: StubRegistry) -> Iterator[Deployment]:
         conf["tools"] += [
             {"id": tool.id, "environment": tool.environment} for tool in TOOLS if tool.environment
         ]
-        galaxy.configure(conf, TOOLS)
+        galaxy.configure(conf, TOOLS, interactivetools_enable=True)
         (pool.volume / "runs").mkdir()
         (pool.volume / "runs").chmod(0o777)
         galaxy.start()

@@ -10,13 +10,11 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import requests
 import yaml
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
-
-from end_to_end.shell_tool import ShellTool
 
 MASTER_KEY = "the-test-servers-bootstrap-key"
 BOOT_TIMEOUT_S = 240
@@ -60,6 +58,18 @@ class SystemUser:
         ]
 
 
+class ToolDefinition(Protocol):
+    """A tool that a test defines."""
+
+    @property
+    def id(self) -> str:
+        """The tool's ID."""
+
+    @property
+    def xml(self) -> str:
+        """The tool's definition in Galaxy's XML."""
+
+
 class Galaxy:
     """A Galaxy server in a directory of its own."""
 
@@ -74,7 +84,7 @@ class Galaxy:
         self._process: subprocess.Popen[bytes] | None = None
 
     def configure(
-        self, job_conf: Mapping[str, Any], tools: Iterable[ShellTool] = (), **settings: Any
+        self, job_conf: Mapping[str, Any], tools: Iterable[ToolDefinition] = (), **settings: Any
     ) -> None:
         """Write the configuration, with these tools and those of the lambda phage example."""
         shutil.copytree(TOOLS, self.directory / "tools")
@@ -94,15 +104,7 @@ class Galaxy:
             str(Path(sys.executable).with_name("galaxy-web")),
             *("-c", str(self.directory / "galaxy.yml"), "-b", f"127.0.0.1:{self._port}"),
         ]
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                self._user.wrap_command(command),
-                cwd=self.directory,
-                env=self._environment(),
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        self._process = self._spawn(command)
         if wait:
             self._wait_until_ready()
 
@@ -151,6 +153,18 @@ class Galaxy:
         """Wait until the server ends by itself. Return its exit code."""
         assert self._process is not None
         return self._process.wait(timeout_s)
+
+    def _spawn(self, command: list[str]) -> subprocess.Popen[bytes]:
+        """Start a process of the server, whose output goes to the log."""
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                self._user.wrap_command(command),
+                cwd=self.directory,
+                env=self._environment(),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
 
     @retry(
         retry=retry_if_exception_type((requests.ConnectionError, requests.HTTPError)),

@@ -67,8 +67,7 @@ class StartedJobs:
         """Return the message that the user sees at the dataset of a job that failed."""
         job = self.wait_for_end(name)
         assert job["state"] == "error"
-        dataset = self.deployment.client.get(f"datasets/{job['outputs']['out']['id']}")
-        return str(dataset["misc_info"])
+        return _info(self.deployment, job)
 
     def metrics(self, name: str) -> dict[str, str]:
         """Return the metrics of a job that has ended."""
@@ -255,11 +254,21 @@ def test_held_and_released(started: StartedJobs) -> None:
     job_id = external_id(deployment, job)
     assert pool.hold([job_id], "for maintenance") == 1
     held = deployment.client.wait([job], until_states=["queued"])[job]
-    info = deployment.client.get(f"datasets/{held['outputs']['out']['id']}")["misc_info"]
-    assert info.startswith("The pool holds this job: for maintenance")
+    # The pool may report that the job left its slot before it reports that it is held.
+    _wait_until(lambda: "The pool holds this job: for maintenance" in _info(deployment, held))
     assert pool.release([job_id], "maintenance is over") == 1
     ended = deployment.client.wait([job])[job]
     assert deployment.client.output(ended) == "done\n"
+
+
+def test_held_before_it_starts(started: StartedJobs) -> None:
+    deployment, pool = started.deployment, access_point(started.deployment)
+    job = deployment.client.start("waiting_tool", text="true")
+    _wait_until(lambda: deployment.client.job(job)["external_id"])
+    pool.hold([external_id(deployment, job)], "for maintenance")
+    held = deployment.client.job(job)
+    _wait_until(lambda: "The pool holds this job: for maintenance" in _info(deployment, held))
+    deployment.client.delete(job)
 
 
 def test_deleted_while_it_runs(started: StartedJobs) -> None:
@@ -345,6 +354,11 @@ def _check_deleted(deployment: Deployment, job: str, job_id: JobId) -> None:
     pool = access_point(deployment)
     _wait_until(lambda: not pool.jobs(JobQuery(ids=[job_id]), ("ClusterId",)))
     _wait_until(lambda: deployment.client.job(job)["state"] == "deleted")
+
+
+def _info(deployment: Deployment, job: dict[str, Any]) -> str:
+    """Return what the user reads at a job's dataset."""
+    return str(deployment.client.get(f"datasets/{job['outputs']['out']['id']}")["misc_info"])
 
 
 def _wait_until(condition: Any) -> None:

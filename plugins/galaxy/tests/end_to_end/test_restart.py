@@ -24,12 +24,27 @@ def _script(name: str, seconds: int) -> str:
     return f"echo $$ >> {name}; sleep {seconds}; basename {name}"
 
 
+def _signal_daemons(manager: Any, name: str) -> None:
+    """Send a signal to all of HTCondor's daemons in a container.
+
+    A container that is paused can stop the engine's Swarm agent: the node then counts as down, and
+    Swarm starts all of its tasks again.
+    """
+    script = (
+        "import os, signal, pathlib\n"
+        "for p in pathlib.Path('/proc').glob('[0-9]*/comm'):\n"
+        f"    p.read_text().startswith('condor_') and os.kill(int(p.parent.name), signal.SIG{name})"
+    )
+    code, output = manager.exec_run(["python3", "-c", script], user="root")
+    assert code == 0, output
+
+
 def test_the_pool_becomes_unreachable(deployment: Deployment) -> None:
     """Jobs wait and continue afterwards. Galaxy stays responsive."""
     central_manager = deployment.central_manager
     running = deployment.client.start("shell", text="sleep 8; echo continued, too")
     deployment.client.wait([running], until_states=["running"])
-    central_manager.pause()
+    _signal_daemons(central_manager, "STOP")
     try:
         job = deployment.client.start("shell", text="echo continued")
         for _ in range(5):
@@ -41,7 +56,7 @@ def test_the_pool_becomes_unreachable(deployment: Deployment) -> None:
         assert deployment.client.job(job)["state"] == "queued"
         assert deployment.client.job(running)["state"] == "running"
     finally:
-        central_manager.unpause()
+        _signal_daemons(central_manager, "CONT")
     ended = deployment.client.wait([job, running])
     assert deployment.client.output(ended[job]) == "continued\n"
     assert deployment.client.output(ended[running]) == "continued, too\n"
@@ -64,12 +79,12 @@ def test_killed_and_restarted(deployment: Deployment) -> None:
     deployment.galaxy.kill()
     _check_orphans_removed(deployment)
     central_manager = deployment.central_manager
-    central_manager.pause()
+    _signal_daemons(central_manager, "STOP")
     try:
         deployment.galaxy.start()
         assert {client.job(job)["state"] for job in jobs} <= {"new", "queued", "running"}
     finally:
-        central_manager.unpause()
+        _signal_daemons(central_manager, "CONT")
     ended = client.wait(jobs)
     assert {job["state"] for job in ended.values()} == {"ok"}
     outputs = {client.output(ended[job]).strip() for job in jobs}

@@ -15,7 +15,9 @@ import pytest
 from galaxy import model
 from galaxy.app_unittest_utils.galaxy_mock import MockApp
 from galaxy.job_metrics import JobMetrics
-from galaxy.jobs import JobDestination
+from galaxy.jobs import JobDestination, JobWrapper
+from galaxy.managers.interactivetool import InteractiveToolManager
+from galaxy.web_stack import ApplicationStack
 from swarm_runner_galaxy import monitor, work_queue
 from swarm_runner_galaxy import runner as runner_module
 from swarm_runner_galaxy.config import RunnerConfig
@@ -43,11 +45,15 @@ class FakeJobWrapper:
 
     def __init__(self, app: Any, job: model.Job, directory: Path, params: dict[str, Any]) -> None:
         self.app = app
+        self.sa_session = app.model.session
         self.job_id = job.id
         self.working_directory = str(directory)
         self.job_destination = JobDestination(id="swarm", runner="swarm", params=params)
         self.tool = SimpleNamespace(
-            id="cat1", old_id="cat1", requires_galaxy_python_environment=False
+            id="cat1",
+            old_id="cat1",
+            requires_galaxy_python_environment=False,
+            produces_entry_points=False,
         )
         self.user = None
         self.shell = "/bin/bash"
@@ -70,6 +76,13 @@ class FakeJobWrapper:
     def get_job(self) -> model.Job:
         return self.app.model.session.get(model.Job, self.job_id)
 
+    def get_output_info(self) -> str | None:
+        """Return what Galaxy shows at the job's output."""
+        self.sa_session.expire_all()
+        dataset = self.sa_session.query(model.Dataset).filter_by(job_id=self.job_id).one()
+        info: str | None = dataset.history_associations[0].info
+        return info
+
     def get_id_tag(self) -> str:
         return str(self.job_id)
 
@@ -90,10 +103,8 @@ class FakeJobWrapper:
     def change_state(
         self, state: str, info: Any = False, flush: bool = True, job: Any = None
     ) -> None:
-        (job or self.get_job()).set_state(state)
         self.infos.append(info)
-        if flush:
-            self.app.model.session.commit()
+        JobWrapper.change_state(self, state, info, flush, job)
 
     def set_container(self, container: Any) -> None:
         self.published_containers.append(container)
@@ -146,7 +157,11 @@ class RunnerHarness:
         """Create a queued job in Galaxy."""
         job = model.Job()
         job.state = "queued"
-        self.app.model.session.add(job)
+        output = model.HistoryDatasetAssociation(
+            create_dataset=True, sa_session=self.app.model.session
+        )
+        output.dataset.job = job
+        self.app.model.session.add_all([job, output])
         self.app.model.session.commit()
         return FakeJobWrapper(self.app, job, self.volume / f"jobs/{job.id}", params)
 
@@ -207,6 +222,11 @@ def app() -> Iterator[Any]:
     mock_app.config.id_secret = "secret"  # noqa: S105
     mock_app.config.cleanup_job = "always"
     mock_app.job_metrics = JobMetrics()
+    mock_app.application_stack = ApplicationStack(app=mock_app)
+    mock_app.config.interactivetoolsproxy_map = "sqlite:///:memory:"
+    mock_app.interactivetool_manager = InteractiveToolManager(mock_app)
+    # The question rolls back what the one connection of a database in memory has not committed.
+    mock_app.application_stack.supports_skip_locked()
     yield mock_app
     mock_app.model.session.close()
 

@@ -7,6 +7,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from inspect import signature
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 from galaxy import model
 from galaxy.datatypes.registry import Registry
-from galaxy.metadata import get_metadata_compute_strategy
+from galaxy.metadata import PortableDirectoryMetadataGenerator, get_metadata_compute_strategy
 from galaxy.objectstore import config_to_dict
 from swarm_runner_galaxy import metadata
 from swarm_runner_galaxy.metadata import LOG_NAME, MetadataSetter
@@ -61,15 +62,20 @@ def make_job_directory(app: Any, setter: MetadataSetter, tmp_path: Path) -> Make
         ended.add_output_dataset("out", output)
         session.commit()
         (directory / f"galaxy_{ended.id}.ec").write_text("0")
-        get_metadata_compute_strategy(
+        generator = get_metadata_compute_strategy(
             app.config, ended.id, metadata_strategy_override=strategy
-        ).setup_external_metadata(
+        )
+        # Galaxy 25.0 does not know these yet.
+        known = signature(PortableDirectoryMetadataGenerator.setup_external_metadata).parameters
+        newer = (
+            "uses_tool_provided_metadata",
+            "allows_unnamed_outputs",
+            "allows_external_output_paths",
+        )
+        generator.setup_external_metadata(
             {"out": output},
             {},
             session,
-            uses_tool_provided_metadata=False,
-            allows_unnamed_outputs=False,
-            allows_external_output_paths=False,
             tmp_dir=str(directory),
             output_fnames=[SimpleNamespace(real_path=str(data), false_path=None)],
             datatypes_config=setter.datatypes_path,
@@ -85,6 +91,7 @@ def make_job_directory(app: Any, setter: MetadataSetter, tmp_path: Path) -> Make
             job=ended,
             include_command=False,
             kwds={"overwrite": False},
+            **{name: False for name in newer if name in known},
         )
         return directory
 
@@ -128,6 +135,26 @@ def data_lines(directory: Path) -> Any:
         (attributes,) = json.loads(extended.read_text())
         return attributes["metadata"]["data_lines"]
     return json.loads((directory / "metadata/metadata_out_out").read_text())["data_lines"]
+
+
+def test_the_server_can_be_started_before_the_first_job(
+    setter: MetadataSetter, make_job_directory: MakeJobDirectory
+) -> None:
+    setter.warm_up()
+    server = setter._server
+    assert server is not None
+    assert setter.set_metadata(str(make_job_directory("warm")), extended=False)
+    assert setter._server is server
+
+
+def test_a_server_that_does_not_start_stops_no_boot(caplog: pytest.LogCaptureFixture) -> None:
+    def no_space(_path: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    cold = MetadataSetter(no_space)
+    cold.warm_up()
+    cold.close()
+    assert "The metadata server did not start" in caplog.text
 
 
 def test_one_worker_sets_the_metadata_of_jobs_of_every_kind(

@@ -66,6 +66,18 @@ def test_an_unreachable_pool_does_not_block_galaxys_stop(harness: RunnerHarness)
     assert not any(thread.is_alive() for thread in (*runner.work_threads, runner.monitor_thread))
 
 
+@pytest.mark.parametrize(("strategy", "warm"), [("directory", True), ("celery_extended", False)])
+def test_metadata_is_prepared_at_the_start(
+    harness: RunnerHarness, monkeypatch: pytest.MonkeyPatch, strategy: str, warm: bool
+) -> None:
+    monkeypatch.setattr(harness.app.config, "metadata_strategy", strategy, raising=False)
+    harness.access_point = ClosingAccessPoint()
+    runner = harness.start()
+    runner.start()
+    assert (runner._metadata_setter._server is not None) is warm
+    runner.shutdown()
+
+
 class ClosingAccessPoint(FakeAccessPoint):
     """Answers until it is closed."""
 

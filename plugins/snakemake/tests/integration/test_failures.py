@@ -12,7 +12,7 @@ from typing import Any
 import docker
 import pytest
 
-from swarm_runner import JobStatus
+from swarm_runner import JobStatus, UnreachableError
 from tests.integration.conftest import (
     TIMEOUT_S,
     Pool,
@@ -287,20 +287,45 @@ def _central_manager(docker_engine: docker.DockerClient, pool: Pool) -> Any:
     return container
 
 
+def _signal_daemons(manager: Any, name: str) -> None:
+    """Send a signal to all of HTCondor's daemons in a container.
+
+    A container that is paused for so long stops the engine's Swarm agent: the node counts as down,
+    and Swarm starts all of its tasks again.
+    """
+    script = (
+        "import os, signal, pathlib\n"
+        "for p in pathlib.Path('/proc').glob('[0-9]*/comm'):\n"
+        f"    p.read_text().startswith('condor_') and os.kill(int(p.parent.name), signal.SIG{name})"
+    )
+    code, output = manager.exec_run(["python3", "-c", script], user="root")
+    assert code == 0, output
+
+
+def _count_jobs_if_answered(pool: Pool) -> int | None:
+    """Return the number of the pool's jobs; None while the access point does not answer."""
+    try:
+        return pool.count_jobs()
+    except UnreachableError:
+        return None
+
+
 def test_ctrl_c_works_while_the_access_point_hangs(
     make_workflow: WorkflowFactory, pool: Pool
 ) -> None:
     workflow, process = _start_waiting(make_workflow, 2)
     with contextlib.closing(docker.from_env()) as docker_engine:
         manager = _central_manager(docker_engine, pool)
-        manager.pause()
+        _signal_daemons(manager, "STOP")
         try:
             process.send_signal(signal.SIGINT)
             # The access point has a minute to answer.
             assert process.wait(150) == 1
         finally:
-            manager.unpause()
+            _signal_daemons(manager, "CONT")
     assert "could not be removed and may continue" in workflow.log_text
+    # After so long a pause, its daemons may start again.
+    wait_until(lambda: _count_jobs_if_answered(pool) == 2, "the access point answers")
     with workflow.start("--rerun-incomplete") as process:
         wait_until(lambda: workflow.log_text.count(": adopted job ") == 2, "both are adopted")
         workflow.write("go", "")

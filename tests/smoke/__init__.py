@@ -1,0 +1,1 @@
+"""The few tests that are run on every engine and kernel of the compatibility matrix."""
