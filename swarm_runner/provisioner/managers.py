@@ -108,10 +108,15 @@ def run_in_holder(swarm: Swarm, pool: Pool, command: Sequence[str]) -> bytes | N
 
 
 def check_manager_is_here(tasks: Sequence[TaskState], engine_name: str) -> None:
-    """Raise PermanentError when managers run, but on other nodes than this engine's."""
-    running = [t for t in tasks if t.state == "running" and not (t.stopping or t.lost)]
+    """Raise PermanentError when managers run, but on other nodes than this engine's.
+
+    One that Swarm is about to start may come here.
+    """
+    active = [t for t in tasks if not (t.stopping or t.stopped or t.lost)]
+    running = [t for t in active if t.state == "running"]
+    may_be_here = any(task.node in ("", engine_name) for task in active)
     nodes = sorted({task.node for task in running})
-    if nodes and engine_name not in nodes:
+    if nodes and not may_be_here:
         raise PermanentError(
             f"service {running[0].service} runs on {nodes[0]}, but this command uses the engine of "
             f"{engine_name}; tokens are signed in the manager's container, and the queue is there. "
@@ -158,7 +163,8 @@ def check_spool(
             return str(error)  # a container that has just stopped
         if output is None:
             managers = [task for task in tasks if task.service in pool.manager_services]
-            check_manager_is_here(managers, swarm.docker_engine().name)
+            if {task.service for task in managers} == {spec.name for spec in specs}:
+                check_manager_is_here(managers, swarm.docker_engine().name)
             return "waiting for the managers to start"
         return _spool_problem(pool, output, expected)
 

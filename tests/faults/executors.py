@@ -85,8 +85,12 @@ def _exceed_memory(_pool: FaultPool, load: Load) -> str:
         ]
     )
     poll_until(other.undelivered, lambda undelivered: not undelivered)
-    classes = {job.capacity_class for job in other.runner.jobs()}
-    return f"2 jobs of 64 MB used 200 MB; they ended in class {', '.join(map(str, classes))}"
+    jobs = [job for job in other.runner.jobs() if job.outcome]
+    # A busy Docker 20.10 with cgroup v1 has no notice of some kills: such a job fails (docs/findings.md).
+    if not any(job.outcome.ok for job in jobs if job.outcome):
+        raise AssertionError("no job moved to a larger class")
+    ends = [f"{job.capacity_class} ({job.outcome.kind})" for job in jobs if job.outcome]
+    return f"2 jobs of 64 MB used 200 MB; they ended in class {', '.join(sorted(ends))}"
 
 
 class ImageRegistry(StubRegistry):
@@ -226,6 +230,7 @@ FAULTS = (
         "jobs outgrow their request and the executors of their class",
         _exceed_memory,
         kills=True,
+        fails=True,
         short=True,
     ),
     VOLUME_STALLS,

@@ -11,6 +11,8 @@ from swarm_runner.cli.pool_table import pool_table
 from swarm_runner.errors import InvalidInputError, PreconditionError
 from swarm_runner.model.pool import Pool
 from swarm_runner.model.pool_status import TaskState
+from swarm_runner.provisioner.managers import check_manager_is_here
+from swarm_runner.provisioner.preconditions import PermanentError
 from swarm_runner.swarm.compose import compose
 from swarm_runner.swarm.specs import NODE_LABEL, Stack
 from swarm_runner.testing.swarm import FakeSwarm
@@ -31,6 +33,26 @@ def harness(tmp_path: Path) -> Harness:
     swarm = FakeSwarm()
     swarm.node_count = 3
     return Harness(tmp_path, swarm, Pool.model_validate(SETTINGS))
+
+
+def task(number: int, state: str, node: str) -> TaskState:
+    return TaskState(
+        id=f"task{number}", service=SERVICES[number], state=state, desired="running", node=node
+    )
+
+
+@pytest.mark.parametrize(("state", "node"), [("pending", ""), ("preparing", "swarm-1")])
+def test_a_manager_that_may_still_start_here_is_waited_for(state: str, node: str) -> None:
+    elsewhere = task(1, "running", "swarm-2")
+    check_manager_is_here([task(0, state, node), elsewhere], "swarm-1")
+    with pytest.raises(PermanentError, match=r"runs on swarm-2, .* engine of\s+swarm-1"):
+        check_manager_is_here([task(0, state, "swarm-3"), elsewhere], "swarm-1")
+
+
+@pytest.mark.parametrize("state", ["failed", "shutdown"])
+def test_a_manager_that_has_stopped_here_is_not_waited_for(state: str) -> None:
+    with pytest.raises(PermanentError, match="Select the engine of swarm-2"):
+        check_manager_is_here([task(0, state, "swarm-1"), task(1, "running", "swarm-2")], "swarm-1")
 
 
 def changed(**changes: Any) -> Pool:
