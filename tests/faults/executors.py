@@ -86,7 +86,7 @@ def _exceed_memory(_pool: FaultPool, load: Load) -> str:
     )
     poll_until(other.undelivered, lambda undelivered: not undelivered)
     jobs = [job for job in other.runner.jobs() if job.outcome]
-    # A busy Docker 20.10 with cgroup v1 has no notice of some kills: such a job fails (docs/findings.md).
+    # A busy Docker 20.10 has no notice of some kills: such a job fails (docs/findings.md).
     if not any(job.outcome.ok for job in jobs if job.outcome):
         raise AssertionError("no job moved to a larger class")
     ends = [f"{job.capacity_class} ({job.outcome.kind})" for job in jobs if job.outcome]
