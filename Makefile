@@ -3,7 +3,7 @@
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-down test test-pool pool-image test-escape unit lint count format bench venv engine
-.PHONY: test-others lab lab-needs lab-down test-hosts test-lab test-lab-slow
+.PHONY: test-beside-hosts test-beside-galaxy lab lab-needs lab-down test-hosts test-lab test-lab-slow
 .PHONY: test-fields test-docs test-upgrade galaxy-venv postgresql gx-it-proxy test-galaxy test-interactive bench-galaxy
 .PHONY: snakemake-venv test-snakemake bench-snakemake
 .PHONY: promtool grafana-schema test-promtool metrics-reference
@@ -74,15 +74,16 @@ demo: engine ## run the demonstration on a new pool, which stays up
 demo-down: engine ## take the demonstration's pool down
 	$(WITH_ENGINE) $(BIN)/swarm-runner demo --down
 
-test: lint unit pool-image lab-needs galaxy-venv snakemake-venv ## lint, then run all tests, on a real pool and on three hosts
-	@$(LAB)/side-by-side test-pool test-others
+# What installs packages comes first, one after another: apt has one lock.
+test: lint unit pool-image lab-needs galaxy-venv postgresql snakemake-venv promtool chromium grafana-schema ## lint, then run all tests, on a real pool and on three hosts
+	@$(LAB)/side-by-side test-pool test-beside-hosts test-beside-galaxy
 
-# Beside the pool's tests, one after another: they wait for most of their time.
-test-others: test-hosts test-galaxy test-snakemake
+# Beside the pool's tests: all of them wait for most of their time.
+test-beside-hosts: test-hosts test-snakemake
+test-beside-galaxy: test-dist test-promtool test-browser test-galaxy
 
-test-pool: engine promtool chromium grafana-schema ## run the tests that need a real pool, a browser or Prometheus, and those of the distributions
-	$(WITH_ENGINE) $(BIN)/pytest tests/distributions tests/promtool tests/browser tests/contract \
-		tests/integration \
+test-pool: engine promtool ## run the tests that need a real pool
+	$(WITH_ENGINE) $(BIN)/pytest tests/contract tests/integration \
 		-m "not fields and not guides and not previous_version"
 
 pool-image: engine
