@@ -83,8 +83,9 @@ test-beside-hosts: test-hosts test-snakemake
 test-beside-galaxy: test-dist test-promtool test-browser test-galaxy
 
 test-pool: engine promtool ## run the tests that need a real pool
-	$(WITH_ENGINE) $(BIN)/pytest tests/contract tests/integration \
-		-m "not fields and not guides and not previous_version"
+	$(WITH_ENGINE) $(BIN)/python -m tests.lab.with_swarm $(BIN)/pytest tests/contract tests/integration \
+		-m "not fields and not guides and not previous_version" \
+		--numprocesses 2 --dist loadgroup
 
 pool-image: engine
 	@$(WITH_ENGINE) $(BIN)/python -m tests.lab.pool_image

@@ -32,3 +32,11 @@ def lab() -> Iterator[LabPool]:
     """A real pool, brought up for the first test that uses it."""
     with lab_pool() as pool:
         yield pool
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let two processes share the tests by pool: `--dist loadgroup`."""
+    for item in items:
+        if isinstance(item, pytest.Function):
+            group = "lab" if "lab" in item.fixturenames else item.path.stem
+            item.add_marker(pytest.mark.xdist_group(group))

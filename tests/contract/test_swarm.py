@@ -24,7 +24,7 @@ from swarm_runner.testing.swarm import FakeSwarm
 
 POOL = Pool(
     name="swarm-runner-contract",
-    port=9749,
+    port=9747,
     classes={"normal": CapacityClass(memory_mb=64, replicas=1)},
 )
 

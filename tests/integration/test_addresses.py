@@ -30,7 +30,7 @@ def narrow_pool() -> Iterator[LabPool]:
             "normal": {"cpus": 1, "memory_mb": 256, "replicas": 1, "max_replicas": EXECUTORS}
         },
     }
-    with lab_pool(NAME, 9739, settings) as pool:
+    with lab_pool(NAME, 9744, settings) as pool:
         yield pool
 
 

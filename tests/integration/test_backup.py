@@ -17,7 +17,7 @@ from tests.integration.shell import CommandShell
 from tests.lab.pool import lab_files
 from tests.polling import poll_until
 
-NAME, PORT = "swarm-runner-test-backup", 9749
+NAME, PORT = "swarm-runner-test-backup", 9745
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from tests.lab.pool import LabPool, lab_pool
 pytestmark = pytest.mark.fields
 TIMEOUT_S = 600.0
 # Its executors run several small jobs at a time; more would overload Swarm on a small machine.
-NAME, PORT = "swarm-runner-fields", 9729
+NAME, PORT = "swarm-runner-fields", 9728
 CLASSES = {"normal": {"cpus": 5, "memory_mb": 640, "replicas": 2}}
 RESOURCES = {"memory_mb": 64, "disk_mb": 50}
 

@@ -18,7 +18,7 @@ from tests.polling import TIMEOUT_S, poll_until
 from tests.result import Result
 
 pytestmark = pytest.mark.previous_version
-NAME, PORT = "swarm-runner-test-previous", 9739
+NAME, PORT = "swarm-runner-test-previous", 9736
 CLASSES = {"normal": {"memory_mb": 256, "replicas": 2}, "big": {"memory_mb": 512, "replicas": 1}}
 NEW = Path(sys.executable).with_name("swarm-runner")
 # Two of them run during the upgrade, the others wait.

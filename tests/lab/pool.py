@@ -52,18 +52,18 @@ def lab_pool(
     destination = parse_job_conf(job_conf.read_text(), str(job_conf)).destination()
     provisioner = factories.provisioner(destination, lambda _message: None)
     try:
-        with _swarm_lock():
+        with swarm_lock():
             # An interrupted session may have left jobs and a different number of executors.
             provisioner.down(force=True)
             provisioner.up(initialise=True, timeout_s=timeout_s)
         yield LabPool(job_conf, destination, volume, provisioner)
     finally:
-        with _swarm_lock():
+        with swarm_lock():
             provisioner.down(force=True)
 
 
 @contextlib.contextmanager
-def _swarm_lock() -> Iterator[None]:
+def swarm_lock() -> Iterator[None]:
     """Hold the lock of the Swarm's pools.
 
     The last pool's `down` dissolves the Swarm, and a pool that is coming up beside it would lose

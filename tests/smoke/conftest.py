@@ -16,7 +16,7 @@ from tests.lab.pool import LabPool, lab_pool
 from tests.polling import TIMEOUT_S
 
 NAME = "swarm-runner-smoke"
-PORT = 9731
+PORT = 9732
 # An emulated machine needs several minutes.
 UP_TIMEOUT_S = 3 * TIMEOUT_S
 NETWORKS = {

@@ -27,7 +27,7 @@ from tests.lab.pool import lab_pool
 from tests.polling import poll_until
 
 NAME = os.environ.get("SWARM_RUNNER_PRODUCTION_POOL", "swarm-runner-test-production")
-PORT = int(os.environ.get("SWARM_RUNNER_PRODUCTION_POOL_PORT", "9739"))
+PORT = int(os.environ.get("SWARM_RUNNER_PRODUCTION_POOL_PORT", "9738"))
 GALAXY_PORT = int(os.environ.get("SWARM_RUNNER_PRODUCTION_PORT", "9779"))
 JOBS, JOB_S = 24, 4
 
