@@ -35,8 +35,15 @@ def lab() -> Iterator[LabPool]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let two processes share the tests by pool: `--dist loadgroup`."""
-    for item in items:
-        if isinstance(item, pytest.Function):
-            group = "lab" if "lab" in item.fixturenames else item.path.stem
-            item.add_marker(pytest.mark.xdist_group(group))
+    """Let two processes share the modules by pool: `--dist loadgroup`.
+
+    A module is one group. One whose fixtures ask for `lab` while they run has the mark itself.
+    """
+    functions = [
+        item
+        for item in items
+        if isinstance(item, pytest.Function) and not item.get_closest_marker("xdist_group")
+    ]
+    with_lab = {item.path for item in functions if "lab" in item.fixturenames}
+    for item in functions:
+        item.add_marker(pytest.mark.xdist_group("lab" if item.path in with_lab else str(item.path)))
