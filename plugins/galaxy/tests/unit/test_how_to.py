@@ -129,6 +129,8 @@ def resubmit_destination(
         get_job=lambda: job,
         clear_working_directory=lambda: None,
         set_job_destination=chosen.append,
+        # Galaxy 25 asks it for the destination.
+        job_runner_mapper=SimpleNamespace(cache_job_destination=lambda found: found),
     )
     state = SimpleNamespace(
         job_wrapper=wrapper, job_destination=first, runner_state=runner_state, job_id="1.0"
