@@ -2,7 +2,7 @@
 # into .venv, and a Docker engine if none responds. `make help` lists the targets.
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test test-pool pool-image test-escape unit lint count format bench venv engine
+.PHONY: help demo demo-down test test-pool test-shared-pool test-own-pools pool-image test-escape unit lint count format bench venv engine
 .PHONY: test-beside-hosts test-beside-galaxy lab lab-needs lab-down test-hosts test-lab test-lab-slow
 .PHONY: test-fields test-docs test-upgrade galaxy-venv postgresql gx-it-proxy test-galaxy test-interactive bench-galaxy
 .PHONY: snakemake-venv test-snakemake bench-snakemake
@@ -36,6 +36,8 @@ CELLS :=
 SNAKEMAKE_POOL := swarm-runner-smk 9771
 # Runs a command that uses the Docker engine, even if the user is not in its group.
 WITH_ENGINE := $(LAB)/with-engine
+# Of the tests of a real pool, those that `make test` runs.
+POOL_MARKS := not fields and not guides and not previous_version
 CODE := swarm_runner tests plugins/simulation docs/_extensions
 # The unit tests, one process for each processor.
 UNIT_TESTS := tests/unit plugins/simulation/tests --numprocesses auto --dist worksteal
@@ -76,23 +78,27 @@ demo-down: engine ## take the demonstration's pool down
 
 # What installs packages comes first, one after another: apt has one lock.
 test: lint unit pool-image lab-needs galaxy-venv postgresql snakemake-venv promtool chromium grafana-schema ## lint, then run all tests, on a real pool and on three hosts
-	@$(LAB)/side-by-side test-pool test-beside-hosts test-beside-galaxy
+	@$(WITH_ENGINE) $(BIN)/python -m tests.lab.with_swarm \
+		$(LAB)/side-by-side test-shared-pool test-own-pools test-beside-hosts test-beside-galaxy
 
-# Beside the pool's tests: all of them wait for most of their time.
+# All of them wait for most of their time.
 test-beside-hosts: test-hosts test-snakemake
 test-beside-galaxy: test-dist test-promtool test-browser test-galaxy
 
-test-pool: engine promtool ## run the tests that need a real pool
-	$(WITH_ENGINE) $(BIN)/python -m tests.lab.with_swarm $(BIN)/pytest tests/contract tests/integration \
-		-m "not fields and not guides and not previous_version" \
-		--numprocesses 2 --dist loadgroup
+test-pool: test-shared-pool test-own-pools ## run the tests that need a real pool
+
+test-shared-pool: engine ## run those that share one pool
+	$(WITH_ENGINE) $(BIN)/pytest tests/contract tests/integration -m "$(POOL_MARKS) and shared_pool"
+
+test-own-pools: engine promtool ## run those that bring pools of their own up
+	$(WITH_ENGINE) $(BIN)/pytest tests/contract tests/integration -m "$(POOL_MARKS) and not shared_pool"
 
 pool-image: engine
 	@$(WITH_ENGINE) $(BIN)/python -m tests.lab.pool_image
 
 test-engine: venv lab-needs promtool ## run contract and integration on the engine of another Debian release: ENGINE=sid
 	$(BIN)/python -m tests.lab.engines with $(ENGINE) $(CURDIR)/$(BIN)/pytest $(ENGINE_TESTS) \
-		-m "not fields and not guides and not previous_version and not faults"
+		-m "$(POOL_MARKS) and not faults"
 
 test-guest: engine lab-needs ## run the smoke tests in an emulated machine with its own kernel and cgroup v2; half an hour
 	$(WITH_ENGINE) $(BIN)/python -m tests.lab.guest

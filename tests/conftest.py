@@ -34,16 +34,14 @@ def lab() -> Iterator[LabPool]:
         yield pool
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest's own selects by marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let two processes share the modules by pool: `--dist loadgroup`.
+    """Mark the modules whose tests share the pool of `lab`: the others can run beside them.
 
-    A module is one group. One whose fixtures ask for `lab` while they run has the mark itself.
+    A module whose fixtures ask for `lab` while they run has the mark itself.
     """
-    functions = [
-        item
-        for item in items
-        if isinstance(item, pytest.Function) and not item.get_closest_marker("xdist_group")
-    ]
-    with_lab = {item.path for item in functions if "lab" in item.fixturenames}
+    functions = [item for item in items if isinstance(item, pytest.Function)]
+    shared = {item.path for item in functions if "lab" in item.fixturenames}
     for item in functions:
-        item.add_marker(pytest.mark.xdist_group("lab" if item.path in with_lab else str(item.path)))
+        if item.path in shared:
+            item.add_marker(pytest.mark.shared_pool)

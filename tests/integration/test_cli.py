@@ -15,7 +15,7 @@ from tests.integration.shell import CommandShell, read_until
 from tests.polling import TIMEOUT_S, poll_until
 from tests.result import Result
 
-pytestmark = pytest.mark.xdist_group("lab")
+pytestmark = pytest.mark.shared_pool
 IMAGE = "debian:trixie"
 SMALL = {"memory": "100M"}
 
