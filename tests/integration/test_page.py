@@ -46,7 +46,8 @@ class Browser:
             with self._opener.open(f"{self._address}{path}", data, timeout=60) as answer:
                 status, html = answer.status, answer.read().decode()
         except HTTPError as error:
-            status, html = error.code, error.read().decode()
+            with error:
+                status, html = error.code, error.read().decode()
         return status, re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]*>", " ", html)))
 
     def log_in(self, token: str) -> int:

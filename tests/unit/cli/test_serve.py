@@ -107,7 +107,8 @@ def fetch(address: str) -> tuple[int, str]:
         with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
+        with error:  # Python 3.14 warns of one that is left open
+            return error.code, error.read().decode()
 
 
 PROXY = ("--user-header", "X-User", "--trusted-proxy", "127.0.0.1")
