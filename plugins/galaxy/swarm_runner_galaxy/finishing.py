@@ -12,6 +12,14 @@ from typing import Any
 
 from galaxy import model
 from galaxy.jobs.runners import AsynchronousJobRunner
+from sqlalchemy.exc import SQLAlchemyError
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_after_delay,
+    wait_exponential,
+)
 
 from swarm_runner import OutcomeKind, get_logger
 from swarm_runner_galaxy import entry_points, metrics, runner_states
@@ -25,6 +33,9 @@ STATES = model.Job.states
 DELETED_STATES = (STATES.DELETED, STATES.DELETING)
 # Galaxy checks a job's limits at every twentieth call.
 _CALLS_BEFORE_LIMITS_CHECK = 19
+# How long a worker thread waits for the database before it begins a step.
+DATABASE_TIMEOUT_S = 300.0
+DATABASE_MAX_BACKOFF_S = 5.0
 
 
 class JobFinisher(AsynchronousJobRunner):  # type: ignore[misc]
@@ -105,6 +116,29 @@ class JobFinisher(AsynchronousJobRunner):  # type: ignore[misc]
     def mark_as_failed(self, job_state: Any) -> None:
         """Fail a job at once. Galaxy calls this method while it finishes the job."""
         self.fail_job(job_state)
+
+    def _ensure_db_session(self, arg: Any) -> None:
+        """Wait for the database before a step.
+
+        Galaxy does not expect an error here: its worker thread would end, and the step be lost.
+        """
+        timed_out = stop_after_delay(DATABASE_TIMEOUT_S)
+        Retrying(
+            retry=retry_if_exception_type(SQLAlchemyError),
+            wait=wait_exponential(max=DATABASE_MAX_BACKOFF_S),
+            stop=lambda attempt: self._should_stop or timed_out(attempt),
+            before_sleep=self._roll_back,
+            retry_error_callback=self._roll_back,  # the step itself raises, and is retried
+        )(super()._ensure_db_session, arg)
+
+    def _roll_back(self, attempt: RetryCallState) -> None:
+        with contextlib.suppress(SQLAlchemyError):
+            self.sa_session.rollback()
+        if attempt.attempt_number == 1 and attempt.outcome is not None:
+            log.warning(
+                "Galaxy's database does not answer; a worker thread waits for it",
+                error=repr(attempt.outcome.exception()),
+            )
 
     def _run_step(
         self, name: Step, function: Callable[[SwarmJobState], None], state: SwarmJobState

@@ -70,7 +70,7 @@ class FakeJobWrapper:
         self.failures: list[str] = []
         self.published_containers: list[Any] = []
         self.infos: list[Any] = []
-        self._job_io = None
+        self._job_io: Any = None
         directory.mkdir(parents=True)
 
     def get_job(self) -> model.Job:

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from galaxy import model
 from galaxy.jobs import JobDestination
-from galaxy.jobs.runners import AsynchronousJobRunner, JobState
+from galaxy.jobs.runners import STOP_SIGNAL, AsynchronousJobRunner, JobState
 from galaxy.tool_util.output_checker import DETECTED_JOB_STATE
 from sqlalchemy.exc import OperationalError
+from swarm_runner_galaxy import finishing
 from swarm_runner_galaxy.runner import SwarmJobRunner
 from swarm_runner_galaxy.work_queue import MAX_ATTEMPTS
 
@@ -30,6 +31,36 @@ def locked_database(failures: int, call: Callable[..., Any]) -> Callable[..., An
         return call(*args, **kwargs)
 
     return call_or_fail
+
+
+class LazyJobIO:
+    """What Galaxy reads from the database before each item of a runner's queue."""
+
+    def __init__(self, job: FakeJobWrapper, failures: int) -> None:
+        self._read = locked_database(failures, job.get_job)
+
+    @property
+    def job(self) -> Any:
+        return self._read()
+
+
+@pytest.mark.parametrize("failures", [3, 1000])
+def test_no_step_is_lost_while_the_database_restarts(
+    harness: RunnerHarness, monkeypatch: pytest.MonkeyPatch, failures: int
+) -> None:
+    """Galaxy's own loop of a worker thread, whatever the database answers before a step."""
+    monkeypatch.setattr(finishing, "DATABASE_MAX_BACKOFF_S", 0.001)
+    monkeypatch.setattr(finishing, "DATABASE_TIMEOUT_S", 0.1)
+    job = start_running(harness)
+    harness.poll()
+    harness.end_job(job)
+    harness.clock.now += 5
+    harness.runner.check_watched_items()
+    job._job_io = LazyJobIO(job, failures)
+    harness.runner.work_queue.put((STOP_SIGNAL, None))
+    harness.runner.run_next()
+    assert len(harness.finished) == 1
+    assert job.failures == []
 
 
 def start_running(harness: RunnerHarness) -> FakeJobWrapper:
