@@ -235,7 +235,7 @@ class FinishedJob(FrozenModel):
     """A job that left the queue, completed or removed.
 
     Attributes:
-        capacity_class: The class in which it ran last, or else would run.
+        capacity_class: Its own class, also if another one lent it an executor.
         ended_s: When it ended, in seconds since the epoch.
         runtime_s: How long its last run took; absent if it never ran.
         job: Its ID, `cluster.proc`.
