@@ -1,4 +1,4 @@
-"""The submit commands for an invocation's place in the queue. Most invocations need none."""
+"""The submit commands for an invocation's place in the queue, and for loans. Most need none."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def scheduling_commands(invocation: Invocation, pool: Pool) -> Commands:
 
 def loan_requirement(invocation: Invocation, pool: Pool) -> str:
     """Return what follows a container's `CLASS_REQUIREMENT` if it is short enough for a loan."""
-    limit_s = invocation.required_resources.time_limit_s
-    is_short = limit_s is not None and limit_s <= longest_loan_s(pool)
+    time_limit_s = invocation.required_resources.time_limit_s
+    is_short = time_limit_s is not None and time_limit_s <= longest_loan_s(pool)
     return f" || {_LOAN}" if is_short and invocation.vm is None else ""
 
 

@@ -162,13 +162,12 @@ def test_which_jobs_borrow(lender: dict[str, str], changes: dict[str, Any], lend
 
 
 def test_an_own_job_takes_what_is_free_at_once(lender: dict[str, str]) -> None:
-    own = {"memory_mb": 2048}
     for values in (
         JUST_UNUSED | {"LastHeardFrom": NOW},
         UNUSED | JUST_USED,
         DYNAMIC | {"TotalTimeClaimedBusy": 7},
     ):
-        assert accepts(lender, values, job_ad(**own))
+        assert accepts(lender, values, job_ad(memory_mb=2048))
 
 
 def test_a_class_that_does_not_lend_runs_only_its_own_jobs() -> None:
