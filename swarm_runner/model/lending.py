@@ -25,6 +25,16 @@ def longest_loan_s(pool: Pool) -> int:
     return max((c.lend_max_s or 0 for c in pool.classes.values()), default=0)
 
 
+def lending_delay_s(pool: Pool) -> int:
+    """Return for how long an executor must be free before it is lent: two negotiation cycles.
+
+    A cycle begins every 5 s (NEGOTIATOR_INTERVAL in image/manager.conf), and in a pool with limits
+    10 s after the last one (LIMITS_DELAY_S in image/fair_shares.py).
+    """
+    shares = pool.shares
+    return 25 if shares.jobs_per_user or shares.jobs_per_tool or shares.limits else 10
+
+
 def lending_diagnostics(pool: Pool) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """Yield the place and the fault of each `lend_max_s` of which no job would gain."""
     for number, name in enumerate(pool.classes_for(vm=False)):

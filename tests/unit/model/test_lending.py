@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from swarm_runner.model.lending import borrowers, longest_loan_s
+from swarm_runner.model.lending import borrowers, lending_delay_s, longest_loan_s
 from swarm_runner.model.pool import Pool
+from tests.unit.swarm.image import load_program
 
 SSD = "node.labels.ssd == true"
 NORMAL: dict[str, Any] = {"memory_mb": 1024}
@@ -71,6 +72,13 @@ def test_what_is_refused(classes: dict[str, Any], message: str) -> None:
         pool(**classes)
     (error,) = raised.value.errors()
     assert error["loc"][-1] == "lend_max_s"
+
+
+def test_limits_make_the_cycles_of_the_negotiator_longer() -> None:
+    assert lending_delay_s(Pool()) == 10
+    for shares in ({"jobs_per_user": 3}, {"jobs_per_tool": {"bwa": 1}}, {"limits": {"matlab": 3}}):
+        delay_s = lending_delay_s(Pool.model_validate({"shares": shares}))
+        assert delay_s > 2 * load_program("fair_shares").LIMITS_DELAY_S
 
 
 def test_every_fault_is_reported_at_once() -> None:
