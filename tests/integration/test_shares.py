@@ -263,11 +263,10 @@ def test_a_class_lends_its_free_executor_to_short_jobs(shared: Shared) -> None:
     """Two short jobs run there together, then the big one that waits, before other short ones."""
     access_point = shared.access_point("galaxy")
     with shared.runner("galaxy", "lending") as runner:
-        too_long = sized(shared, "too-long", LEND_MAX_S + 1)
-        busy = [invocation(shared, f"busy-{n}", 600) for n in range(EXECUTORS)]
-        runner.submit([*busy, too_long])
+        runner.submit([invocation(shared, f"busy-{n}", 600) for n in range(EXECUTORS)])
         poll_until(lambda: len(running(access_point, "lending")) == EXECUTORS)
-        runner.submit([sized(shared, f"short-{n}", LEND_MAX_S) for n in range(4)])
+        short = [sized(shared, f"short-{n}", LEND_MAX_S) for n in range(4)]
+        runner.submit([sized(shared, "too-long", LEND_MAX_S + 1), *short])
         poll_until(lambda: len(running(access_point, "lending")) == EXECUTORS + 2)
         whole = {"cpus": 2, "memory_mb": 200, "disk_mb": 10}
         own = runner.submit([invocation(shared, "own", 1, resources=whole)])
