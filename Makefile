@@ -44,8 +44,8 @@ UNIT_TESTS := tests/unit plugins/simulation/tests --numprocesses auto --dist wor
 PROSE := *.md $(shell find docs plugins -name '*.md' -not -path '*/.*')
 
 # The code on a container job's way in docs/architecture.md, from invocation to outcome, and the most
-# lines of it. Not on it: virtual machines (model/vm.py, submit/vm.py, runner/vm); accounts, limits and
-# labels, which most invocations do not name (model/scheduling.py, submit/scheduling.py,
+# lines of it. Not on it: virtual machines (model/vm.py, submit/vm.py, runner/vm); accounts, limits,
+# labels and loans, which most invocations do without (model/scheduling.py, submit/scheduling.py,
 # policy/placement.py); inputs by URL (model/sources.py, policy/fetches.py), which the pool's nodes fetch;
 # published ports (submit/ports.py, runner/published_ports.py); the pool's configuration
 # (model/pool.py, volumes.py and isolation.py); the queries of the provisioner, of `doctor` and of explain

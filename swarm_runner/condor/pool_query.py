@@ -73,7 +73,6 @@ GROUP_PROJECTION = (*GROUP_BY_PROJECTION, "JobCount", "JobIds")
 FINISHED_PROJECTION = (
     "SwarmRunnerClass",
     "RequestMemory",
-    "MachineAttrCapacityClass0",
     "EnteredCurrentStatus",
     "CompletionDate",
     "JobCurrentStartDate",
@@ -322,12 +321,12 @@ def idle_job_group_from_ad(group: Ad) -> IdleJobGroup:
 
 
 def finished_job_from_ad(ad: Ad) -> FinishedJob:
-    """Return a job of the history. Its class is the one in which it ran last."""
+    """Return a job of the history. Its class is its own, even if another class lent an executor."""
     began, ended = ad.get("JobCurrentStartDate"), ad.get("CompletionDate", 0)
     queued, first_began = ad.get("QDate"), ad.get("JobStartDate")
     used, requested = ad.get("MemoryUsage"), ad.get("RequestMemory")
     return FinishedJob(
-        capacity_class=ad.get("MachineAttrCapacityClass0", ad.get("SwarmRunnerClass", "")),
+        capacity_class=ad.get("SwarmRunnerClass", ""),
         ended_s=ad["EnteredCurrentStatus"],
         runtime_s=max(ended - began, 0) if began and ended else None,
         job=str(JobId(ad.get("ClusterId", 0), ad.get("ProcId", 0))),

@@ -16,7 +16,6 @@ USAGE_PROJECTION = (
     "SwarmRunnerTool",
     "ContainerImage",
     "DockerImage",
-    "MachineAttrCapacityClass0",
     "SwarmRunnerClass",
     "JobStatus",
     "RequestCpus",
@@ -135,7 +134,7 @@ def job_usage_from_ad(ad: Mapping[str, Any]) -> JobUsage:
     return JobUsage(
         tool=str(ad.get("SwarmRunnerTool", "")),
         image=str(ad.get("ContainerImage", ad.get("DockerImage", ""))),
-        capacity_class=str(ad.get("MachineAttrCapacityClass0", ad.get("SwarmRunnerClass", ""))),
+        capacity_class=str(ad.get("SwarmRunnerClass", "")),
         requested_mb=int(ad.get("RequestMemory", 0)),
         used_mb=None if used is None else int(used),
         wait_s=max(first_began - queued, 0) if queued and first_began else None,

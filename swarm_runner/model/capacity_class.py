@@ -104,6 +104,13 @@ class CapacityClass(FrozenModel):
         description="seconds that the jobs of a stopping executor have to finish; a longer job "
         "is stopped and runs again elsewhere",
     )
+    lend_max_s: StrictInt | None = Field(
+        None,
+        ge=1,
+        le=30 * 86_400,
+        description="seconds; free executors of the class also run jobs of smaller classes whose "
+        "`time_limit_s` is at most this; nothing is lent when absent",
+    )
     isolation: Isolation | None = Field(
         None, description="what differs from the pool's isolation for jobs of this class"
     )
@@ -185,6 +192,16 @@ class CapacityClass(FrozenModel):
                 f"is {self.virtual_machines}, above cpus ({self.cpus}): each needs at least one"
             )
             diagnostics.append((("virtual_machines",), message))
+        if self.lend_max_s is not None:
+            if self.virtual_machines:
+                message = "does not apply to a class that runs virtual machines: remove the line"
+                diagnostics.append((("lend_max_s",), message))
+            elif self.lend_max_s > self.retirement_s:
+                message = (
+                    f"is {self.lend_max_s}, above retirement_s ({self.retirement_s}): a stopping "
+                    "executor would stop what it has lent itself to"
+                )
+                diagnostics.append((("lend_max_s",), message))
         if self.gpus and self.virtual_machines:
             diagnostics.append((("gpus",), "must be 0: a virtual machine cannot use GPUs"))
         diagnostics += [

@@ -17,6 +17,7 @@ from swarm_runner.model.access_token import RESERVED_NAMES
 from swarm_runner.model.capacity_class import DEFAULT_COOLDOWN_S as DEFAULT_COOLDOWN_S
 from swarm_runner.model.capacity_class import CapacityClass as CapacityClass
 from swarm_runner.model.isolation import ContainerOptions, Isolation
+from swarm_runner.model.lending import lending_diagnostics
 from swarm_runner.model.managers import (
     MAX_MANAGERS,
     ManagerHost,
@@ -233,6 +234,7 @@ class Pool(FrozenModel):
             self,
             [
                 *self._class_diagnostics(),
+                *lending_diagnostics(self),
                 *overlap_diagnostics(self.volumes),
                 *self._service_diagnostics(),
                 *several_managers_diagnostics(self),

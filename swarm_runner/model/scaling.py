@@ -83,8 +83,8 @@ class ScalingLimits(FrozenModel):
 
     `disk_mb` None means that disk is not counted, `max_replicas` None that only Swarm's nodes
     limit the class. In a class with `virtual_machines` each job uses one of them. `cooldown_s` is
-    how long an executor must have been unnecessary before it is stopped. `lend_max_s` is of
-    simulations only: the longest job of a smaller class that may run on free executors.
+    how long an executor must have been unnecessary before it is stopped. `lend_max_s` is the
+    longest job of a smaller class that may run on free executors; only simulations need it.
     """
 
     name: str
@@ -119,6 +119,7 @@ class ScalingLimits(FrozenModel):
             min_replicas=limits.minimum if min_replicas is None else min_replicas,
             max_replicas=limits.maximum,
             cooldown_s=capacity_class.cooldown_s if cooldown_s is None else cooldown_s,
+            lend_max_s=capacity_class.lend_max_s,
         )
 
     @property
@@ -235,7 +236,7 @@ class FinishedJob(FrozenModel):
     """A job that left the queue, completed or removed.
 
     Attributes:
-        capacity_class: The class in which it ran last, or else would run.
+        capacity_class: Its own class, also if another one lent it an executor.
         ended_s: When it ended, in seconds since the epoch.
         runtime_s: How long its last run took; absent if it never ran.
         job: Its ID, `cluster.proc`.

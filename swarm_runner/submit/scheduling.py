@@ -1,4 +1,4 @@
-"""The submit commands for an invocation's place in the queue. Most invocations need none."""
+"""The submit commands for an invocation's place in the queue, and for loans. Most need none."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ from collections.abc import Iterator
 
 from swarm_runner.errors import Diagnostic, InvalidInputError
 from swarm_runner.model.invocation import Invocation
+from swarm_runner.model.lending import longest_loan_s
 from swarm_runner.model.pool import Pool
 from swarm_runner.model.shares import SEPARATOR, encode_account
 from swarm_runner.model.text import list_names
 from swarm_runner.submit.description import Commands
 from swarm_runner.submit.language import classad_string
+
+# An executor's START decides which classes, and when (image/lending.conf). The schedd gives claims
+# that it has to further jobs; they are of dynamic slots, which no job borrows.
+_LOAN = "TARGET.PartitionableSlot && MY.AllowedExecuteDuration <= TARGET.LendMaxS"
 
 
 def scheduling_commands(invocation: Invocation, pool: Pool) -> Commands:
@@ -36,6 +41,13 @@ def scheduling_commands(invocation: Invocation, pool: Pool) -> Commands:
         limits = [f"named.{name}:{amount}" for name, amount in sorted(invocation.limits.items())]
         commands.append(("concurrency_limits", ",".join(limits)))
     return commands
+
+
+def loan_requirement(invocation: Invocation, pool: Pool) -> str:
+    """Return what follows a container's `CLASS_REQUIREMENT` if it is short enough for a loan."""
+    time_limit_s = invocation.required_resources.time_limit_s
+    is_short = time_limit_s is not None and time_limit_s <= longest_loan_s(pool)
+    return f" || {_LOAN}" if is_short and invocation.vm is None else ""
 
 
 def _problems(invocation: Invocation, pool: Pool) -> Iterator[str]:

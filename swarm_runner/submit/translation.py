@@ -24,10 +24,11 @@ from swarm_runner.submit.language import (
     quote_file_list,
 )
 from swarm_runner.submit.ports import port_commands
-from swarm_runner.submit.scheduling import scheduling_commands
+from swarm_runner.submit.scheduling import loan_requirement, scheduling_commands
 from swarm_runner.submit.vm import disk_commands, marker_commands, vm_commands
 
-#: A job runs only in its own class. A plugin that amends `requirements` must begin with this.
+#: A job runs in its own class; `loan_requirement` adds those that lend. A plugin that amends
+#: `requirements` must begin with this.
 CLASS_REQUIREMENT = "TARGET.CapacityClass =?= MY.SwarmRunnerClass"
 
 
@@ -65,7 +66,7 @@ def translate(
             ("job_lease_duration", str(lease_s - min(NODE_LOSS_DETECTION_S, lease_s // 3)))
         )
     commands += [
-        ("requirements", CLASS_REQUIREMENT),
+        ("requirements", CLASS_REQUIREMENT + loan_requirement(invocation, pool)),
         ("My.SwarmRunnerClass", class_expression(route.candidates, pool)),
         ("My.SwarmRunnerKey", classad_string(invocation.key)),
     ]

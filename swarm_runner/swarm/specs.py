@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import Field
 
+from swarm_runner.model.lending import borrowers, lending_delay_s
 from swarm_runner.model.pool import CapacityClass, Pool
 from swarm_runner.model.shares import DEFAULT_TURN_S, Shares
 from swarm_runner.model.text import FrozenModel
@@ -344,6 +345,10 @@ class Stack(FrozenModel):
             settings["IMAGE_CACHE_MB"] = str(self.pool.image_cache_mb)
         if self.pool.sources:
             settings["SOURCES"] = self._sources()
+        if capacity_class.lend_max_s is not None:
+            settings["LEND_MAX_S"] = str(capacity_class.lend_max_s)
+            settings["LEND_TO"] = ",".join(borrowers(self.pool, name))
+            settings["LEND_AFTER_S"] = str(lending_delay_s(self.pool))
         if capacity_class.virtual_machines:
             settings["VIRTUAL_MACHINES"] = str(capacity_class.virtual_machines)
             settings["EMULATE"] = str(capacity_class.emulate)

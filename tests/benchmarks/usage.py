@@ -157,7 +157,7 @@ def summarizing() -> Measurement:
         {
             "SwarmRunnerTool": f"tool-{random.randrange(500)}",
             "DockerImage": "debian:trixie",
-            "MachineAttrCapacityClass0": "normal",
+            "SwarmRunnerClass": "normal",
             "JobStatus": JobStatus.COMPLETED,
             "RequestMemory": 1024,
             "MemoryUsage": random.randrange(1, 1024),
@@ -219,7 +219,7 @@ def _write_history(lab: LabPool) -> None:
             "Owner": '"swarm-runner"',
             "SwarmRunnerTool": f'"tool-{number % 500}"',
             "DockerImage": '"debian:trixie"',
-            "MachineAttrCapacityClass0": '"normal"',
+            "SwarmRunnerClass": '"normal"',
             "RequestCpus": 1,
             "RequestMemory": 1024,
             "MemoryUsage": 1 + number % 900,

@@ -1,4 +1,5 @@
-"""Shares on a real pool of six executors: turns, groups, ceilings, limits; who may name whom.
+"""Shares on a real pool of six executors: turns, groups, ceilings, limits; who may name whom; and a
+seventh, of a class that lends it.
 
 What `explain` says of a turn is in docs/how-to/shares.md.
 """
@@ -27,7 +28,7 @@ from swarm_runner.runner import Runner
 from tests.lab.pool import LabPool, lab_pool
 from tests.polling import poll_until
 
-EXECUTORS, JOB_S = 6, 8
+EXECUTORS, JOB_S, LEND_MAX_S = 6, 8, 60
 ANNA, BOB, CAROL = "teaching/anna smith@uni.de", "bob", "carol"
 SETTINGS = {
     "classes": {
@@ -39,6 +40,7 @@ SETTINGS = {
             "min_replicas": 0,
             "constraints": ["node.labels.shelf == none such"],
         },
+        "big": {"cpus": 2, "memory_mb": 256, "replicas": 1, "lend_max_s": LEND_MAX_S},
     },
     "shares": {
         "turn_s": JOB_S,
@@ -108,9 +110,8 @@ def invocation(shared: Shared, key: str, seconds: int, **fields: Any) -> Invocat
         key=key,
         image="debian:trixie",
         command=("sleep", str(seconds)),
-        resources={"memory_mb": 32, "disk_mb": 10},
         working_directory=str(shared.lab.volume),
-        **fields,
+        **{"resources": {"memory_mb": 32, "disk_mb": 10}} | fields,
     )
 
 
@@ -256,3 +257,40 @@ def test_a_label_routes_a_job_to_its_class(shared: Shared) -> None:
         other = invocation(shared, "other", 1, node_labels={"shelf": "upper"})
         with pytest.raises(InvalidInputError, match="shelf: shelf=none such"):
             runner.submit([other])
+
+
+def test_a_class_lends_its_free_executor_to_short_jobs(shared: Shared) -> None:
+    """Two short jobs run there together, then the big one that waits, before other short ones."""
+    access_point = shared.access_point("galaxy")
+    with shared.runner("galaxy", "lending") as runner:
+        runner.submit([invocation(shared, f"busy-{n}", 600) for n in range(EXECUTORS)])
+        poll_until(lambda: len(running(access_point, "lending")) == EXECUTORS)
+        short = [sized(shared, f"short-{n}", LEND_MAX_S) for n in range(4)]
+        runner.submit([sized(shared, "too-long", LEND_MAX_S + 1), *short])
+        poll_until(lambda: len(running(access_point, "lending")) == EXECUTORS + 2)
+        whole = {"cpus": 2, "memory_mb": 200, "disk_mb": 10}
+        own = runner.submit([invocation(shared, "own", 1, resources=whole)])
+        runner.wait(own, timeout_s=300)
+        query, names = JobQuery(runner_name="lending"), ("SwarmRunnerKey", "NumJobStarts")
+        queued = access_point.jobs(query, ("ClusterId", "ProcId", *names))
+        access_point.remove([JobId(ad["ClusterId"], ad["ProcId"]) for ad in queued], "seen")
+    never_started = [ad["SwarmRunnerKey"] for ad in queued if not ad.get("NumJobStarts")]
+    assert len(never_started) == 3
+    assert "too-long" in never_started
+    times = ("JobCurrentStartExecutingDate", "CompletionDate")
+    projection = (*names, *times, "MachineAttrCapacityClass0")
+
+    def find_ended() -> list[Ad]:
+        return [ad for ad in access_point.history(query, projection) if ad.get("CompletionDate")]
+
+    ended = poll_until(find_ended, lambda ads: len(ads) == 3)
+    first, second, last = sorted(ended, key=lambda ad: ad["JobCurrentStartExecutingDate"])
+    assert {(ad["MachineAttrCapacityClass0"], ad["NumJobStarts"]) for ad in ended} == {("big", 1)}
+    assert second["JobCurrentStartExecutingDate"] < first["CompletionDate"]
+    assert last["SwarmRunnerKey"] == "own"
+
+
+def sized(shared: Shared, key: str, time_limit_s: int) -> Invocation:
+    """Return a job of a few seconds that may take longer."""
+    resources = {"memory_mb": 32, "disk_mb": 10, "time_limit_s": time_limit_s}
+    return invocation(shared, key, 6, resources=resources)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Iterator
 
@@ -49,7 +48,7 @@ class Observer:
                 retiring=len(pool.retiring),
             ),
             free_capacity=self._free_capacity(),
-            idle_jobs=self._idle_jobs(),
+            idle_jobs=tuple(self._idle_jobs()),
             running_jobs=pool.running + pool.guest_count,
             runtime_s=self._runtime_s(),
             arrivals_per_s=(pool.arrived - before) / max(now - since_s, 1.0),
@@ -80,26 +79,16 @@ class Observer:
             if count and capacity_id != UNUSED_EXECUTOR and free[0] and free[1]
         )
 
-    def _idle_jobs(self) -> tuple[IdleJobs, ...]:
-        own = tuple(self._groups(self._pool, math.inf))
-        lend_max_s = self._pool.capacity_class.lend_max_s
-        if lend_max_s is None:
-            return own
-        borrowers = (pool for pool in self._pool.borrowers if pool.at_maximum)
-        return (*own, *(g for pool in borrowers for g in self._groups(pool, lend_max_s)))
-
-    def _groups(self, pool: ClassPool, max_s: float) -> Iterator[IdleJobs]:
-        """Yield the idle jobs of a class that take at most so long, by their request."""
-        jobs = pool.jobs
-        for request_id, queue in pool.queues.items():
-            waiting = queue if max_s == math.inf else list(pool.short_jobs(queue, max_s))
-            if waiting:
-                yield IdleJobs.model_construct(
-                    **dict(jobs.requests[request_id]),
-                    count=len(waiting),
-                    oldest_wait_s=pool.now - jobs.time_s[waiting[0]],
-                    runtime_s=None,
-                )
+    def _idle_jobs(self) -> Iterator[IdleJobs]:
+        """Yield the idle jobs by their request."""
+        jobs = self._pool.jobs
+        for request_id, queue in self._pool.queues.items():
+            yield IdleJobs.model_construct(
+                **dict(jobs.requests[request_id]),
+                count=len(queue),
+                oldest_wait_s=self._pool.now - jobs.time_s[queue[0]],
+                runtime_s=None,
+            )
 
     def _runtime_s(self) -> float | None:
         recent = self._pool.recent

@@ -63,7 +63,6 @@ class ClassPool:
         self.arrived = self.starts = self.ended = self.running = 0
         # Own jobs that run in another class, and jobs of another class that run here.
         self.lent_out = self.guest_count = 0
-        self.borrowers: list[ClassPool] = []
         # By user: CPUs in use. Without users, jobs start in the order of their arrival.
         self._has_users = len(set(jobs.users)) > 1
         self._cpus_in_use: Counter[str] = Counter()
@@ -79,8 +78,9 @@ class ClassPool:
         # By executor: the executor-seconds that the oracle pays for.
         self.oracle_cost_s: list[float] = []
         self._idle_since: list[float] = []
-        # By executor: when a job ended there last. By guest: its class, its job, its request.
-        self._last_end_s: dict[int, float] = {}
+        # By executor: when it started, or a job ended there last. By guest: its class, its job, its
+        # request.
+        self._free_since_s: dict[int, float] = {}
         self._guests: list[tuple[ClassPool, int, int]] = []
         self._schedulable = schedulable
         self._placement = placement
@@ -120,12 +120,6 @@ class ClassPool:
     def waiting(self) -> int:
         """The number of jobs that have arrived and do not run."""
         return self.arrived - self.running - self.ended - self.lent_out
-
-    @property
-    def at_maximum(self) -> bool:
-        """Whether the class may not have more executors."""
-        maximum = self.capacity_class.max_replicas
-        return maximum is not None and self.replicas >= maximum
 
     @property
     def finished(self) -> bool:
@@ -172,25 +166,45 @@ class ClassPool:
         self.now = until_s
 
     def lend_to(self, other: ClassPool, max_s: float, delay_s: float) -> None:
-        """Start idle jobs of another class of at most `max_s` here, while none of this class waits.
+        """Start idle jobs of another class of at most `max_s` on executors without a job.
 
-        An executor lends nothing for `delay_s` after a job ended on it: an own job comes first.
+        An executor lends nothing for `delay_s` after it has started or a job ended on it: a job of
+        its own comes first. Nor does it lend more later, while it runs any.
         """
-        if self.queues or not other.queues or not any(self.free_capacity.counts):
+        if self.queues or not other.queues:
             return
-        for request_id in list(other.queues):
-            queue, started = other.queues[request_id], set()
-            for job in other.short_jobs(queue, max_s):
-                executor = self.free_capacity.best_fit(request_id)
-                if executor == NO_FIT or self.now < self._last_end_s.get(executor, -1e9) + delay_s:
-                    break
-                started.add(job)
-                self._start_guest(executor, other, job, request_id)
-            if len(started) == len(queue):
-                del other.queues[request_id]
-            elif started:
-                other.queues[request_id] = deque(job for job in queue if job not in started)
-        other.reset_queue_heads()
+        short = {
+            request_id: deque(other.short_jobs(queue, max_s))
+            for request_id, queue in other.queues.items()
+        }
+        started: set[int] = set()
+        for executor in self._unused_since(self.now - delay_s) if any(short.values()) else ():
+            for request_id, jobs in short.items():
+                while jobs and self._fits(executor, request_id):
+                    started.add(jobs[0])
+                    self._start_guest(executor, other, jobs.popleft(), request_id)
+        if started:
+            other.forget(started)
+
+    def _unused_since(self, time_s: float) -> list[int]:
+        """Return the executors that have had no job since then."""
+        if not self.idle:
+            return []
+        executors = (e for e in self._active if not self._job_counts[e])
+        return sorted(executor for executor in executors if self._free_since_s[executor] <= time_s)
+
+    def _fits(self, executor: int, request_id: int) -> bool:
+        capacity_id = self.free_capacity.capacity_id_of[executor]
+        return self.free_capacity.after_start(capacity_id, request_id) != NO_FIT
+
+    def forget(self, jobs: set[int]) -> None:
+        """Remove idle jobs, which another class runs, from the queue."""
+        for request_id, queue in list(self.queues.items()):
+            rest = deque(job for job in queue if job not in jobs)
+            self.queues[request_id] = rest
+            if not rest:
+                del self.queues[request_id]
+        self.reset_queue_heads()
 
     def short_jobs(self, queue: Iterable[int], max_s: float) -> Iterator[int]:
         """Yield those of the first idle jobs that take at most so long."""
@@ -294,6 +308,7 @@ class ClassPool:
     def _executor_up(self, executor: int) -> None:
         if self.starting.get(executor) == self.now:  # otherwise it was stopped meanwhile
             del self.starting[executor]
+            self._free_since_s[executor] = self.now
             self._assign_idle_jobs(executor, UNUSED_EXECUTOR)
 
     def _assign_idle_jobs(self, executor: int, capacity_id: int) -> None:
@@ -392,7 +407,7 @@ class ClassPool:
         other.lent_out -= 1
         other.ended += 1
         other.last_end_s = self.now
-        self.recent.append(other.jobs.duration_s[job])
+        other.recent.append(other.jobs.duration_s[job])
         self._release(executor, request_id)
 
     def _vacate_guest(self, guest: int) -> None:
@@ -414,7 +429,7 @@ class ClassPool:
 
     def _release(self, executor: int, request_id: int) -> None:
         """Free what a job used, and start idle jobs there."""
-        self._last_end_s[executor] = self.now
+        self._free_since_s[executor] = self.now
         self._job_counts[executor] -= 1
         if not self._job_counts[executor]:
             self.oracle_cost_s[executor] += self.now - self._idle_since[executor]

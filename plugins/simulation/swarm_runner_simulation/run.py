@@ -31,8 +31,8 @@ from swarm_runner_simulation.report import (
 from swarm_runner_simulation.trace import ClassTrace, Trace, split_by_class
 
 INTERVAL_S = 5.0
-# How often free executors are lent, and how long one must have been free: by then, HTCondor's
-# negotiator would have given it to an own job.
+# How often free executors are lent, and how long one must have been free (image/lending.conf): by
+# then, HTCondor's negotiator would have given it to an own job.
 LEND_INTERVAL_S, LEND_DELAY_S = 5.0, 10.0
 POLICY, ORACLE, QUEUE_RATIO, LINEAR = "swarm_runner", "oracle", "ceil(idle/slots)", "COBalD linear"
 FIXED_SAME, FIXED_MAX = "fixed, same cost", "fixed, max"
@@ -134,8 +134,6 @@ def _run_policy(
         }
     runs = {name: _Run(limits, jobs[name], config, factory) for name, limits in classes.items()}
     names, now = list(classes), LEND_INTERVAL_S
-    for number, name in enumerate(names):
-        runs[name].pool.borrowers = [runs[smaller].pool for smaller in names[:number]]
     while not all(run.done for run in runs.values()):
         for run in runs.values():
             run.advance(now)

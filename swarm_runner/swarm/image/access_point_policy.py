@@ -82,6 +82,7 @@ LITERAL = (
     "JobVMType",
     "VMPARAM_vm_Disk",
     "PluginData",
+    "AllowedExecuteDuration",
 )
 # The attributes of a runner, all of them strings.
 RUNNER_ATTRIBUTES = (
@@ -104,6 +105,7 @@ NUMBERS = (
     "RequestCpus",
     "RequestMemory",
     "RequestDisk",
+    "AllowedExecuteDuration",
 )
 # Where the transform notes a refused attribute.
 _REFUSAL = fair_shares.REFUSAL

@@ -344,6 +344,8 @@ class Executor:
             code = self._enable_virtual_machines()
             if code:
                 return code
+        if "SWARM_RUNNER_LEND_MAX_S" in os.environ:
+            shutil.copy(SHARE_DIRECTORY / "lending.conf", CONFIG_DIRECTORY)
         return self._serve()
 
     def _serve(self) -> int:

@@ -17,8 +17,7 @@ from swarm_runner.model.pool_status import ScheddStatistics
 ENDED: dict[str, Any] = {
     "ClusterId": 7,
     "ProcId": 1,
-    "SwarmRunnerClass": "normal",
-    "MachineAttrCapacityClass0": "big",
+    "SwarmRunnerClass": "big",
     "JobStatus": JobStatus.COMPLETED,
     "ExitCode": 0,
     "EnteredCurrentStatus": 1200,

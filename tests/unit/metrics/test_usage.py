@@ -170,7 +170,7 @@ def test_an_ad_of_the_history() -> None:
     ad = {
         "SwarmRunnerTool": "bwa",
         "DockerImage": "bwa:1",
-        "MachineAttrCapacityClass0": "big",
+        "SwarmRunnerClass": "big",
         "JobStatus": JobStatus.COMPLETED,
         "RequestCpus": 2,
         "RequestMemory": 2048,

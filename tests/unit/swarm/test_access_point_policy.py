@@ -138,6 +138,7 @@ def test_what_else_is_accepted(change: dict[str, Any]) -> None:
         ({"SwarmRunnerClass": ""}, "CapacityClass", "no capacity class"),
         ({"SwarmRunnerName": 17}, "Types", "wrong type"),
         ({"RequestMemory": "many"}, "Types", "whole numbers"),
+        ({"AllowedExecuteDuration": True}, "Types", "whole numbers"),
         ({"ShouldTransferFiles": "IF_NEEDED"}, "Transfer", "should_transfer_files = YES"),
         ({"ShouldTransferFiles": "NO"}, "Transfer", "writable volume of the pool (/data, /with"),
         ({"ShouldTransferFiles": "NO", "Iwd": "/data/../home"}, "Transfer", "writable volume"),
@@ -257,6 +258,14 @@ def test_what_was_checked_cannot_be_changed_later() -> None:
     # HTCondor itself protects the universe.
     assert protected >= (refused | set(POLICY.LITERAL)) - {"JobUniverse", POLICY.UNPROTECTED}
     assert protected >= {*POLICY.RUNNER_ATTRIBUTES, "SwarmRunnerClass", "SwarmRunnerRefused"}
+
+
+def test_a_time_limit_is_a_number_that_stays() -> None:
+    """An executor that lends relies on it."""
+    lines = "  if defined MY.AllowedExecuteDuration\n    EVALSET AllowedExecuteDuration MY."
+    assert lines in CONFIGURATION
+    assert "AllowedExecuteDuration" in POLICY.protected_attributes()
+    assert refusals(GOOD | {"AllowedExecuteDuration": 60}) == {}
 
 
 def test_a_pool_without_volumes_opens_no_directory() -> None:

@@ -26,11 +26,12 @@ def entrypoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.setattr(module, "SHARE_DIRECTORY", tmp_path)
     monkeypatch.setattr(module, "KVM_DEVICE", tmp_path / "kvm")
     (tmp_path / "config.d").mkdir()
-    (tmp_path / "vm.conf").touch()
+    for name in ("vm.conf", "lending.conf"):
+        (tmp_path / name).touch()
     monkeypatch.setattr(module.Executor, "_serve", lambda _: SERVE_EXIT_CODE)
     monkeypatch.setattr(module, "run_libvirtd", lambda: None)
     monkeypatch.setattr("signal.signal", lambda *_: None)
-    for name in ("TWIN", "VIRTUAL_MACHINES"):
+    for name in ("TWIN", "VIRTUAL_MACHINES", "LEND_MAX_S"):
         monkeypatch.delenv(f"SWARM_RUNNER_{name}", raising=False)
     return module
 
@@ -58,7 +59,17 @@ def test_without_vms_nothing_else_runs(
     entrypoint: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert run(entrypoint, monkeypatch) == (SERVE_EXIT_CODE, [])
-    assert not (entrypoint.CONFIG_DIRECTORY / "vm.conf").exists()
+    assert not list(entrypoint.CONFIG_DIRECTORY.iterdir())
+
+
+def test_an_executor_of_a_class_that_lends(
+    entrypoint: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SWARM_RUNNER_LEND_MAX_S", "60")
+    assert run(entrypoint, monkeypatch) == (SERVE_EXIT_CODE, [])
+    # HTCondor reads the files of this directory in the order of their names.
+    assert [path.name for path in entrypoint.CONFIG_DIRECTORY.iterdir()] == ["lending.conf"]
+    assert min("lending.conf", "executor.conf") == "executor.conf"
 
 
 @pytest.mark.parametrize("emulate", ["True", "False"])

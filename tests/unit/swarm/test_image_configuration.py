@@ -7,7 +7,9 @@ import pytest
 from tests.unit.swarm.image import IMAGE, read_config
 
 
-@pytest.mark.parametrize("file", ["manager.conf", "executor.conf", "common.conf", "vm.conf"])
+@pytest.mark.parametrize(
+    "file", ["manager.conf", "executor.conf", "lending.conf", "common.conf", "vm.conf"]
+)
 def test_no_daemon_is_named_like_a_host(file: str) -> None:
     # HTCondor asks DNS for a name without an @, which takes 10 s where no server answers.
     names = [
