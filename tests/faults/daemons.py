@@ -253,7 +253,6 @@ FAULTS = (
         "the same clock, to the right time again: beyond the end of every lease",
         _set_clock_ahead,
         prepare=_prepare_late_clock,
-        kills=True,
     ),
     PoolFault(
         "manager's name not resolved",

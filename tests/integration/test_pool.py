@@ -21,6 +21,7 @@ from swarm_runner.submit.description import group_into_batches
 from swarm_runner.submit.translation import translate
 from swarm_runner.swarm.client import DockerSwarm
 from tests.integration.conftest import service_container, write_executors_token
+from tests.integration.daemon_signals import signal_daemon
 from tests.integration.shell import CommandShell
 from tests.lab.pool import LabPool, lab_pool
 from tests.polling import TIMEOUT_S, poll_until
@@ -202,3 +203,9 @@ def test_preen_leaves_the_record_of_tokens(
     left = manager.exec_run(["ls", spool]).output
     assert b"swarm-runner-tokens.json\n" in left
     assert b"unknown" not in left
+
+
+def test_the_manager_watches_its_clock(lab: LabPool, docker_client: docker.DockerClient) -> None:
+    """What it does when the clock is set is a fault of `make faults`."""
+    manager = service_container(docker_client, lab.destination.pool.service())
+    signal_daemon(manager, "clock_watch.py", "CONT")  # raises if it does not run
