@@ -23,10 +23,6 @@ def test_the_page_is_made_of_the_results() -> None:
 # Floors whose cells have not been run since the matrix exists, by those cells: `make matrix` runs
 # them. A name that is covered must leave the list.
 PENDING = {
-    "floors": {
-        *("docker", "matplotlib", "pluggy", "prometheus-client", "pydantic", "pyyaml", "rich"),
-        *("starlette", "typer", "uvicorn"),
-    },
     "galaxy-25.0": {"galaxy-app"},
     "snakemake-9.20": {"snakemake-interface-common", "snakemake-interface-executor-plugins"},
 }
