@@ -29,6 +29,8 @@ _CLOCK_FILE = "/etc/swarm-runner-clock"
 _CLOCK_TOLERANCE_S = 120
 _CLOCK_LIBRARY = "/usr/local/lib/libfaketime.so.1"
 # The master starts again with the library, and so do all others: they have its environment.
+# All see a new time at once, as on a real host. Files keep their times: to the master, its own
+# program would be a new one, for which it restarts.
 _USE_CLOCK = f"""
 set -e
 echo +0s >{_CLOCK_FILE}
@@ -36,7 +38,7 @@ mv /usr/sbin/condor_master /usr/local/lib/
 cat >/usr/sbin/condor_master <<'END'
 #!/bin/sh
 export LD_PRELOAD={_CLOCK_LIBRARY} FAKETIME_TIMESTAMP_FILE={_CLOCK_FILE}
-export FAKETIME_DONT_FAKE_MONOTONIC=1 FAKETIME_CACHE_DURATION=1
+export FAKETIME_DONT_FAKE_MONOTONIC=1 FAKETIME_NO_CACHE=1 NO_FAKE_STAT=1
 exec /usr/local/lib/condor_master "$@"
 END
 chmod 755 /usr/sbin/condor_master
