@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         SubmitInDoubtError,
         SubmitResult,
     )
+    from swarm_runner.condor.tokens import token_file, token_user
     from swarm_runner.config.current import get_current_config
     from swarm_runner.config.destination_parameters import (
         DestinationParameters,
@@ -241,6 +242,8 @@ __all__ = [
     "reject_control_characters",
     "round_up_cpus",
     "schedd_escalates",
+    "token_file",
+    "token_user",
     "translate",
     "validate_document",
 ]
@@ -255,6 +258,7 @@ _EXPORTS = {
         "SubmitInDoubtError",
         "SubmitResult",
     ),
+    "condor.tokens": ("token_file", "token_user"),
     "config.current": ("get_current_config",),
     "config.documents": (
         "dump_invocations",

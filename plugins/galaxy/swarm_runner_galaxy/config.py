@@ -39,6 +39,7 @@ class RunnerConfig:
     """The runner's configuration.
 
     - `runner_id`: the runner's ID in the job configuration.
+    - `section`: the runner's section, and `source`, the file that contains it.
     - `destination`: the pool and the defaults, without any job's own parameters.
     - `name`: the runner's name on the access point.
     - `metrics_address`: where to serve the runner's metrics, or None.
@@ -51,7 +52,8 @@ class RunnerConfig:
         """
         self.runner_id = _find_runner_id(app, settings)
         try:
-            section = parse_runner(*_load_document(app, self.runner_id, settings))
+            document, path = _load_document(app, self.runner_id, settings)
+            section = parse_runner(document, path)
             pool = section.pool or Pool()
             _check_pool(app.config, pool, f"runners.{self.runner_id}.pool")
         except InvalidInputError as error:
@@ -59,6 +61,7 @@ class RunnerConfig:
                 f"Galaxy does not start: the section runners.{self.runner_id} of the job "
                 f"configuration is invalid.\n{error}"
             ) from error
+        self.section, self.source = section, document.source
         self.destination = Destination(
             name=self.runner_id,
             pool=pool,

@@ -31,6 +31,7 @@ from swarm_runner_galaxy import metrics
 from swarm_runner_galaxy.config import RUNNER_PARAM_SPECS, RunnerConfig
 from swarm_runner_galaxy.exposure import find_exposed_files
 from swarm_runner_galaxy.finishing import DELETED_STATES, STATES, JobFinisher
+from swarm_runner_galaxy.handlers import HandlerRegistry, build_record
 from swarm_runner_galaxy.invocation import (
     SHELL,
     RawCommands,
@@ -87,6 +88,9 @@ class SwarmJobRunner(JobFinisher):
             )
         except SwarmRunnerError as error:
             raise ConfigurationError(f"runners.{config.runner_id}: {error}") from error
+        record = build_record(config, app.config.server_name, self._runner.event_log)
+        self._handlers = HandlerRegistry(app.model.engine, config.runner_id, record)
+        self._handlers.join()
         self._job_monitor = JobMonitor(self._runner, self._enqueue_step, self._requeue)
         self._retry_queue = RetryQueue(self._enqueue_step)
         self._submitter = BatchSubmitter(
@@ -141,6 +145,7 @@ class SwarmJobRunner(JobFinisher):
             self._metrics_server.close()
         self._metadata_setter.close()
         self._runner.close()
+        self._handlers.leave()
 
     def _serve_metrics(self) -> None:
         """Serve the runner's metrics. Galaxy works without: of several handlers, one has a port."""

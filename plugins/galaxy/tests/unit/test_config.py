@@ -19,6 +19,7 @@ def boot_runner(app: Any, volume: Path, **settings: Any) -> Any:
     """Load the runner as Galaxy does when it boots."""
     plugin = {"id": "swarm", "load": LOAD, "workers": 1, "kwds": settings}
     config = SimpleNamespace(
+        server_name="main",
         jobs_directory=str(volume / "jobs"),
         file_path=str(volume / "objects"),
         database_connection="sqlite:///:memory:",
