@@ -47,9 +47,10 @@ class Runner:
     """Runs invocations at a destination, tracks their jobs and reports how each ended.
 
     A runner is identified by its `name`: after a restart, a runner of the same name finds its jobs
-    and submits no key twice. One name belongs to one program on one machine at a time. `plugins`
-    are registered after the installed ones. While it waits or reconciles, the runner retries an
-    unreachable access point for `outage_timeout_s`.
+    and submits no key twice. Programs that use one name at once have to share its directory: on
+    one machine, or on a file system whose locks reach all of them. `plugins` are registered after
+    the installed ones. While it waits or reconciles, the runner retries an unreachable access point
+    for `outage_timeout_s`.
 
     The constructor sends nothing. All methods may be called from several threads. They raise
     UnreachableError when the access point does not answer or rejects the credentials. Hooks are

@@ -158,7 +158,8 @@ def find_conflicts(own: HandlerRecord, other: HandlerRecord) -> list[Difference]
     elif not _share_directory(own, other):
         advice = (
             "these are two directories, and the lock in the one keeps nobody out of the other; set "
-            "state_directory to a directory that the hosts of all handlers mount"
+            "state_directory to a directory that the hosts of all handlers mount, or give each "
+            "host a runner of its own (docs/how-to/galaxy-in-production.md)"
         )
         difference = Difference(
             "state_directory", own.state_directory, other.state_directory, advice
@@ -194,7 +195,7 @@ class HandlerRegistry:
         self._own = record
         self._is_own = _TABLE.c.server_name == record.server_name
 
-    def join(self) -> None:
+    def register(self) -> None:
         """Write this handler's record, and compare it with those of the others that are alive.
 
         Raises ConfigurationError, which stops the boot, if one would not find the other's jobs.
@@ -205,10 +206,10 @@ class HandlerRegistry:
             others = list(self._alive(not_(self._is_own)))
         except SQLAlchemyError as error:
             log.warning(
-                "Cannot compare this handler's configuration with that of the others: the table "
-                f"{_TABLE.name} in Galaxy's database cannot be written",
+                "Cannot compare this handler's configuration with that of the others: let Galaxy's "
+                f"database user create and write the table {_TABLE.name}",
                 runner=self._runner_id,
-                error=error,
+                error=getattr(error, "orig", error),
             )
             return
         for record in namesakes:
@@ -222,7 +223,7 @@ class HandlerRegistry:
         conflicts = {str(other): find_conflicts(self._own, other) for other in others}
         conflicts = {other: found for other, found in conflicts.items() if found}
         if conflicts:
-            self.leave()
+            self.unregister()
             message = self._describe(conflicts)
             log.error(message)
             raise ConfigurationError(message)
@@ -234,14 +235,14 @@ class HandlerRegistry:
                     file=self._own.file,
                 )
 
-    def leave(self) -> None:
+    def unregister(self) -> None:
         """Remove this handler's record."""
-        mine = and_(self._is_own, _TABLE.c.hostname == self._own.process.hostname)
+        # A container that replaced this one has a record of the same name.
+        host = _TABLE.c.hostname == self._own.process.hostname
+        statement = delete(_TABLE).where(_TABLE.c.runner_id == self._runner_id, self._is_own, host)
         try:
             with self._engine.begin() as connection:
-                connection.execute(
-                    delete(_TABLE).where(_TABLE.c.runner_id == self._runner_id, mine)
-                )
+                connection.execute(statement)
         except SQLAlchemyError as error:
             log.debug("The record of this handler stays; it expires", error=error)
 
@@ -304,8 +305,8 @@ class HandlerRegistry:
     def _describe(self, conflicts: dict[str, list[Difference]]) -> str:
         introduction = (
             f"Galaxy does not start: the section runners.{self._runner_id} of this handler, "
-            f"{self._own}, contradicts that of handlers that are running. A handler would not find "
-            "the jobs of another one, and Galaxy would fail them while they run."
+            f"{self._own}, contradicts that of handlers that are running. One would not find the jobs "
+            "of the other: Galaxy would fail them while they run, or run them twice."
         )
         lines = [introduction]
         for other, differences in conflicts.items():

@@ -90,7 +90,7 @@ class SwarmJobRunner(JobFinisher):
             raise ConfigurationError(f"runners.{config.runner_id}: {error}") from error
         record = build_record(config, app.config.server_name, self._runner.event_log)
         self._handlers = HandlerRegistry(app.model.engine, config.runner_id, record)
-        self._handlers.join()
+        self._handlers.register()
         self._job_monitor = JobMonitor(self._runner, self._enqueue_step, self._requeue)
         self._retry_queue = RetryQueue(self._enqueue_step)
         self._submitter = BatchSubmitter(
@@ -145,7 +145,7 @@ class SwarmJobRunner(JobFinisher):
             self._metrics_server.close()
         self._metadata_setter.close()
         self._runner.close()
-        self._handlers.leave()
+        self._handlers.unregister()
 
     def _serve_metrics(self) -> None:
         """Serve the runner's metrics. Galaxy works without: of several handlers, one has a port."""

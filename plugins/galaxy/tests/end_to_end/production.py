@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import pwd
 import shutil
@@ -10,14 +11,25 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import docker
 import psycopg2
+import yaml
 from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
 
-from end_to_end.server import BOOT_TIMEOUT_S, STOP_TIMEOUT_S, Galaxy, SystemUser
+from end_to_end.client import Client
+from end_to_end.conftest import build_job_conf
+from end_to_end.server import BOOT_TIMEOUT_S, MASTER_KEY, STOP_TIMEOUT_S, Galaxy, SystemUser
+from end_to_end.shell_tool import BUSYBOX, BUSYBOX_DOCKERFILE, ShellTool
+from tests.lab.pool import lab_pool
+
+NAME = os.environ.get("SWARM_RUNNER_PRODUCTION_POOL", "swarm-runner-test-production")
+PORT = int(os.environ.get("SWARM_RUNNER_PRODUCTION_POOL_PORT", "9738"))
+GALAXY_PORT = int(os.environ.get("SWARM_RUNNER_PRODUCTION_PORT", "9779"))
 
 HANDLERS = ("handler_1", "handler_2")
 # Without a limit, the handler that asks first takes every job of a batch.
@@ -27,6 +39,7 @@ HANDLING = {
     "processes": {name: {} for name in HANDLERS},
 }
 WEB_WORKERS = 2
+DOCUMENTED_DATABASE = "postgresql://galaxy@/galaxy?host=/var/run/postgresql"
 _DATABASE_USER = "galaxy"
 
 
@@ -89,16 +102,25 @@ class Database:
             )
         )
 
+    def finished_tasks(self, name: str) -> int:
+        """Return how many of celery's tasks of that name have succeeded."""
+        ((exists,),) = self._query("SELECT to_regclass('celery_taskmeta') IS NOT NULL")
+        if not exists:  # celery creates it with the first result
+            return 0
+        statement = "SELECT count(*) FROM celery_taskmeta WHERE name = %s AND status = 'SUCCESS'"
+        ((count,),) = self._query(statement, name)
+        return int(count)
+
     def processes(self) -> set[str]:
         """Return the names of the Galaxy processes that have booted."""
         return {name for (name,) in self._query("SELECT server_name FROM worker_process")}
 
-    def _query(self, statement: str) -> list[tuple[Any, ...]]:
+    def _query(self, statement: str, *values: str) -> list[tuple[Any, ...]]:
         with (
             contextlib.closing(psycopg2.connect(self.url)) as connection,
             connection.cursor() as cursor,
         ):
-            cursor.execute(statement)
+            cursor.execute(statement, values)
             return cursor.fetchall()
 
     def _run(self, program: str, *arguments: str, check: bool = True) -> None:
@@ -121,7 +143,12 @@ class ProductionGalaxy(Galaxy):
     def __init__(self, directory: Path, port: int, user: SystemUser, database: Database) -> None:
         super().__init__(directory, port, user)
         self._database = database
-        self._handlers: dict[str, subprocess.Popen[bytes]] = {}
+        # The job handlers, and celery's worker.
+        self._daemons: dict[str, subprocess.Popen[bytes]] = {}
+
+    def write_job_conf(self, name: str, job_conf: Mapping[str, Any]) -> None:
+        """Write another job configuration beside the server's."""
+        self._write(name, yaml.safe_dump(dict(job_conf), sort_keys=False))
 
     def start(self, wait: bool = True) -> None:
         """Start everything. The web workers come first: they make the tables of a new database."""
@@ -149,32 +176,47 @@ class ProductionGalaxy(Galaxy):
     def _wait_for_handlers(self) -> bool:
         return self._database.processes() >= set(HANDLERS)
 
-    def start_handler(self, name: str) -> None:
-        """Start a job handler."""
-        self._handlers[name] = self._spawn(
+    def start_handler(self, name: str, job_conf: str = "job_conf.yml") -> None:
+        """Start a job handler, with a job configuration in the server's directory."""
+        self._daemons[name] = self._spawn(
             [
                 str(Path(sys.executable).with_name("galaxy-main")),
                 *("-c", str(self.directory / "galaxy.yml"), "--server-name", name),
                 *("--pid-file", str(self.directory / f"{name}.pid")),
+            ],
+            GALAXY_CONFIG_OVERRIDE_JOB_CONFIG_FILE=str(self.directory / job_conf),
+        )
+
+    def wait_for_the_end_of_handler(self, name: str) -> int:
+        """Wait until a job handler ends by itself. Return its exit code."""
+        return self._daemons.pop(name).wait(BOOT_TIMEOUT_S)
+
+    def start_celery_worker(self) -> None:
+        """Start a worker of Galaxy's celery, as Galaxy's manual says."""
+        self._daemons["celery"] = self._spawn(
+            [
+                str(Path(sys.executable).with_name("celery")),
+                *("--app", "galaxy.celery", "worker", "--pool", "threads", "--concurrency", "2"),
+                *("--queues", "celery,galaxy.internal,galaxy.external", "--loglevel", "INFO"),
             ]
         )
 
     def kill_handler(self, name: str) -> None:
         """Kill a job handler and its children, as a crash does."""
-        handler = self._handlers.pop(name)
+        handler = self._daemons.pop(name)
         os.killpg(handler.pid, signal.SIGKILL)
         handler.wait(STOP_TIMEOUT_S)
 
     def stop(self) -> None:
         """Stop all processes as an administrator does."""
-        for handler in self._handlers.values():
-            handler.terminate()
-        for name, handler in list(self._handlers.items()):
+        for daemon in self._daemons.values():
+            daemon.terminate()
+        for name, daemon in list(self._daemons.items()):
             try:
-                handler.wait(STOP_TIMEOUT_S)
+                daemon.wait(STOP_TIMEOUT_S)
             except subprocess.TimeoutExpired:
                 self.kill_handler(name)
-        self._handlers.clear()
+        self._daemons.clear()
         super().stop()
 
     def _environment(self) -> dict[str, str]:
@@ -182,3 +224,58 @@ class ProductionGalaxy(Galaxy):
 
     def _settings(self) -> dict[str, Any]:
         return super()._settings() | {"database_connection": self._database.url}
+
+
+@dataclass(frozen=True)
+class Production:
+    """The server, its database, its job configuration, a user, and a directory of jobs' files."""
+
+    galaxy: ProductionGalaxy
+    database: Database
+    job_conf: Mapping[str, Any]
+    client: Client
+    runs: Path
+
+    @classmethod
+    @contextlib.contextmanager
+    def running(
+        cls,
+        tools: Iterable[ShellTool] = (ShellTool("busybox", image=BUSYBOX),),
+        environments: Mapping[str, Mapping[str, Any]] | None = None,
+        celery: bool = False,
+        **settings: Any,
+    ) -> Iterator[Production]:
+        """Yield the server on a pool of its own.
+
+        `environments` are added to the job configuration, each for the tool of its name, and
+        `settings` to galaxy.yml, with the server's database instead of the one in the documents.
+        `celery`: start a worker.
+        """
+        user = SystemUser.for_tests()
+        pool_settings = {
+            "user": {"name": user.name, "uid": user.uid, "gid": user.gid},
+            "classes": {"normal": {"cpus": 8, "memory_mb": 1024, "replicas": 3}},
+        }
+        engine = docker.from_env()
+        engine.images.build(fileobj=io.BytesIO(BUSYBOX_DOCKERFILE.encode()), tag=BUSYBOX)
+        engine.close()
+        with Database.running() as database, lab_pool(NAME, PORT, pool_settings) as pool:
+            runs = pool.volume / "runs"
+            runs.mkdir()
+            runs.chmod(0o777)
+            galaxy = ProductionGalaxy(pool.volume / "galaxy", GALAXY_PORT, user, database)
+            job_conf = build_job_conf(pool, user) | {"handling": HANDLING}
+            for name, params in (environments or {}).items():
+                default = job_conf["execution"]["environments"]["swarm"]
+                job_conf["execution"]["environments"][name] = {**default, **params}
+                job_conf["tools"].append({"id": name, "environment": name})
+            settings_text = yaml.safe_dump(settings).replace(DOCUMENTED_DATABASE, database.url)
+            galaxy.configure(job_conf, tools, **yaml.safe_load(settings_text))
+            galaxy.start()
+            try:
+                if celery:
+                    galaxy.start_celery_worker()
+                client = Client(galaxy.url, MASTER_KEY, "admin")
+                yield Production(galaxy, database, job_conf, client, runs)
+            finally:
+                galaxy.stop()

@@ -154,13 +154,13 @@ class Galaxy:
         assert self._process is not None
         return self._process.wait(timeout_s)
 
-    def _spawn(self, command: list[str]) -> subprocess.Popen[bytes]:
+    def _spawn(self, command: list[str], **environment: str) -> subprocess.Popen[bytes]:
         """Start a process of the server, whose output goes to the log."""
         with self.log.open("ab") as log:
             return subprocess.Popen(
                 self._user.wrap_command(command),
                 cwd=self.directory,
-                env=self._environment(),
+                env=self._environment() | environment,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import io
-import os
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
-import docker
 import pytest
 import requests
 from tenacity import (
@@ -18,55 +13,16 @@ from tenacity import (
     wait_fixed,
 )
 
-from end_to_end.client import Client
-from end_to_end.conftest import build_job_conf
-from end_to_end.production import HANDLERS, HANDLING, Database, ProductionGalaxy
-from end_to_end.server import MASTER_KEY, SystemUser
-from end_to_end.shell_tool import BUSYBOX, BUSYBOX_DOCKERFILE, ShellTool
-from tests.lab.pool import lab_pool
+from end_to_end.production import HANDLERS, NAME, Production
 from tests.polling import poll_until
 
-NAME = os.environ.get("SWARM_RUNNER_PRODUCTION_POOL", "swarm-runner-test-production")
-PORT = int(os.environ.get("SWARM_RUNNER_PRODUCTION_POOL_PORT", "9738"))
-GALAXY_PORT = int(os.environ.get("SWARM_RUNNER_PRODUCTION_PORT", "9779"))
 JOBS, JOB_S = 24, 4
-
-
-@dataclass(frozen=True)
-class Production:
-    """The server, its database, a user, and a directory that jobs can write to."""
-
-    galaxy: ProductionGalaxy
-    database: Database
-    client: Client
-    runs: Path
 
 
 @pytest.fixture(scope="module")
 def production() -> Iterator[Production]:
-    user = SystemUser.for_tests()
-    settings = {
-        "user": {"name": user.name, "uid": user.uid, "gid": user.gid},
-        "classes": {"normal": {"cpus": 8, "memory_mb": 1024, "replicas": 3}},
-    }
-    engine = docker.from_env()
-    engine.images.build(fileobj=io.BytesIO(BUSYBOX_DOCKERFILE.encode()), tag=BUSYBOX)
-    engine.close()
-    with Database.running() as database, lab_pool(NAME, PORT, settings) as pool:
-        runs = pool.volume / "runs"
-        runs.mkdir()
-        runs.chmod(0o777)
-        galaxy = ProductionGalaxy(pool.volume / "galaxy", GALAXY_PORT, user, database)
-        galaxy.configure(
-            build_job_conf(pool, user) | {"handling": HANDLING},
-            [ShellTool("busybox", image=BUSYBOX)],
-        )
-        galaxy.start()
-        try:
-            client = Client(galaxy.url, MASTER_KEY, "admin")
-            yield Production(galaxy, database, client, runs)
-        finally:
-            galaxy.stop()
+    with Production.running() as running:
+        yield running
 
 
 class Batch:
@@ -94,6 +50,27 @@ class Batch:
         assert outputs == {file.name for file in self.files}
         starts = {file.name: len(file.read_text().splitlines()) for file in self.files}
         assert set(starts.values()) == {1}, starts
+
+
+def test_a_handler_of_another_pool_does_not_boot(production: Production) -> None:
+    name, section = "handler_3", production.job_conf["runners"]["swarm"]
+    other = {
+        **production.job_conf,
+        "handling": {"assign": ["db-skip-locked"], "processes": {name: {}}},
+        "runners": {
+            **production.job_conf["runners"],
+            "swarm": {**section, "pool": {**section["pool"], "name": "other"}},
+        },
+    }
+    production.galaxy.write_job_conf("other.yml", other)
+    production.galaxy.start_handler(name, "other.yml")
+    assert production.galaxy.wait_for_the_end_of_handler(name) != 0
+    log = production.galaxy.log.read_text(errors="replace")
+    directory = production.galaxy.directory
+    assert f"runners.swarm of this handler, {name} ({directory}/other.yml, on " in log
+    for handler in HANDLERS:
+        assert f"{handler} ({directory}/job_conf.yml, on " in log
+    assert f"pool.name is 'other' here, and '{NAME}' there" in log
 
 
 def test_one_of_two_handlers_is_killed(production: Production) -> None:

@@ -53,9 +53,9 @@ def record(
     return HandlerRecord(server_name=server_name, process=process, **values | own)
 
 
-def join(engine: Engine, own: HandlerRecord) -> HandlerRegistry:
+def register(engine: Engine, own: HandlerRecord) -> HandlerRegistry:
     registry = HandlerRegistry(engine, "swarm", own)
-    registry.join()
+    registry.register()
     return registry
 
 
@@ -78,14 +78,14 @@ def age(engine: Engine, seconds: float, heartbeat: float | None = None) -> None:
 
 def test_handlers_that_agree(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        join(engine, record("handler_0"))
-        join(engine, record("handler_1"))
+        register(engine, record("handler_0"))
+        register(engine, record("handler_1"))
         # The directory is mounted at another path, and the pool has another manager by now.
-        moved = {
+        moved: dict[str, Any] = {
             "state_directory": "/mnt/galaxy-main",
             "addresses": ("a:1", "pool.example.org:9618"),
         }
-        join(engine, record("handler_2", "host-b", **moved))
+        register(engine, record("handler_2", "host-b", **moved))
     assert names(engine) == {"handler_0", "handler_1", "handler_2"}
     assert caplog.text == ""
 
@@ -106,9 +106,9 @@ def test_handlers_that_agree(engine: Engine, caplog: pytest.LogCaptureFixture) -
 def test_a_contradiction_stops_the_boot(
     engine: Engine, caplog: pytest.LogCaptureFixture, own: dict[str, Any], expected: str
 ) -> None:
-    join(engine, record("handler_0"))
+    register(engine, record("handler_0"))
     with pytest.raises(ConfigurationError) as caught:
-        join(engine, record("handler_1", **own))
+        register(engine, record("handler_1", **own))
     message = str(caught.value)
     assert expected in message
     assert "handler_1 (/etc/handler_1/job_conf.yml, on host-a)" in message
@@ -117,12 +117,14 @@ def test_a_contradiction_stops_the_boot(
     assert message in caplog.text
     # It leaves nothing behind that could stop the others.
     assert names(engine) == {"handler_0"}
-    join(engine, record("handler_0"))
+    register(engine, record("handler_0"))
 
 
 def test_other_differences_are_logged(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
-    join(engine, record("handler_0", settings={"lease_s": 300, "pool.classes.big.memory_mb": 4096}))
-    join(engine, record("handler_1", settings={"lease_s": 60}))
+    register(
+        engine, record("handler_0", settings={"lease_s": 300, "pool.classes.big.memory_mb": 4096})
+    )
+    register(engine, record("handler_1", settings={"lease_s": 60}))
     assert (
         "The section of handler_0 (/etc/handler_0/job_conf.yml, on host-a) differs" in caplog.text
     )
@@ -132,21 +134,21 @@ def test_other_differences_are_logged(engine: Engine, caplog: pytest.LogCaptureF
 
 def test_many_differences(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
     count = handlers.MAX_LOGGED_SETTINGS + 5
-    join(engine, record("handler_0", settings={f"key_{number}": 1 for number in range(count)}))
-    join(engine, record("handler_1", settings={}))
+    register(engine, record("handler_0", settings={f"key_{number}": 1 for number in range(count)}))
+    register(engine, record("handler_1", settings={}))
     assert "5 more keys differ" in caplog.text
 
 
 def test_a_handler_that_has_ended_on_this_host_is_ignored(engine: Engine) -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as ended:
         pass
-    join(engine, record("handler_0", pid=ended.pid))
-    join(engine, record("handler_1", pool_name="other"))
+    register(engine, record("handler_0", pid=ended.pid))
+    register(engine, record("handler_1", pool_name="other"))
 
 
 def test_an_earlier_process_of_the_same_number_has_ended(engine: Engine) -> None:
-    join(engine, record("handler_0", pid=os.getpid()))
-    join(engine, record("handler_1", pool_name="other"))
+    register(engine, record("handler_0", pid=os.getpid()))
+    register(engine, record("handler_1", pool_name="other"))
 
 
 def test_a_process_of_another_host_or_container_cannot_be_seen() -> None:
@@ -160,37 +162,37 @@ def test_a_process_of_another_host_or_container_cannot_be_seen() -> None:
 
 
 def test_a_handler_on_another_host_is_alive_by_its_heartbeat(engine: Engine) -> None:
-    join(engine, record("handler_0", "host-b"))
+    register(engine, record("handler_0", "host-b"))
     age(engine, 60 * MINUTE_S, heartbeat=1 * MINUTE_S)
     with pytest.raises(ConfigurationError, match="on host-b"):
-        join(engine, record("handler_1", pool_name="other"))
+        register(engine, record("handler_1", pool_name="other"))
 
 
 @pytest.mark.parametrize("heartbeat", [None, 3 * MINUTE_S])
 def test_a_handler_on_another_host_that_is_gone(engine: Engine, heartbeat: float | None) -> None:
-    join(engine, record("handler_0", "host-b"))
+    register(engine, record("handler_0", "host-b"))
     age(engine, 60 * MINUTE_S, heartbeat)
-    join(engine, record("handler_1", pool_name="other"))
+    register(engine, record("handler_1", pool_name="other"))
 
 
 def test_a_handler_that_was_stopped(engine: Engine) -> None:
-    registry = join(engine, record("handler_0", "host-b"))
-    registry.leave()
+    registry = register(engine, record("handler_0", "host-b"))
+    registry.unregister()
     assert names(engine) == set()
-    join(engine, record("handler_1", pool_name="other"))
+    register(engine, record("handler_1", pool_name="other"))
 
 
 def test_a_handler_that_was_replaced_leaves_its_successor_alone(engine: Engine) -> None:
-    registry = join(engine, record("handler_0", "container-1"))
-    join(engine, record("handler_0", "container-2"))
-    registry.leave()
+    registry = register(engine, record("handler_0", "container-1"))
+    register(engine, record("handler_0", "container-2"))
+    registry.unregister()
     assert names(engine) == {"handler_0"}
 
 
 def test_two_handlers_of_one_name(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
     """Only a warning: it may be a container that starts again, even with a new configuration."""
-    join(engine, record("handler_0", "host-b"))
-    join(engine, record("handler_0", "host-a", pool_name="other"))
+    register(engine, record("handler_0", "host-b"))
+    register(engine, record("handler_0", "host-a", pool_name="other"))
     assert "handler_0 (/etc/handler_0/job_conf.yml, on host-b) has the name of this" in caplog.text
     assert "--server-name" in caplog.text
 
@@ -199,23 +201,23 @@ def test_two_handlers_of_one_name(engine: Engine, caplog: pytest.LogCaptureFixtu
 def test_a_pool_at_the_loopback_address_of_two_hosts(
     engine: Engine, caplog: pytest.LogCaptureFixture, address: str
 ) -> None:
-    join(engine, record("handler_0", addresses=(address,)))
-    join(engine, record("handler_1", addresses=(address,)))
+    register(engine, record("handler_0", addresses=(address,)))
+    register(engine, record("handler_1", addresses=(address,)))
     assert caplog.text == ""
-    join(engine, record("handler_2", "host-b", addresses=(address,)))
+    register(engine, record("handler_2", "host-b", addresses=(address,)))
     assert f"the pool's address is {address}, which leads each of the two hosts to" in caplog.text
 
 
 def test_a_runner_of_another_id_is_another_runner(engine: Engine) -> None:
-    join(engine, record("handler_0"))
-    HandlerRegistry(engine, "swarm_2", record("handler_1", pool_name="other")).join()
+    register(engine, record("handler_0"))
+    HandlerRegistry(engine, "swarm_2", record("handler_1", pool_name="other")).register()
 
 
 def test_a_record_of_another_version_is_ignored(engine: Engine) -> None:
-    join(engine, record("handler_0"))
+    register(engine, record("handler_0"))
     with engine.begin() as connection:
         connection.execute(update(TABLE).values(record={"pool": "other"}))
-    join(engine, record("handler_1"))
+    register(engine, record("handler_1"))
 
 
 @pytest.mark.usefixtures("engine")
@@ -223,7 +225,7 @@ def test_a_database_that_cannot_be_written(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     read_only = create_engine(f"sqlite:///file:{tmp_path}/galaxy.sqlite?mode=ro&uri=true")
-    join(read_only, record("handler_0")).leave()
+    register(read_only, record("handler_0")).unregister()
     assert "Cannot compare this handler's configuration with that of the others" in caplog.text
     read_only.dispose()
 
@@ -234,14 +236,14 @@ def test_a_handler_of_another_pool_does_not_boot(harness: RunnerHarness) -> None
     process = own.process.model_copy(update={"pid": os.getppid()})
     other = own.model_copy(update={"server_name": "handler_1", "process": process})
     registry = HandlerRegistry(harness.app.model.engine, "swarm", other)
-    registry.join()
+    registry.register()
     harness.start()
     harness.settings = {"pool": {**harness.settings["pool"], "name": "other"}}
     try:
         with pytest.raises(ConfigurationError, match=r"pool\.name is 'other' here"):
             harness.start()
     finally:
-        registry.leave()
+        registry.unregister()
 
 
 def test_the_record_says_who_the_token_is_and_not_the_token(harness: RunnerHarness) -> None:
@@ -268,3 +270,29 @@ def test_a_runner_without_a_log(harness: RunnerHarness, tmp_path: Path) -> None:
     config.section = section
     shared = handlers.build_record(config, "handler_0", None)
     assert shared.state_inode == (tmp_path / config.name).stat().st_ino
+
+
+def test_a_job_that_passes_to_a_handler_on_another_host_runs_once(
+    harness: RunnerHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hosts share the volume, and not the home directory; both handlers run since long."""
+    first = harness.runner
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state of host-b"))
+    monkeypatch.setattr(harness.app.config, "server_name", "handler_1")
+    second = harness.start()
+    assert second is not first
+    harness.poll()
+    harness.runner = first
+    job = harness.job()
+    harness.queue_jobs(job)
+    assert len(harness.access_point.queue) == 1
+    # The administrator names the other handler before the first has written the job's ID.
+    harness.runner = second
+    harness.poll()
+    harness.queue_jobs(job)
+    assert len(harness.access_point.queue) == 1
+    assert job.prepared == 1
+    harness.end_job(job)
+    harness.poll()
+    assert [state.job_wrapper for state in harness.finished] == [job]
+    first._runner.close()
