@@ -305,8 +305,8 @@ class HandlerRegistry:
     def _describe(self, conflicts: dict[str, list[Difference]]) -> str:
         introduction = (
             f"Galaxy does not start: the section runners.{self._runner_id} of this handler, "
-            f"{self._own}, contradicts that of handlers that are running. One would not find the jobs "
-            "of the other: Galaxy would fail them while they run, or run them twice."
+            f"{self._own}, contradicts that of handlers that are running. One would not find the "
+            "jobs of the other: Galaxy would fail them while they run, or run them twice."
         )
         lines = [introduction]
         for other, differences in conflicts.items():
