@@ -230,7 +230,9 @@ def test_a_database_that_cannot_be_written(
     read_only.dispose()
 
 
-def test_a_handler_of_another_pool_does_not_boot(harness: RunnerHarness) -> None:
+def test_a_handler_of_another_pool_does_not_boot(
+    harness: RunnerHarness, caplog: pytest.LogCaptureFixture
+) -> None:
     own = harness.runner._handlers._own
     assert own.file == "job configuration"
     process = own.process.model_copy(update={"pid": os.getppid()})
@@ -238,6 +240,7 @@ def test_a_handler_of_another_pool_does_not_boot(harness: RunnerHarness) -> None
     registry = HandlerRegistry(harness.app.model.engine, "swarm", other)
     registry.register()
     harness.start()
+    assert "differs" not in caplog.text
     harness.settings = {"pool": {**harness.settings["pool"], "name": "other"}}
     try:
         with pytest.raises(ConfigurationError, match=r"pool\.name is 'other' here"):
