@@ -24,7 +24,6 @@ def test_the_page_is_made_of_the_results() -> None:
 # them. A name that is covered must leave the list.
 PENDING = {
     "galaxy-25.0": {"galaxy-app"},
-    "snakemake-9.20": {"snakemake-interface-common", "snakemake-interface-executor-plugins"},
 }
 
 
