@@ -246,8 +246,8 @@ def test_the_node_of_the_autoscaler(operator: Operator) -> None:
         operator.configure(host=node(FIRST).address, autoscaler_image=image)
         operator.person.type("swarm-runner pool up --autoscale")
         pool = operator.pool(client)
-        lost = autoscaler_node(pool)
-        assert lost not in ("", FIRST)  # which has the queue
+        lost = poll_until(lambda: autoscaler_node(pool), bool)
+        assert lost != FIRST  # which has the queue
         run_lab_command("kill", lost)
         assert poll_until(lambda: autoscaler_node(pool), lambda name: name not in ("", lost))
         operator.follow("Remove the node", NODE=lost)
