@@ -236,7 +236,7 @@ class FinishedJob(FrozenModel):
     """A job that left the queue, completed or removed.
 
     Attributes:
-        capacity_class: Its own class, also if another one lent it an executor.
+        capacity_class: Its own class, even if another one lent it an executor.
         ended_s: When it ended, in seconds since the epoch.
         runtime_s: How long its last run took; absent if it never ran.
         job: Its ID, `cluster.proc`.

@@ -30,7 +30,7 @@ def kept_swarm() -> Iterator[None]:
         with swarm_lock():
             if not swarm.docker_engine().swarm:
                 swarm.initialise("127.0.0.1")
-            _remove(services)  # of an interrupted session
+            _remove(services)  # of an interrupted run
             services.create("debian:trixie", name=SERVICE, mode={"Replicated": {"Replicas": 0}})
         try:
             yield

@@ -132,6 +132,7 @@ class JobFinisher(AsynchronousJobRunner):  # type: ignore[misc]
         )(super()._ensure_db_session, arg)
 
     def _roll_back(self, attempt: RetryCallState) -> None:
+        """End the session's transaction, whose connection is gone. Log the first failure."""
         with contextlib.suppress(SQLAlchemyError):
             self.sa_session.rollback()
         if attempt.attempt_number == 1 and attempt.outcome is not None:
