@@ -4,14 +4,14 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-down test test-pool test-shared-pool test-own-pools pool-image test-escape unit lint count format bench venv engine
 .PHONY: test-beside-hosts test-beside-galaxy lab lab-needs lab-down test-hosts test-lab test-lab-slow
-.PHONY: test-fields test-docs test-upgrade galaxy-venv postgresql gx-it-proxy test-galaxy test-celery test-interactive bench-galaxy
+.PHONY: test-fields test-docs test-upgrade test-autofs bench-handlers galaxy-venv postgresql gx-it-proxy test-galaxy test-celery test-interactive bench-galaxy
 .PHONY: snakemake-venv test-snakemake bench-snakemake
 .PHONY: promtool grafana-schema test-promtool metrics-reference
 .PHONY: chromium test-browser bench-page screenshots
 .PHONY: docs linkcheck reference changelog dist sbom test-dist test-floors reproducible release-dry-run
 .PHONY: test-engine test-guest test-ssh test-pythons test-clients test-galaxies test-snakemakes matrix
 .PHONY: tpv-database fuzz image-locks bench-negotiation bench-pool bench-scale bench-simulation bench-usage pictures chaos
-.PHONY: faults faults-engine faults-hosts faults-managers soak test-faults
+.PHONY: faults faults-engine faults-on-hosts faults-hosts faults-managers soak test-faults
 
 BIN := .venv/bin
 GALAXY_BIN := .venv-galaxy/bin
@@ -37,7 +37,7 @@ SNAKEMAKE_POOL := swarm-runner-smk 9771
 # Runs a command that uses the Docker engine, even if the user is not in its group.
 WITH_ENGINE := $(LAB)/with-engine
 # Of the tests of a real pool, those that `make test` runs.
-POOL_MARKS := not fields and not guides and not previous_version
+POOL_MARKS := not fields and not guides and not previous_version and not autofs
 CODE := swarm_runner tests plugins/simulation docs/_extensions
 # The unit tests, one process for each processor.
 UNIT_TESTS := tests/unit plugins/simulation/tests --numprocesses auto --dist worksteal
@@ -127,6 +127,10 @@ test-fields: engine ## run every cell of the field table that arrives, on a real
 test-escape: engine ## try to get more from a real pool than it grants; print the table of docs/explanation/security.md
 	$(WITH_ENGINE) $(BIN)/pytest tests/integration/test_escapes.py -q
 	@cat .state/escapes.md
+
+test-autofs: engine ## run jobs whose reference data is below a real autofs, as with CVMFS; a minute
+	@$(LAB)/autofs
+	$(WITH_ENGINE) $(BIN)/pytest tests/integration/test_autofs.py
 
 test-faults: engine ## break a pool in the ten shortest ways of `make faults`, under a smaller load; four minutes, part of `make test`
 	$(WITH_ENGINE) $(BIN)/pytest tests/integration/test_faults.py
@@ -301,13 +305,16 @@ pictures: venv ## generate the pictures in docs/
 	$(BIN)/python -m tests.benchmarks.simulation --picture docs/pictures/curve.svg
 	$(BIN)/python -m tests.screenshots
 
-faults: faults-engine ## break a pool in every way under load, and write docs/explanation/faults.md; 40 minutes
-	$(LAB)/on-hosts $(MAKE) faults-hosts
+faults: engine pool-image lab-needs ## break pools in every way under load, and write docs/explanation/faults.md; 40 minutes
+	$(LAB)/side-by-side faults-engine faults-on-hosts
 	$(WITH_ENGINE) $(BIN)/python -m tests.faults page
 
 faults-engine: engine pool-image
 	@$(LAB)/faketime
 	$(WITH_ENGINE) $(BIN)/python -m tests.faults engine
+
+faults-on-hosts: lab-needs
+	$(LAB)/on-hosts $(MAKE) faults-hosts
 
 faults-hosts: lab-needs pool-image
 	$(BIN)/python -m tests.faults hosts
@@ -329,6 +336,11 @@ venv: ## create the virtual environment .venv
 bench-galaxy: engine galaxy-venv ## compare Galaxy's HTCondor runners with ours, on a real Galaxy and pool
 	@cd plugins/galaxy/tests && $(CURDIR)/$(WITH_ENGINE) env PYTHONPATH=$(CURDIR):. $(CURDIR)/$(GALAXY_BIN)/python -m benchmarks \
 		--jobs $(JOBS) --seconds $(LENGTHS) --rounds $(ROUNDS) --runners $(RUNNERS)
+
+bench-handlers: JOBS := 1000
+bench-handlers: engine galaxy-venv postgresql ## 1,000 jobs at once through two of Galaxy's handlers, with each HTCondor runner; half an hour
+	@cd plugins/galaxy/tests && $(CURDIR)/$(WITH_ENGINE) env PYTHONPATH=$(CURDIR):. $(CURDIR)/$(GALAXY_BIN)/python \
+		-m benchmarks.handlers --jobs $(JOBS)
 
 postgresql:
 	@$(LAB)/postgresql

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
 import os
 import time
@@ -62,12 +63,17 @@ def read() -> dict[str, Row]:
 
 
 def keep(row: Row) -> None:
-    """Add a row, in place of an earlier one of the same fault."""
+    """Add a row, in place of an earlier one of the same fault.
+
+    Two programs may do it at once: `make faults` breaks two pools.
+    """
     today = time.strftime("%Y-%m-%d", time.gmtime())
-    rows = read() | {row.fault: dataclasses.replace(row, date=today)}
-    RESULTS.write_text(
-        json.dumps({name: dataclasses.asdict(each) for name, each in rows.items()}, indent=1) + "\n"
-    )
+    with RESULTS.open("r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        rows = read() | {row.fault: dataclasses.replace(row, date=today)}
+        content = {name: dataclasses.asdict(each) for name, each in rows.items()}
+        file.write(json.dumps(content, indent=1) + "\n")
+        file.truncate()
 
 
 def write_page(faults: Sequence[PoolFault], client: docker.DockerClient) -> None:

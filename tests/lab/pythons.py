@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.lab.engines.suite import PYTHON_PACKAGES, Suite
+from tests.lab.pool import STATE_DIRECTORY as POOLS
 
 REPOSITORY = Path(__file__).parents[2]
 STATE = REPOSITORY / ".state" / "pythons"
@@ -27,8 +28,9 @@ _UNIT = (
     *("cli", "condor", "config", "hooks", "metrics", "model", "page", "policy", "provisioner"),
     *("runner", "submit", "swarm"),
 )
-# Where the engine's socket is; a contract test brings a pool up.
-_MOUNTS = (REPOSITORY, Path("/run"), Path("/tmp"))  # noqa: S108
+# Where the engine's socket is; a contract test brings a pool up, in a directory that is a mount of
+# its own beside an engine of tests.lab.engines.
+_MOUNTS = (REPOSITORY, POOLS, Path("/run"), Path("/tmp"))  # noqa: S108
 
 Run = Callable[[list[str]], int]
 
@@ -88,6 +90,7 @@ def _find(version: str) -> tuple[Run, str] | None:
         return None
     suite = Suite(SUITES[version], "python", PYTHON_PACKAGES)
     suite.create()
+    POOLS.mkdir(parents=True, exist_ok=True)
     mounts = {path: str(path) for path in _MOUNTS}
 
     def run_inside(command: list[str]) -> int:

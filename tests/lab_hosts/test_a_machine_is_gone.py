@@ -251,8 +251,10 @@ def test_the_node_of_the_autoscaler(operator: Operator) -> None:
         run_lab_command("kill", lost)
         assert poll_until(lambda: autoscaler_node(pool), lambda name: name not in ("", lost))
         operator.follow("Remove the node", NODE=lost)
+        wait_for_executors(pool, without=lost)
         with pool.job_batch(LEASE_S) as batch:
-            batch.submit([60] * (EXECUTORS + 1))
+            # Until its ad expires, a job may be matched to an executor that is gone, and waits.
+            batch.submit([150] * (EXECUTORS + 1))
             batch.wait_for_running(EXECUTORS + 1)
             batch.finish()
 

@@ -60,7 +60,7 @@ execution:
     swarm: {runner: swarm, request_memory: 2 GX}
 """
 # One more needs a reason that a reviewer accepts.
-MAX_NOT_TRIED = 21
+MAX_NOT_TRIED = 20
 
 
 def blocks_in(language: str) -> list[Any]:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import docker
 from end_to_end.conftest import CLASSES, GALAXY_PORT, NAME, PORT, SMALL_JOB, build_job_conf
 from end_to_end.server import Galaxy, SystemUser
 from end_to_end.shell_tool import DEBIAN, ShellTool
 
-from benchmarks.condor_commands import condor_commands
+from benchmarks.condor_commands import CommandUsage, condor_commands
 from benchmarks.harness import Harness
 from tests.lab.pool import LabPool, lab_pool
 from tests.lab.stub_registry import StubRegistry
@@ -25,38 +26,65 @@ LARGE_CLASSES = {"normal": {"cpus": 40, "memory_mb": 5200, "replicas": 3}}
 MONITOR_SLEEPS = {"job_runner_monitor_sleep": 1.0, "job_handler_monitor_sleep": 1.0}
 # The runners whose tools have a container that Galaxy knows.
 CONTAINER_RUNNERS = ("swarm", "floor")
+GalaxyT = TypeVar("GalaxyT", bound=Galaxy)
+
+
+@dataclass(frozen=True)
+class Server(Generic[GalaxyT]):
+    """A Galaxy with all runners, its pool, and the CPU time of the `condor_*` programs."""
+
+    galaxy: GalaxyT
+    pool: LabPool
+    command_usage: CommandUsage
 
 
 @contextlib.contextmanager
 def running_harness(*, large: bool) -> Iterator[Harness]:
-    """Run the server and the pool for the block. A large pool runs 120 jobs at a time."""
+    """Run one process and the pool for the block. A large pool runs 120 jobs at a time."""
+    classes = LARGE_CLASSES if large else CLASSES
+    probe = {"probe": {"load": "benchmarks.probe:ProbeRunner", "workers": 1}}
+    with running_server(Galaxy, classes, probe) as server:
+        yield Harness(server.galaxy, server.pool, _probe_file(server.galaxy), server.command_usage)
+
+
+@contextlib.contextmanager
+def running_server(
+    create: Callable[[Path, int, SystemUser], GalaxyT],
+    classes: Mapping[str, Any],
+    runners: Mapping[str, Any] | None = None,
+    **job_conf: Any,
+) -> Iterator[Server[GalaxyT]]:
+    """Run a server and the pool for the block. The last two are added to its job_conf."""
     user, docker_engine = SystemUser.for_tests(), docker.from_env()
     owner = {"name": user.name, "uid": user.uid, "gid": user.gid}
-    classes = LARGE_CLASSES if large else CLASSES
     with (
         contextlib.closing(docker_engine),
         StubRegistry().running() as registry,
-        lab_pool(NAME, PORT, {"user": owner, "classes": classes}) as pool,
+        lab_pool(NAME, PORT, {"user": owner, "classes": dict(classes)}) as pool,
     ):
         label = f"com.docker.swarm.service.name={pool.destination.pool.service()}"
         (central_manager,) = docker_engine.containers.list(filters={"label": label})
-        galaxy = Galaxy(pool.volume / "galaxy", GALAXY_PORT, user)
-        probe = galaxy.directory / "probe.json"
-        conf = _build_job_conf(pool, user, f"{registry.address}/no-such:1")
+        galaxy = create(pool.volume / "galaxy", GALAXY_PORT, user)
+        conf = _build_job_conf(pool, user, f"{registry.address}/no-such:1") | job_conf
+        conf["runners"] |= runners or {}
         galaxy.configure(conf, _build_tools(conf), **MONITOR_SLEEPS)
         directory = galaxy.directory / "commands"
         with condor_commands(central_manager, user.name, directory) as command_usage:
             galaxy.extra_environment = {
-                "SWARM_RUNNER_PROBE": str(probe),
+                "SWARM_RUNNER_PROBE": str(_probe_file(galaxy)),
                 "PYTHONPATH": str(Path(__file__).parents[1]),
                 "PATH": f"{directory}:{Path(sys.executable).parent}:{os.environ['PATH']}",
                 "CONDOR_CONFIG": str(_write_condor_config(pool, galaxy.directory, user)),
             }
             galaxy.start()
             try:
-                yield Harness(galaxy, pool, probe, command_usage)
+                yield Server(galaxy, pool, command_usage)
             finally:
                 galaxy.stop()
+
+
+def _probe_file(galaxy: Galaxy) -> Path:
+    return galaxy.directory / "probe.json"
 
 
 def _build_tools(conf: dict[str, Any]) -> list[ShellTool]:
@@ -71,7 +99,6 @@ def _build_tools(conf: dict[str, Any]) -> list[ShellTool]:
 def _build_job_conf(pool: LabPool, user: SystemUser, missing_image: str) -> dict[str, Any]:
     conf = build_job_conf(pool, user)
     conf["runners"] |= {
-        "probe": {"load": "benchmarks.probe:ProbeRunner", "workers": 1},
         "floor": {"load": "benchmarks.floor:FloorRunner", "workers": 4},
         "condor": {"load": "galaxy.jobs.runners.condor:CondorJobRunner", "workers": 4},
         "htcondor": {

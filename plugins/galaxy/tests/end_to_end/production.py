@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,6 +102,11 @@ class Database:
                 "SELECT handler, count(*) FROM job WHERE handler IS NOT NULL GROUP BY handler"
             )
         )
+
+    def job_states(self, tool: str) -> Counter[str]:
+        """Return how many jobs of a tool are in each state."""
+        statement = "SELECT state, count(*) FROM job WHERE tool_id = %s GROUP BY state"
+        return Counter(dict(self._query(statement, tool)))
 
     def finished_tasks(self, name: str) -> int:
         """Return how many of celery's tasks of that name have succeeded."""
@@ -200,6 +206,10 @@ class ProductionGalaxy(Galaxy):
                 *("--queues", "celery,galaxy.internal,galaxy.external", "--loglevel", "INFO"),
             ]
         )
+
+    def handler_pids(self) -> dict[str, int]:
+        """Return the process IDs of the job handlers, by name."""
+        return {name: self._daemons[name].pid for name in HANDLERS}
 
     def kill_handler(self, name: str) -> None:
         """Kill a job handler and its children, as a crash does."""
