@@ -4,7 +4,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-down test test-pool test-shared-pool test-own-pools pool-image test-escape unit lint count format bench venv engine
 .PHONY: test-beside-hosts test-beside-galaxy lab lab-needs lab-down test-hosts test-lab test-lab-slow
-.PHONY: test-fields test-docs test-upgrade test-autofs bench-handlers galaxy-venv postgresql gx-it-proxy test-galaxy test-celery test-interactive bench-galaxy
+.PHONY: test-fields test-docs test-upgrade test-autofs test-galaxy-hosts bench-handlers galaxy-venv postgresql gx-it-proxy test-galaxy test-celery test-interactive bench-galaxy
 .PHONY: snakemake-venv test-snakemake bench-snakemake
 .PHONY: promtool grafana-schema test-promtool metrics-reference
 .PHONY: chromium test-browser bench-page screenshots
@@ -145,7 +145,12 @@ test-docs: engine galaxy-venv snakemake-venv ## run the commands of the tutorial
 test-galaxy: engine galaxy-venv postgresql ## check and test plugins/galaxy, on a real Galaxy and a real pool
 	$(GALAXY_BIN)/mypy --config-file plugins/galaxy/setup.cfg
 	$(WITH_ENGINE) $(GALAXY_BIN)/python -m pytest -c plugins/galaxy/setup.cfg plugins/galaxy/tests \
-		--ignore plugins/galaxy/tests/end_to_end/test_interactive.py --ignore plugins/galaxy/tests/end_to_end/test_celery.py
+		--ignore plugins/galaxy/tests/end_to_end/test_interactive.py --ignore plugins/galaxy/tests/end_to_end/test_celery.py \
+		--ignore plugins/galaxy/tests/end_to_end/test_production_on_hosts.py
+
+test-galaxy-hosts: lab-needs galaxy-venv postgresql ## follow "Galaxy in production" on the three hosts, a handler on each of two; ten minutes
+	$(LAB)/on-hosts $(GALAXY_BIN)/python -m pytest -c plugins/galaxy/setup.cfg \
+		plugins/galaxy/tests/end_to_end/test_production_on_hosts.py
 
 test-celery: engine galaxy-venv postgresql ## let Galaxy's celery workers set the metadata, with PostgreSQL as their broker; a few minutes
 	$(WITH_ENGINE) $(GALAXY_BIN)/python -m pytest -c plugins/galaxy/setup.cfg plugins/galaxy/tests/end_to_end/test_celery.py

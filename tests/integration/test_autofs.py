@@ -1,4 +1,4 @@
-"""Reference data below a real autofs, as CVMFS is mounted: nothing is there until somebody looks."""
+"""Reference data below a real autofs, as CVMFS is: nothing is mounted until somebody looks."""
 
 from __future__ import annotations
 

@@ -42,13 +42,15 @@ def lab_pool(
     port: int = PORT,
     settings: Mapping[str, Any] | None = None,
     timeout_s: float = UP_TIMEOUT_S,
+    volume: Path | None = None,
 ) -> Iterator[LabPool]:
     """Bring a new pool up, and take it down at the end.
 
     Removes the leftovers of an interrupted session first. `settings` are keys of `pool` in
-    job_conf; they replace the defaults. Raises PreconditionError if it is not up after `timeout_s`.
+    job_conf; they replace the defaults. `volume` is for a pool of hosts that share it. Raises
+    PreconditionError if it is not up after `timeout_s`.
     """
-    job_conf, volume = lab_files(name, port, settings or {})
+    job_conf, volume = lab_files(name, port, settings or {}, volume)
     destination = parse_job_conf(job_conf.read_text(), str(job_conf)).destination()
     provisioner = factories.provisioner(destination, lambda _message: None)
     try:
@@ -76,10 +78,12 @@ def swarm_lock() -> Iterator[None]:
         yield
 
 
-def lab_files(name: str, port: int, settings: Mapping[str, Any]) -> tuple[Path, Path]:
+def lab_files(
+    name: str, port: int, settings: Mapping[str, Any], volume: Path | None = None
+) -> tuple[Path, Path]:
     """Write a pool's job_conf and empty its volume. Return both paths."""
     state = STATE_DIRECTORY / name
-    volume = state / "volume"
+    volume = volume or state / "volume"
     volume.mkdir(parents=True, exist_ok=True)
     volume.chmod(0o1777)  # the jobs' user writes here
     # Keep the directory itself, since a leftover pool has it mounted.
@@ -88,6 +92,7 @@ def lab_files(name: str, port: int, settings: Mapping[str, Any]) -> tuple[Path, 
             shutil.rmtree(entry, ignore_errors=True)
         else:
             entry.unlink()
+    state.mkdir(parents=True, exist_ok=True)
     job_conf = state / "job_conf.yml"
     job_conf.write_text(_job_conf(name, port, state, volume, settings))
     return job_conf, volume

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,17 @@ from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
 
 from end_to_end.client import Client
 from end_to_end.conftest import build_job_conf
-from end_to_end.server import BOOT_TIMEOUT_S, MASTER_KEY, STOP_TIMEOUT_S, Galaxy, SystemUser
+from end_to_end.server import (
+    BOOT_TIMEOUT_S,
+    MASTER_KEY,
+    STOP_TIMEOUT_S,
+    Galaxy,
+    SystemUser,
+    ToolDefinition,
+)
 from end_to_end.shell_tool import BUSYBOX, BUSYBOX_DOCKERFILE, ShellTool
-from tests.lab.pool import lab_pool
+from tests.lab.pool import LabPool, lab_pool
+from tests.polling import poll_until
 
 NAME = os.environ.get("SWARM_RUNNER_PRODUCTION_POOL", "swarm-runner-test-production")
 PORT = int(os.environ.get("SWARM_RUNNER_PRODUCTION_POOL_PORT", "9738"))
@@ -40,6 +48,7 @@ HANDLING = {
     "processes": {name: {} for name in HANDLERS},
 }
 WEB_WORKERS = 2
+JOBS, JOB_S = 24, 4
 DOCUMENTED_DATABASE = "postgresql://galaxy@/galaxy?host=/var/run/postgresql"
 _DATABASE_USER = "galaxy"
 
@@ -148,6 +157,8 @@ class ProductionGalaxy(Galaxy):
 
     def __init__(self, directory: Path, port: int, user: SystemUser, database: Database) -> None:
         super().__init__(directory, port, user)
+        # The commands that start handlers on other hosts, by the handlers' names.
+        self.handler_prefixes: dict[str, Sequence[str]] = {}
         self._database = database
         # The job handlers, and celery's worker.
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
@@ -190,6 +201,7 @@ class ProductionGalaxy(Galaxy):
                 *("-c", str(self.directory / "galaxy.yml"), "--server-name", name),
                 *("--pid-file", str(self.directory / f"{name}.pid")),
             ],
+            self.handler_prefixes.get(name, ()),
             GALAXY_CONFIG_OVERRIDE_JOB_CONFIG_FILE=str(self.directory / job_conf),
         )
 
@@ -236,21 +248,30 @@ class ProductionGalaxy(Galaxy):
         return super()._settings() | {"database_connection": self._database.url}
 
 
+def production_job_conf(pool: LabPool, user: SystemUser) -> dict[str, Any]:
+    """Return a job configuration with two handlers."""
+    return build_job_conf(pool, user) | {"handling": HANDLING}
+
+
 @dataclass(frozen=True)
 class Production:
-    """The server, its database, its job configuration, a user, and a directory of jobs' files."""
+    """The server, its database, its job configuration, a user, and a directory of jobs' files.
+
+    `tool` runs a batch.
+    """
 
     galaxy: ProductionGalaxy
     database: Database
     job_conf: Mapping[str, Any]
     client: Client
     runs: Path
+    tool: str
 
     @classmethod
     @contextlib.contextmanager
     def running(
         cls,
-        tools: Iterable[ShellTool] = (ShellTool("busybox", image=BUSYBOX),),
+        tools: Sequence[ShellTool] = (ShellTool("busybox", image=BUSYBOX),),
         environments: Mapping[str, Mapping[str, Any]] | None = None,
         celery: bool = False,
         **settings: Any,
@@ -269,23 +290,77 @@ class Production:
         engine = docker.from_env()
         engine.images.build(fileobj=io.BytesIO(BUSYBOX_DOCKERFILE.encode()), tag=BUSYBOX)
         engine.close()
-        with Database.running() as database, lab_pool(NAME, PORT, pool_settings) as pool:
+
+        def job_conf(pool: LabPool, user: SystemUser) -> dict[str, Any]:
+            conf = production_job_conf(pool, user)
+            for name, params in (environments or {}).items():
+                default = conf["execution"]["environments"]["swarm"]
+                conf["execution"]["environments"][name] = {**default, **params}
+                conf["tools"].append({"id": name, "environment": name})
+            return conf
+
+        with (
+            lab_pool(NAME, PORT, pool_settings) as pool,
+            cls.running_on(pool, user, tools, job_conf, **settings) as production,
+        ):
+            if celery:
+                production.galaxy.start_celery_worker()
+            yield production
+
+    @classmethod
+    @contextlib.contextmanager
+    def running_on(
+        cls,
+        pool: LabPool,
+        user: SystemUser,
+        tools: Sequence[ToolDefinition],
+        build: Callable[[LabPool, SystemUser], dict[str, Any]] = production_job_conf,
+        prefixes: Mapping[str, Sequence[str]] | None = None,
+        **settings: Any,
+    ) -> Iterator[Production]:
+        """Yield the server on a pool that is up.
+
+        `build` makes its job configuration, and `prefixes` start handlers on other hosts.
+        """
+        with Database.running() as database:
             runs = pool.volume / "runs"
             runs.mkdir()
             runs.chmod(0o777)
             galaxy = ProductionGalaxy(pool.volume / "galaxy", GALAXY_PORT, user, database)
-            job_conf = build_job_conf(pool, user) | {"handling": HANDLING}
-            for name, params in (environments or {}).items():
-                default = job_conf["execution"]["environments"]["swarm"]
-                job_conf["execution"]["environments"][name] = {**default, **params}
-                job_conf["tools"].append({"id": name, "environment": name})
+            galaxy.handler_prefixes |= prefixes or {}
+            job_conf = build(pool, user)
             settings_text = yaml.safe_dump(settings).replace(DOCUMENTED_DATABASE, database.url)
             galaxy.configure(job_conf, tools, **yaml.safe_load(settings_text))
             galaxy.start()
             try:
-                if celery:
-                    galaxy.start_celery_worker()
                 client = Client(galaxy.url, MASTER_KEY, "admin")
-                yield Production(galaxy, database, job_conf, client, runs)
+                yield cls(galaxy, database, job_conf, client, runs, tools[0].id)
             finally:
                 galaxy.stop()
+
+
+class Batch:
+    """Jobs of one request. Each start of a job adds a line to a file of its own."""
+
+    def __init__(self, production: Production, name: str) -> None:
+        self._production = production
+        self.files = [production.runs / f"{name}-{number}" for number in range(JOBS)]
+        names = production.client.collection([str(file) for file in self.files])
+        batch = {"batch": True, "values": [{"src": "hdca", "id": names}]}
+        text = f'name="$(cat "$1")"; echo $$ >> "$name"; sleep {JOB_S}; basename "$name"'
+        created = production.client.run(production.tool, text=text, first=batch)["jobs"]
+        self.jobs = [str(job["id"]) for job in created]
+
+    def wait_for_starts(self, number: int) -> None:
+        """Wait until so many jobs have started."""
+        poll_until(lambda: sum(file.exists() for file in self.files) >= number)
+
+    def check(self, max_starts: int = 1) -> None:
+        """Every job has run once, or more often where it may, and Galaxy has its output."""
+        client = self._production.client
+        ended = client.wait(self.jobs)
+        assert {job["state"] for job in ended.values()} == {"ok"}
+        outputs = {client.output(job).strip() for job in ended.values()}
+        assert outputs == {file.name for file in self.files}
+        starts = {file.name: len(file.read_text().splitlines()) for file in self.files}
+        assert 1 <= min(starts.values()) <= max(starts.values()) <= max_starts, starts

@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -154,11 +154,16 @@ class Galaxy:
         assert self._process is not None
         return self._process.wait(timeout_s)
 
-    def _spawn(self, command: list[str], **environment: str) -> subprocess.Popen[bytes]:
-        """Start a process of the server, whose output goes to the log."""
+    def _spawn(
+        self, command: list[str], prefix: Sequence[str] = (), **environment: str
+    ) -> subprocess.Popen[bytes]:
+        """Start a process of the server, whose output goes to the log.
+
+        `prefix` is a command that runs as the tests' user, and becomes the process.
+        """
         with self.log.open("ab") as log:
             return subprocess.Popen(
-                self._user.wrap_command(command),
+                [*prefix, *self._user.wrap_command(command)],
                 cwd=self.directory,
                 env=self._environment() | environment,
                 stdout=log,

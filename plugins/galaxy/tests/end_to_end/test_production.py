@@ -13,43 +13,13 @@ from tenacity import (
     wait_fixed,
 )
 
-from end_to_end.production import HANDLERS, NAME, Production
-from tests.polling import poll_until
-
-JOBS, JOB_S = 24, 4
+from end_to_end.production import HANDLERS, JOBS, NAME, Batch, Production
 
 
 @pytest.fixture(scope="module")
 def production() -> Iterator[Production]:
     with Production.running() as running:
         yield running
-
-
-class Batch:
-    """Jobs of one request. Each start of a job adds a line to a file of its own."""
-
-    def __init__(self, production: Production, name: str) -> None:
-        self._production = production
-        self.files = [production.runs / f"{name}-{number}" for number in range(JOBS)]
-        names = production.client.collection([str(file) for file in self.files])
-        batch = {"batch": True, "values": [{"src": "hdca", "id": names}]}
-        text = f'name="$(cat "$1")"; echo $$ >> "$name"; sleep {JOB_S}; basename "$name"'
-        created = production.client.run("busybox", text=text, first=batch)["jobs"]
-        self.jobs = [str(job["id"]) for job in created]
-
-    def wait_for_starts(self, number: int) -> None:
-        """Wait until so many jobs have started."""
-        poll_until(lambda: sum(file.exists() for file in self.files) >= number)
-
-    def check(self) -> None:
-        """Every job has run once, and Galaxy has its output."""
-        client = self._production.client
-        ended = client.wait(self.jobs)
-        assert {job["state"] for job in ended.values()} == {"ok"}
-        outputs = {client.output(job).strip() for job in ended.values()}
-        assert outputs == {file.name for file in self.files}
-        starts = {file.name: len(file.read_text().splitlines()) for file in self.files}
-        assert set(starts.values()) == {1}, starts
 
 
 def test_a_handler_of_another_pool_does_not_boot(production: Production) -> None:

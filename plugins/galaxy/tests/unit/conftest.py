@@ -29,7 +29,15 @@ from swarm_runner.runner.safe_files import Directory
 from swarm_runner.testing import FakeAccessPoint
 
 UID = 1000
+MASK = 0o022
 DOCKER = SimpleNamespace(container_id="debian:trixie", container_type="docker")
+
+
+@pytest.fixture(autouse=True)
+def file_mode_mask() -> Iterator[None]:
+    """Take the mask that MockApp sets back: other tests of the session share files with jobs."""
+    yield
+    os.umask(MASK)
 
 
 class FakeClock:

@@ -121,7 +121,7 @@ def resubmit_destination(
         return JobDestination(id=name, runner=runner, resubmit=resubmissions, params=params)
 
     first = destination("swarm")
-    job = SimpleNamespace(destination_params=first.params, state_history=[])
+    job = SimpleNamespace(destination_params=first.params, state_history=[], params={})
     chosen: list[JobDestination] = []
     wrapper = SimpleNamespace(
         job_id=1,
