@@ -73,7 +73,7 @@ def harness(pool: LabPool) -> Iterator[LabHarness]:
 def _mounts(directory: Path) -> list[str]:
     """Return the types of what is mounted at and below a directory of this machine."""
     rows = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
-    return [kind for _, place, kind, *_ in rows if Path(place).is_relative_to(directory)]
+    return [kind for _, mounted_at, kind, *_ in rows if Path(mounted_at).is_relative_to(directory)]
 
 
 def test_a_job_looks_and_it_is_mounted(harness: LabHarness, root: Path) -> None:

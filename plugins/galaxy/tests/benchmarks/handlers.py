@@ -66,7 +66,7 @@ class Run:
     handlers: dict[str, int]
 
 
-class Bench:
+class HandlersHarness:
     """A server with all runners and two handlers."""
 
     def __init__(self, server: Server[ProductionGalaxy], database: Database) -> None:
@@ -197,13 +197,13 @@ def main() -> int:
             partial(ProductionGalaxy, database=database), CLASSES, handling=HANDLING
         ) as server,
     ):
-        bench, runs, boots = Bench(server, database), [], []
+        harness, runs, boots = HandlersHarness(server, database), [], []
         for _ in range(options.boots):
-            boots.append(bench.seconds_after_boot())
+            boots.append(harness.seconds_after_boot())
             console.print(f"after a boot: {' '.join(f'{each:.1f}' for each in boots[-1])} s")
         for runner in options.runners:
             console.print(f"measuring {runner} with {options.jobs} jobs of {options.seconds} s")
-            runs.append(bench.measure(runner, options.jobs, options.seconds))
+            runs.append(harness.measure(runner, options.jobs, options.seconds))
             console.print(str(runs[-1]), markup=False)
     if options.json:
         results = {"runs": runs, "boots": boots, "verdicts": list(verdicts(runs, boots))}
