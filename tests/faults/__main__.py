@@ -6,6 +6,7 @@ import contextlib
 import random
 import sys
 import time
+import traceback
 from typing import Annotated
 
 import docker
@@ -133,7 +134,12 @@ def _run_group(pool: FaultPool, faults: list[PoolFault], jobs: int) -> bool:
         load.start_steady(jobs, max(START_TIMEOUT_S, START_OF_JOB_S * jobs))
         for fault in faults:
             _report(f"{fault.name}: {fault.done}")
-            row = run(fault, pool, load)
+            try:
+                row = run(fault, pool, load)
+            except Exception:  # noqa: BLE001 - the others are made nevertheless
+                traceback.print_exc()
+                permitted = False
+                continue
             report.keep(row)
             as_it_should = is_permitted(fault, row)
             permitted &= as_it_should

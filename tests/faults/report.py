@@ -24,8 +24,8 @@ _INTRODUCTION = """\
 # What faults cost
 
 `make faults` writes this page; a run of single faults replaces their rows and keeps the others. It
-breaks a pool in {count} ways, one after another, while jobs run and others are submitted every
-eight seconds, and counts. {summary}
+breaks pools in {count} ways, one after another on each, while jobs run and others are submitted
+every eight seconds, and counts. {summary}
 
 - *Load*: jobs that run when the fault begins + jobs that are submitted around it.
 - *Lost*: jobs whose end the runner did not report.
@@ -46,7 +46,8 @@ _COLUMNS = (
 )
 _CLOSING = """
 {dates}: swarm_runner {release}, HTCondor {htcondor}, Docker {docker}, {processors} processors, of
-which other programs used some. {minutes:.0f} minutes, without the time that the jobs take to start.
+which other programs used some. The rows add up to {minutes:.0f} minutes, without the time that the
+jobs take to start; `make faults` breaks two pools at the same time, and takes less.
 The faults are code in [tests/faults](../../tests/faults).
 """
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tests.lab.hosts.commands import run, succeeds
 from tests.lab.hosts.layout import BRIDGE, BRIDGE_ADDRESS, PREFIX, REGISTRY_PORT, SUBNET, Node
+from tests.polling import poll_until
 
 NAMESPACES = Path("/run/netns")
 INTERFACES = Path("/sys/class/net")
@@ -87,6 +88,9 @@ def block_registry(node: Node) -> None:
 
 def reconnect(node: Node) -> None:
     """Undo `partition` and `block_registry`."""
+    # The kernel notes a moment later that both ends are up, and refuses the state until then.
+    operational = INTERFACES / node.link / "operstate"
+    poll_until(lambda: operational.read_text().strip(), lambda state: state == "up")
     run("bridge", "link", "set", "dev", node.link, "state", _FORWARDING)
     while succeeds(*_iptables(node), "-C", *_REGISTRY_BLOCK_RULE):
         run(*_iptables(node), "-D", *_REGISTRY_BLOCK_RULE)

@@ -49,6 +49,31 @@ def test_a_permanent_hold_ends_the_job_with_a_message(
     assert not answer.outcome.ok
 
 
+@pytest.mark.parametrize(
+    "lack",
+    ["no space left on device: unknown", "fork/exec: resource temporarily unavailable"],
+)
+def test_a_node_that_cannot_start_the_first_process_is_tried_again(lack: str) -> None:
+    """The message is HTCondor's, of a node whose disk was full for a moment."""
+    reason = f"Error from slot1_18@x: Error running docker job: failed to create shim task: {lack}"
+    assert hold_decision(6, 0, reason) == Release(
+        10, "The container could not be started; retrying in 10 s"
+    )
+    answer = hold_decision(6, 0, reason, MAX_RELEASES + 1)
+    assert isinstance(answer, Remove)
+    assert answer.outcome.kind is OutcomeKind.NOT_RUN
+
+
+def test_a_command_that_the_image_does_not_have_ends_the_job() -> None:
+    reason = (
+        "Error from slot1_1@x: Error running docker job: OCI runtime create failed: exec: "
+        '"no-such": executable file not found in $PATH: unknown'
+    )
+    answer = hold_decision(6, 0, reason)
+    assert isinstance(answer, Remove)
+    assert answer.outcome.kind is OutcomeKind.NOT_RUN
+
+
 def test_a_disk_that_htcondor_rejects() -> None:
     answer = hold_decision(6, 12, "VMGAHP_ERR_BAD_IMAGE")
     assert isinstance(answer, Remove)
