@@ -322,8 +322,7 @@ faults-on-hosts: lab-needs
 	$(LAB)/on-hosts $(MAKE) faults-hosts
 
 faults-hosts: lab-needs pool-image
-	$(BIN)/python -m tests.faults hosts
-	$(BIN)/python -m tests.faults managers
+	$(BIN)/python -m tests.faults hosts; hosts=$$?; $(BIN)/python -m tests.faults managers && exit $$hosts
 
 faults-managers: lab-needs pool-image ## lose, cut off, freeze and drain the node of the queue under 300 running jobs
 	$(LAB)/on-hosts $(BIN)/python -m tests.faults managers

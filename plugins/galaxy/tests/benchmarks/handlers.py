@@ -76,6 +76,15 @@ class HandlersHarness:
         self._runs = server.pool.volume / "runs"
         self._runs.mkdir()
         self._runs.chmod(0o777)
+        self._requests: list[str] = []  # the names of the jobs' files, for each request
+
+    def prepare(self, jobs: int) -> None:
+        """Upload the names of this many jobs, which all runners use."""
+        names = [str(self._runs / str(number)) for number in range(jobs)]
+        self._requests = [
+            self._client.collection(names[first : first + JOBS_OF_REQUEST])
+            for first in range(0, jobs, JOBS_OF_REQUEST)
+        ]
 
     def seconds_after_boot(self) -> list[float]:
         """Boot the server, and run jobs one after another. Return how long each took."""
@@ -89,18 +98,14 @@ class HandlersHarness:
         client.start_history(runner)
         # Create what is created once, such as connections and the metadata servers.
         client.wait([client.start(tool, text="true") for _ in range(JOBS_AFTER_BOOT)])
-        files = [self._runs / f"{runner}-{number}" for number in range(jobs)]
-        requests = [
-            client.collection([str(file) for file in files[first : first + JOBS_OF_REQUEST]])
-            for first in range(0, jobs, JOBS_OF_REQUEST)
-        ]
-        text = f'name="$(cat "$1")"; echo $$ >> "$name"; sleep {seconds}'
+        files = [self._runs / f"{number}-{runner}" for number in range(jobs)]
+        text = f'name="$(cat "$1")-{runner}"; echo $$ >> "$name"; sleep {seconds}'
         before, handlers = self._database.job_states(tool), self._database.jobs_by_handler()
         time.sleep(STABILIZATION_S)
         idle_start = self._cpu_ms(runner)
         time.sleep(IDLE_PERIOD_S)
         start, start_s = self._cpu_ms(runner), time.monotonic()
-        for names in requests:
+        for names in self._requests:
             batch = {"batch": True, "values": [{"src": "hdca", "id": names}]}
             client.run(tool, text=text, first=batch)
         states = poll_until(
@@ -201,6 +206,8 @@ def main() -> int:
         for _ in range(options.boots):
             boots.append(harness.seconds_after_boot())
             console.print(f"after a boot: {' '.join(f'{each:.1f}' for each in boots[-1])} s")
+        console.print(f"uploading the names of {options.jobs} jobs")
+        harness.prepare(options.jobs)
         for runner in options.runners:
             console.print(f"measuring {runner} with {options.jobs} jobs of {options.seconds} s")
             runs.append(harness.measure(runner, options.jobs, options.seconds))
