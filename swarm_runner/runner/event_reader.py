@@ -2,7 +2,8 @@
 
 Jobs can write to the log. A start, or the end of a run, only changes what is shown of a job, and is
 applied. That a job has ended, is held or was released, and that there is a job, is a *claim*, which
-the tracker confirms at the access point.
+the tracker confirms at the access point. If that has no record of a job, its exit code in the log
+counts: nothing contradicts it.
 
 `EventReader.apply` runs once for every event of every job: keep it lean. Names of attributes are
 those of HTCondor's job event log.
@@ -16,8 +17,10 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+from swarm_runner.condor.ports import DIGEST_ATTRIBUTE
 from swarm_runner.model.htcondor import EventType, HoldCode
-from swarm_runner.model.job import Job, JobEvent, JobId, JobState, Usage
+from swarm_runner.model.job import Job, JobEvent, JobId, JobState, Outcome, Usage
+from swarm_runner.runner import outcomes
 from swarm_runner.runner.job_table import JobTable, Location
 from swarm_runner.structured_log import get_logger
 
@@ -27,11 +30,15 @@ Handler = Callable[[Job, float, Any], None]
 
 @dataclass(slots=True)
 class Claim:
-    """What the log says about a job, since when, and when the access point is asked about it."""
+    """What the log says about a job, since when, and when the access point is asked about it.
+
+    `outcome` is that of a run that ended, for a job of which the access point has no record.
+    """
 
     event: JobEvent
     first_at: float
     next_at: float = 0.0
+    outcome: Outcome | None = None
 
 
 class EventReader:
@@ -106,6 +113,9 @@ class EventReader:
 
     def _terminated(self, job: Job, _timestamp: float, event: Any) -> None:
         self._claim(JobEvent.ENDED, job)
+        code, digest = event.get("ReturnValue"), event.get(DIGEST_ATTRIBUTE)  # of no VM
+        if isinstance(code, int) and isinstance(digest, str) and event.get("TerminatedNormally"):
+            self.claims[job.id].outcome = outcomes.exited(code, digest)
         self._job_table.note_usage(job.id, _usage(event))
 
     def _held(self, job: Job, _timestamp: float, event: Any) -> None:

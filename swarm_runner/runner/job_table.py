@@ -167,23 +167,10 @@ class JobTable:
         else:
             self.finish(job, JobState.REMOVED, outcomes.removed(reason), timestamp)
 
-    def finish(
-        self,
-        job: Job,
-        state: JobState,
-        outcome: Outcome,
-        timestamp: float,
-    ) -> None:
+    def finish(self, job: Job, state: JobState, outcome: Outcome, ended_at: float) -> None:
         """Apply: the job left the queue with this outcome."""
-        self._apply(
-            job,
-            JobEvent.ENDED,
-            state,
-            outcome.message,
-            outcome=outcome,
-            ended_at=timestamp,
-            usage=self._usages.pop(job.id, None),
-        )
+        result = {"outcome": outcome, "ended_at": ended_at, "usage": self._usages.pop(job.id, None)}
+        self._apply(job, JobEvent.ENDED, state, outcome.message, **result)
         self._watermarks.pop(job.id, None)
 
     def _apply(

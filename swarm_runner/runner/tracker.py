@@ -215,8 +215,12 @@ class JobTracker:
                 continue
             since = self._missing_since.get(job_id, now)
             if now - since >= LOST_AFTER_S:
-                job = self._job_table.jobs[job_id]
-                self._job_table.finish(job, JobState.REMOVED, outcomes.lost(), now)
+                job, claim = self._job_table.jobs[job_id], self._reader.claims.get(job_id)
+                # A full disk may cost the history an entry: then only the log knows of the end.
+                if claim is not None and claim.outcome is not None:
+                    self._job_table.finish(job, JobState.COMPLETED, claim.outcome, now)
+                else:
+                    self._job_table.finish(job, JobState.REMOVED, outcomes.lost(), now)
             else:
                 missing[job_id] = since
                 self._polled.add(job_id)

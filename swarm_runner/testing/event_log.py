@@ -17,13 +17,15 @@ _TERMINATED_BODY = """\
 \t0  -  Run Bytes Received By Job
 \t0  -  Total Bytes Sent By Job
 \t0  -  Total Bytes Received By Job
-\tPartitionable Resources :    Usage  Request Allocated
+\tPartitionable Resources :    Usage  Request Allocated Assigned
 \t   Cpus                 :        0        1         1
 \t   Disk (KB)            :       16    20480     20480
+\t   Image                :                           0 "{digest}"
 \t   Memory (MB)          :        0 {memory:8d}  {memory:8d}
 \t   TimeExecute (s)      :        1
 \t   TimeSlotBusy (s)     :        2
 """
+IMAGE_DIGEST = f"sha256:{'0' * 64}"
 _EVICTED_BODY = """\
 \t(0) CPU times
 \t\tUsr 0 00:00:00, Sys 0 00:00:00  -  Run Remote Usage
@@ -107,7 +109,8 @@ class EventLogWriter:
             termination = f"\t(1) Normal termination (return value {exit_code})\n"
         else:
             termination = f"\t(0) Abnormal termination (signal {signal})\n\t(0) No core file\n"
-        body = f"Job terminated.\n{termination}{_TERMINATED_BODY.format(memory=memory_mb)}"
+        resources = _TERMINATED_BODY.format(memory=memory_mb, digest=IMAGE_DIGEST)
+        body = f"Job terminated.\n{termination}{resources}"
         self._write(EventType.JOB_TERMINATED, job, timestamp, body)
 
     def shadow_exception(self, job: JobId, timestamp: float, message: str) -> None:

@@ -7,6 +7,7 @@ import pytest
 from swarm_runner.model.job import JobEvent, JobState, OutcomeKind, Usage
 from swarm_runner.runner import outcomes
 from swarm_runner.runner.tracker import LOST_AFTER_S
+from swarm_runner.testing.event_log import IMAGE_DIGEST
 from tests.unit.runner.conftest import RunnerHarness, events, job_events
 
 SUBMITTED, STARTED, EVICTED = JobEvent.SUBMITTED, JobEvent.STARTED, JobEvent.EVICTED
@@ -221,6 +222,22 @@ def test_lost(poll_harness: RunnerHarness) -> None:
         (change,) = runner.poll()
     assert change.job.outcome is not None
     assert change.job.outcome.kind is OutcomeKind.LOST
+
+
+def test_only_the_log_knows_of_an_end(log_harness: RunnerHarness) -> None:
+    """A disk that is full costs the history an entry: what the log says is all there is."""
+    with log_harness.runner() as runner:
+        (job,) = runner.submit([log_harness.invocation()])
+        log_harness.run_later(log_harness.access_point.start, job.id)
+        log_harness.run_later(log_harness.access_point.finish, job.id, 3)
+        log_harness.access_point.history_ads.clear()
+        assert events(runner.poll()) == [SUBMITTED, STARTED]
+        log_harness.clock.advance(LOST_AFTER_S + 1)
+        (change,) = runner.poll()
+    outcome = change.job.outcome
+    assert outcome is not None
+    assert (outcome.kind, outcome.exit_code) == (OutcomeKind.EXITED, 3)
+    assert outcome.image_digest == IMAGE_DIGEST
 
 
 def test_a_job_that_is_late_in_the_history_is_not_lost(poll_harness: RunnerHarness) -> None:
