@@ -235,6 +235,9 @@ FAULTS = (
         "schedd killed during submits",
         "four SIGKILLs in half a minute, a submit a second",
         _kill_schedd_repeatedly,
+        # Jobs of two seconds begin and end all the time, some of them while there is no schedd.
+        loses_ends=True,
+        evicts=True,
     ),
     COLLECTOR_RESTARTED,
     PoolFault(
