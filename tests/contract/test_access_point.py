@@ -27,6 +27,8 @@ from tests.polling import poll_until
 
 TIMEOUT_S = 120
 POLL_INTERVAL_S = 0.3
+# For jobs that must not end before the test removes them.
+LONG = "sleep 600"
 
 
 class Harness:
@@ -182,7 +184,7 @@ def test_a_completed_job_is_in_the_history(harness: Harness) -> None:
 
 
 def test_the_history_begins_with_the_latest_and_ends_at_a_time(harness: Harness) -> None:
-    result = harness.submit(*(harness.invocation(f"k{n}") for n in range(2)))
+    result = harness.submit(*(harness.invocation(f"k{n}", LONG) for n in range(2)))
     for job in result.ids:
         harness.access_point.remove([job], "not wanted")
         harness.wait_until_left_queue(job)
@@ -199,7 +201,7 @@ def test_the_history_begins_with_the_latest_and_ends_at_a_time(harness: Harness)
 
 
 def test_the_history_ends_at_a_job(harness: Harness) -> None:
-    result = harness.submit(*(harness.invocation(f"k{n}") for n in range(3)))
+    result = harness.submit(*(harness.invocation(f"k{n}", LONG) for n in range(3)))
     # They leave the queue in another order.
     order = [result.ids[n] for n in (2, 0, 1)]
     for job in order:

@@ -11,13 +11,14 @@ from tests.lab.hosts.engine_daemon import EngineDaemon
 from tests.lab.hosts.layout import PREFIX, REGISTRY, TLS_PORT, Node
 from tests.lab.hosts.network import NAMESPACES
 
-# Enter the namespaces, then execute the engine. `nsenter --net` is used because `ip netns exec`
+# Enter the namespaces, then run the engine. `nsenter --net` is used because `ip netns exec`
 # hides the cgroups. The separate /run makes the host's socket /run/docker.sock, as on any host.
 _START_SCRIPT = """
 namespace=$1; shift
 exec nsenter --net="$namespace" unshare --mount --uts sh -euc '
     hostname "$1"; mount -t tmpfs -o mode=755 tmpfs /run; mount -o loop "$3" "$4"
-    exec dockerd --config-file "$2"
+    # As systemd does: Docker 20.10 may end by a fault of its own (SetServiceTasksRemove).
+    until dockerd --config-file "$2"; do sleep 1; done
 ' sh "$@"
 """
 
