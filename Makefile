@@ -148,7 +148,7 @@ test-galaxy: engine galaxy-venv postgresql ## check and test plugins/galaxy, on 
 		--ignore plugins/galaxy/tests/end_to_end/test_interactive.py --ignore plugins/galaxy/tests/end_to_end/test_celery.py \
 		--ignore plugins/galaxy/tests/end_to_end/test_production_on_hosts.py
 
-test-galaxy-hosts: lab-needs galaxy-venv postgresql ## follow "Galaxy in production" on the three hosts, a handler on each of two; ten minutes
+test-galaxy-hosts: engine lab-needs galaxy-venv postgresql ## as root, follow "Galaxy in production" on the three hosts, a handler on each of two; ten minutes
 	$(LAB)/on-hosts $(GALAXY_BIN)/python -m pytest -c plugins/galaxy/setup.cfg \
 		plugins/galaxy/tests/end_to_end/test_production_on_hosts.py
 

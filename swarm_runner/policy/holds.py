@@ -27,9 +27,10 @@ _NO_SUCH_IMAGE = re.compile(
     r"invalid reference format|no match for platform|no matching manifest|HTTP 40[134] response",
     re.IGNORECASE,
 )
-_WRONG_CPU = re.compile(r"Image Architecture \S+ not compatible", re.IGNORECASE)
+_WRONG_ARCHITECTURE = re.compile(r"Image Architecture \S+ not compatible", re.IGNORECASE)
 # The start of a refusal by an executor's gateway (swarm/image/gateway_policy.py).
 _REFUSED = re.compile(r"swarm-runner refused this job: ")
+_PERMANENT = (_NO_SUCH_IMAGE, _WRONG_ARCHITECTURE, _REFUSED)
 # What the node lacked when the engine created the container's first process: the job has not run.
 _NODE_FAILED = re.compile(
     r"(?s)Error running docker job: .*(no space left|cannot allocate|temporarily unavailable)"
@@ -44,7 +45,7 @@ def swarm_runner_job_held(job: Job, hold: Hold) -> Release | Remove | None:
         return None
     if (decision := fetch_decision(hold)) is not None:
         return decision
-    is_permanent = any(each.search(hold.reason) for each in (_NO_SUCH_IMAGE, _WRONG_CPU, _REFUSED))
+    is_permanent = any(pattern.search(hold.reason) for pattern in _PERMANENT)
     may_pass = hold.code == HoldCode.INVALID_DOCKER_IMAGE and not is_permanent
     if may_pass or _NODE_FAILED.search(hold.reason):
         return _retry(hold)
@@ -83,7 +84,7 @@ def _classify(job: Job, hold: Hold) -> tuple[OutcomeKind, str]:
         return OutcomeKind.OUT_OF_DISK, "The job used more disk than it requested; raise disk_mb."
     if hold.code == HoldCode.INVALID_DOCKER_IMAGE and _REFUSED.search(hold.reason):
         return OutcomeKind.REFUSED, "The pool does not allow what the job asks for."
-    if hold.code == HoldCode.INVALID_DOCKER_IMAGE and _WRONG_CPU.search(hold.reason):
+    if hold.code == HoldCode.INVALID_DOCKER_IMAGE and _WRONG_ARCHITECTURE.search(hold.reason):
         return OutcomeKind.NOT_RUN, "The image was built for a different CPU architecture."
     if hold.code == HoldCode.INVALID_DOCKER_IMAGE:
         return OutcomeKind.IMAGE_NOT_FOUND, "The image does not exist, or access to it is denied."

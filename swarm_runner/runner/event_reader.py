@@ -113,8 +113,9 @@ class EventReader:
 
     def _terminated(self, job: Job, _timestamp: float, event: Any) -> None:
         self._claim(JobEvent.ENDED, job)
-        code, digest = event.get("ReturnValue"), event.get(DIGEST_ATTRIBUTE)  # of no VM
-        if isinstance(code, int) and isinstance(digest, str) and event.get("TerminatedNormally"):
+        code, digest = event.get("ReturnValue"), _text(event.get(DIGEST_ATTRIBUTE))
+        # The event of a VM has no digest; its code does not tell what the guest did.
+        if isinstance(code, int) and digest is not None and event.get("TerminatedNormally"):
             self.claims[job.id].outcome = outcomes.exited(code, digest)
         self._job_table.note_usage(job.id, _usage(event))
 

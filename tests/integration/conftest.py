@@ -110,6 +110,17 @@ def docker_client() -> Iterator[docker.DockerClient]:
     client.close()
 
 
+def new_harness(pool: LabPool, tracking: str) -> LabHarness:
+    """Return a harness in a new directory, which tracks jobs by the event log ("log") or polls."""
+    directory = pool.volume / f"harness-{uuid.uuid4().hex[:8]}"
+    directory.mkdir()
+    directory.chmod(0o777)  # the jobs' user writes here
+    state = directory / "state" if tracking == "log" else pool.job_conf.parent / "polled"
+    destination = pool.destination.model_copy(update={"state_directory": str(state)})
+    access_point = AccessPoint.connect(destination.pool, destination.token_directory)
+    return LabHarness(destination, directory, access_point)
+
+
 HarnessFactory = Callable[[str], LabHarness]
 
 
@@ -119,13 +130,7 @@ def make_harness(lab: LabPool) -> Iterator[HarnessFactory]:
     harnesses: list[LabHarness] = []
 
     def make(tracking: str) -> LabHarness:
-        directory = lab.volume / f"harness-{uuid.uuid4().hex[:8]}"
-        directory.mkdir()
-        directory.chmod(0o777)  # the jobs' user writes here
-        state = directory / "state" if tracking == "log" else lab.job_conf.parent / "polled"
-        destination = lab.destination.model_copy(update={"state_directory": str(state)})
-        access_point = AccessPoint.connect(destination.pool, destination.token_directory)
-        harnesses.append(LabHarness(destination, directory, access_point))
+        harnesses.append(new_harness(lab, tracking))
         return harnesses[-1]
 
     yield make

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import subprocess
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from swarm_runner.condor.access_point import AccessPoint
-from tests.integration.conftest import LabHarness
+from tests.integration.conftest import LabHarness, new_harness
 from tests.lab.pool import STATE_DIRECTORY, LabPool, lab_pool
 from tests.polling import TIMEOUT_S, poll_until
 
 pytestmark = pytest.mark.autofs
-NAME, PORT = "swarm-runner-autofs", 9762
+NAME, PORT = "swarm-runner-autofs", 9763
 REPOSITORIES = ("data.example.org", "singularity.example.org")
 IDLE_S = 5
 _ENV = ("/usr/bin/env",)
@@ -61,11 +59,7 @@ def pool(root: Path) -> Iterator[LabPool]:
 
 @pytest.fixture
 def harness(pool: LabPool) -> Iterator[LabHarness]:
-    directory = pool.volume / f"harness-{uuid.uuid4().hex[:8]}"
-    directory.mkdir()
-    directory.chmod(0o777)  # the jobs' user writes here
-    access_point = AccessPoint.connect(pool.destination.pool, pool.destination.token_directory)
-    found = LabHarness(pool.destination, directory, access_point)
+    found = new_harness(pool, "log")
     yield found
     found.remove_jobs()
 

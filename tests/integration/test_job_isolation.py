@@ -17,10 +17,9 @@ import docker
 import docker.errors
 import pytest
 
-from swarm_runner.condor.access_point import AccessPoint
 from swarm_runner.model.job import Job, OutcomeKind
 from swarm_runner.runner import Runner
-from tests.integration.conftest import LabHarness
+from tests.integration.conftest import LabHarness, new_harness
 from tests.lab.pool import STATE_DIRECTORY, LabPool, lab_pool
 from tests.lab.stub_registry import PROGRAM, StubRegistry
 from tests.polling import TIMEOUT_S
@@ -106,13 +105,7 @@ def isolated(
 
 @pytest.fixture(params=["log", "poll"])
 def isolated_harness(request: pytest.FixtureRequest, isolated: LabPool) -> Iterator[LabHarness]:
-    directory = isolated.volume / f"harness-{uuid.uuid4().hex[:8]}"
-    directory.mkdir()
-    directory.chmod(0o777)  # the jobs' user writes here
-    state = directory / "state" if request.param == "log" else isolated.job_conf.parent / "polled"
-    destination = isolated.destination.model_copy(update={"state_directory": str(state)})
-    access_point = AccessPoint.connect(destination.pool, destination.token_directory)
-    harness = LabHarness(destination, directory, access_point)
+    harness = new_harness(isolated, request.param)
     yield harness
     harness.remove_jobs()
 

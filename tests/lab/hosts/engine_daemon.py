@@ -60,7 +60,7 @@ class EngineDaemon:
     def _launch(
         self, script: str, *arguments: str, environment: Mapping[str, str] | None = None
     ) -> None:
-        """Run a shell script that becomes the engine. Return when its API responds.
+        """Run a shell script that becomes the engine, or runs it. Return when its API responds.
 
         The script gets the number of files into which it writes its process ID, these files, and
         the arguments. Raises RuntimeError with the end of the log if the API does not respond.

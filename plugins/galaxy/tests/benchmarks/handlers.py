@@ -1,7 +1,8 @@
-"""`python -m benchmarks.handlers [--jobs N] [--seconds S] [--boots N] [--json]`.
+"""`python -m benchmarks.handlers [--jobs N] [--boots N] [--json]`.
 
 Compares SwarmJobRunner with Galaxy's own HTCondor runners on a Galaxy with PostgreSQL, two web
-workers and two job handlers. The jobs of a runner are there at once, in requests of 200.
+workers and two job handlers. The jobs of a runner are there at once, in requests of 200; each ends
+as soon as it has started.
 
 Handler CPU is the CPU time of both handlers, of their children and, for condor.py, of the condor_*
 programs that it starts, less that of idle handlers. `floor` runs nothing: it measures what Galaxy
@@ -55,6 +56,7 @@ class Run:
     - `twice`: jobs that started more than once, by files of their own.
     - `total_s`: the time from the first request to the end of the last job.
     - `handler_cpu_s`: of each job.
+    - `handlers`: how many of the jobs each handler took.
     """
 
     runner: str
@@ -92,14 +94,14 @@ class HandlersHarness:
         self._server.galaxy.start()
         return [self._seconds_of_job() for _ in range(JOBS_AFTER_BOOT)]
 
-    def measure(self, runner: str, jobs: int, seconds: int) -> Run:
+    def measure(self, runner: str, jobs: int) -> Run:
         """Measure the jobs of one runner, after an idle period."""
         tool, client = f"{runner}_shell", self._client
         client.start_history(runner)
         # Create what is created once, such as connections and the metadata servers.
         client.wait([client.start(tool, text="true") for _ in range(JOBS_AFTER_BOOT)])
         files = [self._runs / f"{number}-{runner}" for number in range(jobs)]
-        text = f'name="$(cat "$1")-{runner}"; echo $$ >> "$name"; sleep {seconds}'
+        text = f'name="$(cat "$1")-{runner}"; echo $$ >> "$name"'
         before, handlers = self._database.job_states(tool), self._database.jobs_by_handler()
         time.sleep(STABILIZATION_S)
         idle_start = self._cpu_ms(runner)
@@ -209,8 +211,8 @@ def main() -> int:
         console.print(f"uploading the names of {options.jobs} jobs")
         harness.prepare(options.jobs)
         for runner in options.runners:
-            console.print(f"measuring {runner} with {options.jobs} jobs of {options.seconds} s")
-            runs.append(harness.measure(runner, options.jobs, options.seconds))
+            console.print(f"measuring {runner} with {options.jobs} jobs")
+            runs.append(harness.measure(runner, options.jobs))
             console.print(str(runs[-1]), markup=False)
     if options.json:
         results = {"runs": runs, "boots": boots, "verdicts": list(verdicts(runs, boots))}
@@ -228,7 +230,6 @@ def main() -> int:
 def _options() -> Any:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.handlers", description=__doc__)
     parser.add_argument("--jobs", type=int, default=1000, help="number of jobs of each runner")
-    parser.add_argument("--seconds", type=int, default=0, help="how long jobs sleep")
     parser.add_argument(
         "--boots", type=int, default=3, help="how often the server boots for the first jobs"
     )

@@ -31,7 +31,7 @@ from tests.polling import poll_until
 
 REPOSITORY = Path(__file__).parents[4]
 DOCUMENT = REPOSITORY / "docs/how-to/galaxy-in-production.md"
-PORT = 9748
+PORT = 9764
 # The queue is on the first host, and Galaxy's volume on all.
 QUEUE_HOST, EXECUTOR_HOST = "swarm-1", "swarm-3"
 HANDLER_HOSTS = dict(zip(HANDLERS, ("swarm-1", "swarm-2"), strict=True))
