@@ -39,6 +39,7 @@ from swarm_runner.swarm.engine_api import (
     unchanged_arguments,
 )
 from swarm_runner.swarm.errors import translate_docker_errors
+from swarm_runner.swarm.execution import execute
 from swarm_runner.swarm.specs import (
     CLASS_LABEL,
     POOL_LABEL,
@@ -73,10 +74,15 @@ import docker
 program = "/usr/local/libexec/swarm-runner/node_images.py"
 for container in docker.from_env(timeout=3600).containers.list():
     if container.labels.get("com.docker.swarm.service.name") in sys.argv[1].split(","):
-        command = ["python3", program, *sys.argv[2:]]
-        _, (output, errors) = container.exec_run(command, demux=True)
-        sys.stdout.write((output or b"").decode())
-        sys.stderr.write((errors or b"").decode())
+        # As swarm_runner.swarm.execution, which says why.
+        api = container.client.api
+        process = api.exec_create(container.id, ["python3", program, *sys.argv[2:]])["Id"]
+        address = f"{api.base_url}/v{api.api_version}/exec/{process}/start"
+        response = api.post(address, json={"Detach": False, "Tty": False}, stream=True)
+        response.raise_for_status()
+        while header := response.raw.read(8):
+            stream = sys.stdout if header[0] == 1 else sys.stderr
+            stream.buffer.write(response.raw.read(int.from_bytes(header[4:], "big")))
         break
 """
 
@@ -445,14 +451,13 @@ class DockerSwarm:
         }
         with translate_docker_errors(f"running {command[0]} in {service}"):
             for container in self._client.containers.list(filters=label):
-                code, streams = container.exec_run(list(command), demux=True)
-                output, errors = (bytes(stream or b"") for stream in streams)
-                if code:
+                done = execute(container, command)
+                if done.exit_code:
                     raise PreconditionError(
-                        f"running {command[0]} in {service}: exit code {code}: "
-                        f"{errors.decode(errors='replace').strip()}"
+                        f"running {command[0]} in {service}: exit code {done.exit_code}: "
+                        f"{done.errors.decode(errors='replace').strip()}"
                     )
-                return output
+                return done.output
         return None
 
     def _config_ids(self, spec: ServiceSpec) -> dict[str, str]:

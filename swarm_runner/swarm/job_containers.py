@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from swarm_runner.errors import PreconditionError, UnreachableError
 from swarm_runner.model.job import JobId
 from swarm_runner.swarm.errors import translate_docker_errors
+from swarm_runner.swarm.execution import HEADER_SIZE, STDERR, run_in_container
 from swarm_runner.swarm.specs import POOL_LABEL
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ SERVICE_LABEL = "com.docker.swarm.service.name"
 # While nothing comes, the reader gets empty bytes at this interval and can stop.
 IDLE_INTERVAL_S = 1.0
 _CHUNK = 65_536
-_HEADER_SIZE = 8
 # Not root: HTCondor's daemons know root of their own container, and permit it everything.
 _USER = "nobody"
 # Runs in a pool container of any version. The first line of standard input is the token; when
@@ -130,11 +130,7 @@ class JobContainers:
         `write` receives what it writes to standard output (1) and standard error (2). The job must
         run on this engine's own node. It is the caller who makes sure that the job is theirs.
         """
-        with self._exec(self.find(job), list(command)) as execution:
-            execution.end_input()
-            for number, data in execution.frames():
-                write(number, data)
-            return execution.exit_code()
+        return run_in_container(self.find(job), command, write)
 
     def find(self, job: JobId) -> Container:
         """Return the container of a running job on this engine's node."""
@@ -191,7 +187,8 @@ class _Execution:
         self._api = api
         self._id = identifier
         self._connection = connection
-        # docker-py returns a file object around the socket.
+        # docker-py returns a file object around the socket, which lacks what came with the response
+        # (see execution.py): the command must read its input before it writes.
         self._socket: socket.socket = getattr(connection, "_sock", connection)
         self._buffer = b""
         self.errors = b""
@@ -199,28 +196,24 @@ class _Execution:
     def write_input(self, data: bytes) -> None:
         self._socket.sendall(data)
 
-    def end_input(self) -> None:
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_WR)
-
     def output(self) -> Iterator[bytes]:
         """Yield standard output, and empty bytes while nothing comes; keep standard error."""
-        for number, data in self.frames(IDLE_INTERVAL_S):
-            if number == 2:
+        for number, data in self._frames():
+            if number == STDERR:
                 self.errors = (self.errors + data)[-_CHUNK:]
             else:
                 yield data
 
-    def frames(self, idle_interval_s: float | None = None) -> Iterator[tuple[int, bytes]]:
+    def _frames(self) -> Iterator[tuple[int, bytes]]:
         """Yield the number of a stream and what was written to it; (1, b"") while nothing comes."""
-        self._socket.settimeout(idle_interval_s)
+        self._socket.settimeout(IDLE_INTERVAL_S)
         while True:
-            while len(self._buffer) >= _HEADER_SIZE:
-                size = int.from_bytes(self._buffer[4:_HEADER_SIZE], "big")
-                end = _HEADER_SIZE + size
+            while len(self._buffer) >= HEADER_SIZE:
+                size = int.from_bytes(self._buffer[4:HEADER_SIZE], "big")
+                end = HEADER_SIZE + size
                 if len(self._buffer) < end:
                     break
-                yield self._buffer[0], self._buffer[_HEADER_SIZE:end]
+                yield self._buffer[0], self._buffer[HEADER_SIZE:end]
                 self._buffer = self._buffer[end:]
             try:
                 data = self._socket.recv(_CHUNK)

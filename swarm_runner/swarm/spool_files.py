@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Mapping
+from functools import partial
 from typing import IO, TYPE_CHECKING
 
 from swarm_runner.errors import PreconditionError
 from swarm_runner.swarm.errors import translate_docker_errors
+from swarm_runner.swarm.execution import STDERR, run_in_container
 from swarm_runner.swarm.specs import POOL_LABEL, SPOOL, Stack
 
 if TYPE_CHECKING:
@@ -25,19 +29,20 @@ def copy_output(
     label: dict[str, str | list[str] | bool] = {"label": f"com.docker.swarm.service.name={service}"}
     with translate_docker_errors(f"running {command[0]} in {service}"):
         for container in client.containers.list(filters=label):
-            process = client.api.exec_create(container.id, command)["Id"]
-            errors = bytearray()
-            for output, error in client.api.exec_start(process, stream=True, demux=True):
-                file.write(output or b"")
-                errors += error or b""
-            code = client.api.exec_inspect(process)["ExitCode"]
+            errors = io.BytesIO()
+            write = partial(_write_stream, {1: file, STDERR: errors})
+            code = run_in_container(container, command, write)
             if code:
                 raise PreconditionError(
                     f"running {command[0]} in {service}: exit code {code}: "
-                    f"{errors.decode(errors='replace').strip()}"
+                    f"{errors.getvalue().decode(errors='replace').strip()}"
                 )
             return True
     return False
+
+
+def _write_stream(files: Mapping[int, IO[bytes]], number: int, data: bytes) -> None:
+    files[number].write(data)
 
 
 def image_version(client: docker.DockerClient, image: str) -> str:

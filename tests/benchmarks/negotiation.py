@@ -21,6 +21,7 @@ from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 from swarm_runner.condor.connection import classad, htcondor
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.runner import Runner
+from swarm_runner.swarm.execution import execute
 from tests.benchmarks.measurement import Measurement
 from tests.benchmarks.table import show
 from tests.integration.conftest import service_container, write_executors_token
@@ -103,9 +104,9 @@ def _report_every_cycle(lab: LabPool) -> None:
             "echo NEGOTIATOR_UPDATE_AFTER_CYCLE = True > /etc/condor/config.d/bench.conf && "
             "condor_reconfig -daemon negotiator"
         )
-        code, output = container.exec_run(["sh", "-ec", script])
-    if code:
-        raise RuntimeError(f"the negotiator was not reconfigured: {output!r}")
+        done = execute(container, ["sh", "-ec", script])
+    if done.exit_code:
+        raise RuntimeError(f"the negotiator was not reconfigured: {done.errors!r}")
 
 
 def _advertise_copies(lab: LabPool, slots: int) -> None:

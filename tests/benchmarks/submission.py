@@ -22,6 +22,7 @@ from swarm_runner.policy.routing import swarm_runner_route
 from swarm_runner.runner import Runner
 from swarm_runner.submit.description import SubmitDescription, group_into_batches
 from swarm_runner.submit.translation import translate
+from swarm_runner.swarm.execution import execute
 from tests.benchmarks.measurement import Measurement, best_times, time_s
 from tests.polling import poll_until
 
@@ -178,7 +179,7 @@ class _SubmitBenchmark:
         time.sleep(HISTORY_DELAY_S)
 
     def _run(self, command: list[str], user: str = "root") -> str:
-        code, (output, errors) = self._central_manager.exec_run(command, user=user, demux=True)
-        if code != 0:
-            raise RuntimeError(f"{command}: {errors!r}")
-        return bytes(output or b"").decode()
+        done = execute(self._central_manager, command, user=user)
+        if done.exit_code:
+            raise RuntimeError(f"{command}: {done.errors!r}")
+        return done.output.decode()

@@ -16,6 +16,7 @@ from swarm_runner.condor.tokens import token_file
 from swarm_runner.model.pool import Destination
 from swarm_runner.provisioner import Provisioner
 from swarm_runner.swarm.client import DockerSwarm
+from swarm_runner.swarm.execution import execute
 from tests.faults.load import CALL_TIMEOUT_S, Load
 from tests.lab.pool import lab_pool
 
@@ -52,10 +53,10 @@ class FaultPool:
 
     def exec_in(self, container: Container, *command: str, **options: Any) -> str:
         """Run a command in a container; return its output. Raises RuntimeError."""
-        code, output = container.exec_run(list(command), **options)
-        if code:
-            raise RuntimeError(f"{command[0]} exited with {code}: {output!r}")
-        return output.decode() if isinstance(output, bytes) else ""
+        done = execute(container, command, **options)
+        if done.exit_code:
+            raise RuntimeError(f"{command[0]} exited with {done.exit_code}: {done.errors!r}")
+        return done.output.decode()
 
     def job_containers(self) -> int:
         """Return how many jobs' containers run on all engines."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from docker.models.containers import Container
 
+from swarm_runner.swarm.execution import execute
+
 _DOCKER = "/usr/local/libexec/swarm-runner/docker"
 _SCRIPT = f"""
 mv {_DOCKER} {_DOCKER}.real && cat >{_DOCKER} <<'EOF'
@@ -17,6 +19,6 @@ chmod 755 {_DOCKER}
 
 def make_black_hole(executor: Container) -> None:
     """Replace what HTCondor runs as `docker` in an executor's container."""
-    code, output = executor.exec_run(["sh", "-c", _SCRIPT])
-    if code:
-        raise RuntimeError(f"the executor is no black hole: {output!r}")
+    done = execute(executor, ["sh", "-c", _SCRIPT])
+    if done.exit_code:
+        raise RuntimeError(f"the executor is no black hole: {done.errors!r}")

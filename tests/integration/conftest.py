@@ -22,6 +22,7 @@ from swarm_runner.model.job import JobId
 from swarm_runner.model.pool import Destination, Pool
 from swarm_runner.provisioner.credentials import write_token
 from swarm_runner.runner import Runner
+from swarm_runner.swarm.execution import execute
 from tests.lab.pool import LabPool
 from tests.lab.stub_registry import StubRegistry
 
@@ -96,11 +97,11 @@ def write_executors_token(pool: Pool, directory: Path) -> None:
     """Write the token of a pool's executors to a directory of tokens."""
     client = docker.from_env()
     container = service_container(client, pool.service("normal"))
-    code, text = container.exec_run(["cat", "/etc/condor/tokens.d/executor"])
+    done = execute(container, ["cat", "/etc/condor/tokens.d/executor"])
     client.close()
-    if code or not isinstance(text, bytes):
-        raise RuntimeError(f"{pool.service('normal')} has no token: {text!r}")
-    write_token(directory / pool.name, text.decode())
+    if done.exit_code:
+        raise RuntimeError(f"{pool.service('normal')} has no token: {done.errors!r}")
+    write_token(directory / pool.name, done.output.decode())
 
 
 @pytest.fixture

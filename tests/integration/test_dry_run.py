@@ -10,6 +10,7 @@ import pytest
 from docker.models.containers import Container
 
 from swarm_runner.swarm.client import DockerSwarm
+from swarm_runner.swarm.execution import Completed, execute
 from tests.dry_run import cases, differences
 
 COUNT = 20_000
@@ -53,8 +54,8 @@ def test_condor_submit_parses_the_same_values(pool_image: Container, tmp_path: P
     for number, case in enumerate(all_cases):
         (tmp_path / f"{number}.sub").write_text(case.text)
         (tmp_path / f"{number}.dirs").write_text("".join(f"{d}\0" for d in case.directories))
-    done = pool_image.exec_run(["sh", "-c", SUBMIT_ALL], workdir=str(tmp_path))
-    assert (done.exit_code, done.output) == (0, b"")
+    done = execute(pool_image, ["sh", "-c", SUBMIT_ALL], workdir=str(tmp_path))
+    assert done == Completed(0, b"", b"")
     for number, case in enumerate(all_cases):
         assert differences(case, (tmp_path / f"{number}.ad").read_text()) == [], number
     assert sum(len(case.invocations) for case in all_cases) >= COUNT

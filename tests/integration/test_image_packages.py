@@ -11,6 +11,8 @@ import docker
 import pytest
 from docker.models.containers import Container
 
+from swarm_runner.swarm.execution import execute
+
 FOLDER, NAME = "/build", "tree"
 LIST = f"/usr/local/share/swarm-runner/packages/{NAME}"
 SCRIPT = resources.files("swarm_runner.swarm") / "image" / "install_packages.sh"
@@ -26,9 +28,8 @@ class Build:
     def run(self, *command: str, packages: str = "") -> tuple[int, str]:
         """Return a command's exit code and output."""
         environment = {"PACKAGES": packages, "CHECK_VALID_UNTIL": "false"}
-        code, output = self._container.exec_run(list(command), environment=environment)
-        assert isinstance(output, bytes)
-        return code or 0, output.decode()
+        done = execute(self._container, command, environment=environment)
+        return done.exit_code, (done.output + done.errors).decode()
 
     def install(self, packages: str = "") -> tuple[int, str]:
         """Run the script for a package that the container lacks."""

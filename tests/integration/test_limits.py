@@ -10,6 +10,7 @@ import pytest
 
 from swarm_runner.errors import PreconditionError
 from swarm_runner.model.job import JobState
+from swarm_runner.swarm.execution import execute
 from tests.integration.conftest import HarnessFactory, LabHarness, service_container
 from tests.lab.pool import LabPool
 from tests.polling import poll_until
@@ -30,8 +31,8 @@ def lowered(client: docker.DockerClient, lab: LabPool, **limits: int) -> Iterato
 
     def configure(command: str) -> None:
         script = f"{command} && condor_reconfig -daemon schedd"
-        code, output = manager.exec_run(["sh", "-ec", script], environment={"LIMITS": text})
-        assert code == 0, output
+        done = execute(manager, ["sh", "-ec", script], environment={"LIMITS": text})
+        assert done.exit_code == 0, done.errors
 
     configure(f'echo "$LIMITS" > {CONFIG}')
     try:

@@ -20,6 +20,7 @@ from swarm_runner.provisioner import Provisioner
 from swarm_runner.submit.description import group_into_batches
 from swarm_runner.submit.translation import translate
 from swarm_runner.swarm.client import DockerSwarm
+from swarm_runner.swarm.execution import execute
 from tests.integration.conftest import service_container, write_executors_token
 from tests.integration.daemon_signals import signal_daemon
 from tests.integration.shell import CommandShell
@@ -128,9 +129,8 @@ def test_only_the_central_manager_has_the_signing_key(
     pool = lab.destination.pool
     executor = service_container(docker_client, pool.service("big"))
     assert executor.exec_run(["test", "-e", "/etc/condor/passwords.d/POOL"]).exit_code == 1
-    assert executor.exec_run(["stat", "-c", "%a %U", "/etc/condor/tokens.d/executor"]).output == (
-        b"400 root\n"
-    )
+    owner = execute(executor, ["stat", "-c", "%a %U", "/etc/condor/tokens.d/executor"])
+    assert owner.output == b"400 root\n"
     manager = service_container(docker_client, pool.service())
     assert manager.exec_run(["test", "-s", "/etc/condor/passwords.d/POOL"]).exit_code == 0
 
@@ -198,9 +198,9 @@ def test_preen_leaves_the_record_of_tokens(
     manager = service_container(docker_client, lab.destination.pool.service())
     spool = "/var/lib/swarm-runner/spool"
     assert manager.exec_run(["touch", f"{spool}/unknown"]).exit_code == 0
-    code, output = manager.exec_run(["condor_preen", "-r"])
-    assert code == 0, output
-    left = manager.exec_run(["ls", spool]).output
+    done = execute(manager, ["condor_preen", "-r"])
+    assert done.exit_code == 0, done.errors
+    left = execute(manager, ["ls", spool]).output
     assert b"swarm-runner-tokens.json\n" in left
     assert b"unknown" not in left
 

@@ -17,6 +17,7 @@ from swarm_runner.model.pool import Destination, Pool
 from swarm_runner.provisioner.credentials import write_token
 from swarm_runner.runner import Runner
 from swarm_runner.runner.explanation import Explanation
+from swarm_runner.swarm.execution import execute
 from tests.integration.conftest import LabHarness, service_container, start_submitter
 from tests.lab.pool import LabPool
 from tests.polling import TIMEOUT_S, poll_until
@@ -48,12 +49,10 @@ def expired_token(lab: LabPool, docker_client: docker.DockerClient) -> str:
 
 def _new_token(client: docker.DockerClient, pool: Pool, *, lifetime_s: int) -> str:
     identity = f"{pool.user.name}@{pool.name}"
-    code, output = service_container(client, pool.service()).exec_run(
-        ["condor_token_create", "-identity", identity, "-lifetime", str(lifetime_s)]
-    )
-    assert code == 0
-    assert isinstance(output, bytes)
-    return output.decode()
+    command = ["condor_token_create", "-identity", identity, "-lifetime", str(lifetime_s)]
+    done = execute(service_container(client, pool.service()), command)
+    assert done.exit_code == 0, done.errors
+    return done.output.decode()
 
 
 def _submit_error(harness: LabHarness, destination: Destination) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import socket
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -99,28 +98,19 @@ def containers(engine: FakeEngine, tmp_path: Path) -> JobContainers:
     return JobContainers("galaxy", token, client)
 
 
-def collect() -> tuple[dict[int, bytes], Callable[[int, bytes], None]]:
-    written = {1: b"", 2: b""}
-
-    def write(number: int, data: bytes) -> None:
-        written[number] += data
-
-    return written, write
-
-
-@pytest.mark.parametrize("size", [1, 3, 7, 1000])
-def test_the_streams_of_a_command_are_separate(
-    engine: FakeEngine, containers: JobContainers, size: int
+def test_a_command_runs_in_the_jobs_container(
+    engine: FakeEngine, containers: JobContainers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine.listed = [container()]
-    engine.code = 3
-    data = frame(1, b"out") + frame(2, b"") + frame(2, b"error") + frame(1, b"\x00\xff")
-    engine.output = parts(data, size)
-    written, write = collect()
+    ran: list[tuple[Any, ...]] = []
 
-    assert containers.run(JOB, ["sh", "-c", "a 'b' $(c)"], write) == 3
-    assert written == {1: b"out\x00\xff", 2: b"error"}
-    assert engine.commands == [(["sh", "-c", "a 'b' $(c)"], "")]
+    def run(*arguments: Any) -> int:
+        ran.append(arguments)
+        return 3
+
+    monkeypatch.setattr(job_containers, "run_in_container", run)
+    assert containers.run(JOB, ["true"], print) == 3
+    assert ran == [(engine.listed[0], ["true"], print)]
     assert engine.filters == [{"label": "swarm-runner.pool=galaxy", "name": "^/?HTCJob7_1_"}]
 
 
@@ -129,12 +119,13 @@ def test_a_job_on_another_node(containers: JobContainers) -> None:
         containers.run(JOB, ["true"], lambda *_: None)
 
 
+@pytest.mark.parametrize("size", [1, 3, 7, 1000])
 def test_the_token_is_sent_on_standard_input_and_nowhere_else(
-    engine: FakeEngine, containers: JobContainers
+    engine: FakeEngine, containers: JobContainers, size: int
 ) -> None:
     # A job's own container has the pool's label, too.
     engine.listed = [container(attrs={"Config": {"Env": None}}), container(id="executor")]
-    engine.output = [frame(1, b"line 1\n"), frame(1, b"line 2\n")]
+    engine.output = parts(frame(1, b"line 1\n") + frame(1, b"line 2\n"), size)
 
     text = b"".join(containers.tail(JOB, "stdout", maximum_bytes=500, follow=False))
     engine.join()

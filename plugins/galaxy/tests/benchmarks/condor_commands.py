@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from swarm_runner.swarm.execution import execute
+
 _CLIENT = """#!{python} -ISs
 import socket, sys
 connection = socket.create_connection(("127.0.0.1", {port}))
@@ -45,13 +47,16 @@ def condor_commands(central_manager: Any, user: str, directory: Path) -> Iterato
         def handle(self) -> None:
             command = self.rfile.readline().decode().split()
             # The submitter's working directory becomes the job's: use Galaxy's.
-            exit_code, (stdout, stderr) = central_manager.exec_run(
-                [*_TIME_COMMAND, *command], user=user, workdir=str(directory.parent), demux=True
+            done = execute(
+                central_manager,
+                [*_TIME_COMMAND, *command],
+                user=user,
+                workdir=str(directory.parent),
             )
-            *messages, times = (stderr or b"").splitlines()
+            *messages, times = done.errors.splitlines()
             with lock:
                 usage.cpu_ms += round(1000 * sum(map(float, times.split())))
-            self.wfile.write(f"{exit_code}\n".encode() + (stdout or b"") + b"\n".join(messages))
+            self.wfile.write(f"{done.exit_code}\n".encode() + done.output + b"\n".join(messages))
 
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
         directory.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from end_to_end.conftest import Deployment
 from swarm_runner import AccessPoint, JobQuery
+from swarm_runner.swarm.execution import execute
 
 RUNNING_JOBS, NEW_JOBS = 20, 10
 TIMEOUT_S = 30
@@ -35,8 +36,8 @@ def _signal_daemons(manager: Any, name: str) -> None:
         "for p in pathlib.Path('/proc').glob('[0-9]*/comm'):\n"
         f"    p.read_text().startswith('condor_') and os.kill(int(p.parent.name), signal.SIG{name})"
     )
-    code, output = manager.exec_run(["python3", "-c", script], user="root")
-    assert code == 0, output
+    done = execute(manager, ["python3", "-c", script], user="root")
+    assert done.exit_code == 0, done.errors
 
 
 def test_the_pool_becomes_unreachable(deployment: Deployment) -> None:

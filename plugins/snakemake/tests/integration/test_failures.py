@@ -13,6 +13,7 @@ import docker
 import pytest
 
 from swarm_runner import JobStatus, UnreachableError
+from swarm_runner.swarm.execution import execute
 from tests.integration.conftest import (
     TIMEOUT_S,
     Pool,
@@ -298,8 +299,8 @@ def _signal_daemons(manager: Any, name: str) -> None:
         "for p in pathlib.Path('/proc').glob('[0-9]*/comm'):\n"
         f"    p.read_text().startswith('condor_') and os.kill(int(p.parent.name), signal.SIG{name})"
     )
-    code, output = manager.exec_run(["python3", "-c", script], user="root")
-    assert code == 0, output
+    done = execute(manager, ["python3", "-c", script], user="root")
+    assert done.exit_code == 0, done.errors
 
 
 def _count_jobs_if_answered(pool: Pool) -> int | None:
