@@ -65,8 +65,13 @@ class Sample:
 def run(
     pool: FaultPool, load: Load, faults: list[PoolFault], minutes: float, seed: int
 ) -> list[Sample]:
-    """Inject a fault every minute beside the load, and sample all the time."""
+    """Inject a fault every minute beside the load, and sample all the time.
+
+    Each fault comes once before any comes again: after ten of them, each has had the memory that
+    it takes for a moment, and that a daemon keeps.
+    """
     chooser = random.Random(seed)  # noqa: S311
+    due: list[PoolFault] = []
     samples: list[Sample] = []
     stop = threading.Event()
     began = time.monotonic()
@@ -85,7 +90,8 @@ def run(
     sampler.start()
     with load.feeding():
         while (now := time.monotonic() - began) < minutes * 60:
-            fault = chooser.choice(faults)
+            due = due or chooser.sample(faults, len(faults))
+            fault = due.pop()
             _report(f"minute {now / 60:.0f}: {fault.name}")
             try:
                 with contextlib.suppress(AssertionError):  # they are counted as lost

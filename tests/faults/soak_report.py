@@ -19,8 +19,9 @@ _SECTION = """
 ## Under steady load
 
 `make soak MINUTES={minutes:g}` on {date}: {jobs} jobs that run all the time, one more every eight
-seconds, and a random fault in every minute (`--seed {seed}`) of those that end no job. {ended} jobs
-ended, {lost} were lost, {twice} delivered twice, {failed} failed. {summary}
+seconds, and a fault in every minute of those that end no job, each once in ten minutes, in a random
+order (`--seed {seed}`). {ended} jobs ended, {lost} were lost, {twice} delivered twice, {failed}
+failed. {summary}
 
 Medians of three minutes, after the first ten minutes → at the end; where there are several
 processes of a name, their mean.

@@ -21,6 +21,7 @@
 #define FAILED 125    /* as docker's own command exits if it could not do what was asked */
 #define SEND_S 20     /* also limits connect() */
 #define SILENCE_S 60  /* the gateway sends 'h' every 15 s */
+#define STALL_S 600   /* of `start`: a job goes on when its node stalls for minutes */
 
 static int fail(const char *what, int error)
 {
@@ -51,7 +52,8 @@ int main(int argc, char **argv)
             return FAILED;
 
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    struct timeval send_limit = {SEND_S, 0}, silence = {SILENCE_S, 0};
+    int starts = argc > 1 && strcmp(argv[1], "start") == 0;
+    struct timeval send_limit = {SEND_S, 0}, silence = {starts ? STALL_S : SILENCE_S, 0};
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &send_limit, sizeof send_limit);
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &silence, sizeof silence);
     struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = SOCKET};

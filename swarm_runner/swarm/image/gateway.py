@@ -13,7 +13,6 @@ import os
 import pwd
 import resource
 import signal
-import socket
 import sys
 import threading
 import time
@@ -55,13 +54,16 @@ ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 @dataclass
 class JobContainer:
-    """A container that the gateway created. `state` is the engine's, once the container ended."""
+    """A container that the gateway created.
+
+    `state` is the engine's, once the container ended; `lost` means that `docker start` ended first.
+    """
 
     id: str
     digest: str = ""
     chirp: tuple[str, int, str] | None = None
     state: dict[str, Any] | None = None
-    sockets: list[socket.socket] = field(default_factory=list)
+    lost: bool = False
     ports: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -197,6 +199,9 @@ class Gateway:
         container = self._own(name)
         facts = container.state or self._facts(container)
         state = facts["State"]
+        if container.lost and state["Running"]:
+            # HTCondor would take the exit code of `docker start` for the job's.
+            raise EngineError(409, f"`docker start {name}` ended, and the container runs on")
         command.write(
             f'ContainerId="{facts["Id"]}"\nPid={state["Pid"]}\nName="/{name}"\n'
             f"Running={_boolean(state['Running'])}\nExitCode={state['ExitCode']}\n"
@@ -263,6 +268,13 @@ class Gateway:
 
     def _start(self, command: DockerCommand, rest: list[str]) -> int:
         container = self._own(rest[-1])
+        try:
+            return self._run(container, command)
+        finally:
+            container.lost = container.state is None
+
+    def _run(self, container: JobContainer, command: DockerCommand) -> int:
+        """Start a container, and pass its streams on until it ends; return its exit code."""
         stream, first = self._engine.hijack(
             f"/containers/{container.id}/attach", stream=1, stdin=1, stdout=1, stderr=1
         )

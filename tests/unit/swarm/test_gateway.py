@@ -237,6 +237,34 @@ def test_the_heartbeat_of_a_long_job(
     assert executor.docker("start", "-a", "job").returncode == 0
 
 
+def test_a_job_outlasts_a_stall_of_its_node(executor: Executor) -> None:
+    executor.server._heartbeat_s = 60
+    executor.engine.runs_s = 2.5  # longer than other commands wait
+    executor.engine.exit_code = 3
+    executor.docker(*executor.create())
+    assert executor.docker("start", "-a", "job").returncode == 3
+
+
+def test_the_end_of_docker_start_is_not_the_jobs(executor: Executor) -> None:
+    """HTCondor takes it for the job's while the container runs, unless it cannot be inspected."""
+    executor.engine.runs_s = 2
+    executor.docker(*executor.create())
+    (container,) = executor.engine.containers.values()
+    with subprocess.Popen([executor.client, "start", "-a", "job"], stdin=subprocess.PIPE) as start:
+        _wait(lambda: container["running"])
+        running = executor.docker("inspect", "--format", INSPECT_FORMAT, "job")
+        assert b"Running=true" in running.stdout
+        start.kill()
+    _wait(lambda: executor.docker("inspect", "--format", INSPECT_FORMAT, "job").returncode != 0)
+    refused = executor.docker("inspect", "--format", INSPECT_FORMAT, "job")
+    assert b"`docker start job` ended, and the container runs on" in refused.stderr
+    # Once the container has ended, its own end is known.
+    executor.engine.exit_code = 7
+    _wait(lambda: not container["running"])
+    ended = executor.docker("inspect", "--format", INSPECT_FORMAT, "job")
+    assert b"Running=false\nExitCode=7\n" in ended.stdout
+
+
 def test_a_stranger_is_not_served(executor: Executor) -> None:
     executor.server._users.clear()
     assert executor.docker("info").returncode == 125
