@@ -199,6 +199,8 @@ def _retag_image(pool: FaultPool, load: Load) -> str:
 def mounted_volume(directory: Path) -> Iterator[None]:
     """Mount a file system of its own on a directory, which can be frozen. Needs root."""
     directory.mkdir(parents=True, exist_ok=True)
+    if directory.is_mount():  # an earlier run was killed
+        run(*_AS_ROOT, "umount", "--lazy", str(directory))
     disk = directory.with_suffix(".img")
     with disk.open("wb") as file:
         file.truncate(VOLUME_MB * 2**20)

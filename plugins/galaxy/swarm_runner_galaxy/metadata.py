@@ -190,8 +190,8 @@ def _run_fork(
         if isinstance(logger, logging.Logger):
             logger.handlers.clear()
     sys.stdout, sys.stderr = (open(number, "w", 1, closefd=False) for number in (1, 2))  # noqa: SIM115
-    kept = sorted({0, 1, 2, released.fileno(), listening.fileno()})
-    for low, high in pairwise((*kept, os.sysconf("SC_OPEN_MAX"))):
+    own = sorted({0, 1, 2, released.fileno(), listening.fileno()})
+    for low, high in pairwise((*own, os.sysconf("SC_OPEN_MAX"))):
         os.closerange(low + 1, high)  # such as connections to the database
     from galaxy.metadata import set_metadata  # noqa: F401 (before Galaxy releases the server)
 
