@@ -31,10 +31,15 @@ _WRONG_ARCHITECTURE = re.compile(r"Image Architecture \S+ not compatible", re.IG
 # The start of a refusal by an executor's gateway (swarm/image/gateway_policy.py).
 _REFUSED = re.compile(r"swarm-runner refused this job: ")
 _PERMANENT = (_NO_SUCH_IMAGE, _WRONG_ARCHITECTURE, _REFUSED)
-# What the node lacked when the engine created the container's first process: the job has not run.
-_NODE_FAILED = re.compile(
-    r"(?s)Error running docker job: .*(no space left|cannot allocate|temporarily unavailable)"
+# The engine created the container, and could not start it: the job has not run.
+_NOT_STARTED = "Error running docker job: "
+# That may be due to the job's command, user, directory or memory, as runc and crun write it ...
+_JOB_FAILED = re.compile(
+    r"\bexec(utable)?\b(?!\.fifo)|unable to find (user|group)|chdir to cwd|OOM-killed",
+    re.IGNORECASE,
 )
+# ... unless the node lacked what every process needs. All else is the node's or the engine's, too.
+_NODE_LACKED = re.compile(r"no space left|cannot allocate|temporarily unavailable", re.IGNORECASE)
 # Of a registry that limits how many images somebody pulls.
 _RATE_LIMIT = re.compile(r"toomanyrequests|too many requests|rate limit", re.IGNORECASE)
 
@@ -47,7 +52,7 @@ def swarm_runner_job_held(job: Job, hold: Hold) -> Release | Remove | None:
         return decision
     is_permanent = any(pattern.search(hold.reason) for pattern in _PERMANENT)
     may_pass = hold.code == HoldCode.INVALID_DOCKER_IMAGE and not is_permanent
-    if may_pass or _NODE_FAILED.search(hold.reason):
+    if may_pass or _is_of_the_node(hold.reason):
         return _retry(hold)
     kind, message = _classify(job, hold)
     return Remove(Outcome(kind, f"{message} {hold.reason}".strip()))
@@ -56,6 +61,12 @@ def swarm_runner_job_held(job: Job, hold: Hold) -> Release | Remove | None:
 def is_vm_start_hold(hold: Hold) -> bool:
     """Whether the hold is from our own job policy: executors failed to start the VM."""
     return hold.code == HoldCode.JOB_POLICY and hold.subcode == VM_START_HOLD_SUBCODE
+
+
+def _is_of_the_node(reason: str) -> bool:
+    """Return whether the engine could not start the container for a reason that may pass."""
+    _, found, message = reason.partition(_NOT_STARTED)
+    return bool(found and (_NODE_LACKED.search(message) or not _JOB_FAILED.search(message)))
 
 
 def _retry(hold: Hold) -> Release | Remove:

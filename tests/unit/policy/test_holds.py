@@ -50,12 +50,18 @@ def test_a_permanent_hold_ends_the_job_with_a_message(
 
 
 @pytest.mark.parametrize(
-    "lack",
-    ["no space left on device: unknown", "fork/exec: resource temporarily unavailable"],
+    "problem",
+    [
+        "failed to create shim task: no space left on device: unknown",
+        "failed to create shim task: fork/exec: resource temporarily unavailable",
+        "unable to copy pipes: containerd-shim: opening w/o fifo '/run/x/init-stdout' failed",
+        "OCI runtime create failed: unable to open exec.fifo: no such file or directory",
+        "driver failed programming external connectivity on endpoint x: port is already allocated",
+    ],
 )
-def test_a_node_that_cannot_start_the_first_process_is_tried_again(lack: str) -> None:
-    """The message is HTCondor's, of a node whose disk was full for a moment."""
-    reason = f"Error from slot1_18@x: Error running docker job: failed to create shim task: {lack}"
+def test_a_node_that_cannot_start_the_container_is_tried_again(problem: str) -> None:
+    """The messages are those of nodes whose disk was full, and whose engine was being stopped."""
+    reason = f"Error from slot1_18@x: Error running docker job: {problem}"
     assert hold_decision(6, 0, reason) == Release(
         10, "The container could not be started; retrying in 10 s"
     )
@@ -64,11 +70,20 @@ def test_a_node_that_cannot_start_the_first_process_is_tried_again(lack: str) ->
     assert answer.outcome.kind is OutcomeKind.NOT_RUN
 
 
-def test_a_command_that_the_image_does_not_have_ends_the_job() -> None:
-    reason = (
-        "Error from slot1_1@x: Error running docker job: OCI runtime create failed: exec: "
-        '"no-such": executable file not found in $PATH: unknown'
-    )
+@pytest.mark.parametrize(
+    "problem",
+    [
+        'exec: "no-such": executable file not found in $PATH: unknown',
+        "exec /bin/tool: exec format error",
+        'error during container init: exec: "/data/x": permission denied: unknown',
+        "executable file `no-such` not found: No such file or directory: OCI runtime error",
+        "unable to find user alice: no matching entries in passwd file",
+        'container init: chdir to cwd ("/x") set in config.json failed: not a directory',
+        "container init was OOM-killed (memory limit too low?): unknown",
+    ],
+)
+def test_a_command_that_cannot_start_ends_the_job(problem: str) -> None:
+    reason = f"Error from slot1_1@x: Error running docker job: OCI runtime create failed: {problem}"
     answer = hold_decision(6, 0, reason)
     assert isinstance(answer, Remove)
     assert answer.outcome.kind is OutcomeKind.NOT_RUN
