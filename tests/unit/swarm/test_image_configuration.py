@@ -29,6 +29,13 @@ def test_daemons_ask_no_plugins_for_urls() -> None:
     ]
 
 
+def test_a_shadow_rarely_looks_for_its_schedd() -> None:
+    # It ends its job when the schedd is dead, and shadow_watch.py has not killed it yet.
+    names = ("PARENT_CHECK_FIRST_INTERVAL", "PARENT_CHECK_INTERVAL")
+    config = read_config(*(f"SHADOW.{name}" for name in names), role="manager")
+    assert config == ["3600", "3600"]
+
+
 def test_what_the_schedd_knows_is_in_its_log() -> None:
     # A schedd that is killed would start jobs again whose start is in its memory alone.
     config = read_config(

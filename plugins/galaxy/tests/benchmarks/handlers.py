@@ -32,7 +32,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.harness import ACTIVE_STATES, IDLE_PERIOD_S, STABILIZATION_S, BenchmarkUser
-from benchmarks.process_stats import EXITED_CHILDREN, cpu_ms
+from benchmarks.process_stats import EXITED_CHILDREN, MAIN_PROCESS, cpu_ms
 from benchmarks.server import Server, running_server
 from benchmarks.verdict import SWARM
 from tests.polling import poll_until
@@ -55,7 +55,7 @@ class Run:
 
     - `twice`: jobs that started more than once, by files of their own.
     - `total_s`: the time from the first request to the end of the last job.
-    - `handler_cpu_s`: of each job.
+    - `handler_cpu_s`: of each job; `children_cpu_s`: of these, in children of the handlers.
     - `handlers`: how many of the jobs each handler took.
     """
 
@@ -65,6 +65,7 @@ class Run:
     twice: int
     total_s: float
     handler_cpu_s: float
+    children_cpu_s: float
     handlers: dict[str, int]
 
 
@@ -88,11 +89,11 @@ class HandlersHarness:
             for first in range(0, jobs, JOBS_OF_REQUEST)
         ]
 
-    def seconds_after_boot(self) -> list[float]:
+    def seconds_after_boot(self, runner: str) -> list[float]:
         """Boot the server, and run jobs one after another. Return how long each took."""
         self._server.galaxy.stop()
         self._server.galaxy.start()
-        return [self._seconds_of_job() for _ in range(JOBS_AFTER_BOOT)]
+        return [self._seconds_of_job(runner) for _ in range(JOBS_AFTER_BOOT)]
 
     def measure(self, runner: str, jobs: int) -> Run:
         """Measure the jobs of one runner, after an idle period."""
@@ -116,30 +117,36 @@ class HandlersHarness:
             timeout_s=TIMEOUT_S,
         )
         total_s = time.monotonic() - start_s
-        used_ms = self._cpu_ms(runner) - start
-        idle_ms = (start - idle_start) / IDLE_PERIOD_S * total_s
+        end = self._cpu_ms(runner)
+        total_ms, children_ms = (
+            after - at_start - (at_start - idle) / IDLE_PERIOD_S * total_s
+            for idle, at_start, after in zip(idle_start, start, end, strict=True)
+        )
         return Run(
             runner,
             jobs,
             ok=states["ok"] - before["ok"],
             twice=sum(_starts(file) > 1 for file in files),
             total_s=total_s,
-            handler_cpu_s=(used_ms - idle_ms) / 1000 / jobs,
+            handler_cpu_s=total_ms / 1000 / jobs,
+            children_cpu_s=children_ms / 1000 / jobs,
             handlers=dict(Counter(self._database.jobs_by_handler()) - Counter(handlers)),
         )
 
-    def _cpu_ms(self, runner: str) -> float:
-        used = self._server.command_usage.cpu_ms
+    def _cpu_ms(self, runner: str) -> tuple[float, float]:
+        """Return the CPU time of the handlers and all that they start, and that without them."""
+        used = children = self._server.command_usage.cpu_ms
         for pid in self._server.galaxy.handler_pids().values():
             processes = cpu_ms(pid)
             if runner == CONDOR:
                 del processes[EXITED_CHILDREN]  # the clients of condor_commands
             used += processes.total()
-        return used
+            children += processes.total() - processes[MAIN_PROCESS]
+        return used, children
 
-    def _seconds_of_job(self) -> float:
+    def _seconds_of_job(self, runner: str) -> float:
         start_s = time.monotonic()
-        self._client.wait([self._client.start(f"{SWARM}_shell", text="true")])
+        self._client.wait([self._client.start(f"{runner}_shell", text="true")])
         return time.monotonic() - start_s
 
 
@@ -184,6 +191,10 @@ def missed(runs: Sequence[Run], boots: Sequence[Sequence[float]]) -> Iterator[st
     yield from (str(each) for each in verdicts(runs, boots) if each.ratio > each.target)
 
 
+def _boot_text(runner: str, seconds: Sequence[float]) -> str:
+    return f"after a boot, {runner}: {' '.join(f'{each:.1f}' for each in seconds)} s"
+
+
 def _table(runs: Sequence[Run]) -> Table:
     table = Table("", title="Two handlers on PostgreSQL (only the ratios are reproducible)")
     for run in runs:
@@ -206,8 +217,9 @@ def main() -> int:
     ):
         harness, runs, boots = HandlersHarness(server, database), [], []
         for _ in range(options.boots):
-            boots.append(harness.seconds_after_boot())
-            console.print(f"after a boot: {' '.join(f'{each:.1f}' for each in boots[-1])} s")
+            boots.append(harness.seconds_after_boot(SWARM))
+            console.print(_boot_text(SWARM, boots[-1]))
+            console.print(_boot_text(FLOOR, harness.seconds_after_boot(FLOOR)))
         console.print(f"uploading the names of {options.jobs} jobs")
         harness.prepare(options.jobs)
         for runner in options.runners:
