@@ -3,17 +3,12 @@
 Galaxy's own script starts an interpreter for each job, which needs ten seconds of CPU time to
 import its modules and to read the datatypes. Here a server does both once and forks workers. Each
 worker sets the metadata of one job after another, as Galaxy's celery workers do.
-
-A handler forks the server off before it has threads, with the modules that it has imported anyway.
-Where that is not possible, the server is an interpreter of its own.
 """
 
 from __future__ import annotations
 
 import ctypes
 import gc
-import logging
-import multiprocessing
 import os
 import signal
 import socket
@@ -24,8 +19,6 @@ import threading
 import traceback
 from collections.abc import Callable
 from functools import cache
-from itertools import pairwise
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -64,18 +57,9 @@ class MetadataSetter:
         # path: address the socket through the open directory.
         self._directory_fd = os.open(self._directory.name, os.O_PATH | os.O_DIRECTORY)
         self._socket_path = f"/proc/self/fd/{self._directory_fd}/metadata"
-        self._server: subprocess.Popen[bytes] | ForkedServer | None = None
+        self._server: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
         self._closed = False
-
-    def fork_server(self) -> None:
-        """Fork the server off this process. It waits for `warm_up`.
-
-        A fork inherits the locks that other threads hold: nothing happens if there are any.
-        """
-        if threading.active_count() == 1:
-            with self._lock, self._listen() as listening:
-                self._server = ForkedServer(listening, self.datatypes_path, self._worker_settings)
 
     def warm_up(self) -> None:
         """Start the server, so that the first job does not wait for it.
@@ -83,9 +67,6 @@ class MetadataSetter:
         An error is logged: the first job tries again.
         """
         try:
-            if isinstance(self._server, ForkedServer):
-                self._write_datatypes(self.datatypes_path)
-                self._server.release()
             self._ensure_server()
         except OSError as error:
             log.error("The metadata server did not start", error=error)
@@ -127,8 +108,12 @@ class MetadataSetter:
                 raise InterruptedError("Galaxy stops")
             if self._server is not None and self._server.poll() is None:
                 return
+            Path(self._socket_path).unlink(missing_ok=True)
             self._write_datatypes(self.datatypes_path)
-            with self._listen() as listening:
+            # Jobs can connect from now on. They wait until the server has imported its modules.
+            with socket.socket(socket.AF_UNIX) as listening:
+                listening.bind(self._socket_path)
+                listening.listen(BACKLOG)
                 arguments = map(str, (listening.fileno(), *self._worker_settings))
                 self._server = subprocess.Popen(  # noqa: S603 (this module)
                     [sys.executable, "-m", __name__, self.datatypes_path, *arguments],
@@ -136,77 +121,11 @@ class MetadataSetter:
                     pass_fds=[listening.fileno()],
                 )
 
-    def _listen(self) -> socket.socket:
-        """Return the server's socket. Jobs can connect from now on, and wait for the server."""
-        Path(self._socket_path).unlink(missing_ok=True)
-        listening = socket.socket(socket.AF_UNIX)
-        listening.bind(self._socket_path)
-        listening.listen(BACKLOG)
-        return listening
-
-
-class ForkedServer:
-    """A server that is a fork of this process, with the methods of subprocess.Popen."""
-
-    def __init__(
-        self, listening: socket.socket, datatypes_path: str, settings: tuple[int, int]
-    ) -> None:
-        """Start the server with its socket, the file of the datatypes, and workers and timeout."""
-        context = multiprocessing.get_context("fork")
-        released, self._release = context.Pipe(duplex=False)
-        arguments = (released, listening, datatypes_path, settings)
-        # As a daemon, it is ended if Galaxy's boot fails.
-        self._process = context.Process(target=_run_fork, args=arguments, daemon=True)
-        self._process.start()
-        released.close()
-        self.pid = self._process.pid or 0  # started: it has one
-
-    def release(self) -> None:
-        """Let the server read the datatypes and begin."""
-        self._release.send_bytes(b"begin")
-
-    def poll(self) -> int | None:
-        """Return the exit code, None while the server runs."""
-        return self._process.exitcode
-
-    def kill(self) -> None:
-        """End the server."""
-        self._process.kill()
-
-    def wait(self) -> None:
-        """Wait for its end."""
-        self._process.join()
-
-
-def _run_fork(
-    released: Connection, listening: socket.socket, datatypes_path: str, settings: tuple[int, int]
-) -> None:
-    """Run the server in a fork of Galaxy, without anything that is Galaxy's."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    for number in signal.valid_signals():
-        if callable(signal.getsignal(number)):
-            signal.signal(number, signal.SIG_DFL)
-    for logger in (logging.root, *logging.root.manager.loggerDict.values()):
-        if isinstance(logger, logging.Logger):
-            logger.handlers.clear()
-    sys.stdout, sys.stderr = (open(number, "w", 1, closefd=False) for number in (1, 2))  # noqa: SIM115
-    own = sorted({0, 1, 2, released.fileno(), listening.fileno()})
-    for low, high in pairwise((*own, os.sysconf("SC_OPEN_MAX"))):
-        os.closerange(low + 1, high)  # such as connections to the database
-    from galaxy.metadata import set_metadata  # noqa: F401 (before Galaxy releases the server)
-
-    released.recv_bytes()
-    _serve(listening.fileno(), datatypes_path, *settings)
-
 
 def main() -> None:
-    """Run the server in an interpreter of its own."""
-    listening_fd, max_workers, timeout_s = map(int, sys.argv[2:])
-    _serve(listening_fd, sys.argv[1], max_workers, timeout_s)
-
-
-def _serve(listening_fd: int, datatypes_path: str, max_workers: int, timeout_s: int) -> None:
     """Fork workers and replace those that end, until Galaxy ends."""
+    datatypes_path = sys.argv[1]
+    listening_fd, max_workers, timeout_s = map(int, sys.argv[2:])
     galaxy = os.getppid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})

@@ -13,7 +13,6 @@ from typing import Any
 from weakref import WeakSet
 
 from galaxy.exceptions import ConfigurationError
-from galaxy.web_stack import WeblessApplicationStack
 from pydantic import ValidationError
 
 from swarm_runner import (
@@ -73,13 +72,6 @@ class SwarmJobRunner(JobFinisher):
         """
         nworkers = int(nworkers)  # Galaxy passes a number in quotes as a text
         config = RunnerConfig(app, kwargs)
-        self._metadata_setter = MetadataSetter(
-            lambda path: app.datatypes_registry.to_xml_file(path=path), nworkers
-        )
-        self._sets_metadata = "celery" not in app.config.metadata_strategy
-        # A web process may be forked itself. What follows starts threads.
-        if self._sets_metadata and isinstance(app.application_stack, WeblessApplicationStack):
-            self._metadata_setter.fork_server()
         self._work_queue = StateUpdatesFirst()
         super().__init__(app, nworkers, runner_param_specs=dict(RUNNER_PARAM_SPECS), **kwargs)
         self._config = config
@@ -103,6 +95,9 @@ class SwarmJobRunner(JobFinisher):
         self._retry_queue = RetryQueue(self._enqueue_step)
         self._submitter = BatchSubmitter(
             self._runner, self._on_submitted, self._on_rejected, self._on_cancelled, self._is_queued
+        )
+        self._metadata_setter = MetadataSetter(
+            lambda path: app.datatypes_registry.to_xml_file(path=path), nworkers
         )
         self._metrics_server: MetricsServer | None = None
         metrics.register(app.job_metrics)
@@ -135,7 +130,7 @@ class SwarmJobRunner(JobFinisher):
         super().start()
         self._submitter.start()
         self._serve_metrics()
-        if self._sets_metadata:
+        if "celery" not in self.app.config.metadata_strategy:
             self._metadata_setter.warm_up()
 
     def shutdown(self) -> None:

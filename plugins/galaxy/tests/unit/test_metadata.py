@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from inspect import signature
@@ -19,17 +18,14 @@ from galaxy.datatypes.registry import Registry
 from galaxy.metadata import PortableDirectoryMetadataGenerator, get_metadata_compute_strategy
 from galaxy.objectstore import config_to_dict
 from swarm_runner_galaxy import metadata
-from swarm_runner_galaxy.metadata import LOG_NAME, ForkedServer, MetadataSetter
-from tenacity import Retrying, retry_if_result, stop_after_delay
+from swarm_runner_galaxy.metadata import LOG_NAME, MetadataSetter
 
 TIMEOUT_S = 5
 MakeJobDirectory = Callable[..., Path]
 
 
-@pytest.fixture(scope="module", params=["interpreter", "fork"])
-def setter(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[MetadataSetter]:
+@pytest.fixture(scope="module")
+def setter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MetadataSetter]:
     # Galaxy's own directory for temporary files, which may have a long path.
     deep = tmp_path_factory.mktemp("galaxy") / ("deep" * 30)
     deep.mkdir()
@@ -39,12 +35,6 @@ def setter(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", str(deep))
         metadata_setter = MetadataSetter(lambda path: registry.to_xml_file(path=path), 1, TIMEOUT_S)
-    if request.param == "fork":
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(threading, "active_count", lambda: 1)  # the fork uses no lock of others
-            metadata_setter.fork_server()
-        assert isinstance(metadata_setter._server, ForkedServer)
-        metadata_setter.warm_up()
     yield metadata_setter
     metadata_setter.close()
 
@@ -232,34 +222,6 @@ def test_a_killed_server_is_restarted(
     assert setter.set_metadata(directory, extended=False)
     assert setter._server is not first
     assert not is_running(worker)
-
-
-def test_a_process_with_threads_is_not_forked() -> None:
-    setter, ended = MetadataSetter(lambda path: None), threading.Event()  # noqa: ARG005
-    thread = threading.Thread(target=ended.wait)
-    thread.start()
-    setter.fork_server()
-    assert setter._server is None
-    ended.set()
-    thread.join()
-    setter.close()
-
-
-def test_a_fork_has_nothing_of_galaxys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No connection, no log and no signal handler; and it ends with Galaxy."""
-    monkeypatch.setattr(threading, "active_count", lambda: 1)
-    setter = MetadataSetter(lambda path: None)  # noqa: ARG005
-    with (tmp_path / "open").open("w"):
-        setter.fork_server()
-    server = setter._server
-    assert server is not None
-    opened = Path(f"/proc/{server.pid}/fd")
-    only = 5  # three streams, the socket, and the pipe
-    Retrying(retry=retry_if_result(lambda found: len(found) != only), stop=stop_after_delay(10))(
-        lambda: list(opened.iterdir())
-    )
-    setter.close()
-    assert not is_running(server.pid)
 
 
 def is_running(pid: int) -> bool:
