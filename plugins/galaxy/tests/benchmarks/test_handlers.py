@@ -12,7 +12,7 @@ BOOTS = [[3.3, 3.0], [3.0, 3.0], [9.0, 3.0]]
 
 
 def run(runner: str, total_s: float, handler_cpu_s: float) -> Run:
-    return Run(runner, 10, 10, 0, total_s, handler_cpu_s, {"handler_1": 5, "handler_2": 5})
+    return Run(runner, 10, 10, 0, total_s, handler_cpu_s, 0.01, {"handler_1": 5, "handler_2": 5})
 
 
 RUNS = [
