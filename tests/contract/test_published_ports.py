@@ -195,16 +195,17 @@ def test_htcondor_itself_learns_the_port(real: Harness) -> None:
 
 
 def test_a_node_without_a_free_port(real: Harness) -> None:
-    """The engine's message is the outcome; the others go on."""
+    """The job waits for one; the others go on."""
     others = [real.submit(f"other-{number}") for number in HOST_PORTS]
     ports = [real.start(job)[0].port for job in others]
     assert sorted(ports) == list(HOST_PORTS)
-    late = real.until(real.submit("late"), lambda found: found.state.ended)
-    assert late.outcome is not None
-    assert late.outcome.kind is OutcomeKind.NOT_RUN
-    assert "ports are allocated" in late.outcome.message
-    real.runner.poll()
-    assert {job.state for job in real.runner.jobs() if job.key != "late"} == {JobState.RUNNING}
+    late = real.until(real.submit("late"), lambda found: found.state is JobState.HELD)
+    assert "ports are allocated" in str(real.runner.explain(late))
+    first, *going_on = others
+    real.runner.remove([first])
+    real.until(late, lambda found: found.state is JobState.RUNNING)
+    keys = {job.key for job in going_on}
+    assert {job.state for job in real.runner.jobs() if job.key in keys} == {JobState.RUNNING}
 
 
 class Amend:
