@@ -201,10 +201,10 @@ def test_a_node_without_a_free_port(real: Harness) -> None:
     assert sorted(ports) == list(HOST_PORTS)
     late = real.until(real.submit("late"), lambda found: found.state is JobState.HELD)
     assert "ports are allocated" in str(real.runner.explain(late))
-    first, *going_on = others
+    first, *rest = others
     real.runner.remove([first])
     real.until(late, lambda found: found.state is JobState.RUNNING)
-    keys = {job.key for job in going_on}
+    keys = {job.key for job in rest}
     assert {job.state for job in real.runner.jobs() if job.key in keys} == {JobState.RUNNING}
 
 
