@@ -147,7 +147,12 @@ class AccessPointProcess:
                 self._kill_child()
                 raise
         if isinstance(result, SwarmRunnerError):
-            raise result
+            try:
+                raise result
+            finally:
+                # Its traceback has this frame: callers, and their descriptors, would live on until
+                # the garbage collector comes.
+                del result
         return result
 
     def _start_child(self) -> Connection[Any, Any]:

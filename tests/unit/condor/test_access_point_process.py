@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
 import time
+import weakref
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -164,3 +166,18 @@ def test_the_child_imports_nothing_from_the_current_directory(
     (tmp_path / "subprocess.py").write_text("raise SystemExit(1)")
     monkeypatch.chdir(tmp_path)
     assert failing_access_point.jobs(JobQuery()) == []
+
+
+def test_an_error_keeps_nothing_alive(failing_access_point: AccessPointProcess) -> None:
+    """Not even until the garbage collector comes: a caller may have descriptors."""
+    batch = BATCH.model_copy(update={"count": 2})
+    gc.collect()
+    gc.disable()
+    try:
+        with pytest.raises(InvalidInputError) as raised:
+            failing_access_point.submit(batch)
+        error = weakref.ref(raised.value)
+        del raised
+        assert error() is None
+    finally:
+        gc.enable()
