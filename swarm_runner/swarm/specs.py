@@ -18,6 +18,9 @@ from swarm_runner.model.shares import DEFAULT_TURN_S, Shares
 from swarm_runner.model.text import FrozenModel
 
 DOCKER_SOCKET = "/var/run/docker.sock"
+# Of executors for VMs: Docker 28.5 copies no file into a container with a mount below a link, as
+# /var/run is, and their sidecars need a token.
+SIDECAR_SOCKET = "/run/docker.sock"
 SCRATCH = "/var/lib/swarm-runner/scratch"
 SPOOL = "/var/lib/swarm-runner/spool"
 # Must match SEC_TOKEN_POOL_SIGNING_KEY_FILE in image/manager.conf.
@@ -352,7 +355,8 @@ class Stack(FrozenModel):
         if capacity_class.virtual_machines:
             settings["VIRTUAL_MACHINES"] = str(capacity_class.virtual_machines)
             settings["EMULATE"] = str(capacity_class.emulate)
-        docker_socket = MountSpec(source=DOCKER_SOCKET, target=DOCKER_SOCKET)
+        target = SIDECAR_SOCKET if capacity_class.virtual_machines else DOCKER_SOCKET
+        docker_socket = MountSpec(source=DOCKER_SOCKET, target=target)
         scratch = MountSpec(source=self.scratch_volume, target=SCRATCH, volume=True)
         return ServiceSpec(
             name=self.pool.service(name),

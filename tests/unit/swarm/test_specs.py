@@ -107,6 +107,14 @@ def test_propagation_reaches_the_executor() -> None:
     assert (mounts["/cvmfs"], mounts["/data"]) == ("rslave", None)
 
 
+def test_an_executor_for_vms_has_no_mount_below_a_link() -> None:
+    """Docker 28.5 would copy no token into its sidecar."""
+    pool = Pool.model_validate({"classes": {"vm": {"memory_mb": 2048, "virtual_machines": 1}}})
+    executor = Stack(pool=pool, image="i", node_id="n").executors()["vm"]
+    mounts = {mount.source: mount.target for mount in executor.mounts}
+    assert mounts["/var/run/docker.sock"] == "/run/docker.sock"
+
+
 def test_the_central_manager_has_no_docker_socket() -> None:
     assert not any("docker.sock" in mount.source for mount in STACK.central_manager().mounts)
 
