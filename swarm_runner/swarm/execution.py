@@ -1,9 +1,8 @@
 """Commands in containers, through the Docker engine.
 
 docker-py's `exec_run` and `exec_start` ask the engine to upgrade the connection, and read what
-follows from the socket: what arrived together with the response's headers is lost (seen in 7 of 100
-commands on a busy machine, with exit code 0). Without an upgrade, the output is the response's
-body, and complete.
+follows from the socket: on a busy machine, what arrives together with the response's headers is
+lost, and the exit code is 0. Without an upgrade, the output is the response's body, and complete.
 """
 
 from __future__ import annotations
@@ -62,7 +61,8 @@ def run_in_container(
     import docker.errors
     import requests
 
-    api: Any = container.client.api  # type: ignore[union-attr]
+    client: Any = container.client
+    api = client.api
     action = f"running {command[0]} in {container.name}"
     with translate_docker_errors(action):
         process = api.exec_create(container.id, list(command), **settings)["Id"]

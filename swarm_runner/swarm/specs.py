@@ -18,8 +18,8 @@ from swarm_runner.model.shares import DEFAULT_TURN_S, Shares
 from swarm_runner.model.text import FrozenModel
 
 DOCKER_SOCKET = "/var/run/docker.sock"
-# Of executors for VMs: Docker 28.5 copies no file into a container with a mount below a link, as
-# /var/run is, and their sidecars need a token.
+# Where executors for VMs have it: their sidecars need a token, and Docker 28.5 copies no file into
+# a container with a mount below a link, as /var/run is. A change of others would replace them all.
 SIDECAR_SOCKET = "/run/docker.sock"
 SCRATCH = "/var/lib/swarm-runner/scratch"
 SPOOL = "/var/lib/swarm-runner/spool"

@@ -47,7 +47,7 @@ _COLUMNS = (
 _CLOSING = """
 {dates}: swarm_runner {release}, HTCondor {htcondor}, Docker {docker}, {processors} processors.
 The rows add up to {minutes:.0f} minutes, without the time that the jobs take to start; `make
-faults` breaks two pools at the same time, and took 29 minutes on 2026-11-30.
+faults` breaks two pools at the same time, and takes less.
 The faults are code in [tests/faults](../../tests/faults).
 """
 

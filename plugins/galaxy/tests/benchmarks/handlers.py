@@ -134,7 +134,7 @@ class HandlersHarness:
         )
 
     def _cpu_ms(self, runner: str) -> tuple[float, float]:
-        """Return the CPU time of the handlers and all that they start, and that without them."""
+        """Return the CPU time of the handlers with all that they start, and of what they start."""
         used = children = self._server.command_usage.cpu_ms
         for pid in self._server.galaxy.handler_pids().values():
             processes = cpu_ms(pid)
