@@ -61,6 +61,9 @@ class HoldHandler:
         """Accept decisions; release the jobs whose pause is over, and remove jobs."""
         for decision in decisions:
             self._schedule(decision)
+        if not self._job_table.pending_holds:
+            # A dict goes on stepping over its deleted entries, at every poll.
+            self._job_table.pending_holds.clear()
         try:
             self._release()
             self._remove()

@@ -161,6 +161,9 @@ class JobTracker:
                 del claims[job_id]
             else:
                 claim.next_at = now + min(MAX_CLAIM_INTERVAL_S, (now - claim.first_at) / 2)
+        if not claims:
+            # A dict goes on stepping over its deleted entries, at every poll.
+            claims.clear()
 
     def _apply_history(self, ids: Collection[JobId], since: float | None = None) -> None:
         """Apply the history of these jobs, as far as it has them."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from swarm_runner.model.job import JobEvent, JobState, OutcomeKind, Usage
@@ -211,6 +213,26 @@ def test_removed_by_the_runner(harness: RunnerHarness) -> None:
         assert ended.outcome.kind is OutcomeKind.REMOVED
         assert ended.outcome.message == "The job was removed: the workflow was cancelled"
         assert runner.remove(jobs) == 0
+
+
+def test_a_quiet_poll_costs_the_same_after_many_jobs(log_harness: RunnerHarness) -> None:
+    """A dict without entries that had many takes as long to read as one with many."""
+    with log_harness.runner() as runner:
+        jobs = runner.submit([log_harness.invocation() for _ in range(100)])
+        for job in jobs:
+            log_harness.access_point.hold_by_htcondor(job.id, 14, 0, "no directory")
+        log_harness.clock.advance(5)
+        runner.poll()
+        log_harness.clock.advance(5)
+        runner.poll()
+        for read_by_each_poll in (
+            runner._tracker._reader.claims,
+            runner._job_table.pending_holds,
+            runner._job_table.unknown_jobs,
+        ):
+            empty = type(read_by_each_poll)()
+            assert read_by_each_poll == empty
+            assert sys.getsizeof(read_by_each_poll) <= sys.getsizeof(empty)
 
 
 def test_lost(poll_harness: RunnerHarness) -> None:
