@@ -25,6 +25,7 @@ from swarm_runner import OutcomeKind, get_logger
 from swarm_runner_galaxy import entry_points, metrics, runner_states
 from swarm_runner_galaxy.metadata import MetadataSetter
 from swarm_runner_galaxy.monitor import JobMonitor
+from swarm_runner_galaxy.small_texts import may_set_metadata
 from swarm_runner_galaxy.state import SwarmJobState
 from swarm_runner_galaxy.work_queue import RetryQueue, Step
 
@@ -249,7 +250,7 @@ class JobFinisher(AsynchronousJobRunner):  # type: ignore[misc]
         strategy = wrapper.metadata_strategy
         if "celery" in strategy:
             self._handle_metadata_externally(wrapper, resolve_requirements=True)
-        else:
+        elif "extended" in strategy or not may_set_metadata(wrapper, job):
             wrapper.setup_external_metadata(
                 output_fnames=wrapper.job_io.get_output_fnames(),
                 # Only where needed: Galaxy commits for this, and loads the job again.

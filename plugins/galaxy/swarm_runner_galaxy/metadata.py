@@ -34,6 +34,8 @@ MAX_WORKERS = 4
 MAX_JOBS_PER_WORKER = 100
 # Indexing a large BAM file takes half an hour.
 TIMEOUT_S = 2 * 3600
+# Galaxy and its handlers come first, above all while they boot.
+NICENESS = 5
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -127,6 +129,7 @@ def main() -> None:
     datatypes_path = sys.argv[1]
     listening_fd, max_workers, timeout_s = map(int, sys.argv[2:])
     galaxy = os.getppid()
+    os.nice(NICENESS)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
     _preload(datatypes_path)

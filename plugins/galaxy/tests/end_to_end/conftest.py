@@ -40,7 +40,7 @@ TOOLS: list[ShellTool | InteractiveTool] = [
         for name in (
             *("cores", "oom_schedd", "oom_galaxy", "oom_none", "walltime", "no_such_image"),
             *("no_image_name", "zero_memory", "wrong_unit", "vanilla", "no_class", "no_fit"),
-            *("raw", "tpv", "aside", "waiting", "measured", "walltime_again"),
+            *("raw", "tpv", "aside", "waiting", "measured", "walltime_again", "outside"),
         )
     ),
     ShellTool("tpv_large", "tpv"),
@@ -155,6 +155,8 @@ def _build_environments(address: str, tpv: Path) -> dict[str, dict[str, Any]]:
         # No slot matches.
         "waiting": {"htcondor_requirements": "false"},
         "measured": {"metrics": [{"type": "core"}, {"type": "cgroup"}]},
+        # Galaxy's own process sets no metadata, not even that of a small text.
+        "outside": {"retry_metadata_internally": False},
         "interactive": {
             "interactive_tools": True,
             "container_options": {"network": "bridge"},

@@ -38,6 +38,7 @@ SCRIPTS = {
     "no_class_tool": "true",
     "no_fit_tool": "true",
     "raw_tool": "true",
+    "outside_tool": "echo one; echo two",
     "tpv_tool": "echo $GALAXY_MEMORY_MB",
     "tpv_large": "echo $GALAXY_SLOTS $GALAXY_MEMORY_MB",
 }
@@ -89,6 +90,7 @@ def started(deployment: Deployment) -> StartedJobs:
         text='echo "$HOME"; cd "$HOME"; touch mine /tmp/mine; stat -c %u mine /tmp/mine',
     )
     jobs["code"] = client.start("shell", text="echo so far; echo sorry >&2; exit 7")
+    jobs["long"] = client.start("shell", text="seq 20000")
     collection = client.collection([f"member {n}" for n in range(COLLECTION_SIZE)])
     batch = {"batch": True, "values": [{"src": "hdca", "id": collection}]}
     run = client.run("shell", text='cat "$1"', first=batch)
@@ -141,6 +143,14 @@ def test_an_image_without_bash_and_python(started: StartedJobs) -> None:
 def test_a_tool_without_a_container(started: StartedJobs) -> None:
     assert "tool bare has no container for destination swarm" in started.error_message("bare")
     assert "no bash" in started.output("bare_default")
+
+
+@pytest.mark.parametrize(("name", "lines"), [("word", 1), ("outside_tool", 2), ("long", 20_000)])
+def test_metadata_is_set(started: StartedJobs, name: str, lines: int) -> None:
+    """By Galaxy itself for a small text, and outside of its process otherwise."""
+    job = started.wait_for_end(name)
+    dataset = started.deployment.client.get(f"datasets/{job['outputs']['out']['id']}")
+    assert (dataset["state"], dataset["metadata_data_lines"]) == ("ok", lines)
 
 
 def test_several_cores_run_on_big(started: StartedJobs) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from galaxy import model
+from galaxy.job_execution.datasets import DatasetPath
 from galaxy.jobs import JobDestination
 from galaxy.jobs.runners import STOP_SIGNAL, AsynchronousJobRunner, JobState
 from galaxy.tool_util.output_checker import DETECTED_JOB_STATE
@@ -169,6 +170,8 @@ class FinishingJob(SimpleNamespace):
     def __init__(self, job: FakeJobWrapper, kind: str, strategy: str) -> None:
         super().__init__(finished=[], setups=[], metadata=[])
         directory = Path(job.working_directory)
+        out = directory / "out"
+        out.write_text("a line\n")
         (directory / "outputs").mkdir()
         for name in ("stdout", "stderr"):
             (directory / f"outputs/tool_{name}").write_text(name)
@@ -182,7 +185,12 @@ class FinishingJob(SimpleNamespace):
         session.commit()
         wrapper: Any = job
         wrapper.metadata_strategy = strategy
-        wrapper.job_io.get_output_fnames = lambda: ["out"]
+        path = DatasetPath(output.dataset.id, str(out))
+        wrapper.job_io.get_output_fnames = lambda: [path]
+        wrapper.get_destination_configuration = lambda _, default: default
+        wrapper.validate_outputs = False
+        wrapper.tool_working_directory = str(directory / "working")
+        wrapper.tool.provided_metadata_file = "galaxy.json"
         wrapper.setup_external_metadata = lambda **kwargs: self.setups.append(kwargs)
         wrapper.check_tool_output = lambda *_, **__: DETECTED_JOB_STATE.OK
         wrapper.finish = lambda *args, **_: self.finished.append(args)
@@ -192,31 +200,52 @@ class FinishingJob(SimpleNamespace):
         return True
 
 
+@pytest.fixture
+def finish(harness: RunnerHarness, monkeypatch: pytest.MonkeyPatch) -> Callable[..., FinishingJob]:
+    """Return a function that finishes a job with an output of a kind, by Galaxy's own methods."""
+
+    def finish(job: FakeJobWrapper, kind: str, strategy: str) -> FinishingJob:
+        finishing_job = FinishingJob(job, kind, strategy)
+        setter = harness.runner._metadata_setter
+        monkeypatch.setattr(harness.app.config, "retry_job_output_collection", 0, raising=False)
+        monkeypatch.setattr(setter, "set_metadata", finishing_job.set_metadata)
+        finish_job = SwarmJobRunner.finish_job
+        monkeypatch.setattr(
+            harness.runner, "finish_job", lambda state: finish_job(harness.runner, state)
+        )
+        harness.end_job(job)
+        harness.poll()
+        assert finishing_job.finished == [("stdout", "stderr", 0)]
+        assert job.failures == []
+        return finishing_job
+
+    return finish
+
+
 @pytest.mark.parametrize(
     ("kind", "strategy", "extended"), [("txt", "extended", True), ("auto", "directory", False)]
 )
 def test_a_job_is_finished_with_its_metadata_set(
     harness: RunnerHarness,
-    monkeypatch: pytest.MonkeyPatch,
+    finish: Callable[..., FinishingJob],
     kind: str,
     strategy: str,
     extended: bool,
 ) -> None:
     job = start_running(harness)
-    finishing_job = FinishingJob(job, kind, strategy)
-    monkeypatch.setattr(harness.app.config, "retry_job_output_collection", 0, raising=False)
-    monkeypatch.setattr(harness.runner._metadata_setter, "set_metadata", finishing_job.set_metadata)
-    finish = SwarmJobRunner.finish_job
-    monkeypatch.setattr(harness.runner, "finish_job", lambda state: finish(harness.runner, state))
-    harness.end_job(job)
-    harness.poll()
-    assert finishing_job.metadata == [(job.working_directory, extended)]
-    (setup,) = finishing_job.setups
+    finished = finish(job, kind, strategy)
+    assert finished.metadata == [(job.working_directory, extended)]
+    (setup,) = finished.setups
     # Galaxy commits, and loads the job again, if it has to detect the type.
     assert setup["set_extension"] is (kind == "auto")
     assert setup["datatypes_config"] == harness.runner._metadata_setter.datatypes_path
-    assert finishing_job.finished == [("stdout", "stderr", 0)]
-    assert job.failures == []
+
+
+def test_galaxy_sets_the_metadata_of_a_small_text_itself(
+    harness: RunnerHarness, finish: Callable[..., FinishingJob]
+) -> None:
+    finished = finish(start_running(harness), "txt", "directory")
+    assert finished.setups == finished.metadata == []
 
 
 def test_a_job_that_galaxys_stop_interrupts_is_finished_after_the_next_start(
