@@ -59,7 +59,7 @@ def _is_small_text(path: str) -> bool:
     The job may have put a link or a pipe there.
     """
     try:
-        status = os.stat(path, follow_symlinks=False)
+        status = Path(path).lstat()
         return (
             stat.S_ISREG(status.st_mode)
             and status.st_size <= MAX_SIZE_BYTES

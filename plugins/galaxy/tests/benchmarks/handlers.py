@@ -219,7 +219,8 @@ def main() -> int:
         for _ in range(options.boots):
             boots.append(harness.seconds_after_boot(SWARM))
             console.print(_boot_text(SWARM, boots[-1]))
-            console.print(_boot_text(FLOOR, harness.seconds_after_boot(FLOOR)))
+            for other in (FLOOR, HTCONDOR):
+                console.print(_boot_text(other, harness.seconds_after_boot(other)))
         console.print(f"uploading the names of {options.jobs} jobs")
         harness.prepare(options.jobs)
         for runner in options.runners:
