@@ -250,7 +250,10 @@ class JobFinisher(AsynchronousJobRunner):  # type: ignore[misc]
         strategy = wrapper.metadata_strategy
         if "celery" in strategy:
             self._handle_metadata_externally(wrapper, resolve_requirements=True)
-        elif "extended" in strategy or not may_set_metadata(wrapper, job):
+        elif "extended" not in strategy and may_set_metadata(wrapper, job):
+            # Galaxy asks whether it was set outside, and logs a failure for each output.
+            wrapper.external_output_metadata.external_metadata_set_successfully = _is_not_set
+        else:
             wrapper.setup_external_metadata(
                 output_fnames=wrapper.job_io.get_output_fnames(),
                 # Only where needed: Galaxy commits for this, and loads the job again.
@@ -279,3 +282,7 @@ class JobFinisher(AsynchronousJobRunner):  # type: ignore[misc]
                 with file.open("rb") as stream:
                     streams[name] = self._job_io_for_db(stream)
         return streams
+
+
+def _is_not_set(*_args: Any, **_kwargs: Any) -> bool:
+    return False

@@ -99,6 +99,7 @@ class SwarmJobRunner(JobFinisher):
         self._metadata_setter = MetadataSetter(
             lambda path: app.datatypes_registry.to_xml_file(path=path), nworkers
         )
+        self._is_warm = False
         self._metrics_server: MetricsServer | None = None
         metrics.register(app.job_metrics)
         log.info(
@@ -130,8 +131,6 @@ class SwarmJobRunner(JobFinisher):
         super().start()
         self._submitter.start()
         self._serve_metrics()
-        if "celery" not in self.app.config.metadata_strategy:
-            self._metadata_setter.warm_up()
 
     def shutdown(self) -> None:
         """Stop the threads. Jobs in the pool continue, and the next Galaxy finds them."""
@@ -235,6 +234,14 @@ class SwarmJobRunner(JobFinisher):
         if not self._should_stop:
             self._retry_queue.enqueue_due()
             self._job_monitor.poll()
+            self._warm_up()
+
+    def _warm_up(self) -> None:
+        """Start what sets metadata, after the first poll: until that, no job can be submitted."""
+        if not self._is_warm:
+            self._is_warm = True
+            if "celery" not in self.app.config.metadata_strategy:
+                self._metadata_setter.warm_up()
 
     def _prepare(self, job_wrapper: Any, job_key: str) -> None:
         destination = job_wrapper.job_destination

@@ -157,6 +157,7 @@ class RunnerHarness:
             {"id": "swarm", "load": "swarm_runner_galaxy.runner", "kwds": self.settings}
         ]
         self.runner = SwarmJobRunner(self.app, 2, **self.settings)
+        self.runner._is_warm = True  # the server imports Galaxy, which few tests need
         self.finished: list[Any] = []
         self._monkeypatch.setattr(self.runner, "finish_job", self.finished.append)
         return self.runner

@@ -188,6 +188,7 @@ class FinishingJob(SimpleNamespace):
         path = DatasetPath(output.dataset.id, str(out))
         wrapper.job_io.get_output_fnames = lambda: [path]
         wrapper.get_destination_configuration = lambda _, default: default
+        wrapper.external_output_metadata = self
         wrapper.validate_outputs = False
         wrapper.tool_working_directory = str(directory / "working")
         wrapper.tool.provided_metadata_file = "galaxy.json"
@@ -246,6 +247,7 @@ def test_galaxy_sets_the_metadata_of_a_small_text_itself(
 ) -> None:
     finished = finish(start_running(harness), "txt", "directory")
     assert finished.setups == finished.metadata == []
+    assert not finished.external_metadata_set_successfully()
 
 
 def test_a_job_that_galaxys_stop_interrupts_is_finished_after_the_next_start(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -67,15 +68,17 @@ def test_an_unreachable_pool_does_not_block_galaxys_stop(harness: RunnerHarness)
 
 
 @pytest.mark.parametrize(("strategy", "warm"), [("directory", True), ("celery_extended", False)])
-def test_metadata_is_prepared_at_the_start(
+def test_metadata_is_prepared_after_the_first_poll(
     harness: RunnerHarness, monkeypatch: pytest.MonkeyPatch, strategy: str, warm: bool
 ) -> None:
     monkeypatch.setattr(harness.app.config, "metadata_strategy", strategy, raising=False)
-    harness.access_point = ClosingAccessPoint()
-    runner = harness.start()
-    runner.start()
-    assert (runner._metadata_setter._server is not None) is warm
-    runner.shutdown()
+    setter = harness.runner._metadata_setter
+    harness.runner._is_warm = False
+    with contextlib.closing(setter):
+        assert setter._server is None
+        for _ in range(2):
+            harness.poll()
+            assert (setter._server is not None) is warm
 
 
 class ClosingAccessPoint(FakeAccessPoint):
