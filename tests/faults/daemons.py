@@ -15,7 +15,7 @@ from swarm_runner.submit.description import SubmitBatch
 from tests.faults.fault import PoolFault
 from tests.faults.load import Load
 from tests.faults.pool import FaultPool
-from tests.integration.daemon_signals import signal_daemon
+from tests.integration.process_signals import signal_daemon
 from tests.polling import poll_until
 
 ROOT = Path(__file__).parents[2]

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import docker
 import docker.errors
-from docker.models.containers import Container
 
 from swarm_runner.model.pool_status import ExecutorReplacement
 from tests.faults.fault import PoolFault
 from tests.faults.load import IMAGE, Load
 from tests.faults.pool import FaultPool
 from tests.integration.black_hole import make_black_hole
+from tests.integration.process_signals import signal_processes
 from tests.lab.hosts.commands import run
 from tests.lab.stub_registry import CONFIG, MANIFEST, StubRegistry
 from tests.polling import poll_until
@@ -34,17 +34,6 @@ VOLUME_MB = 512
 _AS_ROOT = () if os.geteuid() == 0 else ("sudo", "-n", "--")
 # More than an executor of class small has; a job of this size fits into class normal.
 _GREEDY = "x=$(head -c 200000000 /dev/zero | tr '\\0' a); sleep 2"
-# Sends a signal to the processes whose arguments contain some words. Prints how many there were.
-_SIGNAL = """
-import os, pathlib, signal, sys
-number, found = signal.Signals[sys.argv[1]], 0
-for process in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
-    arguments = process.read_bytes().split(b"\\0")
-    if all(word.encode() in arguments for word in sys.argv[2:]):
-        os.kill(int(process.parent.name), number)
-        found += 1
-print(found)
-"""
 _GATEWAY = "/usr/local/libexec/swarm-runner/gateway.py"
 _UNCOMPRESSED_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
 
@@ -222,28 +211,22 @@ def _stall_volume(pool: FaultPool, _load: Load) -> None:
         run(*_AS_ROOT, "fsfreeze", "--unfreeze", str(pool.volume))
 
 
-def _signal(pool: FaultPool, container: Container, signal: str, *words: str) -> int:
-    # Among its own arguments, the words would be found as well.
-    own = ["python3", "-c", _SIGNAL.replace("sys.argv[2:]", repr(words)), signal]
-    return int(pool.exec_in(container, *own))
-
-
 def _stall_gateways(pool: FaultPool, _load: Load) -> None:
     """Stop what is between HTCondor and the engine, as on a node that stalls for a while."""
     gateways = pool.containers("normal")
     for container in gateways:
-        if _signal(pool, container, "SIGSTOP", _GATEWAY) != 1:
+        if signal_processes(container, "STOP", words=(_GATEWAY,)) != 1:
             raise RuntimeError(f"{container.name} has no gateway")
     try:
         time.sleep(GATEWAY_STALL_S)
     finally:
         for container in gateways:
-            _signal(pool, container, "SIGCONT", _GATEWAY)
+            signal_processes(container, "CONT", words=(_GATEWAY,))
 
 
 def _kill_docker_commands(pool: FaultPool, _load: Load) -> str:
     """HTCondor takes the exit code of `docker start` for the job's while the container runs."""
-    killed = _signal(pool, pool.container("normal"), "SIGKILL", "start", "-a")
+    killed = signal_processes(pool.container("normal"), "KILL", words=("start", "-a"))
     if not killed:
         raise RuntimeError("no job ran there")
     time.sleep(INSPECTIONS_S)

@@ -23,7 +23,7 @@ import pytest
 from swarm_runner.condor.token_check import TokenVerdict, check_token
 from swarm_runner.condor.tokens import token_file
 from tests.integration.conftest import service_container
-from tests.integration.daemon_signals import signal_all_daemons
+from tests.integration.process_signals import signal_all_daemons
 from tests.integration.shell import CommandShell, read_until
 from tests.lab.pool import LabPool
 from tests.polling import TIMEOUT_S, poll_until

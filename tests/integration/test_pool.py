@@ -22,7 +22,7 @@ from swarm_runner.submit.translation import translate
 from swarm_runner.swarm.client import DockerSwarm
 from swarm_runner.swarm.execution import execute
 from tests.integration.conftest import service_container, write_executors_token
-from tests.integration.daemon_signals import signal_daemon
+from tests.integration.process_signals import signal_daemon
 from tests.integration.shell import CommandShell
 from tests.lab.pool import LabPool, lab_pool
 from tests.polling import TIMEOUT_S, poll_until

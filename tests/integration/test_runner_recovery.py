@@ -21,7 +21,7 @@ from tests.integration.conftest import (
     service_container,
     start_submitter,
 )
-from tests.integration.daemon_signals import signal_daemon
+from tests.integration.process_signals import signal_daemon
 from tests.lab.pool import LabPool
 from tests.polling import TIMEOUT_S, poll_until
 
