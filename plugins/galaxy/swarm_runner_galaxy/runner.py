@@ -13,6 +13,7 @@ from typing import Any
 from weakref import WeakSet
 
 from galaxy.exceptions import ConfigurationError
+from galaxy.jobs.runners.util.job_script import ScriptIntegrityChecks
 from pydantic import ValidationError
 
 from swarm_runner import (
@@ -268,9 +269,9 @@ class SwarmJobRunner(JobFinisher):
             galaxy_lib=None,
             galaxy_virtual_env=None,
         )
-        self.write_executable_script(
-            state.job_file, expand_cgroup_braces(script), job_io=job_wrapper.job_io
-        )
+        # Galaxy runs a script once, to see that it can be executed. A shell reads this one.
+        unchecked = ScriptIntegrityChecks(check_job_script_integrity=False)
+        self.write_executable_script(state.job_file, expand_cgroup_braces(script), job_io=unchecked)
         try:
             invocation = build_invocation(job_key, state, image, job_parameters)
         except ValidationError as error:

@@ -68,7 +68,7 @@ class FakeJobWrapper:
         self.guest_ports: list[int] = []
         self.swarm_container: Any = DOCKER
         self.cleanup_job = "always"
-        self.job_io = SimpleNamespace(check_job_script_integrity=False)
+        self.job_io = SimpleNamespace()
         self.environment_variables: list[Any] = []
         self.tmp_dir_creation_statement = '""'
         self.galaxy_lib_dir = self.galaxy_virtual_env = "None"
