@@ -29,8 +29,8 @@ def datatypes() -> None:
     model.set_datatypes_registry(registry)
 
 
-class EndedJob(SimpleNamespace):
-    """A job with one output, and what Galaxy's job wrapper tells about it."""
+class FinishedJob(SimpleNamespace):
+    """A job with one output, and what Galaxy's job wrapper says about it."""
 
     def __init__(self, directory: Path, extension: str = "txt", content: bytes = LINES) -> None:
         self.path = directory / "output"
@@ -54,16 +54,16 @@ class EndedJob(SimpleNamespace):
 
 @pytest.mark.parametrize("extension", ["txt", "tabular", "xml", "data", "h5"])
 def test_a_small_text_is_galaxys_own(tmp_path: Path, extension: str) -> None:
-    assert EndedJob(tmp_path, extension).may_set_metadata()
+    assert FinishedJob(tmp_path, extension).may_set_metadata()
 
 
 @pytest.mark.parametrize("extension", ["bam", "fasta", "auto", "_sniff_"])
 def test_other_datatypes_are_not(tmp_path: Path, extension: str) -> None:
-    assert not EndedJob(tmp_path, extension).may_set_metadata()
+    assert not FinishedJob(tmp_path, extension).may_set_metadata()
 
 
 def test_each_output_has_to_be_one(tmp_path: Path) -> None:
-    job = EndedJob(tmp_path)
+    job = FinishedJob(tmp_path)
     other = model.HistoryDatasetAssociation(extension="bam", dataset=model.Dataset(id=7))
     job.job.add_output_dataset("other", other)
     assert not job.may_set_metadata()
@@ -71,7 +71,7 @@ def test_each_output_has_to_be_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("size", "may"), [(0, True), (MAX_SIZE_BYTES, True), (65_537, False)])
 def test_a_large_text_is_not(tmp_path: Path, size: int, may: bool) -> None:
-    assert EndedJob(tmp_path, content=b"x" * size).may_set_metadata() is may
+    assert FinishedJob(tmp_path, content=b"x" * size).may_set_metadata() is may
 
 
 def zipped(content: bytes) -> bytes:
@@ -84,7 +84,7 @@ def zipped(content: bytes) -> bytes:
 @pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress, zipped])
 def test_a_compressed_text_is_not(tmp_path: Path, compress: Callable[[bytes], bytes]) -> None:
     """A small file may be a large text."""
-    assert not EndedJob(tmp_path, content=compress(b"x" * 10_000_000)).may_set_metadata()
+    assert not FinishedJob(tmp_path, content=compress(b"x" * 10_000_000)).may_set_metadata()
 
 
 def a_link(path: Path) -> None:
@@ -94,26 +94,26 @@ def a_link(path: Path) -> None:
 @pytest.mark.parametrize("put", [a_link, os.mkfifo, Path.mkdir, lambda _: None])
 def test_only_a_file_is(tmp_path: Path, put: Callable[[Path], None]) -> None:
     """A job may leave anything in the place of its output."""
-    job = EndedJob(tmp_path)
+    job = FinishedJob(tmp_path)
     job.path.unlink()
     put(job.path)
     assert not job.may_set_metadata()
 
 
 def test_the_administrator_may_say_no(tmp_path: Path) -> None:
-    job = EndedJob(tmp_path)
+    job = FinishedJob(tmp_path)
     job.destination["retry_metadata_internally"] = "false"
     assert not job.may_set_metadata()
 
 
 def test_what_galaxy_would_treat_differently_is_not(tmp_path: Path) -> None:
-    validated, changed, told = (EndedJob(tmp_path) for _ in range(3))
+    validated, changed, described = (FinishedJob(tmp_path) for _ in range(3))
     validated.validate_outputs = True
     action = model.PostJobAction("ChangeDatatypeAction", output_name="out")
     action.action_arguments = {"newtype": "tabular"}
     changed.job.add_post_job_action(action)
     assert not validated.may_set_metadata()
     assert not changed.may_set_metadata()
-    assert told.may_set_metadata()
+    assert described.may_set_metadata()
     (tmp_path / "galaxy.json").symlink_to("nowhere")
-    assert not told.may_set_metadata()
+    assert not described.may_set_metadata()
