@@ -17,8 +17,8 @@ from galaxy.util import asbool
 from galaxy.util.checkers import is_bz2, is_gzip, is_xz, is_zip
 
 MAX_SIZE_BYTES = 64 * 1024
-# How their datatypes set metadata: not at all, or by reading lines, without a library in C.
-_LINE_READERS = (Data.set_meta, Text.set_meta, Tabular.set_meta)
+# How datatypes set metadata: not at all, or by reading lines, without a library in C.
+_NOTHING, _LINE_READERS = Data.set_meta, (Text.set_meta, Tabular.set_meta)
 _COMPRESSION_CHECKS = (is_gzip, is_bz2, is_xz, is_zip)
 # What Galaxy has to find out from the file, or from the tool.
 _UNKNOWN_EXTENSIONS = ("auto", "_sniff_")
@@ -43,14 +43,15 @@ def may_set_metadata(job_wrapper: Any, job: Any) -> bool:
 
 
 def _are_small_texts(job_wrapper: Any, job: Any) -> bool:
+    """Return whether all outputs are small texts, or have no metadata to be set."""
     paths = {path.dataset_id: str(path) for path in job_wrapper.job_io.get_output_fnames()}
-    outputs = [each.dataset for each in (*job.output_datasets, *job.output_library_datasets)]
-    return all(
-        output.ext not in _UNKNOWN_EXTENSIONS
-        and type(output.datatype).set_meta in _LINE_READERS
-        and _is_small_text(paths.get(output.dataset.id, ""))
-        for output in outputs
-    )
+    for association in (*job.output_datasets, *job.output_library_datasets):
+        output = association.dataset
+        set_meta = type(output.datatype).set_meta
+        is_small = set_meta in _LINE_READERS and _is_small_text(paths.get(output.dataset.id, ""))
+        if output.ext in _UNKNOWN_EXTENSIONS or not (is_small or set_meta is _NOTHING):
+            return False
+    return True
 
 
 def _is_small_text(path: str) -> bool:

@@ -57,6 +57,10 @@ def test_a_small_text_is_galaxys_own(tmp_path: Path, extension: str) -> None:
     assert FinishedJob(tmp_path, extension).may_set_metadata()
 
 
+def test_so_is_an_output_without_metadata(tmp_path: Path) -> None:
+    assert FinishedJob(tmp_path, "h5", b"x" * 1_000_000).may_set_metadata()
+
+
 @pytest.mark.parametrize("extension", ["bam", "fasta", "auto", "_sniff_"])
 def test_other_datatypes_are_not(tmp_path: Path, extension: str) -> None:
     assert not FinishedJob(tmp_path, extension).may_set_metadata()
