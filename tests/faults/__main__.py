@@ -64,7 +64,7 @@ def managers(jobs: Jobs = 300, only: Only = None) -> None:
 
 @app.command()
 def soak(
-    minutes: Annotated[float, typer.Option(min=15)] = 60,
+    minutes: Annotated[float, typer.Option(min=30)] = 60,
     seed: Annotated[int | None, typer.Option(help="repeat the faults of this seed")] = None,
     jobs: Jobs = 60,
 ) -> None:

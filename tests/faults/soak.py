@@ -29,11 +29,12 @@ FAULT_INTERVAL_S = 60.0
 DELIVERY_TIMEOUT_S = 240.0
 # The first sample that counts: until then caches fill and pools of threads start.
 BASELINE_S = 600.0
-# Medians of samples of this many seconds are compared.
-WINDOW_S = 180.0
+# Samples of as many seconds are compared: each fault comes once in them.
+WINDOW_S = 600.0
 MAX_GROWTH = 0.05
 # Of memory in KB, and of descriptors and threads: a daemon may have one more at some moments.
 SLACK = {"memory": 1024.0, "descriptors": 2.0, "threads": 1.0}
+_COUNTS = ("descriptors", "threads")
 # Prints the sizes of directories.
 _SIZES = """
 import json, os, sys
@@ -169,7 +170,7 @@ def _per_process(
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """One value after ten minutes and at the end."""
+    """One value in the second ten minutes, and in the last ten."""
 
     owner: str
     what: str
@@ -190,20 +191,28 @@ class Growth:
 
 
 def growths(samples: list[Sample], baseline_s: float = BASELINE_S) -> list[Growth]:
-    """Compare the medians around `baseline_s` with those of the end."""
+    """Compare the ten minutes after `baseline_s` with the last ten."""
     end_s = samples[-1].time_s
-    before = _medians(s for s in samples if abs(s.time_s - baseline_s) <= WINDOW_S / 2)
-    after = _medians(s for s in samples if s.time_s >= end_s - WINDOW_S)
+    before = _typical(s for s in samples if 0 <= s.time_s - baseline_s <= WINDOW_S)
+    after = _typical(s for s in samples if s.time_s >= end_s - WINDOW_S)
     return [Growth(*key, before[key], after[key]) for key in sorted(before.keys() & after.keys())]
 
 
-def _medians(samples: Iterator[Sample]) -> dict[tuple[str, str], float]:
+def _typical(samples: Iterator[Sample]) -> dict[tuple[str, str], float]:
+    """Return the medians of memory and files, and the lowest numbers of what is open.
+
+    A fault opens something of its own while it lasts, which may be half of the time.
+    """
     values: dict[tuple[str, str], list[float]] = defaultdict(list)
     for sample in samples:
         for key, value in sample.values.items():
             values[key].append(value)
     # A process that was there for a moment tells nothing.
-    return {key: statistics.median(found) for key, found in values.items() if len(found) > 2}
+    return {
+        (owner, what): min(found) if what in _COUNTS else statistics.median(found)
+        for (owner, what), found in values.items()
+        if len(found) > 2
+    }
 
 
 def _report(message: str) -> None:

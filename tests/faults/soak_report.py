@@ -15,6 +15,7 @@ from tests.faults.soak import Growth
 
 RESULT = Path(__file__).with_name("soak.json")
 _UNITS = {"memory": " KB", "MB": " MB"}
+_NO_GROWTH = "Nothing grew by 5 % and by a megabyte, two descriptors or a thread."
 _SECTION = """
 ## Under steady load
 
@@ -23,8 +24,9 @@ seconds, and a fault in every minute of those that end no job, each once in ten 
 order (`--seed {seed}`). {ended} jobs ended, {lost} were lost, {twice} delivered twice, {failed}
 failed. {summary}
 
-Medians of three minutes, after the first ten minutes → at the end; where there are several
-processes of a name, their mean.
+The second ten minutes → the last ten: of memory and files the medians, of descriptors and threads
+the lowest numbers, because a fault has its own while it lasts. Where there are several processes of
+a name, their mean.
 
 | whose | memory | descriptors | threads | files |
 | --- | --- | --- | --- | --- |
@@ -68,9 +70,9 @@ def read() -> SoakResult | None:
 
 
 def print_table(result: SoakResult) -> None:
-    """Print every value after ten minutes and at the end."""
+    """Print every value of the second ten minutes, and of the last ten."""
     table = Table(title=f"{result.minutes:g} minutes, a fault in each (seed {result.seed})")
-    for title in ("whose", "what", "after ten minutes", "at the end", ""):
+    for title in ("whose", "what", "the second ten minutes", "the last ten", ""):
         table.add_column(title, justify="right" if "t" in title[:2] else "left")
     for growth in result.growths:
         unit = _UNITS.get(growth.what, "")
@@ -87,7 +89,7 @@ def print_table(result: SoakResult) -> None:
 def section(result: SoakResult) -> str:
     """Return the section of the page."""
     excessive = [f"{growth.what} of {growth.owner}" for growth in result.excessive]
-    summary = f"Too much growth: {', '.join(excessive)}." if excessive else "Nothing grew by 5 %."
+    summary = f"Too much growth: {', '.join(excessive)}." if excessive else _NO_GROWTH
     fields = dataclasses.asdict(result) | {"summary": summary}
     return _SECTION.format(**fields) + "".join(_lines(result.growths))
 

@@ -8,10 +8,10 @@ from tests.faults.soak import Sample, growths
 
 
 def samples(*, before: float, after: float, what: str = "memory") -> list[Sample]:
-    """Samples of every 20 s of a quarter of an hour."""
+    """Samples of every 20 s of half an hour."""
     return [
-        Sample(time_s, {("manager condor_schedd", what): before if time_s < 700 else after})
-        for time_s in range(20, 901, 20)
+        Sample(time_s, {("manager condor_schedd", what): before if time_s < 1210 else after})
+        for time_s in range(20, 1821, 20)
     ]
 
 
@@ -38,9 +38,17 @@ def test_growth_of_five_percent_counts(
 
 def test_the_first_ten_minutes_do_not_count() -> None:
     found = [Sample(100, {("runner", "threads"): 99})] + [
-        Sample(time_s, {("runner", "threads"): 5}) for time_s in range(520, 901, 20)
+        Sample(time_s, {("runner", "threads"): 5}) for time_s in range(620, 1821, 20)
     ]
     assert [growth.before for growth in growths(found)] == [5]
+
+
+def test_what_a_fault_opens_while_it_lasts_does_not_count() -> None:
+    found = samples(before=49, after=49, what="descriptors")
+    for sample in found[-20:]:
+        sample.values["manager condor_schedd", "descriptors"] = 56
+    [growth] = growths(found)
+    assert (growth.before, growth.after) == (49, 49)
 
 
 def test_a_process_that_was_there_for_a_moment_tells_nothing() -> None:
@@ -52,6 +60,6 @@ def test_a_process_that_was_there_for_a_moment_tells_nothing() -> None:
 def test_files_have_a_limit_instead() -> None:
     key = ("executor /dev/shm/condor", "MB")
     for after, excessive in ((39.0, False), (41.0, True)):
-        found = [Sample(t, {key: 1.0 if t < 700 else after}) for t in range(20, 901, 20)]
+        found = [Sample(t, {key: 1.0 if t < 1210 else after}) for t in range(20, 1821, 20)]
         [growth] = growths(found)
         assert growth.excessive is excessive
