@@ -9,6 +9,7 @@ does not respond in time.
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 import threading
@@ -42,13 +43,15 @@ sys.path[:] = sys.argv[2:]
 from swarm_runner.condor.access_point_process import main
 main(int(sys.argv[1]))
 """
+# Galaxy's environment has one that imports more than all of ours.
+_CHILD_ENVIRONMENT = {"PYDANTIC_DISABLE_PLUGINS": "__all__"}
 
 
 class AccessPointProcess:
     """An `AccessPointPort`, which documents the methods, that lives in a child process.
 
     `factory` creates the access point in the child; it and its arguments are pickled. The child
-    is started by the first call, and again after it was killed. Each call takes at most
+    is started by `start` or the first call, and again after it was killed. Each call takes at most
     `timeout_s` seconds, and raises UnreachableError (`submit`: SubmitInDoubtError) after that.
     """
 
@@ -61,6 +64,15 @@ class AccessPointProcess:
         self._child: subprocess.Popen[bytes] | None = None
         self._connection: Connection[Any, Any] | None = None
         self._closing = threading.Event()
+
+    def start(self) -> None:
+        """Start the child, without waiting until it is ready: the first call does.
+
+        If it cannot be started, the first call tries again.
+        """
+        with self._lock, contextlib.suppress(OSError, EOFError):
+            if self._connection is None:
+                self._start_child()
 
     def close(self) -> None:
         """End the child for good. A call that is in progress in another thread fails at once."""
@@ -164,6 +176,7 @@ class AccessPointProcess:
                 [sys.executable, "-c", _CHILD_CODE, str(child_connection.fileno()), *sys.path],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[child_connection.fileno()],
+                env={**os.environ, **_CHILD_ENVIRONMENT},
                 # The parent handles a terminal's Ctrl-C: it may have jobs to remove.
                 start_new_session=True,
             )

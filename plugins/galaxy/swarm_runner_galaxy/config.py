@@ -74,9 +74,14 @@ class RunnerConfig:
         self.name = runner_name(section, app.config, self.runner_id)
 
     def access_point(self) -> AccessPointProcess:
-        """Return the pool's access point, in a process that cannot block Galaxy's threads."""
+        """Return the pool's access point, in a process that cannot block Galaxy's threads.
+
+        The process imports its modules while Galaxy boots.
+        """
         pool, tokens = self.destination.pool, self.destination.token_directory
-        return AccessPointProcess(AccessPoint, pool.address, pool.name, tokens)
+        access_point = AccessPointProcess(AccessPoint, pool.address, pool.name, tokens)
+        access_point.start()
+        return access_point
 
 
 def runner_name(section: RunnerSection, config: Any, runner_id: str) -> str:

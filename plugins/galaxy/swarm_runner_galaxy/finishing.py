@@ -250,7 +250,7 @@ class JobFinisher(AsynchronousJobRunner):  # type: ignore[misc]
         strategy = wrapper.metadata_strategy
         if "celery" in strategy:
             self._handle_metadata_externally(wrapper, resolve_requirements=True)
-        elif "extended" not in strategy and may_set_metadata(wrapper, job):
+        elif not self._needs_metadata_server(wrapper, job):
             # Galaxy asks whether it was set outside, and logs a failure for each output.
             wrapper.external_output_metadata.external_metadata_set_successfully = _is_not_set
         else:
@@ -268,6 +268,13 @@ class JobFinisher(AsynchronousJobRunner):  # type: ignore[misc]
                 wrapper.working_directory, extended="extended" in strategy
             )
         state.metadata_set = True
+
+    def _needs_metadata_server(self, wrapper: Any, job: Any) -> bool:
+        """Return whether neither celery nor Galaxy itself sets the metadata of a job."""
+        strategy = wrapper.metadata_strategy
+        return "celery" not in strategy and (
+            "extended" in strategy or not may_set_metadata(wrapper, job)
+        )
 
     def _record_metrics(self, state: SwarmJobState) -> None:
         if state.ended_job is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from time import monotonic
 from typing import Any
 from weakref import WeakSet
 
@@ -54,6 +55,8 @@ log = get_logger(__name__)
 STOPPED_STATES = (STATES.STOPPED, STATES.STOPPING)
 STOP_TIMEOUT_S = 5.0
 MAX_LOGGED_KEYS = 100
+# Until then, the first jobs after a boot have the processors. Most need nothing else.
+WARM_UP_DELAY_S = 30.0
 # Short: the submitter retries by itself, and other threads must not wait for a submission.
 OUTAGE_TIMEOUT_S = 2.0
 
@@ -100,7 +103,7 @@ class SwarmJobRunner(JobFinisher):
         self._metadata_setter = MetadataSetter(
             lambda path: app.datatypes_registry.to_xml_file(path=path), nworkers
         )
-        self._is_warm = False
+        self._is_warm, self._warm_up_time = False, monotonic() + WARM_UP_DELAY_S
         self._metrics_server: MetricsServer | None = None
         metrics.register(app.job_metrics)
         log.info(
@@ -235,14 +238,14 @@ class SwarmJobRunner(JobFinisher):
         if not self._should_stop:
             self._retry_queue.enqueue_due()
             self._job_monitor.poll()
-            self._warm_up()
+            if not self._is_warm and monotonic() >= self._warm_up_time:
+                self._warm_up()
 
     def _warm_up(self) -> None:
-        """Start what sets metadata, after the first poll: until that, no job can be submitted."""
-        if not self._is_warm:
-            self._is_warm = True
-            if "celery" not in self.app.config.metadata_strategy:
-                self._metadata_setter.warm_up()
+        """Start what sets metadata, so that no job has to wait for it."""
+        self._is_warm = True
+        if "celery" not in self.app.config.metadata_strategy:
+            self._metadata_setter.warm_up()
 
     def _prepare(self, job_wrapper: Any, job_key: str) -> None:
         destination = job_wrapper.job_destination
@@ -254,6 +257,8 @@ class SwarmJobRunner(JobFinisher):
             job_wrapper, include_metadata=False, modify_command_for_container=False
         ):
             return
+        if not self._is_warm and self._needs_metadata_server(job_wrapper, job_wrapper.get_job()):
+            self._warm_up()
         allowed = job_parameters.singularity_to_docker
         image = find_image(job_wrapper, singularity_to_docker=allowed)
         state = SwarmJobState(job_wrapper, job_key, STATES.QUEUED)

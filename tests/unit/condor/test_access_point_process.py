@@ -5,17 +5,18 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from swarm_runner.condor.access_point import AccessPoint
 from swarm_runner.condor.access_point_process import AccessPointProcess
-from swarm_runner.condor.ports import JobQuery, SubmitInDoubtError, SubmitResult
+from swarm_runner.condor.ports import Ad, JobQuery, SubmitInDoubtError, SubmitResult
 from swarm_runner.errors import Diagnostic, InvalidInputError, UnreachableError
 from swarm_runner.model.invocation import Invocation
 from swarm_runner.model.job import JobId, JobState
@@ -44,6 +45,13 @@ class FailingAccessPoint(FakeAccessPoint):
                 [Diagnostic("is wrong", source="here"), Diagnostic("too", source="there")]
             )
         os._exit(1)
+
+
+class EnvironmentAccessPoint(FakeAccessPoint):
+    """Returns the environment of its process as a job."""
+
+    def jobs(self, query: JobQuery, projection: Sequence[str] = ()) -> list[Ad]:  # noqa: ARG002
+        return [dict(os.environ)]
 
 
 @pytest.fixture
@@ -83,6 +91,39 @@ def test_a_runner_uses_it(destination: Destination, tmp_path: Path, in_place: bo
         assert len(access_point.history(JobQuery(ids=[job.id]), limit=1)) == 1
         assert access_point.slots() == []
     access_point.close()
+
+
+def test_the_child_is_started_ahead(failing_access_point: AccessPointProcess) -> None:
+    failing_access_point.start()
+    child = failing_access_point._child
+    assert child is not None
+    failing_access_point.start()
+    assert failing_access_point.jobs(JobQuery()) == []
+    assert failing_access_point._child is child
+
+
+def test_a_child_that_cannot_be_started_is_started_by_the_first_call(
+    failing_access_point: AccessPointProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", "/nonexistent")
+        failing_access_point.start()
+    assert failing_access_point._child is None
+    assert failing_access_point.jobs(JobQuery()) == []
+
+
+def test_a_closed_child_is_not_started(failing_access_point: AccessPointProcess) -> None:
+    failing_access_point.close()
+    failing_access_point.start()
+    assert failing_access_point._child is None
+
+
+def test_the_child_loads_no_plugins_of_pydantic() -> None:
+    access_point = AccessPointProcess(EnvironmentAccessPoint)
+    (environment,) = access_point.jobs(JobQuery())
+    access_point.close()
+    assert environment["PYDANTIC_DISABLE_PLUGINS"] == "__all__"
+    assert environment["PATH"] == os.environ["PATH"]
 
 
 def test_a_call_without_a_response_times_out(failing_access_point: AccessPointProcess) -> None:

@@ -1,4 +1,8 @@
-"""A runner that runs nothing: it measures Galaxy's own cost of a containerised job.
+"""Runners without a batch system.
+
+`FloorRunner` runs nothing: it measures Galaxy's own cost of a containerised job.
+`DockerFloorRunner` also starts a container for each job, with `docker run`, and waits for its end:
+what a machine needs for both.
 
 Each runner sets metadata in its own way; this one does not. When a job is finished, Galaxy reads an
 empty file.
@@ -6,13 +10,14 @@ empty file.
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
 from galaxy import model
 from galaxy.jobs.runners import AsynchronousJobRunner, AsynchronousJobState
 
-__all__ = ("FloorRunner",)
+__all__ = ("DockerFloorRunner", "FloorRunner")
 
 
 class FloorRunner(AsynchronousJobRunner):  # type: ignore[misc]
@@ -39,4 +44,18 @@ class FloorRunner(AsynchronousJobRunner):  # type: ignore[misc]
         for stream in (Path(state.output_file), Path(state.error_file), *tools):
             stream.touch()
         job_wrapper.change_state(model.Job.states.RUNNING)
+        self._run(job_wrapper.job_destination.params)
         self.mark_as_finished(state)
+
+    def _run(self, params: dict[str, Any]) -> None:
+        """Run the job, in one of the worker threads."""
+
+
+class DockerFloorRunner(FloorRunner):
+    """Does the same, and starts a container of the destination's `image` meanwhile."""
+
+    runner_name = "DockerFloorRunner"
+
+    def _run(self, params: dict[str, Any]) -> None:
+        command = ["docker", "run", "--rm", "--network", "none", params["image"], "true"]
+        subprocess.run(command, check=True, stdin=subprocess.DEVNULL)

@@ -6,9 +6,10 @@ as soon as it has started.
 
 Handler CPU is the CPU time of both handlers, of their children and, for condor.py, of the condor_*
 programs that it starts, less that of idle handlers. `floor` runs nothing: it measures what Galaxy
-spends on a job itself, and the rest is the runner's own. The peers set metadata in the handler's
-process, after an attempt in the tool's image has failed: `python -m benchmarks` has their other
-form. The exit code is 1 if a target is missed.
+spends on a job itself, and the rest is the runner's own. `floor_docker` also starts a container for
+each job, without any batch system. The peers set metadata in the handler's process, after an
+attempt in the tool's image has failed: `python -m benchmarks` has their other form. The exit code
+is 1 if a target is missed.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ from benchmarks.server import Server, running_server
 from benchmarks.verdict import SWARM
 from tests.polling import poll_until
 
-CONDOR, HTCONDOR, FLOOR = "condor", "htcondor", "floor"
-RUNNERS = (SWARM, FLOOR, CONDOR, HTCONDOR)
+CONDOR, HTCONDOR, FLOOR, FLOOR_DOCKER = "condor", "htcondor", "floor", "floor_docker"
+RUNNERS = (SWARM, FLOOR, FLOOR_DOCKER, CONDOR, HTCONDOR)
 PEERS = (CONDOR, HTCONDOR)
 CLASSES = {"normal": {"cpus": 8, "memory_mb": 1024, "replicas": 3}}
 JOBS_OF_REQUEST = 200

@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -55,7 +55,11 @@ def running_server(
     **job_conf: Any,
 ) -> Iterator[Server[GalaxyT]]:
     """Run a server and the pool for the block. The last two are added to its job_conf."""
-    user, docker_engine = SystemUser.for_tests(), docker.from_env()
+    docker_host = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+    # For the runner that starts containers itself.
+    group = Path(docker_host.removeprefix("unix://")).stat().st_gid
+    user = replace(SystemUser.for_tests(), groups=(group,))
+    docker_engine = docker.from_env()
     owner = {"name": user.name, "uid": user.uid, "gid": user.gid}
     with (
         contextlib.closing(docker_engine),
@@ -74,6 +78,7 @@ def running_server(
                 "SWARM_RUNNER_PROBE": str(_probe_file(galaxy)),
                 "PYTHONPATH": str(Path(__file__).parents[1]),
                 "PATH": f"{directory}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+                "DOCKER_HOST": docker_host,
                 "CONDOR_CONFIG": str(_write_condor_config(pool, galaxy.directory, user)),
             }
             galaxy.start()
@@ -100,6 +105,7 @@ def _build_job_conf(pool: LabPool, user: SystemUser, missing_image: str) -> dict
     conf = build_job_conf(pool, user)
     conf["runners"] |= {
         "floor": {"load": "benchmarks.floor:FloorRunner", "workers": 4},
+        "floor_docker": {"load": "benchmarks.floor:DockerFloorRunner", "workers": 4},
         "condor": {"load": "galaxy.jobs.runners.condor:CondorJobRunner", "workers": 4},
         "htcondor": {
             "load": "galaxy.jobs.runners.htcondor:HTCondorJobRunner",
@@ -125,7 +131,8 @@ def _build_job_conf(pool: LabPool, user: SystemUser, missing_image: str) -> dict
         }
         outside = {"embed_metadata_in_job": False}
         environments[f"{name}_outside_shell"] = {"runner": name, "params": peer_params | outside}
-    environments["floor_shell"] = {"runner": "floor", "docker_enabled": True}
+    for name in ("floor", "floor_docker"):
+        environments[f"{name}_shell"] = {"runner": name, "docker_enabled": True, "image": DEBIAN}
     environments["swarm_shell"] = {"runner": "swarm", **SMALL_JOB}
     environments["swarm_image"] = {
         "runner": "swarm",

@@ -25,11 +25,15 @@ TOOLS = Path(__file__).with_name("tools")
 
 @dataclass(frozen=True)
 class SystemUser:
-    """The user that Galaxy and its jobs run as. HTCondor does not run containers as root."""
+    """The user that Galaxy and its jobs run as. HTCondor does not run containers as root.
+
+    `groups`: other groups of Galaxy, if root runs the tests.
+    """
 
     name: str
     uid: int
     gid: int
+    groups: tuple[int, ...] = ()
 
     @classmethod
     def for_tests(cls) -> SystemUser:
@@ -51,8 +55,10 @@ class SystemUser:
         """
         if os.geteuid() == self.uid:
             return command
+        groups = ",".join(map(str, self.groups))
         return [
-            *("setpriv", f"--reuid={self.uid}", f"--regid={self.gid}", "--clear-groups"),
+            *("setpriv", f"--reuid={self.uid}", f"--regid={self.gid}"),
+            f"--groups={groups}" if groups else "--clear-groups",
             *("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search", "--"),
             *command,
         ]

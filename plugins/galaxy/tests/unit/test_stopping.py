@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from swarm_runner_galaxy import runner as runner_module
+from swarm_runner_galaxy.runner import WARM_UP_DELAY_S
 
 from swarm_runner import SubmitResult, UnreachableError
 from swarm_runner.testing import FakeAccessPoint
@@ -68,17 +69,35 @@ def test_an_unreachable_pool_does_not_block_galaxys_stop(harness: RunnerHarness)
 
 
 @pytest.mark.parametrize(("strategy", "warm"), [("directory", True), ("celery_extended", False)])
-def test_metadata_is_prepared_after_the_first_poll(
+def test_the_metadata_server_starts_after_the_first_jobs(
     harness: RunnerHarness, monkeypatch: pytest.MonkeyPatch, strategy: str, warm: bool
 ) -> None:
     monkeypatch.setattr(harness.app.config, "metadata_strategy", strategy, raising=False)
-    setter = harness.runner._metadata_setter
+    monkeypatch.setattr(runner_module, "monotonic", harness.clock)
     harness.runner._is_warm = False
-    with contextlib.closing(setter):
+    harness.runner._warm_up_time = harness.clock.now + WARM_UP_DELAY_S
+    with contextlib.closing(harness.runner._metadata_setter) as setter:
+        harness.poll()
         assert setter._server is None
+        harness.clock.now += WARM_UP_DELAY_S
         for _ in range(2):
             harness.poll()
             assert (setter._server is not None) is warm
+
+
+@pytest.mark.parametrize("needed", [False, True])
+def test_a_job_that_needs_the_metadata_server_starts_it(
+    harness: RunnerHarness, monkeypatch: pytest.MonkeyPatch, needed: bool
+) -> None:
+    runner = harness.runner
+    monkeypatch.setattr(harness.app.config, "metadata_strategy", "directory", raising=False)
+    monkeypatch.setattr(runner, "_needs_metadata_server", lambda *_: needed)
+    harness.poll()
+    runner._is_warm = False
+    with contextlib.closing(runner._metadata_setter) as setter:
+        for _ in range(2):
+            harness.queue_jobs(harness.job())
+            assert (setter._server is not None) is needed
 
 
 class ClosingAccessPoint(FakeAccessPoint):
