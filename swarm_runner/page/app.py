@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from importlib import resources
 from typing import Protocol
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from markupsafe import Markup
 from starlette.applications import Starlette
@@ -210,7 +210,8 @@ class PageApp:
             self.watched(view)
 
     async def _page(self, request: Request) -> Response:
-        url = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        query = request.scope["query_string"].decode("latin-1")
+        url = request.scope["path"] + (f"?{query}" if query else "")
         viewer = self.viewer(request)
         if viewer is None:
             return self.login_form(401, target=url)
@@ -247,7 +248,7 @@ class PageApp:
     async def _login(self, request: Request) -> Response:
         if not _is_same_origin(request):
             return self._message(403, "Refused", "The form was sent by another site.")
-        form = parse_qs(await _read_body(request), errors="replace", max_num_fields=10)
+        form = parse_qs(await _read_body(request), errors="replace")
         target = _local_target(form.get("next", ["/"])[0])
         try:
             verdict, cookie = await self.sessions.log_in(form.get("token", [""])[0])
@@ -299,7 +300,7 @@ class PageApp:
         peer = request.client.host if request.client else ""
         if self._proxies.trusts(peer):
             return request.headers.get("x-forwarded-proto", "") == "https"
-        return request.url.scheme == "https"
+        return bool(request.scope["scheme"] == "https")
 
 
 class _EventStream:
@@ -407,7 +408,7 @@ def _is_same_origin(request: Request) -> bool:
     if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         return False
     origin = request.headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == request.headers.get("host")
+    return origin is None or origin.partition("://")[2] == request.headers.get("host")
 
 
 def _local_target(url: str) -> str:

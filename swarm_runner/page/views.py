@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode
 
 from swarm_runner.model.htcondor import JobStatus
 from swarm_runner.model.job import JobId
@@ -29,7 +29,7 @@ MAX_MESSAGES = 20
 # Of a node, as nearly all are: other names are not in addresses.
 _USUAL_NAME = re.compile(r"[A-Za-z0-9 ._:@-]{1,100}")
 _MAX_NAME_LENGTH = 300
-_MAX_QUERY_LENGTH = 2000
+_MAX_URL_LENGTH = 2000
 Context = dict[str, Any]
 
 
@@ -51,8 +51,8 @@ class View:
     @classmethod
     def parse(cls, url: str) -> Self | None:
         """Return the view of a path and its query; None if there is no such page."""
-        path, query = urlsplit(url[:_MAX_QUERY_LENGTH])[2:4]
-        values = dict(parse_qsl(query, errors="replace", max_num_fields=20))
+        path, _, query = url[:_MAX_URL_LENGTH].partition("?")
+        values = dict(parse_qsl(query, errors="replace"))
         if path == "/jobs":
             return cls("jobs", job_filter=JobFilter.from_query(values))
         if path.startswith("/jobs/"):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from swarm_runner.condor.ports import Ad
@@ -117,6 +117,8 @@ def test_any_query_is_a_filter_that_its_own_query_gives_again(query: dict[str, s
 
 
 @given(st.text())
+@example("//[")
+@example("/jobs?" + "a&" * 900)
 def test_any_address_is_a_view_or_none(url: str) -> None:
     view = View.parse(url)
     assert view is None or view.name in ("overview", "jobs", "job", "nodes", "history")

@@ -108,6 +108,23 @@ def test_another_sites_form_is_refused(stranger: Site, headers: dict[str, str], 
         assert client.get("/").status_code == 200
 
 
+@pytest.mark.parametrize("value", ["[", "http://[", "http://[x", "\xe9", "", "a" * 10_000])
+@pytest.mark.parametrize("name", ["host", "origin", "x-forwarded-proto", "cookie"])
+def test_any_header_is_read(stranger: Site, name: str, value: str) -> None:
+    headers = {name.encode(): value.encode()}
+    assert stranger.client.get("/jobs", headers=headers).status_code == 401
+    # The form of another site is refused, and this one's token is wrong.
+    refused = 403 if name == "origin" else 401
+    answer = stranger.client.post("/login", data={"token": "x"}, headers=headers)
+    assert answer.status_code == refused
+
+
+def test_a_form_of_many_fields_is_read(stranger: Site) -> None:
+    fields = {f"field-{number}": "" for number in range(100)}
+    answer = stranger.client.post("/login", data=fields | {"token": TOKEN})
+    assert answer.status_code == 303
+
+
 def test_a_form_of_megabytes_is_not_read_to_its_end(stranger: Site) -> None:
     assert stranger.log_in("x" * 3_000_000) == 401
     assert not stranger.checks
