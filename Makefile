@@ -109,7 +109,7 @@ test-ssh: engine lab-needs ## run the smoke tests and others on an engine that i
 test-pythons: engine ## run unit and contract on other Pythons: PYTHONS="3.12 3.14"
 	$(WITH_ENGINE) $(BIN)/python -m tests.lab.pythons $(PYTHONS)
 
-test-clients: engine ## run the access point's contract with other versions of HTCondor's bindings: CLIENTS=25.0.14
+test-clients: engine ## run the access point's contract, outcomes and files with other versions of HTCondor's bindings: CLIENTS=25.0.14
 	$(WITH_ENGINE) $(LAB)/clients $(CLIENTS)
 
 test-galaxies: engine ## run plugins/galaxy on other releases of Galaxy: GALAXIES=25.0

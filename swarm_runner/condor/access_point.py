@@ -9,6 +9,7 @@ from typing import Any, Self
 from swarm_runner.condor.accounting import read_submitters
 from swarm_runner.condor.ads import history_since, job_constraint, to_python
 from swarm_runner.condor.connection import Connection, htcondor
+from swarm_runner.condor.older_bindings import complete_batch
 from swarm_runner.condor.ports import (
     TRACK_PROJECTION,
     Ad,
@@ -62,6 +63,7 @@ class AccessPoint:
 
     def _submit_once(self, batch: SubmitBatch, spool: bool) -> SubmitResult:
         bindings = htcondor()
+        batch = complete_batch(batch, bindings.version().split()[1], spool=spool)
         try:
             description = bindings.Submit(batch.common)
             submitted = self._connection.call_once(

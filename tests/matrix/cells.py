@@ -74,7 +74,7 @@ def cells() -> list[Cell]:
             "CLIENTS",
             CLIENTS,
             CLIENTS_GROUP,
-            "htcondor {}: contract",
+            "htcondor {}: contract, outcomes and files",
             ("htcondor", "Python"),
         ),
         *_each("galaxy", "GALAXIES", GALAXIES, WORKFLOWS_GROUP, "Galaxy {}", _GALAXY_SHOWN),
