@@ -21,7 +21,7 @@ _ROOT_ONLY, _ALL_USERS = 0o400, 0o444
 _RESTART_DELAY_S = 2
 _UPDATE_MONITOR_S = 10
 # docker-py's URL of every engine that it reaches by ssh.
-_SSH_URL = "http+docker://ssh"
+SSH_URL = "http+docker://ssh"
 
 
 # Docker's own, where `docker swarm init` was not told otherwise.
@@ -37,7 +37,7 @@ def subnets(network: Mapping[str, Any]) -> list[str]:
 def host_of(api: Any) -> str:
     """Return the host name in the URL of an engine's client; empty for a local socket."""
     url = api.base_url
-    if url == _SSH_URL:
+    if url == SSH_URL:
         # docker-py keeps USER@HOST:PORT in the adapter alone.
         url = f"ssh://{api.get_adapter(url).ssh_host}"
     parts = urlsplit(url)

@@ -3,6 +3,9 @@
 docker-py's `exec_run` and `exec_start` ask the engine to upgrade the connection, and read what
 follows from the socket: on a busy machine, what arrives together with the response's headers is
 lost, and the exit code is 0. Without an upgrade, the output is the response's body, and complete.
+
+By ssh, a connection that is to end after the response is closed before its body: there, the upgrade
+is needed. What follows the headers is read where they are, through their buffer.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from swarm_runner.errors import UnreachableError
+from swarm_runner.swarm.engine_api import SSH_URL
 from swarm_runner.swarm.errors import translate_docker_errors
 
 if TYPE_CHECKING:
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
 
 HEADER_SIZE = 8
 STDERR = 2
+_UPGRADE = {"Connection": "Upgrade", "Upgrade": "tcp"}
 
 
 @dataclass(frozen=True)
@@ -64,10 +69,12 @@ def run_in_container(
     client: Any = container.client
     api = client.api
     action = f"running {command[0]} in {container.name}"
+    upgrade = _UPGRADE if api.base_url == SSH_URL else {}
     with translate_docker_errors(action):
         process = api.exec_create(container.id, list(command), **settings)["Id"]
         address = f"{api.base_url}/v{api.api_version}/exec/{process}/start"
-        response = api.post(address, json={"Detach": False, "Tty": False}, stream=True)
+        request = {"Detach": False, "Tty": False}
+        response = api.post(address, json=request, headers=upgrade, stream=True)
     with response:
         with translate_docker_errors(action):
             try:
@@ -75,7 +82,8 @@ def run_in_container(
             except requests.HTTPError as error:
                 raise docker.errors.create_api_error_from_http_exception(error) from error
         # Errors of `write` are not the engine's.
-        for number, data in _frames(response.raw, action):
+        body = response.raw._fp.fp if upgrade else response.raw  # noqa: SLF001 (no other way)
+        for number, data in _frames(body, action):
             write(number, data)
     with translate_docker_errors(action):
         code = api.exec_inspect(process)["ExitCode"]

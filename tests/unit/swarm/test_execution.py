@@ -16,6 +16,7 @@ import pytest
 from docker.models.containers import Container
 
 from swarm_runner.errors import PreconditionError, UnreachableError
+from swarm_runner.swarm.engine_api import SSH_URL
 from swarm_runner.swarm.execution import Completed, execute, run_in_container
 from tests.unit.swarm.fake_engine import frame
 
@@ -30,6 +31,7 @@ class Engine(ThreadingMixIn, UnixStreamServer):
     status = "200 OK"
     exit_code: int | None = 3
     started: dict[str, Any] | None = None
+    upgraded: bool | None = None
 
     def __init__(self, path: Path) -> None:
         super().__init__(str(path), Handler)
@@ -47,9 +49,11 @@ class Handler(BaseHTTPRequestHandler):
             self._answer({"Id": "e1"})
             return
         status, kind = self.server.status, "application/vnd.docker.raw-stream"
-        if status == "200 OK" and "Upgrade" in self.headers:
-            status = "101 UPGRADED"
-        headers = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nConnection: close\r\n\r\n"
+        self.server.upgraded = status == "200 OK" and "Upgrade" in self.headers
+        connection = "close"
+        if self.server.upgraded:
+            status, connection = "101 UPGRADED", "Upgrade"
+        headers = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nConnection: {connection}\r\n\r\n"
         self.wfile.write(headers.encode() + self.server.body)
 
     def do_GET(self) -> None:
@@ -75,10 +79,14 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     thread.join()
 
 
-@pytest.fixture
-def container(engine: Engine) -> Iterator[Container]:
+@pytest.fixture(params=["socket", "ssh"])
+def container(engine: Engine, request: pytest.FixtureRequest) -> Iterator[Container]:
+    """A container of the engine. By ssh is here by the same socket: the matrix has a real one."""
     address = f"unix://{engine.path}"
     with contextlib.closing(docker.DockerClient(address, version="1.43")) as client:
+        if request.param == "ssh":
+            client.api.mount(SSH_URL, client.api.get_adapter(client.api.base_url))
+            client.api.base_url = SSH_URL
         yield Container({"Id": "c1", "Name": "/job"}, client)
 
 
@@ -88,8 +96,11 @@ def test_all_of_the_output_arrives(engine: Engine, container: Container) -> None
     assert done == Completed(3, b"out\x00\xff", b"error")
     assert engine.started is not None
     assert (engine.started["Cmd"], engine.started["User"]) == (command, "nobody")
+    client: Any = container.client
+    assert engine.upgraded is (client.api.base_url == SSH_URL)
 
 
+@pytest.mark.parametrize("container", ["socket"], indirect=True)
 def test_docker_py_still_loses_it(container: Container) -> None:
     """When this fails, docker-py is fixed, and `execution.py` can go."""
     output: Any = container.exec_run(["true"], demux=True).output
