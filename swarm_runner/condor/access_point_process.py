@@ -43,7 +43,7 @@ sys.path[:] = sys.argv[2:]
 from swarm_runner.condor.access_point_process import main
 main(int(sys.argv[1]))
 """
-# Galaxy's environment has one that imports more than all of ours.
+# Galaxy's environment has a plugin, logfire, that imports more than this process otherwise does.
 _CHILD_ENVIRONMENT = {"PYDANTIC_DISABLE_PLUGINS": "__all__"}
 
 

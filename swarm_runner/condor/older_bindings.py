@@ -8,22 +8,27 @@ from __future__ import annotations
 
 from pydantic_core import PydanticCustomError
 
+from swarm_runner.model.htcondor import HoldCode, HoldSubcode, JobStatus
 from swarm_runner.model.units import megabytes
 from swarm_runner.submit.description import SubmitBatch
 
 # The oldest bindings that were tried and need nothing of this.
-COMPLETE_SINCE = (25, 10)
+_COMPLETE_SINCE = (25, 10)
 _RETRY = "retry_request_memory"
 _SPOOLED_STAY_S = 10 * 86400
 # Between the statements of a transform: a record separator, as newer bindings write it.
 _SEPARATOR = "\x1e"
-# HoldReasonCode and VacateReasonCode of a job that exceeded its memory: 21 or 34, 102.
-_OUT_OF_MEMORY = "(VacateReasonCode == 21 || VacateReasonCode == 34) && VacateReasonSubCode == 102"
+# A job is vacated with the codes with which it would be held.
+_OUT_OF_MEMORY = (
+    f"(VacateReasonCode == {HoldCode.STARTD_HELD_JOB:d}"
+    f" || VacateReasonCode == {HoldCode.JOB_OUT_OF_RESOURCES:d})"
+    f" && VacateReasonSubCode == {HoldSubcode.MEMORY:d}"
+)
 
 
 def complete_batch(batch: SubmitBatch, version: str, *, spool: bool) -> SubmitBatch:
     """Return the batch as bindings of this version need it; `version` is such as 25.0.14."""
-    if tuple(map(int, version.split(".")[:2])) >= COMPLETE_SINCE:
+    if tuple(map(int, version.split(".")[:2])) >= _COMPLETE_SINCE:
         return batch
     common, rows = dict(batch.common), batch.rows
     if _RETRY in common:
@@ -38,8 +43,9 @@ def complete_batch(batch: SubmitBatch, version: str, *, spool: bool) -> SubmitBa
         common["My.TransformBody_RequestMemory"] = f'"{body}"'
     if spool:
         common["leave_in_queue"] = (
-            f"JobStatus == 4 && time() - (CompletionDate ?: time()) < {_SPOOLED_STAY_S} "
-            "&& (StageOutFinish ?: 0) < EnteredCurrentStatus"
+            f"JobStatus == {JobStatus.COMPLETED:d}"
+            f" && time() - (CompletionDate ?: time()) < {_SPOOLED_STAY_S}"
+            " && (StageOutFinish ?: 0) < EnteredCurrentStatus"
         )
     return batch.model_copy(update={"common": common, "rows": rows})
 

@@ -82,7 +82,7 @@ def run_in_container(
             except requests.HTTPError as error:
                 raise docker.errors.create_api_error_from_http_exception(error) from error
         # Errors of `write` are not the engine's.
-        body = response.raw._fp.fp if upgrade else response.raw  # noqa: SLF001 (no other way)
+        body = response.raw._fp.fp if upgrade else response.raw  # noqa: SLF001 (as docker-py)
         for number, data in _frames(body, action):
             write(number, data)
     with translate_docker_errors(action):

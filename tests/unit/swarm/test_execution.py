@@ -81,7 +81,7 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 
 @pytest.fixture(params=["socket", "ssh"])
 def container(engine: Engine, request: pytest.FixtureRequest) -> Iterator[Container]:
-    """A container of the engine. By ssh is here by the same socket: the matrix has a real one."""
+    """A container of the engine. For ssh, the same socket stands in: the matrix has a server."""
     address = f"unix://{engine.path}"
     with contextlib.closing(docker.DockerClient(address, version="1.43")) as client:
         if request.param == "ssh":

@@ -4,7 +4,7 @@
 `DockerFloorRunner` also starts a container for each job, with `docker run`, and waits for its end:
 what a machine needs for both.
 
-Each runner sets metadata in its own way; this one does not. When a job is finished, Galaxy reads an
+Each runner sets metadata in its own way; these do not. When a job is finished, Galaxy reads an
 empty file.
 """
 
