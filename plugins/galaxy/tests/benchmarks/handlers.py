@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import random
 import statistics
 import sys
 import time
@@ -152,9 +153,13 @@ class HandlersHarness:
         return used, children
 
     def _seconds_of_job(self, runner: str) -> float:
-        start_s = time.monotonic()
-        self._client.wait([self._client.start(f"{runner}_shell", text="true")])
-        return time.monotonic() - start_s
+        """Run a job. Return the seconds from its request to the end that the database has."""
+        tool = f"{runner}_shell"
+        # Galaxy and the runners look at their jobs once a second: meet them at any moment of it.
+        time.sleep(random.random())  # noqa: S311
+        start_s = time.time()
+        self._client.wait([self._client.start(tool, text="true")])
+        return self._database.last_success_s(tool) - start_s
 
 
 def _starts(file: Path) -> int:

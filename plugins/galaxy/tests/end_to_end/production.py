@@ -117,6 +117,15 @@ class Database:
         statement = "SELECT state, count(*) FROM job WHERE tool_id = %s GROUP BY state"
         return Counter(dict(self._query(statement, tool)))
 
+    def last_success_s(self, tool: str) -> float:
+        """Return when a job of a tool last succeeded, in seconds since the epoch."""
+        ((end_s,),) = self._query(
+            "SELECT extract(epoch FROM max(h.create_time)) FROM job_state_history h "
+            "JOIN job ON job.id = h.job_id WHERE job.tool_id = %s AND h.state = 'ok'",
+            tool,
+        )
+        return float(end_s)
+
     def finished_tasks(self, name: str) -> int:
         """Return how many of celery's tasks of that name have succeeded."""
         ((exists,),) = self._query("SELECT to_regclass('celery_taskmeta') IS NOT NULL")
