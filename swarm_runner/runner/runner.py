@@ -156,6 +156,14 @@ class Runner:
         self._poll()
         return self._drain_changes()
 
+    @property
+    def poll_interval_s(self) -> float:
+        """A suitable time between two polls, in seconds.
+
+        To read the event log costs microseconds. Without it, a poll asks the access point.
+        """
+        return ACCESS_POINT_POLL_INTERVAL_S if self._tracker.polling else LOG_POLL_INTERVAL_S
+
     def watch(self, timeout_s: float | None = None) -> Iterator[JobChange]:
         """Yield changes as they happen, until no job is active or the timeout expires.
 
@@ -361,16 +369,12 @@ class Runner:
         retry_while_unreachable(
             self._poll,
             self._outage_timeout_s,
-            wait=lambda _: self._poll_interval_s,
+            wait=lambda _: self.poll_interval_s,
             applies=lambda: self._is_open,
         )
 
-    @property
-    def _poll_interval_s(self) -> float:
-        return ACCESS_POINT_POLL_INTERVAL_S if self._tracker.polling else LOG_POLL_INTERVAL_S
-
     def _sleep(self, deadline: float | None) -> None:
-        interval_s = self._poll_interval_s
+        interval_s = self.poll_interval_s
         if deadline is not None:
             interval_s = max(0.0, min(interval_s, deadline - time.monotonic()))
         time.sleep(interval_s)

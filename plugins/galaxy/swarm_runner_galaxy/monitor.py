@@ -1,7 +1,8 @@
 """Tracks the jobs in the pool, in Galaxy's monitor thread.
 
-A poll reads the new events in the event log, whatever the number of jobs. It does not use Galaxy's
-database: the worker threads do.
+A poll reads the new events in the event log, whatever the number of jobs, so that the end of a job
+is seen soon. What leads to a transaction or to a query of the access point is done less often, for
+all jobs together. The monitor does not use Galaxy's database: the worker threads do.
 """
 
 from __future__ import annotations
@@ -47,8 +48,9 @@ _LOST_JOB_MESSAGE = (
 class JobMonitor:
     """The jobs that are in the pool or on their way there.
 
-    `enqueue_step` gives a step to a worker thread; `requeue` gives it a parked job. All methods
-    but `poll` may be called from any thread.
+    `enqueue_step` gives a step to a worker thread; `requeue` gives it a parked job. States are
+    published and deleted jobs removed every `update_interval_s`. All methods but `poll` may be
+    called from any thread.
     """
 
     def __init__(
@@ -56,14 +58,19 @@ class JobMonitor:
         runner: Runner,
         enqueue_step: Callable[[Step, SwarmJobState], None],
         requeue: Callable[[Any], None],
+        update_interval_s: float,
     ) -> None:
         self._runner = runner
         self._enqueue_step = enqueue_step
         self._requeue = requeue
+        self._update_interval_s = update_interval_s
+        self._next_update = 0.0
         # By the Galaxy job's ID.
         self._states: dict[str, SwarmJobState] = {}
         self._jobs_with_limits: dict[str, SwarmJobState] = {}
         self._new_jobs: deque[SwarmJobState] = deque()
+        # A job that ends before the next update is not shown as running first.
+        self._unpublished_states: dict[str, SwarmJobState] = {}
         self._unpublished_ids: deque[tuple[float, SwarmJobState]] = deque()
         self._next_limits_check = 0.0
         # Interactive tools that run, and whose ports are not known yet; and since when.
@@ -82,6 +89,13 @@ class JobMonitor:
     def is_recovered(self) -> bool:
         """Whether the jobs that a previous Galaxy process submitted are known."""
         return self._recovered.is_set()
+
+    @property
+    def poll_interval_s(self) -> float:
+        """How long to wait before the next poll, in seconds."""
+        if self._unreachable or not self.is_recovered:
+            return self._update_interval_s
+        return min(self._update_interval_s, self._runner.poll_interval_s)
 
     def find(self, job_tag: str) -> SwarmJobState | None:
         """Return the state of a Galaxy job, or None if it is not registered."""
@@ -106,10 +120,11 @@ class JobMonitor:
         if self._states.get(job_tag) is state:
             del self._states[job_tag]
             self._without_ports.pop(job_tag, None)
+            self._unpublished_states.pop(job_tag, None)
         self._jobs_with_limits.pop(job_tag, None)
 
     def schedule_removal(self, key: str) -> None:
-        """Remove the jobs with this key from the pool at the next poll."""
+        """Remove the jobs with this key from the pool at the next update."""
         self._removals.append(key)
 
     def poll(self) -> None:
@@ -134,11 +149,14 @@ class JobMonitor:
             state = self._states.get(id_tag(change.job.key))
             if state is not None and state.key == change.job.key:
                 self._apply(state, change.job, change.reason)
-        self._publish_ids()
         self._apply_current_states()
         self._find_ports()
         self._check_limits()
-        self._process_removals()
+        if monotonic() >= self._next_update:
+            self._next_update = monotonic() + self._update_interval_s
+            self._publish_states()
+            self._publish_ids()
+            self._process_removals()
         self._runner.forget(self._ended_ids)
         self._ended_ids.clear()
 
@@ -175,6 +193,11 @@ class JobMonitor:
                 self._unpublished_ids.append((monotonic() + ID_PUBLISH_DELAY_S, state))
             else:
                 self._complete(state, _lost_job(state.key))
+
+    def _publish_states(self) -> None:
+        for state in self._unpublished_states.values():
+            self._enqueue_step(Step.PUBLISH_STATE, state)
+        self._unpublished_states.clear()
 
     def _publish_ids(self) -> None:
         """Publish the IDs of jobs that have waited for some time without a change of state."""
@@ -247,7 +270,7 @@ class JobMonitor:
         galaxy_state = STATES.RUNNING if state.running else STATES.QUEUED
         if (galaxy_state, info) != (state.galaxy_state, state.info):
             state.galaxy_state, state.info = galaxy_state, info
-            self._enqueue_step(Step.PUBLISH_STATE, state)
+            self._unpublished_states[id_tag(state.key)] = state
 
     def _complete(self, state: SwarmJobState, job: Job) -> None:
         self.unregister(state)

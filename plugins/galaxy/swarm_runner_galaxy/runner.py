@@ -95,7 +95,9 @@ class SwarmJobRunner(JobFinisher):
         record = build_record(config, app.config.server_name, self._runner.event_log)
         self._handlers = HandlerRegistry(app.model.engine, config.runner_id, record)
         self._handlers.register()
-        self._job_monitor = JobMonitor(self._runner, self._enqueue_step, self._requeue)
+        self._job_monitor = JobMonitor(
+            self._runner, self._enqueue_step, self._requeue, app.config.job_runner_monitor_sleep
+        )
         self._retry_queue = RetryQueue(self._enqueue_step)
         self._submitter = BatchSubmitter(
             self._runner, self._on_submitted, self._on_rejected, self._on_cancelled, self._is_queued
@@ -128,6 +130,11 @@ class SwarmJobRunner(JobFinisher):
     @work_queue.setter
     def work_queue(self, queue: object) -> None:
         """Ignore the plain queue that Galaxy assigns when it starts the threads."""
+
+    @property
+    def monitor_sleep_time(self) -> float:
+        """Seconds between two polls: at most Galaxy's, which suit runners that ask for each job."""
+        return self._job_monitor.poll_interval_s
 
     def start(self) -> None:
         """Start the threads."""

@@ -187,9 +187,9 @@ class RunnerHarness:
             submitter.run_once()
         self.run_workers()
 
-    def poll(self) -> None:
+    def poll(self, after_s: float = 5.0) -> None:
         """Do what the monitor thread does, and then what the worker threads do."""
-        self.clock.now += 5
+        self.clock.now += after_s
         self.runner.check_watched_items()
         self.run_workers()
 
@@ -230,6 +230,7 @@ def app() -> Iterator[Any]:
     mock_app.config.database_connection = "sqlite:///:memory:"
     mock_app.config.id_secret = "secret"  # noqa: S105
     mock_app.config.cleanup_job = "always"
+    mock_app.config.job_runner_monitor_sleep = 1.0
     mock_app.job_metrics = JobMetrics()
     mock_app.application_stack = ApplicationStack(app=mock_app)
     mock_app.config.interactivetoolsproxy_map = "sqlite:///:memory:"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,6 +12,7 @@ from sqlalchemy import event
 from swarm_runner_galaxy import runner as runner_module
 from swarm_runner_galaxy.invocation import expand_cgroup_braces
 from swarm_runner_galaxy.keys import build_job_key
+from swarm_runner_galaxy.work_queue import StateUpdatesFirst, WorkItem
 
 from swarm_runner import PreconditionError
 from unit.conftest import DOCKER, RunnerHarness
@@ -388,8 +390,70 @@ def test_state_updates_precede_other_steps(harness: RunnerHarness) -> None:
     harness.access_point.start(harness.job_id(running))
     harness.clock.now += 5
     harness.runner.check_watched_items()
-    steps = [harness.runner.work_queue.get_nowait()[0].__name__ for _ in range(3)]
-    assert steps == ["publish_state", "publish_state", "complete"]
+    steps = [step.__name__ for step, _ in _drain(harness.runner.work_queue)]
+    assert steps == ["publish_state", "complete"]
+
+
+def _drain(queue: StateUpdatesFirst) -> Iterator[WorkItem]:
+    while not queue.empty():
+        yield queue.get_nowait()
+
+
+def test_a_job_that_ends_before_the_next_update_is_finished_at_once(harness: RunnerHarness) -> None:
+    job = harness.job()
+    harness.queue_jobs(job)
+    harness.poll()
+    harness.access_point.start(harness.job_id(job))
+    harness.poll(after_s=0.2)
+    assert job.get_state() == "queued"
+    harness.end_job(job)
+    harness.poll(after_s=0.2)
+    assert len(harness.finished) == 1
+    assert job.infos == []  # it was never "running"
+    assert job.get_job().job_runner_external_id is not None
+
+
+def test_states_are_published_with_the_next_update(harness: RunnerHarness) -> None:
+    job = harness.job()
+    harness.queue_jobs(job)
+    harness.poll()
+    harness.access_point.start(harness.job_id(job))
+    for _ in range(4):
+        harness.poll(after_s=0.2)
+        assert job.get_state() == "queued"
+    harness.poll(after_s=0.2)
+    assert job.get_state() == "running"
+
+
+def test_deleted_jobs_are_removed_with_the_next_update(harness: RunnerHarness) -> None:
+    jobs = [harness.job() for _ in range(3)]
+    harness.queue_jobs(*jobs)
+    harness.poll()
+    for job in jobs:
+        harness.runner.stop_job(job)
+        harness.poll(after_s=0.2)
+    assert len(harness.access_point.queue) == 3
+    harness.poll(after_s=0.6)
+    assert harness.access_point.queue == {}
+
+
+def test_polls_are_rare_until_the_pool_answers(harness: RunnerHarness) -> None:
+    assert harness.runner.monitor_sleep_time == 0.2
+    harness.access_point.reachable = False
+    runner = harness.start()
+    harness.poll()
+    assert runner.monitor_sleep_time == 1.0
+    harness.access_point.reachable = True
+    harness.poll()
+    assert runner.monitor_sleep_time == 0.2
+
+
+def test_polls_are_as_frequent_as_galaxy_says(
+    harness: RunnerHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(harness.app.config, "job_runner_monitor_sleep", 0.05)
+    runner = harness.start()
+    assert runner.monitor_sleep_time == 0.05
 
 
 def test_metrics_of_htcondor(harness: RunnerHarness) -> None:
