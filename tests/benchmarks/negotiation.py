@@ -33,7 +33,7 @@ CLASSES = {
     "copied": {"cpus": 1, "memory_mb": 1024, "replicas": 0},
 }
 # image/manager.conf
-INTERVAL_S = 5.0
+INTERVAL_S = 2.0
 REQUESTS = 20
 ADS_PER_UPDATE = 500
 CYCLES = 6
