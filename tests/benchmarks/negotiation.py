@@ -26,6 +26,7 @@ from tests.benchmarks.measurement import Measurement
 from tests.benchmarks.table import show
 from tests.integration.conftest import service_container, write_executors_token
 from tests.lab.pool import LabPool, lab_pool
+from tests.polling import poll_until
 
 NAME, PORT = "swarm-runner-negotiation", 9749
 CLASSES = {
@@ -124,9 +125,13 @@ def _advertise_copies(lab: LabPool, slots: int) -> None:
         ads.append(ad)
     for first in range(0, slots, ADS_PER_UPDATE):
         collector.advertise(ads[first : first + ADS_PER_UPDATE], "UPDATE_STARTD_AD")
-    found = collector.query(bindings.AdType.Startd, 'CapacityClass == "copied"', ["Name"])
-    if len(found) != slots:
-        raise RuntimeError(f"the collector has {len(found)} of {slots} copies")
+    # The collector reads them after they were sent.
+    poll_until(
+        lambda: len(
+            collector.query(bindings.AdType.Startd, 'CapacityClass == "copied"', ["Name"])
+        ),
+        lambda found: found == slots,
+    )
 
 
 def _cycles(lab: LabPool) -> list[float]:

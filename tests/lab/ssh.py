@@ -18,7 +18,6 @@ from pathlib import Path
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from tests.lab.engines.suite import Suite
-from tests.lab.hosts.commands import run
 
 REPOSITORY = Path(__file__).parents[2]
 STATE = REPOSITORY / ".state" / "ssh"
@@ -36,7 +35,6 @@ RUNS: tuple[tuple[dict[str, str], tuple[str, ...]], ...] = (
 )
 _START_TIMEOUT_S = 30
 _CONTEXT = "lab-ssh"
-_PACKAGES = STATE / "packages"
 _HOME = STATE / "home"
 _SERVER = STATE / "server"
 # The machine's /run is here in the server's root, which needs a /run of its own.
@@ -77,9 +75,6 @@ def main() -> int:
 
 def _write_files() -> None:
     """Write the server's settings, both keys, and the home of its user."""
-    if not (_PACKAGES / "paramiko").exists():
-        target = ("--quiet", "--target", str(_PACKAGES))
-        run(sys.executable, "-m", "pip", "install", *target, "paramiko")
     ssh, docker = _HOME / ".ssh", _HOME / ".docker"
     context = docker / "contexts" / "meta" / hashlib.sha256(_CONTEXT.encode()).hexdigest()
     for directory in (ssh, context, _SERVER, SUITE.directory / "run" / "sshd"):
@@ -125,8 +120,7 @@ def _mounts() -> dict[Path, str]:
 def _environment() -> dict[str, str]:
     names = ("DOCKER_HOST", "DOCKER_CONTEXT", "SSH_AUTH_SOCK")
     kept = {name: value for name, value in os.environ.items() if name not in names}
-    path = os.pathsep.join(filter(None, (kept.get("PYTHONPATH"), str(_PACKAGES))))
-    return kept | {"HOME": str(_HOME), "DOCKER_CONFIG": str(_HOME / ".docker"), "PYTHONPATH": path}
+    return kept | {"HOME": str(_HOME), "DOCKER_CONFIG": str(_HOME / ".docker")}
 
 
 if __name__ == "__main__":

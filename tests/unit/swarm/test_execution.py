@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -19,15 +20,20 @@ from swarm_runner.errors import PreconditionError, UnreachableError
 from swarm_runner.swarm.engine_api import SSH_URL
 from swarm_runner.swarm.execution import Completed, execute, run_in_container
 from tests.unit.swarm.fake_engine import frame
+from tests.unit.swarm.ssh_server import ssh_server
 
 OUTPUT = frame(1, b"out") + frame(2, b"") + frame(2, b"error") + frame(1, b"\x00\xff")
 
 
 class Engine(ThreadingMixIn, UnixStreamServer):
-    """Answers with the headers and all of `body` in one packet, as a busy machine reads them."""
+    """Answers with the headers and all of `body` in one packet, as a busy machine reads them.
+
+    With a delay, the body follows the headers after so many seconds.
+    """
 
     daemon_threads = True
     body = OUTPUT
+    delay_s = 0.0
     status = "200 OK"
     exit_code: int | None = 3
     started: dict[str, Any] | None = None
@@ -39,6 +45,7 @@ class Engine(ThreadingMixIn, UnixStreamServer):
 
 
 class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
     server: Engine
 
     def do_POST(self) -> None:
@@ -54,7 +61,12 @@ class Handler(BaseHTTPRequestHandler):
         if self.server.upgraded:
             status, connection = "101 UPGRADED", "Upgrade"
         headers = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nConnection: {connection}\r\n\r\n"
+        if self.server.delay_s:
+            self.wfile.write(headers.encode())
+            time.sleep(self.server.delay_s)
+            headers = ""
         self.wfile.write(headers.encode() + self.server.body)
+        self.close_connection = True
 
     def do_GET(self) -> None:
         self._answer({"ExitCode": self.server.exit_code})
@@ -80,13 +92,21 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 
 
 @pytest.fixture(params=["socket", "ssh"])
-def container(engine: Engine, request: pytest.FixtureRequest) -> Iterator[Container]:
-    """A container of the engine. For ssh, the same socket stands in: the matrix has a server."""
-    address = f"unix://{engine.path}"
-    with contextlib.closing(docker.DockerClient(address, version="1.43")) as client:
+def container(
+    engine: Engine,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Container]:
+    """A container of the engine."""
+    with contextlib.ExitStack() as stack:
+        address = f"unix://{engine.path}"
         if request.param == "ssh":
-            client.api.mount(SSH_URL, client.api.get_adapter(client.api.base_url))
-            client.api.base_url = SSH_URL
+            monkeypatch.setenv("HOME", str(tmp_path))
+            monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+            address = stack.enter_context(ssh_server(engine.path, tmp_path))
+        client = docker.DockerClient(address, version="1.43")
+        stack.callback(client.close)
         yield Container({"Id": "c1", "Name": "/job"}, client)
 
 
@@ -98,6 +118,11 @@ def test_all_of_the_output_arrives(engine: Engine, container: Container) -> None
     assert (engine.started["Cmd"], engine.started["User"]) == (command, "nobody")
     client: Any = container.client
     assert engine.upgraded is (client.api.base_url == SSH_URL)
+
+
+def test_output_that_follows_later_arrives(engine: Engine, container: Container) -> None:
+    engine.delay_s = 0.2
+    assert execute(container, ["true"]) == Completed(3, b"out\x00\xff", b"error")
 
 
 @pytest.mark.parametrize("container", ["socket"], indirect=True)
