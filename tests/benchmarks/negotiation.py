@@ -127,9 +127,7 @@ def _advertise_copies(lab: LabPool, slots: int) -> None:
         collector.advertise(ads[first : first + ADS_PER_UPDATE], "UPDATE_STARTD_AD")
     # The collector reads them after they were sent.
     poll_until(
-        lambda: len(
-            collector.query(bindings.AdType.Startd, 'CapacityClass == "copied"', ["Name"])
-        ),
+        lambda: len(collector.query(bindings.AdType.Startd, 'CapacityClass == "copied"', ["Name"])),
         lambda found: found == slots,
     )
 
