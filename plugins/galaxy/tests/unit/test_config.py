@@ -25,6 +25,7 @@ def boot_runner(app: Any, volume: Path, **settings: Any) -> Any:
         database_connection="sqlite:///:memory:",
         id_secret="secret",  # noqa: S106
         job_config_file=None,
+        job_runner_monitor_sleep=1.0,
         redact_email_in_job_name=False,
     )
     galaxy = SimpleNamespace(
