@@ -29,10 +29,11 @@ def lending_delay_s(pool: Pool) -> int:
     """Return for how long an executor must be free before it is lent: two negotiation cycles.
 
     A cycle begins 2 s after the last one (NEGOTIATOR_INTERVAL in image/manager.conf), and in a pool
-    with limits 10 s (LIMITS_DELAY_S in image/fair_shares.py). In a large pool it takes 2 s itself.
+    with limits 10 s (LIMITS_DELAY_S in image/fair_shares.py). In a large pool it takes a second
+    itself.
     """
     shares = pool.shares
-    return 25 if shares.jobs_per_user or shares.jobs_per_tool or shares.limits else 10
+    return 25 if shares.jobs_per_user or shares.jobs_per_tool or shares.limits else 6
 
 
 def lending_diagnostics(pool: Pool) -> Iterator[tuple[tuple[str | int, ...], str]]:

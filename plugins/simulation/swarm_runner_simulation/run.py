@@ -33,7 +33,7 @@ from swarm_runner_simulation.trace import ClassTrace, Trace, split_by_class
 INTERVAL_S = 5.0
 # How often free executors are lent, and how long one must have been free (image/lending.conf): by
 # then, HTCondor's negotiator would have given it to an own job.
-LEND_INTERVAL_S, LEND_DELAY_S = 5.0, 10.0
+LEND_INTERVAL_S, LEND_DELAY_S = 2.0, 6.0
 POLICY, ORACLE, QUEUE_RATIO, LINEAR = "swarm_runner", "oracle", "ceil(idle/slots)", "COBalD linear"
 FIXED_SAME, FIXED_MAX = "fixed, same cost", "fixed, max"
 BASELINES = (ORACLE, QUEUE_RATIO, LINEAR, FIXED_SAME, FIXED_MAX)

@@ -75,7 +75,7 @@ def test_what_is_refused(classes: dict[str, Any], message: str) -> None:
 
 
 def test_limits_make_the_cycles_of_the_negotiator_longer() -> None:
-    assert lending_delay_s(Pool()) == 10
+    assert lending_delay_s(Pool()) == 6
     for shares in ({"jobs_per_user": 3}, {"jobs_per_tool": {"bwa": 1}}, {"limits": {"matlab": 3}}):
         delay_s = lending_delay_s(Pool.model_validate({"shares": shares}))
         assert delay_s > 2 * load_program("fair_shares").LIMITS_DELAY_S
