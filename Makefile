@@ -342,7 +342,7 @@ bench-galaxy: engine galaxy-venv ## compare Galaxy's HTCondor runners with ours,
 		--jobs $(JOBS) --seconds $(LENGTHS) --rounds $(ROUNDS) --runners $(RUNNERS)
 
 bench-handlers: JOBS := 1000
-bench-handlers: engine galaxy-venv postgresql ## 1,000 jobs at once through two of Galaxy's handlers, with each HTCondor runner; half an hour
+bench-handlers: engine galaxy-venv postgresql ## 1,000 jobs at once through two of Galaxy's handlers, with each HTCondor runner; two hours
 	@cd plugins/galaxy/tests && $(CURDIR)/$(WITH_ENGINE) env PYTHONPATH=$(CURDIR):. $(CURDIR)/$(GALAXY_BIN)/python \
 		-m benchmarks.handlers --jobs $(JOBS)
 

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.handlers [--jobs N] [--boots N] [--json]`.
+"""`python -m benchmarks.handlers [--jobs N] [--rounds N] [--boots N] [--json]`.
 
 Compares SwarmJobRunner with Galaxy's own HTCondor runners on a Galaxy with PostgreSQL, two web
 workers and two job handlers. The jobs of a runner are there at once, in requests of 200; each ends
@@ -8,8 +8,9 @@ Handler CPU is the CPU time of both handlers, of their children and, for condor.
 programs that it starts, less that of idle handlers. `floor` runs nothing: it measures what Galaxy
 spends on a job itself, and the rest is the runner's own. `floor_docker` also starts a container for
 each job, without any batch system. The peers set metadata in the handler's process, after an
-attempt in the tool's image has failed: `python -m benchmarks` has their other form. The exit code
-is 1 if a target is missed.
+attempt in the tool's image has failed: `python -m benchmarks` has their other form. Every second
+round has the opposite order, and the means of all rounds count. The exit code is 1 if a target is
+missed.
 """
 
 from __future__ import annotations
@@ -107,14 +108,15 @@ class HandlersHarness:
         time.sleep(WARM_UP_S)
         return [first_s, *(self._seconds_of_job(runner) for _ in range(JOBS_AFTER_BOOT - 1))]
 
-    def measure(self, runner: str, jobs: int) -> Run:
-        """Measure the jobs of one runner, after an idle period."""
+    def measure(self, runner: str, number: int, jobs: int) -> Run:
+        """Measure the jobs of one runner in one round, after an idle period."""
         tool, client = f"{runner}_shell", self._client
         client.start_history(runner)
         # Create what is created once, such as connections and the metadata servers.
         client.wait([client.start(tool, text="true") for _ in range(JOBS_AFTER_BOOT)])
-        files = [self._runs / f"{number}-{runner}" for number in range(jobs)]
-        text = f'name="$(cat "$1")-{runner}"; echo $$ >> "$name"'
+        suffix = f"-{runner}-{number}"
+        files = [self._runs / f"{job}{suffix}" for job in range(jobs)]
+        text = f'name="$(cat "$1"){suffix}"; echo $$ >> "$name"'
         before, handlers = self._database.job_states(tool), self._database.jobs_by_handler()
         time.sleep(STABILIZATION_S)
         idle_start = self._cpu_ms(runner)
@@ -184,19 +186,26 @@ class Verdict:
 
 def verdicts(runs: Sequence[Run], boots: Sequence[Sequence[float]]) -> Iterator[Verdict]:
     """Yield what was measured beside its target."""
-    by_runner = {run.runner: run for run in runs}
-    peers = [by_runner[name] for name in PEERS if name in by_runner]
-    swarm, floor = by_runner.get(SWARM), by_runner.get(FLOOR)
-    if swarm and peers:
-        total_s = min(peer.total_s for peer in peers)
-        yield Verdict("first request to last end", swarm.total_s / total_s, MAX_TOTAL_TIME)
-    if swarm and floor and peers:
-        own_s = min(peer.handler_cpu_s for peer in peers) - floor.handler_cpu_s
-        ratio = (swarm.handler_cpu_s - floor.handler_cpu_s) / own_s if own_s > 0 else float("inf")
+    total_s, cpu_s = _means(runs, "total_s"), _means(runs, "handler_cpu_s")
+    peers = [name for name in PEERS if name in total_s]
+    if SWARM in total_s and peers:
+        ratio = total_s[SWARM] / min(total_s[name] for name in peers)
+        yield Verdict("first request to last end", ratio, MAX_TOTAL_TIME)
+    if SWARM in cpu_s and FLOOR in cpu_s and peers:
+        own_s = min(cpu_s[name] for name in peers) - cpu_s[FLOOR]
+        ratio = (cpu_s[SWARM] - cpu_s[FLOOR]) / own_s if own_s > 0 else float("inf")
         yield Verdict("handler CPU that is not Galaxy's own", ratio, MAX_OWN_CPU)
     if boots:
         ratio = statistics.median(boot[0] / boot[-1] for boot in boots)
         yield Verdict("first job after a boot, of the tenth", ratio, MAX_FIRST_JOB)
+
+
+def _means(runs: Sequence[Run], field: str) -> dict[str, float]:
+    """Return the mean of a field over each runner's rounds."""
+    values: dict[str, list[float]] = {}
+    for run in runs:
+        values.setdefault(run.runner, []).append(getattr(run, field))
+    return {runner: statistics.mean(found) for runner, found in values.items()}
 
 
 def missed(runs: Sequence[Run], boots: Sequence[Sequence[float]]) -> Iterator[str]:
@@ -240,10 +249,11 @@ def main() -> int:
                 console.print(_boot_text(other, harness.seconds_after_boot(other)))
         console.print(f"uploading the names of {options.jobs} jobs")
         harness.prepare(options.jobs)
-        for runner in options.runners:
-            console.print(f"measuring {runner} with {options.jobs} jobs")
-            runs.append(harness.measure(runner, options.jobs))
-            console.print(str(runs[-1]), markup=False)
+        for number in range(options.rounds):
+            for runner in options.runners[:: -1 if number % 2 else 1]:
+                console.print(f"round {number + 1}: measuring {runner} with {options.jobs} jobs")
+                runs.append(harness.measure(runner, number, options.jobs))
+                console.print(str(runs[-1]), markup=False)
     if options.json:
         results = {"runs": runs, "boots": boots, "verdicts": list(verdicts(runs, boots))}
         sys.stdout.write(json.dumps(results, indent=2, default=dataclasses.asdict) + "\n")
@@ -260,6 +270,7 @@ def main() -> int:
 def _options() -> Any:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.handlers", description=__doc__)
     parser.add_argument("--jobs", type=int, default=1000, help="number of jobs of each runner")
+    parser.add_argument("--rounds", type=int, default=2, help="how often each runner is measured")
     parser.add_argument(
         "--boots", type=int, default=3, help="how often the server boots for the first jobs"
     )

@@ -31,6 +31,12 @@ def test_each_figure_is_beside_the_better_peers() -> None:
     assert list(missed(RUNS, BOOTS)) == []
 
 
+def test_the_means_of_all_rounds_count() -> None:
+    time, cpu, _ = verdicts([*RUNS, run("swarm", 40, 0.09), run("condor", 60, 0.13)], BOOTS)
+    assert time.ratio == 50 / 80
+    assert cpu.ratio == pytest.approx(0)
+
+
 def test_what_is_missed() -> None:
     slow = [run("swarm", 90, 0.13), *RUNS[1:]]
     assert list(missed(slow, [[4, 3]])) == [
