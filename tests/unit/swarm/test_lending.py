@@ -105,12 +105,12 @@ def accepts(settings: dict[str, str], values: dict[str, Any], job: Any) -> bool:
     [
         (UNUSED, True),
         (JUST_UNUSED, True),
-        (JUST_UNUSED | {"LastHeardFrom": NOW - 10}, True),
-        (JUST_UNUSED | {"LastHeardFrom": NOW - 9}, False),
+        (JUST_UNUSED | {"LastHeardFrom": NOW - 6}, True),
+        (JUST_UNUSED | {"LastHeardFrom": NOW - 5}, False),
         # Its clock is an hour ahead.
-        (UNUSED | {"UnusedTime": NOW + 3600, "MyCurrentTime": NOW + 3609}, True),
-        (UNUSED | {"UnusedTime": NOW - 9, "MyCurrentTime": NOW, "LastHeardFrom": NOW}, False),
-        (UNUSED | {"UnusedTime": NOW - 9, "MyCurrentTime": NOW, "LastHeardFrom": NOW - 1}, True),
+        (UNUSED | {"UnusedTime": NOW + 3600, "MyCurrentTime": NOW + 3605}, True),
+        (UNUSED | {"UnusedTime": NOW - 5, "MyCurrentTime": NOW, "LastHeardFrom": NOW}, False),
+        (UNUSED | {"UnusedTime": NOW - 5, "MyCurrentTime": NOW, "LastHeardFrom": NOW - 1}, True),
         # HTCondor has not evaluated it yet.
         (UNUSED | {"UnusedValue": None, "UnusedTime": None, "LastHeardFrom": NOW - 1}, False),
         (UNUSED | JUST_USED, False),
