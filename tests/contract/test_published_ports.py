@@ -165,7 +165,9 @@ def test_it_is_reached_there_and_its_slot_is_soon_free(real: Harness) -> None:
     reached_s = time.monotonic() - started
     assert text == "request 1"
     client = docker.from_env()
-    filters: dict[str, str | list[str] | bool] = {"label": "org.htcondorproject"}
+    # Jobs of another pool may run on the same engine.
+    labels = ["org.htcondorproject", f"swarm-runner.pool={NAME}"]
+    filters: dict[str, str | list[str] | bool] = {"label": labels}
     bindings = [container.ports for container in client.containers.list(filters=filters)]
     client.close()
     # On no other address of the node, and nothing else.
