@@ -195,7 +195,8 @@ class JobMonitor:
                 self._complete(state, _lost_job(state.key))
 
     def _publish_states(self) -> None:
-        for state in self._unpublished_states.values():
+        # A copy, as in _find_ports.
+        for state in list(self._unpublished_states.values()):
             self._enqueue_step(Step.PUBLISH_STATE, state)
         self._unpublished_states.clear()
 
@@ -213,18 +214,21 @@ class JobMonitor:
         if not self._without_ports or now < self._next_ports_query:
             return
         self._next_ports_query = now + PORTS_QUERY_INTERVAL_S
-        jobs = {tag: self._runner.find(s.key) for tag, (s, _) in self._without_ports.items()}
+        # A copy: other threads unregister jobs meanwhile.
+        waiting = list(self._without_ports.items())
+        jobs = {tag: self._runner.find(state.key) for tag, (state, _) in waiting}
         try:
             published = self._runner.published_ports(
                 job for found in jobs.values() for job in found
             )
         except UnreachableError:
             return
-        for tag, found in jobs.items():
-            state, since = self._without_ports[tag]
-            ports = next((published[job.id] for job in found if job.id in published), ())
+        for tag, (state, since) in waiting:
+            ports = next((published[job.id] for job in jobs[tag] if job.id in published), ())
+            if tag not in self._without_ports:
+                continue
             if ports:
-                del self._without_ports[tag]
+                self._without_ports.pop(tag, None)
                 state.published_ports = ports
                 self._enqueue_step(Step.CONFIGURE_ENTRY_POINTS, state)
             elif since + PORTS_TIMEOUT_S < now:

@@ -133,7 +133,7 @@ class SwarmJobRunner(JobFinisher):
 
     @property
     def monitor_sleep_time(self) -> float:
-        """Seconds between two polls: at most Galaxy's, which suit runners that ask for each job."""
+        """Seconds between two polls: Galaxy's, or fewer while a poll only reads the event log."""
         return self._job_monitor.poll_interval_s
 
     def start(self) -> None:

@@ -61,11 +61,12 @@ class Handler(BaseHTTPRequestHandler):
         if self.server.upgraded:
             status, connection = "101 UPGRADED", "Upgrade"
         headers = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nConnection: {connection}\r\n\r\n"
+        answer = headers.encode() + self.server.body
         if self.server.delay_s:
             self.wfile.write(headers.encode())
             time.sleep(self.server.delay_s)
-            headers = ""
-        self.wfile.write(headers.encode() + self.server.body)
+            answer = self.server.body
+        self.wfile.write(answer)
         self.close_connection = True
 
     def do_GET(self) -> None:

@@ -46,7 +46,7 @@ PEERS = (CONDOR, HTCONDOR)
 CLASSES = {"normal": {"cpus": 8, "memory_mb": 1024, "replicas": 3}}
 JOBS_OF_REQUEST = 200
 JOBS_AFTER_BOOT = 10
-# After these, the handlers have started their metadata servers, which slow the jobs beside them.
+# By then, the handlers have started their metadata servers, which slow the jobs beside them.
 WARM_UP_S = 60
 TIMEOUT_S = 7200
 # At most this part of the better peer's.
@@ -108,13 +108,13 @@ class HandlersHarness:
         time.sleep(WARM_UP_S)
         return [first_s, *(self._seconds_of_job(runner) for _ in range(JOBS_AFTER_BOOT - 1))]
 
-    def measure(self, runner: str, number: int, jobs: int) -> Run:
+    def measure(self, runner: str, round_number: int, jobs: int) -> Run:
         """Measure the jobs of one runner in one round, after an idle period."""
         tool, client = f"{runner}_shell", self._client
         client.start_history(runner)
         # Create what is created once, such as connections and the metadata servers.
         client.wait([client.start(tool, text="true") for _ in range(JOBS_AFTER_BOOT)])
-        suffix = f"-{runner}-{number}"
+        suffix = f"-{runner}-{round_number}"
         files = [self._runs / f"{job}{suffix}" for job in range(jobs)]
         text = f'name="$(cat "$1"){suffix}"; echo $$ >> "$name"'
         before, handlers = self._database.job_states(tool), self._database.jobs_by_handler()
@@ -161,8 +161,8 @@ class HandlersHarness:
     def _seconds_of_job(self, runner: str) -> float:
         """Run a job. Return the seconds from its request to the end that the database has."""
         tool = f"{runner}_shell"
-        # Galaxy and the runners look at their jobs once a second: meet them at any moment of it.
-        time.sleep(random.random())  # noqa: S311
+        # Galaxy looks for new jobs once a second: start this one at any moment of it.
+        time.sleep(random.random())  # noqa: S311 - a pause, not a secret
         start_s = time.time()
         self._client.wait([self._client.start(tool, text="true")])
         return self._database.last_success_s(tool) - start_s
@@ -249,10 +249,10 @@ def main() -> int:
                 console.print(_boot_text(other, harness.seconds_after_boot(other)))
         console.print(f"uploading the names of {options.jobs} jobs")
         harness.prepare(options.jobs)
-        for number in range(options.rounds):
-            for runner in options.runners[:: -1 if number % 2 else 1]:
-                console.print(f"round {number + 1}: measuring {runner} with {options.jobs} jobs")
-                runs.append(harness.measure(runner, number, options.jobs))
+        for round_number in range(options.rounds):
+            for runner in options.runners[:: -1 if round_number % 2 else 1]:
+                console.print(f"measuring {runner} with {options.jobs} jobs")
+                runs.append(harness.measure(runner, round_number, options.jobs))
                 console.print(str(runs[-1]), markup=False)
     if options.json:
         results = {"runs": runs, "boots": boots, "verdicts": list(verdicts(runs, boots))}
